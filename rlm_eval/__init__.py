@@ -1,0 +1,1 @@
+"""rlm_eval: is a Recursive Language Model worth it? See ARCHITECTURE.md."""

@@ -1,0 +1,61 @@
+"""Everything that can go wrong on purpose. Each failure of a sample names its outcome."""
+
+from __future__ import annotations
+
+from rlm_eval.records import Outcome
+
+
+class ConfigError(Exception):
+    """Bad input. The message says what to do; nothing has been started or spent (exit code 2)."""
+
+
+class SampleFailure(Exception):
+    """A question that could not be answered. Becomes ``outcome``, never an empty answer."""
+
+    outcome: Outcome = "no_answer"
+
+
+class BudgetExceeded(SampleFailure):
+    """A cap of the sample, or of an RLM inside it, is spent."""
+
+    outcome: Outcome = "budget_exceeded"
+
+
+class ContextOverflow(SampleFailure):
+    """A prompt is larger than the model's window. ``excess_tokens`` says by how much."""
+
+    outcome: Outcome = "context_overflow"
+
+    def __init__(self, message: str, excess_tokens: int = 0) -> None:
+        super().__init__(message)
+        self.excess_tokens = excess_tokens
+
+
+class ProviderError(SampleFailure):
+    """The model's provider failed. ``retryable``: worth sending the same request again."""
+
+    outcome: Outcome = "provider_error"
+
+    def __init__(
+        self, message: str, *, kind: str, retryable: bool, retry_after_s: float | None = None
+    ) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.retryable = retryable
+        self.retry_after_s = retry_after_s
+
+
+class SandboxError(SampleFailure):
+    """The sandbox itself failed (not the code in it)."""
+
+    outcome: Outcome = "sandbox_error"
+
+
+class InvalidAnswer(SampleFailure):
+    """An answer came that the method's own protocol does not allow."""
+
+    outcome: Outcome = "invalid_answer"
+
+
+class RunBudgetExceeded(Exception):
+    """A cap of the whole run is spent: the run stops and what is left stays owed."""

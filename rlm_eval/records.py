@@ -1,0 +1,185 @@
+"""What flows through the harness: plain frozen records. Imports nothing of ours.
+
+    Task --(Sample, Context)--> runner --(Problem)--> method --(Answer)--> Task.score --> Result
+                                              \\--> model door --> Call, Call, Call …
+
+A method receives a :class:`Problem`, which has no gold answer in it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+SCHEMA_VERSION = 1
+
+Scalar = str | int | float | bool | None
+Content = str | tuple[str, ...]
+
+#: Who speaks in a call. ``root`` is a turn of an RLM at any depth, or the answering call of a
+#: method without recursion; ``sub`` is a call begun by REPL code.
+Role = Literal["root", "sub", "summarize", "embed", "judge"]
+
+#: How a question ended. Only the first two are scored; see :data:`SCORED` and :data:`OWED`.
+Outcome = Literal[
+    "answered",
+    "forced",
+    "no_answer",
+    "budget_exceeded",
+    "context_overflow",
+    "provider_error",
+    "sandbox_error",
+    "invalid_answer",
+]
+SCORED: frozenset[str] = frozenset({"answered", "forced"})
+#: Neither right nor wrong: asked again on resume.
+OWED: frozenset[str] = frozenset({"provider_error", "sandbox_error"})
+
+
+def content_hash(value: Any) -> str:
+    """16 hex digits of the SHA-256 of ``value`` as canonical JSON: the same on every machine."""
+    blob = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(blob.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Context:
+    """A long input, stored once and shared by the questions asked about it.
+
+    ``content`` is one string, or a tuple of documents in order.
+    """
+
+    id: str
+    content: Content
+
+    @classmethod
+    def of(cls, content: Content) -> Context:
+        return cls(id=content_hash(content), content=content)
+
+    @property
+    def text(self) -> str:
+        """The input as one string; documents are numbered as RULER's qa does."""
+        if isinstance(self.content, str):
+            return self.content
+        return "\n\n".join(f"Document {i}:\n{d}" for i, d in enumerate(self.content, 1))
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One question about one context, with its gold answer and the knobs it was made with.
+
+    ``gold`` holds the reference strings that ``scorer`` (a rule's name) reads.
+    ``target_tokens`` is the length asked for, ``length_tokens`` the context's real one, both in
+    tokens of the task's named tokenizer.
+    """
+
+    id: str
+    task: str
+    context_id: str
+    question: str
+    gold: tuple[str, ...]
+    scorer: str
+    question_group: str
+    target_tokens: int
+    length_tokens: int
+    max_answer_tokens: int = 64
+    knobs: Mapping[str, Scalar] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, **fields: Any) -> Sample:
+        """A sample whose id is the hash of its content."""
+        return cls(id=content_hash(fields), **fields)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What a method is given: the question and the input, nothing that tells the answer."""
+
+    sample_id: str
+    question: str
+    context: Context
+    max_answer_tokens: int = 64
+
+
+@dataclass(frozen=True)
+class Score:
+    """One answer judged. ``value`` by the official rule, ``lenient`` by the stated looser one,
+    both in [0, 1]; ``parsed`` is what the rule took for the answer."""
+
+    value: float
+    lenient: float
+    correct: bool
+    parsed: str
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a method hands back. ``text`` is None unless ``outcome`` is scored."""
+
+    text: str | None
+    outcome: Outcome
+    iterations: int = 0
+    code_errors: int = 0
+    truncated_tokens: int = 0
+    context_chars_read_by_lm: int = 0
+    last_subcall_used: bool | None = None
+    sandbox_s: float = 0.0
+    sandbox_level: str = ""
+    protocol: str = ""
+    error: str = ""
+    trajectory: tuple[Mapping[str, Any], ...] = ()
+
+
+@dataclass(frozen=True)
+class Call:
+    """One request sent to a model, or one answer taken from memory (``cached_response``).
+
+    Retries share ``call_id`` and count ``attempt`` up from 1. Times are seconds, cost US dollars
+    (None when the model has no price), tokens the provider's own unless ``usage_estimated``.
+    """
+
+    call_id: str
+    parent_call_id: str | None
+    result_key: str
+    role: Role
+    depth: int
+    model: str
+    endpoint: str
+    prompt_sha256: str
+    prompt_tokens: int
+    cached_tokens: int
+    completion_tokens: int
+    reasoning_tokens: int
+    cost_usd: float | None
+    latency_s: float
+    attempt: int
+    cached_response: bool
+    from_repl: bool
+    finish_reason: str
+    usage_estimated: bool
+    started_at: float
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class Result:
+    """One row of results.parquet: a sample answered by an arm once. Costs and call counts are not
+    here: they are sums over the calls with the same ``key``."""
+
+    key: str
+    run_id: str
+    sample: Sample
+    method: str
+    prompt: str
+    model: str
+    sub_model: str
+    repeat: int
+    answer: Answer
+    score: Score | None
+    constant_score: float | None
+    wall_s: float
+    code_revision: str = ""
+    schema_version: int = SCHEMA_VERSION

@@ -1,0 +1,63 @@
+"""Named tokenizers that work offline, for sizing samples and for hosted models' estimates.
+
+litellm ships the BPE files of OpenAI's tokenizers; tiktoken finds them there by
+``TIKTOKEN_CACHE_DIR``. Nothing is fetched.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rlm_eval.errors import ConfigError
+
+if TYPE_CHECKING:
+    import tiktoken
+
+NAMES = ("cl100k_base", "o200k_base")
+
+
+class Tokenizer:
+    """Counts and cuts text in tokens of a named BPE. Safe for threads."""
+
+    def __init__(self, name: str, encoding: tiktoken.Encoding) -> None:
+        self.name = name
+        self._encoding = encoding
+
+    def count(self, text: str) -> int:
+        return len(self._encoding.encode_ordinary(text))
+
+    def count_each(self, texts: Sequence[str]) -> list[int]:
+        return [len(ids) for ids in self._encoding.encode_ordinary_batch(list(texts))]
+
+    def encode(self, text: str) -> list[int]:
+        return self._encoding.encode_ordinary(text)
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        return self._encoding.decode(list(tokens))
+
+
+@lru_cache(maxsize=None)
+def load_tokenizer(name: str = "cl100k_base") -> Tokenizer:
+    """The tokenizer called ``name``. Raises ConfigError for a name that is not on board."""
+    if name not in NAMES:
+        raise ConfigError(f"unknown tokenizer {name!r}; choose one of {', '.join(NAMES)}")
+    spec = importlib.util.find_spec("litellm")
+    if spec is None or spec.origin is None:
+        raise ConfigError("litellm is not installed: pip install -e .")
+    files = Path(spec.origin).parent / "litellm_core_utils" / "tokenizers"
+    before = os.environ.get("TIKTOKEN_CACHE_DIR")
+    os.environ["TIKTOKEN_CACHE_DIR"] = str(files)
+    try:
+        import tiktoken
+
+        return Tokenizer(name, tiktoken.get_encoding(name))
+    finally:
+        if before is None:
+            del os.environ["TIKTOKEN_CACHE_DIR"]
+        else:
+            os.environ["TIKTOKEN_CACHE_DIR"] = before
