@@ -137,13 +137,15 @@ class Answer:
 class Call:
     """One request sent to a model, or one answer taken from memory (``cached_response``).
 
-    Retries share ``call_id`` and count ``attempt`` up from 1. Times are seconds, cost US dollars
+    Retries share ``call_id`` and count ``attempt`` up from 1. ``episode`` counts how often the
+    result was begun: a row's sums take the last episode, a run's bill takes them all. Times are seconds, cost US dollars
     (None when the model has no price), tokens the provider's own unless ``usage_estimated``.
     """
 
     call_id: str
     parent_call_id: str | None
     result_key: str
+    episode: int
     role: Role
     depth: int
     model: str
@@ -170,12 +172,14 @@ class Result:
     here: they are sums over the calls with the same ``key``."""
 
     key: str
+    episode: int
     run_id: str
     sample: Sample
     method: str
     prompt: str
     model: str
     sub_model: str
+    scripted: bool
     repeat: int
     answer: Answer
     score: Score | None

@@ -1,0 +1,122 @@
+"""What each arm scored and spent, per task and length."""
+
+from __future__ import annotations
+
+from math import nan
+from typing import get_args
+
+import pandas as pd
+
+from rlm_eval.analysis import stats
+from rlm_eval.records import Outcome, content_hash
+
+BEST_CONSTANT = "best_constant"
+OUTCOMES: tuple[str, ...] = get_args(Outcome)
+#: Means over the questions asked, and which of them get quantiles as well.
+MEANS = ("subcalls", "calls", "prompt_tokens", "cached_tokens", "completion_tokens", "wall_s")
+QUANTILES = ("subcalls", "tokens", "wall_s", "cost_usd")
+
+
+def summarize(results: pd.DataFrame) -> pd.DataFrame:
+    """One row per task, length and arm, and a ``best_constant`` row where constants are known.
+
+    ``results`` is a frame of ``load_results``. Columns: ``n`` distinct samples, ``n_contexts``,
+    ``sample_set`` (equal where two arms have answers to the same samples), ``repeats``; ``asked``
+    (answers that count) = ``completed`` (scored) + own failures, ``owed`` (provider and sandbox
+    errors, left out of everything). ``accuracy`` and ``mean_score`` are over asked, own failures
+    0, with cluster-aware 95 % limits ``*_low`` and ``*_high`` (null under 4 contexts);
+    ``accuracy_completed`` and ``score_completed`` over completed. ``constant_score`` is the best
+    constant's mean on the same rows, ``skill`` with limits follows from both. ``subcalls`` …
+    ``cost_usd`` are means per question asked, ``*_p50`` and ``*_p95`` quantiles; cost is null
+    when any question is unpriced. ``outcome_*`` count rows. Accuracy, score and skill are shares
+    (1 = 100 %).
+    """
+    by = ["task", "target_tokens", "model", "sub_model", "budget", "arm", "method"]
+    rows = []
+    for keys, group in results.groupby(by, sort=False, dropna=False):
+        rows.append(dict(zip(by, keys, strict=True)) | _arm_row(group))
+    for _, group in results.groupby(["task", "target_tokens"], sort=False):
+        rows += _constant_row(group.drop_duplicates("sample_id"))
+    table = pd.DataFrame(rows)
+    return table.sort_values(["task", "target_tokens"], kind="stable", ignore_index=True)
+
+
+def sample_set(asked: pd.DataFrame) -> str:
+    """A short hash of which samples have an answer that counts: equal hash, equal samples."""
+    return content_hash(sorted(set(asked["sample_id"].astype(str))))[:8]
+
+
+def _arm_row(group: pd.DataFrame) -> dict[str, object]:
+    asked = group[group["asked"]]
+    completed = asked[asked["score"].notna()]
+    contexts = asked["context_id"].astype(str).tolist()
+    row: dict[str, object] = {
+        "scripted": bool(group["scripted"].any()),
+        "n": group["sample_id"].nunique(),
+        "n_contexts": group["context_id"].nunique(),
+        "sample_set": sample_set(asked),
+        "repeats": group["repeat"].nunique(),
+        "asked": len(asked),
+        "completed": len(completed),
+        "owed": len(group) - len(asked),
+    }
+    row |= _interval("accuracy", stats.proportion(asked["right"], contexts))
+    row["accuracy_completed"] = completed["right"].mean()
+    score = stats.proportion(asked["points"], contexts)
+    row |= {"mean_score": score.mean, "score_low": score.low, "score_high": score.high}
+    row["score_completed"] = completed["score"].mean()
+    row |= _skill(asked)
+    row |= {column: asked[column].mean() for column in MEANS}
+    priced = len(asked) > 0 and bool(asked["cost_usd"].notna().all())
+    row["cost_usd"] = asked["cost_usd"].mean() if priced else nan
+    for column in QUANTILES:
+        known = asked[column] if column != "cost_usd" or priced else pd.Series(dtype="float64")
+        row |= {f"{column}_p50": known.quantile(0.5), f"{column}_p95": known.quantile(0.95)}
+    counts = group["outcome"].value_counts()
+    return row | {f"outcome_{name}": int(counts.get(name, 0)) for name in OUTCOMES}
+
+
+def _skill(asked: pd.DataFrame) -> dict[str, object]:
+    known = asked[asked["constant_score"].notna()]
+    if known.empty or len(known) < len(asked):
+        return {"constant_score": nan} | _interval("skill", stats.Interval(nan, nan, nan, 0, 0))
+    contexts = known["context_id"].astype(str).tolist()
+    interval = stats.skill(known["points"], known["constant_score"], contexts)
+    return {"constant_score": known["constant_score"].mean()} | _interval("skill", interval)
+
+
+def _interval(name: str, interval: stats.Interval) -> dict[str, object]:
+    return {name: interval.mean, f"{name}_low": interval.low, f"{name}_high": interval.high}
+
+
+def _constant_row(samples: pd.DataFrame) -> list[dict[str, object]]:
+    known = samples[samples["constant_score"].notna()]
+    if known.empty:
+        return []
+    score = stats.proportion(known["constant_score"], known["context_id"].astype(str).tolist())
+    return [
+        {
+            "task": known["task"].iloc[0],
+            "target_tokens": known["target_tokens"].iloc[0],
+            "model": "",
+            "sub_model": "",
+            "budget": "",
+            "arm": BEST_CONSTANT,
+            "method": BEST_CONSTANT,
+            "scripted": False,
+            "n": len(known),
+            "n_contexts": known["context_id"].nunique(),
+            "sample_set": sample_set(known),
+            "repeats": 1,
+            "asked": len(known),
+            "completed": len(known),
+            "owed": 0,
+            "mean_score": score.mean,
+            "score_low": score.low,
+            "score_high": score.high,
+            "score_completed": score.mean,
+            "constant_score": score.mean,
+            "skill": 0.0 if score.mean < 1 else nan,
+            "cost_usd": 0.0,  # it asks no model
+        }
+    ]

@@ -1,0 +1,222 @@
+"""Runs read back from disk. Nothing here needs the harness that wrote them."""
+
+from __future__ import annotations
+
+import glob
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from omegaconf import OmegaConf
+
+from rlm_eval.analysis import arms
+from rlm_eval.errors import ConfigError
+from rlm_eval.records import OWED, SCORED, content_hash
+
+#: Columns of the frame that :func:`load_results` returns. The first part is ``results.parquet``
+#: (one row per sample × arm × repeat), the part after ``schema_version`` is added on loading.
+COLUMNS: dict[str, str] = {
+    "run_id": "the run that asked",
+    "result_key": "hash of sample, arm, prompt, models and repeat; the key into calls.parquet",
+    "task": "task name",
+    "question_group": "kind of question within the task",
+    "knobs": "JSON: what the sample was made with (depth, hops, seed, …)",
+    "method": "name of the arm",
+    "prompt": "name of its prompt",
+    "protocol": "how the arm spoke with the model",
+    "model": "model of the root calls",
+    "sub_model": "model of the sub-calls",
+    "scripted": "True: a scripted model took part; not evidence about any language model",
+    "sample_id": "hash of the sample's content",
+    "context_id": "hash of the long input; samples share it",
+    "repeat": "0, 1, … for repeated answers to one sample",
+    "target_tokens": "length asked for, in tokens of the task's tokenizer",
+    "length_tokens": "length of the context, same tokens",
+    "truncated_tokens": "tokens of the context the arm left out",
+    "outcome": "answered, forced (both scored), no_answer, budget_exceeded, context_overflow, "
+    "invalid_answer, or provider_error and sandbox_error, which are owed",
+    "score": "official score in [0, 1]; null unless scored",
+    "score_lenient": "score by the stated looser rule; null unless scored",
+    "constant_score": "what the best constant answer would score on this sample",
+    "skill": "null per row; a figure of a group: (mean score − constant) / (1 − constant)",
+    "correct": "official score counts as right; null unless scored",
+    "answer": "final answer; null unless scored",
+    "gold": "JSON list of reference answers",
+    "question": "the question",
+    "iterations": "turns of the root model",
+    "calls": "requests and cache hits, retries counted once",
+    "subcalls": "calls begun from REPL code, cache hits included",
+    "depth_reached": "deepest call",
+    "last_subcall_used": "the final answer holds the last sub-call's reply",
+    "code_errors": "code blocks that raised",
+    "context_chars_read_by_lm": "characters of the context shown to a model",
+    "prompt_tokens": "sum over calls",
+    "cached_tokens": "of these, taken from the server's prompt cache",
+    "completion_tokens": "sum over calls",
+    "cost_usd": "US dollars; null = unpriced",
+    "wall_s": "seconds from question to answer",
+    "lm_s": "seconds waiting for models",
+    "sandbox_s": "seconds in model-written code",
+    "sandbox_level": "isolation reached",
+    "error": "what went wrong",
+    "schema_version": "version of this table",
+    "asked": "True unless the row is owed",
+    "points": "score, with 0 for the arm's own failures; null where owed",
+    "right": "correct as 1 or 0, with 0 for the arm's own failures; null where owed",
+    "tokens": "prompt_tokens + completion_tokens",
+    "run_dir": "folder the row was read from",
+    "started_at": "Unix time of the first call; null if none",
+    "budget": "caps per sample that were set, as 'tokens=20000'; '' when none",
+    "code_revision": "git revision that asked, '+' when dirty; '' when unknown",
+    "arm_id": "hash of all that makes an arm what it is",
+    "arm_config": "JSON of what arm_id hashes",
+    "arm_kind": "rlm, alternative, control or mixed",
+    "arm": "method, with the settings that tell it from namesakes of other runs",
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run directory: its two tables, its resolved config and its environment record."""
+
+    path: Path
+    results: pd.DataFrame
+    calls: pd.DataFrame
+    config: dict[str, Any]
+    environment: dict[str, Any]
+
+    @property
+    def demonstration(self) -> bool:
+        return bool(self.config.get("demonstration", False))
+
+
+def load_results(source: str | Path) -> pd.DataFrame:
+    """All results of a run directory, a ``results.parquet``, or a glob of either, as one frame.
+
+    Columns: :data:`COLUMNS`. A result that stands in several runs (same ``result_key``) is kept
+    once. Raises ConfigError when nothing matches or a table lacks a column.
+    """
+    return combine([load_run(path) for path in find_runs(source)])
+
+
+def combine(runs: list[Run]) -> pd.DataFrame:
+    """The results of several runs as one frame, arms named apart."""
+    frames = [_completed(run) for run in runs]
+    results = pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0]
+    results = results.drop_duplicates("result_key", ignore_index=True)
+    return results.assign(arm=arms.names(results))
+
+
+def find_runs(source: str | Path) -> list[Path]:
+    """Run directories that ``source`` names: one, or those a glob matches, in name order."""
+    text = str(source)
+    found = [text] if Path(text).exists() else sorted(glob.glob(text, recursive=True))
+    folders = [Path(p).parent if p.endswith(".parquet") else Path(p) for p in found]
+    runs = [f for f in dict.fromkeys(folders) if (f / "results.parquet").is_file()]
+    if not runs:
+        what = "holds no results.parquet" if found else "does not exist"
+        raise ConfigError(f"{text} {what}; give the directory that a run printed as its last line")
+    return runs
+
+
+def load_run(path: Path) -> Run:
+    """One run directory. ``calls``, ``config`` and ``environment`` are empty where not stored."""
+    table = path / "results.parquet"
+    if not table.is_file():
+        raise ConfigError(f"{path} holds no results.parquet; is it a finished run's directory?")
+    results = pd.read_parquet(table)
+    required = list(COLUMNS)[: list(COLUMNS).index("schema_version") + 1]
+    missing = [c for c in required if c not in results.columns and c != "skill"]
+    if missing:
+        raise ConfigError(f"{table} lacks the column(s) {', '.join(missing)}")
+    calls, config, environment = (path / n for n in _COMPANIONS)
+    return Run(
+        path=path,
+        results=results,
+        calls=pd.read_parquet(calls) if calls.is_file() else pd.DataFrame(),
+        config=_yaml(config) if config.is_file() else {},
+        environment=json.loads(environment.read_text("utf-8")) if environment.is_file() else {},
+    )
+
+
+_COMPANIONS = ("calls.parquet", "config.yaml", "environment.json")
+
+
+def _yaml(path: Path) -> dict[str, Any]:
+    loaded = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+    return {str(k): v for k, v in loaded.items()} if isinstance(loaded, dict) else {}
+
+
+def _completed(run: Run) -> pd.DataFrame:
+    frame = run.results.copy()
+    asked = ~frame["outcome"].isin(list(OWED))
+    scored = frame["outcome"].isin(list(SCORED))
+    for column in ("score", "score_lenient", "constant_score", "cost_usd"):
+        frame[column] = frame[column].astype("float64")  # a column of nulls only has no type
+    correct = frame["correct"].astype("boolean").astype("Float64").astype("float64")
+    frame["asked"] = asked
+    frame["points"] = frame["score"].where(scored, 0.0).where(asked)
+    frame["right"] = correct.where(scored, 0.0).where(asked)
+    frame["tokens"] = frame["prompt_tokens"] + frame["completion_tokens"]
+    frame["run_dir"] = str(run.path)
+    frame["started_at"] = _starts(run)
+    frame["budget"] = _budget(run.config)
+    frame["code_revision"] = _revision(run.environment)
+    for column, values in _arm_columns(run, frame).items():
+        frame[column] = values
+    return frame
+
+
+def _starts(run: Run) -> pd.Series[float]:
+    if run.calls.empty or "started_at" not in run.calls:
+        return pd.Series(float("nan"), index=run.results.index)
+    return run.results["result_key"].map(run.calls.groupby("result_key")["started_at"].min())
+
+
+def _budget(config: dict[str, Any]) -> str:
+    caps = (config.get("budget") or {}).get("sample") or {}
+    return ", ".join(f"{k}={v}" for k, v in caps.items() if v is not None and not k.startswith("_"))
+
+
+def _revision(environment: dict[str, Any]) -> str:
+    git = environment.get("git")
+    record = git if isinstance(git, dict) else environment
+    for key in ("revision", "git_revision", "code_revision", "commit"):
+        if record.get(key):
+            dirty = record.get("dirty", record.get("git_dirty", False))
+            return str(record[key])[:12] + ("+" if dirty else "")
+    return ""
+
+
+def _params(config: dict[str, Any], role: str) -> str:
+    model = config.get(role)
+    params = model.get("params") if isinstance(model, dict) else None
+    return json.dumps(params, sort_keys=True, default=str) if params else ""
+
+
+def _arm_columns(run: Run, frame: pd.DataFrame) -> dict[str, list[str]]:
+    """arm_id, arm_config and arm_kind per row. Without a config, arms of two runs stay apart."""
+    methods = run.config.get("method") or {}
+    columns: dict[str, list[str]] = {"arm_id": [], "arm_config": [], "arm_kind": []}
+    shared = {"budget": _budget(run.config), "revision": _revision(run.environment)}
+    shared |= {f"{role}.params": _params(run.config, role) for role in ("model", "sub_model")}
+    if not run.config:
+        shared["run"] = run.path.name
+    seen: dict[tuple[str, ...], tuple[str, str, str]] = {}
+    # Not the protocol: that is what happened, and one arm may have used several.
+    fields = ["method", "prompt", "model", "sub_model"]
+    for row in frame[fields].fillna("").astype(str).itertuples(index=False):
+        key = tuple(row)
+        if key not in seen:
+            method, prompt, model, sub_model = key
+            settings = methods.get(method) if isinstance(methods, dict) else None
+            settings = settings if isinstance(settings, dict) else {}
+            arm = {"prompt": prompt, "model": model, "sub_model": sub_model} | shared | settings
+            what = json.dumps(arm, sort_keys=True, default=str)
+            target = str(settings.get("_target_", ""))
+            seen[key] = content_hash(arm), what, arms.kind(method, target)
+        for column, value in zip(columns, seen[key], strict=True):
+            columns[column].append(value)
+    return columns

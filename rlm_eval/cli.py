@@ -1,0 +1,95 @@
+"""The command line: arguments → composed configuration → run → exit code."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rlm_eval.config import check_config
+from rlm_eval.errors import ConfigError
+
+FINISHED, FAILED, BAD_INPUT, OWED, INTERRUPTED = 0, 1, 2, 3, 130
+
+#: Groups that may be given without their package: sub_model=NAME for model@sub_model=NAME.
+_ALIASES = {"sub_model": "model@sub_model"}
+
+
+def run_command(arguments: Sequence[str]) -> int:
+    """Run what the arguments say; the process's exit code."""
+    arguments = [_unaliased(a) for a in arguments]
+    if any(a.startswith("-") for a in arguments):
+        return _with_hydra_main(arguments)
+    try:
+        return run_tree(compose_tree(arguments))
+    except ConfigError as error:
+        return _refused(error)
+
+
+def compose_tree(overrides: Sequence[str]) -> dict[str, Any]:
+    """The composed configuration as plain data. Raises ConfigError, in one line, for what Hydra
+    can't compose."""
+    from hydra import compose, initialize_config_module
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        with initialize_config_module("rlm_eval.conf", version_base="1.3"):
+            config = compose("config", overrides=list(overrides))
+        tree = OmegaConf.to_container(config, resolve=True)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(_one_line(error)) from error
+    assert isinstance(tree, dict)
+    return {str(k): v for k, v in tree.items() if k != "experiment"}
+
+
+def run_tree(tree: Mapping[str, Any]) -> int:
+    """Check a configuration and carry it out."""
+    from rlm_eval.run import carry_out
+
+    return carry_out(check_config(tree))
+
+
+def _with_hydra_main(arguments: Sequence[str]) -> int:
+    """Sweeps and Hydra's own flags. The exit code is the worst of the sweep's runs."""
+    import hydra
+    from omegaconf import DictConfig, OmegaConf
+
+    codes: list[int] = []
+
+    @hydra.main(config_path="pkg://rlm_eval.conf", config_name="config", version_base="1.3")
+    def job(config: DictConfig) -> None:
+        tree = OmegaConf.to_container(config, resolve=True)
+        assert isinstance(tree, dict)
+        try:
+            codes.append(run_tree({str(k): v for k, v in tree.items() if k != "experiment"}))
+        except ConfigError as error:
+            codes.append(_refused(error))
+
+    sys.argv = [sys.argv[0], *arguments]
+    try:
+        job()
+    except SystemExit as stopped:
+        # Hydra has printed what is wrong with the configuration itself.
+        if stopped.code not in (0, None):
+            return BAD_INPUT if not codes else max(FAILED, *codes)
+    return max(codes, default=FINISHED)
+
+
+def _unaliased(argument: str) -> str:
+    key, equals, value = argument.partition("=")
+    return f"{_ALIASES[key]}={value}" if equals and key in _ALIASES else argument
+
+
+def _refused(error: ConfigError) -> int:
+    print(f"rlm_eval: {error}", file=sys.stderr)
+    return BAD_INPUT
+
+
+def _one_line(error: Exception) -> str:
+    """Hydra's message of several lines as one, with what to do kept."""
+    lines = [" ".join(line.split()) for line in str(error).splitlines()]
+    dropped = ("full_key", "object_type", "Set the environment", "Check that", "Config search path")
+    kept = [line for line in lines if line and not line.startswith(dropped)]
+    return " ".join(kept).replace("In 'config': ", "")

@@ -1,0 +1,186 @@
+"""From Hydra's composed configuration to checked objects.
+
+The constructor is the schema: each ``_target_`` node is checked against its signature (unknown
+and missing keys, types) before anything is built, so a typo costs nothing.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, is_dataclass
+from typing import Any
+
+from rlm_eval.errors import ConfigError
+from rlm_eval.records import content_hash
+
+#: Top-level keys that change how a run is carried out, not what it measures.
+RUN_TIME_KEYS = frozenset({"concurrency", "results_dir", "dry_run", "allow_targets"})
+TOP_LEVEL: Mapping[str, Any] = {
+    "repeats": int,
+    "temperature": float | None,
+    "memoize": bool,
+    "concurrency": int | None,
+    "results_dir": str,
+    "dry_run": bool,
+    "seed": int,
+    "allow_targets": list[str],
+    "demonstration": bool | None,
+}
+GROUPS = ("task", "method", "model", "sub_model", "sandbox", "budget")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """The resolved configuration as plain dicts, checked. ``tree`` is all of it."""
+
+    tree: Mapping[str, Any]
+
+    @property
+    def identity(self) -> str:
+        """Hash of what the run measures: the same for any concurrency, path or verbosity."""
+        return content_hash({k: v for k, v in self.tree.items() if k not in RUN_TIME_KEYS})
+
+    @property
+    def task_name(self) -> str:
+        return str(self.tree["task"]["_target_"]).split(".")[-2]
+
+    def __getitem__(self, key: str) -> Any:
+        return self.tree[key]
+
+
+def check_config(tree: Mapping[str, Any]) -> RunConfig:
+    """The configuration with the sub-model filled in and every value's type settled.
+
+    Raises ConfigError for the first thing that is wrong, naming the key.
+    """
+    unknown = set(tree) - set(TOP_LEVEL) - set(GROUPS)
+    if unknown:
+        raise ConfigError(_unknown_key(min(unknown), [*TOP_LEVEL, *GROUPS]))
+    tree = dict(tree)
+    for key, kind in TOP_LEVEL.items():
+        tree[key] = _typed(key, kind, tree[key])
+    for key, least in (("repeats", 1), ("concurrency", 1)):
+        if tree[key] is not None and tree[key] < least:
+            raise ConfigError(f"{key} must be at least {least}, got {tree[key]}")
+    if not tree["method"]:
+        raise ConfigError("no method is left: give at least one, as in method=[direct,rlm]")
+    tree["sub_model"] = _sub_model(tree["model"], tree["sub_model"])
+    allowed = ("rlm_eval.", *tree["allow_targets"])
+    for group in ("task", "model", "sandbox"):
+        tree[group] = _checked(group, tree[group], allowed)
+    if tree["sub_model"] is not None:
+        tree["sub_model"] = _checked("sub_model", tree["sub_model"], allowed)
+    tree["method"] = {
+        name: _checked(f"method.{name}", node, allowed) for name, node in tree["method"].items()
+    }
+    return RunConfig(tree)
+
+
+def build(node: Mapping[str, Any]) -> Any:
+    """The object a checked node describes."""
+    from hydra.utils import instantiate
+
+    return instantiate(node, _convert_="all")
+
+
+def _sub_model(model: Any, node: Any) -> dict[str, Any] | None:
+    """The sub-calls' model: a model of its own, the root model with changes, or None (the same).
+
+    ``model@sub_model=NAME`` gives a node with a ``_target_``; ``sub_model.key=`` overlays.
+    """
+    if not isinstance(node, Mapping):
+        raise ConfigError(f"sub_model={node} is no configuration: write model@sub_model={node}")
+    given = {k: v for k, v in node.items() if v is not None}
+    if "_target_" in given:
+        return dict(given)
+    return {**model, **given} if given else None
+
+
+def _checked(where: str, node: Any, allowed: Sequence[str]) -> dict[str, Any]:
+    """A ``_target_`` node with its keys and types checked against the target's signature."""
+    if not isinstance(node, Mapping) or "_target_" not in node:
+        raise ConfigError(f"{where} must be a configuration with a _target_, got {node!r}")
+    target = str(node["_target_"])
+    if not target.startswith(tuple(allowed)):
+        package = target.rpartition(".")[0]
+        raise ConfigError(
+            f"{where}._target_={target} lies outside rlm_eval: if you trust it, add "
+            f"'allow_targets=[{package}]'"
+        )
+    parameters = _parameters(where, target)
+    out: dict[str, Any] = {"_target_": target}
+    for key, value in node.items():
+        if key == "_target_":
+            continue
+        if key not in parameters:
+            raise ConfigError(_unknown_key(f"{where}.{key}", [f"{where}.{p}" for p in parameters]))
+        out[key] = _value(f"{where}.{key}", parameters[key], value, allowed)
+    for key, parameter in parameters.items():
+        if parameter.default is inspect.Parameter.empty and key not in out:
+            raise ConfigError(f"{where}.{key} is missing: give {where}.{key}=VALUE")
+    return out
+
+
+def _value(
+    where: str, parameter: inspect.Parameter, value: Any, allowed: Sequence[str]
+) -> Any:
+    if isinstance(value, Mapping) and "_target_" in value:
+        return _checked(where, value, allowed)
+    if value == "???":
+        raise ConfigError(f"{where} is missing: give {where}=VALUE")
+    if parameter.annotation is inspect.Parameter.empty:
+        return value
+    return _typed(where, parameter.annotation, value)
+
+
+def _parameters(where: str, target: str) -> dict[str, inspect.Parameter]:
+    """The target's parameters with their annotations resolved to types."""
+    from hydra.errors import InstantiationException
+    from hydra.utils import get_object
+
+    try:
+        found = get_object(target)
+    except (InstantiationException, ImportError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"{where}._target_={target} can't be loaded: {reason}") from error
+    hints = typing.get_type_hints(found.__init__ if inspect.isclass(found) else found)
+    return {
+        name: parameter.replace(annotation=hints.get(name, inspect.Parameter.empty))
+        for name, parameter in inspect.signature(found).parameters.items()
+        if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+    }
+
+
+def _typed(where: str, kind: Any, value: Any) -> Any:
+    """``value`` as ``kind`` in plain data, or ConfigError naming the key."""
+    from pydantic import TypeAdapter, ValidationError
+    from pydantic.errors import PydanticSchemaGenerationError
+
+    try:
+        return _plain(TypeAdapter(kind).validate_python(value))
+    except ValidationError as error:
+        problem = error.errors()[0]
+        given = problem["input"]
+        raise ConfigError(f"{where}={given!r} does not fit: {problem['msg']}") from None
+    except PydanticSchemaGenerationError:
+        raise ConfigError(f"{where} must be a configuration with a _target_") from None
+
+
+def _plain(value: Any) -> Any:
+    """Tuples as lists, records as mappings: what YAML and a hash can hold."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return _plain(asdict(value))
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    return value
+
+
+def _unknown_key(key: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(key, known, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(sorted(known))}"
+    return f"unknown key {key}: {hint}"

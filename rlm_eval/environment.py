@@ -1,0 +1,79 @@
+"""What a run was made with: code, packages, machine, prompts. Kept beside its results."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+PACKAGES = (
+    "rlm_eval",
+    "bm25s",
+    "datasets",
+    "hydra-core",
+    "litellm",
+    "numpy",
+    "pandas",
+    "scipy",
+    "tiktoken",
+    "xllamacpp",
+)
+HERE = Path(__file__).parent
+#: Code that only shows results does not change them.
+_NOT_MEASURING = ("analysis", "cli.py", "help.py", "progress.py", "environment.py", "__main__.py")
+
+
+def code_revision() -> str:
+    """16 hex digits over the sources that make results; the same for a wheel and a checkout."""
+    import rlm_eval.tasks
+
+    digest = hashlib.sha256()
+    for root in (HERE, Path(next(iter(rlm_eval.tasks.__path__)))):
+        for file in sorted(root.rglob("*")):
+            name = file.relative_to(root)
+            if name.parts[0] in _NOT_MEASURING or file.suffix not in {".py", ".tsv", ".txt"}:
+                continue
+            digest.update(str(name).encode() + b"\0" + file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def environment_record(**more: Any) -> dict[str, Any]:
+    """Versions and machine; ``more`` is added as it is. Nothing from the environment's keys."""
+    return {
+        "python": sys.version.split()[0],
+        "platform": platform.platform(),
+        "machine": platform.machine(),
+        "git": _git(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        **more,
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _git() -> dict[str, Any] | None:
+    """Revision and whether anything was changed since, where this is a git checkout."""
+    try:
+        commands = (["rev-parse", "HEAD"], ["status", "--porcelain"])
+        revision, changes = (
+            subprocess.run(
+                ["git", "-C", str(HERE), *arguments],
+                capture_output=True,
+                text=True,
+                check=True,
+                timeout=10,
+            ).stdout.strip()
+            for arguments in commands
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return {"revision": revision, "dirty": bool(changes)}

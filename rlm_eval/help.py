@@ -1,0 +1,32 @@
+"""``--help``: one page, printed before anything heavy is imported."""
+
+HELP = """\
+rlm_eval: is a Recursive Language Model worth it, on this task, at this budget?
+
+usage: python -m rlm_eval [key=value ...]        (Hydra's syntax; -m sweeps over a,b,c)
+
+  task=NAME              aggregation (default), needle, multihop, ... see conf/task/
+    task.lengths=[...]   context lengths in tokens of task.tokenizer
+    task.n=N             questions per length
+  method=[a,b]           direct, rag_bm25, summarize_map_reduce, rlm; default: these four
+    method.ARM.key=      a setting of one method, as in method.rlm.max_depth=0
+    '+method@method.rlm_d0=rlm' method.rlm_d0.max_depth=0       a second arm of a method
+  model=NAME             local (default: embedded, on the CPU), litellm, vllm, scripted,
+                         gpt-5, claude-sonnet-4-5, ... see conf/model/
+    model.name=          PROVIDER/MODEL for litellm; its key comes from the environment
+    model.gguf=PATH      another GGUF file for model=local
+  sub_model.key=         the sub-calls' model: the root model with this changed,
+                         or sub_model=NAME for one of another kind
+  sandbox=NAME           auto (default), landlock, bwrap, container, seatbelt, none
+  budget.run.KEY=        caps: calls, tokens, usd, seconds; a spent run cap leaves the rest owed
+  budget.sample.KEY=     the same for each question; spent: outcome budget_exceeded
+  seed=0  repeats=1  temperature=0.0  concurrency=null  results_dir=results/runs
+  dry_run=true           print the plan and stop; nothing is started
+
+The same command again continues its run, or says that it is finished.
+Also: python -m rlm_eval.resume RUN      go on with an interrupted run
+
+stdout: tables, verdicts and, as the last line, the run's folder. stderr: progress.
+exit:   0 finished   2 bad input, nothing started   3 finished with results still owed
+        130 interrupted, can be continued
+"""

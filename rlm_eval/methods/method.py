@@ -1,0 +1,48 @@
+"""What a method is. A new one is a subclass with ``answer`` and one YAML file in conf/method/."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from rlm_eval.errors import ConfigError
+from rlm_eval.ledger import Ledger
+from rlm_eval.models.door import LM
+from rlm_eval.models.protocol import ModelInfo
+from rlm_eval.records import Answer, Problem, Role
+
+
+class Method:
+    """One way to answer a question about a long input. Called from several threads at once, so
+    ``answer`` keeps its state in local variables."""
+
+    #: The models a method speaks to, beside ``root``. Shown in --help and the forecast.
+    roles: ClassVar[tuple[Role, ...]] = ("root",)
+
+    def answer(self, problem: Problem, lm: LM, ledger: Ledger) -> Answer:
+        """Answer ``problem``, every model call through ``lm`` and paid by ``ledger``.
+
+        Raises a :class:`rlm_eval.errors.SampleFailure` that becomes the sample's outcome.
+        """
+        raise NotImplementedError
+
+    def prompt_name(self) -> str:
+        """The prompt's name as shown in tables."""
+        return ""
+
+    def prompt_source(self) -> str:
+        """Everything that shapes this method's prompts; its hash is part of a result's key."""
+        return ""
+
+    def check(self, models: Mapping[Role, ModelInfo]) -> None:
+        """Raise ConfigError for what can't work with these models. Nothing has started yet."""
+
+    def close(self) -> None:
+        """Give back what the method holds (sandboxes, indices)."""
+
+
+def at_least(minimum: float, **values: float) -> None:
+    """Raise ConfigError for the first value under ``minimum``."""
+    for name, value in values.items():
+        if value < minimum:
+            raise ConfigError(f"{name} must be at least {minimum:g}, got {value:g}")

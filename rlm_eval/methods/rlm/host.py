@@ -1,0 +1,130 @@
+"""What REPL code may call in the harness: plain sub-calls, child RLMs, the budget.
+
+A failed call is a typed error in the REPL: raised by a single query, an error value in a batch.
+Never text that looks like an answer. A spent cap of the run passes through and stops the run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from rlm_eval.errors import ContextOverflow, SampleFailure
+from rlm_eval.ledger import Ledger
+from rlm_eval.methods.rlm.coverage import ContextCoverage
+from rlm_eval.models.door import LM, CallTags, Completion
+from rlm_eval.models.protocol import user
+from rlm_eval.records import Content
+from rlm_eval.repl.results import HostError, HostFunction, host_error_value
+
+#: Starts a child RLM on (question, content) and returns its answer.
+RunChild = Callable[[str, Content, str | None], str]
+
+
+class CallLog(Protocol):
+    """Who wants to know of each sub-call: (completion or failure, prompt, depth)."""
+
+    def __call__(
+        self, outcome: Completion | SampleFailure, prompt: str, depth: int, parent: str | None
+    ) -> None: ...
+
+
+class SubCalls:
+    """The functions one RLM's REPL is given. ``parent`` names the turn whose code is running."""
+
+    def __init__(
+        self,
+        lm: LM,
+        ledger: Ledger,
+        coverage: ContextCoverage,
+        log: CallLog,
+        *,
+        depth: int,
+        max_tokens: int,
+        concurrency: int,
+    ) -> None:
+        self._lm = lm
+        self._ledger = ledger
+        self._coverage = coverage
+        self._log = log
+        self._depth = depth
+        self._max_tokens = max_tokens
+        self._concurrency = concurrency
+        self.parent: str | None = None
+
+    def functions(
+        self, *, sub_calls: bool, batch: bool, run_child: RunChild | None
+    ) -> Mapping[str, HostFunction]:
+        """Only what is enabled: the names here are the names a prompt may mention."""
+        out: dict[str, HostFunction] = {"budget": self._ledger.remaining}
+        if sub_calls:
+            out["llm_query"] = self.llm_query
+        if sub_calls and batch:
+            out["llm_query_batched"] = self.llm_query_batched
+        if run_child is not None:
+            out["rlm_query"] = _child_query(self, run_child)
+        return out
+
+    def llm_query(self, prompt: Any) -> str:
+        """Ask the sub-model ``prompt`` (a string); its reply."""
+        outcome = self._ask([_text(prompt)])[0]
+        if isinstance(outcome, SampleFailure):
+            raise _host_error(outcome)
+        return outcome.text
+
+    def llm_query_batched(self, prompts: Any) -> list[Any]:
+        """Ask every prompt of a list, side by side; replies in order, failures as error values."""
+        if not isinstance(prompts, list):
+            raise HostError("bad_request", "llm_query_batched takes a list of strings", {})
+        outcomes = self._ask([_text(p) for p in prompts])
+        return [_batch_value(outcome) for outcome in outcomes]
+
+    def _ask(self, prompts: Sequence[str]) -> list[Completion | SampleFailure]:
+        parent = self.parent
+        for prompt in prompts:
+            self._coverage.note(prompt)
+        tags = CallTags("sub", self._depth + 1, parent, from_repl=True)
+        try:
+            outcomes = self._lm.complete_batch(
+                [[user(p)] for p in prompts],
+                ledger=self._ledger,
+                max_tokens=self._max_tokens,
+                tags=tags,
+                concurrency=self._concurrency,
+            )
+        except SampleFailure as failure:
+            raise _host_error(failure) from failure
+        for prompt, outcome in zip(prompts, outcomes, strict=True):
+            self._log(outcome, prompt, self._depth + 1, parent)
+        return outcomes
+
+
+def _child_query(calls: SubCalls, run_child: RunChild) -> HostFunction:
+    def rlm_query(question: Any, context: Any) -> str:
+        content = tuple(map(_text, context)) if isinstance(context, list) else _text(context)
+        try:
+            return run_child(_text(question), content, calls.parent)
+        except SampleFailure as failure:
+            raise _host_error(failure) from failure
+
+    return rlm_query
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise HostError("bad_request", f"a prompt must be a string, got {type(value).__name__}", {})
+    return value
+
+
+def _batch_value(outcome: Completion | SampleFailure) -> Any:
+    if isinstance(outcome, SampleFailure):
+        error = _host_error(outcome)
+        return host_error_value(error.kind, error.message, error.data)
+    return outcome.text
+
+
+def _host_error(failure: SampleFailure) -> HostError:
+    data: dict[str, Any] = {}
+    if isinstance(failure, ContextOverflow):
+        data["excess_tokens"] = failure.excess_tokens
+    return HostError(failure.outcome, str(failure), data)

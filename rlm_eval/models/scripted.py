@@ -1,0 +1,115 @@
+"""``model=scripted``: a deterministic stand-in for tests and smoke runs. Never evidence.
+
+It sees only its messages. Its rules are simple on purpose: look facts up, pick an option, and as
+the root of an RLM ask one sub-call and hand its reply back. Every output says ``scripted``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from rlm_eval.errors import ConfigError
+from rlm_eval.models.protocol import Message, ModelInfo, Price, Reply, Usage
+
+Script = Callable[[Sequence[Message]], str]
+
+_FACT = re.compile(r"for ([\w-]+) is: ([\w-]+)")
+_OPTIONS = re.compile(r"\b(\w+) or (\w+)\b")
+_QUESTION = re.compile(r"Question: (.+)", re.DOTALL)
+
+
+@dataclass
+class ScriptedModel:
+    """A model that follows ``script(messages) -> reply``; ``latency_s`` seconds pass per call.
+
+    Tokens are counted as one per four characters, so that sizes behave; nothing is billed.
+    """
+
+    name: str = "scripted"
+    latency_s: float = 0.0
+    context_window: int = 131_072
+    script: Script | None = None
+
+    @property
+    def info(self) -> ModelInfo:
+        price = Price(0.0, 0.0, 0.0, as_of="scripted: nothing is billed")
+        return ModelInfo(self.name, "scripted", self.context_window, price, simulated=True)
+
+    def check(self) -> None:
+        if self.latency_s < 0 or self.context_window < 1:
+            raise ConfigError("model.latency_s must be at least 0, model.context_window at least 1")
+
+    def open(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+    def count_tokens(self, messages: Sequence[Message]) -> int:
+        return sum(len(m["content"]) // 4 + 4 for m in messages)
+
+    def complete(
+        self, messages: Sequence[Message], *, max_tokens: int, temperature: float | None
+    ) -> Reply:
+        if self.latency_s:
+            time.sleep(self.latency_s)
+        text = (self.script or default_script)(messages)
+        full = len(text) // 4 + 1
+        text = text[: max_tokens * 4]
+        usage = Usage(self.count_tokens(messages), min(full, max_tokens))
+        return Reply(text, usage, "length" if full > max_tokens else "stop")
+
+
+def default_script(messages: Sequence[Message]) -> str:
+    """The shipped script: a turn of an RLM when the prompt tells of a REPL, else a plain answer."""
+    told = messages[0]["content"] if messages else ""
+    if "`context`" in told:
+        return _rlm_turn(told, messages[-1]["content"])
+    return _plain_answer("\n".join(m["content"] for m in messages))
+
+
+def _rlm_turn(told: str, last: str) -> str:
+    """First turn: look, and ask one sub-call if there are any; second: finish with what came."""
+    question = _QUESTION.search(last)
+    if question is None:
+        return f"```repl\n{_finish(told, 'found')}\n```"
+    asked = question[1].strip()
+    lines = [
+        f"question = {asked!r}",
+        "words = set(question.lower().split())",
+        "lines = context.splitlines() if isinstance(context, str) else list(context)",
+        "best = max(lines, key=lambda line: len(words & set(line.lower().split())))",
+    ]
+    if "llm_query" in told:
+        call = "llm_query_batched([prompt])[0]" if "llm_query_batched" in told else None
+        lines.append('prompt = best[:2000] + "\\n\\n" + question')
+        lines.append(f"found = {call or 'llm_query(prompt)'}")
+    else:
+        lines.append("found = best[:200]")
+    lines.append("print(found)")
+    return "```repl\n" + "\n".join(lines) + "\n```"
+
+
+def _finish(told: str, value: str) -> str:
+    if "submit(" in told:
+        return f"submit({value})"
+    if 'answer["content"]' in told:
+        return f'answer["content"] = {value}\nanswer["ready"] = True'
+    return f"Final = {value}"
+
+
+def _plain_answer(text: str) -> str:
+    """A fact whose key the text's last lines name, else one of two options, else a number."""
+    question = text[-600:]
+    for key, value in _FACT.findall(text):
+        if key in question:
+            return str(value)
+    options = _OPTIONS.findall(question)
+    digest = hashlib.sha256(text.encode("utf-8", "replace")).digest()[0]
+    if options:
+        return str(options[-1][digest % 2])
+    return str(digest % 10)

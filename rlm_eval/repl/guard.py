@@ -1,0 +1,45 @@
+"""Keeps the harness's own memory and environment closed while model code runs on the machine."""
+
+from __future__ import annotations
+
+import sys
+from threading import Lock
+
+
+class HarnessGuard:
+    """Makes this process non-dumpable from the first ``enter`` to the last ``leave``.
+
+    Then no process of the same user can ptrace it or read /proc/PID/environ, mem or maps, and no
+    core is dumped. The price while it lasts: debuggers and profilers need root, and without root
+    the process can't list its own /proc/self/fd. Programs it starts are not affected. Linux only.
+    """
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._count = 0
+        self._before = 1
+
+    def enter(self) -> None:
+        if sys.platform != "linux":
+            return
+        from rlm_eval.repl import linux
+
+        with self._lock:
+            if not self._count:
+                self._before = linux.get_dumpable()
+                linux.set_dumpable(0)
+            self._count += 1
+
+    def leave(self) -> None:
+        if sys.platform != "linux":
+            return
+        from rlm_eval.repl import linux
+
+        with self._lock:
+            self._count -= 1
+            if not self._count and self._before == 1:
+                linux.set_dumpable(1)
+
+
+#: The process has one dumpable flag, so it has one guard.
+harness_guard = HarnessGuard()

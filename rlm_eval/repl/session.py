@@ -1,0 +1,330 @@
+"""The REPL from the harness's side: a sandbox, its sessions, and what a block did.
+
+with Sandbox() as sandbox, sandbox.session({"llm_query": ask}) as repl:
+    repl.load("context", long_text)
+    result = repl.run("print(llm_query('Summarize: ' + context[:1000]))")
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from types import TracebackType
+from typing import Any, Self
+from weakref import WeakValueDictionary
+
+from rlm_eval import errors
+from rlm_eval.errors import ConfigError, SandboxError
+from rlm_eval.repl import levels
+from rlm_eval.repl.conversation import BROKEN, Answer, Conversation, Exchange, HostCall
+from rlm_eval.repl.frames import ERRORS, FrameError
+from rlm_eval.repl.guard import harness_guard
+from rlm_eval.repl.history import Block, DivergedError, History, Load
+from rlm_eval.repl.launch import Launcher
+from rlm_eval.repl.parse import Report, parse_report, parse_text
+from rlm_eval.repl.results import (
+    BAD_CALL,
+    JSON,
+    BlockResult,
+    HostError,
+    HostFunction,
+    Interrupted,
+    Limits,
+    State,
+    Variable,
+    host_error_value,
+)
+from rlm_eval.repl.texts import Loadable, SharedText
+
+__all__ = [
+    "JSON",
+    "BlockResult",
+    "HostError",
+    "HostFunction",
+    "Limits",
+    "ReplSession",
+    "Sandbox",
+    "Variable",
+    "host_error_value",
+]
+
+#: Contexts that no session holds any more are kept for the next sample up to this many bytes.
+_RECENT_BYTES = 1 << 30
+
+
+class ReplSession:
+    """One persistent namespace in a process of its own. Owned by one thread at a time.
+
+    Host functions are called from other threads, several at once when model code uses threads.
+    """
+
+    def __init__(self, sandbox: Sandbox, host: Mapping[str, HostFunction], submit: bool) -> None:
+        self.level, self._limits = sandbox.level, sandbox.limits
+        self._sandbox, self._submit = sandbox, submit
+        self._host = {name: (function, _signature(function)) for name, function in host.items()}
+        self._pool = ThreadPoolExecutor(sandbox.limits.concurrent_calls, "host-call")
+        self._history = History()
+        self._blocks = 0
+        self._conversation = self._start()
+
+    def load(self, name: str, content: Loadable) -> None:
+        """Sets ``name`` to a str, a list (from a tuple) or a dict of texts. Raises SandboxError
+        when it does not fit into ``Limits.memory_mb``."""
+        if not name.isidentifier():
+            raise ValueError(f"{name!r} is no variable name")
+        entry = Load(name, self._sandbox.share(content))
+        if self._conversation.load(name, entry.text):
+            self._conversation.close()
+            self._restore(replay=False)
+            if failed := self._conversation.load(name, entry.text):
+                raise SandboxError(f"can't load {name}: {failed}")
+        self._history.entries.append(entry)
+
+    def run(self, code: str, *, replayable: bool = True) -> BlockResult:
+        """Runs one block. ``replayable``: may be run again, with the same answers to its host
+        calls, to restore the variables after a later block had to be killed.
+
+        Raises SandboxError when a worker can't be started, and whatever a host function raised
+        other than HostError (the block is stopped then).
+        """
+        self._blocks += 1
+        block = Block(code, self._blocks, replayable)
+        self._history.entries.append(block)
+        exchange = self._exchange(self._conversation, block, block.record(self._answer))
+        try:
+            if exchange.frame is None:
+                return self._after_death(block, exchange, exchange.death or "crashed")
+            report = parse_report(exchange.frame, self._limits, self._submit)
+        except FrameError as error:
+            self._conversation.close()
+            reason = f"{BROKEN}: {error}"
+            return self._after_death(block, exchange, "crashed", reason)
+        stopped = exchange.interrupted and report.error_type == "TimeLimit"
+        block.finished = not exchange.interrupted
+        block.exec_s, block.error_type = exchange.exec_s, report.error_type
+        return _result(report, "time_limit" if stopped else "", "kept", exchange)
+
+    def read(self, name: str) -> str | None:
+        """A variable as text: a str as it is, other values as JSON if possible, else their repr;
+        None when it is unset or None. Cut at ``Limits.read_chars``."""
+        return self._read({"name": name})
+
+    def read_item(self, name: str, key: str) -> str | None:
+        """The same for ``name[key]``, None when there is no such item."""
+        return self._read({"name": name, "key": key})
+
+    def close(self) -> None:
+        """Ends the worker; calls in flight are waited for."""
+        self._conversation.close()
+        self._pool.shutdown()
+        self._history = History()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    # -- inside ----------------------------------------------------------------------------------
+
+    def _start(self) -> Conversation:
+        process = self._sandbox.launcher.spawn()
+        return Conversation(process, self._pool, self._limits, self._host, self._submit)
+
+    def _answer(self, call: HostCall) -> JSON:
+        function, signature = self._host[call.name]
+        if signature is not None:
+            try:
+                signature.bind(*call.args, **call.kwargs)
+            except TypeError as error:
+                raise HostError(BAD_CALL, f"{call.name}(): {error}") from None
+        return function(*call.args, **call.kwargs)
+
+    def _exchange(self, conversation: Conversation, block: Block, answer: Answer) -> Exchange:
+        head = {"op": "exec", "block": block.number}
+        code = block.code.encode("utf-8", ERRORS)
+        return conversation.exchange(head, code, answer, self._limits.block_seconds)
+
+    def _read(self, head: dict[str, Any]) -> str | None:
+        request, seconds = {"op": "read", **head}, self._limits.block_seconds
+        exchange = self._conversation.exchange(request, b"", self._answer, seconds)
+        broken = exchange.reason.startswith(BROKEN)
+        if exchange.frame is not None:
+            try:
+                return parse_text(exchange.frame, self._limits)
+            except FrameError:
+                self._conversation.close()
+                broken = True
+        self._restore(replay=not broken)
+        return None
+
+    def _after_death(
+        self, block: Block, exchange: Exchange, death: Interrupted, reason: str = ""
+    ) -> BlockResult:
+        self._history.entries.remove(block)
+        reason = reason or exchange.reason
+        state = self._restore(replay=not reason.startswith(BROKEN))
+        loaded = ", ".join(load.name for load in self._history.loads()) or "nothing"
+        told = {
+            "restored": "Variables are as they were before this block.",
+            "lost": f"All variables are gone; set again: {loaded}.",
+            "kept": "",
+        }[state]
+        message = f"This block was stopped: {reason}. {told}"
+        report = Report("", "", 0, 0, None, message, death, (), None)
+        return _result(report, death, state, exchange)
+
+    def _restore(self, *, replay: bool) -> State:
+        """A new worker with the variables of the finished blocks, or of none. Code that forged
+        frames is not replayed: it would again."""
+        if replay and self._history.can_replay(self._limits.replay_seconds):
+            with contextlib.suppress(DivergedError):
+                if self._replay():
+                    return "restored"
+            self._conversation.close()
+        self._history.forget_blocks()
+        if not self._replay():
+            raise SandboxError("a new worker could not be given its contexts")
+        return "lost"
+
+    def _replay(self) -> bool:
+        self._conversation = conversation = self._start()
+        for entry in self._history.entries:
+            if isinstance(entry, Load):
+                if conversation.load(entry.name, entry.text):
+                    return False
+                continue
+            frame = self._exchange(conversation, entry, entry.replay()).frame
+            if frame is None or frame.head.get("error_type", "") != entry.error_type:
+                return False
+        return True
+
+
+def _signature(function: HostFunction) -> inspect.Signature | None:
+    try:
+        return inspect.signature(function)
+    except ValueError:  # some built-in functions have none
+        return None
+
+
+def _result(
+    report: Report, interrupted: Interrupted, state: State, exchange: Exchange
+) -> BlockResult:
+    return BlockResult(
+        stdout=report.stdout,
+        stderr=report.stderr,
+        stdout_chars=report.stdout_chars,
+        stderr_chars=report.stderr_chars,
+        value=report.value,
+        error=report.error,
+        error_type=report.error_type,
+        variables=report.variables,
+        submitted=report.submitted,
+        interrupted=interrupted,
+        state=state,
+        exec_s=exchange.exec_s,
+        callback_s=exchange.callback_s,
+    )
+
+
+class Sandbox:
+    """The factory of sessions: finds out once what isolation this machine has, and keeps the
+    warmed parent of the workers. Safe for threads.
+
+    ``level``: ``auto`` (the strongest there is), ``landlock``, ``bwrap``, ``container``,
+    ``seatbelt``, or ``none``, which isolates nothing and has to be asked for. ``packages``: what
+    code may import beside the standard library. Raises ConfigError when the machine can't do it.
+    """
+
+    def __init__(
+        self,
+        level: str = "auto",
+        limits: Limits | Mapping[str, float] | None = None,
+        packages: Sequence[str] = (),
+    ) -> None:
+        self.limits = _limits(limits)
+        self._lock = threading.Lock()
+        self._shared: WeakValueDictionary[int, SharedText] = WeakValueDictionary()
+        self._recent: OrderedDict[int, SharedText] = OrderedDict()
+        self._closed = False
+        harness_guard.enter()
+        try:
+            levels.reach(level, self.limits, packages, self._probe)
+        except (ConfigError, SandboxError):
+            harness_guard.leave()
+            raise
+
+    def _probe(self, level: str, launcher: Launcher) -> str:
+        """What a worker of this launcher can do and must not; empty when all is well."""
+        self.level, self.launcher = level, launcher
+        with self.session({}) as session:
+            session.load("_path", errors.__file__)
+            result = session.run(levels.PROBE)
+        if result.submitted is None:
+            return f"the check failed: {result.error}"
+        return "" if result.submitted == "[]" else f"a worker {result.submitted}"
+
+    def session(self, host: Mapping[str, HostFunction], *, submit: bool = True) -> ReplSession:
+        """A new namespace with the functions of ``host`` in it, and ``submit`` unless refused.
+        Raises SandboxError when no worker starts."""
+        return ReplSession(self, host, submit)
+
+    def share(self, content: Loadable) -> SharedText:
+        """The content in shared memory: written once for all sessions that load this very str or
+        tuple (equal ones are not looked for: hashing a gigabyte takes a second)."""
+        if isinstance(content, Mapping):
+            return SharedText.of(content, share=self.launcher.shares_memory)
+        key = id(content)  # of a live object: the text holds its source
+        with self._lock:
+            text = self._shared.get(key)
+            if text is None:
+                text = SharedText.of(content, share=self.launcher.shares_memory)
+                self._shared[key] = text
+            self._recent[key] = text
+            self._recent.move_to_end(key)
+            while sum(t.size for t in self._recent.values()) > _RECENT_BYTES:
+                self._recent.popitem(last=False)
+        return text
+
+    def close(self) -> None:
+        """Ends every worker of this sandbox."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            self._recent.clear()
+        self.launcher.close()
+        harness_guard.leave()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _limits(limits: Limits | Mapping[str, float] | None) -> Limits:
+    if isinstance(limits, Limits):
+        return limits
+    known = Limits.__dataclass_fields__
+    unknown = [name for name in limits or {} if name not in known]
+    if unknown:
+        raise ConfigError(f"sandbox.limits: unknown {unknown[0]!r}; there are {', '.join(known)}")
+    made = Limits(**{str(k): v for k, v in (limits or {}).items()})  # type: ignore[arg-type]
+    if made.memory_mb < 256:
+        raise ConfigError("sandbox.limits.memory_mb must be at least 256")
+    return made

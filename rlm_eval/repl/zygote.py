@@ -1,0 +1,208 @@
+"""The warmed parent of the workers: imports once what code may import, then forks on request.
+
+Started by ``launch`` with a clean environment. Never runs model code. Its standard input is the
+control socket: JSON requests ``{"op", "id"}``, a ``fork`` with the worker's end of its channel.
+
+    harness ── control ──▶ zygote ── fork ──▶ worker ◀── channel ── harness
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import json
+import os
+import random
+import select
+import signal
+import socket
+import sys
+from typing import Any
+
+from rlm_eval.repl import isolation, linux
+from rlm_eval.repl.frames import encode
+from rlm_eval.repl.worker import Channel, Worker
+
+#: What model code finds imported. Pure-Python modules of the standard library beyond these load
+#: from disk; ones with a shared library must be here, since workers can map no code.
+PRELOADED = tuple(
+    name
+    for line in (
+        "abc array ast asyncio base64 binascii bisect bz2 calendar cmath codecs collections",
+        "collections.abc colorsys concurrent.futures concurrent.futures.thread contextlib",
+        "contextvars copy csv dataclasses datetime decimal difflib enum fnmatch fractions",
+        "functools hashlib heapq hmac html html.parser inspect io itertools json keyword locale",
+        "logging lzma math numbers operator os pathlib pickle pprint queue random re reprlib sched",
+        "secrets select shlex signal statistics string struct sys tempfile textwrap threading time",
+        "timeit tokenize traceback types typing unicodedata urllib.parse uuid warnings weakref",
+        "xml.etree.ElementTree zlib zoneinfo encodings.ascii encodings.latin_1 encodings.utf_16",
+        "encodings.utf_32 encodings.cp1252 encodings.idna _strptime",
+    )
+    for name in line.split()
+)
+
+
+def main() -> None:
+    """``python -c BOOT POLICY HARNESS_PIDFD``: serves until the harness goes away."""
+    policy = isolation.Policy(**json.loads(sys.argv[1]))
+    harness = int(sys.argv[2])
+    control = socket.socket(fileno=0)
+    try:
+        preload(policy)
+        ruleset = prepare(policy)
+    except OSError as error:
+        control.send(json.dumps({"error": str(error)}).encode())
+        return
+    control.send(json.dumps({"pid": os.getpid()}).encode())
+    serve(control, harness, policy, ruleset)
+
+
+def preload(policy: isolation.Policy) -> None:
+    """Imports, then forgets where this harness's own code lies."""
+    for name in PRELOADED:
+        importlib.import_module(name)
+    root = sys.path.pop()
+    if policy.packages:
+        sys.path.append(policy.package_path)
+        for name in policy.packages:
+            importlib.import_module(name)
+        sys.path.pop()
+    sys.path[:] = [path for path in sys.path if path != root]
+    sys.path_importer_cache.clear()
+    os.environ.clear()
+    sys.argv[:] = [""]
+
+
+def prepare(policy: isolation.Policy) -> int | None:
+    """Everything of the policy that all workers share. Returns their Landlock ruleset, if one can
+    be made beforehand. With namespaces, returns in the first process of the new pid namespace."""
+    if sys.platform != "linux":
+        return None
+    with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
+        file.write("1000")
+    if "namespaces" in policy.features:
+        isolation.enter_namespaces(policy)
+        if child := os.fork():
+            os.waitpid(child, 0)
+            os._exit(0)
+        linux.die_with_parent(signal.SIGKILL)
+        return None
+    return isolation.landlock_ruleset(policy) if "landlock" in policy.features else None
+
+
+def serve(
+    control: socket.socket, harness: int, policy: isolation.Policy, ruleset: int | None
+) -> None:
+    """Forks, signals and buries workers. Ends when the harness closes the socket or dies."""
+    workers: dict[int, int] = {}
+    leaving: set[int] = set()
+    gc.collect()
+    gc.freeze()
+    poller = select.poll()
+    poller.register(control, select.POLLIN)
+    poller.register(harness, select.POLLIN)
+    while True:
+        if any(descriptor == harness for descriptor, _ in poller.poll()):
+            break
+        data, descriptors, _, _ = socket.recv_fds(control, 4096, 1)
+        if not data:
+            break
+        request = json.loads(data)
+        op, number = request["op"], request["id"]
+        reply: dict[str, Any] = {}
+        if op == "fork":
+            workers[number] = _fork(descriptors[0], policy, ruleset)
+            os.close(descriptors[0])
+        elif op == "interrupt":
+            os.kill(workers[number], signal.SIGINT)
+        elif op == "kill":
+            os.kill(workers[number], signal.SIGKILL)
+        elif op == "status":  # its channel is closed: it ends now, by itself or by us
+            reply["status"] = _bury(workers.pop(number))
+        elif op == "leave":
+            os.kill(workers[number], signal.SIGKILL)
+            leaving.add(workers.pop(number))
+        leaving = {pid for pid in leaving if os.waitpid(pid, os.WNOHANG)[0] == 0}
+        control.send(json.dumps(reply).encode())
+    for pid in workers.values():
+        os.kill(pid, signal.SIGKILL)
+
+
+def _bury(pid: int) -> int | None:
+    """The exit status of a worker (negative: the signal); None for one that closed its channel and
+    went on for 50 ms: it is killed."""
+    pidfd = os.pidfd_open(pid)
+    poller = select.poll()
+    poller.register(pidfd, select.POLLIN)
+    ended = bool(poller.poll(50))
+    os.close(pidfd)
+    if not ended:
+        os.kill(pid, signal.SIGKILL)
+    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    return status if ended else None
+
+
+def _fork(descriptor: int, policy: isolation.Policy, ruleset: int | None) -> int:
+    parent = os.getpid()
+    if pid := os.fork():
+        return pid
+    status = 1
+    try:
+        os.setsid()
+        run_worker(descriptor, policy, ruleset, parent)
+        status = 0
+    finally:
+        os._exit(status)
+
+
+def run_worker(descriptor: int, policy: isolation.Policy, ruleset: int | None, parent: int) -> None:
+    """Under the policy from here on; returns never while the harness lives."""
+    channel_socket = socket.socket(fileno=descriptor)
+    keep = {descriptor} | ({ruleset} if ruleset is not None else set())
+    null = os.open(os.devnull, os.O_RDWR)
+    for standard in (0, 1, 2):
+        os.dup2(null, standard)
+    _close_others(keep)
+    channel = Channel(descriptor, descriptor, channel_socket)
+    try:
+        isolation.confine(policy, ruleset)
+        if sys.platform == "linux" and os.getppid() not in (parent, 0):
+            return  # the parent died before its death could be noticed
+    except (OSError, ValueError) as error:
+        os.write(descriptor, encode({"op": "failed", "error": str(error)}))
+        return
+    start(channel)
+
+
+def solo() -> None:
+    """``python -c BOOT POLICY``: one worker on standard input and output (container, macOS)."""
+    policy = isolation.Policy(**json.loads(sys.argv[1]))
+    reader, writer = os.dup(0), os.dup(1)
+    preload(policy)
+    null = os.open(os.devnull, os.O_RDWR)
+    for standard in (0, 1, 2):
+        os.dup2(null, standard)
+    channel = Channel(reader, writer, None)
+    try:
+        ruleset = isolation.landlock_ruleset(policy) if "landlock" in policy.features else None
+        isolation.confine(policy, ruleset)
+    except (OSError, ValueError) as error:
+        channel.send({"op": "failed", "error": str(error)})
+        return
+    start(channel)
+
+
+def start(channel: Channel) -> None:
+    """The worker's last steps: the same random numbers in every session, no harness in sight."""
+    random.seed(0)
+    for name in [name for name in sys.modules if name.split(".")[0] == "rlm_eval"]:
+        del sys.modules[name]
+    Worker(channel).serve()
+
+
+def _close_others(keep: set[int]) -> None:
+    start = 3
+    for descriptor in sorted(keep):
+        os.closerange(start, descriptor)
+        start = descriptor + 1
+    os.closerange(start, 1 << 20)

@@ -1,0 +1,39 @@
+"""``python -m rlm_eval.report RUN…``: a static HTML report over one or several runs."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rlm_eval.errors import ConfigError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write the report and print its path. Exit code 0, or 2 for bad input."""
+    parser = argparse.ArgumentParser(
+        prog="python -m rlm_eval.report", description="Write report.html over one or several runs."
+    )
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="run directory, or a glob of them")
+    parser.add_argument(
+        "--out", type=Path, help="folder to write to (default: the run's own; needed for several)"
+    )
+    options = parser.parse_args(arguments)
+    # Here, so that --help stays quick.
+    from rlm_eval.analysis.load import find_runs
+    from rlm_eval.analysis.report import write_report
+
+    try:
+        found = [path for source in options.runs for path in find_runs(source)]
+        if len(found) > 1 and options.out is None:
+            raise ConfigError(f"{len(found)} runs need a folder for their report: add --out FOLDER")
+        print(write_report(found, options.out))
+    except ConfigError as error:
+        print(f"rlm_eval.report: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,306 @@
+"""One run from its checked configuration to its folder: assemble, carry on, export, show."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from rlm_eval.config import RUN_TIME_KEYS, RunConfig, build
+from rlm_eval.environment import code_revision, environment_record
+from rlm_eval.errors import ConfigError
+from rlm_eval.journal import Journal
+from rlm_eval.ledger import Budget, Ledger
+from rlm_eval.models.door import ModelDoor
+from rlm_eval.models.protocol import ChatModel
+from rlm_eval.past import Past, past_of, take_over
+from rlm_eval.progress import Progress
+from rlm_eval.records import Call, Context, Sample, content_hash
+from rlm_eval.runner import Arm, Runner, RunInfo, RunOutcome, Work
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Everything a run is made of, built and checked, nothing started."""
+
+    config: RunConfig
+    task: Any
+    root: ChatModel
+    sub: ChatModel | None
+    arms: tuple[Arm, ...]
+    sample_budget: Budget
+    run_budget: Budget
+    revision: str
+
+    @property
+    def models(self) -> dict[str, ChatModel]:
+        return {"root": self.root} | ({"sub": self.sub} if self.sub else {})
+
+    @property
+    def scripted(self) -> bool:
+        return any(m.info.simulated for m in self.models.values())
+
+    @property
+    def run_id(self) -> str:
+        return f"{self.config.task_name}-{content_hash([self.config.identity, self.revision])[:10]}"
+
+    @property
+    def demonstration(self) -> bool:
+        """As configured; by default true for stand-ins and the small embedded model."""
+        given = self.config["demonstration"]
+        small = self.root.info.endpoint == "local" and self.config["model"].get("gguf") is None
+        return bool(self.scripted or small if given is None else given)
+
+
+def carry_out(config: RunConfig) -> int:
+    """Do the run. Returns the exit code; raises ConfigError before anything has started."""
+    parts = assemble(config)
+    try:
+        if config["dry_run"]:
+            show_plan(parts)
+            return 0
+        return _run(parts)
+    finally:
+        for arm in parts.arms:
+            arm.method.close()
+
+
+def assemble(config: RunConfig) -> Parts:
+    """Build and check all parts. Raises ConfigError; starts no model and spends nothing."""
+    task = build(config["task"])
+    root: ChatModel = build(config["model"])
+    sub: ChatModel | None = build(config["sub_model"]) if config["sub_model"] else None
+    for model in filter(None, (root, sub)):
+        model.check()
+    infos = {"root": root.info} | ({"sub": sub.info} if sub else {})
+    revision = code_revision()
+    shared = [
+        config["model"],
+        config["sub_model"],
+        config["temperature"],
+        config["memoize"],
+        config["budget"]["sample"],
+        revision,
+    ]
+    arms: list[Arm] = []
+    for name, node in config["method"].items():
+        method = build(node)
+        method.check(infos)
+        arms.append(
+            Arm(name, method, content_hash([name, node, method.prompt_source(), *shared]))
+        )
+    return Parts(
+        config,
+        task,
+        root,
+        sub,
+        tuple(arms),
+        Budget(**config["budget"]["sample"]),
+        Budget(**config["budget"]["run"]),
+        revision,
+    )
+
+
+def show_plan(parts: Parts) -> None:
+    """What would be run, per length: contexts, questions and calls of one prompt each."""
+    counts: dict[int, int] = {}
+    contexts: dict[int, set[str]] = {}
+    for context, sample in parts.task.build():
+        counts[sample.target_tokens] = counts.get(sample.target_tokens, 0) + 1
+        contexts.setdefault(sample.target_tokens, set()).add(context.id)
+    repeats = parts.config["repeats"]
+    for length, count in counts.items():
+        print(
+            f"{length:>9,} tokens: {count} questions on {len(contexts[length])} contexts "
+            f"x {len(parts.arms)} methods x {repeats} repeats"
+        )
+    print(f"methods: {', '.join(arm.name for arm in parts.arms)}")
+    print(f"results: {sum(counts.values()) * len(parts.arms) * repeats}")
+    print(f"would go to: {Path(parts.config['results_dir']) / parts.run_id}")
+
+
+def _run(parts: Parts) -> int:
+    config = parts.config
+    run_dir = Path(config["results_dir"]) / parts.run_id
+    pairs = list(parts.task.build())
+    if not pairs:
+        raise ConfigError("the task gave no samples: raise task.n or check task.path")
+    work = _all_work(parts, pairs)
+    past = past_of(run_dir)
+    if all(w.key in past.done for w in work):
+        print(f"this run is finished: all {len(work)} results are there", file=sys.stderr)
+        return _report(parts, run_dir, 0, "")
+    with Journal(run_dir) as journal:
+        taken = take_over(Path(config["results_dir"]), run_dir, {w.key for w in work}, past, journal)
+        past = past_of(run_dir) if taken else past
+        todo = [_again(w, past) for w in work if w.key not in past.done]
+        _say_where_we_are(len(work), len(todo), taken, run_dir)
+        _write_record(parts, run_dir)
+        outcome = _carry_on(parts, run_dir, todo, past, journal)
+    return _report(parts, run_dir, outcome.owed, outcome.stopped)
+
+
+def _carry_on(
+    parts: Parts, run_dir: Path, todo: Sequence[Work], past: Past, journal: Journal
+) -> RunOutcome:
+    """Open the models and do what is left."""
+    from rich.console import Console
+
+    ledger = Ledger(parts.run_budget)
+    ledger.add_past(past.spent, past.seconds)
+    concurrency = parts.config["concurrency"] or _default_concurrency(parts.root)
+    totals: dict[str, int] = {}
+    for work in todo:
+        totals[work.arm.name] = totals.get(work.arm.name, 0) + 1
+    progress = Progress(totals, concurrency, Console(stderr=True))
+    for work in todo:
+        progress.expect(work.key, work.arm.name)
+
+    def record(call: Call, reply: str) -> None:
+        journal.call(call, reply)
+        progress.called(call)
+
+    door = ModelDoor(
+        parts.models,
+        record,
+        temperature=parts.config["temperature"],
+        memoize=parts.config["memoize"],
+    )
+    sub_name = (parts.sub or parts.root).info.name
+    info = RunInfo(
+        parts.run_id, run_dir, parts.root.info.name, sub_name, parts.scripted, parts.revision
+    )
+    try:
+        for model in parts.models.values():
+            model.open()
+        runner = Runner(info, parts.task, door, ledger, parts.sample_budget, journal, progress)
+        with _interrupts(runner.stop, run_dir), progress:
+            return runner.run(todo, concurrency)
+    finally:
+        for model in parts.models.values():
+            model.close()
+
+
+def _all_work(parts: Parts, pairs: Sequence[tuple[Context, Sample]]) -> list[Work]:
+    """Context by context, arm by arm within it, so that questions share a prompt's beginning."""
+    constants = _constant_scores(parts, [sample for _, sample in pairs])
+    grouped: dict[str, list[tuple[Context, Sample]]] = {}
+    for context, sample in pairs:
+        grouped.setdefault(context.id, []).append((context, sample))
+    out: list[Work] = []
+    for repeat in range(parts.config["repeats"]):
+        for group in grouped.values():
+            for arm in parts.arms:
+                for context, sample in group:
+                    key = content_hash([sample.id, arm.fingerprint, repeat])
+                    constant = constants.get(sample.id)
+                    out.append(Work(key, arm, sample, context, repeat, constant))
+    return out
+
+
+def _constant_scores(parts: Parts, samples: Sequence[Sample]) -> Mapping[str, float]:
+    """What the best fixed answer scores on each sample; the fitting lives with the tasks."""
+    constant = importlib.import_module("rlm_eval.tasks.constant")
+    scores: Mapping[str, float] = constant.best_constant(parts.task, samples)
+    return scores
+
+
+def _again(work: Work, past: Past) -> Work:
+    episode = past.episodes.get(work.key, 0)
+    return Work(
+        work.key, work.arm, work.sample, work.context, work.repeat, work.constant_score, episode
+    )
+
+
+def _default_concurrency(root: ChatModel) -> int:
+    return 1 if root.info.endpoint == "local" else 16
+
+
+def _say_where_we_are(total: int, todo: int, taken: int, run_dir: Path) -> None:
+    if taken:
+        print(f"{taken} results taken over from other runs of the same setting", file=sys.stderr)
+    if todo < total:
+        print(f"continuing {run_dir}: {total - todo} of {total} results are there", file=sys.stderr)
+
+
+def _write_record(parts: Parts, run_dir: Path) -> None:
+    """config.yaml and environment.json, before the first call."""
+    tree = {**parts.config.tree, "demonstration": parts.demonstration}
+    (run_dir / "config.yaml").write_text(yaml.safe_dump(tree, sort_keys=False, allow_unicode=True))
+    record = environment_record(
+        code_revision=parts.revision,
+        run_time={k: parts.config.tree[k] for k in sorted(RUN_TIME_KEYS)},
+        prompts={a.name: content_hash(a.method.prompt_source()) for a in parts.arms},
+        sandbox={
+            a.name: level
+            for a in parts.arms
+            if (level := getattr(getattr(a.method, "sandbox", None), "level", None))
+        },
+        task_card=parts.task.card,
+        model_sha256=_model_sha256(parts),
+    )
+    (run_dir / "environment.json").write_text(json.dumps(record, indent=2, ensure_ascii=False))
+
+
+def _model_sha256(parts: Parts) -> str | None:
+    """The weights' hash where the model is a file on this machine."""
+    from rlm_eval.models.local import LocalModel
+    from rlm_eval.models.weights import SHA256, file_sha256
+
+    if not isinstance(parts.root, LocalModel):
+        return None
+    return SHA256 if parts.root.gguf is None else file_sha256(Path(parts.root.gguf))
+
+
+@contextmanager
+def _interrupts(stop: Callable[[str], None], run_dir: Path) -> Iterator[None]:
+    """The first Ctrl-C lets what is in flight end, the second leaves at once."""
+    pressed = 0
+
+    def handle(number: int, frame: Any) -> None:
+        nonlocal pressed
+        pressed += 1
+        how = f"continue with: python -m rlm_eval.resume {run_dir}"
+        if pressed > 1:
+            print(f"\nstopped now; {how}", file=sys.stderr, flush=True)
+            os._exit(130)
+        print(f"\nfinishing what is in flight (Ctrl-C again: stop now); {how}", file=sys.stderr)
+        stop("interrupted")
+
+    before = {s: signal.signal(s, handle) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _report(parts: Parts, run_dir: Path, owed: int, stopped: str) -> int:
+    """Tables, figures and the summary on stdout; the exit code."""
+    from rich.console import Console
+
+    from rlm_eval.analysis.summary import print_summary, write_summary
+    from rlm_eval.tables import export
+
+    export(run_dir)
+    summary = write_summary(run_dir, demonstration=parts.demonstration)
+    print_summary(summary.table, summary.verdicts, Console())
+    if parts.demonstration:
+        print("This run is a demonstration, not evidence.")
+    if stopped and stopped != "interrupted":
+        print(f"stopped early: {stopped}", file=sys.stderr)
+    if owed:
+        print(f"{owed} results are still owed: run the same command again", file=sys.stderr)
+    print(run_dir)
+    if stopped == "interrupted":
+        return 130
+    return 3 if owed else 0

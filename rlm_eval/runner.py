@@ -1,0 +1,198 @@
+"""Samples × arms × repeats through the door, side by side, each written down as it ends.
+
+Work is ordered so that questions about one context follow each other within an arm: a server that
+caches prompt prefixes then reads a long input once. Threads, not asyncio: see ARCHITECTURE.md.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+from rlm_eval.errors import RunBudgetExceeded, SampleFailure
+from rlm_eval.journal import Journal
+from rlm_eval.ledger import Budget, Ledger
+from rlm_eval.methods.method import Method
+from rlm_eval.models.door import ModelDoor
+from rlm_eval.records import OWED, SCORED, Answer, Context, Problem, Result, Sample, Score
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A named method with the part of the key that its configuration decides."""
+
+    name: str
+    method: Method
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class Work:
+    """One result to be made. ``episode`` counts how often it was begun before."""
+
+    key: str
+    arm: Arm
+    sample: Sample
+    context: Context
+    repeat: int
+    constant_score: float | None
+    episode: int = 0
+
+
+class Scorer(Protocol):
+    """The part of a task the runner needs while it runs."""
+
+    def score(self, sample: Sample, answer: str) -> Score: ...
+
+
+class Watcher(Protocol):
+    """Who is told how the run goes."""
+
+    def finished(self, result: Result) -> None: ...
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """What every row of a run says of it."""
+
+    run_id: str
+    run_dir: Path
+    model: str
+    sub_model: str
+    scripted: bool
+    code_revision: str
+
+
+@dataclass(frozen=True)
+class RunOutcome:
+    """How a run ended: results made now, results still owed, and why it stopped early."""
+
+    finished: int
+    owed: int
+    stopped: str = ""
+
+
+class Runner:
+    """Carries out a list of work. ``stop()`` lets what is in flight end and starts no more."""
+
+    def __init__(
+        self,
+        info: RunInfo,
+        task: Scorer,
+        door: ModelDoor,
+        ledger: Ledger,
+        sample_budget: Budget,
+        journal: Journal,
+        watcher: Watcher,
+    ) -> None:
+        self._info = info
+        self._task = task
+        self._door = door
+        self._ledger = ledger
+        self._sample_budget = sample_budget
+        self._journal = journal
+        self._watcher = watcher
+        self._stopped = threading.Event()
+        self._why = ""
+
+    def stop(self, why: str) -> None:
+        self._why = self._why or why
+        self._stopped.set()
+
+    def run(self, work: Sequence[Work], concurrency: int) -> RunOutcome:
+        """Do all of ``work``, ``concurrency`` at once and in order."""
+        finished = owed = 0
+        for result in self._results(iter(work), concurrency):
+            if result.answer.outcome in OWED:
+                owed += 1
+            else:
+                finished += 1
+            self._watcher.finished(result)
+        return RunOutcome(finished, len(work) - finished, self._why)
+
+    def _results(self, work: Iterator[Work], concurrency: int) -> Iterator[Result]:
+        """Results as they come. No more is handed to the pool than it can work on."""
+        running: set[Future[Result | None]] = set()
+        with ThreadPoolExecutor(concurrency, thread_name_prefix="sample") as pool:
+            while True:
+                while len(running) < concurrency and not self._stopped.is_set():
+                    item = next(work, None)
+                    if item is None:
+                        break
+                    running.add(pool.submit(self._one, item))
+                if not running:
+                    return
+                done, running = wait(running, return_when=FIRST_COMPLETED)
+                for future in done:
+                    result = future.result()
+                    if result is not None:
+                        yield result
+
+    def _one(self, work: Work) -> Result | None:
+        """One result, written to the journal; None when a spent run cap leaves it owed."""
+        self._journal.begin(work.key, work.episode)
+        started = time.perf_counter()
+        try:
+            answer = self._answer(work)
+        except RunBudgetExceeded as spent:
+            self.stop(str(spent))
+            return None
+        score = None
+        if answer.outcome in SCORED and answer.text is not None:
+            score = self._task.score(work.sample, answer.text)
+        result = Result(
+            key=work.key,
+            episode=work.episode,
+            run_id=self._info.run_id,
+            sample=work.sample,
+            method=work.arm.name,
+            prompt=work.arm.method.prompt_name(),
+            model=self._info.model,
+            sub_model=self._info.sub_model,
+            scripted=self._info.scripted,
+            repeat=work.repeat,
+            answer=answer,
+            score=score,
+            constant_score=work.constant_score,
+            wall_s=round(time.perf_counter() - started, 6),
+            code_revision=self._info.code_revision,
+        )
+        self._write_trajectory(result)
+        self._journal.result(result)
+        return result
+
+    def _answer(self, work: Work) -> Answer:
+        """The sample boundary: what fails here is this sample's outcome, never the run's end."""
+        scope = f"{work.arm.name}|{work.repeat}"
+        lm = self._door.lm(work.key, memory_scope=scope, episode=work.episode)
+        ledger = self._ledger.child(self._sample_budget)
+        sample = work.sample
+        problem = Problem(sample.id, sample.question, work.context, sample.max_answer_tokens)
+        try:
+            answer = work.arm.method.answer(problem, lm, ledger)
+        except SampleFailure as failure:
+            return Answer(None, failure.outcome, error=str(failure))
+        except RunBudgetExceeded:
+            raise
+        except Exception as error:  # noqa: BLE001  the one place where a method's bug is caught
+            return Answer(None, "invalid_answer", error=f"{type(error).__name__}: {error}")
+        if answer.outcome in SCORED and answer.text is None:
+            return replace(answer, outcome="no_answer")
+        return answer
+
+    def _write_trajectory(self, result: Result) -> None:
+        folder = self._info.run_dir / "trajectories"
+        folder.mkdir(exist_ok=True)
+        final = {"type": "answer", "text": result.answer.text, "outcome": result.answer.outcome}
+        events: Iterable[Mapping[str, object]] = (*result.answer.trajectory, final)
+        temporary = folder / f".{result.key}.tmp"
+        with temporary.open("w", encoding="utf-8", errors="surrogatepass") as file:
+            for event in events:
+                file.write(json.dumps(event, ensure_ascii=False) + "\n")
+        temporary.replace(folder / f"{result.key}.jsonl")

@@ -1,0 +1,200 @@
+"""The two tables of a run, derived from its journal: results.parquet and calls.parquet.
+
+Cost, tokens and call counts of a result are sums over its calls, never counters of their own.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rlm_eval.journal import read_events
+from rlm_eval.records import SCORED
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+RESULT_COLUMNS: Mapping[str, str] = {
+    "run_id": "string",
+    "result_key": "string",
+    "task": "string",
+    "question_group": "string",
+    "knobs": "string",
+    "method": "string",
+    "prompt": "string",
+    "protocol": "string",
+    "model": "string",
+    "sub_model": "string",
+    "scripted": "bool",
+    "sample_id": "string",
+    "context_id": "string",
+    "repeat": "int64",
+    "target_tokens": "int64",
+    "length_tokens": "int64",
+    "truncated_tokens": "int64",
+    "outcome": "string",
+    "score": "float64",
+    "score_lenient": "float64",
+    "constant_score": "float64",
+    "skill": "float64",
+    "correct": "boolean",
+    "answer": "string",
+    "gold": "string",
+    "question": "string",
+    "iterations": "int64",
+    "calls": "int64",
+    "subcalls": "int64",
+    "depth_reached": "int64",
+    "last_subcall_used": "boolean",
+    "code_errors": "int64",
+    "context_chars_read_by_lm": "int64",
+    "prompt_tokens": "int64",
+    "cached_tokens": "int64",
+    "completion_tokens": "int64",
+    "cost_usd": "float64",
+    "wall_s": "float64",
+    "lm_s": "float64",
+    "sandbox_s": "float64",
+    "sandbox_level": "string",
+    "error": "string",
+    "schema_version": "int64",
+}
+CALL_COLUMNS: Mapping[str, str] = {
+    "call_id": "string",
+    "parent_call_id": "string",
+    "result_key": "string",
+    "episode": "int64",
+    "role": "string",
+    "depth": "int64",
+    "model": "string",
+    "endpoint": "string",
+    "prompt_sha256": "string",
+    "prompt_tokens": "int64",
+    "cached_tokens": "int64",
+    "completion_tokens": "int64",
+    "reasoning_tokens": "int64",
+    "cost_usd": "float64",
+    "latency_s": "float64",
+    "attempt": "int64",
+    "cached_response": "bool",
+    "from_repl": "bool",
+    "finish_reason": "string",
+    "usage_estimated": "bool",
+    "started_at": "float64",
+    "error": "string",
+}
+
+
+def tables(run_dir: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """(results, calls) of a run. A result that was asked again counts by its last answer."""
+    import pandas as pd
+
+    results: dict[str, Mapping[str, Any]] = {}
+    calls: list[Mapping[str, Any]] = []
+    for event in read_events(run_dir):
+        if event["type"] == "result":
+            results[event["key"]] = event
+        elif event["type"] == "call":
+            calls.append(event)
+    sums = _sums(calls)
+    rows = [_result_row(e, sums.get((e["key"], e["episode"]), _Sums())) for e in results.values()]
+    result_frame = pd.DataFrame(rows, columns=list(RESULT_COLUMNS)).astype(dict(RESULT_COLUMNS))
+    call_frame = pd.DataFrame(calls, columns=list(CALL_COLUMNS)).astype(dict(CALL_COLUMNS))
+    order = ["target_tokens", "context_id", "method", "sample_id", "repeat"]
+    return result_frame.sort_values(order, ignore_index=True), call_frame
+
+
+def export(run_dir: Path) -> None:
+    """Write results.parquet and calls.parquet, each beside its goal and then renamed."""
+    results, calls = tables(run_dir)
+    for name, frame in (("results", results), ("calls", calls)):
+        temporary = run_dir / f".{name}.tmp"
+        frame.to_parquet(temporary, index=False)
+        temporary.replace(run_dir / f"{name}.parquet")
+
+
+class _Sums:
+    """What the calls of one result add up to."""
+
+    def __init__(self) -> None:
+        self.ids: set[str] = set()
+        self.subcall_ids: set[str] = set()
+        self.depth = 0
+        self.prompt = self.cached = self.completion = 0
+        self.cost: float | None = 0.0
+        self.lm_s = 0.0
+
+    def add(self, call: Mapping[str, Any]) -> None:
+        self.ids.add(call["call_id"])
+        if call["from_repl"]:
+            self.subcall_ids.add(call["call_id"])
+        self.depth = max(self.depth, call["depth"])
+        self.prompt += call["prompt_tokens"]
+        self.cached += call["cached_tokens"]
+        self.completion += call["completion_tokens"]
+        priced = self.cost is not None and call["cost_usd"] is not None
+        self.cost = self.cost + call["cost_usd"] if priced else None  # type: ignore[operator]
+        self.lm_s += call["latency_s"]
+
+
+def _sums(calls: Iterable[Mapping[str, Any]]) -> dict[tuple[str, int], _Sums]:
+    out: dict[tuple[str, int], _Sums] = {}
+    for call in calls:
+        out.setdefault((call["result_key"], call["episode"]), _Sums()).add(call)
+    return out
+
+
+def _result_row(event: Mapping[str, Any], sums: _Sums) -> dict[str, Any]:
+    sample, answer, score = event["sample"], event["answer"], event["score"]
+    scored = answer["outcome"] in SCORED and score is not None
+    constant = event["constant_score"]
+    value = score["value"] if scored else None
+    known = value is not None and constant is not None and constant < 1
+    return {
+        "run_id": event["run_id"],
+        "result_key": event["key"],
+        "task": sample["task"],
+        "question_group": sample["question_group"],
+        "knobs": json.dumps(sample["knobs"], sort_keys=True),
+        "method": event["method"],
+        "prompt": event["prompt"],
+        "protocol": answer["protocol"],
+        "model": event["model"],
+        "sub_model": event["sub_model"],
+        "scripted": event["scripted"],
+        "sample_id": sample["id"],
+        "context_id": sample["context_id"],
+        "repeat": event["repeat"],
+        "target_tokens": sample["target_tokens"],
+        "length_tokens": sample["length_tokens"],
+        "truncated_tokens": answer["truncated_tokens"],
+        "outcome": answer["outcome"],
+        "score": value,
+        "score_lenient": score["lenient"] if scored else None,
+        "constant_score": constant,
+        "skill": (value - constant) / (1 - constant) if known else None,
+        "correct": score["correct"] if scored else None,
+        "answer": answer["text"],
+        "gold": json.dumps(sample["gold"], ensure_ascii=False),
+        "question": sample["question"],
+        "iterations": answer["iterations"],
+        "calls": len(sums.ids),
+        "subcalls": len(sums.subcall_ids),
+        "depth_reached": sums.depth,
+        "last_subcall_used": answer["last_subcall_used"],
+        "code_errors": answer["code_errors"],
+        "context_chars_read_by_lm": answer["context_chars_read_by_lm"],
+        "prompt_tokens": sums.prompt,
+        "cached_tokens": sums.cached,
+        "completion_tokens": sums.completion,
+        "cost_usd": sums.cost,
+        "wall_s": event["wall_s"],
+        "lm_s": sums.lm_s,
+        "sandbox_s": answer["sandbox_s"],
+        "sandbox_level": answer["sandbox_level"],
+        "error": answer["error"],
+        "schema_version": event["schema_version"],
+    }
+

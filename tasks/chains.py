@@ -1,0 +1,387 @@
+"""A chain of relations over short documents about people, towns and companies that don't exist.
+
+Each document is about one of them and states everyday facts; the question names the first and asks
+for the last, as in ``the mayor of the town where the founder of Troaneith was born``. A document
+words its facts otherwise than the question does (no content word in common), so the right sentence
+must be understood, and every other document states the same kinds of facts about others. Our own,
+in the manner of MuSiQue's composed questions; scored with SQuAD's exact match, F1 as the lenient
+score.
+
+Names are made up from the seed, so no model has read the facts before. Each relation of each
+document has one object, so the answer is unique; the documents on the chain are distinct.
+
+Known shortcuts: the answer is one of the names in the last document of the chain, and a script
+that follows names from document to document has about one chance in three or four a hop
+(``code_oracle`` does so, taking the sentence with most words in common with the question).
+"""
+
+# ruff: noqa: SIM905  (word lists read better as text)
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Literal
+
+from rlm_eval.errors import ConfigError
+from rlm_eval.records import Context, Sample
+
+from . import sizing
+from .draws import Draws
+from .generated import Generated
+from .haystack import PieceCounter
+from .wordlists import made_up_names
+
+CARD = __doc__ or ""
+
+MAX_ANSWER_TOKENS = 32
+LEAST_DOCUMENTS = 12
+MOST_HOPS = 5
+
+Type = Literal["person", "town", "company"]
+
+
+@dataclass(frozen=True)
+class Relation:
+    """``phrase`` is how the question names the object of {x}; ``facts`` are how documents state
+    it. A name in a fact follows a space and is not followed by an apostrophe (token counts add
+    up)."""
+
+    source: Type
+    target: Type
+    phrase: str
+    facts: tuple[str, ...]
+
+
+RELATIONS = (
+    Relation(
+        "person",
+        "person",
+        "the teacher of {x}",
+        (
+            "Whatever {x} knows about the craft was picked up from {y}.",
+            "For six winters {x} was apprenticed to {y}.",
+            "It was under {y} that {x} took the first clumsy steps in the trade.",
+        ),
+    ),
+    Relation(
+        "person",
+        "town",
+        "the town where {x} was born",
+        (
+            "The cradle of {x} stood in {y}.",
+            "The parents of {x} were living in {y} when their only child arrived.",
+            "The midwife who delivered {x} walked home through the lanes of {y}.",
+        ),
+    ),
+    Relation(
+        "person",
+        "company",
+        "the employer of {x}",
+        (
+            "On weekdays {x} clocks in at {y}.",
+            "The monthly wages of {x} come from {y}.",
+            "For years {x} has been on the payroll of {y}.",
+        ),
+    ),
+    Relation(
+        "person",
+        "person",
+        "the doctor of {x}",
+        (
+            "When {x} falls ill, somebody is sent to fetch {y}.",
+            "The pills {x} swallows each morning were prescribed by {y}.",
+            "With a fever or a bad knee, {x} goes to see {y}.",
+        ),
+    ),
+    Relation(
+        "town",
+        "person",
+        "the mayor of {x}",
+        (
+            "At the last ballot the citizens of {x} put {y} in charge.",
+            "In {x} the chain of office hangs around the neck of {y}.",
+            "Nothing is decided in the council chamber of {x} without {y} in the chair.",
+        ),
+    ),
+    Relation(
+        "town",
+        "person",
+        "the person who built the bridge of {x}",
+        (
+            "In {x} the span over the river is the work of {y}.",
+            "The stone arches that join both banks at {x} were put up by {y}.",
+            "To cross the water at {x}, one walks over what {y} raised there.",
+        ),
+    ),
+    Relation(
+        "town",
+        "company",
+        "the company that supplies {x} with electricity",
+        (
+            "The lamps of {x} are kept alight by {y}.",
+            "When the power fails in {x}, people ring up {y}.",
+            "Every cable under the pavements of {x} leads back to {y}.",
+        ),
+    ),
+    Relation(
+        "company",
+        "person",
+        "the founder of {x}",
+        (
+            "It all started for {x} when {y} rented a garage with borrowed money.",
+            "The idea for {x} came to {y} on a long train journey.",
+            "In the early days {x} was nothing but {y} and a telephone.",
+        ),
+    ),
+    Relation(
+        "company",
+        "town",
+        "the town where {x} has its head office",
+        (
+            "The directors of {x} meet in {y}.",
+            "Letters meant for the board of {x} are delivered in {y}.",
+            "The top floor from which {x} is run looks out over {y}.",
+        ),
+    ),
+    Relation(
+        "company",
+        "company",
+        "the owner of {x}",
+        (
+            "Every share of {x} is held by {y}.",
+            "The profits of {x} flow to {y}, which bought it long ago.",
+            "Legally {x} is a subsidiary of {y}.",
+        ),
+    ),
+)
+
+OPENINGS: dict[Type, str] = {
+    "person": "This page is about somebody called {x}.",
+    "town": "This page is about a place called {x}.",
+    "company": "This page is about a firm called {x}.",
+}
+TYPES: tuple[Type, ...] = ("person", "person", "town", "company")
+
+NAME = re.compile(r"\b[A-Z][a-z]+\b")
+
+
+@dataclass(frozen=True)
+class Entity:
+    name: str
+    type: Type
+
+
+class Costs:
+    """Tokens of documents, added up from names and the wording around them."""
+
+    def __init__(self, count: PieceCounter) -> None:
+        self._count = count
+        self._literal: dict[str, int] = {}
+
+    def name(self, name: str) -> int:
+        return self._count(f" {name}")
+
+    def wording(self, template: str) -> int:
+        """Tokens of ``" " + template`` without its names."""
+        known = self._literal.get(template)
+        if known is None:
+            parts = re.split(r" \{[xy]\}", f" {template}")
+            known = self._literal[template] = sum(self._count(part) for part in parts if part)
+        return known
+
+    def frame(self, number: int) -> int:
+        """Tokens of the heading of document ``number`` and of the blank line after it."""
+        blank = self._count(".\n\n") - self._count(".")
+        return self._count(sizing.heading(number)) + blank
+
+
+class SemanticChain(Generated):
+    """A chain of ``hops`` relations; see the module's docstring."""
+
+    name = "multihop"
+    card = CARD
+
+    def __init__(
+        self,
+        *,
+        lengths: Sequence[int],
+        n: int,
+        hops: int = 2,
+        seed: int = 0,
+        tokenizer: str = "cl100k_base",
+    ) -> None:
+        super().__init__(n=n, seed=seed, tokenizer=tokenizer)
+        self._hops = sizing.at_least(self.name, "hops", hops)
+        if hops > MOST_HOPS:
+            raise ConfigError(f"task.hops of {self.name} (semantic) may be {MOST_HOPS} at most")
+        self._costs = Costs(PieceCounter(self._tok))
+        self._reserve = MAX_ANSWER_TOKENS + self._longest_question()
+        #: More than any document takes with names of ten tokens.
+        self._document_tokens = 40 + 4 * (max(map(self._costs.wording, _all_facts())) + 20)
+        self._take_lengths(lengths)
+
+    def code_oracle(self, question: str, context: Context) -> str | None:
+        documents = context.content if isinstance(context.content, tuple) else (context.content,)
+        pages = {found[-1]: text for text in documents if (found := NAME.findall(_opening(text)))}
+        phrase = question.partition("Name ")[2].partition(".")[0]
+        here = next((name for name in NAME.findall(phrase) if name in pages), None)
+        words = _content_words(phrase)
+        for _ in range(len(re.findall(r"\bthe\b(?! bridge)", phrase))):
+            facts = pages.get(here or "", "").split(". ")[1:]
+            linked = [
+                (len(words & _content_words(fact)), -i, name)
+                for i, fact in enumerate(facts)
+                for name in NAME.findall(fact[1:])
+                if name != here and name != _first_word(fact)
+            ]
+            here = max(linked)[2] if linked else None
+        return here
+
+    def _shortest(self) -> int:
+        return self._reserve + LEAST_DOCUMENTS * self._document_tokens
+
+    def _longest_question(self) -> int:
+        longest = max((relation.phrase for relation in RELATIONS), key=self._tok.count)
+        name = next(made_up_names(Draws(self.name, "specimen")))
+        return self._tok.count(_question([longest] * self._hops, name)) + 8
+
+    def _sample(self, target: int, purpose: str, index: int) -> tuple[Context, Sample]:
+        draws = Draws(self.name, "semantic", purpose, self._hops, self._seed, target, index)
+        budget = target - self._reserve
+        entities = self._entities(budget, draws)
+        chain, relations = self._chain(entities, draws)
+        fixed = dict(zip(zip(chain, relations, strict=False), chain[1:], strict=True))
+        documents, used = self._documents(chain, entities, fixed, budget, draws)
+        places = list(range(len(documents)))
+        draws.shuffle(places)
+        context = Context.of(tuple(documents[i] for i in places))
+        sample = Sample.of(
+            task=self.name,
+            context_id=context.id,
+            question=_question([relation.phrase for relation in relations], chain[0].name),
+            gold=(chain[-1].name,),
+            scorer="squad_em",
+            question_group=f"semantic_{self._hops}hop",
+            target_tokens=target,
+            length_tokens=sizing.context_tokens(self._tok, context, used),
+            max_answer_tokens=MAX_ANSWER_TOKENS,
+            knobs={
+                "variant": "semantic",
+                "hops": self._hops,
+                "n_documents": len(documents),
+                "first_document": places.index(0) + 1,
+                "last_document": places.index(self._hops - 1) + 1,
+                "index": index,
+                "seed": self._seed,
+            },
+        )
+        return context, sizing.within_target(self._tok, sample)
+
+    def _entities(self, budget: int, draws: Draws) -> dict[Type, list[Entity]]:
+        """More entities than documents fit: those without a page are only mentioned."""
+        count = max(2 * LEAST_DOCUMENTS, budget // 60)
+        found: dict[Type, list[Entity]] = {"person": [], "town": [], "company": []}
+        for i, name in enumerate(islice(made_up_names(draws), count)):
+            kind = TYPES[i % len(TYPES)]
+            found[kind].append(Entity(name, kind))
+        return found
+
+    def _chain(
+        self, entities: dict[Type, list[Entity]], draws: Draws
+    ) -> tuple[list[Entity], list[Relation]]:
+        start = draws.choice(entities[draws.choice(TYPES)])
+        chain, relations = [start], list[Relation]()
+        for _ in range(self._hops):
+            relation = draws.choice([r for r in RELATIONS if r.source == chain[-1].type])
+            following = draws.choice(entities[relation.target])
+            while following in chain:
+                following = draws.choice(entities[relation.target])
+            relations.append(relation)
+            chain.append(following)
+        return chain, relations
+
+    def _documents(
+        self,
+        chain: Sequence[Entity],
+        entities: dict[Type, list[Entity]],
+        fixed: dict[tuple[Entity, Relation], Entity],
+        budget: int,
+        draws: Draws,
+    ) -> tuple[list[str], int]:
+        """The chain's documents, first to last but one, then others until ``budget`` is full."""
+        on_chain = set(chain[:-1])
+        others = [e for group in entities.values() for e in group if e not in on_chain]
+        draws.shuffle(others)
+        documents: list[str] = []
+        used = 0
+        for subject in [*chain[:-1], *others]:
+            text, cost = self._document(subject, entities, fixed, draws)
+            cost += self._costs.frame(len(documents) + 1)
+            if used + cost > budget:
+                break
+            documents.append(text)
+            used += cost
+        return documents, used
+
+    def _document(
+        self,
+        subject: Entity,
+        entities: dict[Type, list[Entity]],
+        fixed: dict[tuple[Entity, Relation], Entity],
+        draws: Draws,
+    ) -> tuple[str, int]:
+        relations = list(BY_SOURCE[subject.type])
+        draws.shuffle(relations)
+        opening = OPENINGS[subject.type]
+        name_cost = self._costs.name(subject.name)
+        sentences = [opening.replace("{x}", subject.name)]
+        cost = self._costs.wording(opening) + name_cost
+        for relation in relations:
+            target = fixed.get((subject, relation))
+            while target is None or target == subject:
+                target = draws.choice(entities[relation.target])
+            template = draws.choice(relation.facts)
+            sentences.append(template.replace("{x}", subject.name).replace("{y}", target.name))
+            cost += self._costs.wording(template) + name_cost + self._costs.name(target.name)
+        return " ".join(sentences), cost
+
+
+BY_SOURCE: dict[Type, tuple[Relation, ...]] = {
+    kind: tuple(relation for relation in RELATIONS if relation.source == kind) for kind in OPENINGS
+}
+
+
+def _all_facts() -> list[str]:
+    return [fact for relation in RELATIONS for fact in relation.facts]
+
+
+def _question(phrases: Sequence[str], start: str) -> str:
+    asked = start
+    for phrase in phrases:
+        asked = phrase.replace("{x}", asked)
+    return (
+        "The documents are about people, towns and companies. The answer has to be put together"
+        f" from more than one of them. Name {asked}. Answer with the name alone."
+    )
+
+
+def _opening(document: str) -> str:
+    return document.partition(".")[0]
+
+
+def _first_word(text: str) -> str:
+    return text.split(" ", 1)[0]
+
+
+STOP = frozenset(
+    """
+    the a an of to in on at is was by from for and that which who where it its with has have had
+    what when their there one
+    """.split()
+)
+
+
+def _content_words(text: str) -> set[str]:
+    return {w for w in re.findall(r"[a-z]+", text.lower()) if w not in STOP}

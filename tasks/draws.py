@@ -1,0 +1,79 @@
+"""Random draws that are the same bytes on every machine and Python version.
+
+Only ``random.Random.random`` is used: its sequence is guaranteed, that of ``choice``, ``sample``
+and ``shuffle`` is not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from bisect import bisect_right
+from collections.abc import MutableSequence, Sequence
+from itertools import accumulate
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def derive_seed(*parts: str | int) -> int:
+    """A 64-bit seed from what a sample is: task, seed, length, index (never n)."""
+    blob = json.dumps(parts, separators=(",", ":")).encode()
+    return int.from_bytes(hashlib.sha256(blob).digest()[:8], "big")
+
+
+class Draws:
+    """A stream of draws named by ``parts``."""
+
+    def __init__(self, *parts: str | int) -> None:
+        self.random = random.Random(derive_seed(*parts)).random
+
+    def below(self, n: int) -> int:
+        """Uniform in 0 … n − 1 (n far below 2**53)."""
+        return int(self.random() * n)
+
+    def between(self, low: int, high: int) -> int:
+        """Uniform in low … high, both ends included."""
+        return low + self.below(high - low + 1)
+
+    def choice(self, values: Sequence[T]) -> T:
+        return values[self.below(len(values))]
+
+    def shuffle(self, values: MutableSequence[T]) -> None:
+        for i in range(len(values) - 1, 0, -1):
+            j = self.below(i + 1)
+            values[i], values[j] = values[j], values[i]
+
+    def sample(self, values: Sequence[T], k: int) -> list[T]:
+        """``k`` distinct positions of ``values``, in random order."""
+        pool = list(values)
+        for i in range(k):
+            j = i + self.below(len(pool) - i)
+            pool[i], pool[j] = pool[j], pool[i]
+        return pool[:k]
+
+    def sample_few(self, values: Sequence[T], k: int) -> list[T]:
+        """``k`` distinct positions of a long ``values``, in random order, without copying it."""
+        places: dict[int, None] = {}
+        while len(places) < k:
+            places[self.below(len(values))] = None
+        return [values[i] for i in places]
+
+    def uuid4(self) -> str:
+        """A random UUID (version 4, RFC 4122 variant)."""
+        digits = "".join(f"{self.below(1 << 32):08x}" for _ in range(4))
+        variant = "89ab"[self.below(4)]
+        return (
+            f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
+        )
+
+
+class Weighted:
+    """Indices drawn in proportion to whole-number weights."""
+
+    def __init__(self, weights: Sequence[int]) -> None:
+        self._edges = list(accumulate(weights))
+
+    def draw(self, draws: Draws) -> int:
+        return bisect_right(self._edges, draws.below(self._edges[-1]))

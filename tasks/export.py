@@ -1,0 +1,106 @@
+"""``python -m rlm_eval.tasks.export OUT task=NAME task.KEY=VALUE …``: a task's samples as files.
+
+OUT ending in ``.jsonl`` is written as JSONL; any other OUT as a folder that
+``datasets.load_dataset(OUT)`` opens (parquet with explicit features, and a card). Both come back
+with ``task=exported task.path=OUT``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from rlm_eval.errors import ConfigError
+
+from .exported import to_row
+from .protocol import Task
+
+ROWS_A_GROUP = 16
+
+
+def make_task(overrides: Sequence[str]) -> tuple[str, Task]:
+    """The task that ``task=NAME task.KEY=VALUE seed=S …`` configure. Raises ConfigError."""
+    from hydra import compose, initialize_config_module
+    from hydra.errors import HydraException
+    from hydra.utils import instantiate
+
+    names = [text.removeprefix("task=") for text in overrides if text.startswith("task=")]
+    if len(names) != 1:
+        raise ConfigError("name one task: task=NAME")
+    knobs = [text for text in overrides if not text.startswith(("task=", "seed="))]
+    seeds = [text for text in overrides if text.startswith("seed=")] or ["seed=0"]
+    try:
+        with initialize_config_module(config_module="rlm_eval.conf", version_base="1.3"):
+            config = compose(config_name=f"task/{names[0]}", overrides=[*knobs, f"+{seeds[-1]}"])
+        return names[0], instantiate(config.task, _convert_="all")
+    except HydraException as error:
+        if isinstance(error.__cause__, ConfigError):
+            raise error.__cause__ from error
+        raise ConfigError(str(error).splitlines()[0]) from error
+
+
+def write_jsonl(rows: Iterable[dict[str, Any]], path: Path) -> int:
+    """One row a line; the number of rows."""
+    count = 0
+    with path.open("w", encoding="utf-8") as stream:
+        for row in rows:
+            stream.write(json.dumps(row, ensure_ascii=False) + "\n")
+            count += 1
+    return count
+
+
+def write_folder(rows: Iterable[dict[str, Any]], folder: Path, name: str) -> int:
+    """A ``datasets`` folder of one parquet file and a card; the number of rows."""
+    import pyarrow as pa  # type: ignore[import-untyped]
+    import pyarrow.parquet as pq  # type: ignore[import-untyped]
+    from datasets import Features, Sequence, Value  # type: ignore[import-untyped]
+
+    texts = Sequence(Value("string"))
+    kinds = {"context": texts, "gold": texts, "documents": Value("bool")}
+    for column in ("target_tokens", "length_tokens", "max_answer_tokens"):
+        kinds[column] = Value("int64")
+    folder.mkdir(parents=True, exist_ok=True)
+    count = 0
+    stream = iter(rows)
+    first = next(stream)
+    features = Features({column: kinds.get(column, Value("string")) for column in first})
+    with pq.ParquetWriter(
+        folder / "test.parquet", features.arrow_schema, compression="zstd"
+    ) as writer:
+        batch = [first, *islice(stream, ROWS_A_GROUP - 1)]
+        while batch:
+            writer.write_table(pa.Table.from_pylist(batch, schema=features.arrow_schema))
+            count += len(batch)
+            batch = list(islice(stream, ROWS_A_GROUP))
+    (folder / "README.md").write_text(f"# {name}\n\nWritten by rlm_eval.\n", encoding="utf-8")
+    return count
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit code 0, or 2 for bad input."""
+    parser = argparse.ArgumentParser(prog="python -m rlm_eval.tasks.export", description=__doc__)
+    parser.add_argument("out", type=Path, metavar="OUT")
+    parser.add_argument("overrides", nargs="+", metavar="task=NAME task.KEY=VALUE")
+    options = parser.parse_args(arguments)
+    out: Path = options.out
+    try:
+        if out.exists():
+            raise ConfigError(f"{out} exists already")
+        name, task = make_task(options.overrides)
+        rows: Iterator[dict[str, Any]] = (to_row(*pair) for pair in task.build())
+        jsonl = out.suffix == ".jsonl"
+        count = write_jsonl(rows, out) if jsonl else write_folder(rows, out, name)
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"{count} samples of {name}: task=exported task.path={out}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,145 @@
+"""Speed of the REPL: `python tests/benchmarks/repl.py` prints a Markdown table.
+
+Rows are medians. The last column is rlms 0.1.3's REPL in the harness's own process, without any
+isolation, measured in the same run where that package is importable (`pip install rlms==0.1.3`).
+``--quick`` leaves out the 1 GB context.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from rlm_eval.repl.session import Limits, ReplSession, Sandbox
+
+Row = dict[str, str]
+
+
+def milliseconds(action: Callable[[], object], times: int) -> float:
+    """Median wall time of ``action`` in ms."""
+    action()
+    found = []
+    for _ in range(times):
+        start = time.perf_counter()
+        action()
+        found.append(time.perf_counter() - start)
+    return statistics.median(found) * 1e3
+
+
+def inside(repl: ReplSession, statement: str, times: int) -> float:
+    """Median wall time of a statement in ms, measured by the worker itself."""
+    code = (
+        "import statistics, time\nfound = []\n"
+        f"for _ in range({times}):\n"
+        "  start = time.perf_counter()\n"
+        f"  {statement}\n"
+        "  found.append(time.perf_counter() - start)\n"
+        "statistics.median(found) * 1e3"
+    )
+    return float(repl.run(code).value or "nan")
+
+
+def resident_mb(pid: str = "self") -> float:
+    with open(f"/proc/{pid}/status", encoding="ascii") as file:
+        line = next(line for line in file if line.startswith("VmHWM"))
+    return int(line.split()[1]) / 1024
+
+
+def load(sandbox: Sandbox, text: str) -> tuple[float, float]:
+    """Seconds until a session has the context: for its first session, and for a later one."""
+    times = []
+    for _ in range(2):
+        with sandbox.session({}) as repl:
+            start = time.perf_counter()
+            repl.load("context", text)
+            times.append(time.perf_counter() - start)
+            assert repl.run("len(context)").value == str(len(text))
+    return times[0], times[1]
+
+
+def peak_of_worker(sandbox: Sandbox, text: str) -> float:
+    """The worker's largest resident size, in multiples of the context."""
+    with sandbox.session({}) as repl:
+        repl.load("context", text)
+        code = "import resource\nresource.getrusage(resource.RUSAGE_SELF).ru_maxrss"
+        return int(repl.run(code).value or 0) * 1024 / len(text)
+
+
+def sessions_at_once(sandbox: Sandbox, count: int) -> float:
+    """Seconds for ``count`` sessions of three blocks each, all at once."""
+
+    def one(i: int) -> str | None:
+        with sandbox.session({"llm_query": lambda q: q}) as repl:
+            repl.run(f"x = {i}")
+            repl.run("y = [llm_query(str(x)) for _ in range(10)]")
+            return repl.run("submit(y[-1])").submitted
+
+    start = time.perf_counter()
+    with ThreadPoolExecutor(count) as pool:
+        assert list(pool.map(one, range(count))) == [str(i) for i in range(count)]
+    return time.perf_counter() - start
+
+
+def ours(quick: bool) -> tuple[str, Row]:
+    start = time.perf_counter()
+    with Sandbox("auto", Limits(memory_mb=8192)) as sandbox:
+        found = {"sandbox, once": f"{(time.perf_counter() - start) * 1e3:.0f} ms"}
+        found["start of a session"] = (
+            f"{milliseconds(lambda: sandbox.session({}).close(), 20):.1f} ms"
+        )
+        with sandbox.session({"llm_query": lambda prompt: "answer"}) as repl:
+            found["no-op block"] = f"{milliseconds(lambda: repl.run('pass'), 1000):.3f} ms"
+            found["`llm_query`, instant model"] = (
+                f"{inside(repl, 'llm_query(str(_))', 1000):.3f} ms"
+            )
+        first, again = load(sandbox, "x" * 50_000_000)
+        found["50 MB context"] = f"{first * 1e3:.0f} ms"
+        found["50 MB context, again"] = f"{again * 1e3:.0f} ms"
+        if not quick:
+            gigabyte = "x" * 1_000_000_000
+            first, again = load(sandbox, gigabyte)
+            found["1 GB context"] = f"{first:.2f} s"
+            found["1 GB context, again"] = f"{again:.2f} s"
+            found["1 GB context, peak of the worker"] = (
+                f"{peak_of_worker(sandbox, gigabyte):.2f} x its size"
+            )
+            del gigabyte
+        found["64 sessions at once"] = f"{sessions_at_once(sandbox, 64):.2f} s"
+        return sandbox.level, found
+
+
+def theirs() -> Row | None:
+    """rlms' LocalREPL, where it is installed."""
+    if importlib.util.find_spec("rlm") is None:
+        return None
+    from rlm.environments.local_repl import LocalREPL  # type: ignore[import-not-found]
+
+    found = {"sandbox, once": "-"}
+    found["start of a session"] = f"{milliseconds(lambda: LocalREPL().cleanup(), 20):.1f} ms"
+    repl = LocalREPL()
+    found["no-op block"] = f"{milliseconds(lambda: repl.execute_code('pass'), 1000):.3f} ms"
+    text = "x" * 50_000_000
+    start = time.perf_counter()
+    repl.load_context(text)
+    found["50 MB context"] = f"{(time.perf_counter() - start) * 1e3:.0f} ms"
+    repl.cleanup()
+    return found
+
+
+def main() -> None:
+    level, mine = ours("--quick" in sys.argv)
+    peer = theirs()
+    print(f"{os.cpu_count()} cores, Python {sys.version.split()[0]}, Linux {os.uname().release}\n")
+    print(f"| what | rlm_eval, {level} |" + (" rlms 0.1.3, not isolated |" if peer else ""))
+    print("|---|---|" + ("---|" if peer else ""))
+    for name, value in mine.items():
+        print(f"| {name} | {value} |" + (f" {peer.get(name, '-')} |" if peer else ""))
+
+
+if __name__ == "__main__":
+    main()

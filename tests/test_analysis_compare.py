@@ -1,0 +1,68 @@
+"""python -m rlm_eval.compare."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from fake_results import write_run
+
+from rlm_eval.analysis.compare import changes, compare_runs
+from rlm_eval.analysis.load import load_run
+from rlm_eval.compare import main
+
+SMALL = {"contexts": 6, "questions": 2, "lengths": (1000,)}
+
+
+def config(depth: int) -> dict[str, object]:
+    return {"method": {"rlm": {"max_depth": depth}}}
+
+
+def test_shared_samples_are_paired_and_the_changed_setting_is_named(tmp_path: Path) -> None:
+    a = write_run(tmp_path / "a", config(1), run_id="a", methods=("direct", "rlm"), **SMALL)
+    b = write_run(
+        tmp_path / "b", config(2), run_id="b", methods=("rlm", "rag_bm25"), seed=1, **SMALL
+    )
+    found = compare_runs(load_run(a), load_run(b))
+    assert found.config == [("method.rlm.max_depth", 1, 2)]
+    assert found.environment == []
+    assert (found.only_a, found.only_b) == (["direct"], ["rag_bm25"])
+    (row,) = found.table.to_dict("records")
+    assert row["shared_samples"] == 12
+    assert row["difference"] == pytest.approx(row["score_b"] - row["score_a"])
+    assert row["p_holm"] == row["p"]
+
+
+def test_runs_without_shared_samples_are_not_compared(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a = write_run(tmp_path / "a", config(1), run_id="a", **SMALL)
+    b = write_run(tmp_path / "b", config(1), run_id="b", **SMALL)
+    import pandas as pd
+
+    table = pd.read_parquet(b / "results.parquet")
+    table["sample_id"] = "other-" + table["sample_id"]
+    table.to_parquet(b / "results.parquet")
+    found = compare_runs(load_run(a), load_run(b))
+    assert (found.table["shared_samples"] == 0).all()
+    assert "difference" not in found.table.columns
+    assert main([str(a), str(b)]) == 0
+    assert "share no sample" in capsys.readouterr().out
+
+
+def test_the_command_prints_and_writes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in "ab":
+        write_run(tmp_path / name, config(1), run_id=name, **SMALL)
+    table = tmp_path / "paired.csv"
+    runs = [str(tmp_path / n) for n in "ab"]
+    assert main([*runs, "--csv", str(table)]) == 0
+    out = capsys.readouterr().out
+    assert "Configuration: no difference" in out
+    assert table.read_text().count("\n") == 5
+    assert main([runs[0], str(tmp_path / "nope")]) == 2
+    assert "does not exist" in capsys.readouterr().err
+
+
+def test_changes_name_what_one_side_lacks() -> None:
+    found = changes({"a": {"b": 1, "c": [1]}}, {"a": {"b": 1, "c": [2]}, "d": None, "e": 0})
+    assert found == [("a.c", [1], [2]), ("e", None, 0)]

@@ -1,0 +1,222 @@
+"""The static report: its files, and the page in a headless Chromium."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_results import write_run
+
+from rlm_eval.report import main
+
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+CONFIG = {"demonstration": True, "method": {"rlm": {"max_depth": 1}}}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    shape = {"contexts": 6, "questions": 4, "lengths": (2048,)}
+    write_run(folder, CONFIG, failures=0.2, owed=0.05, scripted=True, **shape)
+    assert main([str(folder)]) == 0
+    return folder
+
+
+def data_of(path: Path) -> Any:
+    """What a data script hands to the page."""
+    text = path.read_text("ascii")
+    return json.loads(text[text.index(",") + 1 : text.rindex(")")])
+
+
+def test_every_answer_is_listed_and_its_tree_is_in_the_named_bundle(run: Path) -> None:
+    data = run / "report_data"
+    samples = data_of(data / "samples.js")
+    assert len(samples["rows"]) == 6 * 4 * 4
+    names = samples["row_fields"]
+    for row in samples["rows"][::17]:
+        record = dict(zip(names, row, strict=True))
+        bundle = data_of(data / "t" / f"{record['bundle']}.js")
+        assert bundle[record["result_key"]][0]["t"] == "Turn 1"
+
+
+def test_no_markup_of_a_model_stands_in_a_file(run: Path) -> None:
+    for script in (run / "report_data").glob("**/*.js"):
+        if script.name != "report.js":
+            assert "<" not in script.read_text("ascii")
+
+
+def test_the_page_asks_for_nothing_from_a_network(run: Path) -> None:
+    for name in ("report.html", "report_data/report.js", "report_data/report.css"):
+        text = (run / name).read_text("utf-8")
+        assert "http://" not in text
+        assert "https://" not in text
+        assert "innerHTML" not in text
+
+
+def test_tables_are_files_too_and_label_scripted_rows(run: Path) -> None:
+    for view in ("summary", "paired", "costs", "quantiles", "tokens", "outcomes"):
+        for suffix in ("csv", "md", "tex"):
+            assert "(scripted)" in (run / "report_data/tables" / f"{view}.{suffix}").read_text()
+
+
+def test_several_runs_need_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in "ab":
+        small = {
+            "contexts": 4,
+            "questions": 1,
+            "lengths": (1000,),
+            "run_id": name,
+            "methods": ("direct", "rlm"),
+        }
+        write_run(tmp_path / name, {"method": {"rlm": {"max_depth": ord(name)}}}, **small)
+    pattern = str(tmp_path / "?")
+    assert main([pattern]) == 2
+    assert "--out" in capsys.readouterr().err
+    assert main([pattern, "--out", str(tmp_path / "both")]) == 0
+    main_data = data_of(tmp_path / "both/report_data/main.js")
+    assert [r["name"] for r in main_data["runs"]] == ["a", "b"]
+    arms = {v["filter"]["arm"] for v in main_data["verdicts"]}
+    assert {a.partition("|")[0] for a in arms} == {"rlm (max_depth=97)", "rlm (max_depth=98)"}
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    path = shutil.which("chromium") or shutil.which("chromium-browser")
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        path = None
+    if path is None:
+        message = "needs Chromium (apt-get install chromium) and pip install playwright"
+        if os.environ.get("CI") == "true":
+            pytest.fail(message)
+        pytest.skip(message)
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def page(browser: Any, run: Path) -> Iterator[Any]:
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    opened = context.new_page()
+    problems: list[str] = []
+    opened.on("pageerror", lambda error: problems.append(str(error)))
+    opened.on("console", lambda m: problems.append(m.text) if m.type == "error" else None)
+    opened.goto(f"file://{run}/report.html")
+    opened.wait_for_selector("[data-view=summary]")
+    yield opened
+    context.close()
+    assert not problems
+
+
+def go(page: Any, route: str) -> None:
+    page.evaluate("(hash) => { location.hash = hash; }", route)
+    page.wait_for_selector(f"[data-view={route.removeprefix('#/').partition('?')[0]}]")
+
+
+def column(page: Any, number: int, table: str = "main") -> list[str]:
+    return page.locator(f"{table} tbody td:nth-child({number})").all_inner_texts()
+
+
+def test_it_loads_and_says_what_it_is(page: Any, tmp_path: Path) -> None:
+    text = page.inner_text("main")
+    assert "A demonstration, not evidence." in text
+    assert "rlm (scripted)" in text
+    assert "Is the RLM worth it?" in text
+    scripts = page.evaluate("[...document.scripts].map(s => s.src.split('/').pop())")
+    assert scripts == ["report.js", "main.js"]  # samples and trajectories only by need
+    shot = tmp_path / "report.png"
+    page.screenshot(path=str(shot))
+    assert shot.stat().st_size > 20_000
+
+
+def test_tables_sort_both_ways_with_the_keyboard(page: Any) -> None:
+    header = page.locator("#table-summary th button", has_text="score %")
+    header.focus()
+    page.keyboard.press("Enter")
+    falling = [float(v) for v in column(page, 11, "#table-summary")]
+    assert falling == sorted(falling, reverse=True)
+    page.keyboard.press("Enter")
+    assert [float(v) for v in column(page, 11, "#table-summary")] == falling[::-1]
+    assert header.locator("..").get_attribute("aria-sort") == "ascending"
+
+
+def test_a_number_leads_to_its_samples(page: Any) -> None:
+    go(page, "#/tables")
+    no_answer = page.locator("#table-outcomes tbody td:nth-child(6) a")
+    wanted, place = max((int(n), i) for i, n in enumerate(no_answer.all_inner_texts()))
+    assert wanted > 0
+    no_answer.nth(place).click()
+    page.wait_for_selector("[data-view=samples]")
+    assert page.inner_text("main [role=status]").startswith(f"{wanted} answers: 0 right")
+    assert set(column(page, 5)) <= {"no_answer"}
+
+
+def test_failures_filter_and_answers_are_searched(page: Any) -> None:
+    go(page, "#/samples")
+    page.select_option("select[name=outcome]", "failed")
+    failed = set(column(page, 5))
+    assert failed
+    assert failed <= {"no_answer", "budget_exceeded", "context_overflow"}
+    page.select_option("select[name=outcome]", "")
+    page.select_option("select[name=arm]", "rlm")
+    page.locator("h2").click()
+    page.keyboard.press("/")
+    page.keyboard.type("2048-3-1 positive")
+    questions = column(page, 1)
+    assert len(questions) == 1
+    assert "2048-3-1" in questions[0]
+    assert "text=2048-3-1" in page.url  # a link to what is shown
+
+
+def test_a_trajectory_opens_as_a_tree_and_its_markup_stays_text(page: Any) -> None:
+    go(page, "#/samples?arm=rlm")
+    page.locator("tbody a").first.click()
+    page.wait_for_selector(".answer[open] .tree details.turn")
+    text = page.inner_text(".answer[open]")
+    assert "Turn 1" in text
+    assert "<script>window.broken = 1</script>" in text
+    call = page.locator(".answer[open] details.block details.call > summary").first
+    call.click()
+    page.wait_for_selector(".answer[open] details.call[open] pre")
+    assert "<b>7</b>" in page.inner_text(".answer[open] details.call[open]")
+    assert page.evaluate("window.broken") is None
+    assert page.locator("main script, main b script").count() == 0
+    assert page.locator("dd b").count() == 0  # the question's own <b> is text too
+
+
+def test_dark_and_light(page: Any) -> None:
+    colour = "getComputedStyle(document.body).backgroundColor"
+    page.emulate_media(color_scheme="dark")
+    dark = page.evaluate(colour)
+    page.emulate_media(color_scheme="light")
+    assert page.evaluate(colour) != dark
+    page.click("#theme")
+    assert page.evaluate(colour) == dark
+
+
+def test_a_lost_data_folder_is_said(browser: Any, run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run / "report_data", tmp_path / "report_data")
+    shutil.copy(run / "report.html", tmp_path)
+    (tmp_path / "report_data/samples.js").unlink()
+    page = browser.new_page()
+    page.goto(f"file://{tmp_path}/report.html#/samples")
+    page.wait_for_selector("main .error")
+    assert "samples.js can't be read" in page.inner_text("main")
+    page.close()

@@ -1,0 +1,165 @@
+"""rlm_eval.analysis.stats against hand-worked values, scipy and simulation."""
+
+from __future__ import annotations
+
+import itertools
+from math import inf, isnan, nan, sqrt
+
+import numpy as np
+import pytest
+from scipy import stats as scipy_stats
+
+from rlm_eval.analysis import stats
+
+
+def test_proportion_with_one_question_a_context_is_wilson_with_a_t_quantile() -> None:
+    # 15 of 20 independent answers: p(1-p)/(n-1) has the effective n = 19.
+    found = stats.proportion([1] * 15 + [0] * 5, list(range(20)))
+    n, p, q = 19, 0.75, scipy_stats.t.ppf(0.975, 19)
+    centre = (p + q**2 / (2 * n)) / (1 + q**2 / n)
+    half = q / (1 + q**2 / n) * sqrt(p * (1 - p) / n + q**2 / (4 * n**2))
+    assert found.n_effective == pytest.approx(19)
+    assert (found.low, found.high) == pytest.approx((centre - half, centre + half))
+
+
+def test_proportion_counts_contexts_when_answers_in_one_are_all_alike() -> None:
+    alike = stats.proportion([1] * 50 + [0] * 50, [i // 10 for i in range(100)])
+    mixed = stats.proportion([1, 0] * 50, [i // 10 for i in range(100)])
+    assert alike.n_effective == pytest.approx(9)  # G − 1 of 10 contexts
+    # Within-context variation only: independent answers, less the guard's (2/G)² = 4 % pull.
+    assert mixed.n_effective == pytest.approx(1 / (0.96 / 99 + 0.04 / 10))
+    assert alike.high - alike.low > 2 * (mixed.high - mixed.low)
+
+
+def test_jackknife_variance_with_unequal_contexts() -> None:
+    values, contexts = [1, 1, 0, 1, 0, 0, 1], ["a", "a", "a", "b", "b", "c", "d"]
+    left_out = [
+        np.mean([v for v, c in zip(values, contexts, strict=True) if c != gone]) for gone in "abcd"
+    ]
+    jackknife = 3 / 4 * sum((m - np.mean(values)) ** 2 for m in left_out)
+    independent = np.var(values) / 6
+    per_context = np.var(values) / 4
+    base = max(jackknife, independent)
+    expected = 0.75 * base + 0.25 * max(base, per_context)  # weight (2/4)²
+    assert stats.spread(values, contexts).variance == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0, 0.75])
+def test_no_variation_is_not_taken_for_certainty(value: float) -> None:
+    found = stats.proportion([value] * 40, [i // 5 for i in range(40)])
+    assert found.n_effective == 8
+    assert found.high - found.low > 0.3
+
+
+def test_under_four_contexts_there_is_no_interval() -> None:
+    found = stats.proportion([1, 0, 1] * 10, ["a", "b", "c"] * 10)
+    assert found.mean == pytest.approx(2 / 3)
+    assert isnan(found.low)
+    assert isnan(found.high)
+    assert isnan(stats.difference_interval(stats.spread([1, 0, -1], "abc")).low)
+
+
+def test_skill_is_the_gain_over_the_constant_as_a_share_of_what_is_left() -> None:
+    found = stats.skill([1, 1, 1, 0] * 5, [1, 0, 0, 1] * 5, list(range(20)))
+    assert found.mean == pytest.approx((0.75 - 0.5) / (1 - 0.5))
+    assert found.low < found.mean < found.high <= 1
+    assert isnan(stats.skill([1, 0], [1, 1], ["a", "b"]).mean)
+
+
+@pytest.mark.parametrize("groups", [5, 9])
+def test_sign_flip_equals_full_enumeration(groups: int) -> None:
+    rng = np.random.default_rng(groups)
+    contexts = rng.integers(0, groups, 40)
+    values = rng.choice([-1.0, 0.0, 0.25, 1.0], 40)
+    sums = [values[contexts == g].sum() for g in range(groups)]
+    observed = abs(sum(sums))
+    flips = [
+        abs(float(np.dot(s, sums))) >= observed - 1e-9
+        for s in itertools.product((-1, 1), repeat=groups)
+    ]
+    assert stats.sign_flip_p(values, contexts.tolist()) == pytest.approx(np.mean(flips))
+
+
+def test_sign_flip_agrees_with_scipy_where_it_draws() -> None:
+    rng = np.random.default_rng(3)
+    values = rng.normal(0.25, 1, 50)
+    found = stats.sign_flip_p(values, list(range(50)))
+    reference = scipy_stats.permutation_test(
+        (values,), np.mean, permutation_type="samples", n_resamples=20_000, rng=1
+    )
+    assert found == pytest.approx(reference.pvalue, abs=0.01)
+    assert found == stats.sign_flip_p(values, list(range(50)))  # seeded
+
+
+@pytest.mark.parametrize(("wins", "losses"), [(0, 0), (6, 0), (1, 9), (5, 5), (12, 4)])
+def test_mcnemar_is_a_binomial_test_and_the_sign_flip_of_single_questions(
+    wins: int, losses: int
+) -> None:
+    found = stats.mcnemar_p(wins, losses)
+    if wins + losses:
+        assert found == pytest.approx(scipy_stats.binomtest(wins, wins + losses).pvalue)
+    differences = [1.0] * wins + [-1.0] * losses + [0.0] * 7
+    flipped = stats.sign_flip_p(differences, list(range(len(differences))))
+    assert found == pytest.approx(flipped)
+
+
+def test_the_test_is_chosen_by_whether_contexts_are_shared() -> None:
+    differences = [1.0, 1.0, 0.0, -1.0, 1.0, 0.0]
+    assert stats.paired(differences, list(range(6))).test == "McNemar, exact"
+    assert stats.paired(differences, [0, 0, 1, 2, 3, 4]).test == "sign-flip of contexts"
+    assert stats.paired([0.3, *differences[1:]], list(range(6))).test == "sign-flip of contexts"
+
+
+def test_holm_by_hand() -> None:
+    # Sorted .01 .02 .03 .04 → ×4, ×3, ×2, ×1, never falling.
+    assert stats.holm([0.04, 0.01, 0.03, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])
+    assert stats.holm([]) == []
+    assert stats.holm([0.7, 0.9]) == [1.0, 1.0]
+
+
+def test_smallest_resolvable_difference_matches_the_power_of_a_t_test() -> None:
+    # 30 contexts of one graded question; power of a one-sample t test at that effect is 80 %.
+    rng = np.random.default_rng(0)
+    s = stats.spread(rng.normal(0, 0.3, 30), list(range(30)))
+    found = stats.smallest_resolvable(s)
+    shift = found / sqrt(s.variance)
+    power = 1 - scipy_stats.nct.cdf(scipy_stats.t.ppf(0.975, 29), 29, shift)
+    assert power == pytest.approx(0.8, abs=0.01)
+    assert stats.smallest_resolvable(s, comparisons=6) > found
+
+
+def test_five_contexts_can_resolve_nothing_and_six_can() -> None:
+    values = [0.1, 0.2, 0.1, 0.2, 0.15, 0.12]
+    assert stats.smallest_resolvable(stats.spread(values[:5], list(range(5)))) == inf
+    assert stats.smallest_resolvable(stats.spread(values, list(range(6)))) < 1
+    assert stats.sign_flip_p([1.0] * 5, list(range(5))) == pytest.approx(2 / 32)
+    assert stats.sign_flip_p([1.0] * 6, list(range(6))) == pytest.approx(2 / 64)
+
+
+def test_contexts_needed_is_the_least_number_that_resolves_five_points() -> None:
+    rng = np.random.default_rng(1)
+    s = stats.spread(rng.normal(0, 0.3, 20), list(range(20)))
+    needed = int(stats.contexts_needed(s))
+
+    def at(groups: int) -> float:
+        variance = s.variance * 20 / groups
+        return stats.smallest_resolvable(stats.Spread(0, variance, groups - 1, groups, groups))
+
+    assert at(needed) <= 0.05 < at(needed - 1)
+    assert isnan(stats.contexts_needed(stats.Spread(0, nan, nan, 3, 3)))
+
+
+@pytest.mark.parametrize("chance", [0.5, 0.9])
+@pytest.mark.parametrize("groups", [4, 16])
+def test_coverage_with_answers_alike_within_contexts(groups: int, chance: float) -> None:
+    """A small version of tests/benchmarks/coverage.py: 5 questions a context, ICC 0.3."""
+    rng = np.random.default_rng([groups, int(10 * chance)])
+    contexts = np.repeat(np.arange(groups), 5)
+    size = 0.7 / 0.3
+    covered = []
+    for _ in range(600):
+        own = rng.beta(chance * size, (1 - chance) * size, groups)
+        right = rng.random(len(contexts)) < own[contexts]
+        found = stats.proportion(right.astype(float), contexts.tolist())
+        covered.append(found.low <= chance <= found.high)
+    assert np.mean(covered) >= 0.93

@@ -1,0 +1,56 @@
+"""The best fixed answer: fitted elsewhere, applied here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+from rlm_eval.tasks.aggregation import Aggregation
+from rlm_eval.tasks.constant import best_constant, fit_constant
+from rlm_eval.tasks.needle import Needle
+
+from rlm_eval.records import Sample
+
+
+def counts(task: Aggregation, golds: list[int], contexts: list[str]) -> list[Sample]:
+    specimen = next(s for s in task.calibration(2500) if s.question_group == "label_count")
+    return [
+        replace(specimen, id=f"s{i}", gold=(str(gold),), context_id=context)
+        for i, (gold, context) in enumerate(zip(golds, contexts, strict=True))
+    ]
+
+
+def test_constant_for_counts_is_the_number_with_the_best_graded_score() -> None:
+    task = Aggregation(lengths=[2500], n=1)
+    # 10 scores 1 + .75² + .75¹⁰ = 1.62; 12 scores .75² + 1 + .75⁸ = 1.66; 20 less than both
+    samples = counts(task, [10, 12, 20], ["a", "b", "c"])
+    assert fit_constant(task, samples) == "12"
+
+    def total(answer: int) -> float:
+        return sum(task.score(sample, str(answer)).value for sample in samples)
+
+    assert max(range(40), key=total) == 12
+
+
+class Uncalibrated(Aggregation):
+    def calibration(self, target_tokens: int) -> Iterator[Sample]:
+        return iter(())
+
+
+def test_without_calibration_the_constant_comes_from_the_other_contexts() -> None:
+    task = Uncalibrated(lengths=[2500], n=1)
+    real = Aggregation(lengths=[2500], n=1)
+    samples = counts(real, [10, 10, 13], ["a", "a", "b"])
+    scores = best_constant(task, samples)
+    assert scores == {"s0": pytest.approx(0.75**3), "s1": pytest.approx(0.75**3), "s2": 0.75**3}
+    assert best_constant(task, samples[:2]) == {}
+
+
+def test_calibrated_constant_is_worth_something_on_counts_and_nothing_on_needles() -> None:
+    task = Aggregation(lengths=[1700], n=20)
+    scores = best_constant(task, [sample for _, sample in task.build()])
+    assert len(scores) == 20
+    assert 0.1 < sum(scores.values()) / 20 < 0.7
+    needle = Needle(lengths=[2000], n=3)
+    assert set(best_constant(needle, [s for _, s in needle.build()]).values()) == {0.0}

@@ -1,0 +1,172 @@
+"""Real questions padded to length: what supports the answer is there, the rest is not about it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rlm_eval.tasks.constant import best_constant
+from rlm_eval.tasks.docqa import DocumentQA
+from rlm_eval.tasks.documents import read_hotpot, read_musique, read_squad
+
+from rlm_eval.errors import ConfigError
+from rlm_eval.tokens import load_tokenizer
+
+
+def musique_row(i: int, **more: Any) -> dict[str, Any]:
+    paragraphs = [
+        {
+            "idx": j,
+            "title": f"Title {i}-{j}",
+            "paragraph_text": f"Paragraph {j} of row {i} tells of thing {i * 10 + j}. " * 4,
+            "is_supporting": j in (1, 3),
+        }
+        for j in range(6)
+    ]
+    return {
+        "id": f"2hop__{i}",
+        "paragraphs": paragraphs,
+        "question": f"What is told in row {i}?",
+        "answer": f"thing {i}",
+        "answer_aliases": [f"the matter {i}"],
+        "answerable": True,
+        **more,
+    }
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    rows = [musique_row(i) for i in range(30)]
+    rows.append(musique_row(99, answerable=False))
+    file = tmp_path / "musique.jsonl"
+    file.write_text("\n".join(map(json.dumps, rows)))
+    return str(file)
+
+
+def make(path: str, **knobs: Any) -> DocumentQA:
+    return DocumentQA(
+        **{"name": "musique", "form": "musique", "path": path, "lengths": [2000], "n": 5, **knobs}
+    )
+
+
+def test_support_is_in_the_context_and_padding_fills_it(path: str) -> None:
+    tok = load_tokenizer()
+    for context, sample in make(path, lengths=[1000, 4000]).build():
+        row = str(sample.knobs["row"]).removeprefix("2hop__")
+        assert isinstance(context.content, tuple)
+        titles = [document.partition("\n")[0] for document in context.content]
+        assert len(set(titles)) == len(titles) == sample.knobs["n_documents"]
+        places = sorted(titles.index(f"Title {row}-{j}") + 1 for j in (1, 3))
+        assert places == [sample.knobs["first_support"], sample.knobs["last_support"]]
+        own = [title for title in titles if title.startswith(f"Title {row}-")]
+        assert len(own) == 6
+        used = tok.count(context.text) + tok.count(sample.question) + sample.max_answer_tokens
+        assert sample.target_tokens - 120 < used <= sample.target_tokens
+        assert sample.length_tokens == tok.count(context.text)
+        assert sample.question_group == "2hop"
+        assert sample.gold == (f"thing {row}", f"the matter {row}")
+
+
+def test_unanswerable_rows_are_left_out_and_order_comes_from_the_seed(path: str) -> None:
+    samples = [s for _, s in make(path, n=30).build()]
+    rows = [s.knobs["row"] for s in samples]
+    assert len(set(rows)) == 30
+    assert "2hop__99" not in rows
+    assert [s.id for _, s in make(path, n=3).build()] == [s.id for s in samples[:3]]
+    assert [s.knobs["row"] for _, s in make(path, n=3, seed=1).build()] != rows[:3]
+
+
+def test_score_takes_aliases_and_ruler_rule_on_request(path: str) -> None:
+    task = make(path)
+    sample = next(task.build())[1]
+    assert task.score(sample, sample.gold[1].upper()).correct
+    assert task.score(sample, f"It is {sample.gold[0]}").value == 0.0
+    ruler = make(path, scorer="string_match_part")
+    sample = next(ruler.build())[1]
+    assert ruler.score(sample, f"It is {sample.gold[0]}").correct
+
+
+def test_constant_is_fitted_on_the_other_rows(path: str) -> None:
+    task = make(path)
+    samples = [s for _, s in task.build()]
+    assert best_constant(task, samples) == {s.id: 0.0 for s in samples}
+
+
+@pytest.mark.parametrize(
+    ("knobs", "message"),
+    [
+        ({"n": 31}, "only 30 of the 30 questions"),
+        ({"lengths": [150]}, "only 0 of the 30"),
+        ({"lengths": [100_000]}, "the most is"),
+        ({"form": "trivia"}, "musique, hotpotqa, squad"),
+        ({"scorer": "rouge"}, "squad_em"),
+        ({"path": None}, "give task.path"),
+        ({"path": None, "hub": "a/b"}, "task.revision"),
+        ({"form": "hotpotqa"}, "no column context, supporting_facts"),
+    ],
+)
+def test_bad_knobs_are_refused_at_once(path: str, knobs: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        make(**{"path": path, **knobs})
+
+
+def test_musique_row() -> None:
+    (asked,) = read_musique(musique_row(7, answer_aliases=None))
+    assert asked.gold == ("thing 7",)
+    assert [document.title for document in asked.support] == ["Title 7-1", "Title 7-3"]
+    assert len(asked.distractors) == 4
+
+
+def test_hotpot_rows_of_the_hub_and_of_the_original_read_alike() -> None:
+    original = {
+        "_id": "x1",
+        "question": "Q?",
+        "answer": "yes",
+        "type": "comparison",
+        "supporting_facts": [["A", 0], ["C", 1]],
+        "context": [["A", ["One. ", "Two."]], ["B", ["Three."]], ["C", ["Four."]]],
+    }
+    hub = {
+        "id": "x1",
+        "question": "Q?",
+        "answer": "yes",
+        "type": "comparison",
+        "supporting_facts": {"title": ["A", "C"], "sent_id": [0, 1]},
+        "context": {
+            "title": ["A", "B", "C"],
+            "sentences": [["One. ", "Two."], ["Three."], ["Four."]],
+        },
+    }
+    (first,), (second,) = read_hotpot(original), read_hotpot(hub)
+    assert first == second
+    assert [document.text for document in first.support] == ["One. Two.", "Four."]
+    assert [document.title for document in first.distractors] == ["B"]
+
+
+def test_squad_rows_of_the_hub_and_of_the_original() -> None:
+    hub = {"id": "q", "title": "T", "context": "C c.", "question": "Q?", "answers": {"text": ["c"]}}
+    article = {
+        "title": "T",
+        "paragraphs": [
+            {
+                "context": "C c.",
+                "qas": [
+                    {"id": "q", "question": "Q?", "answers": [{"text": "c"}, {"text": "c"}]},
+                    {"id": "r", "question": "None?", "answers": []},
+                ],
+            }
+        ],
+    }
+    assert list(read_squad(hub)) == list(read_squad(article))
+
+
+@pytest.mark.skipif(
+    not Path("../shared/data/musique/musique_200.jsonl").exists(), reason="no shared data here"
+)
+def test_real_musique_rows() -> None:
+    task = make("../shared/data/musique/musique_200.jsonl", lengths=[6000], n=20)
+    samples = [sample for _, sample in task.build()]
+    assert {sample.question_group[:4] for sample in samples} <= {"2hop", "3hop", "4hop"}
+    assert min(sample.length_tokens for sample in samples) > 5500

@@ -1,0 +1,111 @@
+"""Every task's YAML, and the way out to files and back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import rlm_eval.conf
+from rlm_eval.tasks import export, rules
+from rlm_eval.tasks.export import make_task
+from rlm_eval.tasks.exported import Exported
+
+from rlm_eval.errors import ConfigError
+from rlm_eval.records import Sample
+
+CONFIGS = sorted(p.stem for p in (Path(rlm_eval.conf.__file__).parent / "task").glob("*.yaml"))
+FILE_ONLY = {"exported": "task.path", "graphwalks": "task.revision", "hotpotqa": "task.revision"}
+FILE_ONLY |= dict.fromkeys(("babilong", "mrcr", "musique", "squad"), "task.revision")
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_task_yaml_makes_a_task_or_says_what_it_needs(name: str) -> None:
+    if name in FILE_ONLY:
+        with pytest.raises(ConfigError, match=FILE_ONLY[name]):
+            make_task([f"task={name}"])
+        return
+    _, task = make_task([f"task={name}"])
+    assert len(task.card) > 200
+    if name in ("longbench_v2", "codeqa", "oolong"):
+        return
+    few = {"s_niah": ["task.lengths=[8192]", "task.n=1"], "pairs": ["task.n=1"]}
+    _, task = make_task([f"task={name}", *few.get(name, ["task.n=2"])])
+    for context, sample in task.build():
+        assert sample.task == task.name
+        assert sample.context_id == context.id
+        assert sample.scorer in rules.RULES
+        assert Sample.of(**{k: v for k, v in vars(sample).items() if k != "id"}) == sample
+        if sample.target_tokens > 5000:
+            break
+
+
+@pytest.mark.parametrize("name", ["samples.jsonl", "folder"])
+def test_an_export_comes_back_as_it_was(tmp_path: Path, name: str) -> None:
+    out = tmp_path / name
+    knobs = ["task.n=7", "task.lengths=[1800,2500]"]
+    assert export.main([str(out), "task=aggregation", *knobs]) == 0
+    _, task = make_task(["task=aggregation", *knobs])
+    back = Exported(path=str(out))
+    assert list(back.build()) == list(task.build())
+    assert back.name == "aggregation"
+    some = list(Exported(path=str(out), n=2, lengths=[2500]).build())
+    assert [s.target_tokens for _, s in some] == [2500, 2500]
+    sample = some[0][1]
+    assert back.score(sample, f"Answer: {sample.gold[0]}").correct
+
+
+def test_documents_come_back_as_documents(tmp_path: Path) -> None:
+    out = tmp_path / "chain.jsonl"
+    export.main([str(out), "task=multihop", "task.variant=semantic", "task.n=1"])
+    context, _ = next(Exported(path=str(out)).build())
+    assert isinstance(context.content, tuple)
+
+
+def test_datasets_opens_the_folder(tmp_path: Path) -> None:
+    out = tmp_path / "folder"
+    export.main([str(out), "task=needle", "task.n=1", "task.lengths=[1000]"])
+    import datasets
+
+    data = datasets.load_dataset(str(out), split="test", cache_dir=str(tmp_path / "cache"))
+    assert data.num_rows == 1
+    assert data.features["target_tokens"].dtype == "int64"
+    assert data[0]["context"][0].count("special magic") == 1
+
+
+def test_a_changed_context_is_refused(tmp_path: Path) -> None:
+    out = tmp_path / "needle.jsonl"
+    export.main([str(out), "task=needle", "task.n=1", "task.lengths=[1000]"])
+    out.write_text(out.read_text().replace("special magic", "very special"))
+    with pytest.raises(ConfigError, match="has been changed"):
+        list(Exported(path=str(out)).build())
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["task=nope"], "task/nope"),
+        (["task.n=1"], "name one task"),
+        (["task=needle", "task.colour=red"], "task.colour"),
+        (["task=needle", "task.lengths=[3]"], "the least is"),
+    ],
+)
+def test_bad_input_is_exit_code_2(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    overrides: list[str],
+    message: str,
+) -> None:
+    assert export.main([str(tmp_path / "out"), *overrides]) == 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert said.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_unknown_rule_is_refused() -> None:
+    _, task = make_task(["task=needle", "task.n=1"])
+    sample = next(task.build())[1]
+    odd = Sample(**{**vars(sample), "scorer": "rouge"})
+    with pytest.raises(ConfigError, match="unknown scorer"):
+        rules.score(odd, "x")
+    assert rules.score(sample, sample.gold[0]).correct

@@ -1,0 +1,194 @@
+"""Data sets whose rows bring their own context: read, sorted into lengths, scored as published."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rlm_eval.tasks.babilong import BABILong
+from rlm_eval.tasks.graphwalks import EDGE, Graph, GraphWalks, walk
+from rlm_eval.tasks.longbench_v2 import LongBenchV2
+from rlm_eval.tasks.mrcr import MRCR
+from rlm_eval.tasks.oolong import Oolong, read_gold
+
+from rlm_eval.errors import ConfigError
+from rlm_eval.tokens import load_tokenizer
+
+
+def write(path: Path, rows: list[dict[str, Any]]) -> str:
+    file = path / "rows.jsonl"
+    file.write_text("\n".join(map(json.dumps, rows)))
+    return str(file)
+
+
+def longbench_row(i: int, words: int) -> dict[str, Any]:
+    return {
+        "_id": f"id{i}",
+        "domain": "Code Repository Understanding" if i % 2 else "Single-Document QA",
+        "sub_domain": "s",
+        "difficulty": "hard",
+        "length": "short",
+        "question": f"Question {i}?",
+        **{f"choice_{letter}": f"choice {letter}{i}" for letter in "ABCD"},
+        "answer": "C",
+        "context": f"Row {i}. " + f"Here is choice C{i}. " + "word " * words,
+    }
+
+
+def test_longbench_rows_fall_into_the_smallest_length_that_holds_them(tmp_path: Path) -> None:
+    rows = [longbench_row(i, words) for i, words in enumerate([100, 900, 100, 5000, 200, 20_000])]
+    task = LongBenchV2(path=write(tmp_path, rows), lengths=[500, 2000, 8000], n=2)
+    tok = load_tokenizer()
+    pairs = list(task.build())
+    found = [(sample.target_tokens, sample.knobs["_id"]) for _, sample in pairs]
+    assert found == [(500, "id0"), (500, "id2"), (2000, "id1"), (8000, "id3")]
+    for context, sample in pairs:
+        used = tok.count(context.text) + tok.count(sample.question) + sample.max_answer_tokens
+        assert used <= sample.target_tokens
+        assert "(C) choice C" in sample.question
+        assert task.code_oracle(sample.question, context) == "The correct answer is (C)"
+        assert task.score(sample, "The correct answer is (C).").correct
+    assert len(task.source["sha256"]) == 64
+
+
+def test_codeqa_is_a_filter(tmp_path: Path) -> None:
+    path = write(tmp_path, [longbench_row(i, 50) for i in range(6)])
+    where = {"domain": "Code Repository Understanding"}
+    task = LongBenchV2(path=path, lengths=[1000], n=10, where=where)
+    assert [s.knobs["_id"] for _, s in task.build()] == ["id1", "id3", "id5"]
+    with pytest.raises(ConfigError, match="no row"):
+        list(LongBenchV2(path=path, lengths=[1000], n=1, where={"domain": "x"}).build())
+    with pytest.raises(ConfigError, match="no column nope"):
+        LongBenchV2(path=path, lengths=[1000], n=1, where={"nope": 1})
+
+
+def test_mrcr(tmp_path: Path) -> None:
+    turns = [("user", "Write a poem about owls"), ("assistant", "Owls one."),
+             ("user", "Write a poem about tapirs"), ("assistant", "Tapirs."),
+             ("user", "Write a poem about owls"), ("assistant", "Owls two."),
+             ("user", "Prepend xK3 to the 2nd (1 indexed) poem about owls.")]  # fmt: skip
+    row = {
+        "prompt": json.dumps([{"role": role, "content": text} for role, text in turns]),
+        "answer": "xK3Owls two.",
+        "random_string_to_prepend": "xK3",
+        "n_needles": 2,
+        "desired_msg_index": 5,
+    }
+    task = MRCR(path=write(tmp_path, [row]), lengths=[4096], n=1)
+    ((context, sample),) = task.build()
+    assert len(context.content) == 6
+    assert sample.question == turns[-1][1]
+    assert task.code_oracle(sample.question, context) == "xK3Owls two."
+    assert task.score(sample, "xK3Owls two.").correct
+    assert task.score(sample, "Owls two.").value == 0.0
+
+
+PROMPT = """You get a graph.
+
+Here is an example:
+The graph has the following edges:
+uvwx -> alke
+
+Operation:
+Find the parents of node alke.
+Final Answer: [uvwx]
+
+Here is the graph to operate on:
+The graph has the following edges:
+aa -> bb
+bb -> cc
+aa -> cc
+cc -> dd
+dd -> aa
+
+
+Operation:
+Perform a BFS from node aa with depth 2.
+
+Think."""
+
+
+def test_graphwalks(tmp_path: Path) -> None:
+    row = {"prompt": PROMPT, "answer_nodes": ["dd"], "problem_type": "bfs", "prompt_chars": 1}
+    task = GraphWalks(path=write(tmp_path, [row]), lengths=[4096], n=1)
+    ((context, sample),) = task.build()
+    assert EDGE.findall(context.text)[0] == ("aa", "bb")
+    assert "uvwx" not in context.text
+    assert "BFS from node aa with depth 2." in sample.question
+    assert task.code_oracle(sample.question, context) == "Final Answer: [dd]"
+    assert task.score(sample, "Final Answer: [dd]").correct
+
+
+def test_walk() -> None:
+    edges = [("a", "b"), ("b", "c"), ("a", "c"), ("c", "a"), ("c", "d"), ("d", "d")]
+    assert walk(edges, "Perform a BFS from node a with depth 1.") == ["b", "c"]
+    assert walk(edges, "Perform a BFS from node a with depth 2.") == ["d"]
+    assert walk(edges, "Find the parents of node d.") == ["c"]
+    assert walk(edges, "Sort the nodes.") is None
+
+
+@pytest.mark.parametrize("tokenizer", ["cl100k_base", "o200k_base"])
+def test_own_graphs_fill_their_target_and_solve(tokenizer: str) -> None:
+    tok = load_tokenizer(tokenizer)
+    task = Graph(lengths=[4096, 250_000], n=2, tokenizer=tokenizer)
+    groups = []
+    for context, sample in task.build():
+        groups.append(sample.question_group)
+        used = tok.count(context.text) + tok.count(sample.question) + sample.max_answer_tokens
+        assert sample.target_tokens - 120 < used <= sample.target_tokens
+        answer = task.code_oracle(sample.question, context)
+        assert answer is not None
+        assert task.score(sample, answer).correct
+    assert groups == ["bfs", "parents"] * 2
+    with pytest.raises(ConfigError, match="60 at most"):
+        Graph(lengths=[4096], n=1, depth=4, degree=3)
+
+
+def test_babilong(tmp_path: Path) -> None:
+    rows = [
+        {"input": f"A book. Mary went to the {place}. More book.", "question": "Where is Mary? ",
+         "target": place}
+        for place in ("garden", "kitchen")
+    ]  # fmt: skip
+    task = BABILong(path=write(tmp_path, rows), lengths=[512], n=2, split="qa1")
+    for (context, sample), place in zip(task.build(), ("garden", "kitchen"), strict=True):
+        assert sample.question_group == "qa1"
+        assert task.code_oracle(sample.question, context) == place
+        assert task.score(sample, f"Mary is in the {place}.").correct
+        assert not task.score(sample, "Mary is in the garden or the kitchen.").correct
+
+
+def oolong_row(i: int, window: int, answer: str, kind: str) -> dict[str, Any]:
+    return {
+        "id": i,
+        "context_window_text": f"Window {window}. " * 20,
+        "question": f"Question {i}? Answer: X",
+        "task_group": "counting",
+        "task": "TASK_TYPE.MOST_FREQ",
+        "answer": answer,
+        "answer_type": f"ANSWER_TYPE.{kind}",
+        "dataset": "trec_coarse",
+        "context_len": 1024,
+        "context_window_id": window,
+    }
+
+
+def test_oolong_rows_share_windows_and_score_by_their_type(tmp_path: Path) -> None:
+    rows = [
+        oolong_row(0, 1, "['human being']", "LABEL"),
+        oolong_row(1, 2, "[7]", "NUMERIC"),
+        oolong_row(2, 1, "['more common than']", "COMPARISON"),
+        oolong_row(3, 2, "[datetime.date(2023, 1, 6)]", "DATE"),
+    ]
+    task = Oolong(path=write(tmp_path, rows), lengths=[1024], n=4)
+    samples = [sample for _, sample in task.build()]
+    assert [s.question[9] for s in samples] == ["0", "2", "1", "3"]
+    assert len({s.context_id for s in samples}) == 2
+    replies = ["Label: human being", "Answer: more common", "Answer: 9", "Date: Jan 06, 2023"]
+    values = [task.score(s, r).value for s, r in zip(samples, replies, strict=True)]
+    assert values == [1.0, 1.0, 0.5625, 1.0]
+    assert read_gold("[12345]") == "12345"
+    with pytest.raises(ConfigError, match="no list literal"):
+        read_gold("[oops")

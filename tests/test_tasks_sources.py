@@ -1,0 +1,88 @@
+"""Rows from files in each format; what is missing is named."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from rlm_eval.tasks.sources import Source
+
+from rlm_eval.errors import ConfigError
+
+ROWS = [{"id": str(i), "text": f"row {i}"} for i in range(40)]
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> dict[str, Path]:
+    table = pa.Table.from_pylist(ROWS)
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    pq.write_table(table.slice(0, 25), folder / "data-00000.parquet")
+    pq.write_table(table.slice(25), folder / "data-00001.parquet")
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, ROWS)) + "\n\n")
+    (tmp_path / "rows.json").write_text(json.dumps(ROWS))
+    (tmp_path / "data.json").write_text(json.dumps({"version": 1, "data": ROWS}))
+    pq.write_table(table, tmp_path / "rows.parquet")
+    names = ("rows.jsonl", "rows.json", "data.json", "rows.parquet", "folder")
+    return {name: tmp_path / name for name in names}
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.json", "data.json", "rows.parquet", "folder"])
+def test_every_format_reads_the_same_rows(files: dict[str, Path], name: str) -> None:
+    source = Source("t", ("id", "text"), path=str(files[name]))
+    source.check()
+    assert list(source.rows()) == ROWS
+    assert len(source.record["sha256"]) == 64
+
+
+def test_record_holds_the_hash_of_the_file(files: dict[str, Path]) -> None:
+    path = files["rows.jsonl"]
+    record = Source("t", (), path=str(path)).record
+    assert record == {
+        "path": str(path),
+        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+    }
+
+
+def test_a_missing_column_is_named(files: dict[str, Path]) -> None:
+    with pytest.raises(ConfigError, match=r"no column answer, gold; it has id, text"):
+        Source("t", ("id", "answer", "gold"), path=str(files["rows.parquet"])).check()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("none.jsonl", None, "is no file"),
+        ("rows.csv", "a,b", "none of .jsonl"),
+        ("bad.jsonl", '{"id": 1}\n{oops', "line 2"),
+        ("list.jsonl", "[1]", "no JSON object"),
+        ("bad.json", "{", "no JSON"),
+        ("odd.json", '{"rows": []}', "list of rows"),
+        ("empty.jsonl", "", "no rows"),
+        ("bad.parquet", "text", "no parquet file"),
+    ],
+)
+def test_bad_files_are_one_clear_line(
+    tmp_path: Path, name: str, content: str | None, message: str
+) -> None:
+    path = tmp_path / name
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(ConfigError, match=message):
+        list(Source("t", (), path=str(path)).rows())
+
+
+def test_an_empty_folder_and_an_unpinned_hub_set_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"holds no \.parquet"):
+        Source("t", (), path=str(tmp_path)).check()
+    with pytest.raises(ConfigError, match=r"task\.revision"):
+        Source("t", (), hub="some/set").check()
+    with pytest.raises(ConfigError, match=r"give task\.path"):
+        Source("t", ()).check()
+    pinned = Source("t", (), hub="some/set", config="c", split="s", revision="abc")
+    pinned.check()
+    assert pinned.record == {"hub": "some/set", "config": "c", "split": "s", "revision": "abc"}
