@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.resources
+import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from rlm_eval.config import check_config
+from rlm_eval.config import check_config, unknown_key
 from rlm_eval.errors import ConfigError
 
 FINISHED, FAILED, BAD_INPUT, OWED, INTERRUPTED = 0, 1, 2, 3, 130
@@ -88,8 +90,25 @@ def _refused(error: ConfigError) -> int:
 
 
 def _one_line(error: Exception) -> str:
-    """Hydra's message of several lines as one, with what to do kept."""
-    lines = [" ".join(line.split()) for line in str(error).splitlines()]
-    dropped = ("full_key", "object_type", "Set the environment", "Check that", "Config search path")
-    kept = [line for line in lines if line and not line.startswith(dropped)]
-    return " ".join(kept).replace("In 'config': ", "")
+    """Hydra's message of several lines as one that says what to do."""
+    text = " ".join(str(error).split())
+    missing = re.search(r"Could not (?:find|load) '([\w/@]+)/([^'/]+)'", text)
+    if missing:
+        group, name = missing[1], missing[2]
+        return f"there is no {group} {name!r}: choose {', '.join(_options(group))}"
+    unknown = re.search(r"Could not override '([^']+)'", text)
+    if unknown:
+        return unknown_key(unknown[1], sorted(_keys(compose_tree([]))))
+    return text.partition(" full_key:")[0].replace("In 'config': ", "")
+
+
+def _options(group: str) -> list[str]:
+    folder = importlib.resources.files("rlm_eval.conf") / group
+    return sorted(f.name.removesuffix(".yaml") for f in folder.iterdir() if ".yaml" in f.name)
+
+
+def _keys(tree: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    for key, value in tree.items():
+        yield prefix + key
+        if isinstance(value, Mapping):
+            yield from _keys(value, f"{prefix}{key}.")

@@ -43,10 +43,6 @@ class RunConfig:
         """Hash of what the run measures: the same for any concurrency, path or verbosity."""
         return content_hash({k: v for k, v in self.tree.items() if k not in RUN_TIME_KEYS})
 
-    @property
-    def task_name(self) -> str:
-        return str(self.tree["task"]["_target_"]).split(".")[-2]
-
     def __getitem__(self, key: str) -> Any:
         return self.tree[key]
 
@@ -58,7 +54,7 @@ def check_config(tree: Mapping[str, Any]) -> RunConfig:
     """
     unknown = set(tree) - set(TOP_LEVEL) - set(GROUPS)
     if unknown:
-        raise ConfigError(_unknown_key(min(unknown), [*TOP_LEVEL, *GROUPS]))
+        raise ConfigError(unknown_key(min(unknown), [*TOP_LEVEL, *GROUPS]))
     tree = dict(tree)
     for key, kind in TOP_LEVEL.items():
         tree[key] = _typed(key, kind, tree[key])
@@ -80,10 +76,16 @@ def check_config(tree: Mapping[str, Any]) -> RunConfig:
 
 
 def build(node: Mapping[str, Any]) -> Any:
-    """The object a checked node describes."""
+    """The object a checked node describes. Raises the ConfigError of its constructor."""
+    from hydra.errors import InstantiationException
     from hydra.utils import instantiate
 
-    return instantiate(node, _convert_="all")
+    try:
+        return instantiate(node, _convert_="all")
+    except InstantiationException as error:
+        if isinstance(error.__cause__, ConfigError):
+            raise error.__cause__ from None
+        raise
 
 
 def _sub_model(model: Any, node: Any) -> dict[str, Any] | None:
@@ -116,7 +118,7 @@ def _checked(where: str, node: Any, allowed: Sequence[str]) -> dict[str, Any]:
         if key == "_target_":
             continue
         if key not in parameters:
-            raise ConfigError(_unknown_key(f"{where}.{key}", [f"{where}.{p}" for p in parameters]))
+            raise ConfigError(unknown_key(f"{where}.{key}", [f"{where}.{p}" for p in parameters]))
         out[key] = _value(f"{where}.{key}", parameters[key], value, allowed)
     for key, parameter in parameters.items():
         if parameter.default is inspect.Parameter.empty and key not in out:
@@ -124,9 +126,7 @@ def _checked(where: str, node: Any, allowed: Sequence[str]) -> dict[str, Any]:
     return out
 
 
-def _value(
-    where: str, parameter: inspect.Parameter, value: Any, allowed: Sequence[str]
-) -> Any:
+def _value(where: str, parameter: inspect.Parameter, value: Any, allowed: Sequence[str]) -> Any:
     if isinstance(value, Mapping) and "_target_" in value:
         return _checked(where, value, allowed)
     if value == "???":
@@ -180,7 +180,17 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _unknown_key(key: str, known: Sequence[str]) -> str:
+def unknown_key(key: str, known: Sequence[str]) -> str:
+    """One line for a key nobody reads, with the nearest one that exists."""
+    if key in known:
+        return f"{key} can't be set here: set it where {key.rpartition('.')[0]} comes from"
     near = difflib.get_close_matches(key, known, n=1)
-    hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(sorted(known))}"
+    hint = f"did you mean {near[0]}?" if near else _siblings(key, known)
     return f"unknown key {key}: {hint}"
+
+
+def _siblings(key: str, known: Sequence[str]) -> str:
+    """The keys that stand beside ``key``, or all at the top."""
+    parent = key.rpartition(".")[0]
+    beside = [k for k in known if k.rpartition(".")[0] == parent]
+    return f"known here: {', '.join(sorted(beside)) or 'none'}"

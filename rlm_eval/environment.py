@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.resources
 import platform
 import subprocess
 import sys
@@ -24,15 +25,24 @@ PACKAGES = (
 )
 HERE = Path(__file__).parent
 #: Code that only shows results does not change them.
-_NOT_MEASURING = ("analysis", "cli.py", "help.py", "progress.py", "environment.py", "__main__.py")
+_NOT_MEASURING = (
+    "analysis",
+    "__main__.py",
+    "cli.py",
+    "compare.py",
+    "environment.py",
+    "help.py",
+    "progress.py",
+    "report.py",
+    "resume.py",
+)
 
 
 def code_revision() -> str:
     """16 hex digits over the sources that make results; the same for a wheel and a checkout."""
-    import rlm_eval.tasks
-
+    tasks = Path(str(importlib.resources.files("rlm_eval.tasks")))
     digest = hashlib.sha256()
-    for root in (HERE, Path(next(iter(rlm_eval.tasks.__path__)))):
+    for root in (HERE, tasks):
         for file in sorted(root.rglob("*")):
             name = file.relative_to(root)
             if name.parts[0] in _NOT_MEASURING or file.suffix not in {".py", ".tsv", ".txt"}:

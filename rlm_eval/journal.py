@@ -1,7 +1,8 @@
 """The append-only record of a run: one whole JSON line per event, flushed before a result counts.
 
-Events: ``begin`` (a result is started, its episode), ``call`` (one attempt with its reply),
-``result``. Tables are derived from it; a torn last line is simply not there yet.
+Events: ``session`` (a process begins to write), ``begin`` (a result is started, its episode),
+``call`` (one attempt with its reply), ``result``. Tables are derived from it; a torn line is no
+event, now and after more was written.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ import fcntl
 import json
 import os
 import threading
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+import time
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -35,8 +37,9 @@ class Journal:
         self._owner = _claim(run_dir / "lock")
         self._file = self.path.open("ab")
         if _torn(self.path):
-            self._file.write(b"\n")
-            self._file.flush()
+            # Not just a line end: a line that lacks nothing else must not come to life later.
+            self._file.write(b" torn\n")
+        self._append({"type": "session", "started_at": time.time(), "pid": os.getpid()})
 
     def begin(self, key: str, episode: int) -> None:
         self._append({"type": "begin", "key": key, "episode": episode})
@@ -45,10 +48,11 @@ class Journal:
         self._append({"type": "call", **asdict(call), "reply": reply})
 
     def result(self, result: Result) -> None:
-        """Write the result and see it on the disk before it counts."""
-        event = {"type": "result", **asdict(result)}
+        """Write the result and see it on the disk before it counts. Trajectories have files of
+        their own."""
+        event = asdict(replace(result, answer=replace(result.answer, trajectory=())))
         event["answer"].pop("trajectory")
-        self._append(event, sync=True)
+        self._append({"type": "result", **event}, sync=True)
 
     def copy(self, event: Mapping[str, Any]) -> None:
         """Take over an event of another run's journal."""
@@ -80,25 +84,43 @@ class Journal:
         self.close()
 
 
-def read_events(run_dir: Path) -> Iterator[dict[str, Any]]:
-    """The journal's whole events in order. Torn or damaged lines are left out.
+def read_events(run_dir: Path, types: Collection[str] | None = None) -> Iterator[dict[str, Any]]:
+    """The journal's whole events in order, or only those of some ``types`` (much faster than to
+    leave the others out afterwards). Torn or damaged lines are left out.
 
     Raises ConfigError for a journal of a newer schema than this code reads.
     """
+    heads = tuple(_head(kind) for kind in types or ())
     path = run_dir / FILE_NAME
     if not path.exists():
         return
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
-            event = _parsed(line)
-            if event is None:
+            if heads and line.startswith(_OURS) and not line.startswith(heads):
                 continue
-            if event.get("v", 0) > SCHEMA_VERSION:
+            event = _parsed(line)
+            if event is None or (types is not None and event["type"] not in types):
+                continue
+            if event["v"] > SCHEMA_VERSION:
                 raise ConfigError(
                     f"{path}:{number} was written by a newer rlm_eval (schema {event['v']}, this "
                     f"one reads up to {SCHEMA_VERSION}): pip install --upgrade rlm_eval"
                 )
             yield event
+
+
+def attempt_id(call: Mapping[str, Any]) -> tuple[str, int]:
+    """What tells call events apart: the same one may stand in a journal twice when a process was
+    killed while it took results over from another run."""
+    return call["call_id"], call["attempt"]
+
+
+def _head(kind: str) -> bytes:
+    """How a line of this schema begins; ``_append`` writes version and type first."""
+    return json.dumps({"v": SCHEMA_VERSION, "type": kind})[:-1].encode()
+
+
+_OURS = json.dumps({"v": SCHEMA_VERSION, "type": ""})[:-2].encode()
 
 
 def _parsed(line: bytes) -> dict[str, Any] | None:
@@ -108,7 +130,10 @@ def _parsed(line: bytes) -> dict[str, Any] | None:
         event = json.loads(line.decode("utf-8", "surrogatepass"))
     except ValueError:
         return None
-    return event if isinstance(event, dict) else None
+    if not isinstance(event, dict):
+        return None
+    whole = isinstance(event.get("v"), int) and isinstance(event.get("type"), str)
+    return event if whole else None
 
 
 def _torn(path: Path) -> bool:

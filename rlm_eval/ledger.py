@@ -1,15 +1,16 @@
 """Budgets: reserve before a call, settle after it, over the whole tree run ⊃ sample ⊃ child RLM.
 
 A reservation assumes the worst (the whole prompt, the largest completion), so a cap on tokens or
-dollars is never passed. When only calls in flight stand between a request and its cap, ``reserve``
-waits for them to settle rather than refuse what may fit.
+dollars is passed only where a provider bills more than that. When only calls in flight stand
+between a request and its cap, ``reserve`` waits for them to settle rather than refuse what may
+fit; so nobody may wait who holds a reservation (``wait=False``, and :meth:`Ledger.renew`).
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 
 from rlm_eval.errors import BudgetExceeded, ConfigError, RunBudgetExceeded
@@ -46,16 +47,46 @@ class Budget:
 
 @dataclass
 class Reservation:
-    """A promise of at most ``amount``; settled exactly once."""
+    """A promise of at most ``amount``; settled exactly once, unless a retry renews it."""
 
     amount: Spend
     settled: bool = False
 
 
+def refuse_unpriced(budgets: Mapping[str, Budget], unpriced: Sequence[str]) -> None:
+    """Raise ConfigError when a budget (by its scope's name) caps dollars and a model named in
+    ``unpriced`` has no price: what it spends could not be seen."""
+    for scope, budget in budgets.items():
+        if budget.usd is not None and unpriced:
+            raise ConfigError(_unpriced(scope, " and ".join(unpriced)))
+
+
+def _unpriced(scope: str, model: str) -> str:
+    return (
+        f"budget.{scope}.usd is set but {model} has no price: set model.price.input and "
+        "model.price.output, or cap tokens instead"
+    )
+
+
 @dataclass
 class _Account:
+    """What a node has spent and holds. With nothing held, ``reserved`` is exactly zero: sums of
+    floats would leave a trace behind that a full budget could wait for in vain."""
+
     spent: Spend = field(default_factory=Spend)
     reserved: Spend = field(default_factory=Spend)
+    holds: int = 0
+
+    def hold(self, amount: Spend) -> None:
+        self.reserved += amount
+        self.holds += 1
+
+    def give_back(self, amount: Spend) -> None:
+        self.holds -= 1
+        held = self.reserved
+        usd = None if held.usd is None or amount.usd is None else held.usd - amount.usd
+        back = Spend(held.calls - amount.calls, held.tokens - amount.tokens, usd)
+        self.reserved = back if self.holds else Spend()
 
 
 class Ledger:
@@ -81,31 +112,36 @@ class Ledger:
             yield node
             node = node._parent
 
-    def reserve(self, amount: Spend) -> Reservation:
+    def reserve(self, amount: Spend, *, wait: bool = True) -> Reservation:
         """Hold ``amount`` on this node and all above, or raise (see :meth:`reserve_all`)."""
-        return self.reserve_all([amount])[0]
+        return self.reserve_all([amount], wait=wait)[0]
 
-    def reserve_all(self, amounts: Sequence[Spend]) -> list[Reservation]:
+    def reserve_all(self, amounts: Sequence[Spend], *, wait: bool = True) -> list[Reservation]:
         """Hold a whole batch at once, or raise and hold nothing.
 
         BudgetExceeded for a sample's or child's cap, RunBudgetExceeded for the run's;
-        ConfigError when a USD cap is set and the amount has no price.
+        ConfigError when a USD cap is set and the amount has no price. Without ``wait``, what is
+        held by calls in flight counts as spent.
         """
         total = sum(amounts, Spend())
         with self._changed:
-            while not self._fits(total):
+            while not self._fits(total, wait):
                 self._changed.wait(timeout=0.5)
-            for node in self._lineage():
-                node._account.reserved += total
-        return [Reservation(amount) for amount in amounts]
+            return [self._hold(Reservation(amount)) for amount in amounts]
 
-    def _fits(self, amount: Spend) -> bool:
+    def _hold(self, reservation: Reservation) -> Reservation:
+        for node in self._lineage():
+            node._account.hold(reservation.amount)
+        reservation.settled = False
+        return reservation
+
+    def _fits(self, amount: Spend, wait: bool) -> bool:
         """True if the amount fits now, False if it may fit once calls in flight settle."""
         fits_now = True
         for node in self._lineage():
-            node._raise_if_over(node._account.spent + amount)
-            over = node._over(node._account.spent + node._account.reserved + amount)
-            fits_now = fits_now and not over
+            spent, held = node._account.spent, node._account.reserved
+            node._raise_if_over(spent + amount if wait else spent + held + amount)
+            fits_now = fits_now and not node._over(spent + held + amount)
         return fits_now
 
     def _over(self, total: Spend) -> str:
@@ -119,10 +155,7 @@ class Ledger:
             return f"tokens={cap.tokens}"
         if cap.usd is not None:
             if total.usd is None:
-                raise ConfigError(
-                    f"budget.{self.scope}.usd is set but the model has no price: "
-                    "set model.price.input and model.price.output, or cap tokens instead"
-                )
+                raise ConfigError(_unpriced(self.scope, "the model"))
             if total.usd > cap.usd:
                 return f"usd={cap.usd:g}"
         return ""
@@ -139,15 +172,28 @@ class Ledger:
             if reservation.settled:
                 raise ValueError("a reservation is settled once")
             reservation.settled = True
-            back = reservation.amount
             for node in self._lineage():
-                held = node._account.reserved
-                usd = None if held.usd is None or back.usd is None else held.usd - back.usd
-                node._account.reserved = Spend(
-                    held.calls - back.calls, held.tokens - back.tokens, usd
-                )
+                node._account.give_back(reservation.amount)
                 node._account.spent += spent
             self._changed.notify_all()
+
+    def renew(self, reservation: Reservation, spent: Spend) -> None:
+        """Count a failed attempt as ``spent`` and hold the same amount for the next one.
+
+        Raises as :meth:`reserve_all` does when that no longer fits, with the attempt settled.
+        Never waits: what it would wait for may be queued behind the caller.
+        """
+        with self._changed:
+            self.settle(reservation, spent)
+            self._fits(reservation.amount, wait=False)
+            self._hold(reservation)
+
+    def release(self, reservations: Iterable[Reservation]) -> None:
+        """Give back what was reserved and never used; settled ones are left alone."""
+        with self._changed:
+            for reservation in reservations:
+                if not reservation.settled:
+                    self.settle(reservation, Spend())
 
     def add_past(self, spent: Spend, seconds: float = 0.0) -> None:
         """Count what an interrupted run of the same name already spent: no budget is reset."""

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rlm_eval.journal import FILE_NAME, Journal, read_events
+from rlm_eval.journal import FILE_NAME, Journal, attempt_id, read_events
 from rlm_eval.ledger import Spend
 from rlm_eval.records import OWED
 
 
 @dataclass(frozen=True)
 class Past:
-    """``done`` result keys, ``episodes`` begun per key, and what this run itself has ``spent``
-    (results taken over from other runs were paid there)."""
+    """``done`` result keys, ``episodes`` begun per key, what this run itself has ``spent``
+    (results taken over from other runs were paid there), and for how many ``seconds`` it was at
+    work, from the start of each of its processes to the end of that one's last call."""
 
     done: frozenset[str]
     episodes: dict[str, int]
@@ -27,18 +28,29 @@ def past_of(run_dir: Path) -> Past:
     """Read the journal of ``run_dir``; an empty past when there is none."""
     done: set[str] = set()
     episodes: dict[str, int] = {}
-    spent, first, last = Spend(), None, 0.0
+    sessions: list[tuple[float, float]] = []
+    paid: set[tuple[str, int]] = set()
+    spent = Spend()
     for event in read_events(run_dir):
         kind = event["type"]
-        if kind == "begin":
-            episodes[event["key"]] = episodes.get(event["key"], 0) + 1
-        elif kind == "result" and event["answer"]["outcome"] not in OWED:
+        if kind == "session":
+            sessions.append((event["started_at"], event["started_at"]))
+        elif kind == "begin":
+            episodes[event["key"]] = max(episodes.get(event["key"], 0), event["episode"] + 1)
+        elif kind == "result" and _is_done(event):
             done.add(event["key"])
-        elif kind == "call" and "taken_from" not in event:
+        elif kind == "call" and "taken_from" not in event and attempt_id(event) not in paid:
+            paid.add(attempt_id(event))
             spent += _spend(event)
-            first = event["started_at"] if first is None else first
-            last = max(last, event["started_at"] + event["latency_s"])
-    return Past(frozenset(done), episodes, spent, 0.0 if first is None else last - first)
+            if sessions:
+                begun, last = sessions[-1]
+                sessions[-1] = begun, max(last, event["started_at"] + event["latency_s"])
+    seconds = sum(last - begun for begun, last in sessions)
+    return Past(frozenset(done), episodes, spent, seconds)
+
+
+def _is_done(event: Mapping[str, Any]) -> bool:
+    return event["answer"]["outcome"] not in OWED
 
 
 def take_over(
@@ -51,7 +63,8 @@ def take_over(
     for path in sorted(results_dir.glob(f"*/{FILE_NAME}")):
         if path.parent == run_dir or not missing:
             continue
-        found = past_of(path.parent).done & missing
+        results = read_events(path.parent, types=("result",))
+        found = {e["key"] for e in results if _is_done(e)} & missing
         if not found:
             continue
         for event in _events_of(path.parent, found):

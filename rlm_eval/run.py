@@ -51,7 +51,7 @@ class Parts:
 
     @property
     def run_id(self) -> str:
-        return f"{self.config.task_name}-{content_hash([self.config.identity, self.revision])[:10]}"
+        return f"{self.task.name}-{content_hash([self.config.identity, self.revision])[:10]}"
 
     @property
     def demonstration(self) -> bool:
@@ -95,9 +95,7 @@ def assemble(config: RunConfig) -> Parts:
     for name, node in config["method"].items():
         method = build(node)
         method.check(infos)
-        arms.append(
-            Arm(name, method, content_hash([name, node, method.prompt_source(), *shared]))
-        )
+        arms.append(Arm(name, method, content_hash([name, node, method.prompt_source(), *shared])))
     return Parts(
         config,
         task,
@@ -140,7 +138,9 @@ def _run(parts: Parts) -> int:
         print(f"this run is finished: all {len(work)} results are there", file=sys.stderr)
         return _report(parts, run_dir, 0, "")
     with Journal(run_dir) as journal:
-        taken = take_over(Path(config["results_dir"]), run_dir, {w.key for w in work}, past, journal)
+        taken = take_over(
+            Path(config["results_dir"]), run_dir, {w.key for w in work}, past, journal
+        )
         past = past_of(run_dir) if taken else past
         todo = [_again(w, past) for w in work if w.key not in past.done]
         _say_where_we_are(len(work), len(todo), taken, run_dir)
@@ -246,6 +246,7 @@ def _write_record(parts: Parts, run_dir: Path) -> None:
             if (level := getattr(getattr(a.method, "sandbox", None), "level", None))
         },
         task_card=parts.task.card,
+        task_source=getattr(parts.task, "source", None),
         model_sha256=_model_sha256(parts),
     )
     (run_dir / "environment.json").write_text(json.dumps(record, indent=2, ensure_ascii=False))
@@ -293,9 +294,7 @@ def _report(parts: Parts, run_dir: Path, owed: int, stopped: str) -> int:
 
     export(run_dir)
     summary = write_summary(run_dir, demonstration=parts.demonstration)
-    print_summary(summary.table, summary.verdicts, Console())
-    if parts.demonstration:
-        print("This run is a demonstration, not evidence.")
+    print_summary(summary.table, summary.verdicts, Console(), demonstration=summary.demonstration)
     if stopped and stopped != "interrupted":
         print(f"stopped early: {stopped}", file=sys.stderr)
     if owed:

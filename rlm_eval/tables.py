@@ -6,11 +6,12 @@ Cost, tokens and call counts of a result are sums over its calls, never counters
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rlm_eval.journal import read_events
+from rlm_eval.journal import attempt_id, read_events
 from rlm_eval.records import SCORED
 
 if TYPE_CHECKING:
@@ -88,16 +89,18 @@ CALL_COLUMNS: Mapping[str, str] = {
 
 
 def tables(run_dir: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """(results, calls) of a run. A result that was asked again counts by its last answer."""
+    """(results, calls) of a run. A result that was asked again counts by its last answer and that
+    episode's calls; ``calls`` has those of every episode."""
     import pandas as pd
 
     results: dict[str, Mapping[str, Any]] = {}
-    calls: list[Mapping[str, Any]] = []
-    for event in read_events(run_dir):
+    attempts: dict[tuple[str, int], Mapping[str, Any]] = {}
+    for event in read_events(run_dir, types=("result", "call")):
         if event["type"] == "result":
             results[event["key"]] = event
-        elif event["type"] == "call":
-            calls.append(event)
+        else:
+            attempts.setdefault(attempt_id(event), event)
+    calls = list(attempts.values())
     sums = _sums(calls)
     rows = [_result_row(e, sums.get((e["key"], e["episode"]), _Sums())) for e in results.values()]
     result_frame = pd.DataFrame(rows, columns=list(RESULT_COLUMNS)).astype(dict(RESULT_COLUMNS))
@@ -110,13 +113,14 @@ def export(run_dir: Path) -> None:
     """Write results.parquet and calls.parquet, each beside its goal and then renamed."""
     results, calls = tables(run_dir)
     for name, frame in (("results", results), ("calls", calls)):
-        temporary = run_dir / f".{name}.tmp"
+        temporary = run_dir / f".{name}.{os.getpid()}.tmp"
         frame.to_parquet(temporary, index=False)
         temporary.replace(run_dir / f"{name}.parquet")
 
 
 class _Sums:
-    """What the calls of one result add up to."""
+    """What the calls of one episode of a result add up to. One unpriced call leaves the whole
+    cost unknown."""
 
     def __init__(self) -> None:
         self.ids: set[str] = set()
@@ -134,8 +138,8 @@ class _Sums:
         self.prompt += call["prompt_tokens"]
         self.cached += call["cached_tokens"]
         self.completion += call["completion_tokens"]
-        priced = self.cost is not None and call["cost_usd"] is not None
-        self.cost = self.cost + call["cost_usd"] if priced else None  # type: ignore[operator]
+        price = call["cost_usd"]
+        self.cost = None if self.cost is None or price is None else self.cost + price
         self.lm_s += call["latency_s"]
 
 
@@ -197,4 +201,3 @@ def _result_row(event: Mapping[str, Any], sums: _Sums) -> dict[str, Any]:
         "error": answer["error"],
         "schema_version": event["schema_version"],
     }
-

@@ -15,7 +15,10 @@ Known shortcuts: a graded count rewards any constant near the middle, so read sk
 ``best_constant``, never the bare score. Questions without labels (top_user, second_user, top_date,
 dates_exactly_n) are solved by code alone, as is the whole structured twin (``structured=true``,
 where the label is a visible field): the twin measures counting, the difference measures judging.
-``code_oracle`` otherwise guesses labels from a keyword list.
+``code_oracle`` otherwise guesses labels from a keyword list. With the default reviews and questions
+at 1700 tokens (six halves of the items, 400 questions each): best constant .50, keyword list .48,
+labels by coin .48, naive Bayes on words and pairs, trained on the other half, .53. A small part is
+inherent: whoever counts a user's lines knows an upper bound of the answer.
 """
 
 from __future__ import annotations
@@ -30,9 +33,10 @@ from rlm_eval.records import Context, Sample, Scalar, Score
 from rlm_eval.tokens import load_tokenizer
 
 from . import questions, rules, sizing
+from .answers import Facts, Query
 from .draws import Draws
 from .labelled import load_domain
-from .questions import KINDS, Facts, Query
+from .questions import KINDS
 from .surface import guess_label
 from .windows import DAYS, Line, Window, WindowMaker, read_lines
 
@@ -100,6 +104,11 @@ class Aggregation:
         shortest = self._maker.least_tokens + self._reserve
         self._lengths = sizing.check_lengths(self.name, lengths, shortest)
 
+    @property
+    def source(self) -> dict[str, str]:
+        """The items' file and its hash, for the run's record."""
+        return self._domain.source
+
     def build(self) -> Iterator[tuple[Context, Sample]]:
         for target in self._lengths:
             yield from islice(self._samples(target), self._n)
@@ -165,7 +174,7 @@ class Aggregation:
         """Tokens of the longest question, with room for a number or month that takes one more."""
         wordiest = max(self._domain.labels, key=self._tok.count)
         specimens = (
-            Query(kind, wordiest, wordiest, (99_999,) * 3, (DAYS - 1,) * 2, 9)
+            Query(kind, wordiest, wordiest, (99_999,) * 2, (DAYS - 1,) * 2, 9)
             for kind in self._kinds
         )
         return max(self._tok.count(self._question(query)) for query in specimens) + 4

@@ -9,7 +9,8 @@ no or noanswer of HotpotQA must agree. ``scorer=string_match_part`` is RULER's r
 Known shortcuts: the documents are Wikipedia's and the questions public, so models answer many
 without the context: compare with a no_context arm. Padding is rarely about the same subject as the
 question, so word overlap finds the row's own documents; ``code_oracle`` takes the title (or first
-name) of the document with the largest overlap.
+name) of the document with the largest overlap (MuSiQue at 8K, 100 questions: exact match 1 %, F1
+3 %; the most frequent answer: 6 %).
 """
 
 from __future__ import annotations

@@ -6,8 +6,8 @@ last line, ``Final Answer: [a, b]``; both empty → 1. A search of depth d asks 
 shortest path from the start has d edges; parents are asked for without the node itself. The rules
 are worded anew.
 
-Known shortcut: a few lines of code solve it (``code_oracle``): the task measures walking without
-code, or writing it.
+Known shortcut: a few lines of code solve it (``code_oracle``: 100 %): the task measures walking
+without code, or writing it.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from rlm_eval.errors import ConfigError
 from rlm_eval.records import Context, Sample
 
+from . import haystack as hay
 from . import sizing
 from .draws import Draws
 from .fixed import Fixed, Item
@@ -27,6 +28,7 @@ from .sources import Row
 
 CARD = __doc__ or ""
 
+NODE_CHARS = 10
 EDGE = re.compile(r"^(\w+) -> (\w+)$", re.MULTILINE)
 BFS = re.compile(r"Perform a BFS from node (\w+) with depth (\d+)")
 PARENTS = re.compile(r"Find the parents of node (\w+)")
@@ -149,7 +151,7 @@ class Graph(Generated):
             length_tokens=sizing.context_tokens(self._tok, context, used),
             max_answer_tokens=self.max_answer_tokens,
             knobs={
-                "depth": self._depth,
+                "search_depth": self._depth,
                 "degree": self._degree,
                 "n_edges": len(edges),
                 "index": index,
@@ -159,21 +161,15 @@ class Graph(Generated):
         return context, sizing.within_target(self._tok, sample)
 
     def _edges(self, budget: int, draws: Draws) -> tuple[list[tuple[str, str]], int]:
-        """Edges in random order that fit ``budget``, and their tokens (an upper bound)."""
-        count = max(20, budget // (14 * self._degree))
-        names = list(dict.fromkeys(f"{draws.below(16**10):010x}" for _ in range(count)))
-        costs = dict(zip(names, self._tok.count_each(names), strict=True))
-        spaced = dict(zip(names, self._tok.count_each([f" {x}" for x in names]), strict=True))
-        arrow = self._tok.count(" ->") + self._tok.count("\n")
-        edges: list[tuple[str, str]] = []
-        used = 0
-        for a in names:
-            for b in draws.sample_few(names, self._degree):
-                cost = costs[a] + spaced[b] + arrow
-                if used + cost > budget:
-                    draws.shuffle(edges)
-                    return edges, used
-                edges.append((a, b))
-                used += cost
-        draws.shuffle(edges)
-        return edges, used
+        """Edges in random order that fit ``budget``, and their tokens."""
+        specimen = "".join(f"{_node(draws)} -> {_node(draws)}\n" for _ in range(64))
+        count = 67 * budget // (self._tok.count(specimen) * self._degree) + 4
+        names = list(dict.fromkeys(_node(draws) for _ in range(count)))
+        lines = (f"{a} -> {b}\n" for a in names for b in draws.sample_few(names, self._degree))
+        taken, used = hay.fill_new(lines, self._tok, budget)
+        draws.shuffle(taken)
+        return [(line[:NODE_CHARS], line[-NODE_CHARS - 1 : -1]) for line in taken], used
+
+
+def _node(draws: Draws) -> str:
+    return f"{draws.below(16**NODE_CHARS):0{NODE_CHARS}x}"

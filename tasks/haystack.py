@@ -128,7 +128,7 @@ def fill_new(
     while True:
         chunk = list(islice(pieces, block))
         cost = tokenizer.count("".join(chunk))
-        if used + cost > budget:
+        if not chunk or used + cost > budget:
             rest, last = fill(chunk, tokenizer.count, budget - used)
             return taken + rest, used + last
         taken += chunk

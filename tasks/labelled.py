@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass
 from functools import lru_cache
@@ -26,13 +27,14 @@ TREC_LINE = re.compile(r"([A-Z]+):\S+ (.+)")
 @dataclass(frozen=True)
 class Domain:
     """A labelled set: ``items[label]`` are its distinct texts, ``noun`` what one of them is and
-    ``criterion`` what its label says."""
+    ``criterion`` what its label says; ``source`` names the file and its SHA-256."""
 
     name: str
     noun: str
     criterion: str
     labels: tuple[str, ...]
     items: dict[str, tuple[str, ...]]
+    source: dict[str, str]
 
 
 #: What the project's own sets hold: file stem → (noun, criterion).
@@ -103,4 +105,8 @@ def load_domain(name: str, path: Path | None = None) -> Domain:
         criterion=criterion,
         labels=labels,
         items={label: tuple(found[label]) for label in labels},
+        source={
+            "items": name if path is None else str(path),
+            "sha256": hashlib.sha256(source.read_bytes()).hexdigest(),
+        },
     )

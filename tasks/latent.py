@@ -6,7 +6,7 @@ landmark must be known. Our own, in the manner of NoLiMa (Modarressi et al. 2025
 landmarks and wordings; scored by exact match after SQuAD's normalisation.
 
 Known shortcuts: code finds the four sentences by their made-up names and has one chance in four
-(``code_oracle`` takes the first).
+(``code_oracle`` takes the first: 27 %).
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ Not as in RULER: the wording of the questions, the noise sentences, the essays (
 every sample has a seed of its own (RULER's shuffles reuse one, so its positions repeat).
 
 Known shortcut: the needle's wording is fixed, so one regular expression solves every variant
-(``code_oracle`` does). The task measures finding, not understanding.
+(``code_oracle``: 100 %; best constant: 0). The task measures finding, not understanding.
 """
 
 from __future__ import annotations

@@ -1,17 +1,30 @@
 """OOLONG's question groups over a window's lines: how each is drawn, worded and answered.
 
-A :class:`Query` is the question as data. ``answer`` recomputes the gold from the lines alone and
-gives None where it is not unique or the lead is too small, so only exact golds are asked.
+A question whose answer is not unique, or whose lead is too small, is not asked (see
+:mod:`rlm_eval.tasks.answers`).
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
+from .answers import (
+    Facts,
+    Query,
+    before_after,
+    common,
+    common_label,
+    compared,
+    count_label,
+    day_text,
+    in_range,
+    of_users,
+    user_text,
+)
 from .draws import Draws
 from .scorers import OolongKind
 from .windows import DAY_OF, DAYS, MONTH_OF, MONTHS, SHOWN, Line
@@ -20,35 +33,6 @@ from .windows import DAY_OF, DAYS, MONTH_OF, MONTHS, SHOWN, Line
 GAP = 0.02
 
 Family = Literal["counting", "user", "timeline"]
-
-
-@dataclass(frozen=True)
-class Query:
-    """``kind`` names an entry of KINDS; the rest are its arguments."""
-
-    kind: str
-    label: str = ""
-    other: str = ""
-    users: tuple[int, ...] = ()
-    days: tuple[int, ...] = ()
-    number: int = 0
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What questions are drawn from: the labels, the users with most lines first, the counts of
-    lines that dates have."""
-
-    labels: tuple[str, ...]
-    users: tuple[int, ...]
-    repeats: tuple[int, ...]
-
-    @classmethod
-    def of(cls, labels: Sequence[str], lines: Sequence[Line]) -> Facts:
-        users = Counter(line.user for line in lines)
-        ranked = sorted(users, key=lambda user: (-users[user], user))
-        repeats = set(Counter(line.day for line in lines).values())
-        return cls(tuple(labels), tuple(ranked), tuple(sorted(repeats)))
 
 
 @dataclass(frozen=True)
@@ -61,76 +45,6 @@ class Kind:
     draw: Callable[[Draws, Facts], Query]
     answer: Callable[[Query, Sequence[Line], Sequence[str], float | None], str | None]
     needs_labels: bool = True
-
-
-# --- answers -------------------------------------------------------------------------------------
-# ``lead``: how much larger than its neighbours the chosen count must be (None: take the best).
-
-
-def ranked(counts: Mapping[Any, int], rank: int, lead: float | None) -> Any | None:
-    """The key with the ``rank``-th largest count, if it is apart from its neighbours."""
-    order = sorted(counts, key=lambda key: (-counts[key], str(key)))
-    if rank >= len(order):
-        return None
-    near = [order[i] for i in (rank - 1, rank + 1) if 0 <= i < len(order)]
-    chosen = order[rank]
-    if lead is not None and any(abs(counts[chosen] - counts[key]) <= lead for key in near):
-        return None
-    return chosen
-
-
-def label_counts(lines: Iterable[Line], labels: Sequence[str]) -> dict[str, int]:
-    found = Counter(line.label for line in lines)
-    return {label: found[label] for label in labels}
-
-
-def count_label(lines: Iterable[Line], label: str) -> str:
-    return str(sum(line.label == label for line in lines))
-
-
-def common_label(
-    lines: Sequence[Line], labels: Sequence[str], gap: float | None, rank: int = 0
-) -> str | None:
-    lead = None if gap is None else gap * len(lines)
-    return ranked(label_counts(lines, labels), rank, lead)
-
-
-def common(values: Iterable[Any], gap: float | None, rank: int = 0) -> Any | None:
-    return ranked(Counter(values), rank, None if gap is None else 0)
-
-
-def comparison(a: int, b: int, total: int, gap: float | None) -> str | None:
-    if gap is not None and (a == b == 0 or 0 < abs(a - b) <= gap * total):
-        return None
-    return "same frequency as" if a == b else "more common than" if a > b else "less common than"
-
-
-def compared(q: Query, lines: Sequence[Line], gap: float | None) -> str | None:
-    counts = Counter(line.label for line in lines)
-    return comparison(counts[q.label], counts[q.other], len(lines), gap)
-
-
-def before_after(q: Query, lines: Sequence[Line], gap: float | None) -> str | None:
-    days = [line.day for line in lines if line.label == q.label]
-    before = sum(day < q.days[0] for day in days)
-    return comparison(before, len(days) - before, len(days), gap)
-
-
-def of_users(q: Query, lines: Sequence[Line]) -> list[Line]:
-    return [line for line in lines if line.user in q.users]
-
-
-def in_range(q: Query, lines: Sequence[Line]) -> list[Line]:
-    first, last = q.days
-    return [line for line in lines if first <= line.day <= last]
-
-
-def user_text(user: int | None) -> str | None:
-    return None if user is None else str(user)
-
-
-def day_text(day: int | None) -> str | None:
-    return None if day is None else SHOWN[day]
 
 
 # --- draws ---------------------------------------------------------------------------------------
@@ -153,11 +67,12 @@ def nothing(kind: str) -> Callable[[Draws, Facts], Query]:
 
 
 def some_users(kind: str, *, label: bool) -> Callable[[Draws, Facts], Query]:
-    """One to three of the twenty users with most lines."""
+    """Two of the twenty users with most lines: a fixed number, so that the size of the subset tells
+    little about the answer."""
 
     def draw(draws: Draws, facts: Facts) -> Query:
         busy = facts.users[:20]
-        users = draws.sample(busy, draws.between(1, min(3, len(busy))))
+        users = draws.sample(busy, min(2, len(busy)))
         chosen = draws.choice(facts.labels) if label else ""
         return Query(kind, label=chosen, users=tuple(sorted(users)))
 
@@ -165,10 +80,10 @@ def some_users(kind: str, *, label: bool) -> Callable[[Draws, Facts], Query]:
 
 
 def a_range(kind: str, *, label: bool) -> Callable[[Draws, Facts], Query]:
-    """A stretch of an eighth to a half of all days."""
+    """A stretch of a third of all days: fixed, as the number of users is."""
 
     def draw(draws: Draws, facts: Facts) -> Query:
-        length = draws.between(DAYS // 8, DAYS // 2)
+        length = DAYS // 3
         first = draws.below(DAYS - length)
         chosen = draws.choice(facts.labels) if label else ""
         return Query(kind, label=chosen, days=(first, first + length))

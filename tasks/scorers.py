@@ -19,6 +19,8 @@ from rlm_eval.records import Score
 #: About four characters of English a token: what an answer of n tokens may hold.
 CHARS_PER_TOKEN = 4
 
+MRCR_CHARS = 50_000
+
 PHRASES = ("more common", "less common", "same frequency")
 
 OolongKind = Literal["label", "number", "comparison", "user", "date"]
@@ -177,7 +179,7 @@ Pair = tuple[int, int]
 
 def parse_pairs(answer: str) -> set[Pair]:
     """Unordered pairs of user ids written as ``(123, 456)``, ``[123, 456]`` or ``123, 456``."""
-    found = re.findall(r"(\d+)\s*[,;:&-]\s*(\d+)", answer)
+    found = re.findall(r"(?<!\d)(\d{1,12})\s*[,;:&-]\s*(\d{1,12})(?!\d)", answer)
     pairs = ((int(a), int(b)) for a, b in found)
     return {(min(p), max(p)) for p in pairs if p[0] != p[1]}
 
@@ -220,10 +222,12 @@ def choice(answer: str, gold: str) -> Score:
 
 def mrcr(answer: str, gold: str, prefix: str) -> Score:
     """0 unless the reply starts with ``prefix``; else the SequenceMatcher ratio of reply and gold,
-    the prefix removed from both (MRCR). Lenient: the reply may have text before the prefix."""
+    the prefix removed from both (MRCR). Lenient: the reply may have text before the prefix. Only a
+    reply's first ``MRCR_CHARS`` characters are compared: the matcher's time grows with the product
+    of both, and a reply that long scores next to nothing."""
 
     def ratio(reply: str) -> float:
-        return SequenceMatcher(None, reply, gold.removeprefix(prefix)).ratio()
+        return SequenceMatcher(None, reply[:MRCR_CHARS], gold.removeprefix(prefix)).ratio()
 
     value = ratio(answer.removeprefix(prefix)) if answer.startswith(prefix) else 0.0
     _, found, after = answer.partition(prefix)

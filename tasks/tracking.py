@@ -8,8 +8,8 @@ Not as in RULER: the noise sentences and the question's wording, no worked examp
 statements stand on lines of their own.
 
 Known shortcuts: the statements have one fixed form, so a few lines of code solve it
-(``code_oracle`` does); with one chain the list of all variables is the answer. ``chains`` above 1
-adds chains that lead to other numbers.
+(``code_oracle``: 100 %; best constant: 0); with one chain the list of all variables is the answer.
+``chains`` above 1 adds chains that lead to other numbers.
 """
 
 from __future__ import annotations

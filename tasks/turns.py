@@ -8,7 +8,8 @@ its rule: 0 without the prefix, else the SequenceMatcher ratio.
 Not as in MRCR: replies are sentences of the project's own essays and don't fit their requests, so
 nothing but order and wording tells them apart.
 
-Known shortcut: code that splits the text into turns and counts solves it (``code_oracle``).
+Known shortcut: code that splits the text into turns and counts solves it (``code_oracle``:
+100 %).
 """
 
 from __future__ import annotations

@@ -8,7 +8,8 @@ for, 50 answer tokens. Source: RULER (Hsieh et al. 2024); score ``string_match_a
 Not as in RULER: the questions' wording and no worked example; cwe's words are those the project's
 keys are made of and, once these are used up, made-up ones (all ranks are drawn from both alike).
 
-Known shortcut: counting words is one line of code (``code_oracle``). The tasks measure counting
+Known shortcut: counting words is one line of code (``code_oracle``: 100 %; best
+constant: 1 % of cwe, none of fwe). The tasks measure counting
 without code, or writing that line.
 """
 

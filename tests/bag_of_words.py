@@ -71,18 +71,23 @@ def naive_bayes(table: Array, labels: Ints, classes: int, *, smoothing: float = 
 
 
 def logistic_regression(table: Array, labels: Ints, classes: int, *, c: float = 1.0) -> Linear:
-    """Softmax regression: minimises ``c`` × summed log loss + ‖weights‖²/2, bias unpenalised."""
-    member = np.eye(classes)[labels]
-    rows, columns = table.shape
+    """Softmax regression: minimises ``c`` × summed log loss + ‖weights‖²/2, bias unpenalised.
+
+    The best weights lie in the row space of ``table``, so it is solved in the coordinates of its
+    singular vectors (rows ≪ features) and turned back: the same minimum, many times faster.
+    """
+    left, scale, right = np.linalg.svd(table, full_matrices=False)
+    narrow, member = left * scale, np.eye(classes)[labels]
+    columns = narrow.shape[1]
 
     def loss(flat: Array) -> tuple[float, Array]:
         weights, bias = flat[:-classes].reshape(columns, classes), flat[-classes:]
-        log_p = log_softmax(table @ weights + bias, axis=1)
+        log_p = log_softmax(narrow @ weights + bias, axis=1)
         error = np.exp(log_p) - member
         value = -c * (log_p * member).sum() + 0.5 * (weights**2).sum()
-        slope = c * (table.T @ error) + weights
+        slope = c * (narrow.T @ error) + weights
         return float(value), np.concatenate([slope.ravel(), c * error.sum(axis=0)])
 
     start = np.zeros(columns * classes + classes)
-    best = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 60}).x
-    return Linear(best[:-classes].reshape(columns, classes), best[-classes:])
+    best = minimize(loss, start, jac=True, method="L-BFGS-B").x
+    return Linear(right.T @ best[:-classes].reshape(columns, classes), best[-classes:])

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from rlm_eval.analysis.load import Run, combine
+from rlm_eval.tables import CALL_COLUMNS, RESULT_COLUMNS
 
 METHODS = ("direct", "rag_bm25", "summarize_map_reduce", "rlm")
 #: Chance of a right answer and tokens read, per method, at the shortest length.
@@ -156,12 +157,14 @@ def _sums(made: list[dict[str, Any]], priced: bool) -> dict[str, Any]:
 def write_run(folder: Path, config: dict[str, Any] | None = None, **settings: Any) -> Path:
     """A run directory as the harness leaves it, with a trajectory for every result."""
     results, calls = simulate(**settings)
+    results = results[list(RESULT_COLUMNS)].astype(dict(RESULT_COLUMNS))
+    calls = calls.assign(episode=1)[list(CALL_COLUMNS)].astype(dict(CALL_COLUMNS))
     (folder / "trajectories").mkdir(parents=True)
     results.to_parquet(folder / "results.parquet")
     calls.to_parquet(folder / "calls.parquet")
     if config is not None:  # JSON is YAML
         (folder / "config.yaml").write_text(json.dumps(config))
-    (folder / "environment.json").write_text(json.dumps({"git_revision": "abc123", "dirty": False}))
+    (folder / "environment.json").write_text(json.dumps({"code_revision": "abc123"}))
     for key in results["result_key"]:
         _trajectory(folder / "trajectories" / f"{key}.jsonl", key)
     return folder

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from rlm_eval.analysis.load import combine, load_run
 ALL = (
     figures.score_vs_length,
     figures.score_vs_cost,
-    diagnostics.depth_heatmap,
+    figures.depth_heatmap,
     diagnostics.cost_quantiles,
     diagnostics.subcalls_vs_length,
     diagnostics.failures,
@@ -58,8 +60,8 @@ def test_score_against_budget_needs_two_budgets(tmp_path: Path) -> None:
         config = {"budget": {"sample": {"tokens": cap}}, "method": {}}
         folder = write_run(tmp_path / str(cap), config, run_id=str(cap), contexts=4, questions=1)
         runs.append(load_run(folder))
-    assert diagnostics.score_vs_budget(combine(runs[:1])).data.empty
-    figure = diagnostics.score_vs_budget(combine(runs))
+    assert figures.score_vs_budget(combine(runs[:1])).data.empty
+    figure = figures.score_vs_budget(combine(runs))
     assert sorted(figure.data["cap"].unique()) == [1000, 4000]
 
 
@@ -73,6 +75,12 @@ def test_failures_add_up(results: pd.DataFrame) -> None:
     data = diagnostics.failures(results).data
     ends = [c for c in data.columns if c in diagnostics.ENDS]
     assert data[ends].sum().sum() == len(results)
+
+
+def test_drawing_needs_no_pyplot() -> None:
+    code = "import sys, rlm_eval.analysis.summary; print('matplotlib.pyplot' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
 
 
 def test_labels_move_apart_and_keep_their_order() -> None:

@@ -9,7 +9,7 @@ import pytest
 from fake_results import write_run
 
 from rlm_eval.analysis import arms
-from rlm_eval.analysis.load import COLUMNS, load_results
+from rlm_eval.analysis.load import COLUMNS, load_results, load_run
 from rlm_eval.errors import ConfigError
 
 SMALL = {"contexts": 4, "questions": 1, "lengths": (1000,), "methods": ("direct", "rlm")}
@@ -81,3 +81,18 @@ def test_bad_input_is_one_clear_line(tmp_path: Path) -> None:
     pd.read_parquet(table).drop(columns=["gold"]).to_parquet(table)
     with pytest.raises(ConfigError, match="gold"):
         load_results(tmp_path / "a")
+
+
+def test_arms_keep_the_order_of_the_configuration(tmp_path: Path) -> None:
+    order = {"rlm": {}, "direct": {}}
+    results = load_results(write_run(tmp_path / "a", {"method": order}, **SMALL))
+    assert results["arm"].drop_duplicates().tolist() == ["rlm", "direct"]
+    assert results["started_at"].notna().all()
+
+
+def test_calls_of_an_abandoned_try_are_left_out(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "a", config(), **SMALL)
+    calls = pd.read_parquet(folder / "calls.parquet")
+    again = calls[calls["result_key"] == calls["result_key"].iloc[0]].assign(episode=2)
+    pd.concat([calls, again]).to_parquet(folder / "calls.parquet")
+    assert len(load_run(folder).calls) == len(calls)

@@ -188,14 +188,14 @@ def test_failures_filter_and_answers_are_searched(page: Any) -> None:
 def test_a_trajectory_opens_as_a_tree_and_its_markup_stays_text(page: Any) -> None:
     go(page, "#/samples?arm=rlm")
     page.locator("tbody a").first.click()
-    page.wait_for_selector(".answer[open] .tree details.turn")
+    page.wait_for_selector(".answer[open] .tree details.node-turn")
     text = page.inner_text(".answer[open]")
     assert "Turn 1" in text
     assert "<script>window.broken = 1</script>" in text
-    call = page.locator(".answer[open] details.block details.call > summary").first
+    call = page.locator(".answer[open] details.node-block details.node-call > summary").first
     call.click()
-    page.wait_for_selector(".answer[open] details.call[open] pre")
-    assert "<b>7</b>" in page.inner_text(".answer[open] details.call[open]")
+    page.wait_for_selector(".answer[open] details.node-call[open] pre")
+    assert "<b>7</b>" in page.inner_text(".answer[open] details.node-call[open]")
     assert page.evaluate("window.broken") is None
     assert page.locator("main script, main b script").count() == 0
     assert page.locator("dd b").count() == 0  # the question's own <b> is text too

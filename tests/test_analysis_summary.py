@@ -11,7 +11,7 @@ from fake_results import handmade, write_run
 from rich.console import Console
 
 from rlm_eval.analysis.summary import print_summary, summarize, write_summary
-from rlm_eval.analysis.terminal import count, dollars
+from rlm_eval.analysis.text import count, dollars
 
 
 def rows_of(

@@ -8,6 +8,7 @@ from fake_results import handmade
 
 from rlm_eval.analysis import tables
 from rlm_eval.analysis.aggregate import summarize
+from rlm_eval.analysis.paired import paired_table
 
 
 def row(sample: int, correct: bool | None, **more: object) -> dict[str, object]:
@@ -81,6 +82,16 @@ def test_method_by_length_shows_interval_and_n() -> None:
     assert table["1,000"].iloc[0].startswith("50 (")
     assert table["1,000"].iloc[0].endswith(", n 8")
     assert table["2,000"].iloc[0] == "50, n 2"  # two contexts: no interval
+
+
+def test_paired_matrix_is_antisymmetric_and_marks_significance() -> None:
+    rows = [row(i, False, method="direct", context_id=f"c{i}") for i in range(8)]
+    rows += [row(i, i < 7, context_id=f"c{i}") for i in range(8)]
+    matrix = tables.paired_matrix(paired_table(handmade(rows)))
+    assert matrix[["arm", "direct", "rlm"]].to_numpy().tolist() == [
+        ["direct", "", "−87.5*"],
+        ["rlm", "+87.5*", ""],
+    ]
 
 
 HOSTILE = pd.DataFrame({"a|b": ["x_1|y", "50% <b>"], "cost_usd": [None, 0.25], "n": [12345, 1]})

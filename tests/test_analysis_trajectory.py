@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from rlm_eval.analysis.trajectory import MAX_CHARS, Node, read_events, tree
+from rlm_eval.analysis.trajectory import MAX_CHARS, Node, read_events, read_replies, tree
 
 
 def call(call_id: str, parent: str | None = None, **more: Any) -> dict[str, Any]:
@@ -61,6 +61,20 @@ def test_calls_without_events_are_shown_and_attempts_are_one_call() -> None:
     assert first.meta == ["20 (8 cached) → 4 tokens", "$0.5", "1 s", "2 attempts"]
     assert not first.failed  # the last attempt went well
     assert second.meta[1] == "unpriced"
+
+
+def test_replies_come_from_the_journal_where_no_event_has_them(tmp_path: Path) -> None:
+    events = [
+        {"v": 1, "type": "begin", "key": "k", "episode": 1},
+        {"v": 1, "type": "call", "call_id": "a", "reply": ""},
+        {"v": 1, "type": "call", "call_id": "a", "reply": "seven"},
+    ]
+    text = "\n".join(json.dumps(e) for e in events) + '\n{"v": 1, "type": "call", "call_'
+    (tmp_path / "journal.jsonl").write_text(text)
+    assert read_replies(tmp_path) == {"a": "seven"}
+    assert read_replies(tmp_path / "nowhere") == {}
+    (node,) = tree([], [call("a", reply="seven")])
+    assert node.parts == [("reply", "seven")]
 
 
 def test_unknown_damaged_and_broken_input_is_shown_not_raised(tmp_path: Path) -> None:

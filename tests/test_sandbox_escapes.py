@@ -36,8 +36,8 @@ USERS = escapes.users()
 
 
 @cache
-def outcomes(level: str, uid: int) -> Any:
-    found = escapes.run_as(level, uid)
+def outcomes(level: str, uid: int, missing: str = "") -> Any:
+    found = escapes.run_as(level, uid, missing)
     if isinstance(found, str):
         pytest.skip(found)
     return found
@@ -48,9 +48,9 @@ def opened(found: Any) -> set[str]:
 
 
 @pytest.mark.parametrize("uid", USERS)
-@pytest.mark.parametrize("level", ["auto", "landlock", "bwrap", "container", "seatbelt"])
-def test_no_attempt_succeeds(level: str, uid: int) -> None:
-    found = outcomes(level, uid)
+@pytest.mark.parametrize(("level", "missing"), [way for way in escapes.LEVELS if way[0] != "none"])
+def test_no_attempt_succeeds(level: str, missing: str, uid: int) -> None:
+    found = outcomes(level, uid, missing)
     assert found["uid"] == uid
     assert opened(found) == escapes.ACCEPTED.get(found["level"], set())
 
@@ -83,14 +83,30 @@ def test_the_harness_keeps_its_keys_at_every_level(level: str, uid: int) -> None
     assert "open" not in kept.values()
 
 
-def test_auto_reaches_namespaces_where_the_kernel_allows_them() -> None:
-    unshare = shutil.which("unshare")
-    if unshare is None:
-        pytest.skip("no unshare to ask the kernel with")
+# -- machines that offer less --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("missing", "level"),
+    [
+        ("", "landlock+seccomp+namespaces"),
+        ("namespaces", "landlock+seccomp"),
+        ("landlock", "seccomp+namespaces"),
+    ],
+)
+def test_auto_takes_the_strongest_level_there_is(missing: str, level: str) -> None:
+    unshare = shutil.which("unshare") or "unshare"
     allowed = subprocess.run([unshare, "-Urnm", "true"], capture_output=True, check=False)
     if allowed.returncode or not linux.landlock_abi():
         pytest.skip("this kernel has no user namespaces or no Landlock")
-    assert outcomes("auto", USERS[0])["level"] == "landlock+seccomp+namespaces"
+    assert outcomes("auto", USERS[0], missing)["level"] == level
+
+
+@pytest.mark.parametrize("missing", ["landlock namespaces", "seccomp", "landlock seccomp"])
+def test_where_auto_can_isolate_nothing_it_says_what_accepts_that(missing: str) -> None:
+    message = escapes.run_as("auto", USERS[0], missing)
+    assert "can't isolate model-written code" in message
+    assert "set sandbox=none" in message
 
 
 # -- the canary ----------------------------------------------------------------------------------
@@ -142,8 +158,8 @@ def frame(head, blob=b''):
     return struct.pack('!II', len(head), len(blob)) + head + blob
 caller = sys._getframe()
 while 'number' not in caller.f_locals: caller = caller.f_back
-done = {'op': 'done', 'id': caller.f_locals['number'], 'stdout': 'forged', 'stderr': '', 'stdout_chars': 6,
-        'stderr_chars': 0, 'variables': [], 'submitted': True}
+done = {'op': 'done', 'id': caller.f_locals['number'], 'stdout': 'forged', 'stderr': '',
+        'stdout_chars': 6, 'stderr_chars': 0, 'variables': [], 'submitted': True}
 call = {'op': 'call', 'id': 1, 'block': done['id'], 'name': 'ask', 'args': ['x'], 'kwargs': {}}
 """
 

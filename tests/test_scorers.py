@@ -122,6 +122,7 @@ def test_short_answer_takes_the_best_reference() -> None:
 def test_pairs_are_unordered_and_distinct() -> None:
     assert scorers.parse_pairs("(3, 7)\n[7,3] (5, 5) (10, 2)") == {(3, 7), (2, 10)}
     assert scorers.parse_pairs("none") == set()
+    assert scorers.parse_pairs("9" * 5000 + ", 3") == set()
 
 
 def test_set_f1_of_two_empty_sets_is_one() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections import Counter
 from pathlib import Path
@@ -9,9 +10,10 @@ from pathlib import Path
 import pytest
 from rlm_eval.tasks import questions
 from rlm_eval.tasks.aggregation import Aggregation
+from rlm_eval.tasks.answers import Facts, Query
 from rlm_eval.tasks.draws import Draws
 from rlm_eval.tasks.labelled import load_domain
-from rlm_eval.tasks.questions import KINDS, Facts, Query
+from rlm_eval.tasks.questions import KINDS
 from rlm_eval.tasks.windows import Deck, Line, label_weights, read_lines, show_day
 
 from rlm_eval.errors import ConfigError
@@ -247,6 +249,8 @@ def test_items_in_trec_format_and_latin_1(tmp_path: Path) -> None:
     text = "DESC:manner How is José ?\nNUM:date When ?\nNUM:date When ?\n"
     path.write_bytes(text.encode("latin-1"))
     domain = load_domain("reviews", path)
+    assert domain.source["items"] == str(path)
+    assert domain.source["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
     assert domain.items == {
         "description and abstract concept": ("How is José ?",),
         "numeric value": ("When ?",),

@@ -47,6 +47,18 @@ def test_without_calibration_the_constant_comes_from_the_other_contexts() -> Non
     assert best_constant(task, samples[:2]) == {}
 
 
+@pytest.mark.parametrize(("domain", "length"), [("reviews", 1700), ("questions", 2500)])
+def test_keywords_are_worth_no_more_than_a_constant(domain: str, length: int) -> None:
+    task = Aggregation(lengths=[length], n=300, domain=domain)
+    pairs = list(task.build())
+    constant = best_constant(task, [sample for _, sample in pairs])
+    oracle = [
+        task.score(sample, task.code_oracle(sample.question, context) or "").value
+        for context, sample in pairs
+    ]
+    assert sum(oracle) / 300 <= sum(constant.values()) / 300 + 0.1
+
+
 def test_calibrated_constant_is_worth_something_on_counts_and_nothing_on_needles() -> None:
     task = Aggregation(lengths=[1700], n=20)
     scores = best_constant(task, [sample for _, sample in task.build()])

@@ -6,8 +6,9 @@ import re
 
 import pytest
 from rlm_eval.tasks import chains
-from rlm_eval.tasks.chains import RELATIONS, SemanticChain
+from rlm_eval.tasks.chains import SemanticChain
 from rlm_eval.tasks.multihop import multihop
+from rlm_eval.tasks.relations import RELATIONS
 from rlm_eval.tasks.tracking import VariableTracking
 
 from rlm_eval.errors import ConfigError

@@ -10,7 +10,8 @@ from itertools import combinations
 
 import pytest
 from rlm_eval.tasks import scorers
-from rlm_eval.tasks.pairs import QUERIES, Pairs
+from rlm_eval.tasks.pair_queries import QUERIES
+from rlm_eval.tasks.pairs import Pairs
 from rlm_eval.tasks.rules import read_users
 
 from rlm_eval.errors import ConfigError

@@ -14,8 +14,7 @@ from rlm_eval.analysis import stats
 from rlm_eval.analysis.arms import flatten
 from rlm_eval.analysis.load import Run, combine
 from rlm_eval.analysis.paired import Comparison, compare
-from rlm_eval.analysis.terminal import percent
-from rlm_eval.analysis.verdicts import points
+from rlm_eval.analysis.text import percent, points
 
 Change = tuple[str, Any, Any]
 

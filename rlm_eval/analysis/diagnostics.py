@@ -5,10 +5,6 @@ Like those of ``figures``: each a function from a frame of ``load_results`` to a
 
 from __future__ import annotations
 
-import json
-from itertools import pairwise
-from typing import Any
-
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
@@ -16,12 +12,11 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter
 
 from rlm_eval.analysis import drawing
-from rlm_eval.analysis.aggregate import summarize
 from rlm_eval.analysis.drawing import MUTED, Plot
-from rlm_eval.analysis.figures import INTERVALS, ticks_at
+from rlm_eval.analysis.figures import ticks_at
 from rlm_eval.analysis.paired import paired_table
 from rlm_eval.analysis.tables import token_split
-from rlm_eval.analysis.terminal import count
+from rlm_eval.analysis.text import count
 
 #: How a question ended, in the order of the stacked bars; the colour tells the kind of end.
 ENDS = {
@@ -34,96 +29,6 @@ ENDS = {
     "provider_error": "#777777",
     "sandbox_error": "#333333",
 }
-
-
-def score_vs_budget(results: pd.DataFrame) -> Plot:
-    """Mean score against the cap per sample, one line per method, over runs of several budgets."""
-    caps = results["budget"].str.extract(r"^(?P<unit>\w+)=(?P<cap>[\d.e+]+)$")
-    frame = results.assign(unit=caps["unit"], cap=caps["cap"].astype("float64"))
-    frame = frame[frame["cap"].notna()]
-    if frame.groupby("unit")["cap"].nunique().max() != frame["cap"].nunique() or len(frame) == 0:
-        return drawing.empty("Needs runs with one kind of cap per sample, at two values or more.")
-    if frame["cap"].nunique() < 2:
-        return drawing.empty("Needs runs with at least two budgets per sample.")
-    with drawing.style():
-        frame = frame.assign(arm=frame["method"])
-        table = pd.concat([summarize(g).assign(cap=cap) for cap, g in frame.groupby("cap")])
-        cells = list(table.groupby(["task", "target_tokens"], sort=False))
-        figure, grid = drawing.panels(len(cells), 4.8, 3.5)
-        looks = drawing.looks(drawing.order(frame))
-        for (_, cell), axes in zip(cells, grid, strict=True):
-            axes.set_xscale("log")
-            axes.set_ylim(-2, 102)
-            ends = []
-            for arm, look in looks.items():
-                rows = cell[cell["arm"] == arm].sort_values("cap")
-                if rows.empty:
-                    continue
-                x, y = rows["cap"], 100 * rows["mean_score"]
-                axes.plot(x, y, **look)
-                low, high = 100 * rows["score_low"], 100 * rows["score_high"]
-                axes.fill_between(x, low, high, color=look["color"], alpha=0.1, lw=0)
-                label = drawing.name(arm, frame)
-                ends.append((float(x.iloc[-1]), float(y.iloc[-1]), label, look["color"]))
-            ticks_at(axes, sorted(int(c) for c in cell["cap"].unique()))
-            axes.set_xlabel(f"cap per question ({frame['unit'].iloc[0]})")
-            axes.set_ylabel("mean score (%)")
-            axes.set_title(_where(cell))
-            drawing.label_ends(axes, ends)
-        drawing.footer(figure, frame, INTERVALS)
-        figure.data = table
-        return figure
-
-
-def depth_heatmap(results: pd.DataFrame) -> Plot:
-    """Mean score by where in the context the needle stands (knob ``depth``, 0 to 1) and length."""
-    depth = results["knobs"].map(lambda k: json.loads(k).get("depth") if k else None)
-    frame = results.assign(depth=pd.to_numeric(depth, errors="coerce"))
-    frame = frame[frame["depth"].notna() & frame["asked"]]
-    if frame.empty:
-        return drawing.empty("No sample has a knob named depth.")
-    with drawing.style():
-        frame["bin"], names = _depth_bins(frame["depth"])
-        data = frame.groupby(["task", "arm", "bin", "target_tokens"], sort=False).agg(
-            mean_score=("points", "mean"), n=("sample_id", "nunique")
-        )
-        views = list(data.reset_index().groupby(["task", "arm"], sort=False))
-        figure, grid = drawing.panels(len(views), 3.4, 3.0)
-        for (_, cell), axes in zip(views, grid, strict=True):
-            _heat(axes, cell, names, drawing.name(str(cell["arm"].iloc[0]), results))
-        note = "Each field: mean score in %, and below it the number of questions; no intervals."
-        drawing.footer(figure, frame, note)
-        figure.data = data.reset_index()
-        return figure
-
-
-def _depth_bins(depth: pd.Series[float]) -> tuple[Any, list[str]]:
-    """A bin for each depth and the bins' names: the depths themselves when there are up to 10."""
-    levels = sorted(depth.unique())
-    if len(levels) <= 10:
-        return depth.map(levels.index), [f"{100 * v:.3g} %" for v in levels]
-    edges = np.linspace(0, 1, 11)
-    names = [f"{100 * a:.0f}–{100 * b:.0f} %" for a, b in pairwise(edges)]
-    return np.clip(np.digitize(depth, edges[1:-1]), 0, 9), names
-
-
-def _heat(axes: Axes, cell: pd.DataFrame, names: list[str], title: str) -> None:
-    lengths = sorted(cell["target_tokens"].unique())
-    score = cell.pivot(index="bin", columns="target_tokens", values="mean_score")
-    score = score.reindex(index=range(len(names)), columns=lengths)
-    axes.imshow(100 * score, cmap="cividis", vmin=0, vmax=100, aspect="auto")
-    for row in cell.to_dict("records"):
-        value = 100 * row["mean_score"]
-        place = (lengths.index(row["target_tokens"]), row["bin"])
-        colour = "black" if value > 55 else "white"
-        label = f"{value:.0f}\nn {row['n']}"
-        axes.text(*place, label, ha="center", va="center", fontsize=6, color=colour)
-    axes.set_xticks(range(len(lengths)), [count(v) for v in lengths])
-    axes.set_yticks(range(len(names)), names)
-    axes.grid(False)
-    axes.set_xlabel("context length (tokens)")
-    axes.set_ylabel("depth of the needle")
-    axes.set_title(f"{cell['task'].iloc[0]}: {title}")
 
 
 def cost_quantiles(results: pd.DataFrame) -> Plot:
@@ -148,10 +53,11 @@ def cost_quantiles(results: pd.DataFrame) -> Plot:
                 label = drawing.name(str(arm), results)
                 ends.append((float(share[-1]), float(values[-1]), label, look["color"]))
                 shown.append(group[["task", "target_tokens", "arm", "sample_id", "tokens"]])
-            axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: count(v)))
+            low, high = float(cell["tokens"].min()), float(cell["tokens"].max())
+            drawing.log_ticks(axes.yaxis, low, high, count)
             axes.set_xlabel("share of questions (%)")
             axes.set_ylabel("tokens per question, at most")
-            axes.set_title(_where(cell))
+            axes.set_title(drawing.where(cell))
             drawing.label_ends(axes, ends)
         drawing.footer(figure, frame)
         figure.data = pd.concat(shown, ignore_index=True)
@@ -231,7 +137,7 @@ def failures(results: pd.DataFrame) -> Plot:
             _stack(axes, [drawing.name(a, results) for a in cell["arm"]], shares, ENDS)
             axes.set_xlabel("share of questions (%)")
             axes.set_xlim(0, 100)
-            axes.set_title(_where(cell))
+            axes.set_title(drawing.where(cell))
         seen = [e for e in ENDS if data[e].sum() > 0]
         _legend(figure, {e: ENDS[e] for e in seen})
         drawing.footer(figure, results, "provider_error and sandbox_error are owed, not failures.")
@@ -251,6 +157,7 @@ def tokens_by_role(results: pd.DataFrame, calls: pd.DataFrame) -> Plot:
     data = long.pivot_table(
         index=["task", "target_tokens", "arm"], columns="part", values="tokens", sort=False
     )
+    parts = [p for p in parts if data[p].sum() > 0]
     data = data.reindex(columns=parts).fillna(0)
     with drawing.style():
         palette = dict(zip(parts, _role_colours(parts), strict=True))
@@ -263,7 +170,7 @@ def tokens_by_role(results: pd.DataFrame, calls: pd.DataFrame) -> Plot:
             _stack(axes, names, cell[list(palette)], palette)
             axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: count(v)))
             axes.set_xlabel("tokens per question")
-            axes.set_title(_where(cell))
+            axes.set_title(drawing.where(cell))
         _legend(figure, palette)
         note = (
             "computed: prompt tokens worked on; cached: from the prompt cache; completion: written."
@@ -293,12 +200,13 @@ def paired_forest(results: pd.DataFrame) -> Plot:
             axes.hlines(places, 100 * cell["low"], 100 * cell["high"], color=colours, lw=1.4)
             axes.scatter(found, places, color=colours, zorder=3, s=22)
             axes.axvline(0, color="black", lw=0.8)
-            labels = [f"{r.arm} − {r.against}" for r in cell.itertuples()]
+            arms = ([drawing.name(a, results) for a in cell[c]] for c in ("arm", "against"))
+            labels = [f"{one} − {two}" for one, two in zip(*arms, strict=True)]
             axes.set_yticks(places, labels)
             axes.set_ylim(-0.6, len(cell) - 0.4)
             axes.grid(axis="x")
             axes.set_xlabel("difference in mean score (points)")
-            axes.set_title(_where(cell))
+            axes.set_title(drawing.where(cell))
         note = (
             "Lines: 95 % intervals over contexts. Blue: p ≤ 0.05 after Holm over the task's pairs."
         )
@@ -338,7 +246,3 @@ def _role_colours(parts: list[str]) -> list[str]:
         )
         colours.append(mpl.colors.to_hex((red, green, blue)))
     return colours
-
-
-def _where(cell: pd.DataFrame) -> str:
-    return f"{cell['task'].iloc[0]}, {int(cell['target_tokens'].iloc[0]):,} tokens"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.resources import as_file, files
@@ -12,8 +12,13 @@ from typing import Any
 import matplotlib as mpl
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+from rlm_eval.analysis.stats import MIN_CONTEXTS
+from rlm_eval.analysis.text import plural
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 MUTED = "#555555"
@@ -113,7 +118,7 @@ def footer(figure: Figure, results: pd.DataFrame, note: str = "") -> None:
         n=("sample_id", "nunique"), contexts=("context_id", "nunique")
     )
     parts = [
-        f"n = {_range(size['n'])} questions in {_range(size['contexts'])} contexts per length",
+        f"n = {_range(size['n'], 'question')} in {_range(size['contexts'], 'context')} per length",
         "model " + ", ".join(dict.fromkeys(_models(results))),
         dates(results),
     ]
@@ -163,9 +168,29 @@ def _models(results: pd.DataFrame) -> list[str]:
     ]  # fmt: skip
 
 
-def _range(values: pd.Series[int]) -> str:
+def _range(values: pd.Series[int], noun: str) -> str:
     low, high = int(values.min()), int(values.max())
-    return str(low) if low == high else f"{low}–{high}"
+    return plural(high, noun) if low == high else f"{low}–{plural(high, noun)}"
+
+
+def intervals(results: pd.DataFrame) -> str:
+    """The footer's note on intervals, which need 4 contexts."""
+    contexts = results[results["asked"]].groupby(["task", "target_tokens", "arm"])["context_id"]
+    if (contexts.nunique() < MIN_CONTEXTS).all():
+        return f"No intervals: they need {MIN_CONTEXTS} contexts."
+    return f"Bars and bands: 95 % intervals over contexts (none under {MIN_CONTEXTS})."
+
+
+def log_ticks(axis: Axis, low: float, high: float, text: Callable[[float], str]) -> None:
+    """Few and plain ticks on a logarithmic axis from ``low`` to ``high``."""
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high / low < 50 else (1.0,)))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(lambda v, _: text(v)))
+
+
+def where(cell: pd.DataFrame) -> str:
+    """A panel's title: task and length."""
+    return f"{cell['task'].iloc[0]}, {int(cell['target_tokens'].iloc[0]):,} tokens"
 
 
 def empty(message: str) -> Plot:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from omegaconf import OmegaConf
+import yaml
 
 from rlm_eval.analysis import arms
 from rlm_eval.errors import ConfigError
@@ -69,7 +69,7 @@ COLUMNS: dict[str, str] = {
     "run_dir": "folder the row was read from",
     "started_at": "Unix time of the first call; null if none",
     "budget": "caps per sample that were set, as 'tokens=20000'; '' when none",
-    "code_revision": "git revision that asked, '+' when dirty; '' when unknown",
+    "code_revision": "hash of the sources that asked; '' when unknown",
     "arm_id": "hash of all that makes an arm what it is",
     "arm_config": "JSON of what arm_id hashes",
     "arm_kind": "rlm, alternative, control or mixed",
@@ -135,7 +135,7 @@ def load_run(path: Path) -> Run:
     return Run(
         path=path,
         results=results,
-        calls=pd.read_parquet(calls) if calls.is_file() else pd.DataFrame(),
+        calls=_last_episodes(pd.read_parquet(calls)) if calls.is_file() else pd.DataFrame(),
         config=_yaml(config) if config.is_file() else {},
         environment=json.loads(environment.read_text("utf-8")) if environment.is_file() else {},
     )
@@ -144,13 +144,21 @@ def load_run(path: Path) -> Run:
 _COMPANIONS = ("calls.parquet", "config.yaml", "environment.json")
 
 
+def _last_episodes(calls: pd.DataFrame) -> pd.DataFrame:
+    """Without the calls of earlier tries at a result, which its row does not count either."""
+    if "episode" not in calls.columns:
+        return calls
+    last = calls.groupby("result_key")["episode"].transform("max")
+    return calls[calls["episode"] == last].reset_index(drop=True)
+
+
 def _yaml(path: Path) -> dict[str, Any]:
-    loaded = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+    loaded = yaml.safe_load(path.read_text("utf-8"))
     return {str(k): v for k, v in loaded.items()} if isinstance(loaded, dict) else {}
 
 
 def _completed(run: Run) -> pd.DataFrame:
-    frame = run.results.copy()
+    frame = _in_config_order(run)
     asked = ~frame["outcome"].isin(list(OWED))
     scored = frame["outcome"].isin(list(SCORED))
     for column in ("score", "score_lenient", "constant_score", "cost_usd"):
@@ -161,7 +169,7 @@ def _completed(run: Run) -> pd.DataFrame:
     frame["right"] = correct.where(scored, 0.0).where(asked)
     frame["tokens"] = frame["prompt_tokens"] + frame["completion_tokens"]
     frame["run_dir"] = str(run.path)
-    frame["started_at"] = _starts(run)
+    frame["started_at"] = _starts(run, frame["result_key"])
     frame["budget"] = _budget(run.config)
     frame["code_revision"] = _revision(run.environment)
     for column, values in _arm_columns(run, frame).items():
@@ -169,10 +177,18 @@ def _completed(run: Run) -> pd.DataFrame:
     return frame
 
 
-def _starts(run: Run) -> pd.Series[float]:
-    if run.calls.empty or "started_at" not in run.calls:
-        return pd.Series(float("nan"), index=run.results.index)
-    return run.results["result_key"].map(run.calls.groupby("result_key")["started_at"].min())
+def _in_config_order(run: Run) -> pd.DataFrame:
+    """Rows by arm, in the order of the configuration; arms it doesn't name come last."""
+    methods = run.config.get("method")
+    places = {str(m): i for i, m in enumerate(methods)} if isinstance(methods, dict) else {}
+    place = run.results["method"].map(lambda m: places.get(str(m), len(places)))
+    return run.results.iloc[place.to_numpy().argsort(kind="stable")].reset_index(drop=True)
+
+
+def _starts(run: Run, keys: pd.Series[str]) -> pd.Series[float]:
+    if run.calls.empty:
+        return pd.Series(float("nan"), index=keys.index)
+    return keys.map(run.calls.groupby("result_key")["started_at"].min()).astype("float64")
 
 
 def _budget(config: dict[str, Any]) -> str:
@@ -181,13 +197,7 @@ def _budget(config: dict[str, Any]) -> str:
 
 
 def _revision(environment: dict[str, Any]) -> str:
-    git = environment.get("git")
-    record = git if isinstance(git, dict) else environment
-    for key in ("revision", "git_revision", "code_revision", "commit"):
-        if record.get(key):
-            dirty = record.get("dirty", record.get("git_dirty", False))
-            return str(record[key])[:12] + ("+" if dirty else "")
-    return ""
+    return str(environment.get("code_revision") or "")
 
 
 def _params(config: dict[str, Any], role: str) -> str:

@@ -20,8 +20,8 @@ class Comparison:
 
     Repeats of a sample are averaged first; owed rows take no part; an arm's own failures count 0.
     ``own_samples`` are how many samples each arm has, ``shared`` those both have. ``cost_ratio``
-    is arm over against on the shared samples, in ``cost_unit`` (USD where both are priced, else
-    tokens); nan when the other arm costs nothing.
+    is arm over against on the shared samples, in ``cost_unit`` (USD where both have a price above
+    0, else tokens); nan when the other arm used no token either.
     """
 
     task: str
@@ -55,7 +55,8 @@ def compare(rows: pd.DataFrame, arm: str, against: str) -> Comparison | None:
     both = first.join(second.add_suffix("_against"), how="inner")
     if both.empty:
         return None
-    priced = both[["cost_usd", "cost_usd_against"]].notna().all(axis=None)
+    usd = both[["cost_usd", "cost_usd_against"]]
+    priced = bool(usd.notna().all(axis=None)) and float(usd["cost_usd_against"].mean()) > 0
     unit = "cost_usd" if priced else "tokens"
     base = float(both[f"{unit}_against"].mean())
     difference = stats.paired(

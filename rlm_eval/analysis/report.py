@@ -51,6 +51,8 @@ def write_report(sources: Sequence[str | Path], out: Path | None = None) -> Path
     shown = views(results, calls, summary)
     for view in shown:
         tables.write(view.frame, data / "tables" / view.id, *printed(view))
+        if view.id == "paired":
+            tables.write(tables.paired_matrix(view.frame), data / "tables" / "paired_matrix")
     tables.write(tables.method_by_length(summary), data / "tables" / "method_by_length")
     main = {
         "runs": [_run(run) for run in runs],
@@ -62,6 +64,9 @@ def write_report(sources: Sequence[str | Path], out: Path | None = None) -> Path
         "answers": len(results),
         "calls": len(calls),
     }
+    if not calls.empty:
+        replies = {k: v for run in runs for k, v in trajectory.read_replies(run.path).items()}
+        calls["reply"] = calls["call_id"].map(replies)
     bundles = _write_bundles(results, calls, data)
     _put(data, "samples", _samples(results, bundles))
     _put(data, "main", main)
@@ -99,7 +104,7 @@ def _calls(runs: Sequence[Run], results: pd.DataFrame) -> pd.DataFrame:
     if not known:
         return pd.DataFrame()
     calls = pd.concat(known, ignore_index=True).drop_duplicates(["call_id", "attempt"])
-    return calls[calls["result_key"].isin(results["result_key"])]
+    return calls[calls["result_key"].isin(results["result_key"])].copy()
 
 
 def _run(run: Run) -> dict[str, Any]:
@@ -144,8 +149,8 @@ def _figures(results: pd.DataFrame, calls: pd.DataFrame, folder: Path) -> list[d
         ("tokens", "Where tokens went", lambda: diagnostics.tokens_by_role(results, calls)),
         ("cost_quantiles", "Spread of cost", lambda: diagnostics.cost_quantiles(results)),
         ("subcalls", "Sub-calls against length", lambda: diagnostics.subcalls_vs_length(results)),
-        ("score_vs_budget", "Score against budget", lambda: diagnostics.score_vs_budget(results)),
-        ("depth_heatmap", "Depth of the needle", lambda: diagnostics.depth_heatmap(results)),
+        ("score_vs_budget", "Score against budget", lambda: figures.score_vs_budget(results)),
+        ("depth_heatmap", "Depth of the needle", lambda: figures.depth_heatmap(results)),
     ]
     shown = []
     for name, title, draw in draws:
@@ -158,7 +163,7 @@ def _figures(results: pd.DataFrame, calls: pd.DataFrame, folder: Path) -> list[d
 
 CALL_FIELDS = (
     "call_id", "parent_call_id", "role", "depth", "prompt_tokens", "cached_tokens",
-    "completion_tokens", "cost_usd", "latency_s", "attempt", "cached_response", "error",
+    "completion_tokens", "cost_usd", "latency_s", "attempt", "cached_response", "error", "reply",
 )  # fmt: skip
 
 

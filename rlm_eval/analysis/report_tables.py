@@ -11,8 +11,7 @@ import pandas as pd
 from rlm_eval.analysis import tables
 from rlm_eval.analysis.aggregate import BEST_CONSTANT
 from rlm_eval.analysis.paired import paired_table
-from rlm_eval.analysis.terminal import count, dollars
-from rlm_eval.analysis.verdicts import points
+from rlm_eval.analysis.text import count, dollars, points
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import pandas as pd
@@ -46,8 +46,9 @@ def summarize_run(run: Run, *, demonstration: bool) -> Summary:
         return Summary(pd.DataFrame(), [], demonstration, [])
     table, found = summarize(results), verdicts(results)
     files = [run.path / "summary.csv", run.path / "verdicts.csv"]
+    names = [field.name for field in fields(Verdict)]
     table.to_csv(files[0], index=False)
-    pd.DataFrame([asdict(v) for v in found]).to_csv(files[1], index=False)
+    pd.DataFrame([asdict(v) for v in found], columns=names).to_csv(files[1], index=False)
     for draw in FIGURES:
         files += save(draw(results), run.path / "figures" / draw.__name__)
     return Summary(table, found, demonstration, files)

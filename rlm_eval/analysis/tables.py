@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 
 from rlm_eval.analysis.aggregate import BEST_CONSTANT
-from rlm_eval.analysis.terminal import limits, percent
+from rlm_eval.analysis.stats import ALPHA
+from rlm_eval.analysis.text import limits, percent, points
 
 ARM = ["task", "target_tokens", "arm"]
 LEVELS = (0.5, 0.75, 0.95, 0.99)
@@ -38,6 +39,27 @@ def method_by_length(summary: pd.DataFrame, measure: str = "mean_score") -> pd.D
     )
     wide.columns = pd.Index([f"{int(c):,}" for c in wide.columns])
     return order.merge(wide.reset_index(), on=["task", "arm"]).fillna("")
+
+
+def paired_matrix(paired: pd.DataFrame) -> pd.DataFrame:
+    """Row minus column in points of score, ``*`` where p after Holm is at most 0.05.
+
+    ``paired`` as ``paired_table`` gives it; one block of rows per task and length.
+    """
+    mirrored = paired.rename(columns={"arm": "against", "against": "arm"})
+    both = pd.concat([paired, mirrored.assign(difference=-paired["difference"])])
+    both["cell"] = [
+        points(d) + ("*" if p <= ALPHA else "")
+        for d, p in zip(both["difference"], both["p_holm"], strict=True)
+    ]
+    names = list(dict.fromkeys([*paired["against"], *paired["arm"]]))
+    rows = []
+    for (task, length), block in both.groupby(["task", "target_tokens"], sort=False):
+        cells = block.set_index(["arm", "against"])["cell"].to_dict()
+        for name in (n for n in names if n in set(block["arm"])):
+            row = {"task": task, "target_tokens": length, "arm": name}
+            rows.append(row | {other: cells.get((name, other), "") for other in names})
+    return pd.DataFrame(rows)
 
 
 def costs(results: pd.DataFrame) -> pd.DataFrame:

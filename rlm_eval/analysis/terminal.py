@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from rlm_eval.analysis.text import count, dollars, limits, percent, plural
 from rlm_eval.analysis.verdicts import Verdict
 
 WIDE = 118
@@ -23,28 +24,6 @@ class Column(NamedTuple):
     heading: str
     cell: Callable[[Any], str]
     wide: bool = False
-
-
-def percent(share: float) -> str:
-    return "–" if pd.isna(share) else f"{100 * share:.0f}"
-
-
-def limits(low: float, high: float) -> str:
-    return "" if pd.isna(low) else f"{100 * low:.0f}–{100 * high:.0f}"
-
-
-def count(number: float) -> str:
-    """A token count or other large number in at most five characters."""
-    if pd.isna(number):
-        return "–"
-    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if number >= size * 0.9995:
-            return f"{number / size:.3g}{unit}"
-    return f"{number:.3g}"
-
-
-def dollars(usd: float) -> str:
-    return "unpriced" if pd.isna(usd) else f"${usd:.2g}" if usd < 0.1 else f"${usd:,.2f}"
 
 
 def _cost(row: Any) -> str:
@@ -88,7 +67,7 @@ def print_summary(
         first = rows.iloc[0]
         questions, contexts = int(rows["n"].max()), int(rows["n_contexts"].max())
         where = f"{first.task} · {int(first.target_tokens):,} tokens"
-        title = f"{where} · {questions} questions in {contexts} contexts"
+        title = f"{where} · {plural(questions, 'question')} in {plural(contexts, 'context')}"
         console.print()
         console.print(Text(title, style="bold"))
         console.print(_table(rows, console))
@@ -121,7 +100,7 @@ def _table(rows: pd.DataFrame, console: Console) -> Table:
 def _notes(rows: pd.DataFrame, contexts: int, first: Any) -> list[str]:
     notes = []
     if isnan(float(first.score_low)):
-        notes.append(f"No intervals: {contexts} contexts are too few (4 at least).")
+        notes.append(f"No intervals: they need 4 contexts, this is {plural(contexts, 'context')}.")
     if rows["sample_set"].nunique() > 1:
         notes.append("Not the same samples in every row: compare paired figures only.")
     for row in rows.to_dict("records"):

@@ -56,11 +56,30 @@ def read_events(path: Path) -> list[Event]:
     return events
 
 
+def read_replies(run_dir: Path) -> dict[str, str]:
+    """Each call's last reply, from the run's journal; empty when there is none."""
+    path = run_dir / "journal.jsonl"
+    replies: dict[str, str] = {}
+    if not path.is_file():
+        return replies
+    with path.open("rb") as lines:
+        for line in lines:
+            if b'"type": "call"' not in line:
+                continue
+            try:
+                event = json.loads(line.decode("utf-8", "surrogatepass"))
+            except ValueError:
+                continue
+            if event.get("reply"):
+                replies[str(event["call_id"])] = str(event["reply"])
+    return replies
+
+
 def tree(events: Iterable[Event], calls: Iterable[Mapping[str, Any]]) -> list[Node]:
     """The top nodes. ``calls`` are rows of calls.parquet in order, several attempts to a call.
 
     A call hangs under the turn it names as its parent, inside the code block that was running;
-    calls without an event (a method without trajectory) get a node without texts.
+    calls without an event (a method without trajectory) show what ``reply`` their row has.
     """
     return _Builder(_merged(calls)).build(events)
 
@@ -141,7 +160,7 @@ def _call_node(event: Event, call: Mapping[str, Any]) -> Node:
     depth = event.get("depth", call.get("depth"))
     node = Node("call", f"{role} call" + (f", depth {depth}" if depth else ""))
     node.meta = _spent(event, call)
-    node.parts = _texts(event, ("prompt", "reply", "error"))
+    node.parts = _texts({"reply": call.get("reply"), **event}, ("prompt", "reply", "error"))
     error = event.get("error") or call.get("error")
     if call.get("error") and not event.get("error"):
         node.parts.append(("error", _cut(str(call["error"]))))

@@ -10,6 +10,7 @@ import pandas as pd
 
 from rlm_eval.analysis import stats
 from rlm_eval.analysis.paired import CELL, Comparison, compare
+from rlm_eval.analysis.text import plural, points
 
 Decision = Literal["worth it", "not worth it", "can't tell at this n"]
 #: A gain smaller than this (in score, 0 to 1) is not worth paying more for.
@@ -158,8 +159,9 @@ def _text(
         f"{c.arm} scores {points(i.mean)} points against {c.against}, the best alternative here",
     ]
     interval = "" if isnan(i.low) else f"95 % interval {points(i.low)} to {points(i.high)}; "
-    size = f"{_count(c.shared, 'question')} in {_count(i.contexts, 'context')}{_unshared(c)}"
-    sentence.append(f"({interval}{size}; {_p(p_holm)} by {d.test}{_family(family)}).")
+    size = f"{plural(c.shared, 'question')} in {plural(i.contexts, 'context')}{_unshared(c)}"
+    test = f"; {_p(p_holm)} by {d.test}{_family(family)}" if interval else ""
+    sentence.append(f"({interval}{size}{test}).")
     if isfinite(c.cost_ratio):
         sentence.append(f"It costs {c.cost_ratio:.2g}× the {c.cost_unit}.")
     if decision == "not worth it" and p_holm > stats.ALPHA:
@@ -185,18 +187,9 @@ def resolution(contexts: int, resolvable: float, needed: float, per_context: flo
     )
 
 
-def points(share: float) -> str:
-    """A signed difference in points of a hundred, with a true minus sign."""
-    return f"{100 * share:+.1f}".replace("-", "−")
-
-
 def _round(number: float) -> str:
     """Two significant digits: a plan is no more exact than that."""
     return f"{float(f'{number:.2g}'):,.0f}"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _p(p: float) -> str:

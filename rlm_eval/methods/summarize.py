@@ -100,9 +100,7 @@ class SummarizeMapReduce(Method):
         room = lm.info().context_window - problem.max_answer_tokens
         return lm.prompt_tokens(messages) <= room
 
-    def _merged(
-        self, notes: Sequence[str], problem: Problem, lm: LM, ledger: Ledger
-    ) -> list[str]:
+    def _merged(self, notes: Sequence[str], problem: Problem, lm: LM, ledger: Ledger) -> list[str]:
         """Notes joined in groups that fill at most half the summarising model's window."""
         room = lm.info("summarize").context_window // 2
         groups: list[list[str]] = [[]]

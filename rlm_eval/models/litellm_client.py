@@ -7,14 +7,17 @@ the network. litellm's own retries are off; the door retries.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from types import ModuleType
 from typing import Any
+from urllib.parse import urlsplit
 
-from rlm_eval.errors import ConfigError, ContextOverflow, ProviderError
-from rlm_eval.models.protocol import Message, ModelInfo, Price, Reply, Usage
+from rlm_eval.errors import ConfigError, ProviderError
+from rlm_eval.models.faults import classified
+from rlm_eval.models.protocol import BilledError, Message, ModelInfo, Price, Reply, Usage
 from rlm_eval.tokens import load_tokenizer
 
 #: Environment variables that hold the key, by litellm provider prefix.
@@ -30,6 +33,24 @@ KEY_VARIABLES = {
     "fireworks_ai": "FIREWORKS_AI_API_KEY",
     "xai": "XAI_API_KEY",
     "azure": "AZURE_API_KEY",
+}
+#: Parameters the harness decides itself, and where.
+RESERVED_PARAMS = {
+    "model": "model.name",
+    "messages": "a prompt of conf/prompt",
+    "max_tokens": "the method's and task's token limits",
+    "max_completion_tokens": "the method's and task's token limits",
+    "temperature": "temperature (at the top level)",
+    "timeout": "model.timeout_s",
+    "api_base": "model.api_base",
+    "base_url": "model.api_base",
+    "api_key": "an environment variable, named by model.api_key_env",
+    "max_retries": "nothing: the harness retries by itself",
+    "num_retries": "nothing: the harness retries by itself",
+    "fallbacks": "nothing: another model is another run",
+    "n": "repeats",
+    "stream": "nothing: replies are read whole",
+    "mock_response": "model=scripted",
 }
 
 
@@ -51,10 +72,10 @@ class LitellmModel:
     ``name`` is litellm's, with the provider first (``openai/gpt-5-mini``). ``api_base`` points to
     a server of your own. The key comes from the environment variable ``api_key_env`` (by default
     the provider's usual one) and is read at each call, never stored. ``params`` go into each
-    request as they are. ``context_window`` in the model's tokens. ``tokenizer`` sizes prompts
-    offline, so counts are estimates for models with another vocabulary: ``token_margin``
-    multiplies them. ``price``: US dollars per million tokens (input, output, cached_input) and
-    as_of, its date.
+    request as they are. ``context_window`` in the model's tokens. ``timeout_s`` is the longest a
+    request may take, all in all. ``tokenizer`` sizes prompts offline, so counts are estimates for
+    models with another vocabulary: ``token_margin`` multiplies them. ``price``: US dollars per
+    million tokens (input, output, cached_input) and as_of, its date.
     """
 
     name: str
@@ -73,7 +94,7 @@ class LitellmModel:
         endpoint = self.api_base or self.name.partition("/")[0]
         return ModelInfo(self.name, endpoint, self.context_window, self._price)
 
-    @property
+    @cached_property
     def _price(self) -> Price | None:
         """None, which is "unpriced" and never 0, unless input and output both have a price."""
         rates = [self.price.get(k) for k in ("input", "output", "cached_input")]
@@ -90,16 +111,35 @@ class LitellmModel:
         provider, slash, _ = self.name.partition("/")
         return KEY_VARIABLES.get(provider if slash else "openai")
 
+    @property
+    def _key(self) -> str:
+        return self.fixed_api_key or os.environ.get(self._key_variable or "", "")
+
     def check(self) -> None:
+        if not self.name.strip():
+            raise ConfigError("model.name is empty: set it to PROVIDER/MODEL")
         if self.context_window < 1:
             raise ConfigError("model.context_window must be at least 1 token")
+        if self.timeout_s <= 0 or self.token_margin <= 0:
+            raise ConfigError("model.timeout_s and model.token_margin must be above 0")
+        for name in RESERVED_PARAMS.keys() & self.params.keys():
+            raise ConfigError(f"model.params.{name} can't be set; use {RESERVED_PARAMS[name]}")
+        self._check_price()
         load_tokenizer(self.tokenizer)
         variable = self._key_variable
-        if variable and not os.environ.get(variable) and self.api_base is None:
+        if variable and not self._key and self.api_base is None:
             raise ConfigError(
                 f"model {self.name} needs a key: set the environment variable {variable}, "
                 "or model.api_key_env to the variable that holds it"
             )
+
+    def _check_price(self) -> None:
+        for kind in ("input", "output", "cached_input"):
+            rate = self.price.get(kind)
+            if rate is not None and (not isinstance(rate, int | float) or rate < 0):
+                raise ConfigError(
+                    f"model.price.{kind} must be US dollars per million tokens, got {rate!r}"
+                )
 
     def open(self) -> None:
         _litellm()
@@ -115,7 +155,23 @@ class LitellmModel:
     def complete(
         self, messages: Sequence[Message], *, max_tokens: int, temperature: float | None
     ) -> Reply:
-        litellm = _litellm()
+        request = self._request(messages, max_tokens, temperature)
+        attempt = _Attempt(lambda: _litellm().completion(**request))
+        failure: Exception | None
+        if not attempt.ended_within(self.timeout_s + 1.0):
+            failure = TimeoutError(f"no whole reply within {self.timeout_s:g} s")
+        else:
+            failure = attempt.error
+        if failure is None:
+            return _reply(attempt.response, lambda text: self._estimate(messages, text))
+        # Raised here, where no other exception is being handled: litellm's own, which may hold
+        # the key, is then no part of this one.
+        worst = Usage(self.count_tokens(messages), max_tokens, estimated=True)
+        raise classified(failure, self.name, self._key, worst)
+
+    def _request(
+        self, messages: Sequence[Message], max_tokens: int, temperature: float | None
+    ) -> dict[str, Any]:
         request: dict[str, Any] = {
             "model": self.name,
             "messages": [dict(m) for m in messages],
@@ -128,36 +184,78 @@ class LitellmModel:
             request["temperature"] = temperature
         if self.api_base:
             request["api_base"] = self.api_base
-        key = self.fixed_api_key or os.environ.get(self._key_variable or "", "")
+        key = self._key
         if key or self.api_base:
             request["api_key"] = key or "none"
+        if self._loopback_client is not None:
+            request["client"] = self._loopback_client
+        return request | dict(self.params)
+
+    @cached_property
+    def _loopback_client(self) -> Any:
+        """For a server on this machine: a client that leaves the environment's proxies aside."""
+        host = urlsplit(self.api_base or "").hostname
+        if host not in ("127.0.0.1", "localhost", "::1") or not self.name.startswith("openai/"):
+            return None
+        import httpx
+
+        openai = _litellm().openai
+        return openai.OpenAI(
+            api_key=self._key or "none",
+            base_url=self.api_base,
+            max_retries=0,
+            http_client=httpx.Client(
+                trust_env=False,
+                timeout=self.timeout_s,
+                limits=httpx.Limits(max_connections=None, max_keepalive_connections=100),
+            ),
+        )
+
+    def _estimate(self, messages: Sequence[Message], text: str) -> Usage:
+        completion = load_tokenizer(self.tokenizer).count(text)
+        return Usage(self.count_tokens(messages), completion, estimated=True)
+
+
+class _Attempt(threading.Thread):
+    """One request on a thread of its own, so that a server that drips bytes for ever, which no
+    timeout of a single read ends, can be left behind."""
+
+    def __init__(self, send: Callable[[], Any]) -> None:
+        super().__init__(name="litellm-attempt", daemon=True)
+        self._send = send
+        self.response: Any = None
+        self.error: Exception | None = None
+
+    def run(self) -> None:
         try:
-            response = litellm.completion(**(request | dict(self.params)))
-        except litellm.openai.OpenAIError as error:
-            raise _classified(litellm, error, self.name) from error
-        return _reply(response, self.count_tokens(messages) if _lacks_usage(response) else 0)
+            self.response = self._send()
+        except Exception as error:  # noqa: BLE001  handed to the waiting thread, nothing swallowed
+            self.error = error
+
+    def ended_within(self, seconds: float) -> bool:
+        self.start()
+        self.join(seconds)
+        return not self.is_alive()
 
 
-def _lacks_usage(response: Any) -> bool:
-    usage = getattr(response, "usage", None)
-    return usage is None or not usage.prompt_tokens
-
-
-def _reply(response: Any, estimated_prompt_tokens: int) -> Reply:
-    """A usable reply, or ProviderError for one that only looks like success."""
-    if not getattr(response, "choices", None):
-        raise ProviderError("the reply has no choices", kind="empty_choices", retryable=True)
-    choice = response.choices[0]
-    text = choice.message.content
-    finish = choice.finish_reason or "stop"
+def _reply(response: Any, estimate: Callable[[str], Usage]) -> Reply:
+    """A usable reply, or BilledError for one that only looks like success."""
+    choices = getattr(response, "choices", None)
+    text = choices[0].message.content if choices else None
+    reported = getattr(response, "usage", None)
+    usage = _usage(reported) if reported and reported.prompt_tokens else estimate(text or "")
+    if not choices:
+        raise _unusable("the reply has no choices", "empty_choices", True, usage)
+    finish = choices[0].finish_reason or "stop"
+    if text is None and finish == "content_filter":
+        raise _unusable("the provider withheld the reply", "content_filter", False, usage)
     if text is None and finish != "length":
-        raise ProviderError("the reply has no content", kind="null_content", retryable=True)
-    text = text or ""
-    if estimated_prompt_tokens:
-        usage = Usage(estimated_prompt_tokens, len(text) // 4 + 1, estimated=True)
-    else:
-        usage = _usage(response.usage)
-    return Reply(text=text, usage=usage, finish_reason=finish)
+        raise _unusable("the reply has no content", "null_content", True, usage)
+    return Reply(text=text or "", usage=usage, finish_reason=finish)
+
+
+def _unusable(message: str, kind: str, retryable: bool, usage: Usage) -> ProviderError:
+    return BilledError(message, kind=kind, retryable=retryable, usage=usage)
 
 
 def _usage(raw: Any) -> Usage:
@@ -169,43 +267,3 @@ def _usage(raw: Any) -> Usage:
         cached_tokens=getattr(prompt_details, "cached_tokens", None) or 0,
         reasoning_tokens=getattr(completion_details, "reasoning_tokens", None) or 0,
     )
-
-
-def _classified(
-    litellm: ModuleType, error: Exception, model: str
-) -> ProviderError | ContextOverflow:
-    """The harness's own error for one of litellm's. Only passing faults are worth a retry."""
-    first_line = (str(error).splitlines() or [type(error).__name__])[0][:300]
-    message = f"{model}: {first_line}"
-    if isinstance(error, litellm.ContextWindowExceededError):
-        return ContextOverflow(message)
-    passing: tuple[tuple[type[Exception], str], ...] = (
-        (litellm.Timeout, "timeout"),
-        (litellm.RateLimitError, "rate_limit"),
-        (litellm.InternalServerError, "server_error"),
-        (litellm.ServiceUnavailableError, "unavailable"),
-        (litellm.BadGatewayError, "unavailable"),
-        (litellm.APIConnectionError, "connection"),
-    )
-    final: tuple[tuple[type[Exception], str], ...] = (
-        (litellm.AuthenticationError, "authentication"),
-        (litellm.PermissionDeniedError, "authentication"),
-        (litellm.NotFoundError, "not_found"),
-        (litellm.BadRequestError, "bad_request"),
-    )
-    for kinds, retryable in ((passing, True), (final, False)):
-        for cls, kind in kinds:
-            if isinstance(error, cls):
-                return ProviderError(
-                    message, kind=kind, retryable=retryable, retry_after_s=_retry_after(error)
-                )
-    return ProviderError(message, kind="bad_response", retryable=True)
-
-
-def _retry_after(error: Exception) -> float | None:
-    response = getattr(error, "response", None)
-    value = getattr(response, "headers", {}).get("retry-after") if response is not None else None
-    try:
-        return float(value) if value is not None else None
-    except ValueError:
-        return None

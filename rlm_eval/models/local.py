@@ -1,28 +1,23 @@
 """``model=local``: a GGUF model served by llama.cpp in a child process shared by all runs here.
 
-Two servers at once on one laptop's cores crawl, so a machine has one: a second run with the same
-settings shares it, one with other settings waits and says so. A server that dies is started again
-and the call that met the death is retried by the door.
+A server that dies is started again, and the call that met the death is retried by the door.
 """
 
 from __future__ import annotations
 
-import fcntl
-import json
+import importlib.util
 import os
-import secrets
-import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from rlm_eval.errors import ConfigError, ProviderError
 from rlm_eval.models.litellm_client import LitellmModel
+from rlm_eval.models.machine_server import Lease, alive, join_or_start
 from rlm_eval.models.protocol import Message, ModelInfo, Price, Reply
 from rlm_eval.models.weights import (
     cache_dir,
@@ -61,7 +56,7 @@ class LocalModel:
 
     def __post_init__(self) -> None:
         self._lock = threading.Lock()
-        self._users: TextIO | None = None
+        self._lease: Lease | None = None
         self._client: LitellmModel | None = None
         self._http: Any = None
         self._window = self.context_window
@@ -74,8 +69,6 @@ class LocalModel:
         )
 
     def check(self) -> None:
-        import importlib.util
-
         if importlib.util.find_spec("xllamacpp") is None:
             raise ConfigError(
                 'model=local needs llama.cpp: pip install -e ".[local]" '
@@ -116,27 +109,30 @@ class LocalModel:
     def open(self) -> None:
         import httpx
 
-        path = self.weights()
-        folder = cache_dir() / "server"
-        folder.mkdir(parents=True, exist_ok=True)
-        state = self._join_or_start(folder, path)
+        lease = join_or_start(_folder(), self._settings(self.weights()), self.start_timeout_s)
+        self._lease = lease
         self._http = httpx.Client(
-            base_url=state["address"],
-            headers={"Authorization": f"Bearer {state['api_key']}"},
+            base_url=lease.address,
+            headers={"Authorization": f"Bearer {lease.api_key}"},
             timeout=self.timeout_s,
             trust_env=False,
         )
         self._client = LitellmModel(
             name=f"openai/{self.name}",
             context_window=self.context_window,
-            api_base=f"{state['address']}/v1",
-            fixed_api_key=state["api_key"],
+            api_base=f"{lease.address}/v1",
+            fixed_api_key=lease.api_key,
             timeout_s=self.timeout_s,
             params=self.params,
         )
         self._client.open()
-        props = self._http.get("/props").json()
-        self._window = int(props["default_generation_settings"]["n_ctx"])
+        try:
+            props = self._http.get("/props").json()
+            self._window = int(props["default_generation_settings"]["n_ctx"])
+        except (httpx.HTTPError, ValueError, KeyError) as error:
+            raise ConfigError(
+                f"the local server started and does not answer ({error}): see the log in {_folder()}"
+            ) from error
 
     def complete(
         self, messages: Sequence[Message], *, max_tokens: int, temperature: float | None
@@ -163,39 +159,45 @@ class LocalModel:
         with self._lock:
             if self._http is not None:
                 self._http.close()
-            if self._users is not None:
-                self._users.close()
-            self._http = self._client = self._users = None
+            if self._lease is not None:
+                self._lease.release()
+            self._http = self._client = self._lease = None
 
     def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        """A question to the server that is free to repeat: asked again once if it had died."""
         import httpx
 
-        client = self._client
-        try:
-            response = self._http.post(path, json=body)
-            response.raise_for_status()
-        except httpx.HTTPError as error:
-            if client is not None:
+        for last in (False, True):
+            client = self._client
+            try:
+                response = self._http.post(path, json=body)
+                response.raise_for_status()
+                data: dict[str, Any] = response.json()
+                return data
+            except (httpx.HTTPError, ValueError) as error:
+                if last or client is None:
+                    raise ProviderError(
+                        f"the local server does not answer {path}: {error}",
+                        kind="connection",
+                        retryable=True,
+                    ) from error
                 self._revive(client)
-            raise ProviderError(
-                f"the local server does not answer {path}: {error}",
-                kind="connection",
-                retryable=True,
-            ) from error
-        data: dict[str, Any] = response.json()
-        return data
+        raise AssertionError("unreachable: the second time returns or raises")
 
     def _revive(self, failed: LitellmModel) -> None:
         """Start the server again unless it lives or another thread has done it."""
         with self._lock:
-            if self._client is not failed or _alive(self._read_state()):
+            if self._client is not failed:
                 return
+            if self._lease is not None:
+                if alive(self._lease.pid):
+                    return
+                self._lease.release()
             print("the local model's server died; starting it again", file=sys.stderr)
-            if self._users is not None:
-                self._users.close()
-            self.open()
-
-    # -- one server per machine ------------------------------------------------------------
+            try:
+                self.open()
+            except ConfigError as error:
+                raise ProviderError(str(error), kind="connection", retryable=False) from error
 
     def _settings(self, path: Path) -> dict[str, Any]:
         return {
@@ -203,75 +205,21 @@ class LocalModel:
             "context_window": self.context_window,
             "slots": self.slots,
             "pool_tokens": self.context_window * self.pool_windows,
-            "threads": self.threads or len(os.sched_getaffinity(0)),
+            "threads": self.threads or _cores(),
             "gpu_layers": self.gpu_layers,
             "cache_mb": self.cache_mb,
         }
 
-    @staticmethod
-    def _read_state() -> dict[str, Any]:
-        try:
-            state: dict[str, Any] = json.loads((cache_dir() / "server" / "server.json").read_text())
-        except (FileNotFoundError, json.JSONDecodeError):
-            return {}
-        return state
 
-    def _join_or_start(self, folder: Path, path: Path) -> dict[str, Any]:
-        settings, told = self._settings(path), False
-        while True:
-            with _locked(folder / "start.lock"):
-                state = self._read_state()
-                if not _alive(state):
-                    self._users = _share(folder / "users.lock")
-                    return self._start(folder, settings)
-                if state["settings"] == settings:
-                    self._users = _share(folder / "users.lock")
-                    return state
-            if not told:
-                print(
-                    f"waiting: another run's local model (pid {state['pid']}) has other settings; "
-                    "this run starts its own when that one ends",
-                    file=sys.stderr,
-                )
-                told = True
-            time.sleep(2)
+def _folder() -> Path:
+    return cache_dir() / "server"
 
-    def _start(self, folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
-        api_key = secrets.token_hex(16)
-        message = json.dumps({**settings, "api_key": api_key, "folder": str(folder)})
-        log_path = folder / "server.log"
-        with log_path.open("w") as log:
-            child = subprocess.Popen(
-                [sys.executable, "-m", "rlm_eval.models.llama_server"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-                start_new_session=True,
-                env=_child_environment(),
-            )
-        assert child.stdin is not None
-        child.stdin.write(message)
-        child.stdin.close()
-        address = _first_line(child, self.start_timeout_s)
-        if not address:
-            child.kill()
-            tail = " | ".join(log_path.read_text(errors="replace").strip().splitlines()[-3:])
-            raise ConfigError(
-                f"llama.cpp could not serve {settings['path']} "
-                f"(exit code {child.wait()}; log {log_path}): {tail}"
-            )
-        state = {
-            "pid": child.pid,
-            "address": json.loads(address)["address"],
-            "api_key": api_key,
-            "settings": settings,
-        }
-        temporary = folder / f"server.{os.getpid()}.tmp"
-        temporary.touch(mode=0o600)
-        temporary.write_text(json.dumps(state))
-        temporary.replace(folder / "server.json")
-        return state
+
+def _cores() -> int:
+    """Cores this process may use (not every system can say which)."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 class _Pool:
@@ -293,56 +241,3 @@ class _Pool:
             with self._changed:
                 self._free += tokens
                 self._changed.notify_all()
-
-
-def _child_environment() -> dict[str, str]:
-    """No keys, and threads that sleep at a barrier: spinning ones slow the model a hundredfold
-    as soon as anything else runs on the same cores."""
-    kept = ("PATH", "HOME", "LANG", "LD_LIBRARY_PATH", "PYTHONPATH", "VIRTUAL_ENV", "SYSTEMROOT")
-    environment = {k: v for k, v in os.environ.items() if k in kept}
-    return environment | {"OMP_WAIT_POLICY": "passive"}
-
-
-def _first_line(child: subprocess.Popen[str], timeout_s: float) -> str:
-    """The child's first line of output; empty when it ended or took too long."""
-    timer = threading.Timer(timeout_s, child.kill)
-    timer.start()
-    try:
-        assert child.stdout is not None
-        return child.stdout.readline().strip()
-    finally:
-        timer.cancel()
-
-
-def _alive(state: Mapping[str, Any]) -> bool:
-    """Whether the process of ``state`` runs and is still a server of ours."""
-    if not state:
-        return False
-    try:
-        command = Path(f"/proc/{state['pid']}/cmdline").read_bytes()
-    except (FileNotFoundError, ProcessLookupError):
-        return _alive_without_proc(int(state["pid"]))
-    return b"llama_server" in command
-
-
-def _alive_without_proc(pid: int) -> bool:
-    if Path("/proc/self").exists():
-        return False
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
-
-
-def _share(path: Path) -> TextIO:
-    file = path.open("a")
-    fcntl.flock(file, fcntl.LOCK_SH)
-    return file
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+from rlm_eval.errors import ProviderError
+
 Message = Mapping[str, str]
 
 
@@ -23,17 +25,30 @@ class Usage:
 
 @dataclass(frozen=True)
 class Reply:
-    """``text`` is never None: a model that said nothing raises ProviderError instead, unless it
-    ran out of tokens while thinking (``finish_reason="length"``, empty text)."""
+    """``text`` is never None. A reply without content raises ProviderError instead, unless the
+    model ran out of tokens while thinking (``finish_reason="length"``, empty text). An empty
+    string sent as content is what the model said: the method judges it."""
 
     text: str
     usage: Usage
     finish_reason: str = "stop"
 
 
+class BilledError(ProviderError):
+    """A failed attempt that costs: ``usage`` is what the provider reported for a reply nobody can
+    use, or, ``estimated``, the most it may bill when it went silent with the work in hand (the
+    whole prompt, the largest completion). Failures it answers with an error status are free.
+    """
+
+    def __init__(self, message: str, *, kind: str, retryable: bool, usage: Usage) -> None:
+        super().__init__(message, kind=kind, retryable=retryable)
+        self.usage = usage
+
+
 @dataclass(frozen=True)
 class Price:
-    """US dollars per million tokens, as of a date that is stored with the run."""
+    """US dollars per million tokens, as of a date that is stored with the run. Tokens read from
+    the provider's cache cost ``cached_input``, or ``input`` when that is not given."""
 
     input: float
     output: float
@@ -42,10 +57,10 @@ class Price:
 
     def cost(self, usage: Usage) -> float:
         cached_rate = self.input if self.cached_input is None else self.cached_input
-        fresh = usage.prompt_tokens - usage.cached_tokens
+        cached = min(usage.cached_tokens, usage.prompt_tokens)
         return (
-            fresh * self.input
-            + usage.cached_tokens * cached_rate
+            (usage.prompt_tokens - cached) * self.input
+            + cached * cached_rate
             + usage.completion_tokens * self.output
         ) / 1e6
 
@@ -68,7 +83,8 @@ class ChatModel(Protocol):
 
     ``check`` starts nothing and raises ConfigError for what can't work (no key, no file).
     ``open`` makes the model ready; ``info`` is final after it. ``complete`` makes one attempt and
-    raises ProviderError or ContextOverflow. Retries, caps and records are the door's business.
+    raises ProviderError (BilledError when it costs) or ContextOverflow. Retries, caps and records
+    are the door's business.
     """
 
     @property

@@ -10,6 +10,7 @@ import fcntl
 import hashlib
 import importlib.util
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -72,11 +73,29 @@ def embedded_weights(folder: Path | None = None) -> Path:
     if target.exists():
         _check_size(target)
         return target
-    folder.mkdir(parents=True, exist_ok=True)
-    with _lock(folder / f"{FILE_NAME}.lock"):
-        if not target.exists():
-            _join(embedded_parts(), target)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with _lock(folder / f"{FILE_NAME}.lock"):
+            if not target.exists():
+                _make_room(target)
+                _join(embedded_parts(), target)
+    except OSError as error:
+        raise ConfigError(
+            f"could not write the model's weights: {error}; set RLM_EVAL_CACHE to another folder"
+        ) from error
     return target
+
+
+def _make_room(target: Path) -> None:
+    """Away with what killed processes left half done (the caller has the lock); then measure."""
+    for left_over in target.parent.glob(f"{target.stem}.*.tmp"):
+        left_over.unlink(missing_ok=True)
+    free = shutil.disk_usage(target.parent).free
+    if free < SIZE_BYTES:
+        raise ConfigError(
+            f"the model's weights need {SIZE_BYTES:,} bytes and {target.parent} has {free:,} left: "
+            "make room, or set RLM_EVAL_CACHE to another folder"
+        )
 
 
 def check_sha256(path: Path, expected: str) -> None:

@@ -43,6 +43,11 @@ class HostCall:
 Answer = Callable[[HostCall], Any]
 
 
+def refuse_call(call: HostCall) -> Any:
+    """The answer to calls while no block runs."""
+    raise HostError("stopped", f"{call.name} is answered while a block runs")
+
+
 @dataclass(frozen=True)
 class Exchange:
     """What came of one request: the worker's frame, or how it died."""
@@ -104,7 +109,7 @@ class Conversation:
     ) -> None:
         self._process, self._pool, self._limits = process, pool, limits
         self._known = frozenset(names)
-        self._number = 0
+        self._number, self._seconds = 0, 0.0
         self._failure: BaseException | None = None
         self.alive = True
         setup: dict[str, Any] = {
@@ -113,6 +118,7 @@ class Conversation:
             "submit": submit,
             "output_chars": limits.output_chars,
             "read_chars": limits.read_chars,
+            "frame_bytes": limits.frame_bytes,
             "block_seconds": limits.block_seconds,
         }
         try:
@@ -141,7 +147,7 @@ class Conversation:
         shared = text.descriptor is not None
         head = {"op": "load", "name": name, "layout": text.layout, "shared": shared}
         seconds = self._limits.start_seconds
-        done = self.exchange(head, text.blob, _refuse, seconds, text.descriptor)
+        done = self.exchange(head, text.blob, refuse_call, seconds, text.descriptor)
         if done.frame is None:
             return done.reason
         return str(done.frame.head.get("error", ""))
@@ -158,12 +164,12 @@ class Conversation:
         ``seconds``, or dead. An exception of ``answer`` other than HostError stops the code and is
         raised here."""
         self._number = secrets.randbits(48)  # so that no reply can be forged in advance
-        self._failure = None
+        self._failure, self._seconds = None, seconds
         clock = _Clock()
         try:
             request = encode({**head, "id": self._number}, blob)
             self._process.channel.send(request, descriptor)
-            done = self._serve(clock, answer, seconds)
+            done = self._serve(clock, answer)
         except ChannelClosedError:
             done = self._buried(signalled=False)
         except FrameError as error:
@@ -176,12 +182,12 @@ class Conversation:
         exec_s, callback_s, _ = clock.read()
         return Exchange(done.frame, done.death, done.reason, done.interrupted, exec_s, callback_s)
 
-    def _serve(self, clock: _Clock, answer: Answer, seconds: float) -> _Ending:
+    def _serve(self, clock: _Clock, answer: Answer) -> _Ending:
         stop_at: float | None = None  # when an interrupted block is killed
         killed = False
         while True:
             exec_s, _, waiting = clock.read()
-            left = seconds - exec_s
+            left = self._seconds - exec_s
             if stop_at is None and (self._failure is not None or (left <= 0 and not waiting)):
                 self._process.interrupt()
                 stop_at = time.monotonic() + self._limits.grace_seconds
@@ -242,10 +248,12 @@ class Conversation:
     def _buried(self, *, signalled: bool) -> _Ending:
         """The worker's end, read from its exit status. ``signalled``: we killed it."""
         self.alive = False
-        status = self._process.status()
-        self._process.channel.close()
-        limit = f"its limit of {self._limits.block_seconds:g} s"
+        try:
+            status = self._process.status()
+        finally:
+            self._process.channel.close()
         if signalled:
+            limit = f"its limit of {self._seconds:g} s"
             return _Ending(death="killed", reason=f"it ran longer than {limit} and would not stop")
         if status is None:
             return _Ending(death="crashed", reason="it closed its channel to the harness")
@@ -275,10 +283,6 @@ def _told(answer: Answer, call: HostCall) -> dict[str, Any]:
 
 def _error(kind: str, message: str, data: dict[str, Any]) -> dict[str, Any]:
     return {"error": {"kind": kind, "message": message, "data": data}}
-
-
-def _refuse(call: HostCall) -> Any:
-    raise HostError("stopped", f"{call.name} is answered while a block runs")
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from threading import Lock
 from typing import Any
 
 from rlm_eval.repl.conversation import Answer, HostCall
-from rlm_eval.repl.results import HostError
+from rlm_eval.repl.results import HostError, Variable
 from rlm_eval.repl.texts import SharedText
 
 
@@ -22,6 +22,13 @@ class Load:
 
     name: str
     text: SharedText
+
+    @property
+    def variable(self) -> Variable:
+        """As a worker lists it."""
+        kind = self.text.layout["kind"]
+        unit = "chars" if kind == "str" else "items"
+        return Variable(self.name, kind, f"{len(self.text.source):,} {unit}")
 
 
 @dataclass

@@ -47,7 +47,6 @@ from __future__ import annotations
 import errno
 import os
 import resource
-import signal
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -94,7 +93,7 @@ mmap 9 222, mprotect 10 226, clone 56 220, fcntl 72 25, ioctl 16 29, prctl 157 1
 prlimit64 302 261, kill 62 129, tgkill 234 131, socketpair 53 199, sendto 44 206,
 """
 _CLONE3 = 435  # ENOSYS makes the C library fall back to clone, whose flags a filter can read
-_AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
+AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 _X32_BIT = 0x40000000
 
 
@@ -165,7 +164,7 @@ def seccomp_filter(pid: int, machine: str = linux.MACHINE) -> list[linux.Instruc
     allow = (linux.RETURN, 0, 0, linux.ALLOW)
     program: list[linux.Instruction] = [
         (linux.LOAD, 0, 0, linux.ARCH_OFFSET),
-        (linux.EQUAL, 1, 0, _AUDIT_ARCH[machine]),
+        (linux.EQUAL, 1, 0, AUDIT_ARCH[machine]),
         kill,
         (linux.LOAD, 0, 0, linux.NUMBER_OFFSET),
     ]
@@ -339,7 +338,6 @@ def confine(policy: Policy, ruleset: int | None) -> None:
     linux.drop_capabilities()
     linux.set_dumpable(0)
     linux.no_new_privileges()
-    linux.die_with_parent(signal.SIGKILL)
     if "landlock" in policy.features:
         ruleset = landlock_ruleset(policy) if ruleset is None else ruleset
         linux.landlock_restrict(ruleset)

@@ -101,6 +101,7 @@ class Launcher(Protocol):
     shares_memory: bool
 
     def spawn(self) -> Process: ...
+    def alive(self) -> bool: ...
     def close(self) -> None: ...
 
 
@@ -134,6 +135,7 @@ class Zygote:
         self._max_bytes = max_bytes
         self._lock = threading.Lock()
         self._count = 0
+        self._broken = False
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._control.settimeout(start_seconds)
         harness = os.pidfd_open(os.getpid())
@@ -166,10 +168,12 @@ class Zygote:
         try:
             data = self._control.recv(1 << 16)
         except OSError as error:
+            self._broken = True
             raise SandboxError(f"the sandbox does not answer: {error}") from None
         if data:
             reply: dict[str, Any] = json.loads(data)
             return reply
+        self._broken = True
         self._process.kill()
         assert self._process.stderr is not None
         words = self._process.stderr.read().decode(errors="replace").strip()
@@ -182,6 +186,7 @@ class Zygote:
                 passed = [] if descriptor is None else [descriptor]
                 socket.send_fds(self._control, [request], passed)
             except OSError as error:
+                self._broken = True
                 raise SandboxError(f"the sandbox is gone: {error}") from None
             return self._receive()
 
@@ -193,6 +198,9 @@ class Zygote:
         with theirs:
             self.ask("fork", number, theirs.fileno())
         return _Forked(self, number, Channel(ours, self._max_bytes))
+
+    def alive(self) -> bool:
+        return not self._broken and self._process.poll() is None
 
     def close(self) -> None:
         """Ends the parent and with it every worker."""
@@ -225,5 +233,6 @@ class _Forked:
         return status
 
     def leave(self) -> None:
-        self.zygote.ask("leave", self.number)
+        with contextlib.suppress(SandboxError):  # then it is gone already
+            self.zygote.ask("leave", self.number)
         self.channel.close()

@@ -6,7 +6,7 @@ import importlib.util
 import os
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from rlm_eval.errors import ConfigError, SandboxError
@@ -76,11 +76,34 @@ def make_policy(candidate: Candidate, limits: Limits, packages: Sequence[str]) -
     )
 
 
+def check_limits(limits: Limits | Mapping[str, float] | None) -> Limits:
+    """Limits from a configuration. Raises ConfigError for what is unknown or can't be."""
+    known = Limits.__dataclass_fields__
+    if isinstance(limits, Limits):
+        made = limits
+    else:
+        given = {str(name): value for name, value in (limits or {}).items()}
+        if unknown := [name for name in given if name not in known]:
+            known_names = ", ".join(known)
+            raise ConfigError(f"sandbox.limits: unknown {unknown[0]!r}; there are {known_names}")
+        made = Limits(**given)  # type: ignore[arg-type]
+    for name, field in known.items():
+        value, whole = getattr(made, name), isinstance(field.default, int)
+        if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
+            kind = "whole number" if whole else "number"
+            raise ConfigError(f"sandbox.limits.{name} must be a {kind}, not {value!r}")
+        if value <= 0:
+            raise ConfigError(f"sandbox.limits.{name} must be more than 0")
+    if made.memory_mb < 256:
+        raise ConfigError("sandbox.limits.memory_mb must be at least 256")
+    return made
+
+
 def launch(candidate: Candidate, policy: Policy, limits: Limits) -> Launcher:
     """Starts what workers come from. Raises SandboxError where this machine can't."""
     from rlm_eval.repl import commands  # most runs need none of these
 
-    max_bytes = limits.frame_mb << 20
+    max_bytes = limits.frame_bytes
     if candidate.wrapper in ("container", "seatbelt"):
         return commands.CommandLauncher(candidate.wrapper, policy, max_bytes)
     if sys.platform != "linux":
@@ -93,7 +116,16 @@ def launch(candidate: Candidate, policy: Policy, limits: Limits) -> Launcher:
     return Zygote(policy, wrapper, max_bytes, limits.start_seconds)
 
 
-Probe = Callable[[str, Launcher], str]
+@dataclass(frozen=True)
+class Reached:
+    """A level that works here, and how to start it once more."""
+
+    candidate: Candidate
+    policy: Policy
+    launcher: Launcher
+
+
+Probe = Callable[[Reached], str]
 
 #: What a worker must not be able to do, tried once before the first session.
 PROBE = """
@@ -115,23 +147,31 @@ submit([name for name, action in {
 def reach(level: str, limits: Limits, packages: Sequence[str], probe: Probe) -> None:
     """Starts the strongest way of ``level`` that this machine has and ``probe`` finds nothing
     open in. Raises ConfigError with each way's reason where there is none."""
-    reasons = []
+    reasons: dict[str, list[str]] = {}
     for candidate in candidates(level):
         policy = make_policy(candidate, limits, packages)
-        try:
-            launcher = launch(candidate, policy, limits)
-        except SandboxError as error:
-            reasons.append(f"{candidate.level}: {error}")
-            continue
-        try:
-            found = probe(candidate.level, launcher)
-        except SandboxError as error:
-            found = str(error)
-        if not found or (candidate.level == "none" and found.startswith("a worker")):
+        found = _try(candidate, policy, limits, probe)
+        if not found:
             return
-        launcher.close()
-        reasons.append(f"{candidate.level}: {found}")
+        reasons.setdefault(found, []).append(candidate.level)
+    told = "; ".join(f"{', '.join(names)}: {reason}" for reason, names in reasons.items())
     raise ConfigError(
-        f"sandbox={level}: this machine can't isolate model-written code ({'; '.join(reasons)}). "
+        f"sandbox={level}: this machine can't isolate model-written code ({told}). "
         "To run it without isolation, with your files and network open to it, set sandbox=none"
     )
+
+
+def _try(candidate: Candidate, policy: Policy, limits: Limits, probe: Probe) -> str:
+    """Empty when the candidate works here, else why not."""
+    try:
+        launcher = launch(candidate, policy, limits)
+    except SandboxError as error:
+        return str(error)
+    try:
+        found = probe(Reached(candidate, policy, launcher))
+    except SandboxError as error:
+        found = str(error)
+    if found and not (candidate.level == "none" and found.startswith("a worker")):
+        launcher.close()
+        return found
+    return ""

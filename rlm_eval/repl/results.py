@@ -31,7 +31,7 @@ class Limits:
     ``cpu_seconds``: CPU time of a session. ``open_files``: descriptors.
     ``start_seconds``: for a worker to start, and for a context to load.
     ``read_chars``: longest text taken from a variable or by ``submit``.
-    ``frame_mb``: longest message a worker may send. ``concurrent_calls``: host calls of one
+    ``concurrent_calls``: host calls of one
     session answered at once; further ones wait. ``replay_seconds``: a history that took longer is
     not replayed after a kill.
     """
@@ -45,9 +45,13 @@ class Limits:
     open_files: int = 128
     start_seconds: float = 30.0
     read_chars: int = 100_000_000
-    frame_mb: int = 512
     concurrent_calls: int = 64
     replay_seconds: float = 120.0
+
+    @property
+    def frame_bytes(self) -> int:
+        """The longest message a worker may send: the longest text, at 4 bytes a character."""
+        return 4 * self.read_chars + 16 * self.output_chars + (1 << 24)
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,8 @@ class BlockResult:
 
     ``interrupted``: ``time_limit`` (stopped, variables kept), ``killed`` (would not stop),
     ``memory`` (killed by the kernel for want of memory), ``exited`` (``os._exit``), ``crashed``
-    (a signal, a closed or broken channel). ``state`` says what became of the variables: ``kept``,
+    (a signal, a closed or broken channel); what a block printed before any but the first of these
+    is gone. ``state`` says what became of the variables: ``kept``,
     ``restored`` to the last finished block by replaying, or ``lost``.
     ``exec_s`` excludes ``callback_s``, the seconds during which a host call was in flight.
     """

@@ -10,21 +10,19 @@ from __future__ import annotations
 import contextlib
 import inspect
 import threading
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Self
-from weakref import WeakValueDictionary
 
 from rlm_eval import errors
 from rlm_eval.errors import ConfigError, SandboxError
 from rlm_eval.repl import levels
-from rlm_eval.repl.conversation import BROKEN, Answer, Conversation, Exchange, HostCall
+from rlm_eval.repl.conversation import BROKEN, Answer, Conversation, Exchange, HostCall, refuse_call
 from rlm_eval.repl.frames import ERRORS, FrameError
 from rlm_eval.repl.guard import harness_guard
 from rlm_eval.repl.history import Block, DivergedError, History, Load
-from rlm_eval.repl.launch import Launcher
+from rlm_eval.repl.launch import Process
 from rlm_eval.repl.parse import Report, parse_report, parse_text
 from rlm_eval.repl.results import (
     BAD_CALL,
@@ -38,7 +36,7 @@ from rlm_eval.repl.results import (
     Variable,
     host_error_value,
 )
-from rlm_eval.repl.texts import Loadable, SharedText
+from rlm_eval.repl.texts import Loadable, SharedText, TextStore
 
 __all__ = [
     "JSON",
@@ -51,9 +49,6 @@ __all__ = [
     "Variable",
     "host_error_value",
 ]
-
-#: Contexts that no session holds any more are kept for the next sample up to this many bytes.
-_RECENT_BYTES = 1 << 30
 
 
 class ReplSession:
@@ -69,6 +64,7 @@ class ReplSession:
         self._pool = ThreadPoolExecutor(sandbox.limits.concurrent_calls, "host-call")
         self._history = History()
         self._blocks = 0
+        self._variables: tuple[Variable, ...] = ()
         self._conversation = self._start()
 
     def load(self, name: str, content: Loadable) -> None:
@@ -76,6 +72,7 @@ class ReplSession:
         when it does not fit into ``Limits.memory_mb``."""
         if not name.isidentifier():
             raise ValueError(f"{name!r} is no variable name")
+        self._revive()
         entry = Load(name, self._sandbox.share(content))
         if self._conversation.load(name, entry.text):
             self._conversation.close()
@@ -83,6 +80,7 @@ class ReplSession:
             if failed := self._conversation.load(name, entry.text):
                 raise SandboxError(f"can't load {name}: {failed}")
         self._history.entries.append(entry)
+        self._variables = (*(v for v in self._variables if v.name != name), entry.variable)
 
     def run(self, code: str, *, replayable: bool = True) -> BlockResult:
         """Runs one block. ``replayable``: may be run again, with the same answers to its host
@@ -91,6 +89,7 @@ class ReplSession:
         Raises SandboxError when a worker can't be started, and whatever a host function raised
         other than HostError (the block is stopped then).
         """
+        state = self._revive()
         self._blocks += 1
         block = Block(code, self._blocks, replayable)
         self._history.entries.append(block)
@@ -106,7 +105,8 @@ class ReplSession:
         stopped = exchange.interrupted and report.error_type == "TimeLimit"
         block.finished = not exchange.interrupted
         block.exec_s, block.error_type = exchange.exec_s, report.error_type
-        return _result(report, "time_limit" if stopped else "", "kept", exchange)
+        self._variables = report.variables
+        return _result(report, "time_limit" if stopped else "", state, exchange)
 
     def read(self, name: str) -> str | None:
         """A variable as text: a str as it is, other values as JSON if possible, else their repr;
@@ -137,8 +137,8 @@ class ReplSession:
     # -- inside ----------------------------------------------------------------------------------
 
     def _start(self) -> Conversation:
-        process = self._sandbox.launcher.spawn()
-        return Conversation(process, self._pool, self._limits, self._host, self._submit)
+        worker = self._sandbox.spawn()
+        return Conversation(worker, self._pool, self._limits, self._host, self._submit)
 
     def _answer(self, call: HostCall) -> JSON:
         function, signature = self._host[call.name]
@@ -155,8 +155,9 @@ class ReplSession:
         return conversation.exchange(head, code, answer, self._limits.block_seconds)
 
     def _read(self, head: dict[str, Any]) -> str | None:
+        self._revive()
         request, seconds = {"op": "read", **head}, self._limits.block_seconds
-        exchange = self._conversation.exchange(request, b"", self._answer, seconds)
+        exchange = self._conversation.exchange(request, b"", refuse_call, seconds)
         broken = exchange.reason.startswith(BROKEN)
         if exchange.frame is not None:
             try:
@@ -180,8 +181,12 @@ class ReplSession:
             "kept": "",
         }[state]
         message = f"This block was stopped: {reason}. {told}"
-        report = Report("", "", 0, 0, None, message, death, (), None)
+        report = Report("", "", 0, 0, None, message, death, self._variables, None)
         return _result(report, death, state, exchange)
+
+    def _revive(self) -> State:
+        """A worker that died while a host function's exception was on its way is replaced now."""
+        return "kept" if self._conversation.alive else self._restore(replay=True)
 
     def _restore(self, *, replay: bool) -> State:
         """A new worker with the variables of the finished blocks, or of none. Code that forged
@@ -192,6 +197,7 @@ class ReplSession:
                     return "restored"
             self._conversation.close()
         self._history.forget_blocks()
+        self._variables = tuple(load.variable for load in self._history.loads())
         if not self._replay():
             raise SandboxError("a new worker could not be given its contexts")
         return "lost"
@@ -251,10 +257,9 @@ class Sandbox:
         limits: Limits | Mapping[str, float] | None = None,
         packages: Sequence[str] = (),
     ) -> None:
-        self.limits = _limits(limits)
+        self.limits = levels.check_limits(limits)
         self._lock = threading.Lock()
-        self._shared: WeakValueDictionary[int, SharedText] = WeakValueDictionary()
-        self._recent: OrderedDict[int, SharedText] = OrderedDict()
+        self._texts = TextStore()
         self._closed = False
         harness_guard.enter()
         try:
@@ -263,9 +268,9 @@ class Sandbox:
             harness_guard.leave()
             raise
 
-    def _probe(self, level: str, launcher: Launcher) -> str:
-        """What a worker of this launcher can do and must not; empty when all is well."""
-        self.level, self.launcher = level, launcher
+    def _probe(self, reached: levels.Reached) -> str:
+        """What a worker of this level can do and must not; empty when all is well."""
+        self._reached, self.launcher = reached, reached.launcher
         with self.session({}) as session:
             session.load("_path", errors.__file__)
             result = session.run(levels.PROBE)
@@ -273,27 +278,31 @@ class Sandbox:
             return f"the check failed: {result.error}"
         return "" if result.submitted == "[]" else f"a worker {result.submitted}"
 
+    @property
+    def level(self) -> str:
+        """What was reached, as rows show it: ``landlock+seccomp+namespaces``, …, ``none``."""
+        return self._reached.candidate.level
+
+    def share(self, content: Loadable) -> SharedText:
+        """The content as workers load it: written once for all sessions given this very str or
+        tuple."""
+        return self._texts.get(content, share=self.launcher.shares_memory)
+
+    def spawn(self) -> Process:
+        """A new worker; from a new parent if the one there was has died. Raises SandboxError."""
+        with self._lock:
+            if self._closed:
+                raise SandboxError("the sandbox is closed")
+            if not self.launcher.alive():
+                self.launcher.close()
+                reached = self._reached
+                self.launcher = levels.launch(reached.candidate, reached.policy, self.limits)
+        return self.launcher.spawn()
+
     def session(self, host: Mapping[str, HostFunction], *, submit: bool = True) -> ReplSession:
         """A new namespace with the functions of ``host`` in it, and ``submit`` unless refused.
         Raises SandboxError when no worker starts."""
         return ReplSession(self, host, submit)
-
-    def share(self, content: Loadable) -> SharedText:
-        """The content in shared memory: written once for all sessions that load this very str or
-        tuple (equal ones are not looked for: hashing a gigabyte takes a second)."""
-        if isinstance(content, Mapping):
-            return SharedText.of(content, share=self.launcher.shares_memory)
-        key = id(content)  # of a live object: the text holds its source
-        with self._lock:
-            text = self._shared.get(key)
-            if text is None:
-                text = SharedText.of(content, share=self.launcher.shares_memory)
-                self._shared[key] = text
-            self._recent[key] = text
-            self._recent.move_to_end(key)
-            while sum(t.size for t in self._recent.values()) > _RECENT_BYTES:
-                self._recent.popitem(last=False)
-        return text
 
     def close(self) -> None:
         """Ends every worker of this sandbox."""
@@ -301,7 +310,7 @@ class Sandbox:
             if self._closed:
                 return
             self._closed = True
-            self._recent.clear()
+        self._texts.clear()
         self.launcher.close()
         harness_guard.leave()
 
@@ -315,16 +324,3 @@ class Sandbox:
         trace: TracebackType | None,
     ) -> None:
         self.close()
-
-
-def _limits(limits: Limits | Mapping[str, float] | None) -> Limits:
-    if isinstance(limits, Limits):
-        return limits
-    known = Limits.__dataclass_fields__
-    unknown = [name for name in limits or {} if name not in known]
-    if unknown:
-        raise ConfigError(f"sandbox.limits: unknown {unknown[0]!r}; there are {', '.join(known)}")
-    made = Limits(**{str(k): v for k, v in (limits or {}).items()})  # type: ignore[arg-type]
-    if made.memory_mb < 256:
-        raise ConfigError("sandbox.limits.memory_mb must be at least 256")
-    return made

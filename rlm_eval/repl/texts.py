@@ -12,9 +12,12 @@ import fcntl
 import mmap
 import os
 import sys
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any
+from weakref import WeakValueDictionary
 
 from rlm_eval.repl.frames import ERRORS
 
@@ -64,6 +67,39 @@ class SharedText:
     def __del__(self) -> None:
         if self.descriptor is not None:
             os.close(self.descriptor)
+
+
+class TextStore:
+    """Finds the shared text of a content again: while any session holds it, and among the latest
+    up to ``recent_bytes``. By identity, since hashing a gigabyte takes a second. Safe for threads.
+    """
+
+    def __init__(self, recent_bytes: int = 1 << 30) -> None:
+        self._lock = Lock()
+        self._recent_bytes = recent_bytes
+        # By id of the content, which lives as long as the text that holds it.
+        self._held: WeakValueDictionary[int, SharedText] = WeakValueDictionary()
+        self._recent: OrderedDict[int, SharedText] = OrderedDict()
+
+    def get(self, content: Loadable, *, share: bool) -> SharedText:
+        """The content's shared text, made when there is none. A mapping can change, so it is
+        written anew each time."""
+        if isinstance(content, Mapping):
+            return SharedText.of(content, share=share)
+        key = id(content)
+        with self._lock:
+            text = self._held.get(key)
+            if text is None:
+                text = self._held[key] = SharedText.of(content, share=share)
+            self._recent[key] = text
+            self._recent.move_to_end(key)
+            while sum(recent.size for recent in self._recent.values()) > self._recent_bytes:
+                self._recent.popitem(last=False)
+        return text
+
+    def clear(self) -> None:
+        with self._lock:
+            self._recent.clear()
 
 
 def _pieces(values: Iterable[str], lengths: list[int]) -> Iterator[bytes]:

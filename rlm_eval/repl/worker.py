@@ -4,33 +4,29 @@ Runs in a process of its own, already under the sandbox's policy, with nothing b
 library. What the model's code does here, it does to itself: the harness trusts no byte of it.
 
 Frames from the harness: ``setup``, ``load``, ``exec``, ``read``, ``answer``. Frames to it:
-``ready``, ``call``, ``done``, ``failed``.
+``ready``, ``call``, ``done`` (and ``failed`` from ``zygote``).
 """
 
 from __future__ import annotations
 
 import ast
+import builtins
 import json
-import os
 import resource
 import signal
-import socket
 import sys
 import threading
 import types
-from array import array
 from collections.abc import Callable
 from typing import Any
 
 from rlm_eval.repl import texts
 from rlm_eval.repl.capture import Capture
-from rlm_eval.repl.frames import ERRORS, Decoder, Frame, encode
+from rlm_eval.repl.frames import ERRORS, Frame, encode
+from rlm_eval.repl.inbox import MAIN, Channel, Inbox
 from rlm_eval.repl.isolation import RESERVE_MB
 from rlm_eval.repl.report import describe_error, list_variables, shown
 from rlm_eval.repl.results import BAD_CALL, ERROR_KEY
-
-MAIN = -1
-_CONTAINER = (types.ModuleType, types.FunctionType)
 
 
 class QueryError(Exception):
@@ -61,70 +57,6 @@ class Submitted(BaseException):
         self.text = text
 
 
-class Channel:
-    """Blocking frames over a socket (which may bring descriptors), or over a pair of pipes."""
-
-    def __init__(self, reader: int, writer: int, sock: socket.socket | None) -> None:
-        self._reader, self._writer, self._socket = reader, writer, sock
-        self._decoder = Decoder(1 << 40)
-        self._lock = threading.Lock()
-        self.descriptors: list[int] = []
-
-    def send(self, head: dict[str, Any], blob: bytes = b"") -> None:
-        data = memoryview(encode(head, blob))
-        with self._lock:
-            while data:
-                data = data[os.write(self._writer, data) :]
-
-    def receive(self) -> Frame:
-        while (frame := self._decoder.next()) is None:
-            size = min(max(self._decoder.missing(), 1 << 16), 1 << 22)
-            if self._socket is None:
-                data = os.read(self._reader, size)
-            else:
-                data, ancillary, _, _ = self._socket.recvmsg(size, socket.CMSG_SPACE(4))
-                for _, _, payload in ancillary:
-                    self.descriptors += array("i", payload)
-            if not data:
-                os._exit(0)  # the harness is gone
-            self._decoder.feed(data)
-        return frame
-
-
-class Inbox:
-    """Hands each frame to the thread that waits for it; whichever thread waits, reads."""
-
-    def __init__(self, channel: Channel) -> None:
-        self._channel = channel
-        self._ready: dict[int, Frame] = {}
-        self._changed = threading.Condition()
-        self._reading = False
-
-    def wait(self, key: int) -> Frame:
-        """The answer to call ``key``, or for MAIN the next frame that is no answer."""
-        with self._changed:
-            while True:
-                if key in self._ready:
-                    return self._ready.pop(key)
-                if not self._reading:
-                    self._reading = True
-                    break
-                self._changed.wait()
-        try:
-            while True:
-                frame = self._channel.receive()
-                owner = frame.head["id"] if frame.head["op"] == "answer" else MAIN
-                if owner == key:
-                    return frame
-                with self._changed:
-                    self._ready[owner] = frame
-                    self._changed.notify_all()
-        finally:
-            with self._changed:
-                self._reading = False
-                self._changed.notify_all()
-
-
 class Worker:
     """One session's namespace and the loop that serves it."""
 
@@ -143,6 +75,7 @@ class Worker:
         module = types.ModuleType("__main__")
         sys.modules["__main__"] = module
         self._names = module.__dict__
+        self._builtins = dict(builtins.__dict__)
 
     # -- the loop ------------------------------------------------------------------------------
 
@@ -158,13 +91,14 @@ class Worker:
         self._keep: int = head["output_chars"]
         self._longest: int = head["read_chars"]
         self._seconds: float = head["block_seconds"]
+        self._frame_bytes: int = head["frame_bytes"]
         self._stdout, self._stderr = Capture(self._keep), Capture(self._keep)
         self._provided = {name: self._stub(name) for name in head["host"]}
         self._provided["QueryError"] = QueryError
         QueryError.__module__ = "__main__"
         if head["submit"]:
             self._provided["submit"] = self._submit
-        self._channel.send({"op": "ready"})
+        self._channel.send(encode({"op": "ready"}))
 
     def _load(self, frame: Frame) -> None:
         descriptor = self._channel.descriptors.pop(0) if frame.head["shared"] else None
@@ -173,10 +107,10 @@ class Worker:
         except (MemoryError, OSError):
             megabytes = sum(frame.head["layout"]["bytes"]) >> 20
             error = f"{megabytes:,} MB of text do not fit: raise sandbox.limits.memory_mb"
-            self._channel.send({"op": "done", "id": frame.head["id"], "error": error})
+            self._channel.send(encode({"op": "done", "id": frame.head["id"], "error": error}))
             return
         self._names[frame.head["name"]] = value
-        self._channel.send({"op": "done", "id": frame.head["id"]})
+        self._channel.send(encode({"op": "done", "id": frame.head["id"]}))
 
     def _read(self, frame: Frame) -> None:
         head = frame.head
@@ -194,7 +128,7 @@ class Worker:
             self._running = False
         more_memory()
         found = {"op": "done", "id": head["id"], "found": text is not None}
-        self._channel.send(found, (text or "").encode("utf-8", ERRORS))
+        self._channel.send(encode(found, (text or "").encode("utf-8", ERRORS)))
 
     def _exec(self, frame: Frame) -> None:
         code, number = frame.blob.decode("utf-8", ERRORS), frame.head["id"]
@@ -207,6 +141,7 @@ class Worker:
                 done["value"] = self._evaluate(code, f"<block {frame.head['block']}>")
             finally:
                 self._running = False
+                self._put_back()
         except Submitted as ending:
             submitted = ending.text
         except BaseException as error:  # noqa: BLE001 - model code raises what it likes
@@ -214,22 +149,25 @@ class Worker:
             more_memory()
             done["error_type"] = type(error).__name__[:200]
             done["error"] = describe_error(error, self._sources)
-            done["time_limit"] = isinstance(error, TimeLimit)
         self._running = False
         more_memory()
         done["stdout"], done["stdout_chars"] = self._stdout.take()
         done["stderr"], done["stderr_chars"] = self._stderr.take()
         done["variables"] = list_variables(self._names, self._provided)
         done["submitted"] = submitted is not None
-        self._channel.send(done, (submitted or "").encode("utf-8", ERRORS))
+        self._channel.send(encode(done, (submitted or "").encode("utf-8", ERRORS)))
 
     def _begin(self, number: int) -> None:
-        """Puts back what an earlier block may have replaced."""
-        self._names.update(self._provided)
+        self._put_back()
+        self._names.update(self._provided, __name__="__main__", __builtins__=builtins)
         sys.stdout, sys.stderr = self._stdout, self._stderr
         signal.signal(signal.SIGINT, self._on_interrupt)
         self._block, self._interrupted = number, False
         less_memory()
+
+    def _put_back(self) -> None:
+        """Built-in names that model code may have replaced."""
+        builtins.__dict__.update(self._builtins)
 
     def _evaluate(self, code: str, name: str) -> str | None:
         self._sources[name] = code
@@ -285,9 +223,12 @@ class Worker:
                 number = self._calls
             call = {"op": "call", "id": number, "block": self._block, "name": name}
             try:
-                self._channel.send({**call, "args": args, "kwargs": kwargs})
+                request = encode({**call, "args": args, "kwargs": kwargs})
             except (TypeError, ValueError) as error:
                 raise TypeError(f"{name}() takes text, numbers, lists and dicts: {error}") from None
+            if len(request) > self._frame_bytes:
+                raise ValueError(f"{name}() takes at most {self._frame_bytes:,} bytes")
+            self._channel.send(request)
             answer = self._inbox.wait(number).head
         finally:
             if on_main:

@@ -8,6 +8,8 @@ control socket: JSON requests ``{"op", "id"}``, a ``fork`` with the worker's end
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import gc
 import importlib
 import json
@@ -21,7 +23,8 @@ from typing import Any
 
 from rlm_eval.repl import isolation, linux
 from rlm_eval.repl.frames import encode
-from rlm_eval.repl.worker import Channel, Worker
+from rlm_eval.repl.inbox import Channel
+from rlm_eval.repl.worker import Worker
 
 #: What model code finds imported. Pure-Python modules of the standard library beyond these load
 #: from disk; ones with a shared library must be here, since workers can map no code.
@@ -40,6 +43,8 @@ PRELOADED = tuple(
     )
     for name in line.split()
 )
+#: Parts of packages that come with shared libraries of their own.
+SUBMODULES = {"numpy": ("fft", "linalg", "ma", "polynomial", "random")}
 
 
 def main() -> None:
@@ -60,12 +65,15 @@ def main() -> None:
 def preload(policy: isolation.Policy) -> None:
     """Imports, then forgets where this harness's own code lies."""
     for name in PRELOADED:
-        importlib.import_module(name)
+        with contextlib.suppress(ImportError):  # some builds of Python lack bz2 or lzma
+            importlib.import_module(name)
     root = sys.path.pop()
     if policy.packages:
         sys.path.append(policy.package_path)
         for name in policy.packages:
             importlib.import_module(name)
+            for part in SUBMODULES.get(name, ()):
+                importlib.import_module(f"{name}.{part}")
         sys.path.pop()
     sys.path[:] = [path for path in sys.path if path != root]
     sys.path_importer_cache.clear()
@@ -78,7 +86,12 @@ def prepare(policy: isolation.Policy) -> int | None:
     be made beforehand. With namespaces, returns in the first process of the new pid namespace."""
     if sys.platform != "linux":
         return None
-    with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
+    if policy.features and linux.MACHINE not in isolation.AUDIT_ARCH:
+        raise OSError(errno.ENOSYS, f"the policy knows no system calls of {linux.MACHINE}")
+    with (
+        contextlib.suppress(OSError),
+        open("/proc/self/oom_score_adj", "w", encoding="ascii") as file,
+    ):
         file.write("1000")
     if "namespaces" in policy.features:
         isolation.enter_namespaces(policy)
@@ -165,9 +178,10 @@ def run_worker(descriptor: int, policy: isolation.Policy, ruleset: int | None, p
     _close_others(keep)
     channel = Channel(descriptor, descriptor, channel_socket)
     try:
+        linux.die_with_parent(signal.SIGKILL)
+        if os.getppid() != parent:
+            return  # it died before that could be noticed
         isolation.confine(policy, ruleset)
-        if sys.platform == "linux" and os.getppid() not in (parent, 0):
-            return  # the parent died before its death could be noticed
     except (OSError, ValueError) as error:
         os.write(descriptor, encode({"op": "failed", "error": str(error)}))
         return
@@ -187,7 +201,7 @@ def solo() -> None:
         ruleset = isolation.landlock_ruleset(policy) if "landlock" in policy.features else None
         isolation.confine(policy, ruleset)
     except (OSError, ValueError) as error:
-        channel.send({"op": "failed", "error": str(error)})
+        channel.send(encode({"op": "failed", "error": str(error)}))
         return
     start(channel)
 
@@ -195,6 +209,8 @@ def solo() -> None:
 def start(channel: Channel) -> None:
     """The worker's last steps: the same random numbers in every session, no harness in sight."""
     random.seed(0)
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed(0)
     for name in [name for name in sys.modules if name.split(".")[0] == "rlm_eval"]:
         del sys.modules[name]
     Worker(channel).serve()

@@ -1,6 +1,8 @@
 """The escape suite: what code in a worker can do that it must not, level by level.
 
-    python tests/benchmarks/escapes.py LEVEL            one level as this user, as JSON
+    python tests/benchmarks/escapes.py LEVEL [WITHOUT]  one level as this user, as JSON; WITHOUT:
+                                                        as if the kernel lacked landlock, seccomp,
+                                                        namespaces (any of them, with spaces)
     python tests/benchmarks/escapes.py --write          every level and user this machine has, as
                                                         results/published/benchmarks/sandbox_*.md
 
@@ -11,6 +13,7 @@ Each attempt is real: it has succeeded only when it returns something true, whic
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -27,7 +30,17 @@ from rlm_eval.repl import linux
 from rlm_eval.repl.session import ReplSession, Sandbox
 
 CANARY = "sk-canary-0123456789abcdef"
-LEVELS = ("auto", "landlock", "bwrap", "container", "seatbelt", "none")
+#: A level, and what the kernel is made to lack for it.
+LEVELS = (
+    ("auto", ""),
+    ("landlock", ""),
+    ("auto", "landlock"),
+    ("bwrap", ""),
+    ("bwrap", "landlock"),
+    ("container", ""),
+    ("seatbelt", ""),
+    ("none", ""),
+)
 #: Known to be open; the policy's docstring says so.
 ACCEPTED = {"landlock+seccomp": {"stat of a secret file"}}
 ROOT = Path(__file__).resolve().parents[2]
@@ -326,6 +339,28 @@ def attempt(session: ReplSession, body: str, names: dict[str, object]) -> str:
     return f"blocked: {(result.error or '').splitlines()[-1]}"
 
 
+def remove(missing: str) -> None:
+    """Makes the kernel refuse, to this process and its children, what ``missing`` names."""
+
+    def deny(number: int, argument: int = 0) -> None:
+        error = (linux.RETURN, 0, 0, linux.ERRNO | errno.ENOSYS)
+        allow = (linux.RETURN, 0, 0, linux.ALLOW)
+        steps = [(linux.LOAD, 0, 0, 0), (linux.EQUAL, 0, 3 if argument else 1, number)]
+        if argument:
+            steps += [linux.argument(0), (linux.EQUAL, 0, 1, argument)]
+        linux.install_filter([*steps, error, allow])
+
+    arm = linux.MACHINE == "aarch64"
+    if missing:
+        linux.no_new_privileges()
+    if "namespaces" in missing:
+        deny(97 if arm else 272)  # unshare
+    if "landlock" in missing:
+        deny(444)  # landlock_create_ruleset
+    if "seccomp" in missing:
+        deny(167 if arm else 157, 22)  # prctl(PR_SET_SECCOMP)
+
+
 def run_level(level: str) -> dict[str, object]:
     """Every attempt at one level, as the user who runs this. Raises ConfigError."""
     os.environ["RLM_CANARY_KEY"] = CANARY
@@ -342,16 +377,17 @@ def run_level(level: str) -> dict[str, object]:
         return {"level": sandbox.level, "uid": os.geteuid(), "outcomes": outcomes}
 
 
-def run_as(level: str, uid: int) -> dict[str, object] | str:
+def run_as(level: str, uid: int, missing: str = "") -> dict[str, object] | str:
     """The same in another process as ``uid``; a reason where that can't be."""
-    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
+    path = "" if missing and level == "auto" else os.environ["PATH"]
+    environment = {"PATH": path, "PYTHONPATH": str(ROOT)}
     python = sys.executable
     if uid != os.geteuid():
         python = next((p for p in (sys.executable, "/usr/bin/python3") if _runs(p, uid)), "")
         if not python:
             return f"no Python that uid {uid} can run"
     done = subprocess.run(
-        [python, __file__, level],
+        [python, __file__, level, missing],
         user=uid if uid != os.geteuid() else None,
         group=uid if uid != os.geteuid() else None,
         extra_groups=[] if uid != os.geteuid() else None,
@@ -398,12 +434,13 @@ def write_table() -> Path:
     """The table of every level and user this machine offers, as Markdown."""
     columns: dict[str, dict[str, str]] = {}
     missing = []
-    for level in LEVELS:
+    for level, without in LEVELS:
         for uid in users():
-            found = run_as(level, uid)
+            found = run_as(level, uid, without)
             who = "root" if uid == 0 else "user"
             if isinstance(found, str):
-                missing.append(f"- `{level}` as {who}: {found}")
+                reason = found.partition("model-written code (")[2].partition("). To run")[0]
+                missing.append(f"- `{level}`: {reason or found}")
             else:
                 columns[f"{found['level']} ({who})"] = found["outcomes"]  # type: ignore[assignment]
     lines = [
@@ -436,6 +473,7 @@ def main() -> int:
         print(write_table())
         return 0
     try:
+        remove(" ".join(sys.argv[2:]))
         print(json.dumps(run_level(sys.argv[1])))
     except ConfigError as error:
         print(error, file=sys.stderr)

@@ -349,7 +349,7 @@
 
   function branch(node, open) {
     const inside = h("div");
-    const details = h("details", { class: `${node.k}${node.f ? " failed" : ""}` },
+    const details = h("details", { class: `node-${node.k}${node.f ? " failed" : ""}` },
       h("summary", {}, node.t, h("span", { class: "meta" }, (node.m || []).join(" · "))), inside);
     let filled = false;
     const fill = () => {

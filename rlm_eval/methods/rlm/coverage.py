@@ -64,7 +64,9 @@ class ContextCoverage:
         """The match around prompt[at] and context[place], grown both ways: (start, end) in the
         context and where it ends in the prompt."""
         text, left = self._context, 0
-        while at - left > 0 and place - left > 0 and prompt[at - left - 1] == text[place - left - 1]:
+        while (
+            at - left > 0 and place - left > 0 and prompt[at - left - 1] == text[place - left - 1]
+        ):
             left += 1
         right = self._stride
         limit = min(len(prompt) - at, len(text) - place)

@@ -299,4 +299,3 @@ class RlmRun:
             {"type": "answer", "depth": self._depth + 1, "outcome": outcome, "text": text}
         )
         return text
-

@@ -1,0 +1,170 @@
+"""Sends a request until it is answered or given up, and writes every attempt down."""
+
+from __future__ import annotations
+
+import random
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from rlm_eval.errors import BudgetExceeded, ContextOverflow, ProviderError
+from rlm_eval.ledger import Ledger, Reservation
+from rlm_eval.models.protocol import BilledError, Usage
+from rlm_eval.models.request import Request
+from rlm_eval.records import Call
+
+CallSink = Callable[[Call, str], None]
+Failure = ProviderError | ContextOverflow
+
+
+@dataclass(frozen=True)
+class RetryPolicy:
+    """Exponential back-off with full jitter; a provider's Retry-After wins when it is longer.
+
+    At most ``attempts`` requests for one call, none of them begun more than ``deadline_s`` seconds
+    after the first.
+    """
+
+    attempts: int = 4
+    base_s: float = 1.0
+    max_s: float = 30.0
+    deadline_s: float = 600.0
+
+    def wait_s(self, attempt: int, retry_after_s: float | None) -> float:
+        ceiling = min(self.max_s, self.base_s * 2 ** (attempt - 1))
+        return max(random.uniform(0, ceiling), retry_after_s or 0.0)
+
+
+@dataclass(frozen=True)
+class Completion:
+    """A reply with the id its call is recorded under."""
+
+    text: str
+    call_id: str
+    finish_reason: str
+    usage: Usage
+    cached_response: bool = False
+
+
+@dataclass(frozen=True)
+class Sender:
+    """Sends on behalf of one episode of one result; ``record`` is told of every attempt."""
+
+    result_key: str
+    episode: int
+    temperature: float | None
+    retry: RetryPolicy
+    record: CallSink
+
+    def send(self, request: Request, ledger: Ledger, reservation: Reservation) -> Completion:
+        """The answer, or the last attempt's failure. ``reservation`` is settled either way.
+
+        A failed attempt counts as a call. It costs what its :class:`BilledError` says, else
+        nothing. Where no budget or no time is left for a retry, the provider's failure stands:
+        the question is owed, not scored as out of budget. A run's spent cap stops the run.
+        """
+        call_id, begun, attempt = _new_id(), time.monotonic(), 1
+        while True:
+            started, clock = time.time(), time.perf_counter()
+            outcome = self._attempt(request, ledger, reservation)
+            latency = time.perf_counter() - clock
+            usage = outcome.usage if isinstance(outcome, Completion | BilledError) else Usage()
+            call = self._call(request, call_id, usage, latency, attempt, started)
+            if isinstance(outcome, Completion):
+                ledger.settle(reservation, request.spend(usage))
+                self.record(replace(call, finish_reason=outcome.finish_reason), outcome.text)
+                return replace(outcome, call_id=call_id)
+            wait = self._wait_s(outcome, attempt, time.monotonic() - begun, ledger)
+            try:
+                if wait is None:
+                    ledger.settle(reservation, request.spend(usage))
+                else:
+                    ledger.renew(reservation, request.spend(usage))
+            except BudgetExceeded:
+                wait = None
+            finally:
+                self.record(replace(call, error=f"{_kind(outcome)}: {outcome}"), "")
+            if wait is None:
+                raise outcome
+            time.sleep(wait)
+            attempt += 1
+
+    def _attempt(
+        self, request: Request, ledger: Ledger, reservation: Reservation
+    ) -> Completion | Failure:
+        """One request. What is no provider's failure passes through, counted at its worst."""
+        try:
+            reply = request.model.complete(
+                request.messages, max_tokens=request.max_tokens, temperature=self.temperature
+            )
+        except (ProviderError, ContextOverflow) as failure:
+            return failure
+        except BaseException:
+            ledger.settle(reservation, reservation.amount)
+            raise
+        return Completion(reply.text, "", reply.finish_reason, reply.usage)
+
+    def _wait_s(
+        self, failure: Failure, attempt: int, elapsed_s: float, ledger: Ledger
+    ) -> float | None:
+        """Seconds to wait before the next attempt, or None when the failure is final."""
+        if not isinstance(failure, ProviderError) or not failure.retryable:
+            return None
+        if attempt >= self.retry.attempts:
+            return None
+        wait = self.retry.wait_s(attempt, failure.retry_after_s)
+        left = ledger.seconds_left()
+        if elapsed_s + wait > self.retry.deadline_s or (left is not None and wait >= left):
+            return None
+        return wait
+
+    def from_memory(self, request: Request, known: Completion) -> Completion:
+        """An answer given before, written down as a call of its own that cost nothing."""
+        call_id = _new_id()
+        call = self._call(request, call_id, Usage(), 0.0, 1, time.time())
+        call = replace(call, cached_response=True, cost_usd=0.0, finish_reason=known.finish_reason)
+        self.record(call, known.text)
+        return replace(known, call_id=call_id, usage=Usage(), cached_response=True)
+
+    def _call(
+        self,
+        request: Request,
+        call_id: str,
+        usage: Usage,
+        latency: float,
+        attempt: int,
+        started: float,
+    ) -> Call:
+        info, tags = request.model.info, request.tags
+        return Call(
+            call_id=call_id,
+            parent_call_id=tags.parent_call_id,
+            result_key=self.result_key,
+            episode=self.episode,
+            role=tags.role,
+            depth=tags.depth,
+            model=info.name,
+            endpoint=info.endpoint,
+            prompt_sha256=request.sha256,
+            prompt_tokens=usage.prompt_tokens,
+            cached_tokens=usage.cached_tokens,
+            completion_tokens=usage.completion_tokens,
+            reasoning_tokens=usage.reasoning_tokens,
+            cost_usd=request.cost(usage),
+            latency_s=round(latency, 6),
+            attempt=attempt,
+            cached_response=False,
+            from_repl=tags.from_repl,
+            finish_reason="",
+            usage_estimated=usage.estimated,
+            started_at=started,
+        )
+
+
+def _kind(failure: Failure) -> str:
+    return failure.kind if isinstance(failure, ProviderError) else failure.outcome
+
+
+def _new_id() -> str:
+    return uuid.uuid4().hex[:16]

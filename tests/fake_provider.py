@@ -1,0 +1,275 @@
+"""A provider of language models that lives on loopback, bills, and misbehaves on demand.
+
+It speaks enough of the OpenAI chat API for litellm. Every request takes the next behaviour of the
+plan (``ok`` once the plan is used up), is counted and, where the provider would bill it, billed.
+As a program it serves until its standard input closes: ``python fake_provider.py LATENCY_S``.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import struct
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+from typing import Any
+
+#: What a good request costs, in tokens.
+PROMPT_TOKENS, CACHED_TOKENS, COMPLETION_TOKENS = 40, 8, 5
+USAGE = {
+    "prompt_tokens": PROMPT_TOKENS,
+    "completion_tokens": COMPLETION_TOKENS,
+    "total_tokens": PROMPT_TOKENS + COMPLETION_TOKENS,
+    "prompt_tokens_details": {"cached_tokens": CACHED_TOKENS},
+}
+
+Behaviour = Callable[["_Handler"], None]
+
+
+class FakeProvider:
+    """A server on a free loopback port, up inside a ``with`` block.
+
+    ``plan`` names behaviours (keys of :data:`BEHAVIOURS`) for the first requests in order.
+    ``received`` holds the request bodies, ``billed`` the (prompt, completion) tokens charged.
+    """
+
+    def __init__(self, plan: Iterable[str] = (), *, latency_s: float = 0.0) -> None:
+        self.latency_s = latency_s
+        self.received: list[Mapping[str, Any]] = []
+        self.arrivals: list[float] = []
+        self.billed: list[tuple[int, int]] = []
+        self.at_once = self.most_at_once = 0
+        self.closing = threading.Event()
+        self._plan = list(plan)
+        self._lock = threading.Lock()
+        self._server = _Server(("127.0.0.1", 0), _Handler)
+        self._server.provider = self
+        self.api_base = f"http://127.0.0.1:{self._server.server_address[1]}/v1"
+
+    def __enter__(self) -> FakeProvider:
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.closing.set()
+        self._server.shutdown()
+        self._server.server_close()
+
+    @property
+    def requests(self) -> int:
+        return len(self.received)
+
+    @property
+    def gaps(self) -> list[float]:
+        """Seconds between requests."""
+        return [b - a for a, b in zip(self.arrivals, self.arrivals[1:], strict=False)]
+
+    def take(self, body: Mapping[str, Any]) -> Behaviour:
+        """Note a request down; what to do with it."""
+        with self._lock:
+            self.received.append(body)
+            self.arrivals.append(time.monotonic())
+            return BEHAVIOURS[self._plan.pop(0) if self._plan else "ok"]
+
+    def enter(self, change: int) -> None:
+        with self._lock:
+            self.at_once += change
+            self.most_at_once = max(self.most_at_once, self.at_once)
+
+    def bill(self, prompt: int = PROMPT_TOKENS, completion: int = COMPLETION_TOKENS) -> None:
+        with self._lock:
+            self.billed.append((prompt, completion))
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False
+    request_queue_size = 256
+    provider: FakeProvider
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that hangs up is part of the tests."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    wbufsize = -1
+    server: _Server
+
+    def do_POST(self) -> None:
+        data = self.rfile.read(int(self.headers["Content-Length"]))
+        provider = self.server.provider
+        behaviour = provider.take(json.loads(data))
+        provider.enter(+1)
+        try:
+            provider.closing.wait(provider.latency_s) if provider.latency_s else None
+            behaviour(self)
+            self.wfile.flush()
+        finally:
+            provider.enter(-1)
+
+    def send(
+        self,
+        status: int,
+        body: bytes,
+        *,
+        kind: str = "application/json",
+        headers: Mapping[str, str] | None = None,
+        length: int | None = None,
+    ) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body) if length is None else length))
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def send_json(self, status: int, body: object, **more: Any) -> None:
+        self.send(status, json.dumps(body).encode(), **more)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Quiet."""
+
+
+def chat_reply(
+    content: str | None = "fine", *, finish: str = "stop", usage: object = USAGE
+) -> dict[str, Any]:
+    message = {"role": "assistant", "content": content}
+    reply = {
+        "id": "chatcmpl-1",
+        "object": "chat.completion",
+        "created": 1,
+        "model": "fake",
+        "choices": [{"index": 0, "message": message, "finish_reason": finish}],
+    }
+    return reply if usage is None else reply | {"usage": usage}
+
+
+def _ok(handler: _Handler) -> None:
+    handler.server.provider.bill()
+    handler.send_json(200, chat_reply())
+
+
+def _echo(handler: _Handler) -> None:
+    """The last message back, so that a caller can see which answer is whose."""
+    handler.server.provider.bill()
+    messages = handler.server.provider.received[-1]["messages"]
+    handler.send_json(200, chat_reply(messages[-1]["content"]))
+
+
+def _billed(body: object) -> Behaviour:
+    def behaviour(handler: _Handler) -> None:
+        handler.server.provider.bill()
+        handler.send_json(200, body)
+
+    return behaviour
+
+
+def _error(status: int, code: str, message: str, **headers: str) -> Behaviour:
+    def behaviour(handler: _Handler) -> None:
+        key = handler.headers.get("Authorization", "").removeprefix("Bearer ")
+        text = message.replace("<key>", key)
+        body = {"error": {"message": text, "type": code, "param": None, "code": code}}
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        handler.send_json(status, body, headers=named)
+
+    return behaviour
+
+
+def _html(handler: _Handler) -> None:
+    handler.server.provider.bill()
+    handler.send(200, b"<html><body>Please log in to the hotel wifi</body></html>", kind="text/html")
+
+
+def _torn_json(handler: _Handler) -> None:
+    handler.server.provider.bill()
+    handler.send(200, json.dumps(chat_reply()).encode()[:60])
+
+
+def _short_body(handler: _Handler) -> None:
+    """Fewer bytes than promised, then the end of the connection."""
+    handler.server.provider.bill()
+    body = json.dumps(chat_reply()).encode()
+    handler.send(200, body[:60], length=len(body))
+    handler.close_connection = True
+
+
+def _hang(handler: _Handler) -> None:
+    handler.server.provider.bill()
+    handler.server.provider.closing.wait(30)
+    handler.close_connection = True
+
+
+def _drip(handler: _Handler) -> None:
+    """A space every 50 ms, for ever: no single read times out."""
+    handler.server.provider.bill()
+    handler.send(200, b"", length=100_000)
+    while not handler.server.provider.closing.wait(0.05):
+        handler.wfile.write(b" ")
+        handler.wfile.flush()
+
+
+def _reset(handler: _Handler) -> None:
+    """RST in the middle of the work."""
+    handler.server.provider.bill()
+    handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    handler.connection.close()
+    handler.close_connection = True
+
+
+BEHAVIOURS: Mapping[str, Behaviour] = {
+    "ok": _ok,
+    "echo": _echo,
+    "hang": _hang,
+    "drip": _drip,
+    "reset": _reset,
+    "html": _html,
+    "torn_json": _torn_json,
+    "short_body": _short_body,
+    "empty_choices": _billed(chat_reply() | {"choices": []}),
+    "null_content": _billed(chat_reply(None)),
+    "empty_string": _billed(chat_reply("")),
+    "out_of_tokens": _billed(chat_reply(None, finish="length")),
+    "filtered": _billed(chat_reply(None, finish="content_filter")),
+    "missing_usage": _billed(chat_reply("one two three", usage=None)),
+    "400": _error(400, "invalid_request_error", "unknown field"),
+    "401": _error(401, "invalid_api_key", "Incorrect API key provided: <key>"),
+    "402": _error(402, "billing", "Payment required"),
+    "403": _error(403, "forbidden", "no access for <key>"),
+    "404": _error(404, "model_not_found", "no such model"),
+    "408": _error(408, "timeout", "Request timed out"),
+    "422": _error(422, "unprocessable", "unprocessable"),
+    "429": _error(429, "rate_limit_exceeded", "slow down"),
+    "429_later": _error(429, "rate_limit_exceeded", "slow down", Retry_After="1"),
+    "429_quota": _error(429, "insufficient_quota", "You exceeded your current quota"),
+    "overflow": _error(
+        400,
+        "context_length_exceeded",
+        "This model's maximum context length is 100 tokens. Your messages have 120 tokens.",
+    ),
+    "500": _error(500, "server_error", "internal error with <key>"),
+    "502": _error(502, "bad_gateway", "bad gateway"),
+    "503": _error(503, "overloaded", "overloaded"),
+    "529": _error(529, "overloaded_error", "overloaded"),
+}
+
+
+def main() -> None:
+    with FakeProvider(latency_s=float(sys.argv[1])) as provider:
+        print(provider.api_base, flush=True)
+        sys.stdin.read()
+
+
+if __name__ == "__main__":
+    main()
