@@ -61,7 +61,7 @@ def check_config(tree: Mapping[str, Any]) -> RunConfig:
     for key, least in (("repeats", 1), ("concurrency", 1)):
         if tree[key] is not None and tree[key] < least:
             raise ConfigError(f"{key} must be at least {least}, got {tree[key]}")
-    if not tree["method"]:
+    if not tree.get("method"):
         raise ConfigError("no method is left: give at least one, as in method=[direct,rlm]")
     tree["sub_model"] = _sub_model(tree["model"], tree["sub_model"])
     allowed = ("rlm_eval.", *tree["allow_targets"])
@@ -93,6 +93,8 @@ def _sub_model(model: Any, node: Any) -> dict[str, Any] | None:
 
     ``model@sub_model=NAME`` gives a node with a ``_target_``; ``sub_model.key=`` overlays.
     """
+    if node is None:
+        return None
     if not isinstance(node, Mapping):
         raise ConfigError(f"sub_model={node} is no configuration: write model@sub_model={node}")
     given = {k: v for k, v in node.items() if v is not None}

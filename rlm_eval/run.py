@@ -1,64 +1,30 @@
-"""One run from its checked configuration to its folder: assemble, carry on, export, show."""
+"""One run from its checked configuration to its folder: what is there, what is left, the report."""
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from rlm_eval.config import RUN_TIME_KEYS, RunConfig, build
-from rlm_eval.environment import code_revision, environment_record
+from rlm_eval.assemble import Parts, all_work, assemble, show_plan
+from rlm_eval.config import RUN_TIME_KEYS, RunConfig
+from rlm_eval.environment import environment_record
 from rlm_eval.errors import ConfigError
 from rlm_eval.journal import Journal
-from rlm_eval.ledger import Budget, Ledger
+from rlm_eval.ledger import Ledger
 from rlm_eval.models.door import ModelDoor
 from rlm_eval.models.protocol import ChatModel
 from rlm_eval.past import Past, past_of, take_over
 from rlm_eval.progress import Progress
-from rlm_eval.records import Call, Context, Sample, content_hash
-from rlm_eval.runner import Arm, Runner, RunInfo, RunOutcome, Work
-
-
-@dataclass(frozen=True)
-class Parts:
-    """Everything a run is made of, built and checked, nothing started."""
-
-    config: RunConfig
-    task: Any
-    root: ChatModel
-    sub: ChatModel | None
-    arms: tuple[Arm, ...]
-    sample_budget: Budget
-    run_budget: Budget
-    revision: str
-
-    @property
-    def models(self) -> dict[str, ChatModel]:
-        return {"root": self.root} | ({"sub": self.sub} if self.sub else {})
-
-    @property
-    def scripted(self) -> bool:
-        return any(m.info.simulated for m in self.models.values())
-
-    @property
-    def run_id(self) -> str:
-        return f"{self.task.name}-{content_hash([self.config.identity, self.revision])[:10]}"
-
-    @property
-    def demonstration(self) -> bool:
-        """As configured; by default true for stand-ins and the small embedded model."""
-        given = self.config["demonstration"]
-        small = self.root.info.endpoint == "local" and self.config["model"].get("gguf") is None
-        return bool(self.scripted or small if given is None else given)
+from rlm_eval.records import Call, content_hash
+from rlm_eval.runner import RunInfo, Runner, RunOutcome, Work
 
 
 def carry_out(config: RunConfig) -> int:
@@ -74,65 +40,13 @@ def carry_out(config: RunConfig) -> int:
             arm.method.close()
 
 
-def assemble(config: RunConfig) -> Parts:
-    """Build and check all parts. Raises ConfigError; starts no model and spends nothing."""
-    task = build(config["task"])
-    root: ChatModel = build(config["model"])
-    sub: ChatModel | None = build(config["sub_model"]) if config["sub_model"] else None
-    for model in filter(None, (root, sub)):
-        model.check()
-    infos = {"root": root.info} | ({"sub": sub.info} if sub else {})
-    revision = code_revision()
-    shared = [
-        config["model"],
-        config["sub_model"],
-        config["temperature"],
-        config["memoize"],
-        config["budget"]["sample"],
-        revision,
-    ]
-    arms: list[Arm] = []
-    for name, node in config["method"].items():
-        method = build(node)
-        method.check(infos)
-        arms.append(Arm(name, method, content_hash([name, node, method.prompt_source(), *shared])))
-    return Parts(
-        config,
-        task,
-        root,
-        sub,
-        tuple(arms),
-        Budget(**config["budget"]["sample"]),
-        Budget(**config["budget"]["run"]),
-        revision,
-    )
-
-
-def show_plan(parts: Parts) -> None:
-    """What would be run, per length: contexts, questions and calls of one prompt each."""
-    counts: dict[int, int] = {}
-    contexts: dict[int, set[str]] = {}
-    for context, sample in parts.task.build():
-        counts[sample.target_tokens] = counts.get(sample.target_tokens, 0) + 1
-        contexts.setdefault(sample.target_tokens, set()).add(context.id)
-    repeats = parts.config["repeats"]
-    for length, count in counts.items():
-        print(
-            f"{length:>9,} tokens: {count} questions on {len(contexts[length])} contexts "
-            f"x {len(parts.arms)} methods x {repeats} repeats"
-        )
-    print(f"methods: {', '.join(arm.name for arm in parts.arms)}")
-    print(f"results: {sum(counts.values()) * len(parts.arms) * repeats}")
-    print(f"would go to: {Path(parts.config['results_dir']) / parts.run_id}")
-
-
 def _run(parts: Parts) -> int:
     config = parts.config
     run_dir = Path(config["results_dir"]) / parts.run_id
     pairs = list(parts.task.build())
     if not pairs:
         raise ConfigError("the task gave no samples: raise task.n or check task.path")
-    work = _all_work(parts, pairs)
+    work = all_work(parts, pairs)
     past = past_of(run_dir)
     if all(w.key in past.done for w in work):
         print(f"this run is finished: all {len(work)} results are there", file=sys.stderr)
@@ -188,30 +102,6 @@ def _carry_on(
     finally:
         for model in parts.models.values():
             model.close()
-
-
-def _all_work(parts: Parts, pairs: Sequence[tuple[Context, Sample]]) -> list[Work]:
-    """Context by context, arm by arm within it, so that questions share a prompt's beginning."""
-    constants = _constant_scores(parts, [sample for _, sample in pairs])
-    grouped: dict[str, list[tuple[Context, Sample]]] = {}
-    for context, sample in pairs:
-        grouped.setdefault(context.id, []).append((context, sample))
-    out: list[Work] = []
-    for repeat in range(parts.config["repeats"]):
-        for group in grouped.values():
-            for arm in parts.arms:
-                for context, sample in group:
-                    key = content_hash([sample.id, arm.fingerprint, repeat])
-                    constant = constants.get(sample.id)
-                    out.append(Work(key, arm, sample, context, repeat, constant))
-    return out
-
-
-def _constant_scores(parts: Parts, samples: Sequence[Sample]) -> Mapping[str, float]:
-    """What the best fixed answer scores on each sample; the fitting lives with the tasks."""
-    constant = importlib.import_module("rlm_eval.tasks.constant")
-    scores: Mapping[str, float] = constant.best_constant(parts.task, samples)
-    return scores
 
 
 def _again(work: Work, past: Past) -> Work:

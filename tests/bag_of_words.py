@@ -2,7 +2,7 @@
 
 The project's own items (tasks/items) must be judged by meaning. These small, standard
 classifiers (multinomial naive Bayes; softmax regression with an L2 penalty) over unigrams and
-bigrams say whether their labels can be read off the words instead. numpy and scipy only.
+bigrams say whether their labels can be read off the words instead. numpy only.
 """
 
 from __future__ import annotations
@@ -10,11 +10,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from scipy.optimize import minimize
-from scipy.special import log_softmax
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 Ints = np.ndarray[Any, np.dtype[np.int64]]
@@ -31,7 +30,7 @@ def features(text: str) -> list[str]:
     """Unigrams, and bigrams with a mark for where the text begins and ends."""
     tokens = words(text)
     framed = ["^", *tokens, "$"]
-    return tokens + [f"{a} {b}" for a, b in zip(framed, framed[1:], strict=False)]
+    return tokens + [f"{a} {b}" for a, b in pairwise(framed)]
 
 
 def counts(texts: Sequence[str], vocabulary: dict[str, int]) -> Array:
@@ -70,24 +69,25 @@ def naive_bayes(table: Array, labels: Ints, classes: int, *, smoothing: float = 
     return Linear(likelihood.T, prior)
 
 
-def logistic_regression(table: Array, labels: Ints, classes: int, *, c: float = 1.0) -> Linear:
+def logistic_regression(
+    table: Array, labels: Ints, classes: int, *, c: float = 1.0, steps: int = 400
+) -> Linear:
     """Softmax regression: minimises ``c`` × summed log loss + ‖weights‖²/2, bias unpenalised.
 
-    The best weights lie in the row space of ``table``, so it is solved in the coordinates of its
-    singular vectors (rows ≪ features) and turned back: the same minimum, many times faster.
+    Nesterov's accelerated gradient (2004, scheme 2.2.11). The best weights are a mix of the rows of
+    ``table``, so the mix is sought, shape (rows, classes), with the bias as its last row: products
+    this small stay on one thread, where a general solver's would fight over a busy machine.
     """
-    left, scale, right = np.linalg.svd(table, full_matrices=False)
-    narrow, member = left * scale, np.eye(classes)[labels]
-    columns = narrow.shape[1]
-
-    def loss(flat: Array) -> tuple[float, Array]:
-        weights, bias = flat[:-classes].reshape(columns, classes), flat[-classes:]
-        log_p = log_softmax(narrow @ weights + bias, axis=1)
-        error = np.exp(log_p) - member
-        value = -c * (log_p * member).sum() + 0.5 * (weights**2).sum()
-        slope = c * (narrow.T @ error) + weights
-        return float(value), np.concatenate([slope.ravel(), c * error.sum(axis=0)])
-
-    start = np.zeros(columns * classes + classes)
-    best = minimize(loss, start, jac=True, method="L-BFGS-B").x
-    return Linear(right.T @ best[:-classes].reshape(columns, classes), best[-classes:])
+    member, rows = np.eye(classes)[labels], len(labels)
+    scores_of = np.hstack([table @ table.T, np.ones((rows, 1))])
+    steepest = 1 + 0.5 * c * (scores_of[:, :-1] + 1).sum(axis=1).max()
+    momentum = (steepest**0.5 - 1) / (steepest**0.5 + 1)
+    mix = ahead = np.zeros((rows + 1, classes))
+    for _ in range(steps):
+        scores = scores_of @ ahead
+        odds = np.exp(scores - scores.max(axis=1, keepdims=True))
+        error = c * (odds / odds.sum(axis=1, keepdims=True) - member)
+        slope = np.vstack([error + ahead[:-1], error.sum(axis=0)])
+        mix, before = ahead - slope / steepest, mix
+        ahead = mix + momentum * (mix - before)
+    return Linear(table.T @ mix[:-1], mix[-1])

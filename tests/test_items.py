@@ -84,12 +84,13 @@ def leak(items: tuple[Item, ...], fit: Fit, by_group: bool) -> float:
     """Accuracy above the best constant answer on the unseen half, mean over ``SEEDS``."""
     names = sorted({item.label for item in items})
     labels = np.array([names.index(item.label) for item in items])
+    texts = [item.text for item in items]
+    table = counts(texts, vocabulary_of(texts))
     gains = []
     for seed in SEEDS:
         seen = trained_half(items, seed, by_group)
-        vocabulary = vocabulary_of([i.text for i, s in zip(items, seen, strict=True) if s])
-        table = counts([item.text for item in items], vocabulary)
-        guess = fit(table[seen], labels[seen], len(names)).predict(table[~seen])
+        known = table[:, table[seen].any(axis=0)]
+        guess = fit(known[seen], labels[seen], len(names)).predict(known[~seen])
         truth = labels[~seen]
         gains.append((guess == truth).mean() - np.bincount(truth).max() / len(truth))
     return float(np.mean(gains))
@@ -158,10 +159,7 @@ def test_words_do_not_give_the_label_away(name: str, fit: Fit, by_group: bool) -
 @every_fit
 def test_the_bound_catches_items_that_a_keyword_gives_away(fit: Fit, by_group: bool) -> None:
     told = {"positive": "lovely", "negative": "awful"}
-    leaky = tuple(
-        Item(i.label, i.group, f"{told[i.label]} {i.text}" if n % 2 else i.text)
-        for n, i in enumerate(items_of("reviews"))
-    )
+    leaky = tuple(Item(i.label, i.group, f"{told[i.label]} {i.text}") for i in items_of("reviews"))
     assert leak(leaky, fit, by_group) > ALLOWED_LEAK
 
 
@@ -179,11 +177,11 @@ def test_naive_bayes_by_hand() -> None:
 def test_logistic_regression_stands_at_its_minimum() -> None:
     rng = np.random.default_rng(0)
     table, labels = rng.poisson(0.5, (12, 30)).astype(float), np.arange(12) % 3
-    model = logistic_regression(table, labels, 3)
+    model = logistic_regression(table, labels, 3, steps=4000)
     scores = np.exp(table @ model.weights + model.bias)
     error = scores / scores.sum(axis=1, keepdims=True) - np.eye(3)[labels]
-    assert table.T @ error + model.weights == pytest.approx(0, abs=2e-3)
-    assert error.sum(axis=0) == pytest.approx(0, abs=2e-3)
+    assert table.T @ error + model.weights == pytest.approx(0, abs=1e-6)
+    assert error.sum(axis=0) == pytest.approx(0, abs=1e-6)
 
 
 def test_features_are_words_and_pairs_with_both_ends_marked() -> None:

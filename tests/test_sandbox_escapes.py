@@ -6,6 +6,7 @@ import importlib.util
 import shutil
 import struct
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from functools import cache
@@ -36,8 +37,12 @@ USERS = escapes.users()
 
 
 @cache
+def run_once(level: str, uid: int, missing: str) -> Any:
+    return escapes.run_as(level, uid, missing)
+
+
 def outcomes(level: str, uid: int, missing: str = "") -> Any:
-    found = escapes.run_as(level, uid, missing)
+    found = run_once(level, uid, missing)
     if isinstance(found, str):
         pytest.skip(found)
     return found
@@ -104,7 +109,7 @@ def test_auto_takes_the_strongest_level_there_is(missing: str, level: str) -> No
 
 @pytest.mark.parametrize("missing", ["landlock namespaces", "seccomp", "landlock seccomp"])
 def test_where_auto_can_isolate_nothing_it_says_what_accepts_that(missing: str) -> None:
-    message = escapes.run_as("auto", USERS[0], missing)
+    message = run_once("auto", USERS[0], missing)
     assert "can't isolate model-written code" in message
     assert "set sandbox=none" in message
 
@@ -232,18 +237,25 @@ def test_frames_forged_between_blocks_do_not_reach_read_or_load(sandbox: Sandbox
         assert session.read("done") is None
 
 
-def test_a_worker_that_reads_nothing_and_floods_calls_is_stopped(sandbox: Sandbox) -> None:
-    asked = []
+def test_a_worker_that_floods_calls_and_reads_nothing_is_stopped() -> None:
+    waiting = threading.Semaphore(0)
 
     def ask(text: str) -> str:
-        asked.append(text)
-        return text * 100_000
+        waiting.release()
+        return text * 1_000_000
 
     code = FORGE + "while True: send(frame(call))"
-    with sandbox.session({"ask": ask}) as session:
+    limits = {"block_seconds": 1, "grace_seconds": 0.5, "concurrent_calls": 8}
+    with Sandbox("auto", limits) as sandbox, sandbox.session({"ask": ask}) as session:
+        start = time.monotonic()
         result = session.run(code)
         assert result.interrupted in ("time_limit", "killed", "crashed")
+        assert time.monotonic() - start < 10
         assert session.run("1").value == "1"
+    calls = 0
+    while waiting.acquire(blocking=False):
+        calls += 1
+    assert 0 < calls < 100  # not one more than its answers could be sent
 
 
 def test_an_honest_call_from_a_thread_between_blocks_harms_nothing(sandbox: Sandbox) -> None:

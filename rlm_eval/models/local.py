@@ -131,7 +131,7 @@ class LocalModel:
             self._window = int(props["default_generation_settings"]["n_ctx"])
         except (httpx.HTTPError, ValueError, KeyError) as error:
             raise ConfigError(
-                f"the local server started and does not answer ({error}): see the log in {_folder()}"
+                f"the local server started but does not answer ({error}): see {_folder()}"
             ) from error
 
     def complete(

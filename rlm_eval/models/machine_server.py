@@ -129,7 +129,7 @@ def _lease(state: Mapping[str, Any], users: TextIO) -> Lease:
 
 
 def _first_line(child: subprocess.Popen[str], message: str, timeout_s: float) -> str:
-    """Tell the child ``message``; its first line of output, empty when it ended or took too long."""
+    """Tell the child ``message``; its first line of output, empty when it ended or was too slow."""
     assert child.stdin is not None
     assert child.stdout is not None
     timer = threading.Timer(timeout_s, child.kill)

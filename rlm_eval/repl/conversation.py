@@ -23,7 +23,6 @@ Death = Literal["killed", "memory", "exited", "crashed"]
 #: How a reason begins when a worker sent what only forging code sends.
 BROKEN = "it broke the protocol"
 _TICK = 0.1
-_MOST_CALLS = 4096
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ Answer = Callable[[HostCall], Any]
 
 def refuse_call(call: HostCall) -> Any:
     """The answer to calls while no block runs."""
-    raise HostError("stopped", f"{call.name} is answered while a block runs")
+    raise HostError("stopped", f"{call.name}() came too late: its block was over or stopped")
 
 
 @dataclass(frozen=True)
@@ -60,40 +59,61 @@ class Exchange:
     callback_s: float
 
 
-class _Clock:
-    """Time since the start, split by whether any host call is in flight."""
+class _Calls:
+    """The host calls of one exchange: how many are owed, and how long any was being answered."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._start = time.monotonic()
-        self._in_flight = 0
+        self._owed = 0
+        self._owed_bytes = 0
+        self._active = 0
         self._since = 0.0
         self._waited = 0.0
 
-    def enter(self) -> int:
+    def take(self, size: int) -> None:
+        """A call came, ``size`` bytes of it."""
         with self._changed:
-            if not self._in_flight:
+            self._owed += 1
+            self._owed_bytes += size
+
+    def settle(self, size: int) -> None:
+        """Its answer is known."""
+        with self._changed:
+            self._owed -= 1
+            self._owed_bytes -= size
+            self._changed.notify_all()
+
+    def begin(self) -> None:
+        """A host function is being run for one."""
+        with self._changed:
+            if not self._active:
                 self._since = time.monotonic()
-            self._in_flight += 1
-            return self._in_flight
+            self._active += 1
 
-    def leave(self) -> None:
+    def end(self) -> None:
         with self._changed:
-            self._in_flight -= 1
-            if not self._in_flight:
+            self._active -= 1
+            if not self._active:
                 self._waited += time.monotonic() - self._since
-                self._changed.notify_all()
 
-    def wait_idle(self) -> None:
+    def wait_settled(self) -> None:
         with self._changed:
-            self._changed.wait_for(lambda: not self._in_flight)
+            self._changed.wait_for(lambda: not self._owed)
+
+    def wait_room(self, calls: int, size: int, seconds: float) -> bool:
+        """Whether fewer than ``calls`` are owed, of less than ``size`` bytes."""
+        with self._changed:
+            return self._changed.wait_for(
+                lambda: self._owed < calls and self._owed_bytes < size, seconds
+            )
 
     def read(self) -> tuple[float, float, bool]:
-        """Seconds of execution, seconds with a call in flight, and whether one is now."""
+        """Seconds of execution, seconds with a host function running, and whether one is now."""
         with self._changed:
             now = time.monotonic()
-            waited = self._waited + (now - self._since if self._in_flight else 0.0)
-            return now - self._start - waited, waited, self._in_flight > 0
+            waited = self._waited + (now - self._since if self._active else 0.0)
+            return now - self._start - waited, waited, self._active > 0
 
 
 class Conversation:
@@ -109,7 +129,8 @@ class Conversation:
     ) -> None:
         self._process, self._pool, self._limits = process, pool, limits
         self._known = frozenset(names)
-        self._number, self._seconds = 0, 0.0
+        self._number, self._seconds, self._stopping = 0, 0.0, False
+        self._most_calls = 4 * limits.concurrent_calls
         self._failure: BaseException | None = None
         self.alive = True
         setup: dict[str, Any] = {
@@ -164,36 +185,39 @@ class Conversation:
         ``seconds``, or dead. An exception of ``answer`` other than HostError stops the code and is
         raised here."""
         self._number = secrets.randbits(48)  # so that no reply can be forged in advance
-        self._failure, self._seconds = None, seconds
-        clock = _Clock()
+        self._failure, self._seconds, self._stopping = None, seconds, False
+        calls = _Calls()
         try:
             request = encode({**head, "id": self._number}, blob)
             self._process.channel.send(request, descriptor)
-            done = self._serve(clock, answer)
+            done = self._serve(calls, answer)
         except ChannelClosedError:
             done = self._buried(signalled=False)
         except FrameError as error:
             self._process.kill()
             self._buried(signalled=True)
             done = _Ending(death="crashed", reason=f"{BROKEN}: {error}")
-        clock.wait_idle()
+        calls.wait_settled()
         if self._failure is not None:
             raise self._failure
-        exec_s, callback_s, _ = clock.read()
+        exec_s, callback_s, _ = calls.read()
         return Exchange(done.frame, done.death, done.reason, done.interrupted, exec_s, callback_s)
 
-    def _serve(self, clock: _Clock, answer: Answer) -> _Ending:
+    def _serve(self, calls: _Calls, answer: Answer) -> _Ending:
         stop_at: float | None = None  # when an interrupted block is killed
         killed = False
         while True:
-            exec_s, _, waiting = clock.read()
+            exec_s, _, waiting = calls.read()
             left = self._seconds - exec_s
             if stop_at is None and (self._failure is not None or (left <= 0 and not waiting)):
+                self._stopping = True
                 self._process.interrupt()
                 stop_at = time.monotonic() + self._limits.grace_seconds
             if stop_at is not None and not killed and time.monotonic() >= stop_at:
                 self._process.kill()
                 killed = True
+            if not calls.wait_room(self._most_calls, self._limits.frame_bytes, _TICK):
+                continue
             try:
                 frame = self._process.channel.receive(min(left, _TICK) if left > 0 else _TICK)
             except ChannelClosedError:
@@ -201,7 +225,7 @@ class Conversation:
             if frame is None:
                 continue
             if frame.head.get("op") == "call":
-                self._take(frame.head, clock, answer, refuse=stop_at is not None)
+                self._take(frame, calls, answer)
             elif frame.head.get("op") == "done" and frame.head.get("id") == self._number:
                 return _Ending(frame=frame, interrupted=stop_at is not None)
             else:
@@ -209,32 +233,32 @@ class Conversation:
 
     # -- calls -----------------------------------------------------------------------------------
 
-    def _take(self, head: dict[str, Any], clock: _Clock, answer: Answer, refuse: bool) -> None:
-        match head:
+    def _take(self, frame: Frame, calls: _Calls, answer: Answer) -> None:
+        match frame.head:
             case {"id": int(number), "name": str(name), "args": list(args), "kwargs": dict(kwargs)}:
                 call = HostCall(name, args, kwargs)
             case _:
                 raise FrameError("a malformed call")
         if name not in self._known:
             raise FrameError("a call of an unknown function")
-        if refuse or head.get("block") != self._number:
-            late = _error("stopped", "the block that made this call has ended", {})
-            self._pool.submit(self._send, encode({"op": "answer", "id": number, **late}))
-            return
-        if clock.enter() > _MOST_CALLS:
-            clock.leave()
-            raise FrameError("too many calls at once")
-        self._pool.submit(self._work, number, call, answer, clock)
+        if frame.head.get("block") != self._number:
+            answer = refuse_call
+        calls.take(frame.size)
+        self._pool.submit(self._work, number, call, answer, calls, frame.size)
 
-    def _work(self, number: int, call: HostCall, answer: Answer, clock: _Clock) -> None:
+    def _work(self, number: int, call: HostCall, answer: Answer, calls: _Calls, size: int) -> None:
         """One call, in a thread of the pool."""
-        stopped = {"op": "answer", "id": number, **_error("stopped", "the run was stopped", {})}
+        reply = {"op": "answer", "id": number}
+        calls.begin()
         try:
-            frame = encode({"op": "answer", "id": number, **_told(answer, call)})
+            frame = encode({**reply, **_told(refuse_call if self._stopping else answer, call)})
         except BaseException as error:  # noqa: BLE001 - raised again by ``exchange``
             self._failure = self._failure or error
-            frame = encode(stopped)
-        clock.leave()  # a worker that does not take its answer spends its own time
+            frame = encode({**reply, **_told(refuse_call, call)})
+        finally:
+            calls.end()
+            calls.settle(size)
+        # From here on a worker that does not take its answer spends its own time.
         self._send(frame)
 
     def _send(self, answer: bytes) -> None:
@@ -247,7 +271,7 @@ class Conversation:
 
     def _buried(self, *, signalled: bool) -> _Ending:
         """The worker's end, read from its exit status. ``signalled``: we killed it."""
-        self.alive = False
+        self.alive, self._stopping = False, True
         try:
             status = self._process.status()
         finally:
@@ -278,11 +302,8 @@ def _told(answer: Answer, call: HostCall) -> dict[str, Any]:
     try:
         return {"value": answer(call)}
     except HostError as error:
-        return _error(error.kind, error.message, error.data)
-
-
-def _error(kind: str, message: str, data: dict[str, Any]) -> dict[str, Any]:
-    return {"error": {"kind": kind, "message": message, "data": data}}
+        told = {"kind": error.kind, "message": error.message, "data": error.data}
+        return {"error": told}
 
 
 @dataclass(frozen=True)

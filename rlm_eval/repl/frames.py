@@ -26,14 +26,16 @@ class FrameError(Exception):
 
 @dataclass(frozen=True)
 class Frame:
+    """``size``: bytes it took on the channel."""
+
     head: dict[str, Any]
     blob: bytes
+    size: int
 
 
 def encode(head: dict[str, Any], blob: bytes = b"") -> bytes:
     """One frame. Raises TypeError or ValueError for what JSON cannot hold (NaN included)."""
-    text = json.dumps(head, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    body = text.encode("utf-8", ERRORS)
+    body = _encoder.encode(head).encode("utf-8", ERRORS)
     return HEADER.pack(len(body), len(blob)) + body + blob
 
 
@@ -41,6 +43,7 @@ def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
+_encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 _decoder = json.JSONDecoder(parse_constant=_no_constant)
 
 
@@ -80,4 +83,4 @@ class Decoder:
             raise FrameError("a frame must be a JSON object")
         blob = bytes(self._buffer[middle:end])
         del self._buffer[:end]
-        return Frame(head, blob)
+        return Frame(head, blob, end)

@@ -1,5 +1,5 @@
 """The sandbox's policy: what a worker may do, and how that is enforced. All of it is in this file;
-``linux`` holds the system calls, ``launch`` tries the levels out.
+``linux`` holds the system calls, ``levels`` tries out what this machine has.
 
 Covers
 ------
@@ -18,28 +18,30 @@ directory; from version 4 no TCP, from version 6 no signal or abstract socket to
 
 *Namespaces* (user, mount, pid, net, ipc, uts, cgroup): a root directory that holds the standard
 library and nothing else, no /proc, no network device, no process but the workers of the same run,
-and a scratch directory (/tmp) of a worker's own, gone with it. Killing their first process kills
-them all.
+and a scratch directory (/tmp) of a worker's own, in memory and limited, gone with it. Killing
+their first process kills them all.
 
 *rlimits*: address space, CPU time, file size, descriptors, no core dump.
 
 Does not cover
 --------------
 - A kernel bug within the allowed system calls, and timing or cache side channels.
-- ``landlock`` without namespaces: ``stat`` still tells whether a path exists and how large it is,
-  and /proc is not readable but there; no scratch directory (writing fails), so no disk can fill.
+- ``landlock`` without namespaces: ``stat`` still tells whether a path exists and how large it is;
+  there is no scratch directory (all writing fails).
 - Threads are bounded by the address space (each takes its stack), not by a count: RLIMIT_NPROC
   does nothing for root and counts all of a user's processes for others.
 - Memory is limited for each worker, not for all of them together: so many sessions at once can
   exhaust the machine. Workers are first in line for the kernel's OOM killer.
 - CPU: a worker may use one core per thread until its block's time limit and its CPU limit.
+- The harness holds messages of a worker in memory: up to twice ``Limits.frame_bytes`` each.
 - Workers of one run share the user, pid, net and ipc namespaces; from each other they are kept by
   seccomp, Landlock and separate mounts of the scratch directory.
 - Model code can confuse, stop or crash its own worker, and can say anything through its channel:
   ``session`` takes nothing from there that the block could not have done by ``submit`` or print.
 - ``none``: a separate process with clean environment and rlimits. It can read the user's files,
   use the network, start programs and signal the user's processes.
-- ``seatbelt`` (macOS) and ``container`` are written from the tools' documentation and untested.
+- ``seatbelt`` (macOS) and ``container`` are written from the tools' documentation and untested;
+  with them a killed harness leaves a worker that is in a loop until its CPU limit.
 """
 
 from __future__ import annotations

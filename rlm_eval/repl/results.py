@@ -44,7 +44,7 @@ class Limits:
     cpu_seconds: int = 3600
     open_files: int = 128
     start_seconds: float = 30.0
-    read_chars: int = 100_000_000
+    read_chars: int = 50_000_000
     concurrent_calls: int = 64
     replay_seconds: float = 120.0
 

@@ -367,12 +367,15 @@ def run_level(level: str) -> dict[str, object]:
     with Sandbox(level, {"block_seconds": 10}) as sandbox, surroundings() as names:
         names["FILTERED"] = "seccomp" in sandbox.level
         outcomes = {}
-        with sandbox.session({}) as other:
+        with sandbox.session({}) as other, sandbox.session({}) as session:
             spinning = threading.Thread(target=other.run, args=("import time; time.sleep(0.1)",))
             spinning.start()
             for name, body in ATTEMPTS.items():
-                with sandbox.session({}) as session:
+                if names["FILTERED"]:
                     outcomes[name] = attempt(session, body, names)
+                    continue
+                with sandbox.session({}) as own:  # what succeeds changes the worker
+                    outcomes[name] = attempt(own, body, names)
             spinning.join()
         return {"level": sandbox.level, "uid": os.geteuid(), "outcomes": outcomes}
 

@@ -1,0 +1,96 @@
+"""The house keeps its shape: who may import whom, and what the entry never loads."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import rlm_eval
+
+PACKAGE = Path(rlm_eval.__file__).parent
+TASKS = PACKAGE.parent / "tasks"
+#: Each room and the rooms of rlm_eval it may import from (itself always).
+MAY_IMPORT = {
+    "records": set(),
+    "errors": {"records"},
+    "tokens": {"errors"},
+    "ledger": {"errors"},
+    "models": {"records", "errors", "tokens", "ledger"},
+    "repl": {"records", "errors"},
+    "journal": {"records", "errors"},
+    "tables": {"records", "journal"},
+    "past": {"records", "journal", "ledger"},
+    "methods": {"records", "errors", "tokens", "ledger", "models", "repl"},
+    "analysis": {"records", "errors"},
+    "config": {"records", "errors"},
+    "environment": set(),
+    "runner": {"records", "errors", "ledger", "models", "methods", "journal"},
+    "tasks": {"records", "errors", "tokens"},
+}
+
+
+def rooms_imported(file: Path) -> set[str]:
+    """The first-level rooms of rlm_eval that a file imports, in any of its functions."""
+    out: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names = [node.module]
+        out |= {n.split(".")[1] for n in names if n.startswith("rlm_eval.")}
+    return out
+
+
+def files_of(room: str) -> list[Path]:
+    if room == "tasks":
+        return sorted(TASKS.rglob("*.py"))
+    module = PACKAGE / f"{room}.py"
+    return [module] if module.exists() else sorted((PACKAGE / room).rglob("*.py"))
+
+
+@pytest.mark.parametrize("room", MAY_IMPORT)
+def test_dependencies_point_one_way(room: str) -> None:
+    assert files_of(room), room
+    for file in files_of(room):
+        if file.name == "export.py" and room == "tasks":
+            continue  # a command of its own: it composes the configuration
+        extra = rooms_imported(file) - MAY_IMPORT[room] - {room}
+        assert not extra, f"{file} imports {extra}"
+
+
+def test_nothing_in_the_package_imports_tasks_statically() -> None:
+    for file in PACKAGE.rglob("*.py"):
+        assert "tasks" not in rooms_imported(file), file
+
+
+def test_only_one_file_imports_litellm() -> None:
+    users = [
+        file.name
+        for file in PACKAGE.rglob("*.py")
+        if any(
+            isinstance(n, ast.Import) and any(a.name.split(".")[0] == "litellm" for a in n.names)
+            for n in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        )
+    ]
+    assert users == ["litellm_client.py"]
+
+
+def test_the_entry_loads_nothing_heavy() -> None:
+    code = (
+        "import sys, rlm_eval.cli, rlm_eval.__main__;"
+        "print([m for m in ('pandas','litellm','datasets','matplotlib','scipy','hydra','torch')"
+        " if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_no_file_is_called_utils_and_most_are_short() -> None:
+    files = [*PACKAGE.rglob("*.py"), *TASKS.rglob("*.py")]
+    assert not [f for f in files if f.stem in {"utils", "helpers", "misc", "common"}]
+    lengths = [len(f.read_text(encoding="utf-8").splitlines()) for f in files]
+    assert max(lengths) <= 400
+    assert sum(n > 300 for n in lengths) <= len(lengths) // 10

