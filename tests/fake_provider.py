@@ -189,7 +189,9 @@ def _error(status: int, code: str, message: str, **headers: str) -> Behaviour:
 
 def _html(handler: _Handler) -> None:
     handler.server.provider.bill()
-    handler.send(200, b"<html><body>Please log in to the hotel wifi</body></html>", kind="text/html")
+    handler.send(
+        200, b"<html><body>Please log in to the hotel wifi</body></html>", kind="text/html"
+    )
 
 
 def _torn_json(handler: _Handler) -> None:

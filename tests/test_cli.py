@@ -16,7 +16,9 @@ import pytest
 SMALL = ["model=scripted", "task=needle", "task.lengths=[1024]", "task.n=2"]
 
 
-def rlm_eval(*arguments: str, module: str = "rlm_eval", **env: str) -> subprocess.CompletedProcess[str]:
+def rlm_eval(
+    *arguments: str, module: str = "rlm_eval", **env: str
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", module, *arguments],
         capture_output=True,
@@ -71,7 +73,9 @@ def test_bad_input_is_one_line_and_starts_nothing(
 def test_weights_with_a_wrong_hash_are_refused(tmp_path: Path) -> None:
     (tmp_path / "model.gguf").write_bytes(b"GGUF and nothing else")
     done = rlm_eval(
-        f"model.gguf={tmp_path}/model.gguf", f"model.gguf_sha256={'0' * 64}", f"results_dir={tmp_path}/runs"
+        f"model.gguf={tmp_path}/model.gguf",
+        f"model.gguf_sha256={'0' * 64}",
+        f"results_dir={tmp_path}/runs",
     )
     assert done.returncode == 2
     assert "SHA-256" in done.stderr
@@ -112,9 +116,7 @@ def test_the_same_command_again_finds_its_finished_run(tmp_path: Path) -> None:
 
 def test_more_samples_and_another_arm_reuse_what_is_there(tmp_path: Path) -> None:
     first = rlm_eval(*SMALL, f"results_dir={tmp_path}", "method=[direct]")
-    more = rlm_eval(
-        *SMALL[:3], "task.n=3", f"results_dir={tmp_path}", "method=[direct,rag_bm25]"
-    )
+    more = rlm_eval(*SMALL[:3], "task.n=3", f"results_dir={tmp_path}", "method=[direct,rag_bm25]")
     assert "2 results taken over" in more.stderr
     assert last_line(more) != last_line(first)
     results = pd.read_parquet(last_line(more) / "results.parquet")
@@ -131,9 +133,7 @@ def test_a_spent_run_cap_leaves_the_rest_owed(tmp_path: Path) -> None:
 
 
 def test_a_spent_sample_cap_is_an_outcome(tmp_path: Path) -> None:
-    done = rlm_eval(
-        *SMALL, f"results_dir={tmp_path}", "budget.sample.calls=1", "method=[rlm]"
-    )
+    done = rlm_eval(*SMALL, f"results_dir={tmp_path}", "budget.sample.calls=1", "method=[rlm]")
     assert done.returncode == 0, done.stderr
     results = pd.read_parquet(last_line(done) / "results.parquet")
     assert set(results.outcome) == {"budget_exceeded"}

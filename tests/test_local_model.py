@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_gguf import write_tiny_gguf
+from tiny_gguf import TRAINED_WINDOW, write_tiny_gguf
 
 from rlm_eval.errors import ConfigError, ContextOverflow
 from rlm_eval.ledger import Ledger
@@ -142,7 +142,9 @@ def hold_lock(path: Path, how: str) -> subprocess.Popen[str]:
 
 def end(process: subprocess.Popen[Any]) -> None:
     process.kill()
-    process.communicate()
+    process.wait()
+    if process.stdout is not None:
+        process.stdout.close()
 
 
 def test_equal_settings_share_the_server_and_the_lease_keeps_it(
@@ -274,24 +276,36 @@ def test_a_prompt_beyond_the_servers_window_is_an_overflow(served: LocalModel) -
         served.complete([user("x" * 2000)], max_tokens=9, temperature=0.0)
 
 
-def test_a_killed_server_is_started_again_and_the_call_is_answered(served: LocalModel) -> None:
+def kill_at_work(pid: int, log: Path) -> None:
+    """Kill the server once it has begun to answer."""
+    while "processing task" not in log.read_text(errors="replace"):
+        time.sleep(0.002)
+    os.kill(pid, signal.SIGKILL)
+
+
+def test_a_killed_server_is_started_again_and_the_call_is_answered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RLM_EVAL_CACHE", str(tmp_path))
+    model = tiny(tmp_path, context_window=TRAINED_WINDOW, slots=1)
+    model.open()
+    assert model._lease is not None
+    first = model._lease.pid
     calls: list[Call] = []
-    door = ModelDoor({"root": served}, lambda c, _: calls.append(c), retry=RetryPolicy(base_s=0.01))
+    door = ModelDoor({"root": model}, lambda c, _: calls.append(c), retry=RetryPolicy(base_s=0.01))
     lm = door.lm("r", memory_scope="s")
-    assert served._lease is not None
-    first = served._lease.pid
-    # Thousands of tokens would take seconds; the server dies among them.
-    killer = threading.Timer(0.05, os.kill, (first, signal.SIGKILL))
+    killer = threading.Thread(target=kill_at_work, args=(first, tmp_path / "server" / "server.log"))
     killer.start()
-    done = lm.complete([user("Hello")], ledger=Ledger(), max_tokens=900, tags=CallTags())
+    done = lm.complete([user("Hello")], ledger=Ledger(), max_tokens=4000, tags=CallTags())
     killer.join()
-    assert len(done.text) > 0
     assert done.usage.completion_tokens > 0
-    # Killed while it wrote, the call was sent twice; killed after it, the next one finds out.
-    lm.complete([user("Hello again")], ledger=Ledger(), max_tokens=4, tags=CallTags())
-    assert served._lease.pid != first
-    assert alive(served._lease.pid)
-    assert calls[-1].error == ""
+    assert [c.attempt for c in calls] == [1, 2]
+    assert calls[0].error.startswith("connection: ")
+    assert calls[0].usage_estimated
+    assert calls[1].error == ""
+    assert model._lease.pid != first
+    assert "starting it again" in capsys.readouterr().err
+    model.close()
 
 
 def test_a_dead_server_is_noticed_by_counting_too(served: LocalModel) -> None:

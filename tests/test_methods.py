@@ -16,7 +16,9 @@ from rlm_eval.methods.summarize import SummarizeMapReduce
 from rlm_eval.models.protocol import Message
 from rlm_eval.tokens import load_tokenizer
 
-LINES = tuple(f"Record {i}: the lamp in room {i} is {'red' if i % 2 else 'blue'}.\n" for i in range(300))
+LINES = tuple(
+    f"Record {i}: the lamp in room {i} is {'red' if i % 2 else 'blue'}.\n" for i in range(300)
+)
 TEXT = "".join(LINES)
 
 
@@ -50,7 +52,11 @@ def test_direct_refuses_what_does_not_fit() -> None:
 
 @pytest.mark.parametrize(
     ("overflow", "head", "tail"),
-    [("truncate_tail", True, False), ("truncate_head", False, True), ("truncate_middle", True, True)],
+    [
+        ("truncate_tail", True, False),
+        ("truncate_head", False, True),
+        ("truncate_middle", True, True),
+    ],
 )
 def test_direct_truncates_where_told_and_records_it(overflow: str, head: bool, tail: bool) -> None:
     seen: list[str] = []
@@ -80,7 +86,9 @@ def test_rag_finds_the_line_and_keeps_to_its_budget() -> None:
     table = Table(scripted(script))
     text = TEXT[:6000] + "The password of the vault is heron.\n" + TEXT[6000:]
     rag = RagBm25(chunk_tokens=32, top_k=4, token_budget=128)
-    got = rag.answer(problem("What is the password of the vault?", text), table.lm(), table.ledger())
+    got = rag.answer(
+        problem("What is the password of the vault?", text), table.lm(), table.ledger()
+    )
     assert "heron" in seen[0]
     assert load_tokenizer().count(seen[0]) < 128 + 60
     assert 0 < got.context_chars_read_by_lm < 700

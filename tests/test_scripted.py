@@ -53,7 +53,7 @@ def test_an_rlm_turn_asks_a_sub_call_only_where_there_are_any() -> None:
 @pytest.mark.parametrize("protocol", ["submit(x)", 'answer["content"]', "set Final"])
 def test_its_turns_are_python(protocol: str) -> None:
     told = f"`context` holds it. llm_query_batched asks. Finish: {protocol}."
-    for last in ("Question: what's \"it\"?\nOr\\not?", "Output: 7"):
+    for last in ('Question: what\'s "it"?\nOr\\not?', "Output: 7"):
         text = reply(ScriptedModel(), told, last)
         assert text.startswith("```repl\n")
         assert text.endswith("\n```")
