@@ -10,7 +10,7 @@ from typing import Any
 
 from rlm_eval.config import RunConfig, build
 from rlm_eval.environment import code_revision
-from rlm_eval.ledger import Budget
+from rlm_eval.ledger import Budget, refuse_unpriced
 from rlm_eval.models.protocol import ChatModel
 from rlm_eval.records import Context, Sample, content_hash
 from rlm_eval.runner import Arm, Work
@@ -57,6 +57,9 @@ def assemble(config: RunConfig) -> Parts:
     for model in filter(None, (root, sub)):
         model.check()
     infos = {"root": root.info} | ({"sub": sub.info} if sub else {})
+    run_budget, sample_budget = (Budget(**config["budget"][k]) for k in ("run", "sample"))
+    unpriced = [info.name for info in infos.values() if info.price is None]
+    refuse_unpriced({"run": run_budget, "sample": sample_budget}, unpriced)
     revision = code_revision()
     shared = [
         config["model"],
@@ -77,8 +80,8 @@ def assemble(config: RunConfig) -> Parts:
         root,
         sub,
         tuple(arms),
-        Budget(**config["budget"]["sample"]),
-        Budget(**config["budget"]["run"]),
+        sample_budget,
+        run_budget,
         revision,
     )
 

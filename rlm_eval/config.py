@@ -17,7 +17,9 @@ from rlm_eval.errors import ConfigError
 from rlm_eval.records import content_hash
 
 #: Top-level keys that change how a run is carried out, not what it measures.
-RUN_TIME_KEYS = frozenset({"concurrency", "results_dir", "dry_run", "allow_targets"})
+RUN_TIME_KEYS = frozenset(
+    {"concurrency", "results_dir", "dry_run", "allow_targets", "demonstration"}
+)
 TOP_LEVEL: Mapping[str, Any] = {
     "repeats": int,
     "temperature": float | None,

@@ -45,7 +45,7 @@ class Journal:
         self._append({"type": "begin", "key": key, "episode": episode})
 
     def call(self, call: Call, reply: str) -> None:
-        self._append({"type": "call", **asdict(call), "reply": reply})
+        self._append({"type": "call", **vars(call), "reply": reply})
 
     def result(self, result: Result) -> None:
         """Write the result and see it on the disk before it counts. Trajectories have files of

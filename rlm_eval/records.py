@@ -138,8 +138,9 @@ class Call:
     """One request sent to a model, or one answer taken from memory (``cached_response``).
 
     Retries share ``call_id`` and count ``attempt`` up from 1. ``episode`` counts how often the
-    result was begun: a row's sums take the last episode, a run's bill takes them all. Times are seconds, cost US dollars
-    (None when the model has no price), tokens the provider's own unless ``usage_estimated``.
+    result was begun: a row's sums take the last episode, a run's bill takes them all. Times are
+    seconds, cost US dollars (None when the model has no price), tokens the provider's own unless
+    ``usage_estimated``.
     """
 
     call_id: str

@@ -149,7 +149,9 @@ def _model_sha256(parts: Parts) -> str | None:
 
     if not isinstance(parts.root, LocalModel):
         return None
-    return SHA256 if parts.root.gguf is None else file_sha256(Path(parts.root.gguf))
+    if parts.root.gguf is None and parts.root.gguf_repo is None:
+        return SHA256
+    return file_sha256(parts.root.weights())
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from rlm_eval.errors import RunBudgetExceeded, SampleFailure
+from rlm_eval.errors import ConfigError, RunBudgetExceeded, SampleFailure
 from rlm_eval.journal import Journal
 from rlm_eval.ledger import Budget, Ledger
 from rlm_eval.methods.method import Method
@@ -168,7 +168,8 @@ class Runner:
         return result
 
     def _answer(self, work: Work) -> Answer:
-        """The sample boundary: what fails here is this sample's outcome, never the run's end."""
+        """The sample boundary: what fails here is this sample's outcome, never the run's end.
+        A spent run cap, a wrong setting and a full disk are the run's own and pass through."""
         scope = f"{work.arm.name}|{work.repeat}"
         lm = self._door.lm(work.key, memory_scope=scope, episode=work.episode)
         ledger = self._ledger.child(self._sample_budget)
@@ -178,12 +179,12 @@ class Runner:
             answer = work.arm.method.answer(problem, lm, ledger)
         except SampleFailure as failure:
             return Answer(None, failure.outcome, error=str(failure))
-        except RunBudgetExceeded:
+        except (RunBudgetExceeded, ConfigError, OSError):
             raise
         except Exception as error:  # noqa: BLE001  the one place where a method's bug is caught
             return Answer(None, "invalid_answer", error=f"{type(error).__name__}: {error}")
-        if answer.outcome in SCORED and answer.text is None:
-            return replace(answer, outcome="no_answer")
+        if answer.outcome in SCORED and not (answer.text or "").strip():
+            return replace(answer, text=None, outcome="no_answer")
         return answer
 
     def _write_trajectory(self, result: Result) -> None:

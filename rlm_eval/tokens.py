@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,7 +41,7 @@ class Tokenizer:
         return self._encoding.decode(list(tokens))
 
 
-@lru_cache(maxsize=None)
+@cache
 def load_tokenizer(name: str = "cl100k_base") -> Tokenizer:
     """The tokenizer called ``name``. Raises ConfigError for a name that is not on board."""
     if name not in NAMES:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from fake_results import write_run
 
+from fake_results import write_run
 from rlm_eval.analysis.compare import changes, compare_runs
 from rlm_eval.analysis.load import load_run
 from rlm_eval.compare import main

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from fake_results import handmade, write_run
 
+from fake_results import handmade, write_run
 from rlm_eval.analysis import diagnostics, figures
 from rlm_eval.analysis.drawing import Plot, save, spread_out
 from rlm_eval.analysis.load import combine, load_run

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from fake_results import write_run
 
+from fake_results import write_run
 from rlm_eval.analysis import arms
 from rlm_eval.analysis.load import COLUMNS, load_results, load_run
 from rlm_eval.errors import ConfigError

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_results import write_run
 
+from fake_results import write_run
 from rlm_eval.report import main
 
 FLAGS = [

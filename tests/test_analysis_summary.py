@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from fake_results import handmade, write_run
 from rich.console import Console
 
+from fake_results import handmade, write_run
 from rlm_eval.analysis.summary import print_summary, summarize, write_summary
 from rlm_eval.analysis.text import count, dollars
 

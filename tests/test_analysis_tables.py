@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 import pytest
-from fake_results import handmade
 
+from fake_results import handmade
 from rlm_eval.analysis import tables
 from rlm_eval.analysis.aggregate import summarize
 from rlm_eval.analysis.paired import paired_table

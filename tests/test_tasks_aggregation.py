@@ -8,6 +8,9 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+
+from rlm_eval.errors import ConfigError
+from rlm_eval.records import Context
 from rlm_eval.tasks import questions
 from rlm_eval.tasks.aggregation import Aggregation
 from rlm_eval.tasks.answers import Facts, Query
@@ -15,9 +18,6 @@ from rlm_eval.tasks.draws import Draws
 from rlm_eval.tasks.labelled import load_domain
 from rlm_eval.tasks.questions import KINDS
 from rlm_eval.tasks.windows import Deck, Line, label_weights, read_lines, show_day
-
-from rlm_eval.errors import ConfigError
-from rlm_eval.records import Context
 from rlm_eval.tokens import NAMES, load_tokenizer
 
 LABELS = ("cold", "hot", "mild")

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
+
+from rlm_eval.records import Sample
 from rlm_eval.tasks.aggregation import Aggregation
 from rlm_eval.tasks.constant import best_constant, fit_constant
 from rlm_eval.tasks.needle import Needle
-
-from rlm_eval.records import Sample
 
 
 def counts(task: Aggregation, golds: list[int], contexts: list[str]) -> list[Sample]:

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from rlm_eval.errors import ConfigError
 from rlm_eval.tasks.constant import best_constant
 from rlm_eval.tasks.docqa import DocumentQA
 from rlm_eval.tasks.documents import read_hotpot, read_musique, read_squad
-
-from rlm_eval.errors import ConfigError
 from rlm_eval.tokens import load_tokenizer
 
 

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 
 import pytest
+
 from rlm_eval.tasks.draws import Draws, Weighted, derive_seed
 
 

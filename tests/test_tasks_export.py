@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 import rlm_eval.conf
+from rlm_eval.errors import ConfigError
+from rlm_eval.records import Sample
 from rlm_eval.tasks import export, rules
 from rlm_eval.tasks.export import make_task
 from rlm_eval.tasks.exported import Exported
-
-from rlm_eval.errors import ConfigError
-from rlm_eval.records import Sample
 
 CONFIGS = sorted(p.stem for p in (Path(rlm_eval.conf.__file__).parent / "task").glob("*.yaml"))
 FILE_ONLY = {"exported": "task.path", "graphwalks": "task.revision", "hotpotqa": "task.revision"}

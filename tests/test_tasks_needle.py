@@ -7,13 +7,13 @@ from itertools import islice
 from pathlib import Path
 
 import pytest
+
+from rlm_eval.errors import ConfigError
+from rlm_eval.records import Context
 from rlm_eval.tasks import haystack
 from rlm_eval.tasks.draws import Draws
 from rlm_eval.tasks.needle import GRID, NEEDLE, VARIANTS, Needle, keys
 from rlm_eval.tasks.wordlists import ADJECTIVES, NOUNS
-
-from rlm_eval.errors import ConfigError
-from rlm_eval.records import Context
 from rlm_eval.tokens import NAMES, load_tokenizer
 
 

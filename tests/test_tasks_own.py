@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 
 import pytest
-from rlm_eval.tasks.latent import LANDMARKS, NAME, WORDINGS, LatentNeedle
-from rlm_eval.tasks.turns import Turns
 
 from rlm_eval.errors import ConfigError
+from rlm_eval.tasks.latent import LANDMARKS, NAME, WORDINGS, LatentNeedle
+from rlm_eval.tasks.turns import Turns
 from rlm_eval.tokens import NAMES, load_tokenizer
 
 Make = type[LatentNeedle] | type[Turns]

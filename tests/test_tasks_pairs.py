@@ -9,12 +9,12 @@ from datetime import date, datetime
 from itertools import combinations
 
 import pytest
+
+from rlm_eval.errors import ConfigError
 from rlm_eval.tasks import scorers
 from rlm_eval.tasks.pair_queries import QUERIES
 from rlm_eval.tasks.pairs import Pairs
 from rlm_eval.tasks.rules import read_users
-
-from rlm_eval.errors import ConfigError
 from rlm_eval.tokens import load_tokenizer
 
 Lines = list[tuple[str, date]]

@@ -9,9 +9,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from rlm_eval.tasks.sources import Source
 
 from rlm_eval.errors import ConfigError
+from rlm_eval.tasks.sources import Source
 
 ROWS = [{"id": str(i), "text": f"row {i}"} for i in range(40)]
 

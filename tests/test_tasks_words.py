@@ -6,9 +6,9 @@ import re
 from collections import Counter
 
 import pytest
-from rlm_eval.tasks.words import CommonWords, FrequentWords, zeta_counts
 
 from rlm_eval.errors import ConfigError
+from rlm_eval.tasks.words import CommonWords, FrequentWords, zeta_counts
 from rlm_eval.tokens import NAMES, load_tokenizer
 
 

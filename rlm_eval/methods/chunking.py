@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 from rlm_eval.records import Content
 from rlm_eval.tokens import Tokenizer, load_tokenizer
@@ -67,7 +68,7 @@ def _pieces(text: str, size: int, tokenizer: Tokenizer) -> Iterator[tuple[str, i
 def _sentences(line: str) -> list[str]:
     ends = [m.end() for m in _SENTENCE.finditer(line)]
     bounds = [0, *ends, len(line)]
-    return [line[a:b] for a, b in zip(bounds, bounds[1:], strict=False) if a < b]
+    return [line[a:b] for a, b in pairwise(bounds) if a < b]
 
 
 def _slices(text: str, size: int, tokenizer: Tokenizer) -> Iterator[tuple[str, int]]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import importlib.resources
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -42,12 +43,20 @@ class Prompt:
         self._jinja = Environment(
             undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False
         )
+        self._compiled = cache(self._jinja.from_string)
+        self._condition = cache(self._jinja.compile_expression)
+
+    def require(self, *keys: str) -> None:
+        """Raise ConfigError for a template that is missing."""
+        for key in keys:
+            if key not in self._texts:
+                raise ConfigError(f"prompt {self.name} has no template called {key}")
 
     def messages(self, **values: Any) -> list[Message]:
         """The chat turns with ``values`` filled in."""
         out: list[Message] = []
         for turn in self._turns:
-            if self._jinja.compile_expression(turn.when)(**values):
+            if self._condition(turn.when)(**values):
                 out.append({"role": turn.role, "content": self._render(turn.text, values)})
         return out
 
@@ -57,7 +66,7 @@ class Prompt:
 
     def _render(self, template: str, values: Mapping[str, Any]) -> str:
         try:
-            return self._jinja.from_string(template).render(**values).strip()
+            return self._compiled(template).render(**values).strip()
         except TemplateError as error:
             raise ConfigError(f"prompt {self.name}: {error}") from error
 

@@ -7,7 +7,6 @@ the network. litellm's own retries are off; the door retries.
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
@@ -18,6 +17,7 @@ from urllib.parse import urlsplit
 from rlm_eval.errors import ConfigError, ProviderError
 from rlm_eval.models.faults import classified
 from rlm_eval.models.protocol import BilledError, Message, ModelInfo, Price, Reply, Usage
+from rlm_eval.models.workers import Workers
 from rlm_eval.tokens import load_tokenizer
 
 #: Environment variables that hold the key, by litellm provider prefix.
@@ -54,6 +54,12 @@ RESERVED_PARAMS = {
 }
 
 
+def check_params(params: Mapping[str, Any]) -> None:
+    """Raise ConfigError for a parameter that would get round the door's caps or records."""
+    for name in sorted(RESERVED_PARAMS.keys() & params.keys()):
+        raise ConfigError(f"model.params.{name} can't be set; use {RESERVED_PARAMS[name]}")
+
+
 @lru_cache(maxsize=1)
 def _litellm() -> ModuleType:
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
@@ -88,6 +94,7 @@ class LitellmModel:
     tokenizer: str = "o200k_base"
     token_margin: float = 1.1
     fixed_api_key: str = field(default="", repr=False)
+    _workers: Workers[Any] = field(default_factory=Workers, init=False, repr=False, compare=False)
 
     @property
     def info(self) -> ModelInfo:
@@ -122,8 +129,7 @@ class LitellmModel:
             raise ConfigError("model.context_window must be at least 1 token")
         if self.timeout_s <= 0 or self.token_margin <= 0:
             raise ConfigError("model.timeout_s and model.token_margin must be above 0")
-        for name in RESERVED_PARAMS.keys() & self.params.keys():
-            raise ConfigError(f"model.params.{name} can't be set; use {RESERVED_PARAMS[name]}")
+        check_params(self.params)
         self._check_price()
         load_tokenizer(self.tokenizer)
         variable = self._key_variable
@@ -145,7 +151,7 @@ class LitellmModel:
         _litellm()
 
     def close(self) -> None:
-        pass
+        self._workers.close()
 
     def count_tokens(self, messages: Sequence[Message]) -> int:
         count = load_tokenizer(self.tokenizer).count
@@ -156,14 +162,13 @@ class LitellmModel:
         self, messages: Sequence[Message], *, max_tokens: int, temperature: float | None
     ) -> Reply:
         request = self._request(messages, max_tokens, temperature)
-        attempt = _Attempt(lambda: _litellm().completion(**request))
-        failure: Exception | None
-        if not attempt.ended_within(self.timeout_s + 1.0):
+        future = self._workers.start(lambda: _litellm().completion(**request))
+        try:
+            failure = future.exception(self.timeout_s + 1.0)
+        except TimeoutError:
             failure = TimeoutError(f"no whole reply within {self.timeout_s:g} s")
-        else:
-            failure = attempt.error
         if failure is None:
-            return _reply(attempt.response, lambda text: self._estimate(messages, text))
+            return _reply(future.result(), lambda text: self._estimate(messages, text))
         # Raised here, where no other exception is being handled: litellm's own, which may hold
         # the key, is then no part of this one.
         worst = Usage(self.count_tokens(messages), max_tokens, estimated=True)
@@ -214,28 +219,6 @@ class LitellmModel:
     def _estimate(self, messages: Sequence[Message], text: str) -> Usage:
         completion = load_tokenizer(self.tokenizer).count(text)
         return Usage(self.count_tokens(messages), completion, estimated=True)
-
-
-class _Attempt(threading.Thread):
-    """One request on a thread of its own, so that a server that drips bytes for ever, which no
-    timeout of a single read ends, can be left behind."""
-
-    def __init__(self, send: Callable[[], Any]) -> None:
-        super().__init__(name="litellm-attempt", daemon=True)
-        self._send = send
-        self.response: Any = None
-        self.error: Exception | None = None
-
-    def run(self) -> None:
-        try:
-            self.response = self._send()
-        except Exception as error:  # noqa: BLE001  handed to the waiting thread, nothing swallowed
-            self.error = error
-
-    def ended_within(self, seconds: float) -> bool:
-        self.start()
-        self.join(seconds)
-        return not self.is_alive()
 
 
 def _reply(response: Any, estimate: Callable[[str], Usage]) -> Reply:

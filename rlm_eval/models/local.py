@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from rlm_eval.errors import ConfigError, ProviderError
-from rlm_eval.models.litellm_client import LitellmModel
+from rlm_eval.models.litellm_client import LitellmModel, check_params
 from rlm_eval.models.machine_server import Lease, alive, join_or_start
 from rlm_eval.models.protocol import Message, ModelInfo, Price, Reply
 from rlm_eval.models.weights import (
@@ -76,6 +76,9 @@ class LocalModel:
             )
         if min(self.context_window, self.slots, self.pool_windows) < 1:
             raise ConfigError("model.context_window, slots and pool_windows must be at least 1")
+        if min(self.timeout_s, self.start_timeout_s) <= 0 or self.threads < 0:
+            raise ConfigError("model.timeout_s, start_timeout_s must be above 0, threads 0 or more")
+        check_params(self.params)
         if self.gguf_repo and not self.gguf_file:
             raise ConfigError("model.gguf_repo also needs model.gguf_file, the file's name in it")
         if self.gguf is None and self.gguf_repo is None:
@@ -159,6 +162,8 @@ class LocalModel:
         with self._lock:
             if self._http is not None:
                 self._http.close()
+            if self._client is not None:
+                self._client.close()
             if self._lease is not None:
                 self._lease.release()
             self._http = self._client = self._lease = None
@@ -200,8 +205,11 @@ class LocalModel:
                 raise ProviderError(str(error), kind="connection", retryable=False) from error
 
     def _settings(self, path: Path) -> dict[str, Any]:
+        """What a server must have in common to be shared; a file written anew is another one."""
+        file = path.stat()
         return {
             "path": str(path.resolve()),
+            "file": [file.st_size, file.st_mtime_ns],
             "context_window": self.context_window,
             "slots": self.slots,
             "pool_tokens": self.context_window * self.pool_windows,

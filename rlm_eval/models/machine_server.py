@@ -52,7 +52,7 @@ def join_or_start(folder: Path, settings: Mapping[str, Any], start_timeout_s: fl
             state = read_state(folder)
             if not alive(state.get("pid")):
                 return _start(folder, settings, start_timeout_s)
-            if state["settings"] == settings:
+            if state.get("settings") == settings:
                 return _lease(state, _share(folder / "users.lock"))
         if not told:
             print(

@@ -12,12 +12,12 @@ _OPEN = re.compile(r"^\s{0,3}(`{3,}|~{3,})[ \t]*([\w+-]*)[^\n`]*$")
 
 @dataclass(frozen=True)
 class Parsed:
-    """``blocks`` to run, in order; ``unknown`` fence languages that were left out; ``prose`` is
-    the reply without its fenced parts."""
+    """``blocks`` to run, in order; ``unknown`` fence languages that were left out; ``prose``: the
+    stretches of the reply before, between and after its fenced parts."""
 
     blocks: tuple[str, ...]
     unknown: tuple[str, ...]
-    prose: str
+    prose: tuple[str, ...]
 
 
 def parse_reply(reply: str) -> Parsed:
@@ -26,23 +26,24 @@ def parse_reply(reply: str) -> Parsed:
     reply's end."""
     blocks: list[str] = []
     unknown: list[str] = []
-    prose: list[str] = []
+    prose: list[list[str]] = [[]]
     fence, language, body = "", "", [""]
-    for line in reply.splitlines():
+    for line in reply.replace("\r\n", "\n").split("\n"):
         if not fence:
             opened = _OPEN.match(line)
             if opened:
                 fence, language, body = opened[1], opened[2].lower(), []
             else:
-                prose.append(line)
+                prose[-1].append(line)
         elif _closes(line, fence):
             _sort(language, body, blocks, unknown)
             fence = ""
+            prose.append([])
         else:
             body.append(line)
     if fence:
         _sort(language, body, blocks, unknown)
-    return Parsed(tuple(blocks), tuple(unknown), "\n".join(prose).strip())
+    return Parsed(tuple(blocks), tuple(unknown), tuple("\n".join(lines) for lines in prose))
 
 
 def _closes(line: str, fence: str) -> bool:

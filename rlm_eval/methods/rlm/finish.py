@@ -5,57 +5,98 @@ Text in a context, a print or a reply that merely looks like a final answer ends
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+from collections.abc import Sequence
+from typing import Literal
 
+from rlm_eval.methods.rlm.paper_final import UnclearFinalError, parse_final
 from rlm_eval.repl.session import BlockResult, ReplSession
 
-FinishName = Literal["submit", "final_variable", "answer_dict"]
+__all__ = ["Finish", "FinishName", "UnclearFinalError", "finish_for"]
+
+FinishName = Literal["submit", "final_variable", "answer_dict", "paper"]
 
 
-class Finish(Protocol):
-    """One protocol. ``setup`` code runs before the first turn; ``answer`` looks after each block
-    and returns the answer's text once it is final."""
+class Finish:
+    """One protocol. ``setup`` code runs before the first turn; ``in_block`` looks after each
+    block and ``in_reply`` after all blocks of a turn; either returns the answer once it is final.
+    """
 
-    setup: str
+    setup: str = ""
 
-    def answer(self, session: ReplSession, block: BlockResult) -> str | None: ...
+    def in_block(self, session: ReplSession, block: BlockResult) -> str | None:
+        return None
+
+    def in_reply(self, session: ReplSession, prose: Sequence[str], *, failed: bool) -> str | None:
+        """``prose``: the stretches of the reply outside its code. ``failed``: some of its code
+        did. Raises UnclearFinalError, whose message the model is shown."""
+        return None
 
 
-class Submit:
+class Submit(Finish):
     """The block calls ``submit(answer)``."""
 
-    setup = ""
-
-    def answer(self, session: ReplSession, block: BlockResult) -> str | None:
+    def in_block(self, session: ReplSession, block: BlockResult) -> str | None:
         return block.submitted
 
 
-class FinalVariable:
+class FinalVariable(Finish):
     """The REPL variable ``Final`` is set (paper, Algorithm 1)."""
 
-    setup = ""
-
-    def answer(self, session: ReplSession, block: BlockResult) -> str | None:
+    def in_block(self, session: ReplSession, block: BlockResult) -> str | None:
         return session.read("Final")
 
 
-class AnswerDict:
+class AnswerDict(Finish):
     """``answer["ready"]`` is true; ``answer["content"]`` is the answer (the reference
     implementation's present form)."""
 
     setup = 'answer = {"content": "", "ready": False}'
 
-    def answer(self, session: ReplSession, block: BlockResult) -> str | None:
+    def in_block(self, session: ReplSession, block: BlockResult) -> str | None:
         if session.read_item("answer", "ready") not in ("true", "True"):
             return None
         return session.read_item("answer", "content") or ""
 
 
+class Paper(Finish):
+    """``FINAL(text)`` or ``FINAL_VAR(name)`` in the reply, outside code (paper, appendix C).
+
+    The reply's code runs first, so ``FINAL_VAR`` may name a variable set beside it; where that
+    code failed nothing is taken. In code both are functions that end nothing and say so.
+    """
+
+    setup = (
+        "def FINAL(*_):\n"
+        "    print('FINAL and FINAL_VAR count only in your reply, outside code.')\n"
+        "FINAL_VAR = FINAL"
+    )
+
+    def in_reply(self, session: ReplSession, prose: Sequence[str], *, failed: bool) -> str | None:
+        final = parse_final(prose)
+        if final is None:
+            return None
+        if failed:
+            raise UnclearFinalError("the code in the same reply did not run through")
+        if final.kind == "variable":
+            text = session.read(final.value)
+            if text is None:
+                raise UnclearFinalError(f"the variable {final.value} is not set, or None")
+            return text
+        for name in sorted(final.names):
+            if session.read(name) is not None:
+                raise UnclearFinalError(
+                    f"{name} is a variable: FINAL_VAR takes a variable's name for its value, "
+                    "and FINAL takes text, in quotes where it could be mistaken for code"
+                )
+        return final.value
+
+
 def finish_for(name: FinishName) -> Finish:
     """The protocol called ``name``."""
-    kinds: dict[FinishName, type[Submit] | type[FinalVariable] | type[AnswerDict]] = {
+    kinds: dict[FinishName, type[Finish]] = {
         "submit": Submit,
         "final_variable": FinalVariable,
         "answer_dict": AnswerDict,
+        "paper": Paper,
     }
     return kinds[name]()

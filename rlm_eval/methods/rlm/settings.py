@@ -1,0 +1,74 @@
+"""The knobs of an RLM, checked: what conf/method/rlm.yaml sets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rlm_eval.errors import ConfigError
+from rlm_eval.methods.method import at_least
+from rlm_eval.methods.prompts import Prompt, load_prompt
+from rlm_eval.methods.rlm.finish import FinishName
+from rlm_eval.methods.rlm.view import Enabled
+from rlm_eval.models.door import LM
+from rlm_eval.repl.session import Sandbox
+
+#: What a prompt file must hold beside its turns; ``unclear`` too for the protocol ``paper``.
+_TEMPLATES = ("observation", "no_code", "repeated", "forced")
+
+
+@dataclass
+class RlmSettings:
+    """How an RLM runs.
+
+    ``max_depth`` levels of sub-calls, ``max_iterations`` root turns of at most ``turn_tokens``
+    each. ``output_chars`` of a block's output are shown (head and tail, the full length always
+    stated), ``preview_head`` and ``preview_tail`` characters of the context are shown at the
+    start. A sub-call answers in at most ``sub_tokens``; a batch runs ``concurrency`` at once.
+    ``history_share`` of the window is the most a turn's prompt fills. With ``force_answer`` a
+    run at its limit is asked once for an answer in plain text, which is marked ``forced``.
+    """
+
+    sandbox: Sandbox
+    prompt: str = "compact"
+    protocol: FinishName = "submit"
+    max_depth: int = 1
+    max_iterations: int = 12
+    turn_tokens: int = 512
+    sub_tokens: int = 256
+    output_chars: int = 2000
+    preview_head: int = 500
+    preview_tail: int = 100
+    batch: bool = True
+    concurrency: int = 64
+    history_share: float = 0.8
+    force_answer: bool = True
+
+    def __post_init__(self) -> None:
+        at_least(0, **{"method.rlm.max_depth": self.max_depth})
+        at_least(0, preview_head=self.preview_head, preview_tail=self.preview_tail)
+        at_least(
+            1,
+            **{
+                "method.rlm.max_iterations": self.max_iterations,
+                "method.rlm.turn_tokens": self.turn_tokens,
+                "method.rlm.sub_tokens": self.sub_tokens,
+                "method.rlm.output_chars": self.output_chars,
+                "method.rlm.concurrency": self.concurrency,
+            },
+        )
+        if not 0.1 <= self.history_share <= 1:
+            raise ConfigError("method.rlm.history_share is a share of the window: 0.1 to 1")
+        self.loaded_prompt: Prompt = load_prompt("rlm", self.prompt)
+        self.loaded_prompt.require(*_TEMPLATES, *(["unclear"] if self.protocol == "paper" else []))
+
+    def enabled(self, depth: int, lm: LM) -> Enabled:
+        """What an RLM at ``depth`` may do."""
+        return Enabled(
+            protocol=self.protocol,
+            max_iterations=self.max_iterations,
+            sub_calls=depth < self.max_depth,
+            batch=depth < self.max_depth and self.batch,
+            recursive=depth + 1 < self.max_depth,
+            sub_window=lm.info("sub").context_window,
+            sub_tokens=self.sub_tokens,
+        )
