@@ -95,7 +95,7 @@ def all_work(parts: Parts, pairs: Sequence[tuple[Context, Sample]]) -> list[Work
     out: list[Work] = []
     for repeat in range(parts.config["repeats"]):
         for group in grouped.values():
-            for arm in parts.arms:
+            for arm in sorted(parts.arms, key=lambda a: a.method.reads_everything):
                 for context, sample in group:
                     key = content_hash([sample.id, arm.fingerprint, repeat])
                     constant = constants.get(sample.id)

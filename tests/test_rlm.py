@@ -279,6 +279,20 @@ def test_coverage_counts_a_stretch_once() -> None:
     assert whole.chars() == 90
 
 
+def test_coverage_is_the_union_of_what_was_quoted() -> None:
+    draws = random.Random(11)
+    text = "".join(draws.choice("abcdefghij \n") for _ in range(60_000)) + "äö😀" * 50
+    coverage, quoted = ContextCoverage(text), set[int]()
+    for _ in range(40):
+        stretches = []
+        for _ in range(draws.randint(1, 6)):
+            start, size = draws.randrange(len(text) - 800), draws.randint(31, 800)
+            stretches.append(text[start : start + size])
+            quoted.update(range(start, start + size))
+        coverage.note("#".join(["ZZZ", *stretches, "ZZZ"]))
+    assert coverage.chars() == len(quoted)
+
+
 @pytest.mark.parametrize(
     ("reply", "blocks", "unknown"),
     [

@@ -18,6 +18,8 @@ class Method:
 
     #: The models a method speaks to, beside ``root``. Shown in --help and the forecast.
     roles: ClassVar[tuple[Role, ...]] = ("root",)
+    #: Whether a model reads all of the input. Methods that don't go first: they are quick.
+    reads_everything: ClassVar[bool] = True
 
     def answer(self, problem: Problem, lm: LM, ledger: Ledger) -> Answer:
         """Answer ``problem``, every model call through ``lm`` and paid by ``ledger``.

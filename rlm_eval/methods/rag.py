@@ -6,7 +6,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from rlm_eval.errors import ConfigError, ContextOverflow
 from rlm_eval.ledger import Ledger
@@ -35,6 +35,8 @@ class RagBm25(Method):
     top_k: int = 16
     token_budget: int = 1024
     order: Literal["position", "rank"] = "position"
+
+    reads_everything: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         at_least(1, **{"method.rag_bm25.top_k": self.top_k})

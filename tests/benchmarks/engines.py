@@ -6,7 +6,7 @@ process, dspy in a process without isolation (LocalInterpreter: its Deno sandbox
 run time). Each round measures every engine in a process of its own, beginning with another one;
 figures are medians over the rounds. Wants an environment with all three:
 
-    python -m venv V && V/bin/pip install rlms==0.1.3 dspy && V/bin/pip install --no-deps -e .
+    python -m venv V && V/bin/pip install rlms==0.1.3 dspy -e .
     V/bin/python tests/benchmarks/engines.py --rounds 5
 """
 
@@ -116,7 +116,8 @@ class Rlms:
                 return fenced(turns[min(said, len(turns) - 1)])
 
             async def acompletion(self, prompt: Any) -> str:
-                return await asyncio.to_thread(self.completion, prompt)
+                await asyncio.sleep(getattr(sub, "seconds", 0))
+                return len_of(prompt)
 
             def get_usage_summary(self) -> UsageSummary:
                 return UsageSummary({"fake": self.get_last_usage()})
@@ -140,7 +141,7 @@ class Dspy:
         from dspy.utils import DummyLM
 
         turns = [_ending(c, "SUBMIT(str({0}))") for c in turns]
-        turns = [c.replace("CHILDREN(", "map(child, ") for c in turns]
+        turns = [c.replace("CHILDREN(", "map(lambda c: child(text=c), ") for c in turns]
 
         def child(text: str) -> str:
             return ask(text)
@@ -182,7 +183,9 @@ def measure(name: str) -> dict[str, float]:
     engine = ENGINES[name]()
     end = "FINISH(1)"
 
-    def wall(turns: Sequence[str], context: str = "short", sub: Sub = len_of, depth: int = 1) -> float:
+    def wall(
+        turns: Sequence[str], context: str = "short", sub: Sub = len_of, depth: int = 1
+    ) -> float:
         began = time.perf_counter()
         engine.run(turns, context, sub, depth)
         return time.perf_counter() - began
@@ -190,22 +193,19 @@ def measure(name: str) -> dict[str, float]:
     def inside(statement: str, sub: Sub = len_of) -> float:
         return float(engine.run([TIMED.format(statement)], "short", sub, 1))
 
-    def slow(prompt: str) -> str:
-        time.sleep(SLEEP_S)
-        return "reply"
-
     wall([end])  # imports and first use
     start = statistics.median(wall([end]) for _ in range(5))
     rows = {"start, one turn, end": start}
-    no_ops = [f"x = {i}" for i in range(NO_OPS)]
-    rows["a further turn with a no-op block"] = (wall([*no_ops, end]) - start) / NO_OPS
+    no_ops = ["import time; stamps = []", *["stamps.append(time.perf_counter())"] * NO_OPS]
+    took = engine.run([*no_ops, "FINISH(stamps[-1] - stamps[0])"], "short", len_of, 1)
+    rows["a turn with a no-op block"] = float(took) / (NO_OPS - 1)
     loop = f"for i in range({QUERIES}): llm_query('q%d' % i)"
     rows["`llm_query`"] = inside(loop) / QUERIES
     rows["`llm_query` with a prompt of 500 KB"] = (
         inside("for i in range(10): llm_query('x' * 500_000 + str(i))") / 10
     )
     batch = "llm_query_batched(['q%d' % i for i in range(160)])"
-    rows["160 sub-calls of 0.1 s, batched"] = inside(batch, slow)
+    rows["160 sub-calls of 0.1 s, batched"] = inside(batch, Slow(SLEEP_S))
     began = time.perf_counter()
     assert engine.run([TREE], "root", len_of, 2) == str(CHILDREN * LEAVES)
     rows["depth-2 tree of 200 sub-calls"] = time.perf_counter() - began
@@ -219,6 +219,17 @@ def measure(name: str) -> dict[str, float]:
     return rows
 
 
+class Slow:
+    """A sub-model that takes its time; an event loop may sleep ``seconds`` its own way."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    def __call__(self, prompt: str) -> str:
+        time.sleep(self.seconds)
+        return len_of(prompt)
+
+
 def len_of(prompt: str) -> str:
     return str(len(prompt))
 
@@ -229,7 +240,9 @@ def peak_mb() -> float:
 
 def table(rounds: Sequence[dict[str, dict[str, float]]]) -> str:
     ours, *peers = ENGINES
-    lines = [f"| what | {' | '.join([ours, *peers])} | {' | '.join(f'{p} / ours' for p in peers)} |"]
+    lines = [
+        f"| what | {' | '.join([ours, *peers])} | {' | '.join(f'{p} / ours' for p in peers)} |"
+    ]
     lines.append("|" + "---|" * (1 + len(ENGINES) + len(peers)))
     for row in rounds[0][ours]:
         medians = {e: statistics.median(r[e][row] for r in rounds) for e in ENGINES}

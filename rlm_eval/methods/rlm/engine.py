@@ -158,12 +158,19 @@ class RlmRun:
             return self._forced(session) if self._rlm.force_answer else ("no_answer", None)
 
     def _loop(self, session: ReplSession) -> str | None:
-        self._trace.coverage.note(self._history.messages(lambda _: True)[-1]["content"])
+        self._note_previews()
         for number in range(1, self._rlm.max_iterations + 1):
             text = self._turn(session, number)
             if text is not None:
                 return text
         return None
+
+    def _note_previews(self) -> None:
+        for start, end in self._view.previews(self._task):
+            if self._depth == 0:
+                self._trace.coverage.add(start, end)
+            else:
+                self._trace.coverage.note(self._task.text[start:end])
 
     def _turn(self, session: ReplSession, number: int) -> str | None:
         """One reply: its code is run, then its prose is looked at; the final answer, if any."""

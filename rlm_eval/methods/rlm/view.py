@@ -80,17 +80,21 @@ class View:
     preview_head: int
     preview_tail: int
 
+    def previews(self, task: Task) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Where the two shown ends of the task's text begin and end."""
+        size = len(task.text)
+        head = min(size, self.preview_head)
+        return (0, head), (max(head, size - self.preview_tail), size)
+
     def opening(self, task: Task) -> list[Message]:
         """The chat before the first turn."""
-        text = task.text
-        head = text[: self.preview_head]
-        tail_at = max(len(head), len(text) - self.preview_tail)
+        head, tail = (task.text[start:end] for start, end in self.previews(task))
         return self.prompt.messages(
             **asdict(self.enabled),
             **task.metadata,
             question=task.question,
             head=head,
-            tail=text[tail_at:] if self.preview_tail else "",
+            tail=tail,
         )
 
     def observation(self, result: BlockResult, given: Container[str]) -> str:
