@@ -75,6 +75,8 @@ def default_script(messages: Sequence[Message]) -> str:
 def _rlm_turn(told: str, last: str) -> str:
     """First turn: look, and ask one sub-call if there are any; second: finish with what came."""
     question = _QUESTION.search(last)
+    if question is None and "FINAL_VAR" in told:
+        return "FINAL_VAR(found)"
     if question is None:
         return f"```repl\n{_finish(told, 'found')}\n```"
     asked = question[1].strip()

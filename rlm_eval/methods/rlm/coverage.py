@@ -3,6 +3,7 @@
 Measured on the text itself, whatever route it took: a stretch of the context that stands in a
 prompt, at least ``2 × stride − 1`` characters long, counts once however often it is read. Shorter
 quotations are not seen; where a context repeats itself, a stretch counts at its longest match.
+Searched are sub-calls' prompts and what the root is shown, not the question.
 
 Blocks of ``stride`` characters of the context are kept in an index. A prompt is searched for their
 first 16 characters by a rolling hash at all offsets at once; each find is compared and grown.

@@ -62,8 +62,8 @@ class Rlm(RlmSettings, Method):
             settings={k: v for k, v in vars(self).items() if isinstance(v, str | int | float)},
             budget=asdict(ledger.budget),
         )
-        run = RlmRun(self, lm, ledger, trace, task, depth=0, parent=None)
         try:
+            run = RlmRun(self, lm, ledger, trace, task, depth=0, parent=None)
             (outcome, text), error = run.answer(), ""
         except SampleFailure as failure:
             outcome, text, error = failure.outcome, None, str(failure)
