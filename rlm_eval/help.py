@@ -20,11 +20,14 @@ usage: python -m rlm_eval [key=value ...]        (Hydra's syntax; -m sweeps over
   sandbox=NAME           auto (default), landlock, bwrap, container, seatbelt, none
   budget.run.KEY=        caps: calls, tokens, usd, seconds; a spent run cap leaves the rest owed
   budget.sample.KEY=     the same for each question; spent: outcome budget_exceeded
+  experiment=NAME        a set of settings from conf/experiment/
   seed=0  repeats=1  temperature=0.0  concurrency=null  results_dir=results/runs
   dry_run=true           print the plan and stop; nothing is started
 
 The same command again continues its run, or says that it is finished.
-Also: python -m rlm_eval.resume RUN      go on with an interrupted run
+Also: python -m rlm_eval.resume RUN        go on with an interrupted run
+      python -m rlm_eval.report RUN...     a static page: tables, figures, every trajectory
+      python -m rlm_eval.compare A B       two runs, paired where samples are shared
 
 stdout: tables, verdicts and, as the last line, the run's folder. stderr: progress.
 exit:   0 finished   2 bad input, nothing started   3 finished with results still owed

@@ -187,6 +187,7 @@ def _report(parts: Parts, run_dir: Path, owed: int, stopped: str) -> int:
     export(run_dir)
     summary = write_summary(run_dir, demonstration=parts.demonstration)
     print_summary(summary.table, summary.verdicts, Console(), demonstration=summary.demonstration)
+    _print_tokens(run_dir)
     if stopped and stopped != "interrupted":
         print(f"stopped early: {stopped}", file=sys.stderr)
     if owed:
@@ -195,3 +196,13 @@ def _report(parts: Parts, run_dir: Path, owed: int, stopped: str) -> int:
     if stopped == "interrupted":
         return 130
     return 3 if owed else 0
+
+
+def _print_tokens(run_dir: Path) -> None:
+    """How much of what was sent the servers had read before."""
+    import pandas as pd
+
+    calls = pd.read_parquet(run_dir / "calls.parquet", columns=["prompt_tokens", "cached_tokens"])
+    sent, cached = int(calls.prompt_tokens.sum()), int(calls.cached_tokens.sum())
+    if sent:
+        print(f"prompt tokens: {sent:,} sent, {cached / sent:.0%} of them from the prompt cache")

@@ -69,3 +69,14 @@ def test_a_target_outside_the_package_needs_permission() -> None:
     tree["task"] = {"_target_": "collections.Counter"}
     with pytest.raises(ConfigError, match="allow_targets"):
         check_config(tree)
+
+
+@pytest.mark.parametrize("name", names("experiment"))
+def test_every_experiment_composes(name: str) -> None:
+    check_config(compose_tree([f"experiment={name}"]))
+
+
+def test_the_depth_ablation_adds_an_arm_without_sub_calls() -> None:
+    config = check_config(compose_tree(["experiment=depth_ablation", "method=[direct,rlm]"]))
+    depths = {name: node.get("max_depth") for name, node in config["method"].items()}
+    assert depths == {"direct": None, "rlm": 1, "rlm_d0": 0}
