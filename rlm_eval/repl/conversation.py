@@ -206,6 +206,7 @@ class Conversation:
     def _serve(self, calls: _Calls, answer: Answer) -> _Ending:
         stop_at: float | None = None  # when an interrupted block is killed
         killed = False
+        quiet = True  # no call has come yet
         while True:
             exec_s, _, waiting = calls.read()
             left = self._seconds - exec_s
@@ -219,12 +220,14 @@ class Conversation:
             if not calls.wait_room(self._most_calls, self._limits.frame_bytes, _TICK):
                 continue
             try:
-                frame = self._process.channel.receive(min(left, _TICK) if left > 0 else _TICK)
+                wait_s = min(left, _TICK) if left > 0 else _TICK
+                frame = self._process.channel.receive(wait_s, eager=quiet)
             except ChannelClosedError:
                 return self._buried(signalled=killed)
             if frame is None:
                 continue
             if frame.head.get("op") == "call":
+                quiet = False
                 self._take(frame, calls, answer)
             elif frame.head.get("op") == "done" and frame.head.get("id") == self._number:
                 return _Ending(frame=frame, interrupted=stop_at is not None)
