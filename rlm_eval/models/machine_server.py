@@ -154,7 +154,7 @@ def _no_start(path: str, code: int, timeout_s: float, log_path: Path) -> str:
 
 
 def _child_environment() -> dict[str, str]:
-    """No keys, and threads that sleep at a barrier: spinning ones slow the model a hundredfold
+    """No keys, and threads that sleep at a barrier: spinning ones all but stop the model
     as soon as anything else runs on the same cores."""
     kept = ("PATH", "HOME", "LANG", "LD_LIBRARY_PATH", "PYTHONPATH", "VIRTUAL_ENV", "SYSTEMROOT")
     environment = {k: v for k, v in os.environ.items() if k in kept}
