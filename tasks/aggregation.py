@@ -15,10 +15,8 @@ Known shortcuts: a graded count rewards any constant near the middle, so read sk
 ``best_constant``, never the bare score. Questions without labels (top_user, second_user, top_date,
 dates_exactly_n) are solved by code alone, as is the whole structured twin (``structured=true``,
 where the label is a visible field): the twin measures counting, the difference measures judging.
-``code_oracle`` otherwise guesses labels from a keyword list. With the default reviews and questions
-at 1700 tokens (six halves of the items, 400 questions each): best constant .50, keyword list .48,
-labels by coin .48, naive Bayes on words and pairs, trained on the other half, .53. A small part is
-inherent: whoever counts a user's lines knows an upper bound of the answer.
+``code_oracle`` otherwise guesses labels from a keyword list. A small part
+is inherent: whoever counts a user's lines knows an upper bound of the answer.
 """
 
 from __future__ import annotations
