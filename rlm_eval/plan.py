@@ -50,10 +50,12 @@ def _table(rows: Sequence[Expected]) -> Table:
     from rich import box
     from rich.table import Table
 
-    table = Table(title="forecast", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table = Table(
+        title="forecast", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False
+    )
     table.add_column("method", no_wrap=True)
     for heading in ("tokens", "n", "calls", "prompt", "reply", "USD", "time"):
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("from", no_wrap=True)
     for row in rows:
         cells = _cells(row.calls, row.prompt_tokens, row.completion_tokens, row.usd, row.seconds)
@@ -81,7 +83,9 @@ def _cells(
     usd: float | None,
     seconds: float | None,
 ) -> list[str]:
-    counts = ["–" if value is None else f"{value:,.0f}" for value in (calls, prompt, completion)]
+    from rlm_eval.analysis.text import count
+
+    counts = ["–" if value is None else count(value) for value in (calls, prompt, completion)]
     money = "–" if usd is None else f"{usd:,.2f}"
     return [*counts, money, "–" if seconds is None else _duration(seconds)]
 

@@ -133,9 +133,14 @@ def _fork_server() -> ForkServerContext:
     with pytest.MonkeyPatch.context() as changed:
         changed.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), *sys.path]))
         forkserver.ensure_running()
-    # At the interpreter's end, before multiprocessing waits for them: a stopped one never ends.
-    atexit.register(lambda: [process.kill() for process in multiprocessing.active_children()])
+    atexit.register(_kill_all)
     return context
+
+
+def _kill_all() -> None:
+    """At the interpreter's end, before multiprocessing waits for them: a stopped one never ends."""
+    for process in multiprocessing.active_children():
+        process.kill()
 
 
 def still_there(processes: frozenset[tuple[int, str]], seconds: float = 5.0) -> int:
@@ -277,7 +282,8 @@ def _in_a_line(kind: str) -> Callable[[_Countdown], None]:
 
         def opening(self: Journal, *args: Any, **kwargs: Any) -> None:
             opened(self, *args, **kwargs)
-            self._file = _TearingFile(self._file, f'"type": "{kind}"'.encode(), countdown)
+            sign = f'"type": "{kind}"'.encode()
+            self._file = _TearingFile(self._file, sign, countdown)  # type: ignore[assignment]
 
         Journal.__init__ = opening  # type: ignore[method-assign]
 

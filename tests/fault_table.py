@@ -193,14 +193,8 @@ def report(rows: Sequence[Row]) -> str:
     for once, always in zip(rows[::2], rows[1::2], strict=True):
         flags = ["yes" if flag else "no" for flag in (always.scored, always.cached, always.owed)]
         came = [f"{r.outcome}, {_count(r.requests, 'request')}" for r in (once, always)]
-        cells = [
-            TOLD.get(once.fault, once.fault.replace("_", " ")),
-            once.kind or "–",
-            *came,
-            *flags,
-            _tokens(once),
-            _tokens(always),
-        ]
+        name = TOLD.get(once.fault, once.fault.replace("_", " "))
+        cells = [name, once.kind or "–", *came, *flags, _tokens(once), _tokens(always)]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 

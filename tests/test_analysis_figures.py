@@ -125,6 +125,22 @@ def test_labels_of_eighteen_arms_do_not_collide(
     assert max(box.x1 for box in boxes) <= figure.bbox.x1
 
 
+@pytest.mark.parametrize("draw", [diagnostics.cost_quantiles, diagnostics.subcalls_vs_length])
+def test_a_label_without_neighbours_stands_at_the_end_of_its_line(draw: object) -> None:
+    rows = [
+        {"method": "rlm", "sample_id": f"s{n}", "context_id": "c", "correct": True}
+        | {"target_tokens": length, "subcalls": n + 1, "prompt_tokens": 10 * length + n}
+        for n, length in enumerate((1000, 1000, 4000, 4000))
+    ]
+    figure = draw(handmade(rows))  # type: ignore[operator]
+    figure.draw_without_rendering()
+    for axes in figure.axes:
+        (label,), line = axes.texts, axes.lines[0]
+        end = axes.transData.transform((line.get_xdata()[-1], line.get_ydata()[-1]))
+        box = label.get_window_extent()
+        assert end[1] == pytest.approx((box.y0 + box.y1) / 2, abs=3)
+
+
 def test_no_two_arms_look_alike_and_controls_are_grey(ladder: pd.DataFrame) -> None:
     known = looks(ladder)
     methods = [look for look in known.values() if not look.control]

@@ -107,7 +107,7 @@ def test_retrieval_forecast_budget_and_judge_have_their_tables(ladder: Path) -> 
     assert said[labels["forecast"].index("calls, forecast")] == 90
     assert said[labels["forecast"].index("calls, took")] > 8
     assert said[labels["forecast"].index("USD, forecast")] is None
-    assert shown["forecast"]["filters"] == [{"arm": "rlm"}]
+    assert shown["forecast"]["filters"] == [{"task": "aggregation", "arm": "rlm"}]
     judged = {row[labels["costs"].index("judge USD/question")] for row in shown["costs"]["rows"]}
     assert judged == {0.25}
     assert len(shown["budgets"]["rows"]) == 4  # no control

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from billing_provider import BillingProvider
 from kill_and_resume import (
     IN_FLIGHT,
     WORK,
-    BillingProvider,
     Finished,
     Run,
     accounts,

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 from attempts import Stop, descendants
-from kill_and_resume import BillingProvider, Run, accounts, verdict
+from billing_provider import BillingProvider
+from kill_and_resume import Run, accounts, verdict
 
 
 @pytest.fixture

@@ -101,11 +101,12 @@ def names(results: pd.DataFrame) -> pd.Series[str]:
 
 
 def by_method(results: pd.DataFrame) -> pd.DataFrame:
-    """The results with arms called by their method alone, where no task has two arms of one
-    method. Runs of several tasks by several code revisions can so be put side by side: nothing is
-    compared across tasks."""
-    arms = results.groupby(["task", "method"])["arm"].nunique()
-    return results if (arms > 1).any() else results.assign(arm=results["method"].astype(object))
+    """The results with arms called by their method alone, of methods that no task has two arms of.
+    Runs of several tasks by several code revisions can so be put side by side: nothing is compared
+    across tasks."""
+    most = results.groupby(["task", "method"])["arm"].nunique().groupby("method").max()
+    several = results["method"].map(most) > 1
+    return results.assign(arm=results["arm"].where(several, results["method"].astype(object)))
 
 
 def _short(key: str) -> str:

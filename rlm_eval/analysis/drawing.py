@@ -60,6 +60,8 @@ def footer(figure: Figure, results: pd.DataFrame, note: str = "") -> None:
     ]
     if results["repeat"].nunique() > 1:
         parts.insert(1, f"{results['repeat'].nunique()} repeats")
+    if (revisions := results["code_revision"].nunique()) > 1:
+        parts.append(f"{revisions} code revisions")
     if not same_samples(results):
         parts.append("not the same samples for every method")
     lines = " · ".join(p for p in parts if p) + (f"\n{note}" if note else "")

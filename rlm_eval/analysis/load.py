@@ -260,7 +260,7 @@ def _arm_columns(run: Run, frame: pd.DataFrame) -> dict[str, list[str]]:
     """What an arm is, per row. Without a config, arms of two runs stay apart."""
     methods = run.config.get("method") or {}
     columns: dict[str, list[str]] = {c: [] for c in COLUMNS if c in _OF_ARM}
-    shared = {"budget": _budget(run.config), "revision": _revision(run.environment)}
+    shared = {"budget": _budget(run.config), "revision": _revision(run.environment)[:8]}
     shared |= {f"{role}.params": _params(run.config, role) for role in ("model", "sub_model")}
     if not run.config:
         shared["run"] = run.path.name

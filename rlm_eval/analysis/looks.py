@@ -105,6 +105,7 @@ def label_ends(axes: Axes, ends: Sequence[End]) -> None:
     Call last: it needs the final axis limits. :func:`room_for` makes axes tall enough.
     """
     ends = [end for end in ends if end.y == end.y]
+    axes.autoscale_view()  # limits that follow the data are not known before
     tall = float(axes.get_window_extent().height * 72 / axes.figure.dpi)
     to_share = axes.transData + axes.transAxes.inverted()
     starts = [to_share.transform((end.x, end.y)) for end in ends]

@@ -19,7 +19,7 @@ import pandas as pd
 
 from rlm_eval.analysis import diagnostics, drawing, figures, forest, tables, trajectory
 from rlm_eval.analysis.aggregate import summarize
-from rlm_eval.analysis.arms import marks
+from rlm_eval.analysis.arms import by_method, marks
 from rlm_eval.analysis.budgets import score_vs_budget
 from rlm_eval.analysis.load import Run, combine, find_runs, load_run
 from rlm_eval.analysis.looks import order
@@ -47,7 +47,7 @@ def write_report(sources: Sequence[str | Path], out: Path | None = None) -> Path
     data = folder / DATA
     shutil.rmtree(data, ignore_errors=True)
     data.mkdir(parents=True)
-    results = combine(runs)
+    results = by_method(combine(runs))
     if results.empty:
         raise ConfigError(f"{runs[0].path} holds no results yet: resume the run first")
     calls = _calls(runs, results)
@@ -58,6 +58,7 @@ def write_report(sources: Sequence[str | Path], out: Path | None = None) -> Path
     main = {
         "runs": [_run(run) for run in runs],
         "scripted": bool(results["scripted"].any()),
+        "revisions": results["code_revision"].nunique(),
         "demonstration": any(run.demonstration for run in runs),
         "verdicts": [_group(group) for group in grouped(verdicts(results))],
         "tables": [_table(view) for view in shown],

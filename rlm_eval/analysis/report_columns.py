@@ -99,6 +99,7 @@ BUDGETS = (
     Column("stopped", "budget exceeded", "int"),
 )
 FORECAST = (
+    Column("task", "task", "text"),
     Column("arm", "method", "text", {}),
     Column("results", "results", "int", {}),
     Column("from", "from", "text"),

@@ -115,15 +115,18 @@ def views(
 
 
 def _forecasts(runs: Sequence[Run], results: pd.DataFrame) -> pd.DataFrame:
-    """The forecast of every run that kept one, its arms called as in ``results``."""
+    """The forecast of every run that kept one, its arms called as in ``results``; controls last."""
     found = []
     for run in runs:
         here = results[results["run_dir"] == str(run.path)].drop_duplicates("method")
-        names = dict(zip(here["method"].astype(str), here["arm"].astype(str), strict=True))
         table = forecast_table(run)
-        if len(table):
-            found.append(table[table["arm"].isin(names)].replace({"arm": names}))
-    return pd.concat(found, ignore_index=True) if found else pd.DataFrame()
+        if len(table) and len(here):
+            arms = here[["method", "arm", "arm_kind", "task"]].astype(str)
+            found.append(table.rename(columns={"arm": "method"}).merge(arms, on="method"))
+    if not found:
+        return pd.DataFrame()
+    table = pd.concat(found, ignore_index=True)
+    return table.iloc[(table["arm_kind"] == "control").to_numpy().argsort(kind="stable")]
 
 
 def _labelled(view: View, shown_as: Mapping[str, str], controls: Set[str]) -> View:
@@ -165,7 +168,7 @@ def _printed(value: Any, kind: str) -> str:
         "count": count,
         "seconds": seconds,
         "money": dollars,
-        "share": lambda v: f"{100 * v:.1f}",
+        "share": lambda v: f"{round(100 * v, 1) + 0.0:.1f}",
         "points": points,
         "number": lambda v: "< 0.001" if 0 < abs(v) < 0.001 else f"{v:.3g}",
     }
@@ -191,9 +194,8 @@ def _filter(row: Mapping[Any, Any]) -> dict[str, str]:
     arms = str(row.get("results_arm", row["arm"]))
     if "against" in row:
         arms += f"|{row['against']}"
-    if "target_tokens" not in row:
-        return {"arm": arms}
-    return {"task": str(row["task"]), "length": str(int(row["target_tokens"])), "arm": arms}
+    place = {"task": str(row["task"]), "arm": arms}
+    return place | ({"length": f"{row['target_tokens']:.0f}"} if "target_tokens" in row else {})
 
 
 def _paired(frame: pd.DataFrame) -> View:

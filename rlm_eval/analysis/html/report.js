@@ -50,7 +50,7 @@
     int: (v) => Math.round(v).toLocaleString("en"),
     count: short,
     number: (v) => (v !== 0 && Math.abs(v) < 0.001 ? "< 0.001" : String(Number(v.toPrecision(3))).replace("-", "−")),
-    share: (v) => (100 * v).toFixed(1).replace("-", "−"),
+    share: (v) => (Math.round(1000 * v) / 10 + 0).toFixed(1).replace("-", "−"),
     points: (v) => ((v > 0 ? "+" : "") + (100 * v).toFixed(1)).replace("-", "−"),
     usd: (v) => "$" + String(Number(Number(v).toPrecision(3))),
     money: (v) => formats.usd(v),
@@ -155,6 +155,7 @@
   function banners(main) {
     return [
       main.demonstration && "A demonstration, not evidence.",
+      main.revisions > 1 && `Results of ${main.revisions} code revisions: see Runs.`,
       main.scripted && "Scripted models took part: rows marked (scripted) say nothing about any "
         + "language model.",
     ].filter(Boolean).map((text) => h("p", { class: "banner" }, text));
@@ -169,8 +170,11 @@
       h("summary", {}, group.headline), group.members.map(verdictOf)));
 
   function summaryView(main) {
-    const runs = main.runs.map((run) =>
-      `${run.name} · ${run.models.join(", ")}${run.dates ? " · " + run.dates : ""}`);
+    const all = (key) => [...new Set(main.runs.flatMap((run) => run[key]))].filter(Boolean).sort();
+    const runs = main.runs.length > 3
+      ? [[`${main.runs.length} runs`, all("models").join(", "), all("dates").join(", ")].join(" · ")]
+      : main.runs.map((run) =>
+        `${run.name} · ${run.models.join(", ")}${run.dates ? " · " + run.dates : ""}`);
     const figure = main.figures.find((f) => f.id === "score_vs_length");
     return [
       h("p", { class: "muted" }, runs.join("; "), ` · ${main.answers.toLocaleString("en")} answers, `
