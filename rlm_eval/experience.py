@@ -38,7 +38,8 @@ class Speeds:
 class Experience:
     """What exported runs in ``folders`` with the same root model tell: its speeds, and the medians
     of the same arms, with the same models in the roles they have, on the same task (any seed, any
-    n). ``roles`` names per arm the configuration keys of its further models."""
+    n). ``roles`` names per arm the configuration keys of its further models. A method
+    that spends up to its cap is only told by runs with the same cap."""
 
     def __init__(
         self, tree: Mapping[str, Any], folders: list[Path], roles: Mapping[str, Sequence[str]]
@@ -52,8 +53,8 @@ class Experience:
                 continue
             for name, node in tree["method"].items():
                 past = run.config.get("method", {}).get(name)
-                same = all(run.config.get(key) == tree[key] for key in roles.get(name, ()))
-                if past == node and same:
+                keys = [*roles.get(name, ()), *(["budget"] if tree["budget"]["matched"] else [])]
+                if past == node and all(run.config.get(key) == tree[key] for key in keys):
                     rows = run.results[run.results["method"] == name]
                     results.setdefault(name, []).append(rows)
         for name, frames in results.items():

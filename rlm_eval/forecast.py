@@ -2,8 +2,9 @@
 hosted run that would pass its cap in US dollars.
 
 Per arm and length, the first of these that there is: the medians of past runs of the same arm,
-model, task and length; the method's own estimate from sizes; past runs at the nearest length.
-Sizes are the task's tokens, not the served model's, and no prefix is taken to be cached.
+model, task and length; the sample's cap, for a method that spends up to it (``budget.matched``);
+the method's own estimate from sizes; past runs at the nearest length. Sizes are the task's tokens,
+not the served model's, and no prefix is taken to be cached. What a judge takes has its own rows.
 """
 
 from __future__ import annotations
@@ -15,11 +16,16 @@ from math import ceil
 from rlm_eval.assemble import Parts
 from rlm_eval.errors import ConfigError
 from rlm_eval.experience import Experience, Speeds
+from rlm_eval.judging import judge_of
+from rlm_eval.ledger import Budget
 from rlm_eval.methods.method import Forecast, Method, Shape
 from rlm_eval.models.protocol import ModelInfo, Usage
 from rlm_eval.records import Role
 from rlm_eval.runner import Work
 from rlm_eval.tokens import load_tokenizer
+
+#: The name of the rows for what a task's judge takes.
+JUDGE = "(judge)"
 
 
 @dataclass(frozen=True)
@@ -40,13 +46,31 @@ class Expected:
 
 
 def expected(parts: Parts, work: Iterable[Work], experience: Experience) -> list[Expected]:
-    """One row per arm and length of ``work``, in its order of arms, then by length."""
+    """One row per arm and length of ``work``, in its order of arms, then by length; those of a
+    judge last."""
+    work = list(work)
     groups: dict[tuple[str, int], list[Work]] = {}
     for item in work:
         groups.setdefault((item.arm.name, item.sample.target_tokens), []).append(item)
     names = [arm.name for arm in parts.arms]
     keys = sorted(groups, key=lambda key: (names.index(key[0]), key[1]))
-    return [_row(parts, groups[key], experience) for key in keys]
+    return [_row(parts, groups[key], experience) for key in keys] + _judging(
+        parts, work, experience.speeds
+    )
+
+
+def _judging(parts: Parts, work: Sequence[Work], speeds: Speeds | None) -> list[Expected]:
+    """What grading takes, per length. ``speeds`` are the root's: seconds where it is the judge."""
+    judge = judge_of(parts.task)
+    if judge is None:
+        return []
+    own_speed = speeds if parts.models["judge"] is parts.root else None
+    lengths = sorted({item.sample.target_tokens for item in work})
+    rows = []
+    for length in lengths:
+        loads = [(judge.forecast(w.sample),) for w in work if w.sample.target_tokens == length]
+        rows.append(_from_sizes(JUDGE, length, loads, parts.infos, own_speed))
+    return rows
 
 
 def _row(parts: Parts, group: Sequence[Work], experience: Experience) -> Expected:
@@ -54,6 +78,8 @@ def _row(parts: Parts, group: Sequence[Work], experience: Experience) -> Expecte
     past = experience.medians(arm.name, length)
     if past is not None:
         return Expected(arm.name, length, len(group), "past", **_times(past, len(group)))
+    if arm.method.matched and (cap := parts.sample_budget).bounds_what_is_bought:
+        return _up_to(cap, arm.name, length, len(group))
     loads = [load for load in (_load(parts, arm.method, w) for w in group) if load is not None]
     if len(loads) == len(group):
         share = len({work.context.id for work in group}) / len(group)
@@ -65,6 +91,13 @@ def _row(parts: Parts, group: Sequence[Work], experience: Experience) -> Expecte
         source = f"past at {other:,}"
         return Expected(arm.name, length, len(group), source, **_times(medians, len(group)))
     return Expected(arm.name, length, len(group), "unknown")
+
+
+def _up_to(cap: Budget, arm: str, length: int, n: int) -> Expected:
+    """All that the sample's cap allows. How tokens are shared between prompts and replies isn't
+    known: they are mostly prompts."""
+    tokens, usd = (None if each is None else each * n for each in (cap.tokens, cap.usd))
+    return Expected(arm, length, n, "cap", prompt_tokens=tokens, usd=usd)
 
 
 def _load(parts: Parts, method: Method, work: Work) -> tuple[Forecast, ...] | None:

@@ -12,6 +12,8 @@ from typing import Protocol, runtime_checkable
 
 from rlm_eval.errors import ProviderError
 from rlm_eval.ledger import Ledger
+from rlm_eval.methods.fitting import offline_tokens
+from rlm_eval.methods.method import Forecast
 from rlm_eval.methods.prompts import load_prompt
 from rlm_eval.models.door import LM, CallTags
 from rlm_eval.records import Sample, Score
@@ -40,6 +42,12 @@ class Judge:
     def source(self) -> str:
         """The prompt's text: results graded by another are other results."""
         return self._prompt.source
+
+    def forecast(self, sample: Sample) -> Forecast:
+        """What grading the longest answer to ``sample`` will take, by sizes alone."""
+        messages = self._prompt.messages(**self._task.judge_values(sample, ""))
+        prompt = offline_tokens(messages) + sample.max_answer_tokens
+        return Forecast(1, prompt, self._task.judge_tokens, "judge")
 
     def score(self, sample: Sample, answer: str, lm: LM, ledger: Ledger) -> Score:
         """The score by the judge's verdict. Raises ProviderError where none can be read: a judge

@@ -44,6 +44,11 @@ class Budget:
             if cap is not None and cap <= 0:
                 raise ConfigError(f"a budget's {item.name} must be above 0, got {cap}")
 
+    @property
+    def bounds_what_is_bought(self) -> bool:
+        """A cap on tokens or dollars: what methods that spend up to a cap look at."""
+        return self.tokens is not None or self.usd is not None
+
 
 @dataclass
 class Reservation:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,12 +15,14 @@ from rlm_eval.cli import compose_tree, run_tree
 from rlm_eval.config import check_config
 from rlm_eval.errors import ConfigError
 from rlm_eval.experience import Experience, Speeds
-from rlm_eval.forecast import Expected, expected, refuse_over_cap
+from rlm_eval.forecast import JUDGE, Expected, expected, refuse_over_cap
+from rlm_eval.ledger import Budget
 from rlm_eval.methods.method import Forecast, Method, Shape
 from rlm_eval.models.protocol import ModelInfo, Price
 from rlm_eval.models.scripted import ScriptedModel
-from rlm_eval.records import Role
+from rlm_eval.records import Role, Sample, Score
 from rlm_eval.runner import Arm
+from rlm_eval.tasks.protocol import Task
 
 SMALL = ["task=needle", "task.lengths=[600,900]", "task.n=2", "model=scripted"]
 
@@ -36,6 +39,12 @@ class Sized(Method):
         )
 
 
+class Greedy(Sized):
+    """Spends up to its cap."""
+
+    matched = True
+
+
 class Priced(ScriptedModel):
     """A scripted model that costs."""
 
@@ -48,11 +57,30 @@ class Priced(ScriptedModel):
         return replace(super().info, price=self._price)
 
 
+class JudgedNeedle:
+    """A task whose answers a model grades, in 7 tokens."""
+
+    judge = "equivalence"
+    judge_tokens = 7
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._task, name)
+
+    def judge_values(self, sample: Sample, answer: str) -> Mapping[str, object]:
+        return {"question": sample.question, "gold": sample.gold, "answer": answer}
+
+    def judged(self, sample: Sample, answer: str, verdict: str) -> Score | None:
+        return None
+
+
 class Unknown(Method):
     """Can't say what it takes."""
 
 
-def parts_of(tmp_path: Path, *methods: Method, **changes: object) -> Parts:
+def parts_of(tmp_path: Path, *methods: Method, **changes: Any) -> Parts:
     tree = compose_tree([*SMALL, "method=[direct]", f"results_dir={tmp_path}"])
     parts = assemble(check_config(tree))
     arms = tuple(Arm(type(m).__name__.lower(), m, str(i)) for i, m in enumerate(methods))
@@ -99,6 +127,42 @@ def test_past_runs_come_first_and_a_near_length_helps_where_sizes_cannot(
     rows = {cells[1]: cells for line in shown if (cells := line.split())[:1] == ["rlm"]}
     assert rows["600"][-1] == "past"
     assert rows["5,000"][-3:] == ["past", "at", "600"]
+
+
+def test_a_method_that_spends_up_to_its_cap_is_expected_to(tmp_path: Path) -> None:
+    capped = Budget(tokens=5000, usd=0.25)
+    rows = rows_of(parts_of(tmp_path, Greedy(), Sized(), sample_budget=capped), tmp_path)
+    assert (rows[0].source, rows[0].prompt_tokens, rows[0].usd) == ("cap", 10_000, 0.5)
+    assert rows[0].seconds is None
+    assert rows[2].source == "sizes"
+    uncapped = rows_of(parts_of(tmp_path, Greedy(), sample_budget=Budget(calls=3)), tmp_path)
+    assert uncapped[0].source == "sizes", "a cap on calls buys nothing"
+
+
+def test_what_was_spent_up_to_another_cap_says_nothing(tmp_path: Path) -> None:
+    past = [*SMALL, "method=[self_consistency]", f"results_dir={tmp_path}", "budget.matched=true"]
+    assert run_tree(compose_tree([*past, "budget.sample.tokens=9000"])) == 0
+    for tokens, known in ((9000, True), (5000, False)):
+        tree = check_config(compose_tree([*past, f"budget.sample.tokens={tokens}"])).tree
+        medians = Experience(tree, [tmp_path], {}).medians("self_consistency", 600)
+        assert (medians is not None) == known
+
+
+def test_the_judge_has_rows_of_its_own(tmp_path: Path) -> None:
+    task = JudgedNeedle(parts_of(tmp_path).task)
+    judge = Priced(price=Price(input=0.0, output=1000.0))
+    parts = parts_of(tmp_path, Sized(), Unknown(), task=task)
+    parts = replace(parts, models={**parts.models, "judge": judge})
+    rows = rows_of(parts, tmp_path)
+    assert [(r.arm, r.target_tokens, r.results) for r in rows[4:]] == [
+        (JUDGE, 600, 4),
+        (JUDGE, 900, 4),
+    ]
+    assert rows[4].calls == 4
+    assert rows[4].completion_tokens == 4 * 7
+    assert rows[4].usd == pytest.approx(4 * 7 * 1000 / 1e6)
+    assert rows[4].prompt_tokens is not None
+    assert rows[4].prompt_tokens > 4 * 50
 
 
 def test_speeds_give_seconds() -> None:

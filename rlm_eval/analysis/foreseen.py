@@ -31,6 +31,8 @@ def forecast_table(run: Run) -> pd.DataFrame:
     rows = []
     for arm, expected in foreseen.groupby("arm", sort=False):
         took = run.results[run.results["method"] == arm]
+        if took.empty:
+            continue  # nothing there yet, or the judge, which is no arm
         row: dict[str, Any] = {
             "arm": arm,
             "results": len(took),

@@ -13,7 +13,7 @@ def prompt_tokens_left(
     ``completion_tokens``, before a cap on tokens or dollars is passed: 0 where the replies alone
     pass it, None where the sample of ``ledger`` has no such cap of its own. (A run's cap is no
     reason to spend all of it on one sample.)"""
-    if ledger.budget.tokens is None and ledger.budget.usd is None:
+    if not ledger.budget.bounds_what_is_bought:
         return None
     left = ledger.remaining()
     replies = calls * completion_tokens

@@ -45,6 +45,8 @@ class Method:
     roles: ClassVar[tuple[Role, ...]] = ("root",)
     #: Whether a model reads all of the input. Methods that don't go first: they are quick.
     reads_everything: ClassVar[bool] = True
+    #: Whether it spends up to the sample's cap on tokens or dollars (``budget.matched``).
+    matched: bool = False
 
     def answer(self, problem: Problem, lm: LM, ledger: Ledger) -> Answer:
         """Answer ``problem``, every model call through ``lm`` and paid by ``ledger``.

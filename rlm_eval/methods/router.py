@@ -42,6 +42,7 @@ class Router(Method):
             )
         self._direct: FullPrompt = self.direct
         self._rlm: Rlm = self.rlm
+        self.matched = self.direct.matched or self.rlm.matched
 
     @property
     def sandbox(self) -> Any:
