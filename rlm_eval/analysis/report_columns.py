@@ -69,7 +69,7 @@ COSTS = (
     Column("tokens_per_question", "tokens/question", "count"),
     Column("tokens_per_right", "tokens/right", "count"),
     Column("cost_usd_per_question", "USD/question", "usd"),
-    Column("cost_usd_per_right", "USD/right", "usd"),
+    Column("cost_usd_per_right", "USD/right", "money"),
     Column("wall_s_per_question", "seconds/question", "seconds"),
     Column("wall_s_per_right", "seconds/right", "seconds"),
 )

@@ -12,20 +12,18 @@ from rlm_eval.errors import BudgetExceeded, SampleFailure
 from rlm_eval.ledger import Ledger
 from rlm_eval.methods.codeact.search import Search
 from rlm_eval.methods.codeact.settings import CodeActSettings
-from rlm_eval.methods.rlm.code import parse_reply
+from rlm_eval.methods.rlm.code import IMPORTS, parse_reply
 from rlm_eval.methods.rlm.history import History
 from rlm_eval.methods.rlm.host import SubCalls
 from rlm_eval.methods.rlm.reserve import Reserve
 from rlm_eval.methods.rlm.trace import Trace
+from rlm_eval.methods.rlm.turns import Turns
 from rlm_eval.methods.rlm.view import Enabled, View
-from rlm_eval.models.door import LM, Completion
+from rlm_eval.models.door import LM, CallTags, Completion
 from rlm_eval.models.protocol import Message
 from rlm_eval.records import Content, Outcome, Problem
 from rlm_eval.repl.results import HostFunction
 from rlm_eval.repl.session import ReplSession
-
-#: What weak coders forget to import; prompts say so.
-_IMPORTS = "import json, math, re\nfrom collections import Counter"
 
 
 class Loop:
@@ -44,8 +42,8 @@ class Loop:
     ) -> None:
         self._settings = settings
         self._problem = problem
-        self._lm = lm
         self._trace = trace
+        self._turns = Turns(lm, trace, CallTags())
         self._enabled = enabled
         self._search = search
         self._view = View(settings.loaded_prompt, enabled, settings.output_chars, 0, 0)
@@ -70,7 +68,7 @@ class Loop:
     def answer(self) -> tuple[Outcome, str | None]:
         """Outcome and answer text; raises SampleFailure where there is none."""
         with self._settings.sandbox.session(self._tools()) as session:
-            ready = session.run(_IMPORTS)
+            ready = session.run(IMPORTS)
             self._given = frozenset(variable.name for variable in ready.variables)
             try:
                 for number in range(1, self._enabled.max_iterations + 1):
@@ -94,8 +92,8 @@ class Loop:
         """One reply: its code is run, or, without code, it is the answer (an action is code, or
         words to the user: arXiv 2402.01030, section 2). The answer that was given, if any."""
         tokens = self._settings.turn_tokens
-        messages = self._history.messages(lambda chat: self._fits(chat, tokens))
-        reply = self._ask(number, messages, tokens, self._ledger)
+        messages = self._history.messages(lambda chat: self._turns.fits(chat, tokens))
+        reply = self._turns.ask(number, messages, tokens, self._ledger)
         self._calls.parent = reply.call_id
         parsed = parse_reply(reply.text)
         cut_off = reply.finish_reason == "length"
@@ -125,33 +123,15 @@ class Loop:
 
         def fits(chat: Sequence[Message]) -> bool:
             asked = self._asked(chat)
-            return self._fits(asked, tokens) and self._reserve.affords(asked)
+            return self._turns.fits(asked, tokens) and self._reserve.affords(asked)
 
         messages = self._asked(self._history.messages(fits))
         number = self._trace.iterations + 1
-        text = self._ask(number, messages, tokens, self._purse, forced=True).text.strip()
+        text = self._turns.ask(number, messages, tokens, self._purse, forced=True).text.strip()
         return ("forced", text) if text else ("no_answer", None)
 
     def _asked(self, messages: Sequence[Message]) -> list[Message]:
         return self._view.asked(messages, "forced", question=self._problem.question)
-
-    def _ask(
-        self,
-        number: int,
-        messages: Sequence[Message],
-        max_tokens: int,
-        ledger: Ledger,
-        **noted: bool,
-    ) -> Completion:
-        reply = self._lm.complete(messages, ledger=ledger, max_tokens=max_tokens)
-        self._trace.turn(number, reply, messages, ledger.remaining(), **noted)
-        return reply
-
-    def _fits(self, messages: Sequence[Message], reply_tokens: int) -> bool:
-        """A token is at least one byte, so most chats need no counting."""
-        room = self._lm.info().context_window - reply_tokens
-        size = sum(len(m["content"].encode("utf-8", "replace")) + 8 for m in messages)
-        return size <= room or self._lm.prompt_tokens(messages) <= room
 
     # -- what models have seen -------------------------------------------------------------------
 

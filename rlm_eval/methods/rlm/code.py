@@ -1,4 +1,4 @@
-"""Code blocks in a model's reply."""
+"""Code blocks in a model's reply, and what they may take as imported."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 #: Fence languages that are run. The paper's is ``repl``; models write the others by habit.
 RUNNABLE = frozenset({"repl", "python", "py", "python3", "tool_code", ""})
+#: What weak coders forget to import; prompts say so.
+IMPORTS = "import json, math, re\nfrom collections import Counter"
 _OPEN = re.compile(r"^\s{0,3}(`{3,}|~{3,})[ \t]*([\w+-]*)[^\n`]*$")
 
 

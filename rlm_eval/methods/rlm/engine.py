@@ -13,7 +13,7 @@ from typing import ClassVar
 from rlm_eval.errors import BudgetExceeded, ConfigError, SampleFailure
 from rlm_eval.ledger import Ledger
 from rlm_eval.methods.method import Forecast, Method, Shape
-from rlm_eval.methods.rlm.code import parse_reply
+from rlm_eval.methods.rlm.code import IMPORTS, parse_reply
 from rlm_eval.methods.rlm.coverage import ContextCoverage
 from rlm_eval.methods.rlm.finish import UnclearFinalError, finish_for
 from rlm_eval.methods.rlm.history import History
@@ -21,14 +21,12 @@ from rlm_eval.methods.rlm.host import SubCalls
 from rlm_eval.methods.rlm.reserve import Reserve
 from rlm_eval.methods.rlm.settings import RlmSettings
 from rlm_eval.methods.rlm.trace import Trace
+from rlm_eval.methods.rlm.turns import Turns
 from rlm_eval.methods.rlm.view import Task, View
-from rlm_eval.models.door import LM, CallTags, Completion
+from rlm_eval.models.door import LM, CallTags
 from rlm_eval.models.protocol import Message, ModelInfo
 from rlm_eval.records import Answer, Content, Outcome, Problem, Role, content_hash
 from rlm_eval.repl.session import ReplSession
-
-#: What weak coders forget to import; prompts say so.
-_IMPORTS = "import json, math, re\nfrom collections import Counter"
 
 
 class Rlm(RlmSettings, Method):
@@ -111,8 +109,9 @@ class RlmRun:
         self._trace = trace
         self._task = task
         self._depth = depth
-        self._role = rlm.role(depth)
-        self._tags = CallTags(self._role, depth, parent, from_repl=depth > 0)
+        role = rlm.role(depth)
+        tags = CallTags(role, depth, parent, from_repl=depth > 0)
+        self._turns = Turns(lm, trace, tags, rlm.history_share)
         self._iterations = rlm.iterations(depth, lm, ledger)
         self._enabled = replace(rlm.enabled(depth, lm), max_iterations=self._iterations)
         self._view = View(
@@ -120,7 +119,7 @@ class RlmRun:
         )
         self._finish = finish_for(rlm.protocol)
         self._history = History(self._view.opening(task))
-        self._reserve = Reserve(lm, self._role, ledger, task.max_answer_tokens)
+        self._reserve = Reserve(lm, role, ledger, task.max_answer_tokens)
         self._given = {"context"}
         self._last_blocks: tuple[str, ...] = ()
         self._purse = self._ledger = ledger
@@ -143,7 +142,7 @@ class RlmRun:
         host = self._calls.functions(self._enabled)
         with self._rlm.sandbox.session(host, submit=self._rlm.protocol == "submit") as session:
             session.load("context", self._task.content)
-            ready = session.run(f"{_IMPORTS}\n{self._finish.setup}")
+            ready = session.run(f"{IMPORTS}\n{self._finish.setup}")
             self._given |= {variable.name for variable in ready.variables}
             try:
                 text = self._loop(session)
@@ -174,7 +173,7 @@ class RlmRun:
     def _turn(self, session: ReplSession, number: int) -> str | None:
         """One reply: its code is run, then its prose is looked at; the final answer, if any."""
         messages = self._history.messages(self._fits)
-        reply = self._ask(number, messages, self._rlm.turn_tokens, self._ledger)
+        reply = self._turns.ask(number, messages, self._rlm.turn_tokens, self._ledger)
         self._calls.parent = reply.call_id
         parsed = parse_reply(reply.text)
         ran = self._run_blocks(session, number, reply.call_id, parsed.blocks)
@@ -224,7 +223,7 @@ class RlmRun:
 
         messages = self._asked(self._history.messages(fits))
         number, tokens = self._trace.iterations + 1, self._task.max_answer_tokens
-        reply = self._ask(number, messages, tokens, self._purse, forced=True)
+        reply = self._turns.ask(number, messages, tokens, self._purse, forced=True)
         try:
             final = self._finish.in_reply(session, parse_reply(reply.text).prose, failed=False)
         except UnclearFinalError:
@@ -235,23 +234,8 @@ class RlmRun:
     def _asked(self, messages: Sequence[Message]) -> list[Message]:
         return self._view.asked(messages, "forced", question=self._task.question)
 
-    def _ask(
-        self,
-        number: int,
-        messages: Sequence[Message],
-        max_tokens: int,
-        ledger: Ledger,
-        **noted: bool,
-    ) -> Completion:
-        reply = self._lm.complete(messages, ledger=ledger, max_tokens=max_tokens, tags=self._tags)
-        self._trace.turn(number, reply, messages, ledger.remaining(), **noted)
-        return reply
-
     def _fits(self, messages: Sequence[Message]) -> bool:
-        window = self._lm.info(self._role).context_window
-        room = window * self._rlm.history_share - self._rlm.turn_tokens
-        size = sum(len(m["content"].encode("utf-8", "replace")) + 8 for m in messages)
-        return size <= room or self._lm.prompt_tokens(messages, self._role) <= room
+        return self._turns.fits(messages, self._rlm.turn_tokens)
 
     def _run_child(self, question: str, content: Content, parent: str | None) -> str:
         """A child RLM on ``content``, paid by what this one has left."""
