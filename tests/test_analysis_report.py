@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 from fake_results import write_run
+from rlm_eval.analysis.report import ASSETS
 from rlm_eval.analysis.trajectory import read_replies
 from rlm_eval.journal import FILE_NAME, Journal, compress
 from rlm_eval.records import Call
@@ -59,12 +60,12 @@ def test_every_answer_is_listed_and_its_tree_is_in_the_named_bundle(run: Path) -
 
 def test_no_markup_of_a_model_stands_in_a_file(run: Path) -> None:
     for script in (run / "report_data").glob("**/*.js"):
-        if script.name != "report.js":
+        if script.name not in ASSETS:
             assert "<" not in script.read_text("ascii")
 
 
 def test_the_page_asks_for_nothing_from_a_network(run: Path) -> None:
-    for name in ("report.html", "report_data/report.js", "report_data/report.css"):
+    for name in ("report.html", *(f"report_data/{asset}" for asset in ASSETS)):
         text = (run / name).read_text("utf-8")
         assert "http://" not in text
         assert "https://" not in text
@@ -234,7 +235,7 @@ def test_it_loads_and_says_what_it_is(page: Any, tmp_path: Path) -> None:
     assert "rlm (scripted)" in text
     assert "Is the RLM worth it?" in text
     scripts = page.evaluate("[...document.scripts].map(s => s.src.split('/').pop())")
-    assert scripts == ["report.js", "main.js"]  # samples and trajectories only by need
+    assert scripts == [*ASSETS[1:], "main.js"]  # samples and trajectories only by need
     shot = tmp_path / "report.png"
     page.screenshot(path=str(shot))
     assert shot.stat().st_size > 20_000

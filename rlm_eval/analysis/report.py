@@ -34,7 +34,7 @@ DATA = "report_data"
 BUNDLE_BYTES = 500_000
 #: Characters of an answer or error, and of a question, in the list of samples.
 SHORT, QUESTION = 400, 4000
-ASSETS = ("report.css", "report.js")
+ASSETS = ("report.css", "page.js", "numbers.js", "table.js", "answers.js", "report.js")
 
 
 def write_report(sources: Sequence[str | Path], out: Path | None = None) -> Path:

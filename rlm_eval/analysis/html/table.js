@@ -1,0 +1,96 @@
+"use strict";
+/* Tables that sort, filter and page. */
+(() => {
+  const { h, show } = REPORT;
+  const PAGE = 100; // rows of a list of samples
+  const ROWS = 40; // rows of a table
+
+  /* columns: [{label, kind, cell(row) -> value, link(row) -> href or null}] */
+  function table(columns, rows, { filter = false, size = PAGE } = {}) {
+    const state = { sort: null, descending: false, page: 0, text: "" };
+    const body = h("tbody");
+    const status = h("span", { class: "muted", role: "status" });
+    const heads = columns.map((column, i) =>
+      h("th", { scope: "col", class: column.kind === "text" ? null : "number" },
+        h("button", { type: "button", onclick: () => {
+          state.descending = state.sort === i ? !state.descending : column.kind !== "text";
+          state.sort = i;
+          draw();
+        } }, column.label)));
+    const previous = h("button", { type: "button", onclick: () => turn(-1) }, "← previous");
+    const next = h("button", { type: "button", onclick: () => turn(1) }, "next →");
+    const pager = h("div", { class: "bar" }, previous, next, status);
+    const turn = (by) => { state.page += by; draw(); };
+
+    function wanted() {
+      let found = rows;
+      if (state.text) {
+        const words = state.text.toLowerCase().split(/\s+/);
+        found = found.filter((row) => {
+          const text = columns.map((c) => show(c.cell(row), c.kind)).join(" ").toLowerCase();
+          return words.every((word) => text.includes(word));
+        });
+      }
+      if (state.sort === null) return found;
+      const value = columns[state.sort].cell;
+      const sign = state.descending ? -1 : 1;
+      return [...found].sort((a, b) => {
+        const [x, y] = [value(a), value(b)].map((v) => (Array.isArray(v) ? v[0] : v));
+        if (x === null || x === undefined) return y === null || y === undefined ? 0 : 1;
+        if (y === null || y === undefined) return -1;
+        return sign * (typeof x === "number" && typeof y === "number" ? x - y
+          : String(x).localeCompare(String(y)));
+      });
+    }
+    function draw() {
+      const found = wanted();
+      const last = Math.max(0, Math.ceil(found.length / size) - 1);
+      state.page = Math.min(Math.max(state.page, 0), last);
+      const from = state.page * size;
+      const shown = found.slice(from, from + size);
+      body.replaceChildren(...shown.map((row) => h("tr", { class: row.quiet && "quiet" }, columns.map((column) => {
+        const text = show(column.cell(row), column.kind);
+        const href = column.link && text !== "–" ? column.link(row) : null;
+        const props = column.kind === "text" ? { class: "text", title: text } : { class: "number" };
+        return h("td", props, href ? h("a", { href }, text) : text);
+      }))));
+      heads.forEach((head, i) => head.setAttribute("aria-sort",
+        state.sort !== i ? "none" : state.descending ? "descending" : "ascending"));
+      status.textContent = found.length
+        ? `${from + 1}–${from + shown.length} of ${found.length.toLocaleString("en")}`
+        : "nothing matches";
+      previous.disabled = state.page === 0;
+      next.disabled = state.page === last;
+      pager.hidden = found.length <= size && !state.text;
+    }
+    draw();
+    const search = filter && h("label", {}, "filter rows",
+      h("input", { type: "search", oninput: (e) => {
+        state.text = e.target.value.trim();
+        state.page = 0;
+        draw();
+      } }));
+    return h("div", {}, search ? h("div", { class: "bar" }, search) : null,
+      h("div", { class: "scroll" }, h("table", {}, h("thead", {}, h("tr", {}, heads)), body)), pager);
+  }
+
+  const samplesLink = (filters) => "#/samples?" + new URLSearchParams(filters).toString();
+  function dataTable(data) {
+    const columns = data.columns.map(([label, kind, link], i) => ({
+      label,
+      kind,
+      cell: (row) => row.values[i],
+      link: link === null ? null
+        : (row) => (row.filter.arm ? samplesLink({ ...row.filter, ...link }) : null),
+    }));
+    const quiet = new Set(data.quiet);
+    const rows = data.rows.map((values, i) =>
+      ({ values, filter: data.filters[i], quiet: quiet.has(i) }));
+    const files = ["csv", "md", "tex"].flatMap((s) =>
+      [" · ", h("a", { href: `report_data/tables/${data.id}.${s}` }, s)]);
+    return h("section", { id: `table-${data.id}` }, h("h2", {}, data.title),
+      h("p", { class: "note" }, data.note, files), table(columns, rows, { filter: rows.length > 8, size: ROWS }));
+  }
+
+  Object.assign(REPORT, { table, dataTable, samplesLink });
+})();
