@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 PLAIN_EVERY_S = 15.0
+#: Arms that a plain line names one by one; with more it tells of all together.
+PLAIN_ARMS = 4
 
 
 @dataclass
@@ -32,7 +34,6 @@ class _ArmState:
     cached: int = 0
     cost: float | None = 0.0
     seconds: float = 0.0
-    keys: set[str] = field(default_factory=set)
 
 
 class Progress:
@@ -97,9 +98,30 @@ class Progress:
         self._print_line(force=state.done == 1)
 
     def _left_s(self, state: _ArmState) -> float | None:
+        """As if what is left took as long as what is done: too little where lengths grow."""
         if not state.done:
             return None
         return state.seconds / state.done * (state.total - state.done) / self._concurrency
+
+    def _all(self) -> _ArmState:
+        arms = list(self._arms.values())
+        costs = [state.cost for state in arms]
+        return _ArmState(
+            total=sum(state.total for state in arms),
+            done=sum(state.done for state in arms),
+            asked=sum(state.asked for state in arms),
+            correct=sum(state.correct for state in arms),
+            score=sum(state.score for state in arms),
+            calls=sum(state.calls for state in arms),
+            tokens=sum(state.tokens for state in arms),
+            cached=sum(state.cached for state in arms),
+            cost=None if None in costs else sum(cost for cost in costs if cost is not None),
+        )
+
+    def _left_in_all(self) -> float | None:
+        """Of all arms; None until each has a result."""
+        left = [self._left_s(state) for state in self._arms.values()]
+        return None if None in left else sum(s for s in left if s is not None)
 
     def _table(self) -> Table:
         from rich.table import Table
@@ -109,19 +131,11 @@ class Progress:
             table.add_column(name, justify="left" if name == "method" else "right")
         table.add_column("left", justify="right")
         with self._lock:
-            for name, s in self._arms.items():
-                left = self._left_s(s)
-                table.add_row(
-                    name,
-                    f"{s.done}/{s.total}",
-                    f"{s.correct}/{s.asked}",
-                    f"{s.score / s.asked:.2f}" if s.asked else "–",
-                    f"{s.calls:,}",
-                    f"{s.tokens:,}",
-                    f"{s.cached / s.tokens:.0%}" if s.tokens else "–",
-                    "unpriced" if s.cost is None else f"${s.cost:.2f}",
-                    "–" if left is None else _duration(left),
-                )
+            for name, state in self._arms.items():
+                table.add_row(*_row(name, state, self._left_s(state)))
+            if len(self._arms) > 1:
+                table.add_section()
+                table.add_row(*_row("all", self._all(), self._left_in_all()))
         return table
 
     def _print_line(self, *, force: bool = False) -> None:
@@ -132,12 +146,42 @@ class Progress:
             if not force and now - self._last_line < PLAIN_EVERY_S:
                 return
             self._last_line = now
-            parts = [
-                f"{name} {s.done}/{s.total} ({s.correct} correct, {s.calls} calls)"
-                for name, s in self._arms.items()
-            ]
-            line = f"{_duration(now - self._started)}  " + "  ".join(parts)
+            line = f"{_duration(now - self._started)}  {self._told()}"
         print(line, file=sys.stderr, flush=True)
+
+    def _told(self) -> str:
+        """The plain line: all arms together, and each where they are few."""
+        every, left = self._all(), self._left_in_all()
+        parts = [
+            f"{every.done}/{every.total} results",
+            f"{every.correct} correct",
+            f"{every.calls:,} calls",
+            f"{every.tokens:,} tokens",
+            _dollars(every.cost),
+            *([] if left is None else [f"about {_duration(left)} left"]),
+        ]
+        if 1 < len(self._arms) <= PLAIN_ARMS:
+            arms = self._arms.items()
+            parts += [f"{name} {s.done}/{s.total} ({s.correct} correct)" for name, s in arms]
+        return ", ".join(parts)
+
+
+def _row(name: str, state: _ArmState, left: float | None) -> list[str]:
+    return [
+        name,
+        f"{state.done}/{state.total}",
+        f"{state.correct}/{state.asked}",
+        f"{state.score / state.asked:.2f}" if state.asked else "–",
+        f"{state.calls:,}",
+        f"{state.tokens:,}",
+        f"{state.cached / state.tokens:.0%}" if state.tokens else "–",
+        _dollars(state.cost),
+        "–" if left is None else _duration(left),
+    ]
+
+
+def _dollars(usd: float | None) -> str:
+    return "unpriced" if usd is None else f"${usd:.2f}"
 
 
 def _duration(seconds: float) -> str:
