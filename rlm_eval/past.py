@@ -57,21 +57,28 @@ def take_over(
     results_dir: Path, run_dir: Path, wanted: Set[str], past: Past, journal: Journal
 ) -> int:
     """Copy finished results with wanted keys, and their calls, from the runs beside this one.
-    The same key is the same measurement: sample, arm, prompt, models, code. Returns how many."""
-    missing = set(wanted) - past.done
-    taken = 0
+    Returns how many."""
+    beside = finished_beside(results_dir, run_dir, set(wanted) - past.done)
+    for other, found in beside.items():
+        for event in _events_of(other, found):
+            journal.copy({**event, "taken_from": other.name})
+    return sum(map(len, beside.values()))
+
+
+def finished_beside(results_dir: Path, run_dir: Path, wanted: Set[str]) -> dict[Path, set[str]]:
+    """Which of the ``wanted`` keys other runs have finished results for. The same key is the same
+    measurement: sample, arm, prompt, models, code. A key is told of one run only."""
+    missing = set(wanted)
+    beside: dict[Path, set[str]] = {}
     for other in sorted(filter(has_journal, results_dir.glob("[!.]*"))):
         if other == run_dir or not missing:
             continue
         results = read_events(other, types=("result",))
         found = {e["key"] for e in results if _is_done(e)} & missing
-        if not found:
-            continue
-        for event in _events_of(other, found):
-            journal.copy({**event, "taken_from": other.name})
-        missing -= found
-        taken += len(found)
-    return taken
+        if found:
+            beside[other] = found
+            missing -= found
+    return beside
 
 
 def _events_of(run_dir: Path, keys: Set[str]) -> list[dict[str, Any]]:

@@ -120,9 +120,9 @@ def test_what_cannot_be_sized_is_unknown_and_never_zero(tmp_path: Path) -> None:
 def test_past_runs_come_first_and_a_near_length_helps_where_sizes_cannot(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    past = [*SMALL, "method=[rlm]", f"results_dir={tmp_path}", "seed=1"]
-    assert run_tree(compose_tree([*past, "task.lengths=[600]"])) == 0
-    assert run_tree(compose_tree([*past, "task.lengths=[600,5000]", "dry_run=true"])) == 0
+    arm = [*SMALL, "method=[rlm]", f"results_dir={tmp_path}"]
+    assert run_tree(compose_tree([*arm, "task.lengths=[600]", "seed=1"])) == 0
+    assert run_tree(compose_tree([*arm, "task.lengths=[600,5000]", "dry_run=true"])) == 0
     shown = capsys.readouterr().out.splitlines()
     rows = {cells[1]: cells for line in shown if (cells := line.split())[:1] == ["rlm"]}
     assert rows["600"][-1] == "past"
@@ -187,3 +187,17 @@ def test_results_that_are_there_are_not_forecast_again(tmp_path: Path) -> None:
     config = json.loads(json.dumps(tree.tree))
     config["method"]["direct"]["prompt"] = "another"
     assert Experience(config, [tmp_path], {}).medians("direct", 600) is None
+
+
+def test_what_another_run_of_the_same_setting_holds_is_not_planned_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    into = f"results_dir={tmp_path}"
+    assert run_tree(compose_tree([*SMALL, "method=[direct]", into])) == 0
+    capsys.readouterr()
+    assert run_tree(compose_tree([*SMALL, "method=[direct,no_context]", into, "dry_run=true"])) == 0
+    shown = capsys.readouterr().out
+    assert "4 results to make (4 are there, 4 of them in other runs)" in shown
+    arms = {line.split()[0] for line in shown.splitlines() if line.strip()}
+    assert "no_context" in arms
+    assert "direct" not in arms
