@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from billing_provider import BillingProvider
 from kill_and_resume import IN_FLIGHT, Run, accounts, verdict
-
 from rlm_eval.journal import Journal, read_events, record_size
 from some_records import some_call, some_result
 

@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from attempts import Attempt, Job
-from fault_table import ATTEMPTS, HEALTHY, QUICK, SLOW, Row, fault_table
 
+from attempts import Attempt, Job
 from fake_provider import BEHAVIOURS, FakeProvider
+from fault_table import ATTEMPTS, HEALTHY, QUICK, SLOW, Row, fault_table
 from rlm_eval.analysis import summary
 from rlm_eval.cli import compose_tree
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+
 from billing_provider import BillingProvider
 from kill_and_resume import (
     IN_FLIGHT,
@@ -20,7 +21,6 @@ from kill_and_resume import (
     killed_everywhere,
     report,
 )
-
 from rlm_eval.past import past_of
 
 

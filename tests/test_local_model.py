@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_gguf import TRAINED_WINDOW, write_tiny_gguf
 
 from rlm_eval.errors import ConfigError, ContextOverflow
 from rlm_eval.ledger import Ledger
@@ -24,6 +23,7 @@ from rlm_eval.models.local import LocalModel, _Pool
 from rlm_eval.models.machine_server import alive, join_or_start, read_state
 from rlm_eval.models.protocol import assistant, user
 from rlm_eval.records import Call
+from tiny_gguf import TRAINED_WINDOW, write_tiny_gguf
 
 SETTINGS: dict[str, Any] = {
     "context_window": 512,

@@ -12,8 +12,8 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from encrypted_rows import CANARY, document, plain_row, write_rows
 
+from encrypted_rows import CANARY, document, plain_row, write_rows
 from rlm_eval.errors import ConfigError
 from rlm_eval.evidence import recall
 from rlm_eval.judging import JudgedTask, judge_of

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from attempts import Stop, descendants
 from billing_provider import BillingProvider
 from kill_and_resume import Run, accounts, verdict
