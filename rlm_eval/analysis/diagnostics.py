@@ -28,6 +28,9 @@ ROLES = {
     "judge": "#777777",
 }
 
+#: Inches that an entry of a legend takes, and each of its characters.
+_ENTRY, _CHARACTER = 0.55, 0.085
+
 #: How a question ended, in the order of the stacked bars; the colour tells the kind of end.
 ENDS = {
     "right": "#009E73",
@@ -177,10 +180,10 @@ def tokens_by_role(results: pd.DataFrame, calls: pd.DataFrame) -> Plot:
             axes.set_xlabel("tokens per question")
             axes.set_title(drawing.where(cell))
         _legend(figure, palette)
-        note = "computed: prompt tokens worked on; cached: from the prompt cache; completion: "
-        note += "written." + (
-            " judge: grading, no part of a method's cost." if _judged(split) else ""
-        )
+        note = "computed: prompt tokens worked on; completion: written; cached: from the prompt "
+        note += "cache, which methods share: who comes later finds more."
+        if _judged(split):
+            note += " judge: grading, no part of a method's cost."
         drawing.footer(figure, results, note)
         figure.data = data
         return figure
@@ -215,8 +218,11 @@ def _stack(axes: Axes, arms: list[Look], parts: pd.DataFrame, colours: dict[str,
 
 
 def _legend(figure: Plot, colours: dict[str, str]) -> None:
+    """As many entries side by side as the figure is wide."""
     handles = [mpl.patches.Patch(color=c, label=n) for n, c in colours.items()]
-    figure.legend(handles=handles, loc="outside upper left", ncols=min(6, len(handles)))
+    inches = _ENTRY + _CHARACTER * max(map(len, colours))
+    ncols = min(len(handles), max(1, int(figure.get_figwidth() / inches)))
+    figure.legend(handles=handles, loc="outside upper left", ncols=ncols)
 
 
 def _part_colour(role: str, kind: str) -> str:

@@ -210,7 +210,11 @@ def _paired(frame: pd.DataFrame) -> View:
 
 def _costs(frame: pd.DataFrame) -> View:
     judged = bool((frame["judge_cost_usd_per_question"] != 0).any()) if len(frame) else False
-    note = "A right answer's cost is all that the method spent, over its right answers."
+    note = (
+        "A right answer's cost is all that the method spent, over its right answers. Dollars and "
+        "seconds are as billed and as waited for: a prompt that begins like one another method "
+        "sent before may have been cheaper and quicker for it. Tokens know no such luck."
+    )
     if judged:
         note += " The judge's calls are in no other column."
     columns = (*COSTS, *JUDGE) if judged else COSTS
