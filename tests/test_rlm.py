@@ -326,10 +326,32 @@ def test_history_shrinks_old_outputs_then_drops_old_turns() -> None:
     shrunk = history.messages(fits(3000))
     assert len(shrunk) == 11
     assert "x" * 1000 in shrunk[-1]["content"]
+    assert shrunk[2]["content"].endswith("[Whole: earlier_turns[0]]")
     dropped = history.messages(fits(700))
     assert dropped[0]["content"].startswith("task")
-    assert "dropped" in dropped[0]["content"]
+    assert "The first 3 turns were dropped" in dropped[0]["content"]
     assert dropped[-1]["content"].startswith("start 4")
+
+
+def test_what_the_chat_no_longer_has_whole_stands_in_the_repl(sandbox: Sandbox) -> None:
+    noise = [block(f"kept = {n}\nprint('turn {n}:', 'word ' * 300)") for n in range(8)]
+    look = block("submit(f'{len(earlier_turns)} {kept} {earlier_turns[1]}')")
+    play = turns(*noise, look)
+    chats: list[Sequence[Message]] = []
+
+    def script(messages: Sequence[Message]) -> str:
+        chats.append(messages)
+        return play(messages)
+
+    got, _ = answer(
+        sandbox, script, window=3500, turn_tokens=300, max_iterations=9, output_chars=4000
+    )
+    kept, last, turn = (got.text or "").split(" ", 2)
+    assert 1 < int(kept) <= 8
+    assert last == "7"
+    assert turn.startswith("```repl\nkept = 1\n")
+    assert "turn 1: " + "word " * 299 in turn
+    assert any("[Whole: earlier_turns[0]]" in m["content"] for chat in chats for m in chat)
 
 
 def test_a_window_too_small_for_a_turn_is_refused(sandbox: Sandbox) -> None:

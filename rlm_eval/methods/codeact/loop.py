@@ -93,6 +93,7 @@ class Loop:
         words to the user: arXiv 2402.01030, section 2). The answer that was given, if any."""
         tokens = self._settings.turn_tokens
         messages = self._history.messages(lambda chat: self._turns.fits(chat, tokens))
+        self._history.keep_in(session)
         reply = self._turns.ask(number, messages, tokens, self._ledger)
         self._calls.parent = reply.call_id
         parsed = parse_reply(reply.text)

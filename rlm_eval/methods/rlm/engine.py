@@ -173,6 +173,7 @@ class RlmRun:
     def _turn(self, session: ReplSession, number: int) -> str | None:
         """One reply: its code is run, then its prose is looked at; the final answer, if any."""
         messages = self._history.messages(self._fits)
+        self._history.keep_in(session)
         reply = self._turns.ask(number, messages, self._rlm.turn_tokens, self._ledger)
         self._calls.parent = reply.call_id
         parsed = parse_reply(reply.text)
