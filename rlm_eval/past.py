@@ -58,14 +58,20 @@ def take_over(
 ) -> int:
     """Copy finished results with wanted keys, and their calls, from the runs beside this one.
     Returns how many."""
-    beside = finished_beside(results_dir, run_dir, set(wanted) - past.done)
+    beside = _finished_beside(results_dir, run_dir, set(wanted) - past.done)
     for other, found in beside.items():
         for event in _events_of(other, found):
             journal.copy({**event, "taken_from": other.name})
     return sum(map(len, beside.values()))
 
 
-def finished_beside(results_dir: Path, run_dir: Path, wanted: Set[str]) -> dict[Path, set[str]]:
+def left_to_measure(results_dir: Path, run_dir: Path, wanted: Set[str], past: Past) -> set[str]:
+    """The wanted keys without a finished result, here and in the runs beside this one."""
+    missing = set(wanted) - past.done
+    return missing.difference(*_finished_beside(results_dir, run_dir, missing).values())
+
+
+def _finished_beside(results_dir: Path, run_dir: Path, wanted: Set[str]) -> dict[Path, set[str]]:
     """Which of the ``wanted`` keys other runs have finished results for. The same key is the same
     measurement: sample, arm, prompt, models, code. A key is told of one run only."""
     missing = set(wanted)

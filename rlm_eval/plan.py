@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from rlm_eval.assemble import Parts, all_work, model_keys
 from rlm_eval.experience import Experience
 from rlm_eval.forecast import Expected, expected
-from rlm_eval.past import finished_beside, past_of
+from rlm_eval.past import left_to_measure, past_of
 from rlm_eval.whole import write_whole
 
 if TYPE_CHECKING:
@@ -35,11 +35,9 @@ def show_plan(parts: Parts) -> None:
     results_dir = Path(parts.config["results_dir"])
     run_dir = results_dir / parts.run_id
     work = all_work(parts, list(parts.task.build()))
-    done = past_of(run_dir).done
-    missing = {item.key for item in work} - done
-    beside = finished_beside(results_dir, run_dir, missing)
-    missing -= set().union(*beside.values())
-    todo = [item for item in work if item.key in missing]
+    past = past_of(run_dir)
+    left = left_to_measure(results_dir, run_dir, {item.key for item in work}, past)
+    todo = [item for item in work if item.key in left]
     rows = expected(parts, todo, experience_of(parts))
     console = Console()
     console.print(_table(rows))
@@ -47,8 +45,8 @@ def show_plan(parts: Parts) -> None:
         console.print(note)
     contexts = len({item.context.id for item in work})
     there = f"{len(work) - len(todo)} are there"
-    if taken := sum(map(len, beside.values())):
-        there += f", {taken} of them in other runs"
+    if elsewhere := len({item.key for item in work} - past.done - left):
+        there += f", {elsewhere} of them in other runs"
     print(f"{len(todo)} results to make ({there}), {contexts} contexts")
     print(f"would go to: {run_dir}")
 

@@ -18,7 +18,7 @@ from rlm_eval.interrupts import interrupts
 from rlm_eval.journal import Journal, record_size
 from rlm_eval.ledger import Ledger
 from rlm_eval.models.protocol import ChatModel
-from rlm_eval.past import Past, past_of, take_over
+from rlm_eval.past import Past, left_to_measure, past_of, take_over
 from rlm_eval.plan import experience_of, idle_roles, in_one_line, keep_forecast, show_plan
 from rlm_eval.progress import Progress
 from rlm_eval.provenance import redactor_of, write_record
@@ -62,7 +62,7 @@ def _run(parts: Parts) -> int:
     if all(w.key in past.done for w in work):
         print(f"this run is finished: all {len(work)} results are there", file=sys.stderr)
         return finish(parts, run_dir, 0, "")
-    rows = _forecast(parts, [w for w in work if w.key not in past.done], past)
+    rows = _forecast(parts, work, run_dir, past)
     with Journal(run_dir, redactor_of(config)) as journal:
         if journal.found != size:  # another process ended meanwhile
             past = past_of(run_dir)
@@ -80,12 +80,13 @@ def _run(parts: Parts) -> int:
     return finish(parts, run_dir, outcome.owed, outcome.stopped)
 
 
-def _forecast(parts: Parts, todo: Sequence[Work], past: Past) -> list[Expected]:
+def _forecast(parts: Parts, work: Sequence[Work], run_dir: Path, past: Past) -> list[Expected]:
     """What is left is expected to take; empty for stand-ins, which cost nothing. Raises ConfigError
     where a run on hosted models would pass its cap in dollars."""
     if parts.scripted:
         return []
-    rows = expected(parts, todo, experience_of(parts))
+    left = left_to_measure(run_dir.parent, run_dir, {w.key for w in work}, past)
+    rows = expected(parts, [w for w in work if w.key in left], experience_of(parts))
     cap = parts.run_budget.usd
     if cap is not None and parts.config["stop_on_forecast"]:
         refuse_over_cap(rows, cap, past.spent.usd or 0.0)
