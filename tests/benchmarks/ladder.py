@@ -17,6 +17,7 @@ from rlm_eval.analysis.load import combine, find_runs, load_run
 from rlm_eval.analysis.paired import paired_table
 from rlm_eval.analysis.report_tables import printed, views
 from rlm_eval.analysis.tables import method_by_task, to_markdown
+from rlm_eval.analysis.text import plural
 
 SHOWN = ("costs", "retrieval", "outcomes", "forecast")
 
@@ -26,14 +27,12 @@ def main(sources: list[str]) -> None:
     results = by_method(combine(runs))
     calls = pd.concat([run.calls for run in runs], ignore_index=True)
     summary = summarize(results)
-    models = ", ".join(sorted(results["model"].unique()))
-    print("# The method ladder\n")
-    print(f"Model: {models}. {len(results)} results of {len(runs)} runs. Mean score in per cent by")
-    print("the official rule; a failed question counts 0.", end="")
+    models = ", ".join(sorted(filter(None, results["model"].unique())))
+    told = f"Model: {models}. {len(results)} results, {plural(len(runs), 'run')}. Mean score in "
+    told += "per cent by the official rule; a failed question counts 0."
     if any(run.demonstration for run in runs):
-        print(" A demonstration, not evidence: n is too small to tell methods apart", end="")
-        print(" (no interval under 4 contexts).", end="")
-    print(f"\n\n{to_markdown(method_by_task(summary))}", end="")
+        told += " A demonstration, not evidence: n is too small to tell methods apart."
+    print(f"# The method ladder\n\n{told}\n\n{to_markdown(method_by_task(summary))}", end="")
     for view in views(results, calls, summary, paired_table(results), runs):
         if view.id in SHOWN:
             print(f"\n## {view.title}\n\n{view.note}\n\n{to_markdown(*printed(view))}", end="")
