@@ -38,8 +38,8 @@ class Speeds:
 class Experience:
     """What exported runs in ``folders`` with the same root model tell: its speeds, and the medians
     of the same arms, with the same models in the roles they have, on the same task (any seed, any
-    n). ``roles`` names per arm the configuration keys of its further models. A method
-    that spends up to its cap is only told by runs with the same cap."""
+    n). ``roles`` names per arm the configuration keys of its further models. Of
+    methods that spend up to the sample's cap, only runs with the same cap tell."""
 
     def __init__(
         self, tree: Mapping[str, Any], folders: list[Path], roles: Mapping[str, Sequence[str]]
@@ -53,8 +53,8 @@ class Experience:
                 continue
             for name, node in tree["method"].items():
                 past = run.config.get("method", {}).get(name)
-                keys = [*roles.get(name, ()), *(["budget"] if tree["budget"]["matched"] else [])]
-                if past == node and all(run.config.get(key) == tree[key] for key in keys):
+                same = all(run.config.get(key) == tree[key] for key in roles.get(name, ()))
+                if past == node and same and _spent_up_to(run.config) == _spent_up_to(tree):
                     rows = run.results[run.results["method"] == name]
                     results.setdefault(name, []).append(rows)
         for name, frames in results.items():
@@ -93,6 +93,12 @@ def _runs(tree: Mapping[str, Any], folders: list[Path]) -> Iterator[Any]:
 def _task(tree: Mapping[str, Any]) -> dict[str, Any]:
     """A task's settings less those that leave one question as hard as before."""
     return {k: v for k, v in tree.get("task", {}).items() if k not in {"n", "seed", "lengths"}}
+
+
+def _spent_up_to(tree: Mapping[str, Any]) -> Any:
+    """The sample's caps where methods spend up to them, else None."""
+    budget = tree.get("budget") or {}
+    return budget.get("sample") if budget.get("matched") else None
 
 
 def _medians(frames: list[pd.DataFrame]) -> dict[int, dict[str, float | None]]:
