@@ -12,12 +12,12 @@ from rlm_eval.errors import BudgetExceeded, SampleFailure
 from rlm_eval.ledger import Ledger
 from rlm_eval.methods.codeact.search import Search
 from rlm_eval.methods.codeact.settings import CodeActSettings
+from rlm_eval.methods.rlm.asker import Asker
 from rlm_eval.methods.rlm.code import IMPORTS, parse_reply
 from rlm_eval.methods.rlm.history import History
 from rlm_eval.methods.rlm.host import SubCalls
 from rlm_eval.methods.rlm.reserve import Reserve
 from rlm_eval.methods.rlm.trace import Trace
-from rlm_eval.methods.rlm.turns import Turns
 from rlm_eval.methods.rlm.view import Enabled, View
 from rlm_eval.models.door import LM, CallTags, Completion
 from rlm_eval.models.protocol import Message
@@ -43,7 +43,7 @@ class Loop:
         self._settings = settings
         self._problem = problem
         self._trace = trace
-        self._turns = Turns(lm, trace, CallTags())
+        self._asker = Asker(lm, trace, CallTags())
         self._enabled = enabled
         self._search = search
         self._view = View(settings.loaded_prompt, enabled, settings.output_chars, 0, 0)
@@ -92,9 +92,9 @@ class Loop:
         """One reply: its code is run, or, without code, it is the answer (an action is code, or
         words to the user: arXiv 2402.01030, section 2). The answer that was given, if any."""
         tokens = self._settings.turn_tokens
-        messages = self._history.messages(lambda chat: self._turns.fits(chat, tokens))
+        messages = self._history.messages(lambda chat: self._asker.fits(chat, tokens))
         self._history.keep_in(session)
-        reply = self._turns.ask(number, messages, tokens, self._ledger)
+        reply = self._asker.ask(number, messages, tokens, self._ledger)
         self._calls.parent = reply.call_id
         parsed = parse_reply(reply.text)
         cut_off = reply.finish_reason == "length"
@@ -124,11 +124,11 @@ class Loop:
 
         def fits(chat: Sequence[Message]) -> bool:
             asked = self._asked(chat)
-            return self._turns.fits(asked, tokens) and self._reserve.affords(asked)
+            return self._asker.fits(asked, tokens) and self._reserve.affords(asked)
 
         messages = self._asked(self._history.messages(fits))
         number = self._trace.iterations + 1
-        text = self._turns.ask(number, messages, tokens, self._purse, forced=True).text.strip()
+        text = self._asker.ask(number, messages, tokens, self._purse, forced=True).text.strip()
         return ("forced", text) if text else ("no_answer", None)
 
     def _asked(self, messages: Sequence[Message]) -> list[Message]:

@@ -13,6 +13,7 @@ from typing import ClassVar
 from rlm_eval.errors import BudgetExceeded, ConfigError, SampleFailure
 from rlm_eval.ledger import Ledger
 from rlm_eval.methods.method import Forecast, Method, Shape
+from rlm_eval.methods.rlm.asker import Asker
 from rlm_eval.methods.rlm.code import IMPORTS, parse_reply
 from rlm_eval.methods.rlm.coverage import ContextCoverage
 from rlm_eval.methods.rlm.finish import UnclearFinalError, finish_for
@@ -21,7 +22,6 @@ from rlm_eval.methods.rlm.host import SubCalls
 from rlm_eval.methods.rlm.reserve import Reserve
 from rlm_eval.methods.rlm.settings import RlmSettings
 from rlm_eval.methods.rlm.trace import Trace
-from rlm_eval.methods.rlm.turns import Turns
 from rlm_eval.methods.rlm.view import Task, View
 from rlm_eval.models.door import LM, CallTags
 from rlm_eval.models.protocol import Message, ModelInfo
@@ -111,7 +111,7 @@ class RlmRun:
         self._depth = depth
         role = rlm.role(depth)
         tags = CallTags(role, depth, parent, from_repl=depth > 0)
-        self._turns = Turns(lm, trace, tags, rlm.history_share)
+        self._asker = Asker(lm, trace, tags, rlm.history_share)
         self._iterations = rlm.iterations(depth, lm, ledger)
         self._enabled = replace(rlm.enabled(depth, lm), max_iterations=self._iterations)
         self._view = View(
@@ -174,7 +174,7 @@ class RlmRun:
         """One reply: its code is run, then its prose is looked at; the final answer, if any."""
         messages = self._history.messages(self._fits)
         self._history.keep_in(session)
-        reply = self._turns.ask(number, messages, self._rlm.turn_tokens, self._ledger)
+        reply = self._asker.ask(number, messages, self._rlm.turn_tokens, self._ledger)
         self._calls.parent = reply.call_id
         parsed = parse_reply(reply.text)
         ran = self._run_blocks(session, number, reply.call_id, parsed.blocks)
@@ -224,7 +224,7 @@ class RlmRun:
 
         messages = self._asked(self._history.messages(fits))
         number, tokens = self._trace.iterations + 1, self._task.max_answer_tokens
-        reply = self._turns.ask(number, messages, tokens, self._purse, forced=True)
+        reply = self._asker.ask(number, messages, tokens, self._purse, forced=True)
         try:
             final = self._finish.in_reply(session, parse_reply(reply.text).prose, failed=False)
         except UnclearFinalError:
@@ -236,7 +236,7 @@ class RlmRun:
         return self._view.asked(messages, "forced", question=self._task.question)
 
     def _fits(self, messages: Sequence[Message]) -> bool:
-        return self._turns.fits(messages, self._rlm.turn_tokens)
+        return self._asker.fits(messages, self._rlm.turn_tokens)
 
     def _run_child(self, question: str, content: Content, parent: str | None) -> str:
         """A child RLM on ``content``, paid by what this one has left."""

@@ -10,7 +10,7 @@ from rlm_eval.models.door import LM, CallTags, Completion
 from rlm_eval.models.protocol import Message
 
 
-class Turns:
+class Asker:
     """``tags`` mark the calls. Chats and replies are to fill at most ``share`` of the window."""
 
     def __init__(self, lm: LM, trace: Trace, tags: CallTags, share: float = 1.0) -> None:
