@@ -13,13 +13,14 @@ from rlm_eval.analysis.drawing import save
 from rlm_eval.analysis.load import Run, combine, find_runs, load_run
 from rlm_eval.analysis.paired import paired_table
 from rlm_eval.analysis.report_tables import printed, views
+from rlm_eval.analysis.rungs import score_and_cost
 
 HERE = Path(__file__).parent
 PUBLISHED = HERE.parent / "results" / "published"
 DRAWN = (figures.score_vs_length, figures.score_vs_cost, forest.paired_forest)
 #: Of the ladder, a run for each task: more figures, and tables of the report.
 LADDER = "ladder-*"
-LADDER_DRAWN = (*DRAWN, diagnostics.failures, diagnostics.subcalls_vs_length)
+LADDER_DRAWN = (score_and_cost, *DRAWN, diagnostics.failures, diagnostics.subcalls_vs_length)
 LADDER_TABLES = ("costs", "retrieval", "tokens", "forecast", "outcomes")
 
 

@@ -7,6 +7,7 @@ import sys
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -15,7 +16,8 @@ from rlm_eval.analysis import diagnostics, figures
 from rlm_eval.analysis.drawing import Plot, save
 from rlm_eval.analysis.forest import paired_forest
 from rlm_eval.analysis.load import combine, load_run
-from rlm_eval.analysis.looks import MUTED, looks, spread_out
+from rlm_eval.analysis.looks import MUTED, looks, spread_out, untangled
+from rlm_eval.analysis.rungs import score_and_cost
 
 ALL = (
     figures.score_vs_length,
@@ -25,6 +27,7 @@ ALL = (
     diagnostics.subcalls_vs_length,
     diagnostics.failures,
     paired_forest,
+    score_and_cost,
 )
 #: Every rung of the ladder, its controls in the middle.
 LADDER = (
@@ -94,6 +97,13 @@ def test_labels_stay_beside_the_axes_and_share_what_room_there_is() -> None:
     assert spread_out([0.9] * 5, 0.5) == pytest.approx([0, 0.25, 0.5, 0.75, 1])
 
 
+def test_of_points_at_one_height_the_rightmost_has_the_nearest_label() -> None:
+    starts = [(0.1, 1.0), (0.9, 1.0), (0.5, 1.0), (0.2, 0.3)]
+    assert untangled(starts, [0.8, 0.7, 0.9, 0.3]) == [0.7, 0.9, 0.8, 0.3]
+    # Up and down from the middle, nearest first.
+    assert untangled([(0.1, 0.5), (0.9, 0.5), (0.5, 0.5)], [0.41, 0.5, 0.6]) == [0.6, 0.5, 0.41]
+
+
 @pytest.fixture(scope="module")
 def ladder() -> pd.DataFrame:
     """All methods right on every question but the RLMs, which are right on half of them: no
@@ -123,6 +133,28 @@ def test_labels_of_eighteen_arms_do_not_collide(
     assert boxes[0].y0 >= 0
     assert boxes[-1].y1 <= figure.bbox.y1
     assert max(box.x1 for box in boxes) <= figure.bbox.x1
+
+
+def test_rows_keep_families_together_and_controls_below(ladder: pd.DataFrame) -> None:
+    figure = score_and_cost(ladder)
+    score, tokens = figure.axes
+    rows = [label.get_text() for label in score.get_yticklabels()]
+    assert rows[:5] == ["direct", "self_consistency", "rag_bm25", "rag_dense", "rag_hybrid"]
+    assert rows[-3:] == ["no_context", "code_oracle", "best_constant"]
+    assert tokens.get_yticklabels() == []  # the names stand once
+    dots = [line for line in score.lines if line.get_marker() == "o"]
+    assert len(dots) == len(rows)
+    spent = [
+        np.asarray(line.get_xdata()).tolist() for line in tokens.lines if line.get_marker() == "o"
+    ]
+    assert sorted(spent) == [[100 + 9 * n] for n, _ in enumerate(LADDER)]
+
+
+@pytest.mark.parametrize("tasks", [1, 2, 5])
+def test_each_task_has_its_score_and_its_cost(ladder: pd.DataFrame, tasks: int) -> None:
+    every = pd.concat([ladder.assign(task=f"t{i}") for i in range(tasks)], ignore_index=True)
+    titles = [axes.get_title(loc="left") for axes in score_and_cost(every).axes]
+    assert sorted(titles) == sorted(2 * [f"t{i}" for i in range(tasks)])
 
 
 @pytest.mark.parametrize("draw", [diagnostics.cost_quantiles, diagnostics.subcalls_vs_length])

@@ -107,7 +107,11 @@ def test_files_are_written_beside_the_tables(tmp_path: Path) -> None:
     assert {p.relative_to(folder).as_posix() for p in summary.files} == {
         "summary.csv",
         "verdicts.csv",
-        *(f"figures/score_vs_{x}.{s}" for x in ("length", "cost") for s in ("png", "pdf", "csv")),
+        *(
+            f"figures/score_{x}.{s}"
+            for x in ("vs_length", "vs_cost", "and_cost")
+            for s in ("png", "pdf", "csv")
+        ),
     }
     written = pd.read_csv(folder / "summary.csv")
     assert len(written) == len(summary.table) == 2 * 5

@@ -37,6 +37,7 @@ class Look:
     """``style`` is for matplotlib's plot; ``control`` arms are lines to measure others by."""
 
     label: str
+    family: str
     colour: str
     control: bool
     style: dict[str, Any] = field(default_factory=dict)
@@ -55,7 +56,7 @@ def looks(results: pd.DataFrame) -> dict[str, Look]:
             continue
         colour = shaded(HUES[family], SHADES[place % len(SHADES)])
         marker = MARKERS[(list(HUES).index(family) + place) % len(MARKERS)]
-        found[arm] = Look(names[arm], colour, False, {"color": colour, "marker": marker})
+        found[arm] = Look(names[arm], family, colour, False, {"color": colour, "marker": marker})
     return found | {BEST_CONSTANT: _control(BEST_CONSTANT, 0)}
 
 
@@ -80,7 +81,7 @@ def _families(results: pd.DataFrame) -> dict[str, str]:
 
 def _control(label: str, place: int) -> Look:
     style = {"color": MUTED, "ls": DASHES[place % len(DASHES)], "lw": 1.0, "marker": ""}
-    return Look(label, MUTED, True, style)
+    return Look(label, "control", MUTED, True, style)
 
 
 def shaded(colour: str, shade: float) -> str:
@@ -104,19 +105,33 @@ def label_ends(axes: Axes, ends: Sequence[End]) -> None:
 
     Call last: it needs the final axis limits. :func:`room_for` makes axes tall enough.
     """
-    ends = [end for end in ends if end.y == end.y]
     axes.autoscale_view()  # limits that follow the data are not known before
     tall = float(axes.get_window_extent().height * 72 / axes.figure.dpi)
     to_share = axes.transData + axes.transAxes.inverted()
-    starts = [to_share.transform((end.x, end.y)) for end in ends]
-    places = spread_out([float(y) for _, y in starts], LABEL / (SHRINKS * tall))
-    for end, (x, y), placed in zip(ends, starts, places, strict=True):
+    known = [end for end in ends if end.y == end.y]
+    starts = [to_share.transform((end.x, end.y)).tolist() for end in known]
+    places = untangled(starts, spread_out([y for _, y in starts], LABEL / (SHRINKS * tall)))
+    for end, (x, y), placed in zip(known, starts, places, strict=True):
         look, there = end.look, axes.transAxes
         name = axes.text(1.03, placed, look.label, transform=there, size=8, va="center")
         name.set(color=shaded(look.colour, -0.2), style="italic" if look.control else "normal")
         line = Line2D([x, 1.025], [y, placed], color=look.colour, lw=0.5, alpha=0.45)
         line.set(transform=there, clip_on=False, in_layout=False)
         axes.add_artist(line)
+
+
+def untangled(starts: Sequence[tuple[float, float]], places: Sequence[float]) -> list[float]:
+    """The places dealt anew among starts (x, y) of the same height, the nearest place to the
+    rightmost: so the lines that lead to the labels don't cross."""
+    level: dict[float, list[int]] = {}
+    for i, (_, y) in enumerate(starts):
+        level.setdefault(round(y, 6), []).append(i)
+    dealt = list(places)
+    for y, members in level.items():
+        near = sorted((places[i] for i in members), key=lambda place: abs(place - y))
+        for i, place in zip(sorted(members, key=lambda i: -starts[i][0]), near, strict=True):
+            dealt[i] = place
+    return dealt
 
 
 def room_for(labels: int, least: float) -> float:

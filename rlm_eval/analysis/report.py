@@ -25,6 +25,7 @@ from rlm_eval.analysis.load import Run, combine, find_runs, load_run
 from rlm_eval.analysis.looks import order
 from rlm_eval.analysis.paired import paired_table
 from rlm_eval.analysis.report_tables import View, printed, values, views
+from rlm_eval.analysis.rungs import score_and_cost
 from rlm_eval.analysis.verdict_groups import Group, grouped
 from rlm_eval.analysis.verdicts import Verdict, verdicts
 from rlm_eval.errors import ConfigError
@@ -167,6 +168,7 @@ def _figures(
     results: pd.DataFrame, calls: pd.DataFrame, pairs: pd.DataFrame, folder: Path
 ) -> list[dict[str, str]]:
     draws: list[tuple[str, str, Callable[[], drawing.Plot]]] = [
+        ("score_and_cost", "Score and cost", lambda: score_and_cost(results)),
         ("score_vs_length", "Score against length", lambda: figures.score_vs_length(results)),
         ("score_vs_cost", "Score against cost", lambda: figures.score_vs_cost(results)),
         ("paired_forest", "Paired differences", lambda: forest.paired_forest(results, pairs)),

@@ -12,6 +12,7 @@ from rlm_eval.analysis import figures
 from rlm_eval.analysis.aggregate import BEST_CONSTANT, summarize
 from rlm_eval.analysis.drawing import Plot, save
 from rlm_eval.analysis.load import Run, combine, load_run
+from rlm_eval.analysis.rungs import score_and_cost
 from rlm_eval.analysis.terminal import print_summary
 from rlm_eval.analysis.verdicts import Verdict, verdicts
 
@@ -20,6 +21,7 @@ __all__ = ["BEST_CONSTANT", "Summary", "print_summary", "summarize", "write_summ
 FIGURES: tuple[Callable[[pd.DataFrame], Plot], ...] = (
     figures.score_vs_length,
     figures.score_vs_cost,
+    score_and_cost,
 )
 
 
