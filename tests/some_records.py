@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+from rlm_eval.journal import Journal, read_events
 from rlm_eval.records import Answer, Call, Outcome, Result, Sample, Score
 
 SAMPLE = Sample.of(
@@ -65,3 +67,15 @@ def some_result(key: str = "r1", outcome: Outcome = "answered", **changes: Any) 
         "wall_s": 3.0,
     }
     return Result(**(fields | changes))
+
+
+def written(run_dir: Path) -> list[str]:
+    """The types of the events, sessions left out."""
+    return [e["type"] for e in read_events(run_dir) if e["type"] != "session"]
+
+
+def write_one(run_dir: Path, key: str = "r1", outcome: str = "answered", episode: int = 0) -> None:
+    with Journal(run_dir) as journal:
+        journal.begin(key, episode)
+        journal.call(some_call(f"call-{key}-{episode}", result_key=key, episode=episode), "seven")
+        journal.result(some_result(key, outcome, episode=episode))  # type: ignore[arg-type]

@@ -150,10 +150,17 @@ def test_rows_keep_families_together_and_controls_below(ladder: pd.DataFrame) ->
     assert sorted(spent) == [[100 + 9 * n] for n, _ in enumerate(LADDER)]
 
 
+@pytest.mark.filterwarnings("error")
+def test_one_arm_has_room_enough() -> None:
+    rows = [{"method": "rlm", "sample_id": "s", "context_id": "c", "correct": True}]
+    score_and_cost(handmade(rows)).draw_without_rendering()
+
+
 @pytest.mark.parametrize("tasks", [1, 2, 5])
 def test_each_task_has_its_score_and_its_cost(ladder: pd.DataFrame, tasks: int) -> None:
     every = pd.concat([ladder.assign(task=f"t{i}") for i in range(tasks)], ignore_index=True)
-    titles = [axes.get_title(loc="left") for axes in score_and_cost(every).axes]
+    figure = score_and_cost(every)
+    titles = [axes.get_title(loc="left") for axes in figure.axes]
     assert sorted(titles) == sorted(2 * [f"t{i}" for i in range(tasks)])
 
 

@@ -38,7 +38,7 @@ def score_and_cost(results: pd.DataFrame) -> Plot:
         else:
             shown = [(task, kind) for task in tasks for kind in kinds]
         columns = len(tasks) if len(tasks) in ABREAST else len(kinds)
-        figure, grid = drawing.panels(len(shown), 3.7, 0.9 + rows.inches, columns)
+        figure, grid = drawing.panels(len(shown), 3.7, 1.1 + rows.inches, columns)
         for i, ((task, kind), axes) in enumerate(zip(shown, grid, strict=True)):
             rows.frame(axes, named=i % columns == 0)
             _panel(axes, table[table["task"] == task], rows, kind)
@@ -69,7 +69,8 @@ class _Rows:
 
     @property
     def inches(self) -> float:
-        return (0.13 + 0.055 * len(self.lengths)) * (len(self.places) + 0.5)
+        """The height of an axes: never so little that ticks and titles leave it none."""
+        return max(1.0, (0.13 + 0.055 * len(self.lengths)) * (len(self.places) + 0.5))
 
     def place(self, arm: str, length: int) -> float:
         share = (self.lengths.index(length) + 0.5) / len(self.lengths) - 0.5
