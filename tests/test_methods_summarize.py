@@ -1,10 +1,10 @@
-"""summarize_map_reduce, summarize_refine and compaction with a scripted model that sees only its
-messages. It counts a token per four characters; the methods cut by the offline tokenizer."""
+"""What summarize_map_reduce, summarize_refine and compaction have in common, with a scripted model
+that sees only its messages. It counts a token per four characters; the methods cut by the offline
+tokenizer."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
@@ -16,57 +16,14 @@ from rlm_eval.ledger import Budget, Ledger
 from rlm_eval.methods.method import Shape
 from rlm_eval.methods.summarize.compaction import Compaction
 from rlm_eval.methods.summarize.map_reduce import SummarizeMapReduce
-from rlm_eval.methods.summarize.parts import parts_of
 from rlm_eval.methods.summarize.refine import SummarizeRefine
 from rlm_eval.methods.summarize.summarizer import Summarizer
 from rlm_eval.models.door import ModelDoor
-from rlm_eval.models.protocol import Message, ModelInfo, Price
+from rlm_eval.models.protocol import ModelInfo, Price
 from rlm_eval.models.scripted import ScriptedModel
 from rlm_eval.records import Call, Content, Context
 from rlm_eval.tokens import load_tokenizer
-
-LINES = tuple(
-    f"Record {i}: the lantern in room {i} shone {'crimson' if i % 2 else 'ultramarine'} at dusk.\n"
-    for i in range(300)
-)
-TEXT = "".join(LINES)
-QUESTION = "Which lamp is green?"
-#: One of each kind, small enough that the text above takes several steps.
-KINDS: tuple[Callable[..., Summarizer], ...] = (
-    lambda **k: SummarizeMapReduce(**{"chunk_tokens": 1000, "note_tokens": 40} | k),
-    lambda **k: SummarizeRefine(**{"chunk_tokens": 1000, "summary_tokens": 60} | k),
-    lambda **k: Compaction(**{"chunk_tokens": 300, "summary_tokens": 60} | k),
-)
-#: In which the third has to sum up.
-WINDOW = 2000
-kinds = pytest.mark.parametrize("kind", KINDS, ids=["map_reduce", "refine", "compaction"])
-
-
-class Witness:
-    """A script that writes notes of ``note`` characters, answers ``done``, and keeps the prompts:
-    an answering one has a system message, a summarising one has none."""
-
-    def __init__(self, note: int = 100) -> None:
-        self.read: list[str] = []
-        self.asked: list[str] = []
-        self._note = note
-
-    def __call__(self, messages: Sequence[Message]) -> str:
-        last = messages[-1]["content"]
-        if messages[0]["role"] == "system":
-            self.asked.append(last)
-            return "done"
-        self.read.append(last)
-        return f"<{len(self.read)}>".ljust(self._note, "n")
-
-
-def records_in(prompts: Sequence[str]) -> list[int]:
-    return [int(n) for prompt in prompts for n in re.findall(r"Record (\d+):", prompt)]
-
-
-def sent(table: Table) -> int:
-    return sum(c.prompt_tokens + c.completion_tokens for c in table.calls)
-
+from summaries import KINDS, LINES, QUESTION, TEXT, WINDOW, Witness, kinds, records_in, sent
 
 # -- what all three hold to ------------------------------------------------------------------------
 
@@ -259,140 +216,6 @@ def test_matched_with_too_small_a_cap_reads_as_configured_and_is_refused(
     assert sent(table) <= 3_000
 
 
-# -- map-reduce ------------------------------------------------------------------------------------
-
-
-def test_map_reduce_answers_from_the_notes() -> None:
-    witness = Witness(note=8)
-    table = Table(scripted(witness))
-    method = SummarizeMapReduce(chunk_tokens=1000, note_tokens=40)
-    got = method.answer(problem(QUESTION, TEXT), table.lm(), table.ledger())
-    parts = len(parts_of(TEXT, 1000))
-    assert witness.asked[0].count("nnnnn") == parts == len(witness.read)
-    assert f"Part {parts} of {parts}:" in witness.asked[0]
-    assert [len(event["notes"]) for event in got.trajectory] == [parts]
-
-
-def test_map_reduce_merges_notes_that_do_not_fit() -> None:
-    witness = Witness(note=400)
-    table = Table(scripted(witness, window=900))
-    method = SummarizeMapReduce(chunk_tokens=300, note_tokens=100)
-    got = method.answer(problem(QUESTION, TEXT), table.lm(), table.ledger())
-    merging = [prompt for prompt in witness.read if prompt.startswith("Notes on consecutive")]
-    assert got.text == "done"
-    assert got.iterations > 2
-    assert merging
-    assert QUESTION in merging[0]
-
-
-def test_the_prompts_of_map_reduce_are_as_they_were() -> None:
-    """Those with the question in sight, word for word."""
-    table = Table(scripted(witness := Witness(note=2), window=1000))
-    SummarizeMapReduce(chunk_tokens=32, note_tokens=16).answer(
-        problem("Who?\nReply 'Name: <name>'.", "One line.\n"), table.lm(), table.ledger()
-    )
-    assert witness.read == [
-        "Part 1 of 1 of a longer text:\n\nOne line.\n\n\nA question will be asked about the whole "
-        "text:\nWho?\nReply 'Name: <name>'.\n\nWrite short notes on what this part holds that is "
-        "needed to answer it: facts, names, and counts. Do not answer the question itself."
-    ]
-    assert witness.asked == [
-        "These are notes on a text, one per part, in order.\n\nPart 1 of 1:\n<1>\n\n"
-        "Who?\nReply 'Name: <name>'."
-    ]
-
-
-# -- refine ----------------------------------------------------------------------------------------
-
-
-def test_refine_hands_each_summary_to_the_next_step_and_the_last_to_the_answer() -> None:
-    witness = Witness(note=20)
-    table = Table(scripted(witness))
-    method = SummarizeRefine(chunk_tokens=1000, summary_tokens=60)
-    got = method.answer(problem(QUESTION, TEXT), table.lm(), table.ledger())
-    steps = len(witness.read)
-    assert steps == len(parts_of(TEXT, 1000))
-    for number, prompt in enumerate(witness.read, 1):
-        seen = [i for i in range(1, steps + 1) if f"<{i}>nn" in prompt]
-        assert seen == ([number - 1] if number > 1 else [])
-        assert f"Part {number} of {steps} " in prompt
-    assert f"<{steps}>nn" in witness.asked[0]
-    assert "Record" not in witness.asked[0]
-    assert [event["text"][:3] for event in got.trajectory] == [
-        f"<{i}>" for i in range(1, steps + 1)
-    ]
-
-
-# -- compaction ------------------------------------------------------------------------------------
-
-
-def test_what_fits_is_never_summed_up() -> None:
-    witness = Witness()
-    table = Table(scripted(witness))
-    got = Compaction().answer(problem(QUESTION, TEXT), table.lm(), table.ledger())
-    assert not witness.read
-    assert witness.asked == [f"{TEXT}\n\n{QUESTION}"]
-    assert (got.iterations, got.text) == (1, "done")
-
-
-@pytest.mark.parametrize("fill", [0.5, 0.8])
-def test_no_prompt_passes_its_share_of_the_window_and_none_but_the_last_stays_under(
-    fill: float,
-) -> None:
-    table = Table(scripted(Witness(note=4 * 60), window=WINDOW))
-    method = Compaction(fill=fill, chunk_tokens=100, summary_tokens=60)
-    method.answer(problem(QUESTION, TEXT), table.lm(), table.ledger())
-    taken = [c.prompt_tokens + c.completion_tokens for c in table.calls]
-    room = fill * WINDOW
-    assert all(size <= room + 1 for size in taken)
-    # The first has no summary before it, and a part that is not taken is 100 tokens, or 170 of the
-    # scripted model's.
-    assert all(size > room - 170 - 60 for size in taken[:-2])
-
-
-def test_compaction_goes_on_with_the_summary_and_answers_from_what_is_in_sight() -> None:
-    witness = Witness(note=20)
-    table = Table(scripted(witness, window=WINDOW))
-    method = Compaction(chunk_tokens=100, summary_tokens=60)
-    got = method.answer(problem(QUESTION, TEXT), table.lm(), table.ledger())
-    first, *later = [*witness.read, *witness.asked]
-    assert first.startswith("A long text begins:\n\nRecord 0:")
-    for number, prompt in enumerate(later, 1):
-        assert prompt.index(f"<{number}>nn") < prompt.index("Record")
-        assert f"<{number - 1}>nn" not in prompt
-    assert records_in(witness.asked)[-1] == 299
-    assert [event["type"] for event in got.trajectory] == ["summary"] * len(witness.read)
-
-
-def test_what_the_answering_model_has_no_room_for_is_summed_up_too() -> None:
-    """The reader's window holds all, the answerer's only a summary."""
-    witness = Witness(note=20)
-    models = {
-        "root": ScriptedModel("answers", context_window=300, script=witness),
-        "summarize": ScriptedModel("reads", context_window=50_000, script=witness),
-    }
-    door = ModelDoor(models, lambda call, reply: None)
-    got = Compaction(chunk_tokens=200, summary_tokens=60).answer(
-        problem(QUESTION, TEXT), door.lm("key", memory_scope="arm"), Table().ledger()
-    )
-    assert got.text == "done"
-    assert records_in(witness.read) == list(range(300))
-    assert witness.asked == [f"Summary of the text:\n\n<1>{'n' * 17}\n\n{QUESTION}"]
-
-
-def test_matched_lengthens_the_summaries_before_it_sums_up_more_often() -> None:
-    def calls(tokens: int) -> tuple[int, int]:
-        table = Table(scripted(Witness(note=8000), window=WINDOW))
-        method = Compaction(chunk_tokens=100, summary_tokens=60, matched=True)
-        method.answer(problem(QUESTION, TEXT), table.lm(), table.ledger(Budget(tokens=tokens)))
-        written = [c.completion_tokens for c in table.calls if c.role == "summarize"]
-        return len(written), max(written)
-
-    (few, short), (more, longer), (most, longest) = map(calls, (5_500, 8_000, 20_000))
-    assert short < longer <= longest <= 0.8 * WINDOW / 4
-    assert few <= more < most
-
-
 # -- bad input -------------------------------------------------------------------------------------
 
 
@@ -440,22 +263,3 @@ def test_an_answering_window_smaller_than_its_prompt_is_refused() -> None:
     small, large = (ScriptedModel(context_window=w).info for w in (500, 50_000))
     with pytest.raises(ConfigError, match="answering prompt with summary_tokens=512"):
         SummarizeRefine().check({"root": small, "summarize": large})
-
-
-# -- parts -----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("size", [50, 400])
-def test_parts_are_the_whole_input_within_their_size(size: int) -> None:
-    count = load_tokenizer().count
-    parts = parts_of(TEXT, size)
-    assert "".join(part.text for part in parts) == TEXT
-    assert all(part.tokens <= size for part in parts)
-    for content in (LINES, {"a": TEXT, "b": "short", "c": TEXT}):
-        assert all(count(part.text) <= size + 2 for part in parts_of(content, size))
-
-
-def test_a_document_that_goes_on_says_so_in_the_next_part_and_short_ones_share_one() -> None:
-    parts = parts_of({"long.txt": TEXT, "a.txt": "alpha", "b.txt": "beta"}, 400)
-    assert all("long.txt:\n" in part.text for part in parts[:-1])
-    assert parts[-1].text.endswith("a.txt:\nalpha\n\nb.txt:\nbeta\n\n")
