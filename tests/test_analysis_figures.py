@@ -180,6 +180,17 @@ def test_a_label_without_neighbours_stands_at_the_end_of_its_line(draw: object) 
         assert end[1] == pytest.approx((box.y0 + box.y1) / 2, abs=3)
 
 
+def test_sub_calls_are_shown_at_each_tasks_own_lengths_and_none_as_none() -> None:
+    base = {"method": "rlm", "sample_id": "s", "context_id": "c", "correct": True}
+    rows = [
+        base | {"task": "a", "target_tokens": 1650, "subcalls": 40},
+        base | {"task": "b", "target_tokens": 1000, "subcalls": 0},
+    ]
+    many, none = diagnostics.subcalls_vs_length(handmade(rows)).axes
+    assert [list(axes.get_xticks()) for axes in (many, none)] == [[1650], [1000]]
+    assert none.get_ylim() == (0, 1)
+
+
 def test_no_two_arms_look_alike_and_controls_are_grey(ladder: pd.DataFrame) -> None:
     known = looks(ladder)
     methods = [look for look in known.values() if not look.control]

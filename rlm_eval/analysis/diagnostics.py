@@ -99,17 +99,18 @@ def subcalls_vs_length(results: pd.DataFrame) -> Plot:
         ).reset_index()
         for task, axes in zip(tasks, grid, strict=True):
             axes.set_xscale("log", base=2)
+            here = data[data["task"] == task]
             ends = []
             for arm in arms:
-                rows = data[(data["task"] == task) & (data["arm"] == arm)]
+                rows = here[here["arm"] == arm]
                 if rows.empty:
                     continue
                 x, look = rows["target_tokens"], known[arm]
                 axes.plot(x, rows["mean"], **look.style)
                 axes.fill_between(x, rows["p25"], rows["p75"], color=look.colour, alpha=0.12, lw=0)
                 ends.append(End(float(x.iloc[-1]), float(rows["mean"].iloc[-1]), look))
-            ticks_at(axes, sorted(int(v) for v in data["target_tokens"].unique()))
-            axes.set_ylim(bottom=0)
+            ticks_at(axes, sorted(int(v) for v in here["target_tokens"].unique()))
+            axes.set_ylim(0, max(1.0, axes.get_ylim()[1]))
             axes.set_xlabel("context length (tokens)")
             axes.set_ylabel("sub-calls per question")
             axes.set_title(str(task))

@@ -167,9 +167,12 @@ def _table(view: View) -> dict[str, Any]:
 def _figures(
     results: pd.DataFrame, calls: pd.DataFrame, pairs: pd.DataFrame, folder: Path
 ) -> list[dict[str, str]]:
+    """Drawn and listed; the page's summary shows the first."""
+    rows = ("score_and_cost", "Score and cost", lambda: score_and_cost(results))
+    lines = ("score_vs_length", "Score against length", lambda: figures.score_vs_length(results))
+    many = results["arm"].nunique() > figures.BANDS
     draws: list[tuple[str, str, Callable[[], drawing.Plot]]] = [
-        ("score_and_cost", "Score and cost", lambda: score_and_cost(results)),
-        ("score_vs_length", "Score against length", lambda: figures.score_vs_length(results)),
+        *((rows, lines) if many else (lines, rows)),
         ("score_vs_cost", "Score against cost", lambda: figures.score_vs_cost(results)),
         ("paired_forest", "Paired differences", lambda: forest.paired_forest(results, pairs)),
         ("failures", "How questions ended", lambda: diagnostics.failures(results)),

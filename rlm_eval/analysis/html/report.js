@@ -26,7 +26,7 @@
       ? [[`${main.runs.length} runs`, all("models").join(", "), all("dates").join(", ")].join(" · ")]
       : main.runs.map((run) =>
         `${run.name} · ${run.models.join(", ")}${run.dates ? " · " + run.dates : ""}`);
-    const figure = main.figures.find((f) => f.id === "score_vs_length");
+    const figure = main.figures[0];
     return [
       h("p", { class: "muted" }, runs.join("; "), ` · ${main.answers.toLocaleString("en")} answers, `
         + `${main.calls.toLocaleString("en")} calls`),
