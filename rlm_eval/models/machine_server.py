@@ -155,8 +155,8 @@ def _no_start(path: str, code: int, timeout_s: float, log_path: Path) -> str:
 
 def _child_environment() -> dict[str, str]:
     """No keys, and threads that look for a few microseconds at a barrier before they sleep: waking
-    costs generation its speed, and with OpenMP's own longer spinning the model all but stops as
-    soon as anything else runs on the same cores (tests/benchmarks/waiting.py)."""
+    costs generation speed, and OpenMP's own longer spinning costs more as soon as anything else
+    runs on the same cores (results/published/benchmarks/waiting.md)."""
     kept = ("PATH", "HOME", "LANG", "LD_LIBRARY_PATH", "PYTHONPATH", "VIRTUAL_ENV", "SYSTEMROOT")
     environment = {k: v for k, v in os.environ.items() if k in kept}
     return environment | {"GOMP_SPINCOUNT": "1000"}
