@@ -73,6 +73,20 @@ def test_one_budget_is_no_curve(runs: list[Run]) -> None:
     assert score_vs_budget(uncapped).data.empty
 
 
+@pytest.mark.parametrize(("constants", "drawn"), [((0.5, 0.25), True), ((0.5, None), False)])
+def test_the_best_constant_is_a_line_where_it_is_known(
+    constants: tuple[float | None, float | None], drawn: bool
+) -> None:
+    frames = [capped_rows("tokens", cap) for cap in (200, 400)]
+    frame = pd.concat(frames, ignore_index=True).assign(constant_score=[*constants, *constants])
+    table = budget_table(frame, pd.DataFrame())
+    assert table["constant_score"].tolist() == (
+        [0.375] * 2 if drawn else pytest.approx([float("nan")] * 2, nan_ok=True)
+    )
+    score, _ = score_vs_budget(frame).axes
+    assert ("best_constant" in {t.get_text() for t in score.texts}) == drawn
+
+
 def capped_rows(unit: str, cap: float, **more: object) -> pd.DataFrame:
     rows = [
         {"method": "rag_dense", "sample_id": f"s{i}", "context_id": f"c{i}", "correct": True}

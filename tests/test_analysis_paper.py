@@ -38,6 +38,19 @@ def test_the_ladder_has_a_method_by_task_table(
     assert not (out / "tables/ladder-needle.tex").exists()
 
 
+def test_runs_at_matched_budgets_have_one_figure_and_table(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    published, out = tmp_path / "published", tmp_path / "paper"
+    for cap in (1000, 4000):
+        budget = {"budget": {"sample": {"tokens": cap}, "matched": True}}
+        write_run(published / f"matched-{cap}", budget, run_id=str(cap), **SMALL)
+    runpy.run_path(str(MAKE))["main"](published, out)
+    assert capsys.readouterr().out == "matched: 2 runs\n"
+    assert set(pd.read_csv(out / "figures/matched_score_vs_budget.csv")["cap"]) == {1000, 4000}
+    assert "best constant" in (out / "tables/matched_budgets.tex").read_text("utf-8")
+
+
 def test_without_a_ladder_there_is_none(tmp_path: Path) -> None:
     write_run(tmp_path / "published" / "alone", {}, methods=("direct", "rlm"), **SMALL)
     runpy.run_path(str(MAKE))["main"](tmp_path / "published", tmp_path / "paper")

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from rlm_eval.analysis import arms, drawing, stats
+from rlm_eval.analysis.aggregate import BEST_CONSTANT
 from rlm_eval.analysis.arms import competitors
 from rlm_eval.analysis.drawing import Plot
 from rlm_eval.analysis.figures import dodges
@@ -54,7 +55,8 @@ def budget_table(results: pd.DataFrame, calls: pd.DataFrame) -> pd.DataFrame:
     questions spent more than the cap and ``stopped`` how many ended as budget_exceeded. Calls of
     an embedding model are left out of tokens and dollars: an index serves all questions on a
     context, and the run pays for it. ``matched``: the method was told to spend up to the cap.
-    Empty without such runs; controls take no part.
+    ``constant_score`` is the best constant's mean on the same rows, null where it is not known for
+    all. Empty without such runs; other controls take no part.
     """
     frame = competitors(capped(results))
     frame = frame[frame["asked"]]
@@ -69,6 +71,8 @@ def budget_table(results: pd.DataFrame, calls: pd.DataFrame) -> pd.DataFrame:
         row |= {"results_arm": group["results_arm"].iloc[0], "asked": len(group)}
         row["scripted"] = bool(group["scripted"].any())
         row |= {"mean_score": score.mean, "score_low": score.low, "score_high": score.high}
+        constants = group["constant_score"].astype("float64")
+        row["constant_score"] = constants.mean(skipna=False)
         row |= {"spent": group["spent"].mean(), "spent_p95": group["spent"].quantile(0.95)}
         row["spent_share"] = row["spent"] / row["cap"]
         row["over"] = int((group["spent"] > row["cap"] * (1 + 1e-9)).sum())
@@ -157,6 +161,11 @@ def _lines(axes: Axes, cell: pd.DataFrame, known: Mapping[str, Look], column: st
 def _score_panel(axes: Axes, cell: pd.DataFrame, known: Mapping[str, Look]) -> None:
     axes.set_ylim(-2, 102)
     ends = _lines(axes, cell, known, "mean_score")
+    constants = cell["constant_score"].dropna()
+    if constants.size and constants.nunique() == 1:  # else the samples differ between the caps
+        level, look = 100 * float(constants.iloc[0]), known[BEST_CONSTANT]
+        axes.axhline(level, **look.style, zorder=1)
+        ends.append(End(axes.get_xlim()[1], level, look))
     axes.set_ylabel("mean score (%)")
     label_ends(axes, ends)
 

@@ -92,6 +92,7 @@ BUDGETS = (
     Column("asked", "asked", "int"),
     Column("mean_score", "score %", "share"),
     Column("score", "95 %", "range"),
+    Column("constant_score", "best constant %", "share"),
     Column("spent", "spent", "count"),
     Column("spent_share", "of the cap %", "share"),
     Column("spent_p95", "spent p95", "count"),
