@@ -45,6 +45,18 @@ def test_a_cap_leaves_the_forced_turn(sandbox: Sandbox) -> None:
     assert "tokens=20000" in got.error
 
 
+@pytest.mark.parametrize("more", [500, 1_000])
+def test_a_cap_of_two_turns_leaves_the_second_to_the_forced_one(
+    sandbox: Sandbox, more: int
+) -> None:
+    """Too little to hold a forced turn back from the first on."""
+    _, first = answer(sandbox, Agent(otherwise="enough"))
+    cap = 2 * first.calls[0].prompt_tokens + more
+    got, table = answer(sandbox, Agent(otherwise=block("print(1)")), budget=Budget(tokens=cap))
+    assert (got.outcome, got.text, len(table.calls)) == ("forced", "forced out", 2)
+    assert sent(table) <= cap
+
+
 @pytest.mark.parametrize("cap", [30_000, 60_000])
 def test_matched_takes_turns_up_to_the_cap(sandbox: Sandbox, cap: int) -> None:
     agent = Agent(otherwise=block("print(1)"))

@@ -258,6 +258,23 @@ def test_a_spent_cap_on_tokens_leaves_room_for_a_forced_answer(sandbox: Sandbox)
     assert len(table.calls) > 3
 
 
+@pytest.mark.parametrize("share", [2.4, 2.9])
+def test_a_cap_too_small_to_hold_back_leaves_the_last_turn_it_pays(
+    sandbox: Sandbox, share: float
+) -> None:
+    def script(messages: Sequence[Message]) -> str:
+        return "forced out" if "no turns left" in messages[-1]["content"] else block("print(1)")
+
+    settings = {"turn_tokens": 100, "max_iterations": 30}
+    _, first = answer(sandbox, script, Budget(calls=1), force_answer=False, **settings)
+    cap = int(share * first.calls[0].prompt_tokens)
+    got, table = answer(sandbox, script, Budget(tokens=cap), **settings)
+    assert (got.text, got.outcome, len(table.calls)) == ("forced out", "forced", 2)
+    assert sum(c.prompt_tokens + c.completion_tokens for c in table.calls) <= cap
+    got, _ = answer(sandbox, script, Budget(tokens=cap), force_answer=False, **settings)
+    assert (got.text, got.outcome) == (None, "budget_exceeded")
+
+
 def test_sub_calls_cannot_spend_what_is_held_back(sandbox: Sandbox) -> None:
     code = """
 try:

@@ -72,6 +72,8 @@ class Loop:
             self._given = frozenset(variable.name for variable in ready.variables)
             try:
                 for number in range(1, self._enabled.max_iterations + 1):
+                    if number > 1 and self._last_chance():
+                        break
                     text = self._turn(session, number)
                     if text is not None:
                         self._trace.answered()
@@ -87,6 +89,14 @@ class Loop:
         if self._search is not None:
             tools["search"] = self._search.search
         return tools
+
+    def _last_chance(self) -> bool:
+        """Whether the cap leaves room for a forced turn that another turn would take."""
+        if not self._reserve.tight:
+            return False
+        tokens = self._settings.turn_tokens
+        asked = self._asked(self._history.messages(lambda chat: self._asker.fits(chat, tokens)))
+        return self._reserve.last_chance(asked, tokens)
 
     def _turn(self, session: ReplSession, number: int) -> str | None:
         """One reply: its code is run, or, without code, it is the answer (an action is code, or

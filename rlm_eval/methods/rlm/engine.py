@@ -158,10 +158,19 @@ class RlmRun:
     def _loop(self, session: ReplSession) -> str | None:
         self._note_previews()
         for number in range(1, self._iterations + 1):
+            if number > 1 and self._last_chance():
+                break
             text = self._turn(session, number)
             if text is not None:
                 return text
         return None
+
+    def _last_chance(self) -> bool:
+        """Whether the cap leaves room for a forced turn that another turn would take."""
+        if not self._reserve.tight:
+            return False
+        asked = self._asked(self._history.messages(self._fits))
+        return self._reserve.last_chance(asked, self._rlm.turn_tokens)
 
     def _note_previews(self) -> None:
         for start, end in self._view.previews(self._task):

@@ -2,7 +2,9 @@
 
 Turns and sub-calls draw on a node of the ledger whose caps are lower by one forced turn. Not on a
 reservation: a call that would fit but for what is held waits for it to settle, so one held to the
-run's end would be waited for in vain. A cap on seconds holds nothing back.
+run's end would be waited for in vain. A cap on seconds holds nothing back. Where a cap is so small
+that holding back would leave too little to work with, the loop takes its first turn and then stops
+while the forced one can still be paid (:meth:`Reserve.last_chance`).
 """
 
 from __future__ import annotations
@@ -20,13 +22,14 @@ _SLACK_TOKENS = 256
 
 class Reserve:
     """One forced turn of the ``role``'s model with an answer of at most ``answer_tokens``, paid by
-    ``ledger``."""
+    ``ledger``. ``tight``: the cap is too small for one to be held back."""
 
     def __init__(self, lm: LM, role: Role, ledger: Ledger, answer_tokens: int) -> None:
         self._lm = lm
         self._role = role
         self._ledger = ledger
         self._answer_tokens = answer_tokens
+        self.tight = False
 
     def loop_ledger(self, shortest: Sequence[Message], turn_tokens: int) -> Ledger:
         """Who pays for all that comes before: the ledger less a forced turn in its ``shortest``
@@ -34,24 +37,38 @@ class Reserve:
         prompt = 0
         if self._ledger.counts_tokens:
             prompt = self._lm.prompt_tokens(shortest, self._role) + turn_tokens + _SLACK_TOKENS
-        return hold_back(self._ledger, self._spend(prompt))
+        held = hold_back(self._ledger, self._spend(prompt))
+        caps = self._ledger.budget
+        self.tight = held is self._ledger and (caps.tokens, caps.usd) != (None, None)
+        return held
 
     def affords(self, messages: Sequence[Message]) -> bool:
         """Whether a forced turn with these messages fits what is left."""
         if not self._ledger.counts_tokens:
             return True
-        amount = self._spend(self._lm.prompt_tokens(messages, self._role))
+        return self._fits(self._spend(self._lm.prompt_tokens(messages, self._role)))
+
+    def last_chance(self, forced: Sequence[Message], turn_tokens: int) -> bool:
+        """Whether a ``forced`` turn fits what is left, and would not after another turn of the same
+        chat in the worst case."""
+        if not self.affords(forced):
+            return False
+        prompt = self._lm.prompt_tokens(forced, self._role)
+        turn = self._spend(prompt, turn_tokens)
+        return not self._fits(turn + self._spend(prompt + turn_tokens + _SLACK_TOKENS))
+
+    def _fits(self, amount: Spend) -> bool:
         left = self._ledger.remaining()
         return all(
             cap is None or value is None or value <= cap
             for cap, value in ((left["tokens"], amount.tokens), (left["usd"], amount.usd))
         )
 
-    def _spend(self, prompt_tokens: int) -> Spend:
+    def _spend(self, prompt_tokens: int, reply_tokens: int | None = None) -> Spend:
+        written = self._answer_tokens if reply_tokens is None else reply_tokens
         price = self._lm.info(self._role).price
-        usage = Usage(prompt_tokens, self._answer_tokens)
-        tokens = prompt_tokens + self._answer_tokens
-        return Spend(1, tokens, None if price is None else price.cost(usage))
+        cost = None if price is None else price.cost(Usage(prompt_tokens, written))
+        return Spend(1, prompt_tokens + written, cost)
 
 
 def hold_back(ledger: Ledger, amount: Spend) -> Ledger:
