@@ -54,7 +54,3 @@ def answer(
     method = CodeAct(sandbox=sandbox, **settings)  # type: ignore[arg-type]
     got = method.answer(asked or problem(content=TEXT), table.lm(), table.ledger(budget))
     return got, table
-
-
-def sent(table: Table) -> int:
-    return sum(c.prompt_tokens + c.completion_tokens for c in table.calls)

@@ -34,6 +34,11 @@ class Table:
         named = dict(zip(("root", "sub"), models, strict=False))
         self.door = ModelDoor(named, lambda call, reply: self.calls.append(call))
 
+    @property
+    def tokens(self) -> int:
+        """Prompt and completion tokens of all calls."""
+        return sum(c.prompt_tokens + c.completion_tokens for c in self.calls)
+
     def lm(self) -> LM:
         return self.door.lm("key", memory_scope="arm")
 

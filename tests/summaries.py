@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from chat import Table
 from rlm_eval.methods.summarize.compaction import Compaction
 from rlm_eval.methods.summarize.map_reduce import SummarizeMapReduce
 from rlm_eval.methods.summarize.refine import SummarizeRefine
@@ -51,7 +50,3 @@ class Witness:
 
 def records_in(prompts: Sequence[str]) -> list[int]:
     return [int(n) for prompt in prompts for n in re.findall(r"Record (\d+):", prompt)]
-
-
-def sent(table: Table) -> int:
-    return sum(c.prompt_tokens + c.completion_tokens for c in table.calls)

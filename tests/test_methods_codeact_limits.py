@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from agents import TEXT, Agent, answer, block, sent
+from agents import TEXT, Agent, answer, block
 from chat import Table, problem, scripted
 from rlm_eval.errors import ConfigError
 from rlm_eval.ledger import Budget, Ledger
@@ -36,7 +36,7 @@ def test_a_cap_leaves_the_forced_turn(sandbox: Sandbox) -> None:
     cap = 20_000
     got, table = answer(sandbox, Agent(otherwise=block("print(1)")), budget=Budget(tokens=cap))
     assert (got.outcome, got.text) == ("forced", "forced out")
-    assert sent(table) <= cap < sent(table) + 2 * table.calls[-1].prompt_tokens
+    assert table.tokens <= cap < table.tokens + 2 * table.calls[-1].prompt_tokens
     agent = Agent(otherwise=block("print(1)"))
     got, table = answer(
         sandbox, agent, budget=Budget(tokens=cap), force_answer=False, max_iterations=20
@@ -54,7 +54,7 @@ def test_a_cap_of_two_turns_leaves_the_second_to_the_forced_one(
     cap = 2 * first.calls[0].prompt_tokens + more
     got, table = answer(sandbox, Agent(otherwise=block("print(1)")), budget=Budget(tokens=cap))
     assert (got.outcome, got.text, len(table.calls)) == ("forced", "forced out", 2)
-    assert sent(table) <= cap
+    assert table.tokens <= cap
 
 
 @pytest.mark.parametrize("cap", [30_000, 60_000])
@@ -63,7 +63,7 @@ def test_matched_takes_turns_up_to_the_cap(sandbox: Sandbox, cap: int) -> None:
     got, table = answer(sandbox, agent, budget=Budget(tokens=cap), matched=True, max_iterations=2)
     assert got.outcome == "forced"
     assert got.iterations > 3
-    assert sent(table) <= cap < sent(table) + 2 * table.calls[-1].prompt_tokens
+    assert table.tokens <= cap < table.tokens + 2 * table.calls[-1].prompt_tokens
 
 
 @pytest.mark.parametrize("run_cap", [None, 60_000])
@@ -82,7 +82,7 @@ def test_the_forced_turn_is_shortened_to_what_is_left(sandbox: Sandbox, cap: int
     agent = Agent(otherwise=block("print('word ' * 900)"))
     got, table = answer(sandbox, agent, budget=Budget(tokens=cap), output_chars=4_400)
     assert (got.outcome, got.text) == ("forced", "forced out")
-    assert sent(table) <= cap
+    assert table.tokens <= cap
 
 
 def test_the_history_is_kept_within_the_window(sandbox: Sandbox) -> None:

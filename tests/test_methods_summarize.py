@@ -23,7 +23,7 @@ from rlm_eval.models.protocol import ModelInfo, Price
 from rlm_eval.models.scripted import ScriptedModel
 from rlm_eval.records import Call, Content, Context
 from rlm_eval.tokens import load_tokenizer
-from summaries import KINDS, LINES, QUESTION, TEXT, WINDOW, Witness, kinds, records_in, sent
+from summaries import KINDS, LINES, QUESTION, TEXT, WINDOW, Witness, kinds, records_in
 
 # -- what all three hold to ------------------------------------------------------------------------
 
@@ -175,8 +175,8 @@ def test_matched_reads_more_finely_as_far_as_the_cap_goes(
     kind().answer(problem(QUESTION, TEXT), plain.lm(), plain.ledger())
     ledger = fine.ledger(Budget(tokens=tokens))
     kind(matched=True).answer(problem(QUESTION, TEXT), fine.lm(), ledger)
-    assert sent(fine) <= tokens
-    assert sent(fine) > max(sent(plain), 0.75 * tokens)
+    assert fine.tokens <= tokens
+    assert fine.tokens > max(plain.tokens, 0.75 * tokens)
 
 
 @dataclass
@@ -198,7 +198,7 @@ def test_matched_spends_dollars_and_keeps_to_a_cap_on_calls(
     asked = problem(QUESTION, TEXT)
     kind().answer(asked, plain.lm(), plain.ledger())
     kind(matched=True).answer(asked, rich.lm(), rich.ledger(Budget(usd=0.08)))
-    assert 0.75 * 8_000 < sent(rich) <= 8_000
+    assert 0.75 * 8_000 < rich.tokens <= 8_000
     most = len(plain.calls)
     kind(matched=True).answer(asked, few.lm(), few.ledger(Budget(usd=0.08, calls=most)))
     assert len(few.calls) == most < len(rich.calls)
@@ -213,7 +213,7 @@ def test_matched_with_too_small_a_cap_reads_as_configured_and_is_refused(
         kind(matched=True).answer(
             problem(QUESTION, TEXT), table.lm(), table.ledger(Budget(tokens=3_000))
         )
-    assert sent(table) <= 3_000
+    assert table.tokens <= 3_000
 
 
 # -- bad input -------------------------------------------------------------------------------------

@@ -94,11 +94,16 @@ class _Rows:
 
     def legend(self, figure: Plot) -> None:
         dots = [
-            Line2D([], [], ls="", marker="o", label=f"{v:,} tokens")
+            Line2D(
+                [],
+                [],
+                ls="",
+                marker="o",
+                color=_paler(MUTED, self.lengths, v),
+                label=f"{v:,} tokens",
+            )
             for v in self.lengths
-        ]  # fmt: skip
-        for dot, length in zip(dots, self.lengths, strict=True):
-            dot.set_color(_paler(MUTED, self.lengths, length))
+        ]
         figure.legend(handles=dots, loc="outside upper left", ncols=min(5, len(dots)))
 
 
