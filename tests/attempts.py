@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from multiprocessing import forkserver
@@ -111,12 +112,14 @@ class Attempt:
 
     def kill(self) -> frozenset[tuple[int, str]]:
         """SIGKILL. The processes that stood below it, each by its id and when it was begun; they
-        are looked up while it can make no more."""
+        are looked up while it can make no more. Its exit code tells whether it was killed: at any
+        of these lines it may have come to its own end, and be gone."""
         below = frozenset[tuple[int, str]]()
         if self.exit_code() is None:
-            os.kill(self.pid, signal.SIGSTOP)
-            below = descendants(self.pid)
-            os.kill(self.pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGSTOP)
+                below = descendants(self.pid)
+                os.kill(self.pid, signal.SIGKILL)
         self.wait()
         return below
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import signal
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -116,11 +117,15 @@ class Run:
     def kill_at(self, stop: Stop, what: str = "run") -> None:
         self.kill(self.stop_at(stop, what), str(stop))
 
-    def kill(self, attempt: Attempt, where: str) -> None:
+    def kill(self, attempt: Attempt, where: str) -> bool:
+        """Whether it was killed, and didn't just come to its end."""
         below = attempt.kill()
         self.provider.wait_idle()
         before, self._lost = self._lost, len(accounts(self.provider, self.folder).lost)
+        if attempt.exit_code() != -signal.SIGKILL:
+            return False
         self.kills.append(Killed(where, self._lost - before, still_there(below)))
+        return True
 
     def kill_somewhere(self, chance: random.Random, *wheres: str) -> bool:
         """One attempt, by the run's folder or by its whole configuration, killed at a random moment
@@ -137,8 +142,7 @@ class Run:
 
         if not attempt.wait_until(begun) or attempt.ended_within(chance.uniform(0, LASTS_S[where])):
             return False
-        self.kill(attempt, f"at random, {where}")
-        return True
+        return self.kill(attempt, f"at random, {where}")
 
     def finish(self) -> None:
         """Attempt it until nothing is owed any more."""
