@@ -148,10 +148,8 @@ def test_a_retry_keeps_its_place_and_pays_for_the_failed_attempt() -> None:
 def test_a_retry_never_waits_for_its_own_batch() -> None:
     ledger = Ledger(Budget(calls=2))
     first, _ = ledger.reserve_all([CALL, CALL])
-    started = time.monotonic()
     with pytest.raises(RunBudgetExceeded):
-        ledger.renew(first, Spend(1))
-    assert time.monotonic() - started < 0.2
+        ledger.renew(first, Spend(1))  # nobody would wake it
 
 
 def test_a_reservation_is_settled_once() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -65,15 +64,6 @@ def test_every_key_goes_wherever_it_stands_and_however_json_writes_it() -> None:
     assert redact(json.dumps({"reply": quoted})) == '{"reply": "[key]"}'
     assert redact("nothing here") == "nothing here"
     assert Redactor(())(CANARY) == CANARY
-
-
-def test_without_keys_a_long_text_costs_nothing_and_with_some_little() -> None:
-    text, times = "words and more words " * 5_000, 100
-    redact = Redactor({f"sk-{i}-{CANARY}" for i in range(10)})
-    started = time.perf_counter()
-    for _ in range(times):
-        redact(text)
-    assert (time.perf_counter() - started) / times < 0.01
 
 
 def test_the_journal_holds_no_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,7 @@
-"""Speed of the journal: `python tests/benchmarks/journal.py` prints a Markdown table.
+"""Speed of a run's files: `python tests/benchmarks/journal.py` prints a Markdown table.
 
-100,000 calls with replies of 30 words and 1,000 results, on the disk that ``--folder`` lies on.
-``--calls`` makes it smaller.
+A journal of 100,000 calls with replies of 30 words and 1,000 results, and a response cache that
+answers 2,000 calls, on the disk that ``--folder`` lies on. ``--calls`` makes the journal smaller.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -18,6 +19,11 @@ from random import Random
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from rlm_eval.journal import COMPRESSED_NAME, FILE_NAME, Journal, compress
+from rlm_eval.ledger import Ledger
+from rlm_eval.models.cache import ResponseCache
+from rlm_eval.models.door import ModelDoor
+from rlm_eval.models.protocol import user
+from rlm_eval.models.scripted import ScriptedModel
 from rlm_eval.past import past_of
 from rlm_eval.records import Call
 from rlm_eval.redaction import Redactor
@@ -61,8 +67,21 @@ def append(run_dir: Path, calls: int, keys: int) -> tuple[float, float]:
     return took / len(asked) * 1e3, ended / len(results) * 1e3
 
 
+def hit_ms(path: Path, hits: int = 2_000) -> float:
+    """Milliseconds for a call that the response cache answers."""
+    with closing(ResponseCache(path, {"root": "shape"})) as cache:
+        door = ModelDoor({"root": ScriptedModel()}, lambda call, reply: None, cache=cache)
+        lm = door.lm("r", memory_scope="a|0")
+
+        def ask() -> None:
+            lm.complete([user("hi")], ledger=Ledger(), max_tokens=16)
+
+        ask()
+        return seconds(lambda: [ask() for _ in range(hits)]) / hits * 1e3
+
+
 def measured(folder: Path, calls: int) -> list[tuple[str, str]]:
-    """(what, how long) for one journal of ``calls`` calls."""
+    """(what, how long) for one journal of ``calls`` calls, and for the cache."""
     run_dir = folder / "run"
     call_ms, result_ms = append(run_dir, calls, 0)
     with_keys_ms, _ = append(folder / "keys", calls // 10, 10)
@@ -76,6 +95,9 @@ def measured(folder: Path, calls: int) -> list[tuple[str, str]]:
         ("compress", f"{seconds(lambda: compress(run_dir)):.2f} s"),
         ("resume, compressed", f"{seconds(lambda: past_of(run_dir)):.2f} s"),
     ]
+    rows.append(
+        ("a call answered from the response cache", f"{hit_ms(folder / 'cache.db'):.3f} ms")
+    )
     packed = (run_dir / COMPRESSED_NAME).stat().st_size
     return [*rows, ("size", f"{size / 1e6:.1f} MB, compressed {packed / 1e6:.1f} MB")]
 
