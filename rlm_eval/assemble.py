@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from rlm_eval.config import ROLE_KEYS, RunConfig, build
+from rlm_eval.config import ROLE_KEYS, RunConfig, build, speaking_of, targets
 from rlm_eval.environment import code_revision
 from rlm_eval.errors import ConfigError
 from rlm_eval.judging import judge_of
@@ -42,9 +42,17 @@ class Parts:
         return self.models["root"]
 
     @property
+    def models_by_key(self) -> dict[str, ChatModel | EmbeddingModel]:
+        """Every model of the run under the configuration's key for it."""
+        keys: Mapping[Role, str] = {"root": "model", **ROLE_KEYS}
+        chat: dict[str, ChatModel | EmbeddingModel]
+        chat = {keys[role]: model for role, model in self.models.items()}
+        return {**chat, "embed_model": self.embedder} if self.embedder else chat
+
+    @property
     def served(self) -> list[ChatModel | EmbeddingModel]:
-        """Every model of the run: to be checked, opened and closed."""
-        return [*self.models.values(), *([self.embedder] if self.embedder else [])]
+        """Every model of the run: to be opened and closed."""
+        return list(self.models_by_key.values())
 
     @property
     def infos(self) -> dict[Role, ModelInfo]:
@@ -64,19 +72,22 @@ class Parts:
     def demonstration(self) -> bool:
         """As configured; by default true for stand-ins and the small embedded model."""
         given = self.config["demonstration"]
-        small = self.root.info.endpoint == "local" and self.config["model"].get("gguf") is None
+        model = self.config["model"]
+        own = model.get("gguf") or model.get("gguf_repo")
+        small = self.root.info.endpoint == "local" and not own
         return bool(self.scripted or small if given is None else given)
 
 
 def assemble(config: RunConfig, *, check_models: bool = True) -> Parts:
     """Build and check all parts. Raises ConfigError; starts no model and spends nothing. Without
     ``check_models`` they may lack what they need to be opened, as in a replay."""
-    task = build(config["task"])
-    models: dict[Role, ChatModel] = {"root": build(config["model"])}
-    models |= {role: build(config[key]) for role, key in ROLE_KEYS.items() if config[key]}
-    embedder = build(config["embed_model"]) if config["embed_model"] else None
+    task = build("task", config["task"])
+    models: dict[Role, ChatModel] = {"root": build("model", config["model"])}
+    models |= {role: build(key, config[key]) for role, key in ROLE_KEYS.items() if config[key]}
+    embed = config["embed_model"]
+    embedder = build("embed_model", embed) if embed else None
     run_budget, sample_budget = (Budget(**config["budget"][k]) for k in ("run", "sample"))
-    budgets, retry = (sample_budget, run_budget), build(config["retry"])
+    budgets, retry = (sample_budget, run_budget), build("retry", config["retry"])
     parts = Parts(config, task, models, embedder, (), *budgets, retry, _revision(config))
     if config["response_cache"] is not None:
         check_cache(Path(config["response_cache"]))
@@ -89,26 +100,44 @@ def assemble(config: RunConfig, *, check_models: bool = True) -> Parts:
             raise ConfigError(
                 f"task {task.name} must not be stored in the clear: leave out response_cache"
             )
-    for model in parts.served if check_models else ():
-        model.check()
-    unpriced = [info.name for info in parts.infos.values() if info.price is None]
+    by_key = parts.models_by_key
+    for key, model in by_key.items() if check_models else ():
+        with speaking_of(key):
+            model.check()
+    unpriced = {key: m.info.name for key, m in by_key.items() if m.info.price is None}
     refuse_unpriced({"run": run_budget, "sample": sample_budget}, unpriced)
-    return replace(parts, arms=tuple(_arm(parts, *item) for item in config["method"].items()))
+    parts = replace(parts, arms=tuple(_arm(parts, *item) for item in config["method"].items()))
+    _refuse_matched_to_nothing(parts)
+    return parts
+
+
+def _refuse_matched_to_nothing(parts: Parts) -> None:
+    """Raise ConfigError where methods shall spend up to a cap and there is none that binds."""
+    price, cap = parts.root.info.price, parts.sample_budget
+    priced = price is not None and price.input > 0
+    binds = cap.tokens is not None or (cap.usd is not None and priced)
+    matched = [arm.name for arm in parts.arms if arm.method.matched]
+    if matched and not binds:
+        raise ConfigError(
+            f"{', '.join(matched)}: matched methods spend up to a sample's cap: set "
+            "budget.sample.tokens=N, or budget.sample.usd=N for models that cost something"
+        )
 
 
 def _revision(config: RunConfig) -> str:
     """The measuring sources: ours, and the files of outside modules that are named here."""
-    nodes = [config["task"], *config["method"].values(), config["model"]]
-    modules = {str(node["_target_"]).rpartition(".")[0] for node in nodes}
+    modules = {target.rpartition(".")[0] for target in targets(config.tree)}
     return code_revision(sorted(name for name in modules if not name.startswith("rlm_eval.")))
 
 
 def _arm(parts: Parts, name: str, node: Mapping[str, Any]) -> Arm:
     """A method, built and checked; its fingerprint hashes all that its answers depend on: the
     models of the roles it has, and the judge's where there is one."""
-    config, method = parts.config, build(node)
+    config, where = parts.config, f"method.{name}"
+    method = build(where, node)
     method.bind(parts.task.code_oracle)
-    method.check(parts.infos)
+    with speaking_of(where):
+        method.check(parts.infos)
     keys = ["model", "judge_model", *model_keys(method)]
     shared = [
         {key: config[key] for key in keys if config[key]},

@@ -20,12 +20,15 @@ _ALIASES = {key: f"model@{key}" for key in ROLE_KEYS.values()}
 def run_command(arguments: Sequence[str]) -> int:
     """Run what the arguments say; the process's exit code."""
     arguments = [_unaliased(a) for a in arguments]
-    if any(a.startswith("-") for a in arguments):
-        return _with_hydra_main(arguments)
     try:
+        if any(a.startswith("-") for a in arguments):
+            return _with_hydra_main(arguments)
         return run_tree(compose_tree(arguments))
     except ConfigError as error:
         return _refused(error)
+    except KeyboardInterrupt:  # before its first question, or in its report
+        print("rlm_eval: interrupted; the same command goes on with it", file=sys.stderr)
+        return INTERRUPTED
 
 
 def compose_tree(overrides: Sequence[str]) -> dict[str, Any]:
@@ -68,8 +71,11 @@ def _with_hydra_main(arguments: Sequence[str]) -> int:
             codes.append(run_tree({str(k): v for k, v in tree.items() if k != "experiment"}))
         except ConfigError as error:
             codes.append(_refused(error))
+        if codes[-1] == INTERRUPTED:
+            sys.exit(INTERRUPTED)  # the whole sweep, not this job alone
 
-    sys.argv = [sys.argv[0], *arguments]
+    # Argparse takes no overrides on both sides of a flag.
+    sys.argv = [sys.argv[0], *sorted(arguments, key=lambda a: a not in ("-m", "--multirun"))]
     try:
         job()
     except SystemExit as stopped:

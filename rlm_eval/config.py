@@ -9,8 +9,10 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
+import re
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, is_dataclass
 from typing import Any
 
@@ -52,9 +54,10 @@ ROLE_KEYS: Mapping[Role, str] = {
     "summarize": "summarize_model",
     "judge": "judge_model",
 }
-GROUPS = (
-    *("task", "method", "model", *ROLE_KEYS.values(), "embed_model", "sandbox", "budget", "retry"),
-)
+#: Groups beside ``method`` that every run needs, and those it may do without.
+NEEDED = ("task", "model", "sandbox", "budget", "retry")
+OPTIONAL = (*ROLE_KEYS.values(), "embed_model")
+GROUPS = ("method", *NEEDED, *OPTIONAL)
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,9 @@ def check_config(tree: Mapping[str, Any]) -> RunConfig:
     unknown = set(tree) - set(TOP_LEVEL) - set(GROUPS)
     if unknown:
         raise ConfigError(unknown_key(min(unknown), [*TOP_LEVEL, *GROUPS]))
+    for key in (*TOP_LEVEL, *NEEDED):
+        if key not in tree:
+            raise ConfigError(f"{key} is missing: leave ~{key} out")
     tree = dict(tree)
     for key, kind in TOP_LEVEL.items():
         tree[key] = _typed(key, kind, tree[key])
@@ -99,9 +105,10 @@ def check_config(tree: Mapping[str, Any]) -> RunConfig:
     for key in ROLE_KEYS.values():
         tree[key] = _role_model(key, tree["model"], tree.get(key))
     tree["embed_model"] = tree.get("embed_model") or None
-    allowed = ("rlm_eval.", *tree["allow_targets"])
-    for group in ("task", "model", "sandbox", *ROLE_KEYS.values(), "embed_model", "retry"):
-        if tree[group] is not None:
+    allowed = ("rlm_eval", *tree["allow_targets"])
+    tree["budget"] = _checked_budget(tree["budget"], allowed)
+    for group in ("task", "model", "sandbox", "retry", *OPTIONAL):
+        if group not in OPTIONAL or tree[group] is not None:
             tree[group] = _checked(group, tree[group], allowed)
     tree["method"] = {
         name: _checked(f"method.{name}", node, allowed) for name, node in tree["method"].items()
@@ -111,20 +118,43 @@ def check_config(tree: Mapping[str, Any]) -> RunConfig:
 
 def check_task(node: Any, allow_targets: Sequence[str] = ()) -> dict[str, Any]:
     """The configuration of a task alone, checked as :func:`check_config` does."""
-    return _checked("task", node, ("rlm_eval.", *allow_targets))
+    return _checked("task", node, ("rlm_eval", *allow_targets))
 
 
-def build(node: Mapping[str, Any]) -> Any:
-    """The object a checked node describes. Raises the ConfigError of its constructor."""
-    from hydra.errors import InstantiationException
-    from hydra.utils import instantiate
+def build(where: str, node: Mapping[str, Any]) -> Any:
+    """The object that the checked node at ``where`` describes, with those it holds as parameters;
+    nothing that wasn't checked is built. Raises the ConfigError of a constructor."""
+    module, _, name = node["_target_"].rpartition(".")
+    given = {
+        key: build(f"{where}.{key}", value)
+        if isinstance(value, Mapping) and "_target_" in value
+        else value
+        for key, value in node.items()
+        if key != "_target_"
+    }
+    with speaking_of(where):
+        return getattr(importlib.import_module(module), name)(**given)
 
+
+@contextmanager
+def speaking_of(where: str) -> Iterator[None]:
+    """A class calls its settings by the usual key (method.rlm, model): a ConfigError within names
+    the key of the node at ``where`` in its place."""
+    usual = {"method": r"\bmethod\.\w+", "model": r"\bmodel(?=\.)"}
+    kind = where.partition(".")[0].rpartition("_")[2]
     try:
-        return instantiate(node, _convert_="all")
-    except InstantiationException as error:
-        if isinstance(error.__cause__, ConfigError):
-            raise error.__cause__ from None
-        raise
+        yield
+    except ConfigError as error:
+        told = re.sub(usual[kind], where, str(error)) if kind in usual else str(error)
+        raise ConfigError(told) from error
+
+
+def targets(node: Any) -> list[str]:
+    """Every ``_target_`` in a tree of nodes."""
+    if not isinstance(node, Mapping):
+        return []
+    own = [str(node["_target_"])] if "_target_" in node else []
+    return own + [target for value in node.values() for target in targets(value)]
 
 
 def _role_model(key: str, model: Any, node: Any) -> dict[str, Any] | None:
@@ -147,7 +177,7 @@ def _checked(where: str, node: Any, allowed: Sequence[str]) -> dict[str, Any]:
     if not isinstance(node, Mapping) or "_target_" not in node:
         raise ConfigError(f"{where} must be a configuration with a _target_, got {node!r}")
     target = str(node["_target_"])
-    if not target.startswith(tuple(allowed)):
+    if not any(target.startswith(f"{name}.") for name in allowed):
         package = target.rpartition(".")[0]
         raise ConfigError(
             f"{where}._target_={target} lies outside rlm_eval: if you trust it, add "
@@ -160,16 +190,41 @@ def _checked(where: str, node: Any, allowed: Sequence[str]) -> dict[str, Any]:
             continue
         if key not in parameters:
             raise ConfigError(unknown_key(f"{where}.{key}", [f"{where}.{p}" for p in parameters]))
-        out[key] = _value(f"{where}.{key}", parameters[key], value, allowed)
+        with speaking_of(where):
+            out[key] = _value(f"{where}.{key}", parameters[key], value, allowed)
     for key, parameter in parameters.items():
         if parameter.default is inspect.Parameter.empty and key not in out:
             raise ConfigError(f"{where}.{key} is missing: give {where}.{key}=VALUE")
     return out
 
 
+def _checked_budget(node: Any, allowed: Sequence[str]) -> dict[str, Any]:
+    """The caps of both scopes, each checked as :class:`~rlm_eval.ledger.Budget` declares them."""
+    if not isinstance(node, Mapping):
+        raise ConfigError(f"budget={node!r} does not fit: write budget.run.usd=5, for instance")
+    known = {"run", "sample", "matched"}
+    if unknown := set(node) - known:
+        raise ConfigError(unknown_key(f"budget.{min(unknown)}", [f"budget.{k}" for k in known]))
+    out: dict[str, Any] = {"matched": _typed("budget.matched", bool, node.get("matched", False))}
+    for scope in ("run", "sample"):
+        caps = node.get(scope) or {}
+        if not isinstance(caps, Mapping):
+            raise ConfigError(f"budget.{scope}={caps!r} does not fit: write budget.{scope}.usd=5")
+        where, target = f"budget.{scope}", "rlm_eval.ledger.Budget"
+        checked = _checked(where, {"_target_": target, **caps}, allowed)
+        for key in _parameters(where, target):
+            cap = checked.get(key)
+            if cap is not None and cap <= 0:
+                raise ConfigError(f"{where}.{key} must be above 0, got {cap}; null is no cap")
+            out.setdefault(scope, {})[key] = cap
+    return out
+
+
 def _value(where: str, parameter: inspect.Parameter, value: Any, allowed: Sequence[str]) -> Any:
     if isinstance(value, Mapping) and "_target_" in value:
         return _checked(where, value, allowed)
+    if targets(value):
+        raise ConfigError(f"{where} holds a _target_ deeper within: it would not be built")
     if value == "???":
         raise ConfigError(f"{where} is missing: give {where}=VALUE")
     if parameter.annotation is inspect.Parameter.empty:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 from rlm_eval.records import Outcome
 
 
@@ -55,6 +57,21 @@ class InvalidAnswer(SampleFailure):
     """An answer came that the method's own protocol does not allow."""
 
     outcome: Outcome = "invalid_answer"
+
+
+#: The disk takes no more (full, over quota, a file too large, read-only, broken), or the machine
+#: has no more files, memory or processes to give.
+_MACHINE = frozenset(
+    {
+        *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO),
+        *(errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN),
+    }
+)
+
+
+def is_the_machines(error: OSError) -> bool:
+    """Whether it is the machine that failed, so that every sample would: the run stops there."""
+    return error.errno in _MACHINE
 
 
 class RunBudgetExceeded(Exception):

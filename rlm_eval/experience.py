@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlm_eval.errors import ConfigError
+from rlm_eval.records import OWED
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from rlm_eval.analysis.load import Run
 
 #: Columns of results.parquet, and the names of :class:`rlm_eval.forecast.Expected` for them.
 _MEDIANS = {
@@ -38,8 +41,8 @@ class Speeds:
 class Experience:
     """What exported runs in ``folders`` with the same root model tell: its speeds, and the medians
     of the same arms, with the same models in the roles they have, on the same task (any seed, any
-    n). ``roles`` names per arm the configuration keys of its further models. Of
-    methods that spend up to the sample's cap, only runs with the same cap tell."""
+    n), under the same caps of a sample. ``roles`` names per arm the configuration keys of its
+    further models. Results that are owed, or that a response cache had a part in, tell nothing."""
 
     def __init__(
         self, tree: Mapping[str, Any], folders: list[Path], roles: Mapping[str, Sequence[str]]
@@ -49,14 +52,14 @@ class Experience:
         calls: list[pd.DataFrame] = []
         for run in _runs(tree, folders):
             calls.append(run.calls)
-            if _task(run.config) != _task(tree):
+            if _conditions(run.config) != _conditions(tree):
                 continue
+            told = _told(run)
             for name, node in tree["method"].items():
                 past = run.config.get("method", {}).get(name)
                 same = all(run.config.get(key) == tree[key] for key in roles.get(name, ()))
-                if past == node and same and _spent_up_to(run.config) == _spent_up_to(tree):
-                    rows = run.results[run.results["method"] == name]
-                    results.setdefault(name, []).append(rows)
+                if past == node and same:
+                    results.setdefault(name, []).append(told[told["method"] == name])
         for name, frames in results.items():
             self._medians[name] = _medians(frames)
         self.speeds = _speeds(calls)
@@ -74,7 +77,7 @@ class Experience:
         return length, known[length]
 
 
-def _runs(tree: Mapping[str, Any], folders: list[Path]) -> Iterator[Any]:
+def _runs(tree: Mapping[str, Any], folders: list[Path]) -> Iterator[Run]:
     """Exported runs in ``folders`` of the root model in ``tree``."""
     import yaml
 
@@ -90,20 +93,31 @@ def _runs(tree: Mapping[str, Any], folders: list[Path]) -> Iterator[Any]:
             continue  # no finished run, or of an older form
 
 
-def _task(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """A task's settings less those that leave one question as hard as before."""
-    return {k: v for k, v in tree.get("task", {}).items() if k not in {"n", "seed", "lengths"}}
-
-
-def _spent_up_to(tree: Mapping[str, Any]) -> Any:
-    """The sample's caps where methods spend up to them, else None."""
+def _conditions(tree: Mapping[str, Any]) -> list[Any]:
+    """What decides beside the arm how much an answer takes: the task's settings less those that
+    leave one question as hard as before, the sample's caps, and how models are asked."""
+    task = {k: v for k, v in tree.get("task", {}).items() if k not in {"n", "seed", "lengths"}}
     budget = tree.get("budget") or {}
-    return budget.get("sample") if budget.get("matched") else None
+    caps = {k: v for k, v in (budget.get("sample") or {}).items() if v is not None}
+    return [task, caps, bool(budget.get("matched")), tree.get("temperature"), tree.get("memoize")]
+
+
+def _told(run: Run) -> pd.DataFrame:
+    """The results of a run that say what such a result takes."""
+    rows: pd.DataFrame = run.results[~run.results["outcome"].isin(list(OWED))]
+    if run.calls.empty or not run.config.get("response_cache"):
+        return rows
+    unpaid = run.calls.loc[run.calls["cached_response"].astype(bool), "result_key"]
+    rows = rows[~rows["result_key"].isin(unpaid)]
+    return rows
 
 
 def _medians(frames: list[pd.DataFrame]) -> dict[int, dict[str, float | None]]:
     import pandas as pd
 
+    frames = [frame for frame in frames if not frame.empty]
+    if not frames:
+        return {}
     rows = pd.concat(frames).drop_duplicates("result_key")
     out: dict[int, dict[str, float | None]] = {}
     for length in rows["target_tokens"].unique().tolist():

@@ -64,7 +64,7 @@ def _judging(parts: Parts, work: Sequence[Work], speeds: Speeds | None) -> list[
     judge = judge_of(parts.task)
     if judge is None:
         return []
-    own_speed = speeds if parts.models["judge"] is parts.root else None
+    own_speed = speeds if parts.models.get("judge", parts.root) is parts.root else None
     lengths = sorted({item.sample.target_tokens for item in work})
     rows = []
     for length in lengths:
@@ -74,6 +74,31 @@ def _judging(parts: Parts, work: Sequence[Work], speeds: Speeds | None) -> list[
 
 
 def _row(parts: Parts, group: Sequence[Work], experience: Experience) -> Expected:
+    row = _uncapped(parts, group, experience)
+    return row if row.source == "cap" else _within(parts.sample_budget, row)
+
+
+def _within(cap: Budget, row: Expected) -> Expected:
+    """No answer takes more than its sample's caps."""
+
+    def least(expected: float | None, each: float | None) -> float | None:
+        if expected is None or each is None:
+            return expected
+        return min(expected, each * row.results)
+
+    tokens = row.prompt_tokens
+    if tokens is not None and cap.tokens is not None:
+        tokens = max(0, min(tokens, cap.tokens * row.results - (row.completion_tokens or 0)))
+    return replace(
+        row,
+        calls=least(row.calls, cap.calls),
+        prompt_tokens=tokens,
+        usd=least(row.usd, cap.usd),
+        seconds=least(row.seconds, cap.seconds),
+    )
+
+
+def _uncapped(parts: Parts, group: Sequence[Work], experience: Experience) -> Expected:
     arm, length = group[0].arm, group[0].sample.target_tokens
     past = experience.medians(arm.name, length)
     if past is not None:

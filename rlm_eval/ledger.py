@@ -58,18 +58,18 @@ class Reservation:
     settled: bool = False
 
 
-def refuse_unpriced(budgets: Mapping[str, Budget], unpriced: Sequence[str]) -> None:
-    """Raise ConfigError when a budget (by its scope's name) caps dollars and a model named in
-    ``unpriced`` has no price: what it spends could not be seen."""
+def refuse_unpriced(budgets: Mapping[str, Budget], unpriced: Mapping[str, str]) -> None:
+    """Raise ConfigError when a budget (by its scope's name) caps dollars and a model of
+    ``unpriced`` (configuration key → name) has no price: what it spends could not be seen."""
     for scope, budget in budgets.items():
         if budget.usd is not None and unpriced:
-            raise ConfigError(_unpriced(scope, " and ".join(unpriced)))
+            raise ConfigError(_unpriced(scope, " and ".join(unpriced.values()), *unpriced))
 
 
-def _unpriced(scope: str, model: str) -> str:
+def _unpriced(scope: str, model: str, *keys: str) -> str:
+    wanted = " and ".join(f"{key}.price.input and .output" for key in keys or ("model",))
     return (
-        f"budget.{scope}.usd is set but {model} has no price: set model.price.input and "
-        "model.price.output, or cap tokens instead"
+        f"budget.{scope}.usd is set but {model} has no price: set {wanted}, or cap tokens instead"
     )
 
 

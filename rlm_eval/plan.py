@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rlm_eval.assemble import Parts, all_work, model_keys
+from rlm_eval.config import ROLE_KEYS
 from rlm_eval.experience import Experience
 from rlm_eval.forecast import Expected, expected
+from rlm_eval.judging import judge_of
+from rlm_eval.ledger import Budget
 from rlm_eval.past import left_to_measure, past_of
 from rlm_eval.whole import write_whole
 
@@ -110,15 +113,35 @@ def _notes(parts: Parts, rows: Sequence[Expected]) -> list[str]:
     ]
     if any(row.usd is None and row.calls is not None for row in rows):
         notes.append("USD –: unpriced, as far as the harness knows")
-    notes += idle_roles(parts)
+    if any(row.source == "unknown" for row in rows) and (caps := _caps(parts.sample_budget)):
+        notes.append(f"unknown: at most {caps} for each result (budget.sample)")
+    notes += lacking(parts)
     return notes
 
 
-def idle_roles(parts: Parts) -> list[str]:
-    """A line for each model that is set for a role that none of the methods has."""
-    used = {key for arm in parts.arms for key in model_keys(arm.method)}
-    given = [key for key in ("sub_model", "summarize_model", "embed_model") if parts.config[key]]
-    return [f"{key} is set, and no method here speaks to it" for key in given if key not in used]
+def lacking(parts: Parts) -> list[str]:
+    """A line for what is set and has no effect on some methods: a role's model that they don't
+    speak to, a cap that they can't spend up to."""
+    notes = []
+    for key in (*ROLE_KEYS.values(), "embed_model"):
+        if parts.config[key] and key != "judge_model":
+            without = [arm.name for arm in parts.arms if key not in model_keys(arm.method)]
+            notes += _said(f"{key} is set, and not asked by", without)
+    if parts.config["judge_model"] and judge_of(parts.task) is None:
+        notes.append(f"judge_model is set, and task {parts.task.name} is scored by rule")
+    if parts.config["budget"]["matched"]:
+        idle = [arm.name for arm in parts.arms if not arm.method.matched]
+        notes += _said("budget.matched: the cap is only a limit for", idle)
+    return notes
+
+
+def _caps(budget: Budget) -> str:
+    caps = {key: cap for key, cap in asdict(budget).items() if cap is not None}
+    return ", ".join(f"{cap:,g} {key}" for key, cap in caps.items())
+
+
+def _said(what: str, arms: Sequence[str]) -> list[str]:
+    return [f"{what} {', '.join(arms)}"] if arms else []
 
 
 def keep_forecast(rows: Sequence[Expected], run_dir: Path) -> None:
@@ -135,6 +158,8 @@ def in_one_line(rows: Sequence[Expected]) -> str:
         *(_sum([getattr(r, n) for r in rows]) for n in names)
     )
     known = all(row.calls is not None for row in rows)
+    if all(row.calls is None and row.prompt_tokens is None for row in rows):
+        return "forecast: none, nothing is known about these methods (see dry_run=true)"
     return (
         f"forecast{'' if known else ', at least'}: {calls} calls, {prompt} prompt tokens, "
         f"{reply} reply tokens, ${money}, {time}"

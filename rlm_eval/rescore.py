@@ -50,7 +50,7 @@ class Rescored:
 def rescore(run_dir: Path, out: Path, allow_targets: Sequence[str] = ()) -> Rescored:
     """Judge anew what the journal in ``run_dir`` holds; write results_rescored.parquet and .csv
     into ``out``. Raises ConfigError where the task can't be built or its texts are sealed."""
-    task = build(check_task(recorded_tree(run_dir)["task"], allow_targets))
+    task = build("task", check_task(recorded_tree(run_dir)["task"], allow_targets))
     if seal_of(task) is not None:
         raise ConfigError(f"the record of {task.name} is sealed: its texts can't be judged again")
     last = {event["key"]: event for event in read_events(run_dir, types=("result",))}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -11,7 +10,7 @@ from pathlib import Path
 
 from rlm_eval.assemble import Parts, all_work, assemble
 from rlm_eval.config import RunConfig
-from rlm_eval.errors import ConfigError
+from rlm_eval.errors import ConfigError, is_the_machines
 from rlm_eval.finish import finish
 from rlm_eval.forecast import Expected, expected, refuse_over_cap
 from rlm_eval.interrupts import interrupts
@@ -19,16 +18,13 @@ from rlm_eval.journal import Journal, record_size
 from rlm_eval.ledger import Ledger
 from rlm_eval.models.protocol import ChatModel
 from rlm_eval.past import Past, left_to_measure, past_of, take_over
-from rlm_eval.plan import experience_of, idle_roles, in_one_line, keep_forecast, show_plan
+from rlm_eval.plan import experience_of, in_one_line, keep_forecast, lacking, show_plan
 from rlm_eval.progress import Progress
 from rlm_eval.provenance import redactor_of, write_record
 from rlm_eval.records import Call
 from rlm_eval.runner import RunInfo, Runner, RunOutcome, Work
 from rlm_eval.sealing import seal_of, sealed_call
 from rlm_eval.serving import served
-
-#: What a disk that takes no more says: full, over quota, a file too large, read-only, broken.
-_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
 
 
 def carry_out(config: RunConfig) -> int:
@@ -40,7 +36,7 @@ def carry_out(config: RunConfig) -> int:
             return 0
         return _run(parts)
     except OSError as error:
-        if error.errno not in _DISK:
+        if not is_the_machines(error):
             raise
         where = error.filename or config["results_dir"]
         kept = "All that was recorded is kept: make room, then run the same command again"
@@ -63,6 +59,12 @@ def _run(parts: Parts) -> int:
         print(f"this run is finished: all {len(work)} results are there", file=sys.stderr)
         return finish(parts, run_dir, 0, "")
     rows = _forecast(parts, work, run_dir, past)
+    try:
+        run_dir.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"results_dir={run_dir.parent} can't be made: {error.strerror}"
+        ) from error
     with Journal(run_dir, redactor_of(config)) as journal:
         if journal.found != size:  # another process ended meanwhile
             past = past_of(run_dir)
@@ -73,9 +75,11 @@ def _run(parts: Parts) -> int:
         todo = [_again(w, past) for w in work if w.key not in past.done]
         _say_where_we_are(len(work), len(todo), taken, run_dir)
         write_record(parts, run_dir, journal.redact)
+        for note in lacking(parts):
+            print(note, file=sys.stderr)
         if rows:
             keep_forecast(rows, run_dir)
-            print("\n".join([*idle_roles(parts), in_one_line(rows)]), file=sys.stderr)
+            print(in_one_line(rows), file=sys.stderr)
         outcome = _carry_on(parts, run_dir, todo, past, journal)
     return finish(parts, run_dir, outcome.owed, outcome.stopped)
 

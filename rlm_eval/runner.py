@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Protocol
 
 from rlm_eval.breaker import CircuitBreaker
-from rlm_eval.errors import ConfigError, RunBudgetExceeded, SampleFailure
+from rlm_eval.errors import ConfigError, RunBudgetExceeded, SampleFailure, is_the_machines
 from rlm_eval.journal import Journal
 from rlm_eval.judging import judge_of
 from rlm_eval.ledger import Budget, Ledger
@@ -180,7 +180,8 @@ class Runner:
 
     def _answer(self, work: Work, lm: LM) -> Answer:
         """The sample boundary: what fails here is this sample's outcome, never the run's end.
-        A spent run cap, a wrong setting and a full disk are the run's own and pass through."""
+        A spent run cap, a wrong setting and a machine that fails pass through: they are the run's
+        own."""
         ledger = self._ledger.child(self._sample_budget)
         sample = work.sample
         problem = Problem(sample.id, sample.question, work.context, sample.max_answer_tokens)
@@ -188,9 +189,11 @@ class Runner:
             answer = work.arm.method.answer(problem, lm, ledger)
         except SampleFailure as failure:
             return Answer(None, failure.outcome, error=str(failure))
-        except (RunBudgetExceeded, ConfigError, OSError):
+        except (RunBudgetExceeded, ConfigError):
             raise
-        except Exception as error:  # noqa: BLE001  the one place where a method's bug is caught
+        except Exception as error:  # the one place where a method's bug is caught
+            if isinstance(error, OSError) and is_the_machines(error):
+                raise
             return Answer(None, "invalid_answer", error=f"{type(error).__name__}: {error}")
         if answer.outcome in SCORED and not (answer.text or "").strip():
             return replace(answer, text=None, outcome="no_answer")

@@ -171,6 +171,16 @@ def test_arms_keep_the_order_of_the_configuration(tmp_path: Path) -> None:
     assert results["started_at"].notna().all()
 
 
+def test_an_answer_counts_before_a_row_that_is_owed(tmp_path: Path) -> None:
+    for name, owed in (("a", 0.5), ("b", 0.0)):
+        write_run(tmp_path / name, config(), run_id="same", owed=owed, **SMALL)
+    assert not load_results(tmp_path / "a")["asked"].all()
+    both = load_results(tmp_path / "*")
+    assert both["asked"].all()
+    assert both["result_key"].is_unique
+    assert len(both) == len(load_results(tmp_path / "b"))
+
+
 def test_calls_of_an_abandoned_try_are_left_out(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "a", config(), **SMALL)
     calls = pd.read_parquet(folder / "calls.parquet")

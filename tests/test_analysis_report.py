@@ -167,6 +167,21 @@ def test_a_compressed_journal_still_gives_the_replies(tmp_path: Path) -> None:
     assert read_replies(folder) == {row["call_id"]: "seven"}
 
 
+def test_a_result_of_two_runs_brings_the_calls_of_one(tmp_path: Path) -> None:
+    """A replication has the same keys and calls of its own."""
+    shape = {"contexts": 4, "questions": 1, "lengths": (2048,), "methods": ("direct",)}
+    for name in ("a", "b"):
+        folder = write_run(tmp_path / name, CONFIG, **shape)
+        calls = pd.read_parquet(folder / "calls.parquet")
+        calls.assign(call_id=name + calls["call_id"]).to_parquet(folder / "calls.parquet")
+        assert main([str(folder)]) == 0
+    assert main([str(tmp_path / "?"), "--out", str(tmp_path / "both")]) == 0
+    one, both = (
+        pd.read_csv(tmp_path / name / "report_data/tables/tokens.csv") for name in ("a", "both")
+    )
+    assert one["calls"].tolist() == both["calls"].tolist() == [1.0]
+
+
 def test_several_runs_need_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in "ab":
         small = {

@@ -59,12 +59,13 @@ def test_help_is_one_page_of_ours() -> None:
         (["budget.run.calls=0"], "must be above 0"),
         (["task._target_=os.system"], "allow_targets"),
         (["method=[]"], "no method is left"),
+        (["results_dir=/proc/nothing/here", "model=scripted"], "can't be made"),
     ],
 )
 def test_bad_input_is_one_line_and_starts_nothing(
     arguments: list[str], told: str, tmp_path: Path
 ) -> None:
-    done = rlm_eval(*arguments, f"results_dir={tmp_path}", OPENAI_API_KEY="")
+    done = rlm_eval(f"results_dir={tmp_path}", *arguments, OPENAI_API_KEY="")
     assert done.returncode == 2, done.stderr
     assert len(done.stderr.strip().splitlines()) == 1, done.stderr
     assert told in done.stderr
@@ -196,6 +197,43 @@ def test_a_sweep_is_two_runs(tmp_path: Path) -> None:
     done = rlm_eval(*SMALL, "method=[direct]", "seed=1,2", f"results_dir={tmp_path}", "-m")
     assert done.returncode == 0, done.stderr
     assert len(list(tmp_path.glob("needle-*/results.parquet"))) == 2
+
+
+def test_an_interrupted_sweep_begins_no_further_run(tmp_path: Path) -> None:
+    slow = [*SMALL, "task.n=6", "model.latency_s=0.2", "concurrency=1", f"results_dir={tmp_path}"]
+    child = subprocess.Popen(
+        [sys.executable, "-m", "rlm_eval", "-m", *slow, "seed=1,2,3"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if any('"result"' in path.read_text() for path in tmp_path.glob("*/journal.jsonl")):
+            break
+        time.sleep(0.05)
+    child.send_signal(signal.SIGINT)
+    _, err = child.communicate(timeout=60)
+    assert child.returncode == 130, err
+    assert len(list(tmp_path.glob("*/config.yaml"))) == 1
+
+
+def test_a_sweeps_flag_may_stand_between_overrides(tmp_path: Path) -> None:
+    done = rlm_eval(*SMALL, "-m", "method=[direct]", "seed=1,2", f"results_dir={tmp_path}")
+    assert done.returncode == 0, done.stderr
+    assert len(list(tmp_path.glob("needle-*/results.parquet"))) == 2
+
+
+def test_a_model_or_a_cap_that_a_method_does_not_use_is_said(tmp_path: Path) -> None:
+    done = rlm_eval(
+        *(*SMALL, "method=[direct,rlm,no_context]", f"results_dir={tmp_path}"),
+        *("sub_model=scripted", "sub_model.name=tiny", "judge_model.name=foo"),
+        *("budget.matched=true", "budget.sample.tokens=9000"),
+    )
+    assert done.returncode == 0, done.stderr
+    assert "sub_model is set, and not asked by direct, no_context" in done.stderr
+    assert "judge_model is set, and task needle is scored by rule" in done.stderr
+    assert "budget.matched: the cap is only a limit for no_context" in done.stderr
 
 
 def test_a_second_arm_of_a_method(tmp_path: Path) -> None:

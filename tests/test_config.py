@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 import rlm_eval
+from rlm_eval.assemble import assemble
 from rlm_eval.cli import compose_tree
-from rlm_eval.config import check_config
+from rlm_eval.config import build, check_config
 from rlm_eval.errors import ConfigError
 
 CONF = Path(rlm_eval.__file__).parent.parent / "conf"
@@ -69,6 +70,76 @@ def test_a_target_outside_the_package_needs_permission() -> None:
     tree["task"] = {"_target_": "collections.Counter"}
     with pytest.raises(ConfigError, match="allow_targets"):
         check_config(tree)
+
+
+def test_permission_for_a_package_is_none_for_another_of_like_name() -> None:
+    tree = compose_tree(["allow_targets=[my_tasks]"])
+    tree["task"] = {"_target_": "my_tasks_other.Farewell"}
+    with pytest.raises(ConfigError, match="allow_targets"):
+        check_config(tree)
+
+
+def test_a_target_deeper_within_is_refused_and_not_built() -> None:
+    evil = "+model.params.evil={_target_:pathlib.Path.touch,self:/tmp/evil}"
+    with pytest.raises(ConfigError, match=r"model\.params holds a _target_"):
+        check_config(compose_tree(["model=scripted", "model=local", evil]))
+    config = check_config(compose_tree(["model=scripted"]))
+    assert build("model", config["model"]).info.simulated
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("budget.run.usd=abc", r"budget\.run\.usd='abc' does not fit"),
+        ("+budget.run.foo=1", r"unknown key budget\.run\.foo"),
+        ("+budget.fun=1", r"did you mean budget\.run"),
+        ("budget.sample.tokens=1.5", r"budget\.sample\.tokens=1\.5 does not fit"),
+        ("budget.sample.calls=0", r"budget\.sample\.calls must be above 0, got 0"),
+        ("budget.matched=often", r"budget\.matched='often'"),
+        ("budget.run=5", r"budget\.run=5 does not fit"),
+        ("~retry", "retry is missing"),
+        ("~repeats", "repeats is missing"),
+    ],
+)
+def test_caps_and_what_every_run_needs_are_checked(override: str, told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        check_config(compose_tree([override]))
+
+
+def test_a_budget_without_a_scope_has_no_cap_there() -> None:
+    config = check_config(compose_tree(["~budget.sample", "budget.run.usd=3"]))
+    assert config["budget"]["sample"] == dict.fromkeys(("calls", "tokens", "usd", "seconds"))
+    assert config["budget"]["run"]["usd"] == 3.0
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        (["+method@method.d0=rlm", "method.d0.turn_tokens=0"], r"^method\.d0\.turn_tokens"),
+        (["method=[codeact_bm25]", "method.codeact_bm25.piece_tokens=0"], "codeact_bm25.piece"),
+        (["method=[router]", "method.router.rlm.max_depth=-1"], r"^method\.router\.rlm\.max_depth"),
+        (["embed_model=litellm", "embed_model.name=openai/x", "embed_model.limits.start=99"],
+         r"^embed_model\.limits\.start=99"),
+        (["budget.matched=true"], r"matched methods spend up to .* set budget\.sample\.tokens"),
+        (["budget.matched=true", "budget.sample.usd=1"], "for models that cost something"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_called_by_the_key_that_was_given(overrides: list[str], told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        assemble(check_config(compose_tree(["model=scripted", *overrides])))
+
+
+def test_an_outside_class_anywhere_is_part_of_the_code_revision(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    module = tmp_path / "outside_model.py"
+    module.write_text("from rlm_eval.models.scripted import ScriptedModel as Own\n")
+    tree = compose_tree(["model=scripted", "allow_targets=[outside_model]"])
+    tree["sub_model"] = {"_target_": "outside_model.Own"}
+    before = assemble(check_config(tree)).revision
+    module.write_text(module.read_text() + "# changed\n")
+    assert assemble(check_config(tree)).revision != before
 
 
 @pytest.mark.parametrize("name", names("experiment"))

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from fake_provider import FakeProvider
 from rlm_eval.assemble import Parts, all_work, assemble
 from rlm_eval.cli import compose_tree, run_tree
 from rlm_eval.config import check_config
@@ -146,6 +147,59 @@ def test_what_was_spent_up_to_another_cap_says_nothing(tmp_path: Path) -> None:
         tree = check_config(compose_tree([*past, f"budget.sample.tokens={tokens}"])).tree
         medians = Experience(tree, [tmp_path], {}).medians("self_consistency", 600)
         assert (medians is not None) == known
+
+
+def medians(tmp_path: Path, arguments: list[str]) -> Mapping[str, float | None] | None:
+    tree = check_config(compose_tree([*arguments, f"results_dir={tmp_path}"])).tree
+    return Experience(tree, [tmp_path], {}).medians("direct", 600)
+
+
+def test_what_ran_under_other_caps_or_at_another_temperature_says_nothing(tmp_path: Path) -> None:
+    past = [*SMALL, "method=[direct]"]
+    capped = [*past, "budget.sample.tokens=30"]
+    assert run_tree(compose_tree([*capped, f"results_dir={tmp_path}"])) == 0
+    assert medians(tmp_path, past) is None
+    assert medians(tmp_path, capped) is not None
+    assert medians(tmp_path, [*capped, "temperature=1"]) is None
+
+
+def test_what_a_response_cache_answered_says_nothing(tmp_path: Path) -> None:
+    past = [*SMALL, "method=[direct]", f"response_cache={tmp_path}/replies.db"]
+    for folder in ("first", "second"):
+        assert run_tree(compose_tree([*past, f"results_dir={tmp_path}/{folder}"])) == 0
+    plain = check_config(compose_tree([*SMALL, "method=[direct]"])).tree
+    paid, unpaid = (
+        Experience(plain, [tmp_path / folder], {}).medians("direct", 600)
+        for folder in ("first", "second")
+    )
+    assert paid is not None
+    assert paid["prompt_tokens"]
+    assert unpaid is None
+
+
+def test_owed_results_say_nothing(tmp_path: Path) -> None:
+    with FakeProvider(["401"] * 20) as provider:
+        hosted = [
+            *("task=needle", "task.lengths=[600]", "task.n=2", "method=[direct]", "model=litellm"),
+            *("model.name=openai/fake", f"model.api_base={provider.api_base}"),
+        ]
+        assert run_tree(compose_tree([*hosted, f"results_dir={tmp_path}"])) == 3
+        assert medians(tmp_path, hosted) is None
+
+
+def test_no_row_passes_the_samples_caps(tmp_path: Path) -> None:
+    cap = Budget(calls=2, tokens=300)
+    row = rows_of(parts_of(tmp_path, Sized(), sample_budget=cap), tmp_path)[0]
+    assert row.calls == 2 * 2
+    assert row.prompt_tokens is not None
+    assert row.completion_tokens is not None
+    assert row.prompt_tokens + row.completion_tokens == 2 * 300
+
+
+def test_the_judge_is_the_root_where_none_is_set(tmp_path: Path) -> None:
+    task = JudgedNeedle(parts_of(tmp_path).task)
+    parts = parts_of(tmp_path, Unknown(), task=task)
+    assert [row.arm for row in rows_of(parts, tmp_path)] == ["unknown", "unknown", JUDGE, JUDGE]
 
 
 def test_the_judge_has_rows_of_its_own(tmp_path: Path) -> None:

@@ -166,10 +166,14 @@ def test_an_unpriced_model_under_a_dollar_cap_is_refused() -> None:
     unpriced = Spend(1, 100, None)
     with pytest.raises(ConfigError, match=r"budget\.sample\.usd"):
         Ledger().child(Budget(usd=1.0)).reserve(unpriced)
-    with pytest.raises(ConfigError, match=r"budget\.run\.usd.*m1 and m2 has no price"):
-        refuse_unpriced({"run": Budget(usd=1.0), "sample": Budget()}, ["m1", "m2"])
-    refuse_unpriced({"run": Budget(usd=1.0)}, [])
-    refuse_unpriced({"run": Budget(tokens=1)}, ["m1"])
+    two, told = (
+        {"model": "m1", "embed_model": "m2"},
+        r"m1 and m2 has no .* embed_model\.price\.input",
+    )
+    with pytest.raises(ConfigError, match=rf"budget\.run\.usd.*{told}"):
+        refuse_unpriced({"run": Budget(usd=1.0), "sample": Budget()}, two)
+    refuse_unpriced({"run": Budget(usd=1.0)}, {})
+    refuse_unpriced({"run": Budget(tokens=1)}, {"model": "m1"})
 
 
 def test_without_a_dollar_cap_the_cost_of_an_unpriced_model_is_unknown_not_zero() -> None:

@@ -19,7 +19,7 @@ from rlm_eval.errors import ConfigError, ContextOverflow
 from rlm_eval.ledger import Ledger
 from rlm_eval.models.door import CallTags, ModelDoor, RetryPolicy
 from rlm_eval.models.llama_server import abandoned
-from rlm_eval.models.local import LocalModel, _Pool
+from rlm_eval.models.local import EMBEDDED_NAME, LocalModel, _Pool
 from rlm_eval.models.machine_server import alive, join_or_start, read_state
 from rlm_eval.models.protocol import assistant, user
 from rlm_eval.records import Call
@@ -33,6 +33,13 @@ SETTINGS: dict[str, Any] = {
     "gpu_layers": 0,
     "cache_mb": 0,
 }
+
+
+def test_a_file_of_ones_own_is_called_by_its_name_unless_told_otherwise() -> None:
+    assert LocalModel().info.name == EMBEDDED_NAME
+    assert LocalModel(gguf="/models/llama.Q4.gguf").info.name == "llama.Q4"
+    assert LocalModel(gguf_repo="org/x", gguf_file="sub/70B.gguf").info.name == "70B"
+    assert LocalModel(gguf="/models/llama.gguf", name="mine").info.name == "mine"
 
 
 @pytest.fixture

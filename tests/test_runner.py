@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -201,6 +202,27 @@ def test_a_judge_with_too_small_a_window_is_no_wrong_answer(tmp_path: Path) -> N
     _, (result,), _ = run(tmp_path, Capitals(), small)
     assert result.answer.outcome == "provider_error"
     assert "the window of 60 of judge" in result.answer.error
+
+
+class Bothered(Method):
+    """Meets an error of the operating system."""
+
+    def __init__(self, error: OSError) -> None:
+        self._error = error
+
+    def answer(self, problem: Problem, lm: LM, ledger: Ledger) -> Answer:
+        raise self._error
+
+
+def test_a_methods_own_trouble_with_files_is_its_samples(tmp_path: Path) -> None:
+    """Not the run's: the other arms go on. A full disk or no file left to open is the run's."""
+    lost = Bothered(FileNotFoundError(errno.ENOENT, "no such file"))
+    _, results, _ = run(tmp_path / "a", Capitals(), priced(judge_says()), method=lost, repeats=2)
+    assert [r.answer.outcome for r in results] == ["invalid_answer"] * 2
+    for number in (errno.ENOSPC, errno.EMFILE):
+        full = Bothered(OSError(number, "no more"))
+        with pytest.raises(OSError, match="no more"):
+            run(tmp_path / str(number), Capitals(), priced(judge_says()), method=full)
 
 
 def test_what_was_not_answered_is_not_judged(tmp_path: Path) -> None:

@@ -109,10 +109,13 @@ def load_results(source: str | Path) -> pd.DataFrame:
 
 
 def combine(runs: list[Run]) -> pd.DataFrame:
-    """The results of several runs as one frame, arms named apart, controls last."""
+    """The results of several runs as one frame, arms named apart, controls last. Of one result in
+    several runs the first that is not owed counts."""
     frames = [_completed(run) for run in runs]
     results = pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0]
-    results = results.drop_duplicates("result_key", ignore_index=True)
+    owed = (~results["asked"]).to_numpy().argsort(kind="stable")
+    kept = results.iloc[owed].drop_duplicates("result_key").index
+    results = results.loc[kept.sort_values()].reset_index(drop=True)
     control = results["arm_kind"] == "control"
     results = results.iloc[control.to_numpy().argsort(kind="stable")].reset_index(drop=True)
     return results.assign(arm=arms.names(results))

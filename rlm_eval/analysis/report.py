@@ -117,11 +117,15 @@ def _plain(value: Any) -> Any:
 
 
 def _calls(runs: Sequence[Run], results: pd.DataFrame) -> pd.DataFrame:
-    known = [run.calls for run in runs if not run.calls.empty]
+    """The calls of each result in the run that its row is from."""
+    known = []
+    for run in runs:
+        if not run.calls.empty:
+            own = results.loc[results["run_dir"] == str(run.path), "result_key"]
+            known.append(run.calls[run.calls["result_key"].isin(own)])
     if not known:
         return pd.DataFrame()
-    calls = pd.concat(known, ignore_index=True).drop_duplicates(["call_id", "attempt"])
-    return calls[calls["result_key"].isin(results["result_key"])].copy()
+    return pd.concat(known, ignore_index=True).drop_duplicates(["call_id", "attempt"])
 
 
 def _run(run: Run) -> dict[str, Any]:

@@ -9,6 +9,7 @@ lies is not. Failures are never kept, nor replies that a provider cut off, nor v
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -170,7 +171,9 @@ class ResponseCache:
         try:
             yield
         except sqlite3.Error as error:
-            raise OSError(f"the response cache {self._path} failed: {error}") from error
+            raise OSError(
+                errno.EIO, f"the response cache failed: {error}", str(self._path)
+            ) from error
 
     def close(self) -> None:
         with self._lock, self._reported():

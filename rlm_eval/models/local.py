@@ -34,9 +34,10 @@ class LocalModel:
     """llama.cpp behind an OpenAI-compatible loopback port.
 
     ``gguf`` is a file of your own, or ``gguf_repo`` + ``gguf_file`` one on the Hugging Face Hub;
-    with neither, the embedded weights. ``context_window`` tokens per request, ``slots`` requests
-    at once, which together may hold ``pool_windows`` windows; ``cache_mb`` of RAM keeps prompt
-    prefixes that left their slot. ``threads`` 0 takes every core.
+    with neither, the embedded weights. ``name`` is that file's where no other is given.
+    ``context_window`` tokens per request, ``slots`` requests at once, which together may hold
+    ``pool_windows`` windows; ``cache_mb`` of RAM keeps prompt prefixes that left their slot.
+    ``threads`` 0 takes every core.
     """
 
     name: str = EMBEDDED_NAME
@@ -55,6 +56,8 @@ class LocalModel:
     params: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if self.name == EMBEDDED_NAME and (own := self.gguf or self.gguf_file):
+            self.name = Path(own).stem
         self._lock = threading.Lock()
         self._lease: Lease | None = None
         self._client: LitellmModel | None = None
