@@ -11,10 +11,10 @@ import pytest
 from chat import Script, Table, block, problem, scripted, turns
 from rlm_eval.errors import ConfigError
 from rlm_eval.ledger import Budget
-from rlm_eval.methods.rlm.code import parse_reply
-from rlm_eval.methods.rlm.coverage import ContextCoverage
+from rlm_eval.methods.agent.code import parse_reply
+from rlm_eval.methods.agent.coverage import ContextCoverage
+from rlm_eval.methods.agent.history import History
 from rlm_eval.methods.rlm.engine import Rlm
-from rlm_eval.methods.rlm.history import History
 from rlm_eval.models.protocol import Message, user
 from rlm_eval.records import Answer, Problem
 from rlm_eval.repl.session import Sandbox

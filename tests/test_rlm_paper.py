@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from chat import Table, block, problem, scripted, turns
-from rlm_eval.methods.rlm.code import parse_reply
+from rlm_eval.methods.agent.code import parse_reply
 from rlm_eval.methods.rlm.engine import Rlm
 from rlm_eval.methods.rlm.paper_final import UnclearFinalError, parse_final
 from rlm_eval.repl.session import Sandbox

@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 
 from chat import Table, scripted, turns
+from rlm_eval.methods.agent.coverage import ContextCoverage
+from rlm_eval.methods.agent.trace import Trace
 from rlm_eval.methods.prompts import load_prompt
-from rlm_eval.methods.rlm.coverage import ContextCoverage
 from rlm_eval.methods.rlm.host import SubCalls
-from rlm_eval.methods.rlm.trace import Trace
 from rlm_eval.methods.rlm.view import Enabled, Task, View
 from rlm_eval.records import content_hash
 from rlm_eval.repl.results import BlockResult, Variable

@@ -8,6 +8,8 @@ from typing import ClassVar
 
 from rlm_eval.errors import ConfigError
 from rlm_eval.ledger import Ledger
+from rlm_eval.methods.agent.coverage import ContextCoverage
+from rlm_eval.methods.agent.trace import Trace
 from rlm_eval.methods.chunking import chunks_of
 from rlm_eval.methods.codeact.loop import Loop
 from rlm_eval.methods.codeact.opening import How, Opening, open_chat
@@ -16,8 +18,6 @@ from rlm_eval.methods.codeact.settings import CodeActSettings
 from rlm_eval.methods.fitting import document_spans, offline_tokens
 from rlm_eval.methods.method import Forecast, Method, Shape
 from rlm_eval.methods.rag.bm25 import Bm25
-from rlm_eval.methods.rlm.coverage import ContextCoverage
-from rlm_eval.methods.rlm.trace import Trace
 from rlm_eval.methods.rlm.view import Enabled
 from rlm_eval.models.door import LM
 from rlm_eval.models.protocol import Message, ModelInfo

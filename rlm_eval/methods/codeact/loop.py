@@ -10,14 +10,14 @@ from collections.abc import Mapping, Sequence
 
 from rlm_eval.errors import BudgetExceeded, SampleFailure
 from rlm_eval.ledger import Ledger
+from rlm_eval.methods.agent.asker import Asker
+from rlm_eval.methods.agent.code import IMPORTS, parse_reply
+from rlm_eval.methods.agent.history import History
+from rlm_eval.methods.agent.reserve import Reserve
+from rlm_eval.methods.agent.trace import Trace
 from rlm_eval.methods.codeact.search import Search
 from rlm_eval.methods.codeact.settings import CodeActSettings
-from rlm_eval.methods.rlm.asker import Asker
-from rlm_eval.methods.rlm.code import IMPORTS, parse_reply
-from rlm_eval.methods.rlm.history import History
 from rlm_eval.methods.rlm.host import SubCalls
-from rlm_eval.methods.rlm.reserve import Reserve
-from rlm_eval.methods.rlm.trace import Trace
 from rlm_eval.methods.rlm.view import Enabled, View
 from rlm_eval.models.door import LM, CallTags, Completion
 from rlm_eval.models.protocol import Message

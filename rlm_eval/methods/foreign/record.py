@@ -1,5 +1,5 @@
-"""The trajectory of a foreign engine, in the format of ``rlm/trace.py``: its calls as the door saw
-them, and the code it says it ran."""
+"""The trajectory of a foreign engine, in the format of ``agent/trace.py``: its calls as the door
+saw them, and the code it says it ran."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rlm_eval.errors import SampleFailure
-from rlm_eval.methods.rlm.coverage import ContextCoverage
-from rlm_eval.methods.rlm.trace import TRAJECTORY_VERSION
+from rlm_eval.methods.agent.coverage import ContextCoverage
+from rlm_eval.methods.agent.trace import TRAJECTORY_VERSION
 from rlm_eval.models.door import CallTags, Completion
 from rlm_eval.models.protocol import Message
 

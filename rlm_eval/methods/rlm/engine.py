@@ -12,16 +12,16 @@ from typing import ClassVar
 
 from rlm_eval.errors import BudgetExceeded, ConfigError, SampleFailure
 from rlm_eval.ledger import Ledger
+from rlm_eval.methods.agent.asker import Asker
+from rlm_eval.methods.agent.code import IMPORTS, parse_reply
+from rlm_eval.methods.agent.coverage import ContextCoverage
+from rlm_eval.methods.agent.history import History
+from rlm_eval.methods.agent.reserve import Reserve
+from rlm_eval.methods.agent.trace import Trace
 from rlm_eval.methods.method import Forecast, Method, Shape
-from rlm_eval.methods.rlm.asker import Asker
-from rlm_eval.methods.rlm.code import IMPORTS, parse_reply
-from rlm_eval.methods.rlm.coverage import ContextCoverage
 from rlm_eval.methods.rlm.finish import UnclearFinalError, finish_for
-from rlm_eval.methods.rlm.history import History
 from rlm_eval.methods.rlm.host import SubCalls
-from rlm_eval.methods.rlm.reserve import Reserve
 from rlm_eval.methods.rlm.settings import RlmSettings
-from rlm_eval.methods.rlm.trace import Trace
 from rlm_eval.methods.rlm.view import Task, View
 from rlm_eval.models.door import LM, CallTags
 from rlm_eval.models.protocol import Message, ModelInfo

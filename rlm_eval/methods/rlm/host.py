@@ -20,7 +20,7 @@ from typing import Any, Protocol
 
 from rlm_eval.errors import ContextOverflow, SampleFailure
 from rlm_eval.ledger import Ledger
-from rlm_eval.methods.rlm.coverage import ContextCoverage
+from rlm_eval.methods.agent.coverage import ContextCoverage
 from rlm_eval.methods.rlm.view import Enabled
 from rlm_eval.models.door import LM, CallTags, Completion
 from rlm_eval.models.protocol import user

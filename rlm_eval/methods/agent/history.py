@@ -1,4 +1,4 @@
-"""What the root model has been told so far, kept within its window.
+"""What an agent has been told so far, kept within its window.
 
 Old outputs shrink first, then old turns go, oldest first. What went stands in the REPL as a list,
 whose other variables are untouched; the task itself always stands at the beginning.
@@ -38,7 +38,7 @@ class Turn:
 
 
 class History:
-    """The chat of one RLM. User and assistant always alternate: some servers insist."""
+    """The chat of one agent. User and assistant always alternate: some servers insist."""
 
     def __init__(self, opening: Sequence[Message]) -> None:
         self._opening = list(opening)

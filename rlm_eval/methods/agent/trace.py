@@ -1,7 +1,7 @@
-"""What happened in one sample's tree of RLMs: the events of its trajectory and its row's counts.
+"""What happened in one sample's agent and its children: the trajectory's events, the row's counts.
 
 A trajectory is JSONL. Its first event, ``start``, has the format's ``version`` and the settings;
-then ``turn`` (one reply of a root model at any depth), ``call`` (a plain sub-call), ``block``
+then ``turn`` (one reply of an agent's model, at any depth), ``call`` (a plain sub-call), ``block``
 (code that ran) and ``answer`` in the order they ended; a child RLM's events stand together.
 ``at_s`` are seconds since the start. The replies and the code are complete: they can be replayed.
 """
@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rlm_eval.errors import SampleFailure
-from rlm_eval.methods.rlm.coverage import ContextCoverage
+from rlm_eval.methods.agent.coverage import ContextCoverage
 from rlm_eval.models.door import Completion
 from rlm_eval.models.protocol import Message
 from rlm_eval.records import Answer, Outcome
@@ -24,8 +24,8 @@ TRAJECTORY_VERSION = 1
 
 
 class Trace:
-    """One RLM's events and counts; a child RLM's are its own until it has ended. ``parent`` is
-    the call that began this RLM. Safe for threads."""
+    """One agent's events and counts; a child RLM's are its own until it has ended. ``parent`` is
+    the call that began this one. Safe for threads."""
 
     def __init__(
         self, coverage: ContextCoverage, *, depth: int = 0, parent: str | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rlm_eval.ledger import Ledger
-from rlm_eval.methods.rlm.trace import Trace
+from rlm_eval.methods.agent.trace import Trace
 from rlm_eval.models.door import LM, CallTags, Completion
 from rlm_eval.models.protocol import Message
 
