@@ -10,9 +10,10 @@ from types import MappingProxyType
 import pytest
 
 from chat import Script, Table, block, problem, scripted
+from rlm_eval.methods.agent.view import Enabled
 from rlm_eval.methods.prompts import load_prompt
 from rlm_eval.methods.rlm.engine import Rlm
-from rlm_eval.methods.rlm.view import Enabled, Task, View
+from rlm_eval.methods.rlm.task import Task
 from rlm_eval.models.protocol import Message
 from rlm_eval.records import Answer, Content, Context, content_hash, documents_of
 from rlm_eval.repl.session import Sandbox
@@ -117,9 +118,9 @@ def test_children_take_a_part_of_it_in_any_form(sandbox: Sandbox) -> None:
 
 def opening(prompt: str, content: Content, **sizes: int) -> str:
     enabled = Enabled("submit", 12, True, True, False, sub_window=1000, sub_tokens=64)
-    shown = {"preview_head": 500, "preview_tail": 100} | sizes
-    view = View(load_prompt("rlm", prompt), enabled, 400, **shown)
-    return "\n".join(m["content"] for m in view.opening(Task("What?", content, 32)))
+    shown = {"head": 500, "tail": 100} | sizes
+    chat = Task("What?", content, 32).opening(load_prompt("rlm", prompt), enabled, **shown)
+    return "\n".join(m["content"] for m in chat)
 
 
 @pytest.mark.parametrize("prompt", ["compact", "orchestrator", "paper_gpt5", "paper_qwen"])
@@ -143,7 +144,7 @@ def test_no_prompt_speaks_of_names_where_there_are_none(prompt: str, content: Co
 
 
 def test_of_many_or_long_names_the_first_are_shown_in_part() -> None:
-    told = opening("orchestrator", {f"{i:02}" + "x" * 100: "t" for i in range(30)}, preview_head=0)
+    told = opening("orchestrator", {f"{i:02}" + "x" * 100: "t" for i in range(30)}, head=0)
     assert "'00" + "x" * 77 + "…'" in told
     assert "'19" in told
     assert "'20" not in told
@@ -151,7 +152,7 @@ def test_of_many_or_long_names_the_first_are_shown_in_part() -> None:
 
 
 def test_a_name_can_not_pass_for_a_line_of_the_prompt() -> None:
-    told = opening("orchestrator", {"a\n\nQuestion: other": "t"}, preview_head=0)
+    told = opening("orchestrator", {"a\n\nQuestion: other": "t"}, head=0)
     assert told.count("\nQuestion: ") == 1
 
 

@@ -8,8 +8,9 @@ import pytest
 
 from chat import Table, block, problem, scripted, turns
 from rlm_eval.methods.agent.code import parse_reply
+from rlm_eval.methods.agent.ending import UnclearFinalError
 from rlm_eval.methods.rlm.engine import Rlm
-from rlm_eval.methods.rlm.paper_final import UnclearFinalError, parse_final
+from rlm_eval.methods.rlm.paper_final import parse_final
 from rlm_eval.repl.session import Sandbox
 
 

@@ -16,10 +16,12 @@ import pytest
 
 from chat import Table, scripted, turns
 from rlm_eval.methods.agent.coverage import ContextCoverage
+from rlm_eval.methods.agent.subcalls import SubCalls
 from rlm_eval.methods.agent.trace import Trace
+from rlm_eval.methods.agent.view import Enabled, View
 from rlm_eval.methods.prompts import load_prompt
-from rlm_eval.methods.rlm.host import SubCalls
-from rlm_eval.methods.rlm.view import Enabled, Task, View
+from rlm_eval.methods.rlm.children import Children
+from rlm_eval.methods.rlm.task import Task
 from rlm_eval.records import content_hash
 from rlm_eval.repl.results import BlockResult, Variable
 
@@ -61,9 +63,9 @@ def enabled(protocol: str, powers: str) -> Enabled:
 
 @cache
 def opening(prompt: str, protocol: str, powers: str) -> str:
-    view = View(loaded(prompt), enabled(protocol, powers), 400, 40, 20)
+    powered = enabled(protocol, powers)
     chats = [
-        view.opening(Task("What came of it?", content, 32))
+        Task("What came of it?", content, 32).opening(loaded(prompt), powered, 40, 20)
         for content in ("A long tale. " * 20, ("The first part.", "The second part.") * 30)
     ]
     return "\n\n".join(f"[{m['role']}]\n{m['content']}" for chat in chats for m in chat)
@@ -72,7 +74,7 @@ def opening(prompt: str, protocol: str, powers: str) -> str:
 @cache
 def rendered(prompt: str, protocol: str, powers: str) -> str:
     """Two openings and every other template."""
-    view = View(loaded(prompt), enabled(protocol, powers), 400, 40, 20)
+    view = View(loaded(prompt), enabled(protocol, powers), 400)
     variables = (Variable("rows", "list", "120 items"), Variable("n", "int", ""))
     result = BlockResult("x" * 900, "", 900, 0, None, None, "", variables, None, "", "kept", 0, 0)
     failed = BlockResult("", "", 0, 0, None, "boom", "E", (), None, "killed", "lost", 0, 0)
@@ -114,12 +116,13 @@ def test_a_prompt_speaks_of_what_is_enabled_only(prompt: str, protocol: str, pow
         table.ledger(),
         trace.coverage,
         trace.sub_call,
-        lambda question, content, parent: "",
         depth=0,
         max_tokens=1,
         concurrency=1,
     )
-    offered = set(calls.functions(enabled(protocol, powers)))
+    children = Children(lambda question, content, parent: "", calls, concurrency=1)
+    powered = enabled(protocol, powers)
+    offered = {*calls.functions(powered), *children.functions(powered)}
     text = rendered(prompt, protocol, powers)
     named = set(re.findall(r"\b(?:llm|rlm)_query(?:_batched)?\b|\bbudget(?=\()", text))
     assert named <= offered

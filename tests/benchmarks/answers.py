@@ -48,12 +48,12 @@ from typing import Any
 
 from rlm_eval.errors import SampleFailure
 from rlm_eval.ledger import Budget, Ledger
+from rlm_eval.methods.agent.view import Enabled
 from rlm_eval.methods.foreign.rlms import Rlms
 from rlm_eval.methods.method import Method
 from rlm_eval.methods.prompts import load_prompt
 from rlm_eval.methods.rlm.engine import Rlm
-from rlm_eval.methods.rlm.view import Enabled, View
-from rlm_eval.methods.rlm.view import Task as RlmTask
+from rlm_eval.methods.rlm.task import Task as RlmTask
 from rlm_eval.models.door import ModelDoor
 from rlm_eval.models.local import LocalModel
 from rlm_eval.models.protocol import ChatModel
@@ -131,8 +131,8 @@ def in_rlms_terms(prompt: str, task: RlmTask) -> tuple[str, str]:
     stand in the former; metadata and preview, with the question, are the latter. With rlms' own
     ending and fences, and nothing imported beforehand."""
     enabled = Enabled("answer_dict", 0, True, True, False, sub_window=0, sub_tokens=0)
-    view = View(load_prompt("rlm", prompt), enabled, 0, Rlm.preview_head, Rlm.preview_tail)
-    system, *examples, last = view.opening(task)
+    ends = Rlm.preview_head, Rlm.preview_tail
+    system, *examples, last = task.opening(load_prompt("rlm", prompt), enabled, *ends)
     shown = [f"{m['role'].upper()}:\n{m['content']}" for m in examples]
     text = "\n\n".join([system["content"], "Examples:", *shown, "Now your task."])
     text = text.replace(" re, json, math and Counter are imported.", "")

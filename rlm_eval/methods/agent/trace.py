@@ -11,13 +11,16 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from rlm_eval.errors import SampleFailure
+from rlm_eval.ledger import Ledger
 from rlm_eval.methods.agent.coverage import ContextCoverage
+from rlm_eval.methods.method import Method
 from rlm_eval.models.door import Completion
 from rlm_eval.models.protocol import Message
-from rlm_eval.records import Answer, Outcome
+from rlm_eval.records import Answer, Outcome, content_hash
 from rlm_eval.repl.results import BlockResult
 
 TRAJECTORY_VERSION = 1
@@ -55,8 +58,19 @@ class Trace:
             self.sandbox_s += child.sandbox_s
             self.last_subcall_used = False
 
-    def start(self, **settings: Any) -> None:
-        self._add("start", version=TRAJECTORY_VERSION, **settings)
+    def start(self, name: str, method: Method, sandbox_level: str, ledger: Ledger) -> None:
+        """The method called ``name`` begins, with the settings that ``method`` has as text and
+        numbers."""
+        self._add(
+            "start",
+            version=TRAJECTORY_VERSION,
+            method=name,
+            prompt=method.prompt_name(),
+            prompt_hash=content_hash(method.prompt_source()),
+            sandbox_level=sandbox_level,
+            settings={k: v for k, v in vars(method).items() if isinstance(v, str | int | float)},
+            budget=asdict(ledger.budget),
+        )
 
     def answer(self, ended: Callable[[], tuple[Outcome, str | None]], **rest: Any) -> Answer:
         """What the run ``ended`` with, or the failure that it raised, and the row's counts."""

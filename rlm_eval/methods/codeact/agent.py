@@ -9,19 +9,20 @@ from typing import ClassVar
 from rlm_eval.errors import ConfigError
 from rlm_eval.ledger import Ledger
 from rlm_eval.methods.agent.coverage import ContextCoverage
+from rlm_eval.methods.agent.settings import most_turns
 from rlm_eval.methods.agent.trace import Trace
+from rlm_eval.methods.agent.view import Enabled
 from rlm_eval.methods.chunking import chunks_of
-from rlm_eval.methods.codeact.loop import Loop
 from rlm_eval.methods.codeact.opening import How, Opening, open_chat
+from rlm_eval.methods.codeact.run import CodeActRun
 from rlm_eval.methods.codeact.search import Search
 from rlm_eval.methods.codeact.settings import CodeActSettings
 from rlm_eval.methods.fitting import document_spans, offline_tokens
 from rlm_eval.methods.method import Forecast, Method, Shape
 from rlm_eval.methods.rag.bm25 import Bm25
-from rlm_eval.methods.rlm.view import Enabled
 from rlm_eval.models.door import LM
 from rlm_eval.models.protocol import Message, ModelInfo
-from rlm_eval.records import Answer, Outcome, Problem, Role, content_hash
+from rlm_eval.records import Answer, Outcome, Problem, Role
 
 #: Turns a forecast counts with: one that computes or looks up, one that submits.
 _USUAL_TURNS = 2
@@ -68,23 +69,16 @@ class CodeAct(CodeActSettings, Method):
         return (Forecast(_USUAL_TURNS, prompt, _USUAL_TURNS * self.turn_tokens),)
 
     def answer(self, problem: Problem, lm: LM, ledger: Ledger) -> Answer:
-        enabled = self.enabled(lm.info("sub").context_window, self.iterations(lm, ledger))
+        enabled = self.enabled(lm.info("sub").context_window, most_turns(self, lm, ledger))
         opening = self._opening(problem, lm, enabled)
         trace = Trace(ContextCoverage(problem.context.text))
-        trace.start(
-            method="codeact",
-            prompt=self.prompt_name(),
-            prompt_hash=content_hash(self.prompt_source()),
-            sandbox_level=self.sandbox.level,
-            settings={k: v for k, v in vars(self).items() if isinstance(v, str | int | float)},
-            budget=asdict(ledger.budget),
-        )
+        trace.start("codeact", self, self.sandbox.level, ledger)
         for start, end in opening.spans:
             trace.coverage.add(start, end)
         search = self._search(problem) if self.bm25 else None
 
         def run() -> tuple[Outcome, str | None]:
-            return Loop(
+            return CodeActRun(
                 self, problem, lm, ledger, trace, enabled, opening.messages, search
             ).answer()
 

@@ -5,19 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rlm_eval.errors import ConfigError
-from rlm_eval.ledger import Ledger
-from rlm_eval.methods.allowance import prompt_tokens_left
+from rlm_eval.methods.agent.settings import TEMPLATES, check
+from rlm_eval.methods.agent.view import Enabled
 from rlm_eval.methods.codeact.opening import Overflow
 from rlm_eval.methods.method import at_least
 from rlm_eval.methods.prompts import Prompt, load_prompt
 from rlm_eval.methods.rag.bm25 import Bm25
 from rlm_eval.methods.rag.retriever import Indices
-from rlm_eval.methods.rlm.settings import MATCHED_ITERATIONS
-from rlm_eval.methods.rlm.view import Enabled
-from rlm_eval.models.door import LM
 from rlm_eval.repl.session import Sandbox
-
-_TEMPLATES = ("observation", "no_code", "repeated", "forced")
 
 
 @dataclass
@@ -50,16 +45,7 @@ class CodeActSettings:
     matched: bool = False
 
     def __post_init__(self) -> None:
-        at_least(
-            1,
-            **{
-                "method.codeact.max_iterations": self.max_iterations,
-                "method.codeact.turn_tokens": self.turn_tokens,
-                "method.codeact.sub_tokens": self.sub_tokens,
-                "method.codeact.output_chars": self.output_chars,
-                "method.codeact.concurrency": self.concurrency,
-            },
-        )
+        check("method.codeact", self)
         at_least(8, **{"method.codeact.piece_tokens": self.piece_tokens})
         if self.work_tokens < 2 * self.turn_tokens:
             raise ConfigError(
@@ -71,16 +57,8 @@ class CodeActSettings:
                 "method.codeact.overflow=omit leaves nothing to read without method.codeact.bm25"
             )
         self.loaded_prompt: Prompt = load_prompt("codeact", self.prompt)
-        self.loaded_prompt.require(*_TEMPLATES)
+        self.loaded_prompt.require(*TEMPLATES)
         self.indices: Indices[Bm25] = Indices()
-
-    def iterations(self, lm: LM, ledger: Ledger) -> int:
-        """The most turns; where ``matched`` leaves the end to the sample's cap, so many that no
-        sensible run has them."""
-        left = prompt_tokens_left(ledger, lm.info(), calls=1, completion_tokens=self.turn_tokens)
-        if not self.matched or left is None:
-            return self.max_iterations
-        return max(self.max_iterations, MATCHED_ITERATIONS)
 
     def enabled(self, sub_window: int, iterations: int) -> Enabled:
         """What the run's prompt speaks of."""

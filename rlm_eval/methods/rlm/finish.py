@@ -5,30 +5,28 @@ Text in a context, a print or a reply that merely looks like a final answer ends
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Literal
 
-from rlm_eval.methods.rlm.paper_final import UnclearFinalError, parse_final
+from rlm_eval.methods.agent.code import Parsed
+from rlm_eval.methods.agent.ending import Ending, UnclearFinalError
+from rlm_eval.methods.rlm.paper_final import parse_final
+from rlm_eval.models.door import Completion
 from rlm_eval.repl.session import BlockResult, ReplSession
-
-__all__ = ["Finish", "FinishName", "UnclearFinalError", "finish_for"]
 
 FinishName = Literal["submit", "final_variable", "answer_dict", "paper"]
 
 
 class Finish:
-    """One protocol. ``setup`` code runs before the first turn; ``in_block`` looks after each
-    block and ``in_reply`` after all blocks of a turn; either returns the answer once it is final.
-    """
+    """A protocol that takes nothing: what the others begin from."""
 
     setup: str = ""
 
     def in_block(self, session: ReplSession, block: BlockResult) -> str | None:
         return None
 
-    def in_reply(self, session: ReplSession, prose: Sequence[str], *, failed: bool) -> str | None:
-        """``prose``: the stretches of the reply outside its code. ``failed``: some of its code
-        did. Raises UnclearFinalError, whose message the model is shown."""
+    def in_reply(
+        self, session: ReplSession, reply: Completion, parsed: Parsed, *, failed: bool
+    ) -> str | None:
         return None
 
 
@@ -71,8 +69,10 @@ class Paper(Finish):
         "FINAL_VAR = FINAL"
     )
 
-    def in_reply(self, session: ReplSession, prose: Sequence[str], *, failed: bool) -> str | None:
-        final = parse_final(prose)
+    def in_reply(
+        self, session: ReplSession, reply: Completion, parsed: Parsed, *, failed: bool
+    ) -> str | None:
+        final = parse_final(parsed.prose)
         if final is None:
             return None
         if failed:
@@ -91,7 +91,7 @@ class Paper(Finish):
         return final.value
 
 
-def finish_for(name: FinishName) -> Finish:
+def finish_for(name: FinishName) -> Ending:
     """The protocol called ``name``."""
     kinds: dict[FinishName, type[Finish]] = {
         "submit": Submit,

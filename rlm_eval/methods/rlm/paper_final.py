@@ -15,6 +15,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from rlm_eval.methods.agent.ending import UnclearFinalError
+
 _STATEMENT = re.compile(r"^ {0,3}(FINAL|FINAL_VAR) ?\(", re.MULTILINE)
 _MENTION = re.compile(r"(?<!\w)FINAL(?:_VAR)? ?\(")
 _PARENTHESIS = re.compile(r"[()]")
@@ -24,10 +26,6 @@ _TOKEN = re.compile(
     re.DOTALL,
 )
 _REST_OF_LINE = re.compile(r"[ \t\r]*(?:\n|$)")
-
-
-class UnclearFinalError(ValueError):
-    """A final answer that can't be told for certain. The message is for the model."""
 
 
 @dataclass(frozen=True)

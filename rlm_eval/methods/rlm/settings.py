@@ -7,20 +7,14 @@ from typing import Literal
 
 from rlm_eval.errors import ConfigError
 from rlm_eval.ledger import Ledger
-from rlm_eval.methods.allowance import prompt_tokens_left
+from rlm_eval.methods.agent.settings import TEMPLATES, check, most_turns
+from rlm_eval.methods.agent.view import Enabled
 from rlm_eval.methods.method import at_least
 from rlm_eval.methods.prompts import Prompt, load_prompt
 from rlm_eval.methods.rlm.finish import FinishName
-from rlm_eval.methods.rlm.view import Enabled
 from rlm_eval.models.door import LM
 from rlm_eval.records import Role
 from rlm_eval.repl.session import Sandbox
-
-#: The most turns of a matched run, however large its cap: a model that goes round in circles would
-#: spend it to the end for nothing.
-MATCHED_ITERATIONS = 100
-#: What a prompt file must hold beside its turns; ``unclear`` too for the protocol ``paper``.
-_TEMPLATES = ("observation", "no_code", "repeated", "forced")
 
 
 @dataclass
@@ -57,35 +51,20 @@ class RlmSettings:
     def __post_init__(self) -> None:
         at_least(0, **{"method.rlm.max_depth": self.max_depth})
         at_least(0, preview_head=self.preview_head, preview_tail=self.preview_tail)
-        at_least(
-            1,
-            **{
-                "method.rlm.max_iterations": self.max_iterations,
-                "method.rlm.turn_tokens": self.turn_tokens,
-                "method.rlm.sub_tokens": self.sub_tokens,
-                "method.rlm.output_chars": self.output_chars,
-                "method.rlm.concurrency": self.concurrency,
-            },
-        )
+        check("method.rlm", self)
         if not 0.1 <= self.history_share <= 1:
             raise ConfigError("method.rlm.history_share is a share of the window: 0.1 to 1")
         self.loaded_prompt: Prompt = load_prompt("rlm", self.prompt)
-        self.loaded_prompt.require(*_TEMPLATES, *(["unclear"] if self.protocol == "paper" else []))
+        self.loaded_prompt.require(*TEMPLATES, *(["unclear"] if self.protocol == "paper" else []))
 
     def role(self, depth: int) -> Role:
         """Whose model takes the turns of an RLM at ``depth``."""
         return self.child_model if depth else "root"
 
     def iterations(self, depth: int, lm: LM, ledger: Ledger) -> int:
-        """The most turns of an RLM at ``depth`` that ``ledger`` pays. A matched root has up to
-        MATCHED_ITERATIONS where a cap on tokens or dollars binds it; its children, which it may
-        begin as often as the cap allows, have ``max_iterations`` as ever."""
-        if not self.matched or depth > 0:
-            return self.max_iterations
-        left = prompt_tokens_left(
-            ledger, lm.info("root"), calls=1, completion_tokens=self.turn_tokens
-        )
-        return self.max_iterations if left is None else max(self.max_iterations, MATCHED_ITERATIONS)
+        """The most turns of an RLM at ``depth`` that ``ledger`` pays. A root's may be matched; its
+        children, which it may begin as often as the cap allows, have ``max_iterations`` as ever."""
+        return self.max_iterations if depth else most_turns(self, lm, ledger)
 
     def enabled(self, depth: int, lm: LM) -> Enabled:
         """What an RLM at ``depth`` may do."""

@@ -1,12 +1,8 @@
-"""What REPL code may call in the harness: plain sub-calls, child RLMs, the budget.
+"""What an agent's code may call in the harness: plain sub-calls, the budget.
 
     llm_query(prompt)                     one reply of the sub-model
     llm_query_batched(prompts)            many, side by side, in order
-    rlm_query(question, context)          the answer of a child RLM with a REPL of its own
-    rlm_query_batched(pairs)              many, of (question, context) pairs
     budget()                              what is left: calls, tokens, usd, seconds
-
-A child's context is a str, a list of str, or a dict of str to str.
 
 A failed call is a typed error in the REPL: raised by a single query, an error value in a batch.
 Never text that looks like an answer. A spent cap of the run passes through and stops the run.
@@ -14,21 +10,16 @@ Never text that looks like an answer. A spent cap of the run passes through and 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from rlm_eval.errors import ContextOverflow, SampleFailure
 from rlm_eval.ledger import Ledger
 from rlm_eval.methods.agent.coverage import ContextCoverage
-from rlm_eval.methods.rlm.view import Enabled
+from rlm_eval.methods.agent.view import Enabled
 from rlm_eval.models.door import LM, CallTags, Completion
 from rlm_eval.models.protocol import user
 from rlm_eval.repl.results import HostError, HostFunction, host_error_value
-from rlm_eval.repl.texts import Loadable
-
-#: Starts a child RLM on (question, content, the call whose code asks) and returns its answer.
-RunChild = Callable[[str, Loadable, str | None], str]
 
 
 class CallLog(Protocol):
@@ -40,7 +31,7 @@ class CallLog(Protocol):
 
 
 class SubCalls:
-    """The functions one RLM's REPL is given. ``parent`` names the turn whose code is running."""
+    """The functions one agent's REPL is given. ``parent`` names the turn whose code is running."""
 
     def __init__(
         self,
@@ -48,7 +39,6 @@ class SubCalls:
         ledger: Ledger,
         coverage: ContextCoverage,
         log: CallLog,
-        run_child: RunChild,
         *,
         depth: int,
         max_tokens: int,
@@ -58,7 +48,6 @@ class SubCalls:
         self._ledger = ledger
         self._coverage = coverage
         self._log = log
-        self._run_child = run_child
         self._depth = depth
         self._max_tokens = max_tokens
         self._concurrency = concurrency
@@ -71,55 +60,21 @@ class SubCalls:
             out["llm_query"] = self.llm_query
         if enabled.batch:
             out["llm_query_batched"] = self.llm_query_batched
-        if enabled.recursive:
-            out["rlm_query"] = self.rlm_query
-        if enabled.recursive and enabled.batch:
-            out["rlm_query_batched"] = self.rlm_query_batched
         return out
 
     def llm_query(self, prompt: Any) -> str:
         """Ask the sub-model ``prompt`` (a string); its reply."""
-        outcome = self._ask([_text(prompt)])[0]
+        outcome = self._ask([prompt_text(prompt)])[0]
         if isinstance(outcome, SampleFailure):
-            raise _host_error(outcome)
+            raise host_error(outcome)
         return outcome.text
 
     def llm_query_batched(self, prompts: Any) -> list[Any]:
         """Ask every prompt of a list, side by side; replies in order, failures as error values."""
         if not isinstance(prompts, list):
             raise HostError("bad_request", "llm_query_batched takes a list of strings", {})
-        outcomes = self._ask([_text(p) for p in prompts])
-        return [_batch_value(outcome) for outcome in outcomes]
-
-    def rlm_query(self, question: Any, context: Any) -> str:
-        """Have a child RLM answer ``question`` about ``context``; its answer."""
-        outcome = self._child(_text(question), _content(context), self.parent)
-        if isinstance(outcome, SampleFailure):
-            raise _host_error(outcome)
-        return outcome
-
-    def rlm_query_batched(self, pairs: Any) -> list[Any]:
-        """The same for a list of (question, context), side by side; answers in order, failures
-        as error values."""
-        if not isinstance(pairs, list) or not all(
-            isinstance(p, list) and len(p) == 2 for p in pairs
-        ):
-            told = "rlm_query_batched takes a list of (question, context) pairs"
-            raise HostError("bad_request", told, {})
-        tasks = [(_text(question), _content(context)) for question, context in pairs]
-        if not tasks:
-            return []
-        parent = self.parent
-        with ThreadPoolExecutor(min(self._concurrency, len(tasks)), "child-rlm") as pool:
-            return list(
-                pool.map(lambda task: _batch_value(self._child(task[0], task[1], parent)), tasks)
-            )
-
-    def _child(self, question: str, content: Loadable, parent: str | None) -> str | SampleFailure:
-        try:
-            return self._run_child(question, content, parent)
-        except SampleFailure as failure:
-            return failure
+        outcomes = self._ask([prompt_text(p) for p in prompts])
+        return [batch_value(outcome) for outcome in outcomes]
 
     def _ask(self, prompts: Sequence[str]) -> list[Completion | SampleFailure]:
         parent = self.parent
@@ -135,7 +90,7 @@ class SubCalls:
                 concurrency=self._concurrency,
             )
         except SampleFailure as failure:
-            raise _host_error(failure) from failure
+            raise host_error(failure) from failure
         outcomes = [_checked(outcome) for outcome in outcomes]
         for prompt, outcome in zip(prompts, outcomes, strict=True):
             self._log(outcome, prompt, self._depth + 1, parent)
@@ -149,29 +104,23 @@ def _checked(outcome: Completion | SampleFailure) -> Completion | SampleFailure:
     return SampleFailure("the sub-model spent all its tokens before it wrote an answer")
 
 
-def _text(value: Any) -> str:
+def prompt_text(value: Any) -> str:
+    """A string that model code passed. Raises HostError for anything else."""
     if not isinstance(value, str):
         raise HostError("bad_request", f"a prompt must be a string, got {type(value).__name__}", {})
     return value
 
 
-def _content(value: Any) -> Loadable:
-    """A child's context. A dict crosses from the worker as JSON, so its keys are strings."""
-    if isinstance(value, list):
-        return tuple(map(_text, value))
-    if isinstance(value, dict):
-        return {name: _text(text) for name, text in value.items()}
-    return _text(value)
-
-
-def _batch_value(outcome: Completion | SampleFailure | str) -> Any:
+def batch_value(outcome: Completion | SampleFailure | str) -> Any:
+    """What stands for one outcome in a batch's list: its text, or an error value."""
     if isinstance(outcome, SampleFailure):
-        error = _host_error(outcome)
+        error = host_error(outcome)
         return host_error_value(error.kind, error.message, error.data)
     return outcome if isinstance(outcome, str) else outcome.text
 
 
-def _host_error(failure: SampleFailure) -> HostError:
+def host_error(failure: SampleFailure) -> HostError:
+    """The failure as it is raised in the REPL."""
     data: dict[str, Any] = {}
     if isinstance(failure, ContextOverflow):
         data["excess_tokens"] = failure.excess_tokens
