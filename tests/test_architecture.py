@@ -39,16 +39,27 @@ MAY_IMPORT = {
     },
     "tasks": {"records", "errors", "tokens"},
 }
+#: Each package of methods/ and the others there that it may import from. Single modules may be
+#: imported by all, but for the router, which knows whole methods.
+METHODS_MAY_IMPORT = {
+    "agent": set(),
+    "codeact": {"agent", "rag"},
+    "foreign": {"agent"},
+    "rag": set(),
+    "rlm": {"agent"},
+    "summarize": set(),
+}
 
 
-def rooms_imported(file: Path) -> set[str]:
-    """The first-level rooms of rlm_eval that a file imports, in any of its functions."""
+def rooms_imported(file: Path, within: str = "rlm_eval") -> set[str]:
+    """The rooms of ``within``, one level down, that a file imports, in any of its functions."""
     out: set[str] = set()
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
         if isinstance(node, ast.ImportFrom) and node.module and not node.level:
             names = [node.module]
-        out |= {n.split(".")[1] for n in names if n.startswith("rlm_eval.")}
+        inside = [n.removeprefix(f"{within}.") for n in names if n.startswith(f"{within}.")]
+        out |= {name.split(".")[0] for name in inside}
     return out
 
 
@@ -67,6 +78,16 @@ def test_dependencies_point_one_way(room: str) -> None:
             continue  # a command of its own: it composes the configuration
         extra = rooms_imported(file) - MAY_IMPORT[room] - {room}
         assert not extra, f"{file} imports {extra}"
+
+
+def test_methods_that_are_packages_keep_apart() -> None:
+    found = {file.parent.name for file in (PACKAGE / "methods").glob("*/__init__.py")}
+    assert found == set(METHODS_MAY_IMPORT)
+    for package, allowed in METHODS_MAY_IMPORT.items():
+        barred = {*METHODS_MAY_IMPORT, "router"} - allowed - {package}
+        for file in files_of(f"methods/{package}"):
+            extra = rooms_imported(file, "rlm_eval.methods") & barred
+            assert not extra, f"{file} imports {extra}"
 
 
 def test_nothing_in_the_package_imports_tasks_statically() -> None:
