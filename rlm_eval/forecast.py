@@ -4,7 +4,9 @@ hosted run that would pass its cap in US dollars.
 Per arm and length, the first of these that there is: the medians of past runs of the same arm,
 model, task and length; the sample's cap, for a method that spends up to it (``budget.matched``);
 the method's own estimate from sizes; past runs at the nearest length. Sizes are the task's tokens,
-not the served model's, and no prefix is taken to be cached. What a judge takes has its own rows.
+not the served model's, and no prefix is taken to be cached. A reply made from sizes counts all that
+its model may think unseen (``reasoning_tokens``), as a reservation does: an upper bound. What a
+judge takes has its own rows.
 """
 
 from __future__ import annotations
@@ -154,9 +156,11 @@ def _from_sizes(
     speeds: Speeds | None,
 ) -> Expected:
     parts = [part for load in loads for part in load]
-    prompt = sum(part.prompt_tokens for part in parts)
-    completion = sum(part.completion_tokens for part in parts)
-    costs = [_usd(part, infos.get(part.role, infos["root"])) for part in parts]
+    served = [infos.get(part.role, infos["root"]) for part in parts]
+    usages = [part.usage(info) for part, info in zip(parts, served, strict=True)]
+    prompt = sum(usage.prompt_tokens for usage in usages)
+    completion = sum(usage.completion_tokens for usage in usages)
+    costs = [_usd(usage, info) for usage, info in zip(usages, served, strict=True)]
     return Expected(
         arm,
         length,
@@ -170,8 +174,7 @@ def _from_sizes(
     )
 
 
-def _usd(part: Forecast, info: ModelInfo) -> float | None:
-    usage = Usage(prompt_tokens=part.prompt_tokens, completion_tokens=part.completion_tokens)
+def _usd(usage: Usage, info: ModelInfo) -> float | None:
     return None if info.price is None else info.price.cost(usage)
 
 

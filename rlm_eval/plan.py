@@ -115,6 +115,10 @@ def _notes(parts: Parts, rows: Sequence[Expected]) -> list[str]:
         notes.append("USD –: unpriced, as far as the harness knows")
     if any(row.source == "unknown" for row in rows) and (caps := _caps(parts.sample_budget)):
         notes.append(f"unknown: at most {caps} for each result (budget.sample)")
+    thought = {i.name: i.reasoning_tokens for i in parts.infos.values() if i.reasoning_tokens}
+    if thought and any(row.source == "sizes" for row in rows):
+        each = ", ".join(f"{tokens:,} a call of {name}" for name, tokens in thought.items())
+        notes.append(f"reply from sizes: with all the reasoning_tokens there may be ({each})")
     notes += lacking(parts)
     return notes
 

@@ -195,7 +195,12 @@ def _without_models(parts: Parts, record: Record) -> Parts:
 def _info(told: Event) -> ModelInfo:
     price = None if told["price"] is None else Price(**told["price"])
     return ModelInfo(
-        told["name"], told["endpoint"], told["context_window"], price, told["simulated"]
+        told["name"],
+        told["endpoint"],
+        told["context_window"],
+        price,
+        told["simulated"],
+        reasoning_tokens=told.get("reasoning_tokens", 0),
     )
 
 

@@ -27,6 +27,9 @@ USAGE = {
     "prompt_tokens_details": {"cached_tokens": CACHED_TOKENS},
 }
 
+#: What the behaviour ``thinks`` takes of a reply's tokens before its text.
+HIDDEN_TOKENS = 200
+
 NEGATIVE_USAGE = {"prompt_tokens": -9000, "completion_tokens": -9000, "total_tokens": -18000}
 
 Behaviour = Callable[["_Handler"], None]
@@ -107,11 +110,13 @@ class _Handler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
     wbufsize = -1
     server: _Server
+    body: Mapping[str, Any]
 
     def do_POST(self) -> None:
         data = self.rfile.read(int(self.headers["Content-Length"]))
         provider = self.server.provider
-        behaviour = provider.take(json.loads(data))
+        self.body = json.loads(data)
+        behaviour = provider.take(self.body)
         provider.enter(+1)
         try:
             provider.closing.wait(provider.latency_s) if provider.latency_s else None
@@ -166,8 +171,32 @@ def _ok(handler: _Handler) -> None:
 def _echo(handler: _Handler) -> None:
     """The last message back, so that a caller can see which answer is whose."""
     handler.server.provider.bill()
-    messages = handler.server.provider.received[-1]["messages"]
-    handler.send_json(200, chat_reply(messages[-1]["content"]))
+    handler.send_json(200, chat_reply(handler.body["messages"][-1]["content"]))
+
+
+def _thinks(handler: _Handler) -> None:
+    """Hidden tokens first, out of those that the request allows; what is left is for the text."""
+    body = handler.body
+    allowed = body.get("max_completion_tokens") or body["max_tokens"]
+    hidden = min(HIDDEN_TOKENS, allowed)
+    completion = min(hidden + COMPLETION_TOKENS, allowed)
+    handler.server.provider.bill(completion=completion)
+    usage = {
+        "prompt_tokens": PROMPT_TOKENS,
+        "completion_tokens": completion,
+        "total_tokens": PROMPT_TOKENS + completion,
+        "completion_tokens_details": {"reasoning_tokens": hidden},
+    }
+    whole = completion == hidden + COMPLETION_TOKENS
+    finish = "stop" if whole else "length"
+    handler.send_json(200, chat_reply("fine" if whole else "", finish=finish, usage=usage))
+
+
+def _own_temperature(handler: _Handler) -> None:
+    """A good reply, unless a temperature is asked for."""
+    if "temperature" in handler.body:
+        return _error(400, "unsupported_value", "'temperature' does not support that")(handler)
+    return _ok(handler)
 
 
 def _billed(body: object) -> Behaviour:
@@ -251,6 +280,8 @@ def _reset(handler: _Handler) -> None:
 BEHAVIOURS: Mapping[str, Behaviour] = {
     "ok": _ok,
     "echo": _echo,
+    "thinks": _thinks,
+    "own_temperature": _own_temperature,
     "hang": _hang,
     "drip": _drip,
     "reset": _reset,

@@ -49,13 +49,14 @@ class Greedy(Sized):
 class Priced(ScriptedModel):
     """A scripted model that costs."""
 
-    def __init__(self, price: Price) -> None:
+    def __init__(self, price: Price, reasoning_tokens: int = 0) -> None:
         super().__init__()
         self._price = price
+        self._thinks = reasoning_tokens
 
     @property
     def info(self) -> ModelInfo:
-        return replace(super().info, price=self._price)
+        return replace(super().info, price=self._price, reasoning_tokens=self._thinks)
 
 
 class JudgedNeedle:
@@ -111,6 +112,29 @@ def test_each_role_costs_what_its_own_model_costs(tmp_path: Path) -> None:
     row = rows_of(parts, tmp_path)[0]
     sizes = [s.length_tokens for _, s in parts.task.build() if s.target_tokens == 600]
     assert row.usd == pytest.approx(sum(sizes) * 1000 / 1e6 + 2 * 20 * 500 / 1e6)
+
+
+def test_a_reply_from_sizes_counts_all_that_may_be_thought_unseen(tmp_path: Path) -> None:
+    root = Priced(price=Price(input=0.0, output=1000.0), reasoning_tokens=300)
+    notes = Priced(price=Price(input=0.0, output=500.0), reasoning_tokens=40)
+    parts = parts_of(tmp_path, Sized(), models={"root": root, "summarize": notes})
+    row = rows_of(parts, tmp_path)[0]
+    answers = [s.max_answer_tokens for _, s in parts.task.build() if s.target_tokens == 600]
+    written = sum(answers) + 2 * 300, 2 * (20 + 2 * 40)
+    assert row.completion_tokens == sum(written)
+    assert row.usd == pytest.approx((written[0] * 1000 + written[1] * 500) / 1e6)
+
+
+def test_the_plan_says_what_it_counts_for_thinking(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-of-no-use")
+    monkeypatch.setenv("COLUMNS", "200")
+    arguments = [*SMALL, "method=[direct]", "model=gpt-5", f"results_dir={tmp_path}"]
+    for changes, told in (([], True), (["model.reasoning_tokens=0"], False)):
+        assert run_tree(compose_tree([*arguments, *changes, "dry_run=true"])) == 0
+        shown = capsys.readouterr().out
+        assert ("reasoning_tokens there may be (4,096 a call of openai/gpt-5)" in shown) == told
 
 
 def test_what_cannot_be_sized_is_unknown_and_never_zero(tmp_path: Path) -> None:

@@ -214,6 +214,8 @@ def test_a_proxy_of_the_environment_is_not_asked_for_this_machine(
     [
         ({"name": " "}, "model.name"),
         ({"context_window": 0}, "model.context_window"),
+        ({"reasoning_tokens": -1}, "model.reasoning_tokens must be at least 0"),
+        ({"reasoning_tokens": 1000}, "less than model.context_window"),
         ({"timeout_s": 0}, "model.timeout_s"),
         ({"tokenizer": "gpt9"}, "unknown tokenizer"),
         ({"price": {"input": "cheap", "output": 1.0}}, "model.price.input"),

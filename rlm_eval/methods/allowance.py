@@ -10,13 +10,13 @@ def prompt_tokens_left(
     ledger: Ledger, info: ModelInfo, *, calls: int, completion_tokens: int
 ) -> int | None:
     """The prompt tokens that ``calls`` calls of ``info`` may take together, each with a reply of
-    ``completion_tokens``, before a cap on tokens or dollars is passed: 0 where the replies alone
-    pass it, None where the sample of ``ledger`` has no such cap of its own. (A run's cap is no
-    reason to spend all of it on one sample.)"""
+    ``completion_tokens`` and all that may be thought unseen, before a cap on tokens or dollars is
+    passed: 0 where the replies alone pass it, None where the sample of ``ledger`` has no such cap
+    of its own. (A run's cap is no reason to spend all of it on one sample.)"""
     if not ledger.budget.bounds_what_is_bought:
         return None
     left = ledger.remaining()
-    replies = calls * completion_tokens
+    replies = calls * (completion_tokens + info.reasoning_tokens)
     bounds: list[float] = []
     if left["tokens"] is not None:
         bounds.append(left["tokens"] - replies)

@@ -9,7 +9,7 @@ from typing import ClassVar
 from rlm_eval.errors import ConfigError
 from rlm_eval.ledger import Ledger
 from rlm_eval.models.door import LM
-from rlm_eval.models.protocol import ModelInfo
+from rlm_eval.models.protocol import ModelInfo, Usage
 from rlm_eval.records import Answer, Context, Problem, Role
 
 #: A task's scripted solver: the answer to a question from the context's surface, None where it
@@ -29,12 +29,17 @@ class Shape:
 @dataclass(frozen=True)
 class Forecast:
     """What one answer is expected to take of one role's model: calls that are sent, and their
-    tokens together."""
+    tokens together, those of the replies' texts alone."""
 
     calls: int
     prompt_tokens: int
     completion_tokens: int
     role: Role = "root"
+
+    def usage(self, info: ModelInfo) -> Usage:
+        """What ``info`` may bill for it at most: each reply with all that may be thought unseen."""
+        thought = self.calls * info.reasoning_tokens
+        return Usage(self.prompt_tokens, self.completion_tokens + thought)
 
 
 class Method:

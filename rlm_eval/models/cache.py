@@ -33,11 +33,13 @@ from rlm_eval.records import Role
 
 #: How a whole reply ends. A filter's or a failing server's end is neither.
 _WHOLE = frozenset({"stop", "length"})
-#: Settings of a model that say when and at what price it answers, never what.
+#: Settings of a model that say when and at what price it answers, never what; and what is in the
+#: length of the reply that a request allows.
 _NOT_SHAPING = frozenset(
     {
         *("price", "limits", "timeout_s", "start_timeout_s", "latency_s", "api_key_env"),
         *("tokenizer", "token_margin", "slots", "pool_windows", "threads", "cache_mb"),
+        "reasoning_tokens",
     }
 )
 _MAGIC = b"SQLite format 3\x00"
@@ -129,7 +131,7 @@ class ResponseCache:
             return None
         info = request.model.info
         shape = self._shapes.get(request.tags.role) or self._shapes["root"]
-        what = [shape, info.name, info.endpoint, request.sha256, request.max_tokens]
+        what = [shape, info.name, info.endpoint, request.sha256, request.reply_tokens]
         what += [request.temperature, repeat, request.occurrence if sampled else 0]
         return hashlib.sha256(json.dumps(what).encode()).digest()
 

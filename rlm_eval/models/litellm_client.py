@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property, lru_cache
 from types import ModuleType
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
-from rlm_eval.errors import ConfigError, ProviderError
+from rlm_eval.errors import ConfigError
 from rlm_eval.models.faults import classified
-from rlm_eval.models.protocol import BilledError, Message, ModelInfo, Price, Reply, Usage
+from rlm_eval.models.litellm_reply import reply_of
+from rlm_eval.models.protocol import Message, ModelInfo, Price, Reply, Usage
 from rlm_eval.models.traffic import Limits
 from rlm_eval.models.workers import Workers
 from rlm_eval.tokens import load_tokenizer
@@ -39,8 +40,8 @@ KEY_VARIABLES = {
 RESERVED_PARAMS = {
     "model": "model.name",
     "messages": "a prompt of conf/prompt",
-    "max_tokens": "the method's and task's token limits",
-    "max_completion_tokens": "the method's and task's token limits",
+    "max_tokens": "the method's and task's token limits, and model.reasoning_tokens",
+    "max_completion_tokens": "the method's and task's token limits, and model.reasoning_tokens",
     "temperature": "temperature (at the top level)",
     "timeout": "model.timeout_s",
     "api_base": "model.api_base",
@@ -53,10 +54,6 @@ RESERVED_PARAMS = {
     "stream": "nothing: replies are read whole",
     "mock_response": "model=scripted",
 }
-
-
-#: How providers end a reply that they failed to finish, and litellm calls an ordinary stop.
-_BROKEN_OFF = frozenset({"error", "ERROR", "network_error"})
 
 
 def check_params(params: Mapping[str, Any]) -> None:
@@ -231,8 +228,27 @@ class LitellmEndpoint:
         )
 
 
+@dataclass
 class LitellmModel(LitellmEndpoint):
-    """A chat model, spoken to through ``litellm.completion``."""
+    """A chat model, spoken to through ``litellm.completion``. ``reasoning_tokens`` is what it may
+    think unseen in each reply, beside the text that a method asks for; they are set aside of
+    ``context_window``."""
+
+    reasoning_tokens: int = 0
+
+    @property
+    def info(self) -> ModelInfo:
+        info, thought = super().info, self.reasoning_tokens
+        window = self.context_window - thought
+        return replace(info, context_window=window, reasoning_tokens=thought)
+
+    def check(self) -> None:
+        super().check()
+        if not 0 <= self.reasoning_tokens < self.context_window:
+            raise ConfigError(
+                "model.reasoning_tokens must be at least 0 and less than model.context_window "
+                f"({self.context_window:,}), got {self.reasoning_tokens:,}"
+            )
 
     def count_tokens(self, messages: Sequence[Message]) -> int:
         count = load_tokenizer(self.tokenizer).count
@@ -247,7 +263,7 @@ class LitellmModel(LitellmEndpoint):
             lambda litellm: litellm.completion(**request),
             lambda: Usage(self.count_tokens(messages), max_tokens, estimated=True),
         )
-        return _reply(response, lambda text: self._estimate(messages, text))
+        return reply_of(response, lambda text: self._estimate(messages, text))
 
     def _request(
         self, messages: Sequence[Message], max_tokens: int, temperature: float | None
@@ -262,44 +278,3 @@ class LitellmModel(LitellmEndpoint):
     def _estimate(self, messages: Sequence[Message], text: str) -> Usage:
         completion = load_tokenizer(self.tokenizer).count(text)
         return Usage(self.count_tokens(messages), completion, estimated=True)
-
-
-def _reply(response: Any, estimate: Callable[[str], Usage]) -> Reply:
-    """A usable reply, or BilledError for one that only looks like success."""
-    choices = getattr(response, "choices", None)
-    text = choices[0].message.content if choices else None
-    usage = _usage(getattr(response, "usage", None), text or "", estimate)
-    if not choices:
-        raise _unusable("the reply has no choices", "empty_choices", True, usage)
-    finish = choices[0].finish_reason or "stop"
-    told = getattr(choices[0], "provider_specific_fields", None) or {}
-    if told.get("native_finish_reason") in _BROKEN_OFF:
-        raise _unusable("the provider broke off in the middle", "broken_off", True, usage)
-    if text is None and finish == "content_filter":
-        raise _unusable("the provider withheld the reply", "content_filter", False, usage)
-    if text is None and finish != "length":
-        raise _unusable("the reply has no content", "null_content", True, usage)
-    return Reply(text=text or "", usage=usage, finish_reason=finish)
-
-
-def _unusable(message: str, kind: str, retryable: bool, usage: Usage) -> ProviderError:
-    return BilledError(message, kind=kind, retryable=retryable, usage=usage)
-
-
-def _usage(raw: Any, text: str, estimate: Callable[[str], Usage]) -> Usage:
-    """What the provider reports for ``text``. Estimated is what it leaves out, and all of it where
-    it reports less than nothing."""
-    prompt = getattr(raw, "prompt_tokens", None) or 0
-    completion = getattr(raw, "completion_tokens", None) or 0
-    if prompt <= 0 or completion < 0:
-        return estimate(text)
-    prompt_details = getattr(raw, "prompt_tokens_details", None)
-    completion_details = getattr(raw, "completion_tokens_details", None)
-    left_out = bool(text) and not completion
-    return Usage(
-        prompt_tokens=prompt,
-        completion_tokens=estimate(text).completion_tokens if left_out else completion,
-        cached_tokens=max(0, getattr(prompt_details, "cached_tokens", None) or 0),
-        reasoning_tokens=max(0, getattr(completion_details, "reasoning_tokens", None) or 0),
-        estimated=left_out,
-    )

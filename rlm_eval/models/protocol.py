@@ -69,8 +69,12 @@ class Price:
 @dataclass(frozen=True)
 class ModelInfo:
     """What the harness knows of a model. ``context_window`` is in the model's own tokens and
-    holds prompt and completion together; ``simulated`` is shown in every table and plot.
-    ``limits``: what the endpoint may be sent; None for one that orders its own queue."""
+    holds a prompt and the text of its reply together; ``simulated`` is shown in every table and
+    plot. ``limits``: what the endpoint may be sent; None for one that orders its own queue.
+
+    ``reasoning_tokens`` is what a reply may take beside its text, for what the model thinks unseen.
+    They are not in ``context_window``, so whoever fits a prompt to it need not know of them.
+    """
 
     name: str
     endpoint: str
@@ -78,6 +82,7 @@ class ModelInfo:
     price: Price | None = None
     simulated: bool = False
     limits: Limits | None = None
+    reasoning_tokens: int = 0
 
 
 @runtime_checkable

@@ -31,6 +31,8 @@ class CallTags:
 class Request:
     """A prompt for one model. ``overflow`` is set when it can't fit the model's window.
 
+    ``max_tokens`` bounds the reply's text, ``reply_tokens`` all that the reply may take: what the
+    model may think unseen as well. The latter is sent, reserved and paid.
     ``call_id`` is what the call is recorded under; ids sort by when the calls were asked for.
     ``occurrence`` counts how often the result had asked the same role the same before.
     """
@@ -47,6 +49,7 @@ class Request:
         self.info = model.info
         self.messages = messages
         self.max_tokens = max_tokens
+        self.reply_tokens = max_tokens + model.info.reasoning_tokens
         self.tags = tags
         self.temperature = temperature
         self.call_id = f"{time.time_ns():016x}{secrets.token_hex(4)}"
@@ -81,7 +84,7 @@ class Request:
         """What the call takes at most. Without ``exact`` (no cap on tokens or dollars holds) the
         prompt is not counted, only guessed from its bytes."""
         prompt = self.prompt_tokens if exact else self._bytes // 3
-        return self.spend(Usage(prompt_tokens=prompt, completion_tokens=self.max_tokens))
+        return self.spend(Usage(prompt_tokens=prompt, completion_tokens=self.reply_tokens))
 
     def spend(self, usage: Usage) -> Spend:
         return Spend(1, usage.prompt_tokens + usage.completion_tokens, self.cost(usage))

@@ -23,7 +23,7 @@ Answerer = Callable[[Request, int], Reply]
 def ask_model(request: Request, attempt: int) -> Reply:
     """One request to the request's own model."""
     return request.model.complete(
-        request.messages, max_tokens=request.max_tokens, temperature=request.temperature
+        request.messages, max_tokens=request.reply_tokens, temperature=request.temperature
     )
 
 

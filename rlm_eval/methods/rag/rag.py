@@ -192,7 +192,8 @@ class Rag(Method, Generic[T]):
             return self._reranker.rerank(candidates, problem.question, lm, ledger)
 
         def half(reply: int) -> int:
-            return (self._left(problem, lm, ledger, reply) or 0) // 2
+            thought = lm.info().reasoning_tokens
+            return (self._left(problem, lm, ledger, reply + thought) or 0) // 2
 
         return self._reranker.rerank_once(candidates, problem.question, lm, ledger, half)
 

@@ -10,7 +10,7 @@ from rlm_eval.methods.allowance import prompt_tokens_left
 from rlm_eval.methods.fitting import offline_tokens
 from rlm_eval.methods.method import Forecast, Shape
 from rlm_eval.models.door import LM
-from rlm_eval.models.protocol import Message, ModelInfo, Usage, user
+from rlm_eval.models.protocol import Message, ModelInfo, user
 from rlm_eval.records import Problem, Role
 
 Load = tuple[Forecast, ...]
@@ -89,6 +89,6 @@ def affords(lm: LM, ledger: Ledger, load: Load) -> bool:
 
 
 def _spend(part: Forecast, info: ModelInfo) -> Spend:
-    usage = Usage(prompt_tokens=part.prompt_tokens, completion_tokens=part.completion_tokens)
+    usage = part.usage(info)
     usd = None if info.price is None else info.price.cost(usage)
-    return Spend(part.calls, part.prompt_tokens + part.completion_tokens, usd)
+    return Spend(part.calls, usage.prompt_tokens + usage.completion_tokens, usd)
