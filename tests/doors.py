@@ -34,7 +34,7 @@ class Notebook:
 
 
 def open_door(
-    model: ChatModel, *, retry: RetryPolicy = QUICK, temperature: float = 0.0
+    model: ChatModel, *, retry: RetryPolicy = QUICK, temperature: float | None = 0.0
 ) -> tuple[LM, Notebook]:
     notebook = Notebook()
     door = ModelDoor({"root": model}, notebook, retry=retry, temperature=temperature)

@@ -69,6 +69,14 @@ def test_a_call_is_sent_at_its_own_temperature_or_else_the_runs() -> None:
     assert [body.get("temperature", "none") for body in provider.received] == [0.0, 0.7, "none"]
 
 
+def test_no_temperature_is_ever_sent_where_the_run_leaves_it_to_the_provider() -> None:
+    with FakeProvider(["own_temperature"] * 3) as provider:
+        lm, _ = open_door(at(provider), temperature=None)
+        for asked in ("run", 0.7, None):
+            lm.complete([user("a")], ledger=Ledger(), max_tokens=16, temperature=asked)
+    assert provider.requests == 3
+
+
 @pytest.mark.parametrize("concurrency", [1, 2, 8])
 def test_twins_in_one_batch_are_asked_once_and_paid_once(concurrency: int) -> None:
     script = Plan([])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from rlm_eval.methods.full_prompt import FullPrompt
 from rlm_eval.methods.method import Shape
 from rlm_eval.methods.self_consistency import SelfConsistency
 from rlm_eval.methods.votes import majority, normalised, votes_within_cap
+from rlm_eval.models.cache import ResponseCache
 from rlm_eval.models.door import ModelDoor
 from rlm_eval.models.protocol import Message, ModelInfo, Price, Reply
 from rlm_eval.models.scripted import ScriptedModel
@@ -60,10 +62,21 @@ class Voter(ScriptedModel):
 
 
 def vote(
-    method: FullPrompt, model: Voter, budget: Budget | None = None, *, run: Budget | None = None
+    method: FullPrompt,
+    model: Voter,
+    budget: Budget | None = None,
+    *,
+    run: Budget | None = None,
+    temperature: float | None = 0.0,
+    cache: ResponseCache | None = None,
 ) -> tuple[Answer, list[Call], Ledger]:
     calls: list[Call] = []
-    door = ModelDoor({"root": model}, lambda call, reply: calls.append(call))
+    door = ModelDoor(
+        {"root": model},
+        lambda call, reply: calls.append(call),
+        temperature=temperature,
+        cache=cache,
+    )
     ledger = Ledger(run).child(budget)
     got = method.answer(problem("Which?", TEXT), door.lm("k", memory_scope="arm"), ledger)
     return got, calls, ledger
@@ -151,6 +164,37 @@ def test_a_provider_may_be_left_its_temperature() -> None:
     assert model.temperatures == [None, None]
 
 
+@pytest.mark.parametrize("method", [SelfConsistency(votes=3), Direct(matched=True)])
+def test_a_run_that_leaves_the_temperature_to_its_provider_leaves_it_that_of_the_votes(
+    method: FullPrompt, tmp_path: Path
+) -> None:
+    """They are samples all the same: nothing remembers the first for the others."""
+    model = Voter(replies=["red", "blue", "blue"] * 2)
+    cache = ResponseCache(tmp_path / "cache", {"root": "shape"})
+    each = one_vote_tokens(Direct())
+    for _ in range(2):
+        got, calls, _ = vote(method, model, Budget(tokens=3 * each), temperature=None, cache=cache)
+        assert got.text == "blue"
+        assert [call.cached_response for call in calls] == [False] * 3
+        assert (got.trajectory[0]["first_at"], got.trajectory[0]["others_at"]) == (None, None)
+    cache.close()
+    assert model.temperatures == [None] * 6
+
+
+def test_a_cache_of_samples_keeps_each_vote_beside_the_others(tmp_path: Path) -> None:
+    model = Voter(replies=["red", "blue", "blue"])
+    cache = ResponseCache(tmp_path / "cache", {"root": "shape"}, sampling=True)
+    seen = []
+    for _ in range(2):
+        method = SelfConsistency(votes=3)
+        got, calls, _ = vote(method, model, temperature=None, cache=cache)
+        seen.append(sorted(v["answer"] for v in got.trajectory[0]["votes"]))
+    cache.close()
+    assert seen == [["blue", "blue", "red"]] * 2
+    assert len(model.temperatures) == 3
+    assert all(call.cached_response for call in calls)
+
+
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
@@ -232,6 +276,10 @@ def test_votes_within_a_cap_by_hand() -> None:
     assert [bought(usd=n / 1e6) for n in (399, 1300, 1700)] == [1, 3, 4]
     assert bought(tokens=1200, usd=1300 / 1e6) == 3
     assert bought(calls=5) is None
+    # With 30 tokens to think unseen: 150 tokens, and 700 dollars a million.
+    info = replace(info, reasoning_tokens=30)
+    assert [bought(tokens=n) for n in (299, 300)] == [1, 2]
+    assert [bought(usd=n / 1e6) for n in (1300, 1500)] == [1, 2]
     free = replace(info, price=Price(0.0, 0.0))
     ledger = Ledger().child(Budget(usd=1.0))
     assert votes_within_cap(ledger, free, prompt_tokens=100, max_tokens=20) is None

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from chat import problem
@@ -190,6 +191,21 @@ def test_a_run_says_of_which_model_replies_were_cut_off_with_no_text(
         assert run(provider, tmp_path) == 0
         assert "cut off" not in capsys.readouterr().err
         assert provider.requests == 6, "another allowance makes other results"
+
+
+def test_votes_and_the_router_send_no_temperature_that_the_run_leaves_open(
+    tmp_path: Path,
+) -> None:
+    with FakeProvider(["own_temperature"] * 99) as provider:
+        routed = ["method@method.router.direct=self_consistency", "sandbox=none"]
+        methods = "method=[direct,self_consistency,router]"
+        matched = ["budget.matched=true", "budget.sample.tokens=20000"]
+        assert run(provider, tmp_path, methods, *routed, *matched) == 0
+    calls = pd.concat(map(pd.read_parquet, tmp_path.glob("*/calls.parquet")))
+    assert calls.error.eq("").all()
+    assert not calls.cached_response.any()
+    rows = pd.concat(map(pd.read_parquet, tmp_path.glob("*/results.parquet")))
+    assert rows.calls.min() > 1
 
 
 def test_a_replay_knows_the_allowance(tmp_path: Path) -> None:

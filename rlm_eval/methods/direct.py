@@ -19,8 +19,9 @@ class Direct(FullPrompt):
     """One call with everything in it.
 
     With ``matched``, where the sample's cap on tokens or dollars buys more than that reply, as many
-    votes as it buys beside it, sampled at ``vote_temperature`` (None: the provider's own); the
-    majority answers, of equals the one given first, which is the plain reply's where it ties.
+    votes as it buys beside it, sampled at ``vote_temperature`` (None, here or for the run: the
+    provider's own); the majority answers, of equals the one given first, which is the plain reply's
+    where it ties.
     """
 
     vote_temperature: float | None = 0.7

@@ -188,7 +188,8 @@ class FullPrompt(Method):
             {"call_id": reply.call_id, "answer": s.text, "taken": s.taken}
             for reply, s in zip(replies, said, strict=True)
         ]
-        event = {"type": "votes", "first_at": first, "others_at": others, "votes": cast}
+        sent_at = {"first_at": lm.temperature(first), "others_at": lm.temperature(others)}
+        event = {"type": "votes", **sent_at, "votes": cast}
         return fitted.answer(
             majority(given) if given else None,
             iterations=votes,

@@ -20,9 +20,9 @@ from rlm_eval.records import Answer, Problem, Role
 
 @dataclass
 class SelfConsistency(FullPrompt):
-    """``votes`` replies to one prompt, sampled at ``temperature`` (None: the provider's own), and
-    the answer given most often: letter case, white space and punctuation at the end put aside, of
-    equals the one given first. All votes stand in the trajectory.
+    """``votes`` replies to one prompt, sampled at ``temperature`` (None, here or for the run:
+    the provider's own), and the answer given most often: letter case, white space and punctuation
+    at the end put aside, of equals the one given first. All votes stand in the trajectory.
 
     With ``matched`` as many votes as the sample's cap on tokens or dollars buys, be that more or
     fewer than ``votes``.

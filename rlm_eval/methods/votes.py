@@ -1,7 +1,8 @@
 """Votes: one prompt sampled several times, and the answer given most often.
 
 Self-consistency, Wang et al., arXiv 2203.11171, section 2. Sampled replies differ from run to run:
-no seed is sent.
+no seed is sent. A run that leaves the temperature to its provider (``temperature=null``) leaves it
+that of the votes too: they are samples at the provider's own.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ __all__ = ["LM", "CallSink", "CallTags", "Completion", "ModelDoor", "RetryPolicy
 
 ROOT = CallTags()
 EMBED = CallTags(role="embed")
-#: A call's sampling temperature: the run's, one of its own, or None for the provider's.
+#: The sampling temperature a call asks for: the run's, one of its own, or None for the provider's.
 Temperature = float | Literal["run"] | None
 
 
@@ -128,6 +128,12 @@ class LM:
     def prompt_tokens(self, messages: Sequence[Message], role: Role = "root") -> int:
         return self._door.model(role).count_tokens(messages)
 
+    def temperature(self, asked: Temperature) -> float | None:
+        """What a call that asks for this temperature is sent at; None sends none. Where the run
+        leaves it to the provider no call names one, for some providers refuse any."""
+        run = self._sender.temperature
+        return run if asked == "run" or run is None else asked
+
     def complete(
         self,
         messages: Sequence[Message],
@@ -165,7 +171,7 @@ class LM:
         if not prompts:
             return []
         model = self._door.model(tags.role)
-        chosen = self._sender.temperature if temperature == "run" else temperature
+        chosen = self.temperature(temperature)
         requests = [Request(model, messages, max_tokens, tags, chosen) for messages in prompts]
         self._number(requests)
         exact = ledger.counts_tokens
