@@ -11,7 +11,7 @@ import pytest
 from chat import Table, problem, scripted
 from rlm_eval.errors import ConfigError, ContextOverflow
 from rlm_eval.methods.direct import Direct
-from rlm_eval.methods.fitting import cut_text, document_spans, largest_fitting
+from rlm_eval.methods.fitting import document_spans
 from rlm_eval.methods.method import Shape
 from rlm_eval.methods.thinking import Said, final_answer
 from rlm_eval.models.door import Completion
@@ -108,9 +108,13 @@ def test_it_truncates_where_told_and_records_it(overflow: Any, head: bool, tail:
     assert call.prompt_tokens > 900, "the window is used"
     assert got.truncated_tokens == pytest.approx(len(TEXT) // 4 - call.prompt_tokens, abs=60)
     assert got.spans_read is not None
-    kept = "".join(TEXT[start:end] for start, end in got.spans_read)
-    assert kept.strip() in sent
-    assert len(kept) == got.context_chars_read_by_lm
+    kept = [TEXT[start:end] for start, end in got.spans_read]
+    assert all(part in sent for part in kept)
+    assert sum(map(len, kept)) == got.context_chars_read_by_lm
+    left_out = f"[... {len(TEXT) - sum(map(len, kept)):,} characters left out ...]"
+    assert sent.splitlines().count(left_out) == 1
+    parts = sent.removesuffix("\n\nWhich lamp?").splitlines(keepends=True)
+    assert all(line in TEXT for line in parts if line.strip() != left_out), "lines stay whole"
 
 
 @pytest.mark.parametrize("content", [LINES, {str(i): line for i, line in enumerate(LINES)}])
@@ -132,17 +136,6 @@ def test_stretches_of_the_text_are_found_again_in_its_documents() -> None:
     assert document_spans(context, [(0, 13), (28, 44)]) == ((0, 1), (2, 4))
     assert document_spans(context, [(13, 20)]) == ()
     assert "".join(documents_of(context.content))[2:4] == "c1"
-
-
-def test_cut_text_cuts_what_it_names() -> None:
-    assert cut_text("abcdef", 4, "head") == "cdef"
-    assert cut_text("abcdef", 4, "tail") == "abcd"
-    assert cut_text("abcdef", 4, "middle") == "abef"
-    assert cut_text("abcdef", 9, "middle") == "abcdef"
-
-
-def test_largest_fitting_is_the_largest() -> None:
-    assert [largest_fitting(20, lambda n, k=k: n <= k) for k in (0, 7, 20, 99)] == [0, 7, 20, 20]
 
 
 # -- room to think -------------------------------------------------------------------------

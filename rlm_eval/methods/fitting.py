@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Literal
 
 from rlm_eval.models.protocol import Message
@@ -10,25 +10,69 @@ from rlm_eval.records import Context, Span, documents_of
 from rlm_eval.tokens import load_tokenizer
 
 Cut = Literal["head", "middle", "tail"]
+#: The part that each way to shorten an input (``overflow``) cuts away.
+_CUTS: Mapping[str, Cut] = {
+    "truncate_head": "head",
+    "truncate_middle": "middle",
+    "truncate_tail": "tail",
+}
+#: What one step of the search for the most that fits may leave unused, in characters.
+_GRAIN = 64
+#: Where a cut is made rather than within a word: how far away it may be, in characters, and what
+#: stands there. At most a quarter of what is kept goes for it.
+_BREAKS: tuple[tuple[int, Callable[[str], bool]], ...] = (
+    (128, lambda character: character == "\n"),
+    (32, str.isspace),
+)
 #: Template tokens of a message beside its text, assumed in forecasts.
 _MESSAGE_TOKENS = 4
 
 
+def fitting_spans(text: str, overflow: str, fits: Callable[[str], bool]) -> list[Span]:
+    """The stretches of ``text`` that ``overflow`` leaves of it, as many as fit when they are
+    :func:`marked`; none where hardly any does."""
+    cut = _CUTS[overflow]
+    steps = largest_fitting(len(text) // _GRAIN, lambda n: fits(cut_text(text, n * _GRAIN, cut)))
+    return kept_spans(text, steps * _GRAIN, cut)
+
+
 def cut_text(text: str, keep: int, cut: Cut) -> str:
-    """``keep`` characters of ``text``: the head, the middle or the tail is cut away."""
-    return "".join(text[start:end] for start, end in kept_spans(len(text), keep, cut))
+    """At most ``keep`` characters of ``text``, :func:`marked` where its head, middle or tail is
+    cut away."""
+    return marked(text, kept_spans(text, keep, cut))
 
 
-def kept_spans(size: int, keep: int, cut: Cut) -> list[Span]:
-    """The stretches of a text of ``size`` characters that :func:`cut_text` keeps."""
+def kept_spans(text: str, keep: int, cut: Cut) -> list[Span]:
+    """The stretches of ``text`` that :func:`cut_text` keeps: cut at a line's end, else at a
+    word's, where there is one near."""
+    size = len(text)
     if keep >= size:
         return [(0, size)]
-    if cut == "tail":
-        return [(0, keep)]
-    if cut == "head":
-        return [(size - keep, size)]
-    front = (keep + 1) // 2
-    return [(0, front), (size - (keep - front), size)]
+    front = {"head": 0, "middle": (keep + 1) // 2, "tail": keep}[cut]
+    back = keep - front
+    spans = (0, _break(text, front, -1, front)), (_break(text, size - back, 1, back), size)
+    return [(start, end) for start, end in spans if start < end]
+
+
+def marked(text: str, spans: Sequence[Span]) -> str:
+    """These stretches of ``text``, in order, with a line that says so wherever some is left out."""
+    out, at = [], 0
+    for start, end in (*spans, (len(text), len(text))):
+        if start > at:
+            out.append(f"\n[... {start - at:,} characters left out ...]\n")
+        out.append(text[start:end])
+        at = end
+    return "".join(out)
+
+
+def _break(text: str, at: int, step: Literal[-1, 1], kept: int) -> int:
+    """The place of a cut at ``at`` or near it: before it (-1) in the front that is kept, after it
+    (1) in the back. ``kept`` is the length of that front or back."""
+    for reach, breaks in _BREAKS:
+        for place in range(at, at + step * (min(reach, kept // 4) + 1), step):
+            if kept and breaks(text[place if step < 0 else place - 1]):
+                return place
+    return at
 
 
 def document_spans(context: Context, spans: Sequence[Span]) -> tuple[Span, ...]:

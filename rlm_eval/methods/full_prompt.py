@@ -8,14 +8,7 @@ from typing import Any, ClassVar, Literal
 
 from rlm_eval.errors import ConfigError, ContextOverflow
 from rlm_eval.ledger import Ledger
-from rlm_eval.methods.fitting import (
-    Cut,
-    cut_text,
-    document_spans,
-    kept_spans,
-    largest_fitting,
-    offline_tokens,
-)
+from rlm_eval.methods.fitting import document_spans, fitting_spans, marked, offline_tokens
 from rlm_eval.methods.method import Forecast, Method, Shape, at_least
 from rlm_eval.methods.prompts import load_prompt
 from rlm_eval.methods.thinking import Said, final_answer
@@ -26,13 +19,6 @@ from rlm_eval.records import Answer, Problem, Role, Span
 
 Overflow = Literal["refuse", "truncate_head", "truncate_middle", "truncate_tail"]
 QuestionAt = Literal["after", "before", "both"]
-_CUTS: Mapping[str, Cut] = {
-    "truncate_head": "head",
-    "truncate_middle": "middle",
-    "truncate_tail": "tail",
-}
-#: The largest share of the window one search step is allowed to leave unused, in characters.
-_GRAIN = 64
 _SMALLEST_WINDOW = 256
 
 
@@ -65,9 +51,9 @@ class FullPrompt(Method):
     """The input and the question in one prompt.
 
     ``overflow`` says what happens to an input larger than the window: ``refuse`` it
-    (context_overflow), or cut away its head, middle or tail; what was cut is recorded in the
-    row's ``truncated_tokens``, in the served model's tokens. The question stands after the input,
-    before it, or on both sides (``question_at``).
+    (context_overflow), or cut away its head, middle or tail, which a line in its place says; what
+    was cut is recorded in the row's ``truncated_tokens``, in the served model's tokens. The
+    question stands after the input, before it, or on both sides (``question_at``).
 
     With ``think`` the model may reason first, in up to ``think_tokens`` beside the answer's own,
     and hands the answer in between tags (:mod:`rlm_eval.methods.thinking`). What a reasoning model
@@ -132,16 +118,15 @@ class FullPrompt(Method):
         def tokens(text: str) -> int:
             return lm.prompt_tokens(self._messages(text, problem.question))
 
-        whole = size = tokens(full)
+        whole = tokens(full)
         spans = [(0, len(full))]
         if whole > room:
             spans = self._kept(full, lambda text: tokens(text) <= room, whole, room)
-        text = "".join(full[start:end] for start, end in spans)
-        if len(text) < len(full):
-            size = tokens(text)
-        messages = self._messages(text, problem.question)
+        messages = self._messages(marked(full, spans), problem.question)
+        size = lm.prompt_tokens(messages) if whole > room else whole
+        chars = sum(end - start for start, end in spans)
         shown = document_spans(problem.context, spans)
-        return Fitted(messages, size, max_tokens, len(text), whole - size, shown)
+        return Fitted(messages, size, max_tokens, chars, whole - size, shown)
 
     def _kept(self, full: str, fits: Callable[[str], bool], whole: int, room: int) -> list[Span]:
         """The stretches of a text too large for the window that ``overflow`` leaves of it."""
@@ -149,13 +134,10 @@ class FullPrompt(Method):
             raise ContextOverflow(
                 f"the prompt has {whole:,} tokens, the window room for {room:,}", whole - room
             )
-        cut = _CUTS[self.overflow]
-        steps = largest_fitting(
-            len(full) // _GRAIN, lambda n: fits(cut_text(full, n * _GRAIN, cut))
-        )
-        if steps == 0:
+        spans = fitting_spans(full, self.overflow, fits)
+        if not spans:
             raise ContextOverflow(f"the question alone fills the window of {room:,}", whole - room)
-        return kept_spans(len(full), steps * _GRAIN, cut)
+        return spans
 
     def said(self, reply: Completion) -> Said:
         """The answer in a reply."""
