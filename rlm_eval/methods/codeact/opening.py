@@ -6,12 +6,12 @@ RLM paper's CodeAct ran into the limit (refuse) or, on BrowseComp-Plus, only sea
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 from rlm_eval.errors import ContextOverflow
-from rlm_eval.methods.fitting import Cut, cut_text, kept_spans, largest_fitting
+from rlm_eval.methods.fitting import fitting_spans, marked
 from rlm_eval.models.protocol import Message
 from rlm_eval.records import Span
 
@@ -19,13 +19,6 @@ Overflow = Literal["refuse", "omit", "truncate_head", "truncate_middle", "trunca
 How = Literal["whole", "part", "none"]
 #: The chat with this much of the input in it.
 Render = Callable[[How, str], list[Message]]
-_CUTS: Mapping[str, Cut] = {
-    "truncate_head": "head",
-    "truncate_middle": "middle",
-    "truncate_tail": "tail",
-}
-#: What one search step may leave unused, in characters.
-_GRAIN = 64
 
 
 @dataclass(frozen=True)
@@ -53,13 +46,8 @@ def open_chat(
     spans: list[Span] = []
     chat = render("none", "")
     if overflow != "omit":
-        spans = _kept(text, _CUTS[overflow], lambda part: count(render("part", part)) <= room)
-        chat = render("part", "".join(text[start:end] for start, end in spans))
-    if count(chat) > room:
+        spans = fitting_spans(text, overflow, lambda part: count(render("part", part)) <= room)
+        chat = render("part", marked(text, spans))
+    if count(chat) > room or (overflow != "omit" and not spans):
         raise ContextOverflow(f"{told}, too little even for the question", whole - room)
     return Opening(chat, "part" if spans else "none", tuple(spans), whole - count(chat))
-
-
-def _kept(text: str, cut: Cut, fits: Callable[[str], bool]) -> list[Span]:
-    steps = largest_fitting(len(text) // _GRAIN, lambda n: fits(cut_text(text, n * _GRAIN, cut)))
-    return kept_spans(len(text), steps * _GRAIN, cut)
