@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from chat import Table, problem, scripted
-from rlm_eval.errors import ContextOverflow
+from rlm_eval.errors import ConfigError, ContextOverflow
 from rlm_eval.methods.code_oracle import ScriptedSolver
 from rlm_eval.methods.method import Shape
 from rlm_eval.methods.no_context import NoContext
@@ -44,6 +44,13 @@ def test_a_question_beyond_the_window_is_an_overflow() -> None:
     table = Table(scripted(no_model, window=300))
     with pytest.raises(ContextOverflow):
         NoContext().answer(problem("which? " * 400), table.lm(), table.ledger())
+
+
+def test_a_window_too_small_for_any_question_is_refused_before_the_run() -> None:
+    told = r"method.no_context: the prompt .* takes 46 tokens and the answer 64, .* window has 109"
+    with pytest.raises(ConfigError, match=told):
+        NoContext().check({"root": ModelInfo("m", "e", 109)})
+    NoContext().check({"root": ModelInfo("m", "e", 110)})
 
 
 def test_the_forecast_of_no_context_is_what_a_run_sends() -> None:

@@ -95,8 +95,8 @@ def test_other_methods_have_no_place_in_it(sandbox: Sandbox) -> None:
 
 def test_both_ways_are_checked_and_named(sandbox: Sandbox) -> None:
     method = router(sandbox)
-    with pytest.raises(ConfigError, match=r"method\.direct needs a window"):
-        method.check({"root": ModelInfo("m", "e", 200)})
+    with pytest.raises(ConfigError, match=r"method\.direct: the prompt without text"):
+        method.check({"root": ModelInfo("m", "e", 90)})
     with pytest.raises(ConfigError, match=r"method\.rlm"):
         method.check({"root": ModelInfo("m", "e", 600)})
     assert method.prompt_name() == "plain, compact"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Literal
 
+from rlm_eval.errors import ConfigError
 from rlm_eval.models.protocol import Message
 from rlm_eval.records import Context, Span, documents_of
 from rlm_eval.tokens import load_tokenizer
@@ -26,6 +27,9 @@ _BREAKS: tuple[tuple[int, Callable[[str], bool]], ...] = (
 )
 #: Template tokens of a message beside its text, assumed in forecasts.
 _MESSAGE_TOKENS = 4
+#: Room that a window must have for an answer, beside the prompt's own words: what a task asks for
+#: that says nothing else. Where one asks for more, samples that don't fit are overflows.
+_ANSWER_TOKENS = 64
 
 
 def fitting_spans(text: str, overflow: str, fits: Callable[[str], bool]) -> list[Span]:
@@ -117,3 +121,15 @@ def offline_tokens(messages: Sequence[Message]) -> int:
     """A prompt's size for forecasts: by the offline tokenizer, no model is asked."""
     count = load_tokenizer().count
     return sum(count(m["content"]) + _MESSAGE_TOKENS for m in messages)
+
+
+def check_window(where: str, frame: Sequence[Message], window: int) -> int:
+    """Raise ConfigError where a prompt without its text and question leaves no room for an answer
+    in the window; else the tokens that are left over."""
+    size = offline_tokens(frame)
+    if size + _ANSWER_TOKENS > window:
+        raise ConfigError(
+            f"{where}: the prompt without text and question takes {size} tokens and the answer "
+            f"{_ANSWER_TOKENS}, the model's window has {window}: take a model with a larger window"
+        )
+    return window - size - _ANSWER_TOKENS

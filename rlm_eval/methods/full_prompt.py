@@ -8,7 +8,13 @@ from typing import Any, ClassVar, Literal
 
 from rlm_eval.errors import ConfigError, ContextOverflow
 from rlm_eval.ledger import Ledger
-from rlm_eval.methods.fitting import document_spans, fitting_spans, marked, offline_tokens
+from rlm_eval.methods.fitting import (
+    check_window,
+    document_spans,
+    fitting_spans,
+    marked,
+    offline_tokens,
+)
 from rlm_eval.methods.method import Forecast, Method, Shape, at_least
 from rlm_eval.methods.prompts import load_prompt
 from rlm_eval.methods.thinking import Said, final_answer
@@ -19,7 +25,6 @@ from rlm_eval.records import Answer, Problem, Role, Span
 
 Overflow = Literal["refuse", "truncate_head", "truncate_middle", "truncate_tail"]
 QuestionAt = Literal["after", "before", "both"]
-_SMALLEST_WINDOW = 256
 
 
 @dataclass(frozen=True)
@@ -95,14 +100,11 @@ class FullPrompt(Method):
 
     def check(self, models: Mapping[Role, ModelInfo]) -> None:
         window = models["root"].context_window
-        if window < _SMALLEST_WINDOW:
-            raise ConfigError(
-                f"{self.settings} needs a window of at least {_SMALLEST_WINDOW} tokens"
-            )
-        if self.think and window < _SMALLEST_WINDOW + self.think_tokens:
+        left = check_window(self.settings, self._messages("", ""), window)
+        if self.think and self.think_tokens > left:
             raise ConfigError(
                 f"{self.settings}.think_tokens={self.think_tokens} leaves too little of the window "
-                f"of {window}: lower it to {window - _SMALLEST_WINDOW} or less"
+                f"of {window}: lower it to {left} or less"
             )
 
     def size(self, problem: Problem, lm: LM) -> int:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from rlm_eval.ledger import Ledger
-from rlm_eval.methods.fitting import offline_tokens
+from rlm_eval.methods.fitting import check_window, offline_tokens
 from rlm_eval.methods.method import Forecast, Method, Shape
 from rlm_eval.methods.prompts import load_prompt
 from rlm_eval.models.door import LM
@@ -31,6 +31,10 @@ class NoContext(Method):
 
     def prompt_source(self) -> str:
         return self._prompt.source
+
+    def check(self, models: Mapping[Role, ModelInfo]) -> None:
+        frame = self._prompt.messages(question="")
+        check_window("method.no_context", frame, models["root"].context_window)
 
     def answer(self, problem: Problem, lm: LM, ledger: Ledger) -> Answer:
         messages = self._prompt.messages(question=problem.question)
