@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from chat import Table, problem, scripted
+from rlm_eval.cli import compose_tree
 from rlm_eval.errors import BudgetExceeded, ConfigError, ContextOverflow
 from rlm_eval.evidence import recall
 from rlm_eval.ledger import Budget
@@ -74,6 +75,21 @@ def test_top_k_and_token_budget_bound_what_is_shown(settings: dict[str, Any], sh
     _, (prompt,), _ = ask(RagBm25(chunk_tokens=one, **settings), content="".join(LINES[100:200]))
     assert one == 13
     assert passages(prompt) == shown
+
+
+def test_a_sweep_of_k_changes_what_is_shown_and_forecast() -> None:
+    node = compose_tree(["method=[rag_bm25]"])["method"]["rag_bm25"]
+    settings = {key: value for key, value in node.items() if key not in ("_target_", "matched")}
+    shown, foreseen = [], []
+    for k in (1, 3, 8, 16):
+        method = RagBm25(**settings | {"top_k": k})
+        _, (prompt,), table = ask(method, "Which lamp?")
+        (expected,) = method.forecast(Shape(9000, 5, 32), table_infos(table)) or ()
+        shown.append(passages(prompt))
+        foreseen.append(expected.prompt_tokens)
+    assert shown == [1, 3, 8, 16]
+    assert foreseen == sorted(set(foreseen))
+    assert settings["top_k"] == 3
 
 
 def test_passages_stand_in_order_of_position_or_rank() -> None:

@@ -165,7 +165,7 @@ def test_a_chunk_the_embedding_model_cannot_read_is_refused() -> None:
 
 def test_the_forecast_has_the_whole_context_for_the_embedding_model() -> None:
     seated = table(WordVectors())
-    method = RagDense()
+    method = RagDense(top_k=16, token_budget=1024)
     ask(method, seated)
     count = load_tokenizer().count
     shape = Shape(count(TEXT), count(QUESTION), 32)

@@ -37,8 +37,9 @@ _TIGHTEST = 8
 
 @dataclass
 class Rag(Method, Generic[T]):
-    """Chunks of ``chunk_tokens``, ranked for the question; the ``top_k`` best within
-    ``token_budget`` (None: no such bound) go into one prompt, in ``order`` of rank or of position.
+    """Chunks of ``chunk_tokens``, ranked for the question; the ``top_k`` best, or as many of them
+    as hold ``token_budget`` tokens, go into one prompt, in ``order`` of rank or of position. None
+    is no bound; of two the tighter one binds.
 
     How chunks are cut: ``chunk_by``, ``overlap_tokens`` (:func:`chunks_of`). With ``rerank`` above
     0 the root model first puts that many of the best in order, in up to ``rerank_tokens`` of reply
@@ -55,8 +56,8 @@ class Rag(Method, Generic[T]):
     chunk_tokens: int = 128
     chunk_by: ChunkBy = "lines"
     overlap_tokens: int = 0
-    top_k: int | None = 16
-    token_budget: int | None = 1024
+    top_k: int | None = 3
+    token_budget: int | None = None
     order: Order = "position"
     rerank: int = 0
     rerank_prompt: str = "listwise"
