@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
+from dataclasses import MISSING, fields, is_dataclass
+from importlib import import_module
 from pathlib import Path
 
 import pytest
+import yaml
 
 import rlm_eval
 from rlm_eval.assemble import assemble
@@ -44,6 +48,26 @@ def test_every_model_file_fits_its_class(name: str) -> None:
 def test_every_method_file_fits_its_class(name: str) -> None:
     config = check_config(compose_tree([f"method=[{name}]"]))
     assert list(config["method"]) == [name]
+
+
+@pytest.mark.parametrize("name", names("method"))
+def test_a_method_file_says_what_its_class_does_by_default(name: str) -> None:
+    """Every parameter stands in the file, with the class's own default where there is one; a
+    variant of another file differs from that in what it is for."""
+    own = yaml.safe_load((CONF / "method" / f"{name}.yaml").read_text())
+    variant = any(str(entry).endswith("@_here_") for entry in own.get("defaults", ()))
+    node = compose_tree([f"method=[{name}]"])["method"][name]
+    module, _, target = node.pop("_target_").rpartition(".")
+    found = getattr(import_module(module), target)
+    factories = {f.name: f.default_factory for f in fields(found)} if is_dataclass(found) else {}
+    parameters = inspect.signature(found).parameters
+    assert set(node) == set(parameters)
+    for key, value in node.items():
+        default = parameters[key].default
+        if factories.get(key, MISSING) is not MISSING:
+            default = factories[key]()
+        if default is not inspect.Parameter.empty and not (variant and key in own):
+            assert value == default, key
 
 
 @pytest.mark.parametrize("name", names("sandbox"))

@@ -246,7 +246,7 @@ def test_settings_that_cannot_work_are_refused(make: Callable[[], object], told:
     ("method", "window", "told"),
     [
         (SummarizeMapReduce(chunk_tokens=4000), 4096, "lower method.summarize_map_reduce.chunk"),
-        (SummarizeRefine(chunk_tokens=4000), 5000, "lower method.summarize_refine.chunk_tokens"),
+        (SummarizeRefine(chunk_tokens=4000), 4500, "lower method.summarize_refine.chunk_tokens"),
         (Compaction(chunk_tokens=3000), 4096, "of the window of 4096 it may fill 3276"),
         (Compaction(chunk_tokens=100, summary_tokens=1200), 4096, "leaves room for 7"),
         (SummarizeRefine(chunk_tokens=64, summary_tokens=32), 50, "lower method.summarize_refine"),
@@ -262,4 +262,4 @@ def test_a_window_that_is_too_small_is_refused(method: Summarizer, window: int, 
 def test_an_answering_window_smaller_than_its_prompt_is_refused() -> None:
     small, large = (ScriptedModel(context_window=w).info for w in (500, 50_000))
     with pytest.raises(ConfigError, match="answering prompt with summary_tokens=512"):
-        SummarizeRefine().check({"root": small, "summarize": large})
+        SummarizeRefine(summary_tokens=512).check({"root": small, "summarize": large})

@@ -37,7 +37,7 @@ class CodeActSettings:
     work_tokens: int = 2048
     max_iterations: int = 8
     turn_tokens: int = 384
-    sub_tokens: int = 256
+    sub_tokens: int = 64
     output_chars: int = 2000
     concurrency: int = 64
     piece_tokens: int = 128

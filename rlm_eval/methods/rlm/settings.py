@@ -35,9 +35,9 @@ class RlmSettings:
     prompt: str = "compact"
     protocol: FinishName = "submit"
     max_depth: int = 1
-    max_iterations: int = 12
-    turn_tokens: int = 512
-    sub_tokens: int = 256
+    max_iterations: int = 8
+    turn_tokens: int = 384
+    sub_tokens: int = 64
     output_chars: int = 2000
     preview_head: int = 500
     preview_tail: int = 100

@@ -54,6 +54,7 @@ class Compaction(Summarizer):
     fits the window is never summed up.
     """
 
+    chunk_tokens: int = 1024
     summary_tokens: int = 512
     fill: float = 0.8
 

@@ -24,7 +24,7 @@ class SummarizeMapReduce(Summarizer):
     """Notes of at most ``note_tokens`` on every part, ``concurrency`` side by side; notes that
     don't fit one prompt are merged in groups until they do; then one answering call."""
 
-    note_tokens: int = 160
+    note_tokens: int = 64
     concurrency: int = 16
     max_merges: int = 8
 

@@ -20,7 +20,7 @@ class SummarizeRefine(Summarizer):
     anew, at most ``summary_tokens`` long. One call per part, one after another, and one more that
     answers from the last summary."""
 
-    summary_tokens: int = 512
+    summary_tokens: int = 256
 
     name: ClassVar[str] = "summarize_refine"
     templates: ClassVar[tuple[str, ...]] = ("refine",)
