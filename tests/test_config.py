@@ -70,6 +70,33 @@ def test_a_method_file_says_what_its_class_does_by_default(name: str) -> None:
             assert value == default, key
 
 
+@pytest.mark.parametrize("name", names("method/hosted"))
+def test_a_hosted_method_is_the_same_arm_at_other_sizes(name: str) -> None:
+    (arm,), (usual,) = (
+        check_config(compose_tree([f"method=[{choice}]"]))["method"].items()
+        for choice in (f"hosted/{name}", name)
+    )
+    assert arm[0] == usual[0] == name
+    changed = {key for key, value in arm[1].items() if value != usual[1][key]}
+    sizes = {"top_k", "prompt", "rlm", "max_iterations"}
+    assert changed
+    assert {key for key in changed if not key.endswith("_tokens")} <= sizes
+
+
+def test_hosted_sizes_are_for_the_arms_that_are_chosen() -> None:
+    chosen = ["experiment=hosted", "method=[direct,hosted/rlm]"]
+    second = ["+method@method.rlm_d0=hosted/rlm", "method.rlm_d0.max_depth=0"]
+    arms = check_config(compose_tree([*chosen, *second, "method.rlm.turn_tokens=7"]))["method"]
+    assert {name: node.get("turn_tokens") for name, node in arms.items()} == {
+        "direct": None,
+        "rlm": 7,
+        "rlm_d0": 2048,
+    }
+    assert list(check_config(compose_tree(["experiment=hosted"]))["method"]) == list(
+        compose_tree([])["method"]
+    )
+
+
 @pytest.mark.parametrize("name", names("sandbox"))
 def test_every_sandbox_file_fits_its_class(name: str) -> None:
     check_config(compose_tree([f"sandbox={name}"]))
