@@ -7,6 +7,7 @@ The runs' own commands stand in results/published/README.md.
 
 from __future__ import annotations
 
+import shlex
 import sys
 
 import pandas as pd
@@ -28,7 +29,8 @@ def main(sources: list[str]) -> None:
     calls = pd.concat([run.calls for run in runs], ignore_index=True)
     summary = summarize(results)
     models = ", ".join(sorted(filter(None, results["model"].unique())))
-    told = f"Model: {models}. {len(results)} results, {plural(len(runs), 'run')}. Mean score in "
+    told = f"`python tests/benchmarks/ladder.py {shlex.join(sources)}`. "
+    told += f"Model: {models}. {len(results)} results, {plural(len(runs), 'run')}. Mean score in "
     told += "per cent by the official rule; a failed question counts 0."
     if any(run.demonstration for run in runs):
         told += " A demonstration, not evidence: n is too small to tell methods apart."

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import os
 import resource
+import shlex
 import sys
 import tempfile
 import time
@@ -71,7 +72,8 @@ def main() -> None:
     parser.add_argument("--calls", type=int, default=100_000)
     parser.add_argument("--arms", type=int, nargs="+", default=[4, 16])
     options = parser.parse_args()
-    print(f"Target: {TARGET} for 100,000 calls.\n")
+    command = shlex.join(["python", "tests/benchmarks/report.py", *sys.argv[1:]])
+    print(f"`{command}`: simulated calls. Target: {TARGET} for 100,000.\n")
     print("| calls | arms | CPU s | wall s | load | peak MB | report MB |")
     print("|---|---|---|---|---|---|---|")
     for arms in options.arms:

@@ -208,6 +208,7 @@ def controls(
         names = ", ".join(run.name for run in runs)
         parts["no_context"] = [*no_context(runs), "", f"Runs: {names}."]
     given = "".join(f" --{k} {v.name}" for k, v in (("musique", musique), ("trec", trec)) if v)
+    given += " --no-context RUN…" if runs else ""
     lines = [
         "# How far one gets without a model, or without the input",
         "",

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import statistics
 import subprocess
 import sys
@@ -94,7 +95,9 @@ def main() -> None:
                 for way in ways:
                     found.setdefault((way, others), []).append(speeds(way, arguments.tokens))
     heads = [f"{what}, {n} busy" for what in ("prompt", "reply") for n in BUSY]
-    print(f"Tokens a second, {os.cpu_count()} cores, medians of {arguments.rounds} rounds.\n")
+    command = shlex.join(["python", "tests/benchmarks/waiting.py", *sys.argv[1:]])
+    told = f"{os.cpu_count()} cores, medians of {arguments.rounds} rounds"
+    print(f"`{command}`: tokens a second, {told}.\n")
     print(f"| threads that wait | {' | '.join(heads)} |")
     print("|---|" + "---:|" * len(heads))
     for way in WAYS:
