@@ -15,33 +15,29 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from rlm_eval.cli import compose_tree
+from rlm_eval.config import build, check_task
 from rlm_eval.errors import ConfigError
 
 from .exported import to_row
 from .protocol import Task
 
 ROWS_A_GROUP = 16
+#: What of a run's configuration makes its samples, or says where the task is found.
+SETTINGS = ("task=", "task.", "seed=", "allow_targets=", "hydra.searchpath=")
 
 
 def make_task(overrides: Sequence[str]) -> tuple[str, Task]:
     """The task that ``task=NAME task.KEY=VALUE seed=S …`` configure. Raises ConfigError."""
-    from hydra import compose, initialize_config_module
-    from hydra.errors import HydraException
-    from hydra.utils import instantiate
-
     names = [text.removeprefix("task=") for text in overrides if text.startswith("task=")]
     if len(names) != 1:
         raise ConfigError("name one task: task=NAME")
-    knobs = [text for text in overrides if not text.startswith(("task=", "seed="))]
-    seeds = [text for text in overrides if text.startswith("seed=")] or ["seed=0"]
-    try:
-        with initialize_config_module(config_module="rlm_eval.conf", version_base="1.3"):
-            config = compose(config_name=f"task/{names[0]}", overrides=[*knobs, f"+{seeds[-1]}"])
-        return names[0], instantiate(config.task, _convert_="all")
-    except HydraException as error:
-        if isinstance(error.__cause__, ConfigError):
-            raise error.__cause__ from error
-        raise ConfigError(str(error).splitlines()[0]) from error
+    for text in overrides:
+        if not text.lstrip("+~").startswith(SETTINGS):
+            raise ConfigError(f"{text} is no setting of a task: give task.KEY=VALUE or seed=S")
+    tree = compose_tree(overrides)
+    task: Task = build(check_task(tree["task"], tree["allow_targets"]))
+    return names[0], task
 
 
 def write_jsonl(rows: Iterable[dict[str, Any]], path: Path) -> int:
