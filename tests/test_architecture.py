@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,53 @@ MAY_IMPORT = {
         *("breaker", "judging", "sealing"),
     },
     "tasks": {"records", "errors", "tokens"},
+    # -- a run, from its configuration to its folder
+    "assemble": {
+        *("records", "errors", "ledger", "models", "methods", "config", "environment"),
+        *("judging", "sealing", "runner"),
+    },
+    "serving": {"records", "models", "journal", "config", "assemble"},
+    "provenance": {
+        *("records", "redaction", "whole", "environment", "config", "assemble", "serving"),
+    },
+    "experience": {"records", "errors", "analysis"},  # past runs, read as the analysis reads them
+    "forecast": {
+        *("records", "errors", "tokens", "ledger", "models", "methods", "judging", "runner"),
+        *("assemble", "experience"),
+    },
+    "plan": {
+        *("ledger", "analysis", "past", "whole", "config", "judging", "assemble", "experience"),
+        *("forecast",),
+    },
+    "progress": {"records"},
+    "interrupts": set(),
+    "whole": set(),
+    "finish": {"journal", "analysis", "tables", "assemble", "provenance", "interrupts"},
+    "run": {
+        *("records", "errors", "ledger", "models", "journal", "past", "sealing", "config"),
+        *("assemble", "forecast", "plan", "provenance", "serving", "runner", "interrupts"),
+        *("progress", "finish"),
+    },
+    # -- commands
+    "cli": {"errors", "config", "run"},
+    "help": set(),
+    "resume": {"errors", "config", "cli"},
+    "report": {"errors", "analysis"},
+    "compare": {"errors", "analysis"},
+    "compress": {"errors", "journal"},
+    "fit": {"errors", "config"},
+    # A recorded configuration is read by resume, which completes it with the CLI's defaults.
+    "merge": {"records", "errors", "journal", "tables", "analysis", "fit", "resume"},
+    "rescore": {
+        *("records", "errors", "journal", "tables", "config", "judging", "sealing", "resume"),
+    },
+    "redrive": {
+        *("records", "errors", "ledger", "models", "journal", "tables", "config", "assemble"),
+        *("sealing", "runner", "resume"),
+    },
+    "replay": {"errors", "journal", "tables", "analysis", "rescore", "redrive"},
+    "__main__": {"cli", "help"},
+    "__init__": {"analysis"},
 }
 #: Each package of methods/ and the others there that it may import from. Single modules may be
 #: imported by all, but for the router, which knows whole methods.
@@ -49,6 +97,8 @@ METHODS_MAY_IMPORT = {
     "rlm": {"agent"},
     "summarize": set(),
 }
+#: In a built package these two lie inside it.
+OUTSIDE = {"conf", "tasks"}
 
 
 def rooms_imported(file: Path, within: str = "rlm_eval") -> set[str]:
@@ -58,6 +108,8 @@ def rooms_imported(file: Path, within: str = "rlm_eval") -> set[str]:
         names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
         if isinstance(node, ast.ImportFrom) and node.module and not node.level:
             names = [node.module]
+            if node.module == within:
+                names = [f"{within}.{a.name}" for a in node.names]
         inside = [n.removeprefix(f"{within}.") for n in names if n.startswith(f"{within}.")]
         out |= {name.split(".")[0] for name in inside}
     return out
@@ -88,6 +140,12 @@ def test_methods_that_are_packages_keep_apart() -> None:
         for file in files_of(f"methods/{package}"):
             extra = rooms_imported(file, "rlm_eval.methods") & barred
             assert not extra, f"{file} imports {extra}"
+
+
+def test_every_room_has_its_place_and_they_form_no_circle() -> None:
+    rooms = {p.stem for p in PACKAGE.iterdir() if p.suffix == ".py" or [*p.glob("*.py")]}
+    assert rooms - OUTSIDE == MAY_IMPORT.keys() - OUTSIDE
+    TopologicalSorter(MAY_IMPORT).prepare()
 
 
 def test_nothing_in_the_package_imports_tasks_statically() -> None:
