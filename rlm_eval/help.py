@@ -38,6 +38,7 @@ Also: python -m rlm_eval.resume RUN        go on with an interrupted run
       python -m rlm_eval.compress RUN...   journals packed; everything reads them as before
 
 stdout: tables, verdicts and, as the last line, the run's folder. stderr: progress.
-exit:   0 finished   2 bad input, nothing started   3 finished with results still owed
+exit:   0 finished   1 stopped by the machine, as by a full disk: run it again   2 bad input,
+        nothing started (in a sweep, earlier runs may have)   3 finished with results still owed
         130 interrupted, can be continued
 """

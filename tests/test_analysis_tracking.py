@@ -27,7 +27,7 @@ def test_metrics_are_named_and_hold_what_is_known() -> None:
 
 
 def test_mlflow_keeps_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    mlflow = pytest.importorskip("mlflow", reason="needs pip install 'rlm_eval[mlflow]'")
+    mlflow = pytest.importorskip("mlflow", reason='needs pip install -e ".[mlflow]"')
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     mlflow.set_tracking_uri(tmp_path.as_uri())
     log(load_run(write_run(tmp_path / "run", {"seed": 3}, **SMALL)), "mlflow")
@@ -42,4 +42,4 @@ def test_a_missing_client_is_one_clear_line(
 ) -> None:
     monkeypatch.setitem(sys.modules, "wandb", None)
     assert main([str(write_run(tmp_path / "run", {}, **SMALL)), "--log-to", "wandb"]) == 2
-    assert "pip install 'rlm_eval[wandb]'" in capsys.readouterr().err
+    assert 'pip install -e ".[wandb]"' in capsys.readouterr().err

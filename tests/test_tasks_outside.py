@@ -11,6 +11,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from rlm_eval.methods.foreign import confine
+
 README = Path(__file__).parents[1] / "README.md"
 SMALL = ["model=scripted", "results_dir=runs"]
 
@@ -141,3 +143,18 @@ def test_the_method_in_readme_runs_as_it_stands(tmp_path: Path) -> None:
     results = results_of(done, tmp_path)
     assert results.method.tolist() == ["last_lines"] * 2
     assert results.iterations.tolist() == [1, 1]
+
+
+def test_the_engine_in_readme_runs_as_it_stands(tmp_path: Path) -> None:
+    """Confined where this machine can, and on one short question."""
+    files = blocks("my_engine")
+    arguments = shlex.split(files.pop("$").partition("-m rlm_eval")[2])
+    lines = [line for line in files["my_engine.py"].splitlines() if line.strip()]
+    assert len(lines) <= 12
+    write(tmp_path, files)
+    small = [*SMALL, "task.lengths=[1024]", "task.n=1"]
+    small += ["method.foreign_command.isolation=none"] if confine.why_not() else []
+    results = results_of(command([*arguments, *small], tmp_path), tmp_path)
+    foreign = results[results.method == "foreign_command"].iloc[0]
+    assert (foreign.outcome, foreign.calls, foreign.subcalls) == ("answered", 1, 0)
+    assert foreign.answer

@@ -41,7 +41,8 @@ COLUMNS: dict[str, str] = {
     "score_lenient": "score by the stated looser rule; null unless scored",
     "score_exact": "exact match, where the official score is a judge's verdict",
     "constant_score": "what the best constant answer would score on this sample",
-    "skill": "null per row; a figure of a group: (mean score − constant) / (1 − constant)",
+    "skill": "(score − constant_score) / (1 − constant_score); null unless scored, or if the "
+    "constant is unknown or always right; a group's is that of its means",
     "correct": "official score counts as right; null unless scored",
     "answer": "final answer; null unless scored",
     "gold": "JSON list of reference answers",
@@ -50,7 +51,7 @@ COLUMNS: dict[str, str] = {
     "calls": "requests and cache hits, retries counted once",
     "subcalls": "calls begun from REPL code, cache hits included",
     "depth_reached": "deepest call",
-    "last_subcall_used": "the final answer holds the last sub-call's reply",
+    "last_subcall_used": "the run ended by its protocol after a sub-call; null: no sub-call",
     "code_errors": "code blocks that raised",
     "context_chars_read_by_lm": "characters of the context shown to a model",
     "evidence_recall": "share of the evidence that was shown to a model; empty where the task "

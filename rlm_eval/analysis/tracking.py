@@ -44,7 +44,7 @@ def client(tracker: str) -> Any:
     try:
         return import_module(tracker)
     except ImportError as error:
-        what = f"pip install 'rlm_eval[{tracker}]'"
+        what = f'pip install -e ".[{tracker}]"'
         raise ConfigError(f"--log-to {tracker} needs its client: {what}") from error
 
 

@@ -50,7 +50,7 @@ class HostedEngine(ForeignEngine):
             return f"{self.package} {version(self.package)}"
         except PackageNotFoundError:
             raise ConfigError(
-                f'method.{self.name} needs {self.package}: pip install "rlm_eval[{self.package}]"'
+                f'method.{self.name} needs {self.package}: pip install -e ".[{self.package}]"'
             ) from None
 
     def check(self, models: Mapping[Role, ModelInfo]) -> None:
