@@ -4,7 +4,8 @@ hosted run that would pass its cap in US dollars.
 Per arm and length, the first of these that there is: the medians of past runs of the same arm,
 model, task and length; the sample's cap, for a method that spends up to it (``budget.matched``);
 the method's own estimate from sizes; past runs at the nearest length. Sizes are the task's tokens,
-not the served model's, and no prefix is taken to be cached. A reply made from sizes counts all that
+not the served model's, and of prompts only what the same answer sends again is taken to be cached,
+and that for the time alone. A reply made from sizes counts all that
 its model may think unseen (``reasoning_tokens``), as a reservation does: an upper bound. What a
 judge takes has its own rows.
 """
@@ -160,6 +161,7 @@ def _from_sizes(
     usages = [part.usage(info) for part, info in zip(parts, served, strict=True)]
     prompt = sum(usage.prompt_tokens for usage in usages)
     completion = sum(usage.completion_tokens for usage in usages)
+    fresh = prompt - sum(part.repeated_tokens for part in parts)
     costs = [_usd(usage, info) for usage, info in zip(usages, served, strict=True)]
     return Expected(
         arm,
@@ -170,7 +172,7 @@ def _from_sizes(
         prompt_tokens=prompt,
         completion_tokens=completion,
         usd=None if None in costs else sum(cost for cost in costs if cost is not None),
-        seconds=0.0 if not parts else speeds.seconds(prompt, completion) if speeds else None,
+        seconds=0.0 if not parts else speeds.seconds(fresh, completion) if speeds else None,
     )
 
 

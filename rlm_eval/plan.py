@@ -109,7 +109,8 @@ def _notes(parts: Parts, rows: Sequence[Expected]) -> list[str]:
     """What the table can't say itself."""
     notes = [
         "from: medians of past runs, at another length where none was at this one; the cap that "
-        "budget.matched spends; or the sizes alone, no prompt prefix taken as cached"
+        "budget.matched spends; or the sizes alone (a prompt sent again for the same answer takes "
+        "no time)"
     ]
     if any(row.usd is None and row.calls is not None for row in rows):
         notes.append("USD –: unpriced, as far as the harness knows")

@@ -36,7 +36,7 @@ def make_task(overrides: Sequence[str]) -> tuple[str, Task]:
         if not text.lstrip("+~").startswith(SETTINGS):
             raise ConfigError(f"{text} is no setting of a task: give task.KEY=VALUE or seed=S")
     tree = compose_tree(overrides)
-    task: Task = build(check_task(tree["task"], tree["allow_targets"]))
+    task: Task = build("task", check_task(tree["task"], tree["allow_targets"]))
     return names[0], task
 
 

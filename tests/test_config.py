@@ -171,6 +171,8 @@ def test_a_budget_without_a_scope_has_no_cap_there() -> None:
         (["method=[router]", "method.router.rlm.max_depth=-1"], r"^method\.router\.rlm\.max_depth"),
         (["embed_model=litellm", "embed_model.name=openai/x", "embed_model.limits.start=99"],
          r"^embed_model\.limits\.start=99"),
+        (["method=[rlm]", "model.context_window=1000"], "window of 1000: lower method.rlm.turn"),
+        (["method=[router]", "model.context_window=1000"], "has a window of 1000: lower"),
         (["budget.matched=true"], r"matched methods spend up to .* set budget\.sample\.tokens"),
         (["budget.matched=true", "budget.sample.usd=1"], "for models that cost something"),
     ],
@@ -178,6 +180,23 @@ def test_a_budget_without_a_scope_has_no_cap_there() -> None:
 def test_what_is_wrong_is_called_by_the_key_that_was_given(overrides: list[str], told: str) -> None:
     with pytest.raises(ConfigError, match=told):
         assemble(check_config(compose_tree(["model=scripted", *overrides])))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "roles"),
+    [
+        (["method=[rlm]"], {"root", "sub"}),
+        (["method=[rlm]", "method.rlm.max_depth=0"], {"root"}),
+        (["method=[codeact]"], {"root"}),
+        (["method=[codeact_subcalls]"], {"root", "sub"}),
+        (["method=[router]", "method.router.rlm.max_depth=0"], {"root"}),
+    ],
+)
+def test_a_method_has_the_roles_that_its_settings_leave_it(
+    overrides: list[str], roles: set[str]
+) -> None:
+    config = check_config(compose_tree(["model=scripted", *overrides]))
+    assert set(assemble(config).arms[0].method.roles) == roles
 
 
 def test_an_outside_class_anywhere_is_part_of_the_code_revision(

@@ -19,6 +19,7 @@ from rlm_eval.experience import Experience, Speeds
 from rlm_eval.forecast import JUDGE, Expected, expected, refuse_over_cap
 from rlm_eval.ledger import Budget
 from rlm_eval.methods.method import Forecast, Method, Shape
+from rlm_eval.methods.self_consistency import SelfConsistency
 from rlm_eval.models.protocol import ModelInfo, Price
 from rlm_eval.models.scripted import ScriptedModel
 from rlm_eval.records import Role, Sample, Score
@@ -76,6 +77,14 @@ class JudgedNeedle:
 
     def judged(self, sample: Sample, answer: str, verdict: str) -> Score | None:
         return None
+
+
+class Known(Experience):
+    """No past results, and known speeds."""
+
+    def __init__(self, parts: Parts, folder: Path, speeds: Speeds) -> None:
+        super().__init__(parts.config.tree, [folder], {})
+        self.speeds = speeds
 
 
 class Unknown(Method):
@@ -241,6 +250,19 @@ def test_the_judge_has_rows_of_its_own(tmp_path: Path) -> None:
     assert rows[4].usd == pytest.approx(4 * 7 * 1000 / 1e6)
     assert rows[4].prompt_tokens is not None
     assert rows[4].prompt_tokens > 4 * 50
+
+
+def test_votes_on_one_prompt_take_the_time_to_read_it_once(tmp_path: Path) -> None:
+    speeds = Speeds(prompt_s=0.01, completion_s=0.0)
+    (one, *_), (five, *_) = (
+        expected(parts, all_work(parts, list(parts.task.build())), Known(parts, tmp_path, speeds))
+        for parts in (
+            parts_of(tmp_path, SelfConsistency(prompt="plain", votes=votes)) for votes in (1, 5)
+        )
+    )
+    assert one.prompt_tokens is not None
+    assert five.prompt_tokens == 5 * one.prompt_tokens
+    assert five.seconds == one.seconds == pytest.approx(0.01 * one.prompt_tokens)
 
 
 def test_speeds_give_seconds() -> None:

@@ -172,5 +172,5 @@ def test_a_window_too_small_for_a_childs_turn_is_refused(sandbox: Sandbox) -> No
     infos = {"root": big, "sub": small}
     for settings in ({"max_depth": 1}, {"max_depth": 2, "child_model": "root"}):
         Rlm(sandbox=sandbox, **settings).check(infos)  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match="s has 600"):
+    with pytest.raises(ConfigError, match="s has a window of 600"):
         Rlm(sandbox=sandbox, max_depth=2).check(infos)

@@ -19,7 +19,7 @@ class ScriptedSolver(Method):
 
     _solve: CodeOracle | None = field(default=None, init=False, repr=False)
 
-    roles: ClassVar[tuple[Role, ...]] = ()
+    roles = ()
     reads_everything: ClassVar[bool] = False
 
     def bind(self, code_oracle: CodeOracle) -> None:

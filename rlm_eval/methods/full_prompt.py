@@ -206,7 +206,8 @@ class FullPrompt(Method):
             return ()
         completion = self._max_tokens(shape.max_answer_tokens)
         prompt = min(size, window) - completion
-        return (Forecast(replies, replies * prompt, replies * completion),)
+        again = (replies - 1) * prompt
+        return (Forecast(replies, replies * prompt, replies * completion, repeated_tokens=again),)
 
     def _max_tokens(self, answer_tokens: int) -> int:
         return answer_tokens + (self.think_tokens if self.think else 0)

@@ -29,12 +29,14 @@ class Shape:
 @dataclass(frozen=True)
 class Forecast:
     """What one answer is expected to take of one role's model: calls that are sent, and their
-    tokens together, those of the replies' texts alone."""
+    tokens together, those of the replies' texts alone. ``repeated_tokens`` of the prompts' were
+    sent before for the same answer: they cost, but a server's prompt cache saves the time."""
 
     calls: int
     prompt_tokens: int
     completion_tokens: int
     role: Role = "root"
+    repeated_tokens: int = 0
 
     def usage(self, info: ModelInfo) -> Usage:
         """What ``info`` may bill for it at most: each reply with all that may be thought unseen."""
@@ -46,8 +48,8 @@ class Method:
     """One way to answer a question about a long input. Called from several threads at once, so
     ``answer`` keeps its state in local variables."""
 
-    #: The models a method speaks to, beside ``root``. Shown in --help and the forecast.
-    roles: ClassVar[tuple[Role, ...]] = ("root",)
+    #: Whose models it speaks to, with the settings it has.
+    roles: tuple[Role, ...] = ("root",)
     #: Whether a model reads all of the input. Methods that don't go first: they are quick.
     reads_everything: ClassVar[bool] = True
     #: Whether it spends up to the sample's cap on tokens or dollars (``budget.matched``).

@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any
 
 from rlm_eval.errors import ConfigError, SampleFailure
 from rlm_eval.ledger import Ledger
-from rlm_eval.methods.direct import Direct
 from rlm_eval.methods.full_prompt import FullPrompt
 from rlm_eval.methods.method import CodeOracle, Forecast, Method, Shape
 from rlm_eval.methods.rlm.engine import Rlm
@@ -28,8 +27,6 @@ class Router(Method):
     rlm: Method
     threshold: float = 0.5
 
-    roles: ClassVar[tuple[Role, ...]] = tuple(dict.fromkeys((*Direct.roles, *Rlm.roles)))
-
     def __post_init__(self) -> None:
         if not 0 < self.threshold <= 1:
             raise ConfigError(
@@ -42,6 +39,7 @@ class Router(Method):
             )
         self._direct: FullPrompt = self.direct
         self._rlm: Rlm = self.rlm
+        self.roles = tuple(dict.fromkeys((*self.direct.roles, *self.rlm.roles)))
         self.matched = self.direct.matched or self.rlm.matched
 
     @property

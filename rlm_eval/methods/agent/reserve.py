@@ -65,9 +65,10 @@ class Reserve:
         )
 
     def _spend(self, prompt_tokens: int, reply_tokens: int | None = None) -> Spend:
+        info = self._lm.info(self._role)
         written = self._answer_tokens if reply_tokens is None else reply_tokens
-        price = self._lm.info(self._role).price
-        cost = None if price is None else price.cost(Usage(prompt_tokens, written))
+        written += info.reasoning_tokens
+        cost = None if info.price is None else info.price.cost(Usage(prompt_tokens, written))
         return Spend(1, prompt_tokens + written, cost)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, replace
-from typing import ClassVar
 
 from rlm_eval.errors import ConfigError
 from rlm_eval.ledger import Ledger
@@ -33,7 +32,12 @@ class CodeAct(CodeActSettings, Method):
     to work on, it writes into the code, or finds there by ``search``. It answers by ``submit``, or
     by a reply without code."""
 
-    roles: ClassVar[tuple[Role, ...]] = ("root", "sub")
+    roles: tuple[Role, ...] = ("root", "sub")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.sub_calls:
+            self.roles = ("root",)
 
     def prompt_name(self) -> str:
         return self.loaded_prompt.name

@@ -68,7 +68,7 @@ class ForeignEngine(Method):
 
     #: The method's name in conf/method and in messages.
     name: ClassVar[str]
-    roles: ClassVar[tuple[Role, ...]] = ("root", "sub")
+    roles = ("root", "sub")
 
     def __post_init__(self) -> None:
         at_least(1, **{f"method.{self.name}.turn_tokens": self.turn_tokens})

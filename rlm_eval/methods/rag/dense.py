@@ -41,7 +41,7 @@ class Dense:
 class EmbeddingRag(Rag[T]):
     """What the methods with an embedding model share."""
 
-    roles: ClassVar[tuple[Role, ...]] = ("root", "embed")
+    roles = ("root", "embed")
 
     def check(self, models: Mapping[Role, ModelInfo]) -> None:
         if "embed" not in models:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import ClassVar
 
 from rlm_eval.errors import ConfigError, SampleFailure
 from rlm_eval.ledger import Ledger
@@ -17,6 +16,7 @@ from rlm_eval.methods.agent.coverage import ContextCoverage
 from rlm_eval.methods.agent.loop import Brief, Loop
 from rlm_eval.methods.agent.subcalls import SubCalls
 from rlm_eval.methods.agent.trace import Trace
+from rlm_eval.methods.fitting import offline_tokens
 from rlm_eval.methods.method import Forecast, Method, Shape
 from rlm_eval.methods.rlm.children import Children
 from rlm_eval.methods.rlm.finish import finish_for
@@ -31,7 +31,12 @@ class Rlm(RlmSettings, Method):
     """A Recursive Language Model. In its REPL ``context`` is a str, a list of str, or a dict of
     str to str, as the problem's content is a string, documents, or documents by name."""
 
-    roles: ClassVar[tuple[Role, ...]] = ("root", "sub")
+    roles: tuple[Role, ...] = ("root", "sub")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.max_depth == 0:
+            self.roles = ("root",)
 
     def prompt_name(self) -> str:
         return self.loaded_prompt.name
@@ -40,13 +45,15 @@ class Rlm(RlmSettings, Method):
         return self.loaded_prompt.source
 
     def check(self, models: Mapping[Role, ModelInfo]) -> None:
+        nothing = Task("", "", 0).opening(self.loaded_prompt, self.enabled(0, 0), 0, 0)
+        frame = offline_tokens(nothing)
         for role in dict.fromkeys(map(self.role, range(max(1, self.max_depth)))):
             info = models.get(role, models["root"])
-            if info.context_window < 2 * self.turn_tokens:
+            if info.context_window < frame + 2 * self.turn_tokens:
                 raise ConfigError(
-                    f"method.rlm: turns of {self.turn_tokens} tokens need a window of at least "
-                    f"{2 * self.turn_tokens}, {info.name} has {info.context_window}: lower "
-                    "method.rlm.turn_tokens"
+                    f"method.rlm: the prompt without its task takes {frame} tokens and two turns "
+                    f"{2 * self.turn_tokens}, {info.name} has a window of {info.context_window}: "
+                    "lower method.rlm.turn_tokens"
                 )
 
     def forecast(
@@ -92,7 +99,9 @@ class RlmRun:
         self._depth = depth
         self._shown = rlm.preview_head, rlm.preview_tail
         turns = rlm.iterations(depth, lm, ledger)
-        self._enabled = replace(rlm.enabled(depth, lm), max_iterations=turns)
+        self._enabled = replace(
+            rlm.enabled(depth, lm.info("sub").context_window), max_iterations=turns
+        )
         brief = Brief(
             task.opening(rlm.loaded_prompt, self._enabled, *self._shown),
             self._enabled,

@@ -66,14 +66,14 @@ class RlmSettings:
         children, which it may begin as often as the cap allows, have ``max_iterations`` as ever."""
         return self.max_iterations if depth else most_turns(self, lm, ledger)
 
-    def enabled(self, depth: int, lm: LM) -> Enabled:
-        """What an RLM at ``depth`` may do."""
+    def enabled(self, depth: int, sub_window: int) -> Enabled:
+        """What an RLM at ``depth`` may do; its sub-calls' model has a window of ``sub_window``."""
         return Enabled(
             protocol=self.protocol,
             max_iterations=self.max_iterations,
             sub_calls=depth < self.max_depth,
             batch=depth < self.max_depth and self.batch,
             recursive=depth + 1 < self.max_depth,
-            sub_window=lm.info("sub").context_window,
+            sub_window=sub_window,
             sub_tokens=self.sub_tokens,
         )

@@ -56,7 +56,7 @@ class Summarizer(Method):
     #: What the templates for reading and for answering are filled with to see their own size.
     blank: ClassVar[Mapping[str, Any]]
     blank_answer: ClassVar[Mapping[str, Any]]
-    roles: ClassVar[tuple[Role, ...]] = ("root", "summarize")
+    roles = ("root", "summarize")
 
     def __post_init__(self) -> None:
         at_least(32, **{f"method.{self.name}.chunk_tokens": self.chunk_tokens})
