@@ -146,7 +146,7 @@ def _kill_all() -> None:
         process.kill()
 
 
-def still_there(processes: frozenset[tuple[int, str]], seconds: float = 5.0) -> int:
+def still_there(processes: frozenset[tuple[int, str]], seconds: float = 60.0) -> int:
     """How many of ``processes`` have not ended ``seconds`` from now."""
     deadline = time.monotonic() + seconds
     left = processes

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from repl_host import HASTY, HOST, LIMITS
+from repl_host import HOST, LIMITS
 from rlm_eval.repl.session import ReplSession, Sandbox
 
 
@@ -16,19 +16,7 @@ def sandbox() -> Iterator[Sandbox]:
         yield made
 
 
-@pytest.fixture(scope="module")
-def hasty() -> Iterator[Sandbox]:
-    with Sandbox("auto", HASTY) as made:
-        yield made
-
-
 @pytest.fixture
 def repl(sandbox: Sandbox) -> Iterator[ReplSession]:
     with sandbox.session(HOST) as session:
-        yield session
-
-
-@pytest.fixture
-def hasty_repl(hasty: Sandbox) -> Iterator[ReplSession]:
-    with hasty.session(HOST) as session:
         yield session

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
-from rlm_eval.repl.session import BlockResult, HostError, HostFunction, Limits, host_error_value
+import pytest
 
-LIMITS = Limits(block_seconds=15.0, memory_mb=1024, output_chars=2000)
-HASTY = Limits(block_seconds=0.4, grace_seconds=1.0, memory_mb=1024, output_chars=2000)
+from rlm_eval.repl.conversation import Exchange
+from rlm_eval.repl.session import (
+    BlockResult,
+    HostError,
+    HostFunction,
+    Limits,
+    ReplSession,
+    host_error_value,
+)
+
+LIMITS = Limits(block_seconds=15.0, grace_seconds=5.0, memory_mb=1024, output_chars=2000)
+#: The limit of a block that is to be stopped, after lines that no stall of the machine may cut off.
+HASTE_S = 2.0
 
 
 def ask(prompt: str, **options: Any) -> str:
@@ -28,3 +42,45 @@ HOST: dict[str, HostFunction] = {"llm_query": ask, "llm_query_batched": ask_all,
 
 def names(result: BlockResult) -> set[str]:
     return {variable.name for variable in result.variables}
+
+
+@contextmanager
+def hurried(repl: ReplSession, grace_s: float = LIMITS.grace_seconds) -> Iterator[None]:
+    """The worker that there is now is stopped after ``HASTE_S`` here. One that takes its place, and
+    replays harmless blocks, has the time of the session's limits."""
+    conversation = repl._conversation
+    exchange = conversation.exchange
+
+    def hasten(head: dict[str, Any], blob: bytes, answer: Any, _: float) -> Exchange:
+        return exchange(head, blob, answer, HASTE_S)
+
+    with pytest.MonkeyPatch.context() as changed:
+        changed.setattr(conversation, "exchange", hasten)
+        limits = replace(conversation._limits, grace_seconds=grace_s)
+        changed.setattr(conversation, "_limits", limits)
+        yield
+
+
+#: Model code: ``when_over(work)`` gives a thread that does ``work`` once its block is over, and has
+#: been reported.
+WHEN_OVER = """
+import sys, threading, time
+def callers(frame):
+    while frame:
+        yield frame.f_code.co_name
+        frame = frame.f_back
+def when_over(work):
+    main = threading.get_ident()
+    def wait():
+        while '_exec' in callers(sys._current_frames()[main]): time.sleep(0.001)
+        work()
+    thread = threading.Thread(target=wait, daemon=True)
+    thread.start()
+    return thread
+"""
+
+
+def unread(repl: ReplSession) -> bool:
+    """Whether its worker has sent something that nobody has looked at."""
+    channel = repl._conversation._process.channel
+    return channel._decoder._end > channel._decoder._start or bool(channel._readable.poll(0))

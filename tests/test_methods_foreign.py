@@ -21,7 +21,6 @@ from chat import scripted
 from foreign_engines import (
     answer_of,
     both_ways,
-    eventually,
     python_engine,
     running,
     shout,
@@ -34,6 +33,7 @@ from rlm_eval.methods.foreign.dspy_rlm import DspyRlm
 from rlm_eval.methods.foreign.process import Isolation
 from rlm_eval.methods.foreign.rlms import Rlms
 from rlm_eval.records import Content
+from waiting import eventually
 
 # -- any executable ----------------------------------------------------------------------------
 

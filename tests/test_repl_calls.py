@@ -61,7 +61,7 @@ def test_host_functions_are_back_in_the_next_block(repl: ReplSession) -> None:
 
 
 def test_calls_from_threads_are_answered_at_once(sandbox: Sandbox) -> None:
-    together = threading.Barrier(16, timeout=5)
+    together = threading.Barrier(16, timeout=60)
     with sandbox.session({"meet": lambda i: together.wait() >= 0}) as repl:
         result = repl.run(
             "from concurrent.futures import ThreadPoolExecutor\n"
@@ -86,7 +86,9 @@ def test_built_in_names_are_back_in_the_next_block(repl: ReplSession) -> None:
     assert repl.run("print(__name__)").stdout == "__main__\n"
 
 
-def test_a_session_goes_on_after_such_an_exception_and_says_what_is_lost(hasty: Sandbox) -> None:
+def test_a_session_goes_on_after_such_an_exception_and_says_what_is_lost(
+    sandbox: Sandbox,
+) -> None:
     def broken() -> None:
         raise LookupError("not the model's fault")
 
@@ -99,7 +101,7 @@ try:
 except BaseException: pass
 sum(range(10**12))
 """
-    with hasty.session({"f": broken}) as repl:
+    with sandbox.session({"f": broken}) as repl:
         repl.load("context", "c")
         for code, state in (("f()", "kept"), (stubborn, "lost")):
             repl.run("x = 1")

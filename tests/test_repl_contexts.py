@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from repl_host import hurried
 from rlm_eval.errors import SandboxError
 from rlm_eval.repl import inplace
 from rlm_eval.repl.session import ReplSession, Sandbox
@@ -45,10 +46,11 @@ def test_read(repl: ReplSession) -> None:
     assert repl.read("__import__('os')") is None
 
 
-def test_read_of_a_value_whose_repr_never_ends(hasty_repl: ReplSession) -> None:
-    hasty_repl.run("class R:\n  def __repr__(self):\n    while True: pass\nr = R()\nx = 'kept'")
-    assert hasty_repl.read("r") is None
-    assert hasty_repl.read("x") == "kept"
+def test_read_of_a_value_whose_repr_never_ends(repl: ReplSession) -> None:
+    repl.run("class R:\n  def __repr__(self):\n    while True: pass\nr = R()\nx = 'kept'")
+    with hurried(repl):
+        assert repl.read("r") is None
+    assert repl.read("x") == "kept"
 
 
 def test_a_context_is_written_to_shared_memory_once(sandbox: Sandbox) -> None:

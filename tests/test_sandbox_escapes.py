@@ -16,9 +16,11 @@ from typing import Any
 
 import pytest
 
+from repl_host import WHEN_OVER, unread
 from rlm_eval.errors import SandboxError
 from rlm_eval.repl import isolation, linux
 from rlm_eval.repl.session import Sandbox
+from waiting import eventually
 
 PATH = Path(__file__).parent / "benchmarks" / "escapes.py"
 
@@ -222,18 +224,14 @@ def test_a_forged_report_claims_no_more_than_the_block_could(sandbox: Sandbox) -
 
 
 def test_frames_forged_between_blocks_do_not_reach_read_or_load(sandbox: Sandbox) -> None:
-    forge = FORGE + (
-        "import threading, time\n"
-        "def later():\n  time.sleep(0.2)\n  send(frame(done, b'forged'))\n"
-        "threading.Thread(target=later).start()"
-    )
+    forge = FORGE + WHEN_OVER + "when_over(lambda: send(frame(done, b'forged')))"
     with sandbox.session({}) as session:
         session.run(forge)
-        time.sleep(0.4)
+        assert eventually(lambda: unread(session))
         session.load("context", "the context")
         assert session.read("context") == "the context"
         session.run(forge)
-        time.sleep(0.4)
+        assert eventually(lambda: unread(session))
         assert session.read("done") is None
 
 
@@ -259,14 +257,9 @@ def test_a_worker_that_floods_calls_and_reads_nothing_is_stopped() -> None:
 
 
 def test_an_honest_call_from_a_thread_between_blocks_harms_nothing(sandbox: Sandbox) -> None:
-    code = (
-        "import threading, time\n"
-        "def later():\n  time.sleep(0.1)\n  ask('x')\n"
-        "threading.Thread(target=later).start()"
-    )
     with sandbox.session({"ask": str}) as session:
-        session.run(code)
-        time.sleep(0.3)
+        session.run(WHEN_OVER + "when_over(lambda: ask('x'))")
+        assert eventually(lambda: unread(session))
         session.load("context", "c")
         assert session.read("context") == "c"
         assert session.run("code = 1\ncontext").value == "'c'"
