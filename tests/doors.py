@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from fake_provider import FakeProvider
@@ -63,9 +63,10 @@ def texts(outcomes: Iterable[Completion | SampleFailure]) -> list[str]:
 
 @dataclass
 class Plan:
-    """A script whose n-th request follows the n-th step: a reply or an error to raise."""
+    """A script whose n-th request follows the n-th step: a reply, an error to raise, or what gives
+    one of these."""
 
-    steps: list[str | BaseException]
+    steps: list[str | BaseException | Callable[[], str | BaseException]]
     asked: list[str] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -73,6 +74,8 @@ class Plan:
         with self.lock:
             self.asked.append(messages[-1]["content"])
             step = self.steps.pop(0) if self.steps else "fine"
+        if callable(step):
+            step = step()
         if isinstance(step, BaseException):
             raise step
         return step

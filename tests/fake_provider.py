@@ -8,12 +8,14 @@ As a program it serves until its standard input closes: ``python fake_provider.p
 from __future__ import annotations
 
 import json
+import select
 import socket
 import struct
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, Self
@@ -38,16 +40,17 @@ Behaviour = Callable[["_Handler"], None]
 class FakeProvider:
     """A server on a free loopback port, up inside a ``with`` block.
 
-    ``plan`` names behaviours (keys of :data:`BEHAVIOURS`) for the first requests in order.
+    ``plan`` has behaviours (or their keys in :data:`BEHAVIOURS`) for the first requests in order.
     ``received`` holds the request bodies, ``billed`` the (prompt, completion) tokens charged.
     """
 
-    def __init__(self, plan: Iterable[str] = (), *, latency_s: float = 0.0) -> None:
+    def __init__(self, plan: Iterable[str | Behaviour] = (), *, latency_s: float = 0.0) -> None:
         self.latency_s = latency_s
         self.received: list[Mapping[str, Any]] = []
         self.arrivals: list[float] = []
         self.billed: list[tuple[int, int]] = []
         self.at_once = self.most_at_once = 0
+        self.busy = 0  # handlers between the first byte of a request and the last of its answer
         self.closing = threading.Event()
         self._plan = list(plan)
         self._lock = threading.Lock()
@@ -83,12 +86,23 @@ class FakeProvider:
         with self._lock:
             self.received.append(body)
             self.arrivals.append(time.monotonic())
-            return BEHAVIOURS[self._plan.pop(0) if self._plan else "ok"]
+            step = self._plan.pop(0) if self._plan else "ok"
+        return BEHAVIOURS[step] if isinstance(step, str) else step
 
     def enter(self, change: int) -> None:
         with self._lock:
             self.at_once += change
             self.most_at_once = max(self.most_at_once, self.at_once)
+
+    @contextmanager
+    def busier(self) -> Iterator[None]:
+        with self._lock:
+            self.busy += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self.busy -= 1
 
     def bill(self, prompt: int = PROMPT_TOKENS, completion: int = COMPLETION_TOKENS) -> None:
         with self._lock:
@@ -112,10 +126,17 @@ class _Handler(BaseHTTPRequestHandler):
     server: _Server
     body: Mapping[str, Any]
 
+    def handle_one_request(self) -> None:
+        """Busy before the socket is read: until then it shows that something is there."""
+        arriving = select.poll()
+        arriving.register(self.connection, select.POLLIN)
+        arriving.poll()
+        with self.server.provider.busier():
+            super().handle_one_request()
+
     def do_POST(self) -> None:
-        data = self.rfile.read(int(self.headers["Content-Length"]))
+        self.body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         provider = self.server.provider
-        self.body = json.loads(data)
         behaviour = provider.take(self.body)
         provider.enter(+1)
         try:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
+import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
@@ -100,12 +100,33 @@ def together(*jobs: Callable[[], object]) -> list[BaseException | object]:
     """Each job on a thread of its own; what it gave or raised."""
     with ThreadPoolExecutor(len(jobs)) as pool:
         futures = [pool.submit(job) for job in jobs]
-        return [f.exception(10) or f.result() for f in futures]
+        return [f.exception(100) or f.result() for f in futures]
 
 
-def test_those_who_wait_for_a_failing_call_share_its_failure_and_it_is_not_remembered() -> None:
-    script = Plan([ProviderError("no", kind="bad_request", retryable=False)])
-    lm, _ = open_door(ScriptedModel(latency_s=0.2, script=script))
+@pytest.fixture
+def waiting(monkeypatch: pytest.MonkeyPatch) -> threading.Semaphore:
+    """Released by everyone who waits for the answer to what another one asked."""
+    semaphore = threading.Semaphore(0)
+
+    class Awaited(Future[Completion]):
+        def exception(self, timeout: float | None = None) -> BaseException | None:
+            semaphore.release()
+            return super().exception(timeout)
+
+    monkeypatch.setattr("rlm_eval.models.memory.Future", Awaited)
+    return semaphore
+
+
+def test_those_who_wait_for_a_failing_call_share_its_failure_and_it_is_not_remembered(
+    waiting: threading.Semaphore,
+) -> None:
+    def fail_all() -> ProviderError:
+        assert waiting.acquire(timeout=60)
+        assert waiting.acquire(timeout=60)
+        return ProviderError("no", kind="bad_request", retryable=False)
+
+    script = Plan([fail_all])
+    lm, _ = open_door(ScriptedModel(script=script))
 
     def ask() -> Completion:
         return lm.complete([user("same")], ledger=Ledger(), max_tokens=16, tags=SUB)
@@ -116,17 +137,23 @@ def test_those_who_wait_for_a_failing_call_share_its_failure_and_it_is_not_remem
     assert ask().text == "fine"
 
 
-def test_anothers_spent_budget_is_not_ones_own() -> None:
+def test_anothers_spent_budget_is_not_ones_own(waiting: threading.Semaphore) -> None:
     """The first asker's retry does not fit the run of its own ledger; the second has another."""
-    script = Plan([down(), "fine"])
-    lm, book = open_door(ScriptedModel(latency_s=0.2, script=script))
+    asked = threading.Event()
+
+    def fail() -> ProviderError:
+        asked.set()
+        assert waiting.acquire(timeout=60)
+        return down()
+
+    script = Plan([fail, "fine"])
+    lm, book = open_door(ScriptedModel(script=script))
     poor, rich = Ledger(Budget(calls=1)), Ledger().child(Budget(calls=5))
 
-    def ask(ledger: Ledger, after_s: float) -> Completion:
-        time.sleep(after_s)
+    def ask(ledger: Ledger) -> Completion:
         return lm.complete([user("same")], ledger=ledger, max_tokens=16, tags=SUB)
 
-    first, second = together(lambda: ask(poor, 0), lambda: ask(rich, 0.1))
+    first, second = together(lambda: ask(poor), lambda: asked.wait(60) and ask(rich))
     assert isinstance(first, RunBudgetExceeded)
     assert isinstance(second, Completion)
     assert second.text == "fine"

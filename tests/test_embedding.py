@@ -135,7 +135,7 @@ def test_without_weights_one_line_says_how_to_get_them(monkeypatch: pytest.Monke
 
 def vectors_reply(handler: Any) -> None:
     """The texts' lengths as vectors, in an order of the provider's own."""
-    texts = handler.server.provider.received[-1]["input"]
+    texts = handler.body["input"]
     handler.server.provider.bill(len(texts), 0)
     data = [
         {"object": "embedding", "index": i, "embedding": [3.0 * len(text), 4.0]}

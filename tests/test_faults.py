@@ -52,7 +52,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, tuple[Row, R
     """By fault: the question it strikes once, and the one it strikes every time."""
     with pytest.MonkeyPatch.context() as changed:
         changed.setattr(summary, "FIGURES", ())
-        slow = {"model.timeout_s": 1.0, "concurrency": 2 * len(SLOW)}
+        slow = {"model.timeout_s": 3.0, "concurrency": 2 * len(SLOW)}
         rows = fault_table(tmp_path_factory.mktemp("quick"), QUICK)
         rows += fault_table(tmp_path_factory.mktemp("slow"), SLOW, **slow)
     return {pair[0].fault: pair for pair in zip(rows[::2], rows[1::2], strict=True)}
