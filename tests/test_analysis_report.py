@@ -292,7 +292,7 @@ def test_failures_filter_and_answers_are_searched(page: Any) -> None:
     questions = column(page, 1)
     assert len(questions) == 1
     assert "2048-3-1" in questions[0]
-    assert "text=2048-3-1" in page.url  # a link to what is shown
+    page.wait_for_url("**text=2048-3-1**")  # a link to what is shown
 
 
 def test_a_trajectory_opens_as_a_tree_and_its_markup_stays_text(page: Any) -> None:

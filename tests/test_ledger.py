@@ -6,6 +6,7 @@ import random
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
 
@@ -105,7 +106,7 @@ def test_a_request_waits_while_calls_in_flight_may_leave_it_room() -> None:
     thread.start()
     assert not got.wait(0.1)
     ledger.settle(first, Spend(1, 100))
-    assert got.wait(2)
+    assert got.wait(20)
     thread.join()
 
 
@@ -117,7 +118,7 @@ def test_a_waiting_request_is_refused_once_the_cap_is_really_spent() -> None:
         time.sleep(0.05)
         assert not waiting.done()
         ledger.settle(first, Spend(1, 900))
-        assert isinstance(waiting.exception(2), RunBudgetExceeded)
+        assert isinstance(waiting.exception(20), RunBudgetExceeded)
 
 
 def test_without_wait_what_is_held_counts_as_spent() -> None:
@@ -183,10 +184,12 @@ def test_without_a_dollar_cap_the_cost_of_an_unpriced_model_is_unknown_not_zero(
     assert ledger.spent == Spend(2, 110, None)
 
 
-def test_a_spent_second_stops_the_next_call() -> None:
+def test_a_spent_second_stops_the_next_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr("rlm_eval.ledger.time", SimpleNamespace(monotonic=lambda: now))
     sample = Ledger().child(Budget(seconds=0.05))
     spend(sample, CALL, CALL)
-    time.sleep(0.06)
+    now += 0.06
     with pytest.raises(BudgetExceeded, match=r"seconds=0\.05"):
         sample.reserve(CALL)
     assert sample.seconds_left() == 0.0
@@ -198,7 +201,7 @@ def test_one_who_waits_is_told_when_the_time_is_up() -> None:
     started = time.monotonic()
     with pytest.raises(BudgetExceeded, match="seconds"):
         run.child(Budget(seconds=0.3)).reserve(CALL)
-    assert 0.3 <= time.monotonic() - started < 1.5
+    assert 0.3 <= time.monotonic() - started < 20
 
 
 def test_a_resumed_run_has_only_the_rest() -> None:
@@ -207,7 +210,7 @@ def test_a_resumed_run_has_only_the_rest() -> None:
     assert ledger.remaining()["calls"] == 1
     left = ledger.seconds_left()
     assert left is not None
-    assert 29 < left <= 30
+    assert 20 < left <= 30
 
 
 def test_rounding_leaves_nobody_waiting() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -10,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from rlm_eval.models.machine_server import alive, join_or_start, read_state
 from rlm_eval.models.protocol import assistant, user
 from rlm_eval.records import Call
 from tiny_gguf import TRAINED_WINDOW, write_tiny_gguf
+from waiting import eventually
 
 SETTINGS: dict[str, Any] = {
     "context_window": 512,
@@ -188,10 +191,7 @@ def test_a_server_someone_is_about_to_join_stays(tmp_path: Path) -> None:
 
 
 def test_other_settings_wait_and_say_so_until_the_server_ends(
-    stand_in: subprocess.Popen[bytes],
-    gguf: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    stand_in: subprocess.Popen[bytes], gguf: Path, tmp_path: Path
 ) -> None:
     other = SETTINGS | {"path": str(gguf), "slots": 2}
     ended: list[BaseException] = []
@@ -203,14 +203,14 @@ def test_other_settings_wait_and_say_so_until_the_server_ends(
             ended.append(error)
 
     thread = threading.Thread(target=start)
-    thread.start()
-    time.sleep(0.5)
-    assert thread.is_alive()
-    end(stand_in)
-    thread.join(20)
-    told = capsys.readouterr().err
-    assert told.count("waiting") == 1
-    assert f"pid {stand_in.pid}" in told
+    with redirect_stderr(io.StringIO()) as told:
+        thread.start()
+        assert eventually(lambda: "waiting" in told.getvalue())
+        assert thread.is_alive()
+        end(stand_in)
+        thread.join(60)
+    assert told.getvalue().count("waiting") == 1
+    assert f"pid {stand_in.pid}" in told.getvalue()
     # Then it starts its own, which fails here: the file is rubbish.
     assert "could not serve" in str(ended[0])
 
@@ -218,7 +218,7 @@ def test_other_settings_wait_and_say_so_until_the_server_ends(
 def test_alive_means_a_running_server_of_ours(stand_in: subprocess.Popen[bytes]) -> None:
     assert alive(stand_in.pid)
     stand_in.kill()
-    time.sleep(0.1)
+    os.waitid(os.P_PID, stand_in.pid, os.WEXITED | os.WNOWAIT)
     assert not alive(stand_in.pid)  # dead, not yet waited for
     assert not alive(os.getpid())  # the number was given to another program
     assert not alive(None)
@@ -283,10 +283,12 @@ def test_a_prompt_beyond_the_servers_window_is_an_overflow(served: LocalModel) -
         served.complete([user("x" * 2000)], max_tokens=9, temperature=0.0)
 
 
-def kill_at_work(pid: int, log: Path, begun: int) -> None:
-    """Kill the server once it has begun to answer for the ``begun``-th time in its log."""
+def kill_at_work(pid: int, log: Path, begun: int, answered: threading.Event) -> None:
+    """Kill the server once it has begun to answer for the ``begun``-th time in its log, or too
+    late, once it is known to have answered."""
     while log.read_text(errors="replace").count("processing task") < begun:
-        time.sleep(0.002)
+        if answered.wait(0.002):
+            break
     os.kill(pid, signal.SIGKILL)
 
 
@@ -305,12 +307,17 @@ def test_a_killed_server_is_started_again_and_the_call_is_answered(
         assert model._lease is not None
         first = model._lease.pid
         begun = log.read_text(errors="replace").count("processing task") + 1
-        killer = threading.Thread(target=kill_at_work, args=(first, log, begun))
+        answered = threading.Event()
+        killer = threading.Thread(target=kill_at_work, args=(first, log, begun, answered))
         killer.start()
-        done = lm.complete([user("Hello")], ledger=Ledger(), max_tokens=4000, tags=CallTags())
-        killer.join()
+        try:
+            done = lm.complete([user("Hello")], ledger=Ledger(), max_tokens=4000, tags=CallTags())
+        finally:
+            answered.set()
+            killer.join()
         if len(calls) > 1:
             break
+        assert eventually(lambda pid=first: not alive(pid))
         model.close()
     assert done.usage.completion_tokens > 0
     assert [c.attempt for c in calls] == [1, 2]

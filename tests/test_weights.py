@@ -134,7 +134,7 @@ def test_processes_that_start_at_once_join_once(site: Path, tmp_path: Path) -> N
         assert process.stdin is not None
         process.stdin.write("go\n")
         process.stdin.flush()
-    told = [process.communicate(timeout=20)[0].split() for process in both]
+    told = [process.communicate(timeout=60)[0].split() for process in both]
     assert sorted(told) == [["True"], ["True"], ["joined", "True"]]
     assert not list(tmp_path.glob("*.tmp"))
 
