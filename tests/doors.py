@@ -47,7 +47,7 @@ def at(provider: FakeProvider, **changes: object) -> LitellmModel:
         1000,
         api_base=provider.api_base,
         price={"input": 100.0, "output": 200.0},
-        timeout_s=5.0,
+        timeout_s=60.0,
         fixed_api_key=CANARY,
     )
     return replace(model, **changes)  # type: ignore[arg-type]

@@ -161,7 +161,7 @@ def vectors(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def at(provider: FakeProvider, **changes: Any) -> LitellmEmbedding:
-    settings: dict[str, Any] = {"context_window": 100, "timeout_s": 5.0} | changes
+    settings: dict[str, Any] = {"context_window": 100, "timeout_s": 60.0} | changes
     return LitellmEmbedding("openai/fake", api_base=provider.api_base, **settings)
 
 

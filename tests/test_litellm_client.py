@@ -21,7 +21,7 @@ ASKED = [user("how are you?")]
 
 
 def model_at(provider: FakeProvider, **changes: Any) -> LitellmModel:
-    settings: dict[str, Any] = {"context_window": 1000, "timeout_s": 5.0} | changes
+    settings: dict[str, Any] = {"context_window": 1000, "timeout_s": 60.0} | changes
     return LitellmModel("openai/fake", api_base=provider.api_base, **settings)
 
 
@@ -98,7 +98,7 @@ def test_an_error_status_is_one_request_and_costs_nothing(
 )
 def test_a_provider_that_goes_silent_is_assumed_to_bill_the_most(fault: str, kind: str) -> None:
     with FakeProvider([fault]) as provider:
-        model = model_at(provider, timeout_s=1.0 if kind == "timeout" else 5.0)
+        model = model_at(provider, timeout_s=1.0 if kind == "timeout" else 60.0)
         started = time.monotonic()
         with pytest.raises(BilledError) as caught:
             ask(model)
@@ -280,7 +280,7 @@ def test_faults_are_the_same_through_litellms_other_ways_to_a_server(
     name that keeps ``openai/`` from the client we make for it."""
     with FakeProvider([fault]) as provider:
         base = provider.api_base.replace("127.0.0.1", "127.1")
-        timeout = 1.0 if kind == "timeout" else 5.0
+        timeout = 1.0 if kind == "timeout" else 60.0
         model = LitellmModel(name, 1000, api_base=base, timeout_s=timeout, fixed_api_key=CANARY)
         with pytest.raises(ProviderError) as caught:
             ask(model)
