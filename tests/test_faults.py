@@ -12,7 +12,7 @@ import pytest
 
 from attempts import Attempt, Job
 from fake_provider import BEHAVIOURS, FakeProvider
-from fault_table import ATTEMPTS, HEALTHY, QUICK, SLOW, Row, fault_table
+from fault_table import ATTEMPTS, NO_FAULTS, QUICK, SLOW, Row, fault_table
 from rlm_eval.analysis import summary
 from rlm_eval.cli import compose_tree
 
@@ -60,7 +60,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, tuple[Row, R
 
 def test_every_behaviour_of_the_provider_has_its_row(table: Mapping[str, object]) -> None:
     expected = {*PASSING, *FINAL, *REPLIES, "overflow"}
-    assert table.keys() == expected == BEHAVIOURS.keys() - {HEALTHY, "echo"}
+    assert table.keys() == expected == BEHAVIOURS.keys() - set(NO_FAULTS)
 
 
 @pytest.mark.parametrize("fault", PASSING)
