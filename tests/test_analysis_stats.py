@@ -44,11 +44,60 @@ def test_jackknife_variance_with_unequal_contexts() -> None:
     assert stats.spread(values, contexts).variance == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("value", [0.0, 1.0, 0.75])
+@pytest.mark.parametrize("value", [0.0, 1.0])
 def test_no_variation_is_not_taken_for_certainty(value: float) -> None:
     found = stats.proportion([value] * 40, [i // 5 for i in range(40)])
     assert found.n_effective == 8
     assert found.high - found.low > 0.3
+
+
+@pytest.mark.parametrize("each", [1, 5])
+@pytest.mark.parametrize("groups", [4, 8, 30])
+def test_scores_near_an_end_have_nearly_the_interval_of_scores_at_it(
+    groups: int, each: int
+) -> None:
+    contexts = [i // each for i in range(groups * each)]
+    at = stats.proportion([0.0] * len(contexts), contexts)
+    near = stats.proportion(np.resize([0.0003, 0.0009, 0.0], len(contexts)), contexts)
+    assert (near.low, near.high) == pytest.approx((at.low, at.high), abs=0.002)
+    mirrored = stats.proportion(1 - np.resize([0.0003, 0.0009, 0.0], len(contexts)), contexts)
+    assert (mirrored.low, mirrored.high) == pytest.approx((1 - near.high, 1 - near.low))
+
+
+def test_equal_scores_in_the_middle_leave_room_for_an_outcome_not_yet_seen() -> None:
+    found = stats.proportion([0.75] * 8, list(range(8)))
+    rate = 2 / 12  # Agresti & Coull's centre for 0 of 8
+    assert found.n_effective == pytest.approx(0.75 * 0.25 / (rate * (1 - rate) / 8))
+
+
+def test_nothing_is_added_to_right_and_wrong_answers() -> None:
+    values, contexts = [1.0] + [0.0] * 29, list(range(30))
+    assert stats.proportion(values, contexts).n_effective == pytest.approx(29)
+
+
+@pytest.mark.parametrize("groups", [4, 8, 30])
+def test_a_difference_of_nearly_nothing_is_no_surer_than_one_of_nothing(groups: int) -> None:
+    contexts = list(range(groups))
+    at = stats.difference_interval(stats.spread([0.0] * groups, contexts))
+    near = stats.difference_interval(
+        stats.spread(np.resize([0.0006, 0.0, -0.0003], groups), contexts)
+    )
+    assert (near.low, near.high) == pytest.approx((at.low, at.high), abs=0.001)
+    least = 1 - 0.07 ** (1 / groups)  # more often than this, a difference of 1 would have shown
+    assert at.high > least
+
+
+def test_degrees_of_freedom_are_pooled_over_what_was_seen_and_what_was_not() -> None:
+    values, contexts = [1.0] * 5 + [0.0] * 75, [i // 5 for i in range(80)]
+    rate = 2 / 20
+    added = (rate * (1 - rate) - np.var(values)) / 16
+    s = stats.spread(values, contexts)
+    seen = s.variance - added
+    pull = np.bincount(contexts, values) - 5 * np.mean(values)
+    kurtosis = 3 * np.sum(pull**2) ** 2 / np.sum(pull**4) - 1
+    pooled = s.variance**2 / (seen**2 / kurtosis + added**2 / 15)
+    assert s.df == pytest.approx(pooled)
+    assert kurtosis < s.df < 15
 
 
 def test_under_four_contexts_there_is_no_interval() -> None:

@@ -71,14 +71,19 @@ class Difference:
     effect_size: float
 
 
-def spread(values: ArrayLike, contexts: Sequence[Any]) -> Spread:
-    """Mean and delete-one-context jackknife variance, with three guards against optimism.
+def spread(values: ArrayLike, contexts: Sequence[Any], *, share: bool = False) -> Spread:
+    """Mean and delete-one-context jackknife variance, with four guards against optimism.
 
     1. The variance is never below that of independent answers.
     2. Where contexts hold several answers, the variance is pulled with weight ``(2/G)²`` up to
        that of one answer a context: few contexts say little about how alike answers within one
-       are. With no variation at all it is that of one context in G differing, ``1/G²``.
+       are.
     3. The degrees of freedom shrink where few contexts carry the variance (a kurtosis rule).
+    4. What G contexts may not have shown is added (see :func:`_unseen`), one answer a context and
+       with its own ``G − 1`` degrees of freedom (Welch & Satterthwaite; never more in all).
+
+    ``share``: the values lie in [0, 1], so that they can't vary more than ``m (1 − m)``, which is
+    what right/wrong answers do: the fourth guard adds nothing to them. Else in [−1, 1].
     """
     y = np.asarray(values, dtype=np.float64)
     _, index = np.unique(np.asarray(contexts, dtype=object).astype(str), return_inverse=True)
@@ -88,19 +93,34 @@ def spread(values: ArrayLike, contexts: Sequence[Any]) -> Spread:
         return Spread(mean, nan, nan, n, groups)
     sizes = np.bincount(index).astype(np.float64)
     pull = (np.bincount(index, weights=y) - sizes * mean) / (1 - sizes / n)
-    variance = (groups - 1) / groups * float(pull @ pull) / n**2
+    seen = (groups - 1) / groups * float(pull @ pull) / n**2
     df = groups - 1.0
     within = float(y.var())
-    if within == 0:
-        return Spread(mean, 1 / groups**2, df, n, groups)
-    variance = max(variance, within / (n - 1))
+    seen = max(seen, within / (n - 1))
     if n > groups:
         weight = (2 / groups) ** 2
-        variance = (1 - weight) * variance + weight * max(variance, within / groups)
+        seen = (1 - weight) * seen + weight * max(seen, within / groups)
         fourth = float(np.sum(pull**4))
         if fourth > 0:
             df = float(np.clip(3 * float(pull @ pull) ** 2 / fourth - 1, 1, df))
+    possible = min(mean * (1 - mean), _unseen(groups)) if share else _unseen(groups)
+    added = max(0.0, possible - within) / groups
+    variance = seen + added
+    if added > 0:
+        part = added / variance
+        df = min(groups - 1.0, 1 / ((1 - part) ** 2 / df + part**2 / (groups - 1)))
     return Spread(mean, variance, df, n, groups)
+
+
+def _unseen(groups: int) -> float:
+    """The variance of an answer that none of ``groups`` contexts need have shown.
+
+    An outcome a whole point away that none of G contexts had may still be that of 2 in G + 4:
+    the centre of Agresti & Coull's (1998) interval for 0 of G, whose upper limit is near the "rule
+    of three". Assumes that contexts are drawn alike, and nothing on the scores' distribution.
+    """
+    rate = 2 / (groups + 4)
+    return rate * (1 - rate)
 
 
 def t_quantile(level: float, df: float) -> float:
@@ -112,16 +132,15 @@ def proportion(values: ArrayLike, contexts: Sequence[Any], level: float = 0.95) 
     """Mean of values in [0, 1] with a Wilson interval on the effective number of answers.
 
     The effective number is how many independent right/wrong answers would give a mean of this
-    variance (Korn & Graubard 1998 use the same with a t quantile); when every answer has the same
-    value it is the number of contexts.
+    variance (Korn & Graubard 1998 use the same with a t quantile); when every answer is 0, or
+    every one 1, it is the number of contexts, which is where it goes as scores come near an end.
     """
-    s = spread(values, contexts)
+    s = spread(values, contexts, share=True)
     if s.contexts < MIN_CONTEXTS:
         return Interval(s.mean, nan, nan, s.n, s.contexts)
     p = min(max(s.mean, 0.0), 1.0)
     bernoulli = p * (1 - p)
-    flat = float(np.ptp(np.asarray(values, dtype=np.float64))) == 0
-    n = s.contexts if flat or bernoulli == 0 else bernoulli / s.variance
+    n = bernoulli / s.variance if bernoulli > 0 else float(s.contexts)
     q2 = t_quantile(level, s.df) ** 2
     centre = (p + q2 / (2 * n)) / (1 + q2 / n)
     half = sqrt(q2) / (1 + q2 / n) * sqrt(bernoulli / n + q2 / (4 * n * n))

@@ -4,7 +4,7 @@
 
 Prints the tables as Markdown, writes them to --out too (the published ones are in
 results/published/benchmarks/statistics.md), and exits with 1 when a limit is broken (coverage
-under 93 %, type-I error over 6 %). Under ten minutes on one core at 2000 repetitions.
+under 93 %, type-I error over 6 %). About twenty minutes on one core at 2000 repetitions.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import argparse
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 from rlm_eval.analysis import stats
 
 CONTEXTS = (4, 8, 16, 30, 60)
-CHANCES = (0.5, 0.9)
+CHANCES, RARE, RARER = (0.5, 0.9), (0.1, 0.25), (0.03, 0.05)
 LEAST_COVERAGE, MOST_TYPE_I = 0.93, 0.06
 Floats = NDArray[np.float64]
 
@@ -84,13 +85,22 @@ def wilson_covers(rng: np.random.Generator, groups: int, shape: Shape, chance: f
     return found.low <= chance <= found.high
 
 
-def graded_covers(rng: np.random.Generator, groups: int, shape: Shape, chance: float) -> bool:
-    """Graded scores: a miss by k of a count is worth 0.75^k (OOLONG), k from 1 to 7."""
+def graded(rng: np.random.Generator, right: Floats, most: int) -> Floats:
+    """Right answers score 1, a miss by k of a count 0.75^k (OOLONG), k from 1 to ``most``."""
+    return np.where(right == 1, 1.0, 0.75 ** rng.integers(1, most + 1, len(right)))
+
+
+def mean_miss(most: int) -> float:
+    return float(np.mean(0.75 ** np.arange(1, most + 1)))
+
+
+def graded_covers(
+    rng: np.random.Generator, groups: int, shape: Shape, chance: float, most: int = 7
+) -> bool:
     context = contexts_of(rng, groups, shape)
-    right = answers(rng, context, shape.icc, chance)
-    partial = 0.75 ** rng.integers(1, 8, len(context))
-    truth = chance + (1 - chance) * float(np.mean(0.75 ** np.arange(1, 8)))
-    found = stats.proportion(np.where(right == 1, 1.0, partial), context.tolist())
+    scores = graded(rng, answers(rng, context, shape.icc, chance), most)
+    truth = chance + (1 - chance) * mean_miss(most)
+    found = stats.proportion(scores, context.tolist())
     return found.low <= truth <= found.high
 
 
@@ -109,6 +119,27 @@ def difference_covers(rng: np.random.Generator, groups: int, shape: Shape, chanc
     one, two = two_arms(rng, context, shape.icc, (chance + 0.05, chance - 0.05))
     found = stats.difference_interval(stats.spread(one - two, context.tolist()))
     return found.low <= 0.1 <= found.high
+
+
+def graded_difference_covers(
+    rng: np.random.Generator, groups: int, shape: Shape, chance: float, most: int
+) -> bool:
+    """Right 5 points in a hundred more often than ``chance``, misses as in :func:`graded`."""
+    context = contexts_of(rng, groups, shape)
+    one, two = two_arms(rng, context, shape.icc, (chance + 0.05, chance))
+    differences = graded(rng, one, most) - graded(rng, two, most)
+    found = stats.difference_interval(stats.spread(differences, context.tolist()))
+    return found.low <= 0.05 * (1 - mean_miss(most)) <= found.high
+
+
+def lone_difference_covers(
+    rng: np.random.Generator, groups: int, shape: Shape, chance: float
+) -> bool:
+    """One arm is right with ``chance``, the other never."""
+    context = contexts_of(rng, groups, shape)
+    right = answers(rng, context, shape.icc, chance)
+    found = stats.difference_interval(stats.spread(right, context.tolist()))
+    return found.low <= chance <= found.high
 
 
 def skill_covers(rng: np.random.Generator, groups: int, shape: Shape, chance: float) -> bool:
@@ -131,33 +162,53 @@ def mcnemar_rejects(rng: np.random.Generator, groups: int, shape: Shape, chance:
     return stats.mcnemar_p(int((one > two).sum()), int((one < two).sum())) <= stats.ALPHA
 
 
-TABLES: tuple[tuple[str, Trial, tuple[int, ...], float | None], ...] = (
-    ("Coverage: `proportion`, right/wrong", wilson_covers, CONTEXTS, LEAST_COVERAGE),
-    ("Coverage: `proportion`, graded scores", graded_covers, CONTEXTS, LEAST_COVERAGE),
-    ("Coverage: `difference_interval`, true +10 points",
-     difference_covers, CONTEXTS, LEAST_COVERAGE),
-    ("Coverage: `skill`", skill_covers, CONTEXTS, LEAST_COVERAGE),
-    ("Type-I error: `paired` (sign-flip of contexts; McNemar at 1 per context)",
-     sign_flip_rejects, CONTEXTS, MOST_TYPE_I),
-    ("For contrast, not used: coverage of the percentile cluster bootstrap",
-     bootstrap_covers, (30, 60), None),
-    ("For contrast, not used: type-I error of McNemar per question",
-     mcnemar_rejects, CONTEXTS, None),
+@dataclass(frozen=True)
+class Table:
+    """``limit`` is a least coverage or a most type-I error; None: shown for contrast."""
+
+    title: str
+    trial: Trial
+    limit: float | None
+    chances: tuple[float, ...] = CHANCES
+    groups: tuple[int, ...] = CONTEXTS
+
+
+TABLES = (
+    Table("Coverage: `proportion`, right/wrong", wilson_covers, LEAST_COVERAGE),
+    Table("Coverage: `proportion`, graded scores", graded_covers, LEAST_COVERAGE),
+    Table("Coverage: `difference_interval`, true +10 points", difference_covers, LEAST_COVERAGE),
+    Table("Coverage: `skill`", skill_covers, LEAST_COVERAGE),
+    Table("Type-I error: `paired` (sign-flip of contexts; McNemar at 1 per context)",
+          sign_flip_rejects, MOST_TYPE_I),
+    Table("For contrast, not used: coverage of the percentile cluster bootstrap",
+          bootstrap_covers, None, groups=(30, 60)),
+    Table("For contrast, not used: type-I error of McNemar per question", mcnemar_rejects, None),
+    Table("Coverage: `proportion`, right/wrong, seldom right", wilson_covers, LEAST_COVERAGE, RARE),
+    *(Table(f"Coverage: `proportion`, graded, seldom right and else off by 1 to {most}",
+            partial(graded_covers, most=most), LEAST_COVERAGE, RARE) for most in (40, 100)),
+    *(Table(f"Coverage: `difference_interval`, graded, p against p + 5 points, off by 1 to {most}",
+            partial(graded_difference_covers, most=most), LEAST_COVERAGE, RARE)
+      for most in (40, 100)),
+    Table("Coverage: `difference_interval`, right with p against never right",
+          lone_difference_covers, LEAST_COVERAGE, RARE),
+    Table("For contrast, rarer than the limits are for: coverage of `proportion`, right/wrong",
+          wilson_covers, None, RARER),
+    Table("For contrast, rarer than the limits are for: coverage of `proportion`, graded, off by"
+          " 1 to 40", partial(graded_covers, most=40), None, RARER),
 )  # fmt: skip
 
 
-def table(
-    title: str, trial: Trial, groups: tuple[int, ...], limit: float | None, reps: int, seed: int
-) -> tuple[list[str], bool]:
-    heads = [f"p={p:g}, {g}" for p in CHANCES for g in groups]
-    lines = [f"\n## {title}\n", "| contexts | " + " | ".join(heads) + " |"]
+def simulate(table: Table, reps: int, seed: int) -> tuple[list[str], bool]:
+    heads = [f"p={p:g}, {g}" for p in table.chances for g in table.groups]
+    lines = [f"\n## {table.title}\n", "| contexts | " + " | ".join(heads) + " |"]
     lines.append("|---" * (len(heads) + 1) + "|")
-    held = True
+    limit, held = table.limit, True
     for row, shape in enumerate(SHAPES):
         cells = []
-        for column, (chance, g) in enumerate((p, g) for p in CHANCES for g in groups):
+        places = ((p, g) for p in table.chances for g in table.groups)
+        for column, (chance, g) in enumerate(places):
             rng = np.random.default_rng([seed, row, column])
-            share = float(np.mean([trial(rng, g, shape, chance) for _ in range(reps)]))
+            share = float(np.mean([table.trial(rng, g, shape, chance) for _ in range(reps)]))
             broken = limit is not None and (share > limit if limit < 0.5 else share < limit)
             held = held and not broken
             cells.append(f"**{100 * share:.1f}**" if broken else f"{100 * share:.1f}")
@@ -182,9 +233,9 @@ def main() -> int:
         " beta-binomial with the stated intra-class correlation (ICC) and chance p.",
     ]
     verdict = True
-    for seed, (title, trial, groups, limit) in enumerate(TABLES):
-        print(title, file=sys.stderr)
-        more, held = table(title, trial, groups, limit, options.reps, seed)
+    for seed, table in enumerate(TABLES):
+        print(table.title, file=sys.stderr)
+        more, held = simulate(table, options.reps, seed)
         lines += more
         verdict = verdict and held
     lines.append(f"\nAll limits {'hold' if verdict else 'do NOT hold'}.")
