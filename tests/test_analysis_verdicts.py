@@ -6,7 +6,7 @@ import pytest
 
 from fake_results import handmade
 from rlm_eval.analysis.paired import paired_table
-from rlm_eval.analysis.verdicts import verdicts
+from rlm_eval.analysis.verdicts import resolution, verdicts
 
 
 def arm(method: str, right: str, questions: int = 1, **more: object) -> list[dict[str, object]]:
@@ -44,6 +44,23 @@ def test_no_gain_of_five_points_is_not_worth_more_cost(tokens: int, decision: st
     (verdict,) = verdicts(handmade(rows))
     assert verdict.p == 1
     assert verdict.decision == decision
+
+
+@pytest.mark.parametrize(("tokens", "decision"), [(2000, "not worth it"), (50, "worth it")])
+def test_a_certain_gain_of_less_than_five_points_is_not_worth_more_cost(
+    tokens: int, decision: str
+) -> None:
+    rows = arm("direct", "w" * 10 + "r" * 990) + arm("rlm", "r" * 1000, prompt_tokens=tokens)
+    (verdict,) = verdicts(handmade(rows))
+    assert verdict.p_holm < 0.05
+    assert 0 < verdict.low < verdict.high < 0.05
+    assert verdict.decision == decision
+    assert ("better, by less than 5 points" in verdict.text) == (decision == "not worth it")
+
+
+def test_one_point_is_no_points() -> None:
+    assert "resolve is 1 point;" in resolution(900, 0.011, 60, 1)
+    assert "resolve is 2 points;" in resolution(900, 0.019, 60, 1)
 
 
 def test_equal_scores_on_few_contexts_rule_nothing_out() -> None:

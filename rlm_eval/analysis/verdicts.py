@@ -26,13 +26,14 @@ class Verdict:
     *Best* is the alternative (no control, no router) that leaves the RLM arm the smallest paired
     difference; among equals the one with fewer tokens. Because the best is picked by the same
     data, all alternatives × lengths × RLM arms of one task, root model and budget are one family:
-    p values are Holm's over it, intervals in rule 3 Bonferroni's. Methods that spend up to a cap
+    p values are Holm's over it, intervals in rule 2 Bonferroni's. Methods that spend up to a cap
     (``budget.matched``) are compared with each other only.
 
-    1. *worth it*: the paired difference is above 0 and its Holm p is at most 0.05.
-    2. *not worth it*: it is below 0 and its Holm p is at most 0.05.
-    3. *not worth it*: the family-wise 95 % interval lies wholly below a gain of 5 points, and the
+    1. *not worth it*: the paired difference is below 0 and its Holm p is at most 0.05.
+    2. *not worth it*: the family-wise 95 % interval lies wholly below a gain of 5 points, and the
        RLM arm's mean cost on these samples is higher (USD where both are priced, else tokens).
+       So is an arm that is better for certain, but by less than 5 points.
+    3. *worth it*: the difference is above 0 and its Holm p is at most 0.05.
     4. *can't tell at this n*: everything else, always so under 4 contexts, and in effect under 6,
        where no sign-flip test can reach 5 %.
 
@@ -139,12 +140,13 @@ def decide(c: Comparison, p_holm: float, family: int) -> Decision:
     d = c.difference
     if d.interval.contexts < stats.MIN_CONTEXTS:
         return "can't tell at this n"
-    if p_holm <= stats.ALPHA and d.interval.mean != 0:
-        return "worth it" if d.interval.mean > 0 else "not worth it"
+    told = p_holm <= stats.ALPHA
+    if told and d.interval.mean < 0:
+        return "not worth it"
     family_wise = stats.difference_interval(d.spread, 1 - stats.ALPHA / family)
     if family_wise.high < MATTERS and c.cost_ratio > 1:
         return "not worth it"
-    return "can't tell at this n"
+    return "worth it" if told and d.interval.mean > 0 else "can't tell at this n"
 
 
 def _text(
@@ -170,7 +172,9 @@ def _text(
     sentence.append(f"({interval}{size}{test}).")
     if isfinite(c.cost_ratio):
         sentence.append(f"It costs {c.cost_ratio:.2g}× the {c.cost_unit}.")
-    if decision == "not worth it" and p_holm > stats.ALPHA:
+    if decision == "not worth it" and i.mean > 0 and p_holm <= stats.ALPHA:
+        sentence.append(f"It is better, by less than {100 * MATTERS:.0f} points, at that cost.")
+    elif decision == "not worth it" and p_holm > stats.ALPHA:
         sentence.append(f"A gain of {100 * MATTERS:.0f} points is ruled out.")
     sentence.append(resolution(i.contexts, resolvable, needed, c.shared / max(1, i.contexts)))
     return " ".join(sentence)
@@ -188,7 +192,8 @@ def resolution(contexts: int, resolvable: float, needed: float, per_context: flo
     if resolvable == inf:
         text = "No difference, however large, can be resolved at this n"
     else:
-        text = f"The smallest difference this n can resolve is {100 * resolvable:.0f} points"
+        size = plural(round(100 * resolvable), "point")
+        text = f"The smallest difference this n can resolve is {size}"
     if isnan(needed):
         return text + "."
     questions = needed * per_context
