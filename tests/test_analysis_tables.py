@@ -8,7 +8,10 @@ import pytest
 from fake_results import handmade
 from rlm_eval.analysis import tables
 from rlm_eval.analysis.aggregate import summarize
+from rlm_eval.analysis.arms import by_method
 from rlm_eval.analysis.paired import paired_table
+from rlm_eval.analysis.report_tables import printed, views
+from rlm_eval.analysis.verdicts import verdicts
 
 
 def row(sample: int, correct: bool | None, **more: object) -> dict[str, object]:
@@ -141,3 +144,29 @@ def test_latex_escapes() -> None:
     assert r"x\_1$|$y & unpriced & 12,345 \\" in text
     assert r"50\% $<$b$>$ & 0.25 & 1 \\" in text
     assert text.startswith("\\begin{tabular}{lrr}\n\\toprule\n")
+
+
+def test_where_there_are_several_models_every_table_and_verdict_says_which() -> None:
+    rows = [
+        row(i, method == "rlm", method=method, task=task, model=model)
+        for task, model in (("one", "small"), ("other", "large"))
+        for method in ("direct", "rlm")
+        for i in range(4)
+    ]
+    results = by_method(handmade(rows))
+    assert set(results["arm"]) == {"direct", "rlm"}
+    summary = summarize(results)
+    found = views(results, pd.DataFrame(), summary, paired_table(results), [])
+    for view in found:
+        shown, _ = printed(view)
+        models = {"one": "small", "other": "large"}
+        assert shown["model"].tolist() == [models[task] for task in shown["task"]], view.id
+    for table in (tables.method_by_length(summary), tables.method_by_task(summary)):
+        assert set(table["model"]) == {"small", "large"}
+    assert "one, 1,000 tokens, small: " in verdicts(results)[0].text
+    one = by_method(handmade(rows[:8]))
+    summary = summarize(one)
+    found = views(one, pd.DataFrame(), summary, paired_table(one), [])
+    assert not any("model" in printed(view)[0] for view in found)
+    assert "model" not in tables.method_by_task(summary)
+    assert "small" not in verdicts(one)[0].text

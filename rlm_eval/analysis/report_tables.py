@@ -36,7 +36,7 @@ from rlm_eval.analysis.text import count, dollars, points, seconds
 @dataclass(frozen=True)
 class View:
     """A table with its columns; ``frame`` is what is written as CSV, Markdown and LaTeX. ``quiet``
-    are the places of rows to be shown in grey: controls."""
+    are the places of rows to be shown in grey: controls. ``arms`` has each row's task and arm."""
 
     id: str
     title: str
@@ -45,6 +45,7 @@ class View:
     frame: pd.DataFrame
     filters: list[dict[str, str]] = field(default_factory=list)
     quiet: list[int] = field(default_factory=list)
+    arms: list[tuple[str, str]] = field(default_factory=list)
 
 
 def views(
@@ -111,7 +112,8 @@ def views(
     ]
     shown_as = marks(summary)
     controls = set(summary.loc[summary["arm_kind"] == "control", "arm"])
-    return [_labelled(view, shown_as, controls) for view in found if len(view.frame)]
+    found = [_labelled(view, shown_as, controls) for view in found if len(view.frame)]
+    return _with_models(found, results)
 
 
 def _forecasts(runs: Sequence[Run], results: pd.DataFrame) -> pd.DataFrame:
@@ -135,6 +137,25 @@ def _labelled(view: View, shown_as: Mapping[str, str], controls: Set[str]) -> Vi
     names = {c: [shown_as.get(a, a) for a in view.frame[c]] for c in columns}
     quiet = [i for i, arm in enumerate(view.frame["arm"]) if arm in controls]
     return replace(view, frame=view.frame.assign(**names), quiet=quiet)
+
+
+def _with_models(found: Sequence[View], results: pd.DataFrame) -> list[View]:
+    """The views with each row's model, where there is more than one."""
+    asked = results[results["model"] != ""].drop_duplicates(["task", "arm", "model"])
+    if asked["model"].nunique() < 2:
+        return list(found)
+    models = asked.groupby(["task", "arm"])["model"].agg(", ".join).to_dict()
+    return [
+        _with_column(view, Column("model", "model", "text"), [models.get(a, "") for a in view.arms])
+        for view in found
+    ]
+
+
+def _with_column(view: View, column: Column, cells: Sequence[Any]) -> View:
+    """The view with one more column behind the methods' names."""
+    place = 1 + max(i for i, c in enumerate(view.columns) if c.name in ("arm", "against"))
+    columns = (*view.columns[:place], column, *view.columns[place:])
+    return replace(view, columns=columns, frame=view.frame.assign(**{column.name: cells}))
 
 
 def values(view: View, column: Column) -> list[Any]:
@@ -178,8 +199,9 @@ def _printed(value: Any, kind: str) -> str:
 
 def _view(id: str, title: str, note: str, columns: tuple[Column, ...], frame: pd.DataFrame) -> View:
     known = tuple(c for c in columns if c.kind == "range" or _has(frame, c.name))
-    filters = [_filter(row) for row in frame.to_dict("records")]
-    return View(id, title, note, known, frame, filters)
+    rows = frame.to_dict("records")
+    arms = [(str(row["task"]), str(row.get("results_arm", row["arm"]))) for row in rows]
+    return View(id, title, note, known, frame, [_filter(row) for row in rows], arms=arms)
 
 
 def _has(frame: pd.DataFrame, column: str) -> bool:

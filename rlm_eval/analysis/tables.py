@@ -55,7 +55,10 @@ def _shares(summary: pd.DataFrame, measure: str) -> pd.Series[str]:
 def _wide(
     summary: pd.DataFrame, cells: pd.Series[str], columns: list[str], rows: list[str]
 ) -> pd.DataFrame:
-    """``cells`` under ``columns``, both in the order in which they come; controls last."""
+    """``cells`` under ``columns``, both in the order in which they come; controls last. Where there
+    are several models, rows are of one each."""
+    if summary.loc[summary["model"] != "", "model"].nunique() > 1:
+        rows = [*rows, "model"]
     long = summary.assign(method=summary["arm"].map(marks(summary)), cell=cells, column=columns)
     tasks = list(long["task"].drop_duplicates())
     ranks = pd.DataFrame(

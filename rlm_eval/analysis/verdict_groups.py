@@ -42,8 +42,8 @@ def grouped(verdicts: Sequence[Verdict]) -> list[Group]:
 def _headline(members: Sequence[Verdict], several_models: bool) -> str:
     """``needle, 8,000 tokens. Worth it: rlm_d2. Can't tell at this n: rlm, rlm_d3.``"""
     first = members[0]
-    where = place(first.task, first.target_tokens, first.budget)
-    where += f", {first.model}" if several_models else ""
+    model = first.model if several_models else ""
+    where = place(first.task, first.target_tokens, first.budget, model)
     parts = []
     for decision in DECISIONS:
         arms = [verdict.arm for verdict in members if verdict.decision == decision]

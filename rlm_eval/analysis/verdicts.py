@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from math import inf, isfinite, isnan
 from typing import Literal
@@ -71,6 +71,7 @@ def verdicts(results: pd.DataFrame) -> list[Verdict]:
     ``results`` is a frame of ``load_results``. Empty when no RLM arm or no alternative was run.
     """
     found = []
+    several = results.loc[results["model"] != "", "model"].nunique() > 1
     for (_, model, budget, matched), task in results.groupby(FAMILY, sort=False, dropna=False):
         pairs = _comparisons(task)
         adjusted = stats.holm([c.difference.p for c in pairs])
@@ -84,7 +85,9 @@ def verdicts(results: pd.DataFrame) -> list[Verdict]:
             )
             arms = task[task["arm"].isin([best.arm, best.against])]
             caps = f"{budget}, matched" if matched and budget else str(budget)
-            found.append(_judge(best, p, len(pairs), str(model), caps, _scripted(arms)))
+            verdict = _judge(best, p, len(pairs), str(model), caps, _scripted(arms))
+            where = place(best.task, best.target_tokens, caps, str(model) if several else "")
+            found.append(replace(verdict, text=f"{where}: {verdict.text}"))
     return sorted(found, key=lambda v: (v.task, v.target_tokens))
 
 
@@ -131,7 +134,7 @@ def _judge(
         smallest_resolvable=resolvable,
         contexts_for_5_points=needed,
         scripted=scripted,
-        text=_text(c, decision, p_holm, family, budget, scripted, resolvable, needed),
+        text=_text(c, decision, p_holm, family, scripted, resolvable, needed),
     )
 
 
@@ -154,16 +157,14 @@ def _text(
     decision: Decision,
     p_holm: float,
     family: int,
-    budget: str,
     scripted: bool,
     resolvable: float,
     needed: float,
 ) -> str:
     d, i = c.difference, c.difference.interval
-    where = place(c.task, c.target_tokens, budget)
     word = {"worth it": f"{c.arm} is worth it", "not worth it": f"{c.arm} is not worth it"}
     sentence = [
-        f"{where}: {word.get(decision, decision)}{' (scripted)' if scripted else ''}.",
+        f"{word.get(decision, decision)}{' (scripted)' if scripted else ''}.",
         f"{c.arm} scores {points(i.mean)} points against {c.against}, the best alternative here",
     ]
     interval = "" if isnan(i.low) else f"95 % interval {points(i.low)} to {points(i.high)}; "
@@ -180,9 +181,9 @@ def _text(
     return " ".join(sentence)
 
 
-def place(task: str, target_tokens: int, budget: str) -> str:
-    """What a verdict is about, in words."""
-    return f"{task}, {target_tokens:,} tokens" + (f", {budget}" if budget else "")
+def place(task: str, target_tokens: int, budget: str, model: str = "") -> str:
+    """What a verdict is about, in words; the model where there are several."""
+    return ", ".join(filter(None, (task, f"{target_tokens:,} tokens", budget, model)))
 
 
 def resolution(contexts: int, resolvable: float, needed: float, per_context: float) -> str:
