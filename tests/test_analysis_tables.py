@@ -7,7 +7,7 @@ import pytest
 
 from fake_results import handmade
 from rlm_eval.analysis import tables
-from rlm_eval.analysis.aggregate import summarize
+from rlm_eval.analysis.aggregate import NOT_SAME, sets, summarize
 from rlm_eval.analysis.arms import by_method
 from rlm_eval.analysis.paired import paired_table
 from rlm_eval.analysis.report_tables import printed, views
@@ -105,7 +105,7 @@ def test_method_by_task_has_a_column_for_each_cell_and_says_another_n() -> None:
     ]
     assert table.iloc[0, 1].startswith("50 (")
     assert table.iloc[0, 2] == "100"
-    assert table.iloc[1].tolist() == ["direct", "", "0, n 1"]
+    assert table.iloc[1].tolist() == ["direct", "", "0, n 1, set 2"]
 
 
 def test_a_judge_is_paid_apart() -> None:
@@ -170,3 +170,22 @@ def test_where_there_are_several_models_every_table_and_verdict_says_which() -> 
     assert not any("model" in printed(view)[0] for view in found)
     assert "model" not in tables.method_by_task(summary)
     assert "small" not in verdicts(one)[0].text
+
+
+def test_rows_of_other_samples_are_marked_wherever_they_stand_side_by_side() -> None:
+    rows = [row(i, True, method=m) for m in ("direct", "rlm", "rag_bm25") for i in range(4)]
+    rows[-1] = row(3, None, method="rag_bm25")
+    results = handmade(rows)
+    summary = summarize(results)
+    assert sets(summary).tolist() == ["", "", "set 2"]
+    view = views(results, pd.DataFrame(), summary, paired_table(results), [])[0]
+    assert NOT_SAME in view.note
+    assert printed(view)[0]["samples"].tolist() == ["", "", "set 2"]
+    for table in (tables.method_by_length(summary), tables.method_by_task(summary)):
+        assert ["set" in cell for cell in table.iloc[:, -1]] == [False, False, True]
+    same = handmade(rows[:8])
+    summary = summarize(same)
+    view = views(same, pd.DataFrame(), summary, paired_table(same), [])[0]
+    assert NOT_SAME not in view.note
+    assert "samples" not in printed(view)[0]
+    assert "set" not in tables.method_by_length(summary).iloc[0, -1]

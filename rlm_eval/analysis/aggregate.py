@@ -48,6 +48,20 @@ def sample_set(asked: pd.DataFrame) -> str:
     return content_hash(sorted(set(asked["sample_id"].astype(str))))[:8]
 
 
+#: What the marks of :func:`sets` mean.
+NOT_SAME = "Not the same samples in every row: compare paired figures only."
+
+
+def sets(summary: pd.DataFrame) -> pd.Series[str]:
+    """``set 2``, ``set 3``, … for the rows of a task and length whose arms have answers to other
+    samples than most there, equal where they have them to the same; empty for the rest."""
+    found = dict.fromkeys(summary.index, "")
+    for _, cell in summary.groupby(["task", "target_tokens"], sort=False):
+        numbers = {name: i + 1 for i, name in enumerate(cell["sample_set"].value_counts().index)}
+        found |= {i: f"set {numbers[s]}" for i, s in cell["sample_set"].items() if numbers[s] > 1}
+    return pd.Series(found, dtype=object)
+
+
 def _arm_row(group: pd.DataFrame) -> dict[str, object]:
     asked = group[group["asked"]]
     completed = asked[asked["score"].notna()]

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from rlm_eval.analysis import tables
-from rlm_eval.analysis.aggregate import BEST_CONSTANT
+from rlm_eval.analysis.aggregate import BEST_CONSTANT, NOT_SAME, sets
 from rlm_eval.analysis.arms import marks
 from rlm_eval.analysis.budgets import budget_table
 from rlm_eval.analysis.foreseen import forecast_table
@@ -31,6 +31,8 @@ from rlm_eval.analysis.report_columns import (
 )
 from rlm_eval.analysis.retrieval import retrieval
 from rlm_eval.analysis.text import count, dollars, points, seconds
+
+SCORES = "Score per method and length"
 
 
 @dataclass(frozen=True)
@@ -57,15 +59,7 @@ def views(
 ) -> list[View]:
     """Every table that has a row, the summary first. ``pairs`` is ``paired_table(results)``."""
     found = [
-        _view(
-            "summary",
-            "Score per method and length",
-            "Accuracy and score over the answers that count (own failures 0); limits are 95 %, by "
-            "context, and missing under 4 contexts. Skill: gain over the best constant answer. "
-            "Controls come last: they say what a score is worth, and compete with nobody.",
-            SUMMARY,
-            summary,
-        ),
+        _summary(summary),
         _paired(pairs),
         _budgets(budget_table(results, calls)),
         _view(
@@ -218,6 +212,20 @@ def _filter(row: Mapping[Any, Any]) -> dict[str, str]:
         arms += f"|{row['against']}"
     place = {"task": str(row["task"]), "arm": arms}
     return place | ({"length": f"{row['target_tokens']:.0f}"} if "target_tokens" in row else {})
+
+
+def _summary(frame: pd.DataFrame) -> View:
+    note = (
+        "Accuracy and score over the answers that count (own failures 0); limits are 95 %, by "
+        "context, and missing under 4 contexts. Skill: gain over the best constant answer. "
+        "Controls come last: they say what a score is worth, and compete with nobody."
+    )
+    marked = sets(frame)
+    if not marked.any():
+        return _view("summary", SCORES, note, SUMMARY, frame)
+    note += f" {NOT_SAME} A row marked as a set has answers to other samples than those without."
+    view = _view("summary", SCORES, note, SUMMARY, frame)
+    return _with_column(view, Column("set", "samples", "text"), marked.tolist())
 
 
 def _paired(frame: pd.DataFrame) -> View:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from rlm_eval.analysis.aggregate import BEST_CONSTANT
+from rlm_eval.analysis.aggregate import BEST_CONSTANT, sets
 from rlm_eval.analysis.arms import marks
 from rlm_eval.analysis.stats import ALPHA
 from rlm_eval.analysis.text import limits, percent, points
@@ -20,26 +20,33 @@ LEVELS = (0.5, 0.75, 0.95, 0.99)
 
 
 def method_by_length(summary: pd.DataFrame, measure: str = "mean_score") -> pd.DataFrame:
-    """One row per task and arm, one column per length: ``81 (70–88), n 40`` in per cent.
+    """One row per task and arm, one column per length: ``81 (70–88), n 40`` in per cent, and
+    ``, set 2`` where an arm has answers to other samples than most.
 
     ``summary`` as ``summarize`` gives it; ``measure`` is mean_score, accuracy or skill.
     """
-    cells = _shares(summary, measure) + ", n " + summary["asked"].astype(str)
+    cells = _shares(summary, measure) + ", n " + summary["asked"].astype(str) + _marked(summary)
     columns = [f"{int(length):,}" for length in summary["target_tokens"]]
     return _wide(summary, cells, columns, ["task", "method"])
 
 
 def method_by_task(summary: pd.DataFrame, measure: str = "mean_score") -> pd.DataFrame:
     """One row per arm, one column per task and length: ``81 (70–88)`` in per cent. The heading
-    has the column's n; a cell with another n says its own."""
+    has the column's n; a cell with another n says its own, and one with other samples than most
+    that it has."""
     most = summary.groupby(["task", "target_tokens"])["asked"].transform("max")
     columns = [
         f"{task} {int(length):,} (n {n})"
         for task, length, n in zip(summary["task"], summary["target_tokens"], most, strict=True)
     ]
     own = ", n " + summary["asked"].astype(str)
-    cells = _shares(summary, measure) + own.where(summary["asked"] != most, "")
+    cells = _shares(summary, measure) + own.where(summary["asked"] != most, "") + _marked(summary)
     return _wide(summary, cells, columns, ["method"])
+
+
+def _marked(summary: pd.DataFrame) -> pd.Series[str]:
+    marked = sets(summary)
+    return (", " + marked).where(marked != "", "")
 
 
 def _shares(summary: pd.DataFrame, measure: str) -> pd.Series[str]:

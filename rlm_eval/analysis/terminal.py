@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from rlm_eval.analysis.aggregate import BEST_CONSTANT
+from rlm_eval.analysis.aggregate import BEST_CONSTANT, NOT_SAME, sets
 from rlm_eval.analysis.text import count, dollars, limits, percent, plural, seconds
 from rlm_eval.analysis.verdict_groups import Group, group_table, grouped
 from rlm_eval.analysis.verdicts import Verdict
@@ -170,8 +170,8 @@ def _notes(rows: pd.DataFrame, contexts: int, first: Any) -> list[str]:
     notes = []
     if isnan(float(first.score_low)):
         notes.append(f"No intervals: they need 4 contexts, this is {plural(contexts, 'context')}.")
-    if rows["sample_set"].nunique() > 1:
-        notes.append("Not the same samples in every row: compare paired figures only.")
+    if sets(rows).any():
+        notes.append(NOT_SAME)
     for row in rows.to_dict("records"):
         counts = {
             str(k).removeprefix("outcome_"): int(v)
