@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -100,13 +101,20 @@ class Run:
         return bool(self.config.get("demonstration", False))
 
 
-def load_results(source: str | Path) -> pd.DataFrame:
-    """All results of a run directory, a ``results.parquet``, or a glob of either, as one frame.
+def load_results(source: str | Path | Iterable[str | Path]) -> pd.DataFrame:
+    """All results of a run directory, a ``results.parquet``, a glob of either, or several of
+    these, as one frame.
 
-    Columns: :data:`COLUMNS`. A result that stands in several runs (same ``result_key``) is kept
-    once. Raises ConfigError when nothing matches or a table lacks a column.
+    Columns: :data:`COLUMNS`, in that order. A result that stands in several runs (same
+    ``result_key``) is kept once. Raises ConfigError when nothing matches or a table lacks a column.
     """
-    return combine([load_run(path) for path in find_runs(source)])
+    sources = [source] if isinstance(source, str | Path) else list(source)
+    paths = dict.fromkeys(path for each in sources for path in find_runs(each))
+    if not paths:
+        raise ConfigError(
+            "no run was named; give the directory that a run printed as its last line"
+        )
+    return combine([load_run(path) for path in paths])[list(COLUMNS)]
 
 
 def combine(runs: list[Run]) -> pd.DataFrame:
@@ -129,6 +137,8 @@ def find_runs(source: str | Path) -> list[Path]:
     folders = [Path(p).parent if p.endswith(".parquet") else Path(p) for p in found]
     runs = [f for f in dict.fromkeys(folders) if (f / "results.parquet").is_file()]
     if not runs:
+        if any(True for folder in folders for _ in folder.glob("*/results.parquet")):
+            raise ConfigError(f"{text} holds no results.parquet but runs that do: give '{text}/*'")
         what = "holds no results.parquet" if found else "does not exist"
         raise ConfigError(f"{text} {what}; give the directory that a run printed as its last line")
     return runs
