@@ -24,9 +24,17 @@ def config(max_depth: int = 1, **more: object) -> dict[str, object]:
 
 def test_columns_are_the_documented_ones(tmp_path: Path) -> None:
     results = load_results(write_run(tmp_path / "a", config(), **SMALL))
-    assert set(results.columns) == set(COLUMNS)
+    assert list(results.columns) == list(COLUMNS)
     assert results["code_revision"].unique().tolist() == ["abc123"]
     assert results["started_at"].min() == 1_763_800_000
+
+
+def test_several_runs_can_be_named_at_once(tmp_path: Path) -> None:
+    for name in "ab":
+        write_run(tmp_path / name, config(), run_id=name, **SMALL)
+    assert len(load_results([tmp_path / "a", str(tmp_path / "*")])) == 16
+    with pytest.raises(ConfigError, match="no run was named"):
+        load_results([])
 
 
 @pytest.mark.parametrize("source", ["a", "a/results.parquet", "*", "*/results.parquet", "**"])
@@ -42,6 +50,31 @@ def test_arms_of_one_name_and_different_settings_stay_apart(tmp_path: Path) -> N
     assert results["arm"].unique().tolist() == ["direct", "rlm (max_depth=1)", "rlm (max_depth=2)"]
 
 
+def test_arms_are_named_by_what_tells_them_apart_to_a_reader(tmp_path: Path) -> None:
+    older = {"_target_": "rlm_eval.methods.rlm.Rlm", "child_model": "sub"}
+    newer = {"_target_": "rlm_eval.methods.rlm.engine.Rlm", "matched": False, "max_usd": None}
+    for name, arm, caps in (("a", older, {}), ("b", older | newer, {"tokens": 6000})):
+        made = {"method": {"rlm": arm, "direct": {}}, "budget": {"sample": caps}}
+        write_run(tmp_path / name, made, run_id=name, model=f"model-{name}", **SMALL)
+    found = set(load_results(tmp_path / "*")["arm"])
+    assert found == {
+        *("direct (model=model-a)", "direct (tokens=6000, model=model-b)"),
+        *("rlm (model=model-a)", "rlm (tokens=6000, model=model-b)"),
+    }
+
+
+def test_arms_that_differ_in_many_settings_say_three_and_that_there_are_more(
+    tmp_path: Path,
+) -> None:
+    for name, value in (("a", 1), ("b", 2)):
+        arm = dict.fromkeys(("alpha", "beta", "gamma", "omega"), value)
+        made = {"method": {"rlm": arm, "direct": {"matched": name == "b"}}}
+        write_run(tmp_path / name, made, run_id=name, **SMALL)
+    found = load_results(tmp_path / "*")["arm"].unique().tolist()
+    assert "rlm (alpha=1, beta=1, gamma=1, …)" in found
+    assert "direct (matched=True)" in found  # nothing else differs
+
+
 def test_equal_results_of_two_runs_count_once(tmp_path: Path) -> None:
     for folder in ("a", "b"):
         write_run(tmp_path / folder, config(), **SMALL)
@@ -54,7 +87,7 @@ def test_budgets_tell_arms_apart_and_are_named(tmp_path: Path) -> None:
         write_run(tmp_path / str(tokens), config(**caps), run_id=str(tokens), **SMALL)
     results = load_results(tmp_path / "*")
     assert results["budget"].unique().tolist() == ["tokens=100", "tokens=200"]
-    assert "rlm (budget=tokens=100)" in set(results["arm"])
+    assert "rlm (tokens=100)" in set(results["arm"])
 
 
 @pytest.mark.parametrize(
@@ -68,6 +101,10 @@ def test_budgets_tell_arms_apart_and_are_named(tmp_path: Path) -> None:
         ("no_context", "rlm_eval.methods.direct.Direct", "control"),
         ("router", "rlm_eval.methods.router.Router", "mixed"),
         ("code_oracle", "", "control"),
+        ("plain", "my_rlm_bench.plain.Plain", "alternative"),
+        ("rlm_without_shortcuts", "my_methods.Deep", "rlm"),
+        ("deep", "my_methods.MyRLM", "rlm"),
+        ("constantine", "my_methods.Constantine", "alternative"),
     ],
 )
 def test_kinds(method: str, target: str, expected: str) -> None:
@@ -86,6 +123,9 @@ def test_kinds(method: str, target: str, expected: str) -> None:
         ("theirs", "rlm_eval.methods.foreign.command.ForeignCommand", "other"),
         ("router", "rlm_eval.methods.router.Router", "router"),
         ("code_oracle", "rlm_eval.methods.code_oracle.ScriptedSolver", "control"),
+        ("paragraphs", "my_methods.Paragraphs", "other"),
+        ("mine", "my_methods.RagOverPages", "retrieval"),
+        ("indirect", "", "other"),
     ],
 )
 def test_families(method: str, target: str, expected: str) -> None:
@@ -160,6 +200,8 @@ def test_bad_input_is_one_clear_line(tmp_path: Path) -> None:
     write_run(tmp_path / "a", **SMALL)
     table = tmp_path / "a" / "results.parquet"
     pd.read_parquet(table).drop(columns=["gold"]).to_parquet(table)
+    with pytest.raises(ConfigError, match=r"give '.*/\*'"):
+        load_results(tmp_path)
     with pytest.raises(ConfigError, match="gold"):
         load_results(tmp_path / "a")
 
