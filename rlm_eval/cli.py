@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.resources
-import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rlm_eval.config import ROLE_KEYS, check_config, unknown_key
+from rlm_eval.compose import compose_tree
+from rlm_eval.config import ROLE_KEYS, check_config
 from rlm_eval.errors import ConfigError
 
 FINISHED, FAILED, BAD_INPUT, OWED, INTERRUPTED = 0, 1, 2, 3, 130
@@ -29,24 +28,6 @@ def run_command(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:  # before its first question, or in its report
         print("rlm_eval: interrupted; the same command goes on with it", file=sys.stderr)
         return INTERRUPTED
-
-
-def compose_tree(overrides: Sequence[str]) -> dict[str, Any]:
-    """The composed configuration as plain data. Raises ConfigError, in one line, for what Hydra
-    can't compose."""
-    from hydra import compose, initialize_config_module
-    from hydra.errors import HydraException
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
-    try:
-        with initialize_config_module("rlm_eval.conf", version_base="1.3"):
-            config = compose("config", overrides=list(overrides))
-        tree = OmegaConf.to_container(config, resolve=True)
-    except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(_one_line(error)) from error
-    assert isinstance(tree, dict)
-    return {str(k): v for k, v in tree.items() if k != "experiment"}
 
 
 def run_tree(tree: Mapping[str, Any]) -> int:
@@ -93,28 +74,3 @@ def _unaliased(argument: str) -> str:
 def _refused(error: ConfigError) -> int:
     print(f"rlm_eval: {error}", file=sys.stderr)
     return BAD_INPUT
-
-
-def _one_line(error: Exception) -> str:
-    """Hydra's message of several lines as one that says what to do."""
-    text = " ".join(str(error).split())
-    missing = re.search(r"Could not (?:find|load) '([\w/@]+)/([^'/]+)'", text)
-    if missing:
-        group, name = missing[1], missing[2]
-        return f"there is no {group} {name!r}: choose {', '.join(_options(group))}"
-    unknown = re.search(r"Could not override '([^']+)'", text)
-    if unknown:
-        return unknown_key(unknown[1], sorted(_keys(compose_tree([]))))
-    return text.partition(" full_key:")[0].replace("In 'config': ", "")
-
-
-def _options(group: str) -> list[str]:
-    folder = importlib.resources.files("rlm_eval.conf") / group
-    return sorted(f.name.removesuffix(".yaml") for f in folder.iterdir() if ".yaml" in f.name)
-
-
-def _keys(tree: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    for key, value in tree.items():
-        yield prefix + key
-        if isinstance(value, Mapping):
-            yield from _keys(value, f"{prefix}{key}.")

@@ -35,6 +35,7 @@ _NOT_MEASURING = (
     "__main__.py",
     "cli.py",
     "compare.py",
+    "compose.py",
     "compress.py",
     "environment.py",
     "experience.py",

@@ -18,11 +18,11 @@ from typing import Any
 
 import yaml
 
+from rlm_eval.compose import recorded_tree
 from rlm_eval.errors import ConfigError
 from rlm_eval.fit import check_fit, differences_of, settings_of
 from rlm_eval.journal import Journal, attempt_id, has_journal, read_events
 from rlm_eval.records import OWED
-from rlm_eval.resume import recorded_tree
 
 Event = Mapping[str, Any]
 Attempt = tuple[str, int]

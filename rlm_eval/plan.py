@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 #: Where runs worth learning from lie, beside the run's own folder.
-_PUBLISHED = Path("results/published")
+_PUBLISHED = Path(__file__).parents[1] / "results" / "published"
 
 
 def experience_of(parts: Parts) -> Experience:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlm_eval.assemble import Parts, all_work, assemble
+from rlm_eval.compose import recorded_tree
 from rlm_eval.config import check_config
 from rlm_eval.errors import ConfigError
 from rlm_eval.journal import Journal, has_journal, read_events
@@ -31,7 +32,6 @@ from rlm_eval.models.recorded import (
     failures_of,
 )
 from rlm_eval.records import OWED, Result, Role
-from rlm_eval.resume import recorded_tree
 from rlm_eval.runner import RunInfo, Runner, Work
 from rlm_eval.sealing import seal_of
 from rlm_eval.tables import tables

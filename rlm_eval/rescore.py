@@ -13,12 +13,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from rlm_eval.compose import recorded_tree
 from rlm_eval.config import build, check_task
 from rlm_eval.errors import ConfigError
 from rlm_eval.journal import read_events
 from rlm_eval.judging import JudgedTask
 from rlm_eval.records import SCORED, Sample, Score
-from rlm_eval.resume import recorded_tree
 from rlm_eval.sealing import seal_of
 from rlm_eval.tables import tables_of, write_table
 

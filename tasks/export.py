@@ -15,7 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from rlm_eval.cli import compose_tree
+from rlm_eval.compose import compose_tree
 from rlm_eval.config import build, check_task
 from rlm_eval.errors import ConfigError
 

@@ -26,7 +26,8 @@ from fake_provider import (
     Behaviour,
     FakeProvider,
 )
-from rlm_eval.cli import compose_tree, run_tree
+from rlm_eval.cli import run_tree
+from rlm_eval.compose import compose_tree
 from rlm_eval.models.request import prompt_sha256
 
 ATTEMPTS = 3

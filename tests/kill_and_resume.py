@@ -21,7 +21,7 @@ import pandas as pd
 
 from attempts import Attempt, Job, Stop, still_there
 from billing_provider import INPUT_PRICE, OUTPUT_PRICE, Bill, BillingProvider
-from rlm_eval.cli import compose_tree
+from rlm_eval.compose import compose_tree
 from rlm_eval.journal import COMPRESSED_NAME, FILE_NAME, attempt_id, read_events, record_size
 from rlm_eval.ledger import Spend
 from rlm_eval.past import past_of

@@ -39,6 +39,7 @@ MAY_IMPORT = {
         *("breaker", "judging", "sealing"),
     },
     "tasks": {"records", "errors", "tokens"},
+    "compose": {"errors", "config"},
     # -- a run, from its configuration to its folder
     "assemble": {
         *("records", "errors", "ledger", "models", "methods", "config", "environment"),
@@ -67,21 +68,20 @@ MAY_IMPORT = {
         *("progress", "finish"),
     },
     # -- commands
-    "cli": {"errors", "config", "run"},
+    "cli": {"errors", "config", "compose", "run"},
     "help": set(),
-    "resume": {"errors", "config", "cli"},
+    "resume": {"errors", "compose", "cli"},
     "report": {"errors", "analysis"},
     "compare": {"errors", "analysis"},
     "compress": {"errors", "journal"},
     "fit": {"errors", "config"},
-    # A recorded configuration is read by resume, which completes it with the CLI's defaults.
-    "merge": {"records", "errors", "journal", "tables", "analysis", "fit", "resume"},
+    "merge": {"records", "errors", "journal", "tables", "analysis", "fit", "compose"},
     "rescore": {
-        *("records", "errors", "journal", "tables", "config", "judging", "sealing", "resume"),
+        *("records", "errors", "journal", "tables", "config", "judging", "sealing", "compose"),
     },
     "redrive": {
         *("records", "errors", "ledger", "models", "journal", "tables", "config", "assemble"),
-        *("sealing", "runner", "resume"),
+        *("sealing", "runner", "compose"),
     },
     "replay": {"errors", "journal", "tables", "analysis", "rescore", "redrive"},
     "__main__": {"cli", "help"},

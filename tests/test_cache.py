@@ -16,7 +16,8 @@ import pandas as pd
 import pytest
 
 from fake_provider import FakeProvider
-from rlm_eval.cli import compose_tree, run_command
+from rlm_eval.cli import run_command
+from rlm_eval.compose import compose_tree
 from rlm_eval.config import check_config
 from rlm_eval.errors import BudgetExceeded, ConfigError, ProviderError
 from rlm_eval.ledger import Budget, Ledger, Spend

@@ -12,7 +12,7 @@ import yaml
 
 import rlm_eval
 from rlm_eval.assemble import assemble
-from rlm_eval.cli import compose_tree
+from rlm_eval.compose import compose_tree
 from rlm_eval.config import build, check_config
 from rlm_eval.errors import ConfigError
 

@@ -14,7 +14,7 @@ from attempts import Attempt, Job
 from fake_provider import BEHAVIOURS, FakeProvider
 from fault_table import ATTEMPTS, NO_FAULTS, QUICK, SLOW, Row, fault_table
 from rlm_eval.analysis import summary
-from rlm_eval.cli import compose_tree
+from rlm_eval.compose import compose_tree
 
 #: A request that nobody gives up holds its thread, and no exception would end it.
 pytestmark = pytest.mark.timeout(240, method="thread")

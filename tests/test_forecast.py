@@ -12,7 +12,8 @@ import pytest
 
 from fake_provider import FakeProvider
 from rlm_eval.assemble import Parts, all_work, assemble
-from rlm_eval.cli import compose_tree, run_tree
+from rlm_eval.cli import run_tree
+from rlm_eval.compose import compose_tree
 from rlm_eval.config import check_config
 from rlm_eval.errors import ConfigError
 from rlm_eval.experience import Experience, Speeds

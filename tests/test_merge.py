@@ -11,14 +11,14 @@ import pytest
 import yaml
 
 from rlm_eval.analysis.load import load_results
-from rlm_eval.cli import compose_tree, run_command
+from rlm_eval.cli import run_command
+from rlm_eval.compose import compose_tree, recorded_tree
 from rlm_eval.errors import ConfigError
 from rlm_eval.journal import Journal, compress, read_events
 from rlm_eval.ledger import Spend
 from rlm_eval.merge import main, merge
 from rlm_eval.past import past_of, take_over
 from rlm_eval.replay import main as replay
-from rlm_eval.resume import recorded_tree
 from rlm_eval.tables import export, tables
 from some_records import some_call, some_result
 

@@ -158,7 +158,7 @@ SMALL = ("task=needle", "task.lengths=[2000]", "task.n=1", "model=scripted")
 )
 def test_bad_input_is_one_clear_line(override: str, told: str) -> None:
     from rlm_eval.assemble import assemble
-    from rlm_eval.cli import compose_tree
+    from rlm_eval.compose import compose_tree
     from rlm_eval.config import check_config
 
     with pytest.raises(ConfigError) as caught:

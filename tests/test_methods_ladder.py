@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from rlm_eval.assemble import assemble
-from rlm_eval.cli import compose_tree
+from rlm_eval.compose import compose_tree
 from rlm_eval.config import check_config
 from rlm_eval.errors import ConfigError
 from rlm_eval.methods.direct import Direct

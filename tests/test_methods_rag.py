@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from chat import Table, problem, scripted
-from rlm_eval.cli import compose_tree
+from rlm_eval.compose import compose_tree
 from rlm_eval.errors import BudgetExceeded, ConfigError, ContextOverflow
 from rlm_eval.evidence import recall
 from rlm_eval.ledger import Budget

@@ -15,7 +15,8 @@ from chat import problem
 from doors import at, open_door
 from fake_provider import COMPLETION_TOKENS, HIDDEN_TOKENS, PROMPT_TOKENS, FakeProvider
 from proxied import served
-from rlm_eval.cli import compose_tree, run_tree
+from rlm_eval.cli import run_tree
+from rlm_eval.compose import compose_tree
 from rlm_eval.errors import BudgetExceeded, ContextOverflow
 from rlm_eval.ledger import Budget, Ledger
 from rlm_eval.methods.direct import Direct

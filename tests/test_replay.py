@@ -16,12 +16,12 @@ import yaml
 
 from recorded_runs import copied, edited, record_run
 from rlm_eval.analysis.load import load_results
+from rlm_eval.compose import recorded_tree
 from rlm_eval.errors import ConfigError
 from rlm_eval.journal import FILE_NAME, Journal, compress
 from rlm_eval.records import Sample, Score
 from rlm_eval.replay import DERIVED, differences, main, rebuild
 from rlm_eval.rescore import rescore
-from rlm_eval.resume import recorded_tree
 from some_records import some_call, some_result
 
 PUBLISHED = sorted(

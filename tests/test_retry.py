@@ -9,11 +9,10 @@ import pytest
 import yaml
 
 from rlm_eval.assemble import assemble
-from rlm_eval.cli import compose_tree
+from rlm_eval.compose import compose_tree, recorded_tree
 from rlm_eval.config import check_config
 from rlm_eval.errors import ConfigError
 from rlm_eval.models.sender import RetryPolicy
-from rlm_eval.resume import recorded_tree
 
 SMALL = ["model=scripted", "task=needle", "method=[direct]"]
 

@@ -18,7 +18,7 @@ from statistics import fmean, median
 from task_rows import row, table
 
 from rlm_eval.assemble import assemble
-from rlm_eval.cli import compose_tree
+from rlm_eval.compose import compose_tree
 from rlm_eval.config import check_config
 from rlm_eval.evidence import recall
 from rlm_eval.ledger import Ledger
