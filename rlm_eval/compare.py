@@ -10,7 +10,7 @@ from rlm_eval.errors import ConfigError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the comparison. Exit code 0, or 2 for bad input."""
+    """Print the comparison. Exit code 0, or 2 for bad input or runs with nothing to compare."""
     parser = argparse.ArgumentParser(
         prog="python -m rlm_eval.compare", description="Compare two runs on the samples they share."
     )
@@ -38,6 +38,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print_comparison(comparison, str(paths[0]), str(paths[1]), Console())
     if options.csv:
         comparison.table.to_csv(options.csv, index=False)
+    if comparison.table.empty:
+        text = "Nothing is compared: the runs have no arm, task and length in common."
+        print(f"rlm_eval.compare: {text}", file=sys.stderr)
+        return 2
     return 0
 
 

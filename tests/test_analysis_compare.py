@@ -63,6 +63,40 @@ def test_the_command_prints_and_writes(tmp_path: Path, capsys: pytest.CaptureFix
     assert "does not exist" in capsys.readouterr().err
 
 
+def compared(a: Path, b: Path, capsys: pytest.CaptureFixture[str]) -> str:
+    """What the command prints, with its lines joined."""
+    assert main([str(a), str(b)]) == 0
+    return " ".join(capsys.readouterr().out.split())
+
+
+def test_the_table_says_test_contexts_unit_and_what_it_can_resolve(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shape = SMALL | {"methods": ("direct", "rlm")}
+    a = write_run(tmp_path / "a", config(1), run_id="a", **shape)
+    b = write_run(tmp_path / "b", config(2), run_id="b", seed=1, **shape)
+    out = compared(a, b, capsys)
+    assert "p: sign-flip of contexts, Holm over 2 comparisons." in out
+    assert "Cost: B's over A's, in tokens." in out
+    assert "no difference, however large" not in out
+    few = {"contexts": 4, "lengths": (1000,), "questions": 2, "methods": ("rlm",)}
+    a = write_run(tmp_path / "c", config(1), run_id="c", **few)
+    b = write_run(tmp_path / "d", config(2), run_id="d", seed=1, **few)
+    out = compared(a, b, capsys)
+    assert "Under 6 contexts (here 4) no difference, however large, reaches p ≤ 0.05." in out
+
+
+def test_runs_with_nothing_in_common_are_said_to_be_not_compared(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a = write_run(tmp_path / "a", config(1), run_id="a", methods=("direct",), **SMALL)
+    b = write_run(tmp_path / "b", config(1), run_id="b", methods=("rlm",), **SMALL)
+    assert main([str(a), str(b)]) == 2
+    shown = capsys.readouterr()
+    assert "Nothing is compared" in shown.err
+    assert "Only in A, not compared: direct" in shown.out
+
+
 def test_models_of_roles_are_named_and_settings_of_unshared_arms_are_not(tmp_path: Path) -> None:
     arms = {"rlm": {"matched": False, "prompt": "compact"}, "direct": {"matched": False}}
     config = {"method": arms | {"router": {"threshold": 0.5}}, "results_dir": "here", "seed": 0}
@@ -81,7 +115,8 @@ def test_models_of_roles_are_named_and_settings_of_unshared_arms_are_not(tmp_pat
     found = compare_runs(*(load_run(tmp_path / name) for name in "ab"))
     assert found.models == [("judge", "judge-a", "judge-b")]
     assert found.config == [("method.{rlm, direct}.matched", False, True)]
-    assert found.environment == [("run_time.results_dir", "here", None)]
+    assert found.environment == []
+    assert found.run_time == [("results_dir", "here", None)]
     assert found.only_a == ["rag_bm25"]
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Hashable, Iterator, Set
 from dataclasses import dataclass
+from math import inf, isinf
 from typing import Any
 
 import pandas as pd
@@ -22,9 +23,10 @@ Change = tuple[str, Any, Any]
 
 @dataclass(frozen=True)
 class RunComparison:
-    """``models``, ``config`` and ``environment``: what differs, as (key, in A, in B). Models by
-    role. Settings of an arm that one run alone has are left out, and so are those that change how
-    a run is carried out but not what it measures; one change in several arms is one line.
+    """``models``, ``config``, ``environment`` and ``run_time``: what differs, as (key, in A, in B).
+    Models by role. Settings of an arm that one run alone has are left out; ``run_time`` are those
+    that change how a run is carried out but not what it measures. One change in several arms is
+    one line.
 
     ``table``: one row per task, length and arm that both runs hold: B minus A on shared samples
     in points of score (0 to 1), with Holm over the rows that share any; ``score_a`` and
@@ -35,6 +37,7 @@ class RunComparison:
     models: list[Change]
     config: list[Change]
     environment: list[Change]
+    run_time: list[Change]
     table: pd.DataFrame
     only_a: list[str]
     only_b: list[str]
@@ -54,17 +57,22 @@ def compare_runs(a: Run, b: Run) -> RunComparison:
         found.append(pair)
         rows.append(dict(zip(cells, keys, strict=True)) | _own(sides))
     adjusted = iter(stats.holm([c.difference.p for c in found if c is not None]))
-    rows = [r | (_paired(c, next(adjusted)) if c else {}) for r, c in zip(rows, found, strict=True)]
+    family = sum(c is not None for c in found)
+    rows = [
+        r | (_paired(c, next(adjusted), family) if c else {})
+        for r, c in zip(rows, found, strict=True)
+    ]
     names = [list(f["method"].drop_duplicates()) for f in (first, second)]
     shared = set(names[0]) & set(names[1])
-    aside = {key for run in (a, b) for key in run.environment.get("run_time") or {}}
+    one, two = (run.environment.get("run_time") or {} for run in (a, b))
     return RunComparison(
         models=[
-            (role, one or "no calls", two or "no calls")
-            for role, one, two in changes(_models(a), _models(b))
+            (role, ours or "no calls", theirs or "no calls")
+            for role, ours, theirs in changes(_models(a), _models(b))
         ],
-        config=_merged(changes(*(_measured(run, shared, aside) for run in (a, b)))),
+        config=_merged(changes(*(_measured(run, shared, {*one, *two}) for run in (a, b)))),
         environment=changes(*(_of_arms(run.environment, shared) for run in (a, b))),
+        run_time=changes(one, two),
         table=pd.DataFrame(rows),
         only_a=[m for m in names[0] if m not in shared],
         only_b=[m for m in names[1] if m not in shared],
@@ -90,7 +98,9 @@ def _measured(run: Run, arms: Set[str], aside: Set[str]) -> dict[str, Any]:
 
 
 def _of_arms(environment: dict[str, Any], arms: Set[str]) -> dict[str, Any]:
-    """An environment record, of what it says on single arms that on those in ``arms``."""
+    """An environment record without settings, of what it says on single arms that on those in
+    ``arms``."""
+    environment = {key: value for key, value in environment.items() if key != "run_time"}
     about = {key: environment[key] for key in ("prompts", "sandbox") if key in environment}
     return environment | {
         key: {n: value for n, value in part.items() if n in arms} for key, part in about.items()
@@ -132,7 +142,7 @@ def _own(sides: pd.DataFrame) -> dict[str, Any]:
     return row | {"shared_samples": 0}
 
 
-def _paired(c: Comparison, p_holm: float) -> dict[str, Any]:
+def _paired(c: Comparison, p_holm: float, family: int) -> dict[str, Any]:
     d = c.difference
     return {
         "shared_samples": c.shared,
@@ -147,7 +157,7 @@ def _paired(c: Comparison, p_holm: float) -> dict[str, Any]:
         "test": d.test,
         "cost_ratio": c.cost_ratio,
         "cost_unit": c.cost_unit,
-        "smallest_resolvable": stats.smallest_resolvable(d.spread),
+        "smallest_resolvable": stats.smallest_resolvable(d.spread, family),
     }
 
 
@@ -158,6 +168,7 @@ def print_comparison(comparison: RunComparison, a: str, b: str, console: Console
         ("Models", comparison.models),
         ("Configuration", comparison.config),
         ("Environment", comparison.environment),
+        ("Settings that change no result", comparison.run_time),
     ):
         console.print(Text(f"\n{title}: " + ("" if found else "no difference"), style="bold"))
         for key, one, two in found:
@@ -167,17 +178,36 @@ def print_comparison(comparison: RunComparison, a: str, b: str, console: Console
             console.print(Text(f"\nOnly in {side}, not compared: {', '.join(arms)}"))
     console.print()
     if comparison.table.empty:
-        console.print(Text("The runs have no arm, task and length in common."))
-        return
+        return  # the command says so
     console.print(_table(comparison.table))
-    rows = comparison.table
+    for note in _notes(comparison.table):
+        console.print(Text(note))
+
+
+def _notes(rows: pd.DataFrame) -> Iterator[str]:
+    """What the table's figures are, and what they can't show."""
     if (rows["shared_samples"] < rows[["n_a", "n_b"]].max(axis=1)).any():
         sizes = " and ".join(f"{_range(rows[f'n_{s.lower()}'])} in {s}" for s in "AB")
-        text = f"n: samples both runs have, the only ones compared (per row there are {sizes})."
-        console.print(Text(text))
+        yield f"n: samples both runs have, the only ones compared (per row there are {sizes})."
     if (rows["shared_samples"] == 0).any():
-        text = "Where n is 0 the runs share no sample: the two scores stand for themselves."
-        console.print(Text(text))
+        yield "Where n is 0 the runs share no sample: the two scores stand for themselves."
+    paired = rows[rows["shared_samples"] > 0]
+    if paired.empty:
+        return
+    tests = " or ".join(sorted(paired["test"].unique()))
+    over = f", Holm over {len(paired)} comparisons" if len(paired) > 1 else ""
+    units = " or ".join(sorted(paired["cost_unit"].unique()))
+    yield (
+        f"ctx: contexts. p: {tests}{over}. Cost: B's over A's, in {units}. Resolves: the smallest"
+        " true difference, in points, that so many contexts find in 4 of 5 repetitions; – where"
+        " none can be found."
+    )
+    few = paired.loc[paired["contexts"] < stats.LEAST_TO_TELL, "contexts"]
+    if len(few):
+        yield (
+            f"Under {stats.LEAST_TO_TELL} contexts (here {_range(few)}) no difference, however"
+            f" large, reaches p ≤ {stats.ALPHA:g}."
+        )
 
 
 #: What stands behind a method's name, by whether it is scripted and a control.
@@ -189,26 +219,38 @@ _MARKS = {
 }
 
 
+HEADINGS = (
+    *("task", "length", "method", "n", "ctx", "A %", "B %", "B − A"),
+    *("95 %", "p", "resolves", "cost"),
+)
+
+
 def _table(rows: pd.DataFrame) -> Table:
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
-    for i, heading in enumerate(
-        ("task", "length", "method", "n", "A %", "B %", "B − A", "95 %", "p Holm", "cost ×")
-    ):
+    mixed = "cost_unit" in rows and rows["cost_unit"].nunique() > 1
+
+    def unit(row: dict[Hashable, Any]) -> str:
+        return f" {row['cost_unit']}" if mixed else ""
+
+    for i, heading in enumerate(HEADINGS):
         table.add_column(heading, justify="left" if i in (0, 2) else "right", overflow="fold")
     for r in rows.to_dict("records"):
         paired = bool(r["shared_samples"])
         interval = paired and not pd.isna(r["low"])
+        least = r["smallest_resolvable"] if paired else inf
         table.add_row(
             str(r["task"]),
             f"{int(r['target_tokens']):,}",
             f"{r['method']}{_MARKS[bool(r['scripted']), r['arm_kind'] == 'control']}",
             str(int(r["shared_samples"])),
+            str(int(r["contexts"])) if paired else "–",
             percent(r["score_a"]),
             percent(r["score_b"]),
             points(r["difference"]) if paired else "–",
             f"{points(r['low'])} to {points(r['high'])}" if interval else "–",
             f"{r['p_holm']:.2g}" if paired else "–",
-            "–" if not paired or pd.isna(r["cost_ratio"]) else f"{r['cost_ratio']:.2g}",
+            "–" if isinf(least) else f"{100 * least:.0f}",
+            "–" if not paired or pd.isna(r["cost_ratio"]) else f"{r['cost_ratio']:.2g}×{unit(r)}",
         )
     return table
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import inf, log2, nan, sqrt
+from math import ceil, inf, log2, nan, sqrt
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,8 @@ MIN_CONTEXTS = 4
 EXACT_CONTEXTS = 20
 FLIP_DRAWS = 20_000
 ALPHA = 0.05
+#: Under this many no sign flip of contexts, and no McNemar test, can reach :data:`ALPHA`.
+LEAST_TO_TELL = ceil(1 - log2(ALPHA))
 POWER = 0.8
 
 Floats = NDArray[np.float64]
