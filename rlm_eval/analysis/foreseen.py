@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pandas as pd
 
 from rlm_eval.analysis.load import Run
+from rlm_eval.analysis.reading import read_records
 
 #: Columns of forecast.json and of results.parquet that mean the same.
 MEASURES = {
@@ -27,7 +27,7 @@ def forecast_table(run: Run) -> pd.DataFrame:
     path = run.path / "forecast.json"
     if not path.is_file():
         return pd.DataFrame()
-    foreseen = pd.DataFrame(json.loads(path.read_text(encoding="utf-8")))
+    foreseen = pd.DataFrame(read_records(path))
     rows = []
     for arm, expected in foreseen.groupby("arm", sort=False):
         took = run.results[run.results["method"] == arm]

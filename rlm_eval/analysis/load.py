@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 
 from rlm_eval.analysis import arms
+from rlm_eval.analysis.find import find_runs
+from rlm_eval.analysis.reading import read_json, read_table, read_yaml
 from rlm_eval.errors import ConfigError
 from rlm_eval.records import OWED, SCORED, content_hash
 
@@ -130,26 +130,12 @@ def combine(runs: list[Run]) -> pd.DataFrame:
     return results.assign(arm=arms.names(results))
 
 
-def find_runs(source: str | Path) -> list[Path]:
-    """Run directories that ``source`` names: one, or those a glob matches, in name order."""
-    text = str(source)
-    found = [text] if Path(text).exists() else sorted(glob.glob(text, recursive=True))
-    folders = [Path(p).parent if p.endswith(".parquet") else Path(p) for p in found]
-    runs = [f for f in dict.fromkeys(folders) if (f / "results.parquet").is_file()]
-    if not runs:
-        if any(True for folder in folders for _ in folder.glob("*/results.parquet")):
-            raise ConfigError(f"{text} holds no results.parquet but runs that do: give '{text}/*'")
-        what = "holds no results.parquet" if found else "does not exist"
-        raise ConfigError(f"{text} {what}; give the directory that a run printed as its last line")
-    return runs
-
-
 def load_run(path: Path) -> Run:
     """One run directory. ``calls``, ``config`` and ``environment`` are empty where not stored."""
     table = path / "results.parquet"
     if not table.is_file():
         raise ConfigError(f"{path} holds no results.parquet; is it a finished run's directory?")
-    results = pd.read_parquet(table)
+    results = read_table(table)
     required = list(COLUMNS)[: list(COLUMNS).index("schema_version") + 1]
     missing = [c for c in required if c not in results.columns and c not in _SINCE]
     if missing:
@@ -158,9 +144,9 @@ def load_run(path: Path) -> Run:
     return Run(
         path=path,
         results=_with_newer_columns(results),
-        calls=_last_episodes(pd.read_parquet(calls)) if calls.is_file() else pd.DataFrame(),
-        config=_yaml(config) if config.is_file() else {},
-        environment=json.loads(environment.read_text("utf-8")) if environment.is_file() else {},
+        calls=_last_episodes(read_table(calls)) if calls.is_file() else pd.DataFrame(),
+        config=read_yaml(config) if config.is_file() else {},
+        environment=read_json(environment) if environment.is_file() else {},
     )
 
 
@@ -186,11 +172,6 @@ def _last_episodes(calls: pd.DataFrame) -> pd.DataFrame:
         return calls
     last = calls.groupby("result_key")["episode"].transform("max")
     return calls[calls["episode"] == last].reset_index(drop=True)
-
-
-def _yaml(path: Path) -> dict[str, Any]:
-    loaded = yaml.safe_load(path.read_text("utf-8"))
-    return {str(k): v for k, v in loaded.items()} if isinstance(loaded, dict) else {}
 
 
 def _completed(run: Run) -> pd.DataFrame:

@@ -14,7 +14,8 @@ import pandas as pd
 
 from rlm_eval.analysis.aggregate import summarize
 from rlm_eval.analysis.arms import by_method
-from rlm_eval.analysis.load import combine, find_runs, load_run
+from rlm_eval.analysis.find import find_runs
+from rlm_eval.analysis.load import combine, load_run
 from rlm_eval.analysis.paired import paired_table
 from rlm_eval.analysis.report_tables import printed, views
 from rlm_eval.analysis.tables import method_by_task, to_markdown
@@ -24,7 +25,7 @@ SHOWN = ("costs", "retrieval", "outcomes", "forecast")
 
 
 def main(sources: list[str]) -> None:
-    runs = [load_run(path) for source in sources for path in find_runs(source)]
+    runs = [load_run(path) for path in find_runs(*sources)]
     results = by_method(combine(runs))
     calls = pd.concat([run.calls for run in runs], ignore_index=True)
     summary = summarize(results)
