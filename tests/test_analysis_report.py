@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from browsing import browser, column, go
 from fake_results import write_run
 from rlm_eval.analysis.report import ASSETS
 from rlm_eval.analysis.trajectory import read_replies
@@ -19,16 +19,7 @@ from rlm_eval.journal import FILE_NAME, Journal, compress
 from rlm_eval.records import Call
 from rlm_eval.report import main
 
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
+__all__ = ["browser"]  # a fixture
 CONFIG = {"demonstration": True, "method": {"rlm": {"max_depth": 1}}}
 
 
@@ -100,7 +91,7 @@ def ladder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_retrieval_forecast_budget_and_judge_have_their_tables(ladder: Path) -> None:
     shown = {t["id"]: t for t in data_of(ladder / "report_data/main.js")["tables"]}
-    labels = {id: [label for label, _, _ in t["columns"]] for id, t in shown.items()}
+    labels = {id: [label for label, *_ in t["columns"]] for id, t in shown.items()}
     recall = shown["retrieval"]["rows"]
     assert [row[labels["retrieval"].index("method")] for row in recall] == ["rag_bm25"]
     assert [row[labels["retrieval"].index("recall %")] for row in recall] == [0.5]
@@ -139,7 +130,7 @@ def test_verdicts_of_several_arms_are_folded_under_one_line(browser: Any, ladder
     assert groups.first.locator("p.verdict").count() == 2
     groups.first.locator("p.verdict a").first.click()
     page.wait_for_selector("[data-view=samples]")
-    assert page.inner_text("main [role=status]").startswith("16 answers")
+    assert page.inner_text("main [role=status]").startswith("8 samples, 16 answers")
     page.close()
 
 
@@ -200,25 +191,7 @@ def test_several_runs_need_a_folder(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert [r["name"] for r in main_data["runs"]] == ["a", "b"]
     (group,) = main_data["verdicts"]
     arms = {v["filter"]["arm"] for v in group["members"]}
-    assert {a.partition("|")[0] for a in arms} == {"rlm (max_depth=97)", "rlm (max_depth=98)"}
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    path = shutil.which("chromium") or shutil.which("chromium-browser")
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        path = None
-    if path is None:
-        message = "needs Chromium (apt-get install chromium) and pip install playwright"
-        if os.environ.get("CI") == "true":
-            pytest.fail(message)
-        pytest.skip(message)
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=path, args=FLAGS)
-        yield chromium
-        chromium.close()
+    assert arms == {"rlm (max_depth=97)", "rlm (max_depth=98)"}
 
 
 @pytest.fixture
@@ -233,15 +206,6 @@ def page(browser: Any, run: Path) -> Iterator[Any]:
     yield opened
     context.close()
     assert not problems
-
-
-def go(page: Any, route: str) -> None:
-    page.evaluate("(hash) => { location.hash = hash; }", route)
-    page.wait_for_selector(f"[data-view={route.removeprefix('#/').partition('?')[0]}]")
-
-
-def column(page: Any, number: int, table: str = "main") -> list[str]:
-    return page.locator(f"{table} tbody td:nth-child({number})").all_inner_texts()
 
 
 def test_it_loads_and_says_what_it_is(page: Any, tmp_path: Path) -> None:
@@ -260,10 +224,10 @@ def test_tables_sort_both_ways_with_the_keyboard(page: Any) -> None:
     header = page.locator("#table-summary th button", has_text="score %")
     header.focus()
     page.keyboard.press("Enter")
-    falling = [float(v) for v in column(page, 11, "#table-summary")]
+    falling = [float(v) for v in column(page, 6, "#table-summary")]
     assert falling == sorted(falling, reverse=True)
     page.keyboard.press("Enter")
-    assert [float(v) for v in column(page, 11, "#table-summary")] == falling[::-1]
+    assert [float(v) for v in column(page, 6, "#table-summary")] == falling[::-1]
     assert header.locator("..").get_attribute("aria-sort") == "ascending"
 
 

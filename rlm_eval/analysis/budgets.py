@@ -58,11 +58,9 @@ def budget_table(results: pd.DataFrame, calls: pd.DataFrame) -> pd.DataFrame:
     ``constant_score`` is the best constant's mean on the same rows, null where it is not known for
     all. Empty without such runs; other controls take no part.
     """
-    frame = competitors(capped(results))
-    frame = frame[frame["asked"]]
+    frame = _spenders(results, calls)
     if frame.empty:
         return pd.DataFrame()
-    frame = frame.assign(spent=_spent(frame, calls))
     rows = []
     by = [*CELL, "arm", "method", "matched", "cap"]
     for keys, group in frame.groupby(by, sort=False):
@@ -75,10 +73,27 @@ def budget_table(results: pd.DataFrame, calls: pd.DataFrame) -> pd.DataFrame:
         row["constant_score"] = constants.mean(skipna=False)
         row |= {"spent": group["spent"].mean(), "spent_p95": group["spent"].quantile(0.95)}
         row["spent_share"] = row["spent"] / row["cap"]
-        row["over"] = int((group["spent"] > row["cap"] * (1 + 1e-9)).sum())
+        row["over"] = int(group["over"].sum())
         row["stopped"] = int((group["outcome"] == "budget_exceeded").sum())
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def overspent(results: pd.DataFrame, calls: pd.DataFrame) -> pd.Series[bool]:
+    """Whether each answer is one that :func:`budget_table` counts as ``over``."""
+    frame = _spenders(results, calls)
+    keys = frame.loc[frame["over"], "result_key"] if len(frame) else []
+    return results["result_key"].isin(keys)
+
+
+def _spenders(results: pd.DataFrame, calls: pd.DataFrame) -> pd.DataFrame:
+    """The answers under a cap that count, with what each ``spent`` and whether that is ``over``."""
+    frame = competitors(capped(results))
+    frame = frame[frame["asked"]]
+    if frame.empty:
+        return frame
+    spent = _spent(frame, calls)
+    return frame.assign(spent=spent, over=spent > frame["cap"] * (1 + 1e-9))
 
 
 def _spent(frame: pd.DataFrame, calls: pd.DataFrame) -> pd.Series[float]:

@@ -5,107 +5,117 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+#: What a number is of, as the page's list of samples calls it.
+Link = Mapping[str, str]
+ALL: Link = {}
+ASKED: Link = {"outcome": "asked"}
+SHARED: Link = {"samples": "shared"}
+REPEATED: Link = {"samples": "repeated"}
+
 
 @dataclass(frozen=True)
 class Column:
     """``kind`` tells the page how to show a value: text, int, count, share, points, usd (null is
     unpriced), money (null is unknown), seconds, number, or range for an interval whose ends are
     ``name`` + ``_low`` and ``_high``. A value with a ``link`` leads to its samples, narrowed by
-    what ``link`` says."""
+    what ``link`` says. ``more``: the page's summary leaves it out until all columns are wanted."""
 
     name: str
     label: str
     kind: str
-    link: Mapping[str, str] | None = None
+    link: Link | None = None
+    more: bool = False
 
 
 CELL = (Column("task", "task", "text"), Column("target_tokens", "length", "int"))
-ARM = (*CELL, Column("arm", "method", "text", {}))
+ARM = (*CELL, Column("arm", "method", "text", ALL))
 #: Columns that are left out where no row has a value.
 IF_ANY = frozenset({"score_exact", "evidence_recall"})
 SUMMARY = (
     *ARM,
-    Column("n_contexts", "contexts", "int"),
-    Column("asked", "asked", "int", {}),
-    Column("completed", "completed", "int", {"outcome": "scored"}),
+    Column("n_contexts", "contexts", "int", ALL, more=True),
+    Column("asked", "asked", "int", ASKED),
+    Column("completed", "completed", "int", {"outcome": "scored"}, more=True),
     Column("owed", "owed", "int", {"outcome": "owed"}),
-    Column("accuracy", "accuracy %", "share", {"outcome": "right"}),
-    Column("accuracy", "95 %", "range"),
-    Column("accuracy_completed", "of completed", "share", {"outcome": "scored"}),
-    Column("mean_score", "score %", "share", {}),
-    Column("score", "95 %", "range"),
-    Column("score_exact", "exact %", "share"),
-    Column("skill", "skill %", "share"),
-    Column("skill", "95 %", "range"),
-    Column("evidence_recall", "recall %", "share"),
-    Column("subcalls", "sub-calls", "count"),
-    Column("prompt_tokens", "prompt tokens", "count"),
-    Column("cached_tokens", "cached", "count"),
-    Column("completion_tokens", "completion", "count"),
-    Column("cost_usd", "USD", "usd"),
-    Column("wall_s", "seconds", "seconds"),
+    Column("accuracy", "accuracy %", "share", {"outcome": "right"}, more=True),
+    Column("accuracy", "95 %", "range", ASKED, more=True),
+    Column("accuracy_completed", "of completed", "share", {"outcome": "scored"}, more=True),
+    Column("mean_score", "score %", "share", ASKED),
+    Column("score", "95 %", "range", ASKED),
+    Column("score_exact", "exact %", "share", ASKED, more=True),
+    Column("skill", "skill %", "share", ASKED),
+    Column("skill", "95 %", "range", ASKED),
+    Column("evidence_recall", "recall %", "share", {"outcome": "recall known"}),
+    Column("subcalls", "sub-calls", "count", ASKED),
+    Column("prompt_tokens", "prompt tokens", "count", ASKED),
+    Column("cached_tokens", "cached", "count", ASKED, more=True),
+    Column("completion_tokens", "completion", "count", ASKED),
+    Column("cost_usd", "USD", "usd", ASKED),
+    Column("wall_s", "seconds", "seconds", ASKED),
 )
 PAIRED = (
     *CELL,
-    Column("arm", "method", "text", {}),
-    Column("against", "against", "text", {}),
-    Column("difference", "points", "points", {}),
-    Column("", "95 %", "range"),
-    Column("p", "p", "number"),
-    Column("p_holm", "p, Holm", "number"),
+    Column("arm", "method", "text", ALL),
+    Column("against", "against", "text", ALL),
+    Column("difference", "points", "points", SHARED),
+    Column("", "95 %", "range", SHARED),
+    Column("p", "p", "number", SHARED),
+    Column("p_holm", "p, Holm", "number", SHARED),
     Column("test", "test", "text"),
-    Column("effect_size", "d", "number"),
-    Column("shared_samples", "shared samples", "int", {}),
-    Column("contexts", "contexts", "int"),
-    Column("cost_ratio", "cost ×", "number"),
+    Column("effect_size", "d", "number", SHARED),
+    Column("shared_samples", "shared samples", "int", SHARED),
+    Column("contexts", "contexts", "int", SHARED),
+    Column("cost_ratio", "cost ×", "number", SHARED),
     Column("cost_unit", "of", "text"),
-    Column("smallest_resolvable", "resolvable %", "share"),
-    Column("contexts_for_5_points", "contexts for 5 points", "count"),
+    Column("smallest_resolvable", "resolvable %", "share", SHARED),
+    Column("contexts_for_5_points", "contexts for 5 points", "count", SHARED),
 )
 COSTS = (
     *ARM,
-    Column("asked", "asked", "int", {}),
+    Column("asked", "asked", "int", ASKED),
     Column("right", "right", "int", {"outcome": "right"}),
-    Column("tokens_per_question", "tokens/question", "count"),
-    Column("tokens_per_right", "tokens/right", "count"),
-    Column("cost_usd_per_question", "USD/question", "usd"),
-    Column("cost_usd_per_right", "USD/right", "money"),
-    Column("wall_s_per_question", "seconds/question", "seconds"),
-    Column("wall_s_per_right", "seconds/right", "seconds"),
+    Column("tokens_per_question", "tokens/question", "count", ASKED),
+    Column("tokens_per_right", "tokens/right", "count", ASKED),
+    Column("cost_usd_per_question", "USD/question", "usd", ASKED),
+    Column("cost_usd_per_right", "USD/right", "money", ASKED),
+    Column("wall_s_per_question", "seconds/question", "seconds", ASKED),
+    Column("wall_s_per_right", "seconds/right", "seconds", ASKED),
 )
-JUDGE = (Column("judge_cost_usd_per_question", "judge USD/question", "usd"),)
+JUDGE = (Column("judge_cost_usd_per_question", "judge USD/question", "usd", ASKED),)
+_RECALL = {"outcome": "recall known"}
+_WHOLE, _PART = {"outcome": "all shown"}, {"outcome": "not all shown"}
 RETRIEVAL = (
     *ARM,
-    Column("n", "n", "int", {}),
-    Column("evidence_recall", "recall %", "share", {}),
-    Column("recall", "95 %", "range"),
-    Column("n_all", "all shown", "int"),
-    Column("score_all", "score %, all shown", "share"),
-    Column("n_part", "not all", "int"),
-    Column("score_part", "score %, not all", "share"),
+    Column("n", "n", "int", _RECALL),
+    Column("evidence_recall", "recall %", "share", _RECALL),
+    Column("recall", "95 %", "range", _RECALL),
+    Column("n_all", "all shown", "int", _WHOLE),
+    Column("score_all", "score %, all shown", "share", _WHOLE),
+    Column("n_part", "not all", "int", _PART),
+    Column("score_part", "score %, not all", "share", _PART),
 )
 BUDGETS = (
     *ARM,
     Column("matched", "matched", "text"),
     Column("unit", "cap on", "text"),
-    Column("cap", "cap", "count"),
-    Column("asked", "asked", "int"),
-    Column("mean_score", "score %", "share"),
-    Column("score", "95 %", "range"),
-    Column("constant_score", "best constant %", "share"),
-    Column("spent", "spent", "count"),
-    Column("spent_share", "of the cap %", "share"),
-    Column("spent_p95", "spent p95", "count"),
-    Column("over", "over", "int"),
-    Column("stopped", "budget exceeded", "int"),
+    Column("cap", "cap", "count", ASKED),
+    Column("asked", "asked", "int", ASKED),
+    Column("mean_score", "score %", "share", ASKED),
+    Column("score", "95 %", "range", ASKED),
+    Column("constant_score", "best constant %", "share", ASKED),
+    Column("spent", "spent", "count", ASKED),
+    Column("spent_share", "of the cap %", "share", ASKED),
+    Column("spent_p95", "spent p95", "count", ASKED),
+    Column("over", "over", "int", {"outcome": "over the cap"}),
+    Column("stopped", "budget exceeded", "int", {"outcome": "budget_exceeded"}),
 )
 FORECAST = (
     Column("task", "task", "text"),
-    Column("arm", "method", "text", {}),
-    Column("results", "results", "int", {}),
+    Column("arm", "method", "text", ALL),
+    Column("results", "results", "int", ALL),
     Column("from", "from", "text"),
     *(
-        Column(f"{measure}_{when}", f"{label}, {said}", kind)
+        Column(f"{measure}_{when}", f"{label}, {said}", kind, link)
         for measure, label, kind in (
             ("calls", "calls", "count"),
             ("prompt_tokens", "prompt tokens", "count"),
@@ -113,27 +123,27 @@ FORECAST = (
             ("usd", "USD", "money"),
             ("seconds", "seconds", "seconds"),
         )
-        for when, said in (("forecast", "forecast"), ("took", "took"))
+        for when, said, link in (("forecast", "forecast", None), ("took", "took", ALL))
     ),
 )
 QUANTILES = (
     *ARM,
     Column("quantity", "quantity", "text"),
-    Column("asked", "asked", "int", {}),
-    Column("p50", "p50", "count"),
-    Column("p75", "p75", "count"),
-    Column("p95", "p95", "count"),
-    Column("p99", "p99", "count"),
+    Column("asked", "asked", "int", ASKED),
+    Column("p50", "p50", "count", ASKED),
+    Column("p75", "p75", "count", ASKED),
+    Column("p95", "p95", "count", ASKED),
+    Column("p99", "p99", "count", ASKED),
 )
 TOKENS = (
     *ARM,
     Column("role", "role", "text"),
-    Column("asked", "asked", "int", {}),
-    Column("calls", "calls", "count"),
-    Column("from_memory", "from memory", "count"),
-    Column("computed", "computed", "count"),
-    Column("cached", "cached", "count"),
-    Column("completion", "completion", "count"),
+    Column("asked", "asked", "int", ASKED),
+    Column("calls", "calls", "count", ASKED),
+    Column("from_memory", "from memory", "count", ASKED),
+    Column("computed", "computed", "count", ASKED),
+    Column("cached", "cached", "count", ASKED),
+    Column("completion", "completion", "count", ASKED),
 )
 _ENDS = (
     "answered",
@@ -148,10 +158,10 @@ _ENDS = (
 OUTCOMES = (*ARM, *(Column(e, e.replace("_", " "), "int", {"outcome": e}) for e in _ENDS))
 REPEATS = (
     *ARM,
-    Column("samples", "samples", "int", {}),
-    Column("left_out", "left out", "int"),
-    Column("repeats", "repeats", "int"),
-    Column("between_repeats", "between repeats", "number"),
-    Column("between_samples", "between samples", "number"),
-    Column("repeat_share", "repeats' share %", "share"),
+    Column("samples", "samples", "int", REPEATED),
+    Column("left_out", "left out", "int", {"samples": "incomplete"}),
+    Column("repeats", "repeats", "int", REPEATED),
+    Column("between_repeats", "between repeats", "number", REPEATED),
+    Column("between_samples", "between samples", "number", REPEATED),
+    Column("repeat_share", "repeats' share %", "share", REPEATED),
 )

@@ -205,13 +205,13 @@ def _has(frame: pd.DataFrame, column: str) -> bool:
 
 def _filter(row: Mapping[Any, Any]) -> dict[str, str]:
     """Which samples a row is about."""
-    if row["arm"] == BEST_CONSTANT:
-        return {}
-    arms = str(row.get("results_arm", row["arm"]))
-    if "against" in row:
-        arms += f"|{row['against']}"
-    place = {"task": str(row["task"]), "arm": arms}
-    return place | ({"length": f"{row['target_tokens']:.0f}"} if "target_tokens" in row else {})
+    place = {"task": str(row["task"])}
+    if "target_tokens" in row:
+        place["length"] = f"{row['target_tokens']:.0f}"
+    if row["arm"] == BEST_CONSTANT:  # all that is known is what it would score
+        return place | {"samples": "constant", "outcome": ""}
+    place["arm"] = str(row.get("results_arm", row["arm"]))
+    return place | ({"against": str(row["against"])} if "against" in row else {})
 
 
 def _summary(frame: pd.DataFrame) -> View:

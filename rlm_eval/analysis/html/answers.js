@@ -18,52 +18,102 @@
       row.arm = data.arms[row.arm];
       return row;
     });
-    answers = { samples, rows, arms: data.arm_keys };
+    answers = { rows, arms: data.arm_keys, textFiles: data.text_files };
     return answers;
   }
+
+  /* Long texts are cut in the lists; the whole ones stand in further files. */
+  const whole = async (record, key) =>
+    (record.texts === null ? {} : (await load(`x/${record.texts}`))[key]);
+  let reading = null;
+  const readTexts = (rows, count) => (reading ??= (async () => {
+    const files = await Promise.all([...Array(count).keys()].map((i) => load(`x/${i}`)));
+    const texts = Object.assign({}, ...files);
+    rows.forEach((r) => {
+      const { question, gold, sample_id: id } = { ...r.sample, ...texts[r.sample.sample_id] };
+      const { answer, error } = { ...r, ...texts[r.result_key] };
+      r.searched = [question, gold, id, answer, error].filter(Boolean).join("\n").toLowerCase();
+    });
+  })());
 
   const OWED = ["provider_error", "sandbox_error"];
   const SCORED = ["answered", "forced"];
   const classes = {
+    asked: (r) => !OWED.includes(r.outcome),
     right: (r) => r.right === 1,
     wrong: (r) => r.right === 0 && SCORED.includes(r.outcome),
     scored: (r) => SCORED.includes(r.outcome),
     failed: (r) => !SCORED.includes(r.outcome) && !OWED.includes(r.outcome),
     owed: (r) => OWED.includes(r.outcome),
+    "over the cap": (r) => r.over === 1,
+    "recall known": (r) => classes.asked(r) && r.evidence_recall !== null,
+    "all shown": (r) => classes.asked(r) && r.evidence_recall === 1,
+    "not all shown": (r) => classes["recall known"](r) && r.evidence_recall < 1,
   };
 
+  /* Which samples, going by the answers that count. */
+  const sets = {
+    shared: "counted for every method",
+    repeated: "with every repeat",
+    incomplete: "lacking a repeat",
+    constant: "best constant known",
+  };
+  function among(set, rows) {
+    if (set === "constant") return rows.filter((r) => r.sample.constant_score !== null);
+    const asked = rows.filter(classes.asked);
+    const answersTo = new Map();
+    asked.forEach((r) => answersTo.set(r.sample, [...(answersTo.get(r.sample) || []), r]));
+    const methods = (answers) => new Set(answers.map((r) => r.arm)).size;
+    const most = Math.max(...[...answersTo.values()].map((answers) => answers.length));
+    const belongs = {
+      shared: (answers) => methods(answers) === methods(rows),
+      repeated: (answers) => answers.length === most,
+      incomplete: (answers) => answers.length < most,
+    }[set];
+    return asked.filter((r) => belongs(answersTo.get(r.sample)));
+  }
+
   async function samplesView(_, query) {
-    const { rows, arms } = await loadAnswers();
+    const { rows, arms, textFiles } = await loadAnswers();
     const state = Object.fromEntries(
-      ["task", "length", "arm", "group", "outcome", "text"].map((k) => [k, query.get(k) || ""]));
+      ["task", "length", "arm", "against", "samples", "group", "outcome", "text"]
+        .map((k) => [k, query.get(k) || ""]));
     const unique = (f) => [...new Set(rows.map(f))];
     const ends = unique((r) => r.outcome).filter((o) => !(o in classes));
     const options = {
       task: unique((r) => r.sample.task),
       length: unique((r) => String(r.sample.target_tokens)).sort((a, b) => a - b),
       arm: arms,
+      against: arms,
+      samples: Object.keys(sets),
       group: unique((r) => r.sample.question_group),
-      outcome: [...Object.keys(classes), ...ends],
+      outcome: [...Object.keys(classes).filter((c) => c === state.outcome || rows.some(classes[c])),
+        ...ends],
     };
-    if (state.arm.includes("|")) options.arm = [state.arm, ...arms];
     const out = h("div");
     const line = h("p", { role: "status", class: "muted" });
-    const haystack = (r) => [r.sample.question, r.sample.gold, r.sample.sample_id, r.answer, r.error]
-      .map((t) => t || "").join("\n").toLowerCase();
     function draw() {
       const words = state.text.toLowerCase().split(/\s+/).filter(Boolean);
-      const chosen = state.arm.split("|");
-      const found = rows.filter((r) =>
+      if (words.length && !("searched" in rows[0])) {
+        line.textContent = "Reading the whole texts …";
+        readTexts(rows, textFiles).then(draw, (error) => { line.textContent = error.message; });
+        return;
+      }
+      const chosen = [state.arm, state.against].filter(Boolean);
+      const placed = rows.filter((r) =>
         (!state.task || r.sample.task === state.task)
         && (!state.length || String(r.sample.target_tokens) === state.length)
-        && (!state.arm || chosen.includes(r.armKey))
-        && (!state.group || r.sample.question_group === state.group)
+        && (!chosen.length || chosen.includes(r.armKey)));
+      const found = (state.samples ? among(state.samples, placed) : placed).filter((r) =>
+        (!state.group || r.sample.question_group === state.group)
         && (!state.outcome
           || (classes[state.outcome] ? classes[state.outcome](r) : r.outcome === state.outcome))
-        && (!words.length || ((text) => words.every((w) => text.includes(w)))(haystack(r))));
+        && words.every((w) => r.searched.includes(w)));
       const right = found.filter(classes.right).length;
       const owed = found.filter(classes.owed).length;
-      line.textContent = `${found.length.toLocaleString("en")} answers: ${right} right, `
+      const samples = new Set(found.map((r) => r.sample)).size.toLocaleString("en");
+      line.textContent = (state.samples ? `${samples} samples, ` : "")
+        + `${found.length.toLocaleString("en")} answers: ${right} right, `
         + `${found.length - right - owed} not, ${owed} owed`;
       const href = (r) => `#/sample/${encodeURIComponent(r.sample.sample_id)}?key=`
         + encodeURIComponent(r.result_key);
@@ -80,22 +130,23 @@
         { label: "tokens", kind: "count", cell: (r) => r.tokens },
         { label: "USD", kind: "usd", cell: (r) => r.cost_usd },
         { label: "s", kind: "seconds", cell: (r) => r.wall_s },
-      ], found));
-      const set = Object.fromEntries(Object.entries(state).filter(([, v]) => v));
-      history.replaceState(null, "", samplesLink(set));
+      ], found, "answers"));
+      if (location.hash.startsWith("#/samples")) history.replaceState(null, "", samplesLink(state));
     }
     const select = (key, label) => h("label", {}, label,
       h("select", { name: key, onchange: (e) => { state[key] = e.target.value; draw(); } },
         h("option", { value: "" }, "all"),
         options[key].map((v) =>
-          h("option", { value: v, selected: v === state[key] }, v.replace("|", " and ")))));
+          h("option", { value: v, selected: v === state[key] },
+            key === "samples" ? sets[v] : v))));
     const search = h("input", { type: "search", name: "text", value: state.text, id: "search",
-      placeholder: "words in question, answer, gold or error  ( / )",
+      placeholder: "words in the whole question, answer, gold or error  ( / )",
       oninput: (e) => { state.text = e.target.value; draw(); } });
     draw();
     return [h("h2", {}, "Samples"),
       h("div", { class: "bar" }, select("task", "task"), select("length", "length"),
-        select("arm", "method"), select("group", "question group"), select("outcome", "outcome"),
+        select("arm", "method"), select("against", "and method"), select("samples", "samples"),
+        select("group", "question group"), select("outcome", "outcome"),
         h("label", { class: "wide" }, "search", search)),
       line, out];
   }
@@ -104,11 +155,13 @@
     const { rows } = await loadAnswers();
     const own = rows.filter((r) => r.sample.sample_id === id);
     if (!own.length) return h("p", { class: "error" }, `There is no sample ${id} in this report.`);
-    const sample = own[0].sample;
+    const sample = { ...own[0].sample, ...await whole(own[0].sample, id) };
     const facts = [["question", sample.question], ["gold", sample.gold], ["task", sample.task],
       ["length", `${formats.int(sample.length_tokens)} tokens (asked for `
         + `${formats.int(sample.target_tokens)})`],
       ["question group", sample.question_group], ["context", sample.context_id],
+      ["best constant", sample.constant_score === null ? ""
+        : `scores ${show(sample.constant_score, "share")} %`],
       ["made with", sample.knobs]];
     return [h("p", {}, h("a", { href: "#/samples" }, "← all samples")), h("h2", {}, `Sample ${id}`),
       h("dl", { class: "facts" }, facts.flatMap(([k, v]) => [h("dt", {}, k), h("dd", {}, v || "–")])),
@@ -118,6 +171,7 @@
   function answerOf(row, open) {
     const good = row.right === 1;
     const tree = h("div", { class: "tree" });
+    const said = h("div", {}, text("answer", row.answer), text("error", row.error));
     const details = h("details", { class: "answer" },
       h("summary", {}, h("b", {}, row.arm + (row.repeat ? `, repeat ${row.repeat}` : "")),
         h("span", { class: `tag ${good ? "good" : "bad"}` },
@@ -125,12 +179,14 @@
         h("span", { class: "muted" }, ` score ${show(row.points, "share")} % · ${short(row.tokens)} `
           + `tokens · ${row.subcalls} sub-calls · ${show(row.cost_usd, "usd")} · `
           + `${short(row.wall_s)} s`)),
-      text("answer", row.answer), text("error", row.error), tree);
+      said, tree);
     let asked = false;
     const fill = async () => {
       if (asked || !details.open) return;
       asked = true;
       try {
+        const { answer, error } = { ...row, ...await whole(row, row.result_key) };
+        said.replaceChildren(...text("answer", answer), ...text("error", error));
         const bundle = await load(`t/${row.bundle}`);
         const nodes = bundle[row.result_key] || [];
         tree.append(h("div", { class: "label" }, nodes.length ? "trajectory" : "no trajectory kept"));

@@ -2,29 +2,30 @@
 /* The page's data, loaded by need, and its elements. All text from runs enters the document
    through textContent only. */
 (() => {
-  const store = new Map();
-  const waiting = new Map();
+  const arrived = new Map(); // name → promise of its data
+  const receivers = new Map(); // name → who waits for its script
   window.REPORT = {
     put(name, data) {
-      store.set(name, data);
-      (waiting.get(name) || []).forEach((ready) => ready(data));
-      waiting.delete(name);
+      if (!receivers.has(name)) arrived.set(name, Promise.resolve(data));
+      else receivers.get(name)(data);
       if (name === "main") REPORT.start();
     },
   };
 
   /* Data by need: a script tag works from file://, where fetch does not. */
   function load(name) {
-    if (store.has(name)) return Promise.resolve(store.get(name));
-    return new Promise((resolve, reject) => {
-      const first = !waiting.has(name);
-      waiting.set(name, [...(waiting.get(name) || []), resolve]);
-      if (!first) return;
-      const script = h("script", { src: `report_data/${name}.js` });
-      script.onerror = () =>
-        reject(new Error(`report_data/${name}.js can't be read: keep the folder beside the page.`));
-      document.head.append(script);
-    });
+    if (!arrived.has(name)) {
+      arrived.set(name, new Promise((resolve, reject) => {
+        receivers.set(name, resolve);
+        const script = h("script", { src: `report_data/${name}.js` });
+        script.onerror = () => {
+          arrived.delete(name);
+          reject(new Error(`report_data/${name}.js can't be read: keep the folder beside the page.`));
+        };
+        document.head.append(script);
+      }));
+    }
+    return arrived.get(name);
   }
 
   function h(tag, props = {}, ...children) {

@@ -1,7 +1,7 @@
 "use strict";
 /* The report's views and what leads to them. */
 (() => {
-  const { dataTable, h, load, sampleView, samplesLink, samplesView } = REPORT;
+  const { dataTable, h, load, sampleView, samplesLink, samplesView, scroller } = REPORT;
 
   function banners(main) {
     return [
@@ -35,7 +35,7 @@
       main.verdicts.map(verdictsOf),
       main.verdicts.length ? null
         : h("p", {}, "No verdict: there is no RLM arm beside an alternative."),
-      dataTable(main.tables[0]),
+      dataTable(main.tables[0], true),
       figure ? figureOf(figure) : null,
     ];
   }
@@ -43,13 +43,18 @@
   /* Where on a long page each part begins. Buttons, since the address holds the view. */
   const contents = (parts, kind) => h("div", { class: "bar", role: "navigation",
     "aria-label": `${kind}s on this page` }, parts.map(({ id, title }) =>
-    h("button", { type: "button", onclick: () =>
-      document.getElementById(`${kind}-${id}`).scrollIntoView() }, title)));
+    h("button", { type: "button", onclick: () => {
+      const part = document.getElementById(`${kind}-${id}`);
+      part.focus({ preventScroll: true });
+      part.scrollIntoView();
+    } }, title)));
 
-  const figureOf = (f) => h("figure", { id: `figure-${f.id}` }, h("h2", {}, f.title),
-    h("img", { src: `report_data/figures/${f.id}.png`, alt: f.title, loading: "lazy" }),
+  const fileOf = (f, suffix) => `report_data/figures/${f.id}.${suffix}`;
+  const figureOf = (f) => h("figure", { id: `figure-${f.id}`, tabindex: -1 }, h("h2", {}, f.title),
+    scroller(f.title, h("a", { href: fileOf(f, "png") },
+      h("img", { src: fileOf(f, "png"), alt: f.title, loading: "lazy" }))),
     h("figcaption", {}, ["pdf", "png", "csv"].flatMap((s, i) =>
-      [i ? " · " : "", h("a", { href: `report_data/figures/${f.id}.${s}` }, s)])));
+      [i ? " · " : "", h("a", { href: fileOf(f, s) }, s)])));
 
   function runsView(main) {
     return main.runs.map((run) => h("section", {}, h("h2", {}, run.name),
@@ -63,16 +68,19 @@
   /* ---- routes ------------------------------------------------------------------------------- */
   const views = {
     "": (main) => summaryView(main),
-    tables: (main) => [contents(main.tables, "table"), main.tables.map(dataTable)],
+    tables: (main) => [contents(main.tables, "table"), main.tables.map((data) => dataTable(data))],
     figures: (main) => [contents(main.figures, "figure"), main.figures.map(figureOf)],
     runs: (main) => runsView(main),
     samples: samplesView,
     sample: sampleView,
   };
+  const titles = { "": "Summary", tables: "Tables", figures: "Figures", runs: "Runs",
+    samples: "Samples", sample: "Sample" };
   let shown = 0;
   async function route() {
-    const [path, query = ""] = location.hash.replace(/^#\/?/, "").split("?");
-    if (location.hash && !location.hash.startsWith("#/")) return;
+    const place = location.hash.startsWith("#/") ? location.hash : ""; // else a spot on the page
+    if (shown && location.hash && !place) return;
+    const [path, query = ""] = place.replace(/^#\/?/, "").split("?");
     const [name, id = ""] = path.split("/");
     const mine = ++shown;
     const content = document.getElementById("content");
@@ -92,10 +100,31 @@
     if (mine !== shown) return;
     content.replaceChildren(...[made].flat(3).filter(Boolean));
     content.dataset.view = name || "summary";
+    document.title = [titles[name], id && decodeURIComponent(id), "rlm_eval report"]
+      .filter(Boolean).join(" · ");
+    if (mine > 1) content.focus({ preventScroll: true });
     window.scrollTo(0, 0);
   }
+
+  /* Paper has no folds and no pages of tables. Trajectories stay as they are. */
+  let unfolded = [];
+  function print(printing) {
+    const content = document.getElementById("content");
+    if (printing) unfolded = [...content.querySelectorAll("details:not([open], .tree details)")];
+    unfolded.forEach((details) => { details.open = printing; });
+    content.querySelectorAll("img").forEach((image) => { image.loading = "eager"; });
+    content.querySelectorAll(".table").forEach((table) =>
+      table.dispatchEvent(new CustomEvent("print", { detail: printing })));
+  }
+
   function start() {
     window.addEventListener("hashchange", route);
+    window.addEventListener("beforeprint", () => print(true));
+    window.addEventListener("afterprint", () => print(false));
+    document.querySelector(".skip").addEventListener("click", (e) => {
+      e.preventDefault(); // the address holds the view
+      document.getElementById("content").focus();
+    });
     document.addEventListener("keydown", (e) => {
       const typing = ["INPUT", "SELECT", "TEXTAREA"].includes(document.activeElement.tagName);
       if (e.key !== "/" || typing || e.ctrlKey || e.metaKey || e.altKey) return;

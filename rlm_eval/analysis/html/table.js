@@ -4,14 +4,16 @@
   const { h, show } = REPORT;
   const PAGE = 100; // rows of a list of samples
   const ROWS = 40; // rows of a table
+  const PRINTED = 1000; // rows on paper at most; of a longer table, its page
 
   /* columns: [{label, kind, cell(row) -> value, link(row) -> href or null}] */
-  function table(columns, rows, { filter = false, size = PAGE } = {}) {
+  function table(columns, rows, label, { filter = false, size: usual = PAGE } = {}) {
+    let size = usual;
     const state = { sort: null, descending: false, page: 0, text: "" };
     const body = h("tbody");
     const status = h("span", { class: "muted", role: "status" });
     const heads = columns.map((column, i) =>
-      h("th", { scope: "col", class: column.kind === "text" ? null : "number" },
+      h("th", { scope: "col", class: classOf(column) },
         h("button", { type: "button", onclick: () => {
           state.descending = state.sort === i ? !state.descending : column.kind !== "text";
           state.sort = i;
@@ -22,6 +24,9 @@
     const pager = h("div", { class: "bar" }, previous, next, status);
     const turn = (by) => { state.page += by; draw(); };
 
+    function classOf({ kind, stays }) {
+      return (kind === "text" ? "text" : "number") + (stays ? " stays" : "");
+    }
     function wanted() {
       let found = rows;
       if (state.text) {
@@ -50,9 +55,10 @@
       const shown = found.slice(from, from + size);
       body.replaceChildren(...shown.map((row) => h("tr", { class: row.quiet && "quiet" }, columns.map((column) => {
         const text = show(column.cell(row), column.kind);
-        const href = column.link && text !== "–" ? column.link(row) : null;
-        const props = column.kind === "text" ? { class: "text", title: text } : { class: "number" };
-        return h("td", props, href ? h("a", { href }, text) : text);
+        const none = text === "–" || (column.kind === "int" && column.cell(row) === 0);
+        const href = column.link && !none ? column.link(row) : null;
+        const title = column.kind === "text" ? text : null;
+        return h("td", { class: classOf(column), title }, href ? h("a", { href }, text) : text);
       }))));
       heads.forEach((head, i) => head.setAttribute("aria-sort",
         state.sort !== i ? "none" : state.descending ? "descending" : "ascending"));
@@ -70,27 +76,54 @@
         state.page = 0;
         draw();
       } }));
-    return h("div", {}, search ? h("div", { class: "bar" }, search) : null,
-      h("div", { class: "scroll" }, h("table", {}, h("thead", {}, h("tr", {}, heads)), body)), pager);
+    const whole = h("div", { class: "table" },
+      search ? h("div", { class: "bar" }, search) : null,
+      scroller(label, h("table", {}, h("thead", {}, h("tr", {}, heads)), body)), pager);
+    whole.addEventListener("print", ({ detail: printing }) => {
+      size = printing && rows.length <= PRINTED ? PRINTED : usual;
+      draw();
+    });
+    return whole;
   }
 
-  const samplesLink = (filters) => "#/samples?" + new URLSearchParams(filters).toString();
-  function dataTable(data) {
-    const columns = data.columns.map(([label, kind, link], i) => ({
+  /* What may be wider than the page, and is then moved with the keyboard too. */
+  const scroller = (label, ...inside) =>
+    h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": label }, inside);
+
+  const samplesLink = (filters) => "#/samples?"
+    + new URLSearchParams(Object.entries(filters).filter(([, value]) => value)).toString();
+  const filesOf = (id) => ["csv", "md", "tex"].flatMap((s) =>
+    [" · ", h("a", { href: `report_data/tables/${id}.${s}` }, s)]);
+
+  /* A table of the report; ``brief``: without the columns that say more, until they are wanted. */
+  function dataTable(data, brief = false) {
+    const columns = data.columns.map(([label, kind, link, more], i) => ({
       label,
       kind,
+      more,
+      stays: label === "method",
       cell: (row) => row.values[i],
-      link: link === null ? null
-        : (row) => (row.filter.arm ? samplesLink({ ...row.filter, ...link }) : null),
+      link: link === null ? null : (row) => samplesLink({ ...link, ...row.filter }),
     }));
     const quiet = new Set(data.quiet);
     const rows = data.rows.map((values, i) =>
       ({ values, filter: data.filters[i], quiet: quiet.has(i) }));
-    const files = ["csv", "md", "tex"].flatMap((s) =>
-      [" · ", h("a", { href: `report_data/tables/${data.id}.${s}` }, s)]);
-    return h("section", { id: `table-${data.id}` }, h("h2", {}, data.title),
-      h("p", { class: "note" }, data.note, files), table(columns, rows, { filter: rows.length > 8, size: ROWS }));
+    const made = () => table(columns.filter((c) => !(brief && c.more)), rows, data.title,
+      { filter: rows.length > 8, size: ROWS });
+    let shown = made();
+    const words = () => (brief ? "all columns" : "fewer columns");
+    const turn = brief && h("button", { type: "button", onclick: () => {
+      brief = !brief;
+      turn.textContent = words();
+      const other = made();
+      shown.replaceWith(other);
+      shown = other;
+    } }, words());
+    return h("section", { id: `table-${data.id}`, tabindex: -1 }, h("h2", {}, data.title),
+      h("p", { class: "note" }, data.note, filesOf(data.id),
+        data.also.flatMap(([title, id]) => [` · ${title}`, ...filesOf(id)])),
+      turn ? h("div", { class: "bar" }, turn) : null, shown);
   }
 
-  Object.assign(REPORT, { table, dataTable, samplesLink });
+  Object.assign(REPORT, { table, dataTable, samplesLink, scroller });
 })();

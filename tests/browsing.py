@@ -1,0 +1,48 @@
+"""A headless Chromium for the tests of the report's page."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    path = shutil.which("chromium") or shutil.which("chromium-browser")
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        path = None
+    if path is None:
+        message = "needs Chromium (apt-get install chromium) and pip install playwright"
+        if os.environ.get("CI") == "true":
+            pytest.fail(message)
+        pytest.skip(message)
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        yield chromium
+        chromium.close()
+
+
+def go(page: Any, route: str) -> None:
+    page.evaluate("(hash) => { location.hash = hash; }", route)
+    page.wait_for_selector(f"[data-view={route.removeprefix('#/').partition('?')[0]}]")
+
+
+def column(page: Any, number: int, table: str = "main") -> list[str]:
+    return page.locator(f"{table} tbody td:nth-child({number})").all_inner_texts()
