@@ -109,7 +109,7 @@ def load_results(source: str | Path | Iterable[str | Path]) -> pd.DataFrame:
     ``result_key``) is kept once. Raises ConfigError when nothing matches or a table lacks a column.
     """
     sources = [source] if isinstance(source, str | Path) else list(source)
-    paths = dict.fromkeys(path for each in sources for path in find_runs(each))
+    paths = find_runs(*sources)
     if not paths:
         raise ConfigError(
             "no run was named; give the directory that a run printed as its last line"
