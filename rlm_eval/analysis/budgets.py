@@ -8,15 +8,16 @@ from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from rlm_eval.analysis import arms, drawing, stats
 from rlm_eval.analysis.aggregate import BEST_CONSTANT
 from rlm_eval.analysis.arms import competitors
 from rlm_eval.analysis.drawing import Plot
 from rlm_eval.analysis.figures import dodges
+from rlm_eval.analysis.limits import limited
 from rlm_eval.analysis.looks import End, Look, label_ends, looks, room_for
 from rlm_eval.analysis.text import count
+from rlm_eval.analysis.ticks import ticks_at
 from rlm_eval.records import content_hash
 
 #: Kinds of caps, and what of an answer is held against each.
@@ -128,14 +129,15 @@ def score_vs_budget(results: pd.DataFrame, calls: pd.DataFrame | None = None) ->
         frame = capped(results)
         frame = frame[frame["arm"].isin(table["arm"])]
         known = looks(frame)
-        cells = drawing.cells(table, CELL)
-        tall = room_for(table["arm"].nunique(), 3.3)
-        figure, grid = drawing.panels(2 * len(cells), 4.4, tall, columns=2)
-        for cell, score, spent in zip(cells, grid[::2], grid[1::2], strict=True):
+        shown = limited(table, CELL)
+        tall = [room_for(n + 1, 2.6) for n in shown.sizes for _ in range(2)]
+        figure, grid = drawing.panels(tall, 3.1, columns=2)
+        for cell, score, spent in zip(shown.cells, grid[::2], grid[1::2], strict=True):
             _score_panel(score, cell, known)
             _spent_panel(spent, cell, known)
-        drawing.footer(figure, frame, f"{_kind(table)} {drawing.intervals(frame)}")
         figure.data = table
+        note = f"{_kind(table)} {drawing.intervals(frame)}"
+        drawing.finish(figure, frame, shown, known, note)
         return figure
 
 
@@ -162,14 +164,10 @@ def _lines(axes: Axes, cell: pd.DataFrame, known: Mapping[str, Look], column: st
         if not plain or arm not in ends:
             ends[arm] = End(float(x.iloc[-1]), float(y.iloc[-1]), look)
     unit = str(cell["unit"].iloc[0])
-    caps = sorted(cell["cap"].unique())
-    axes.xaxis.set_major_locator(FixedLocator(caps))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(
-        FuncFormatter(lambda v, _: f"${v:g}" if unit == "usd" else count(v))
-    )
+    caps = sorted(float(cap) for cap in cell["cap"].unique())
+    ticks_at(axes, caps, lambda cap: f"${cap:g}" if unit == "usd" else count(cap))
     axes.set_xlabel(f"cap per question ({'US dollars' if unit == 'usd' else unit})")
-    axes.set_title(drawing.where(cell))
+    drawing.title(axes, drawing.where(cell))
     return list(ends.values())
 
 

@@ -5,19 +5,23 @@ Like those of ``figures``: each a function from a frame of ``load_results`` to a
 
 from __future__ import annotations
 
-import matplotlib as mpl
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter
 
 from rlm_eval.analysis import drawing
 from rlm_eval.analysis.arms import competitors
 from rlm_eval.analysis.drawing import Plot
-from rlm_eval.analysis.figures import ticks_at
+from rlm_eval.analysis.figures import dodges, tokens
+from rlm_eval.analysis.limits import Shown, cells, limited
 from rlm_eval.analysis.looks import MUTED, End, Look, label_ends, looks, order, room_for, shaded
 from rlm_eval.analysis.tables import ARM, token_split
 from rlm_eval.analysis.text import count
+from rlm_eval.analysis.ticks import log_ticks, ticks_at
 
 #: Roles of calls in the order of the stacked bars, and their hues.
 ROLES = {
@@ -28,8 +32,8 @@ ROLES = {
     "judge": "#777777",
 }
 
-#: Inches that an entry of a legend takes, and each of its characters.
-_ENTRY, _CHARACTER = 0.55, 0.085
+#: Inches from one bar to the next.
+BAR = 0.21
 
 #: How a question ended, in the order of the stacked bars; the colour tells the kind of end.
 ENDS = {
@@ -51,11 +55,11 @@ def cost_quantiles(results: pd.DataFrame) -> Plot:
         frame = frame[frame["asked"] & (frame["tokens"] > 0)]
         if frame.empty:
             return drawing.empty("No question used tokens.")
-        cells = drawing.cells(frame)
-        figure, grid = drawing.panels(len(cells), 4.4, room_for(frame["arm"].nunique(), 3.3))
+        shown = limited(frame)
+        tall = [room_for(n, 2.5) for n in shown.sizes]
+        figure, grid = drawing.panels(tall, 2.9)
         known = looks(results)
-        shown = []
-        for cell, axes in zip(cells, grid, strict=True):
+        for cell, axes in zip(shown.cells, grid, strict=True):
             axes.set_yscale("log")
             axes.set_xlim(0, 100)
             ends = []
@@ -66,15 +70,14 @@ def cost_quantiles(results: pd.DataFrame) -> Plot:
                 few = look.style["marker"] if len(values) < 60 else ""
                 axes.plot(share, values, marker=few, color=look.colour, ms=3)
                 ends.append(End(float(share[-1]), float(values[-1]), look))
-                shown.append(group[["task", "target_tokens", "arm", "sample_id", "tokens"]])
-            low, high = float(cell["tokens"].min()), float(cell["tokens"].max())
-            drawing.log_ticks(axes.yaxis, low, high, count)
+            log_ticks(axes.yaxis, count)
             axes.set_xlabel("share of questions (%)")
             axes.set_ylabel("tokens per question, at most")
-            axes.set_title(drawing.where(cell))
+            drawing.title(axes, drawing.where(cell))
             label_ends(axes, ends)
-        drawing.footer(figure, frame)
-        figure.data = pd.concat(shown, ignore_index=True)
+        columns = ["task", "target_tokens", "arm", "sample_id", "tokens"]
+        figure.data = pd.concat(cells(frame, ARM), ignore_index=True)[columns]
+        drawing.finish(figure, frame, shown, known)
         return figure
 
 
@@ -85,9 +88,6 @@ def subcalls_vs_length(results: pd.DataFrame) -> Plot:
     if not arms:
         return drawing.empty("No arm made a sub-call.")
     with drawing.style():
-        tasks = list(frame["task"].drop_duplicates())
-        tall = room_for(len(arms), 3.3)
-        figure, grid = drawing.panels(len(tasks), 5.2, tall, columns=2)
         known = looks(results)
         spread = frame[frame["arm"].isin(arms)].groupby(["task", "arm", "target_tokens"])
         data = spread.agg(
@@ -97,32 +97,46 @@ def subcalls_vs_length(results: pd.DataFrame) -> Plot:
             maximum=("subcalls", "max"),
             asked=("subcalls", "size"),
         ).reset_index()
-        for task, axes in zip(tasks, grid, strict=True):
-            axes.set_xscale("log", base=2)
-            here = data[data["task"] == task]
-            ends = []
-            for arm in arms:
-                rows = here[here["arm"] == arm]
-                if rows.empty:
-                    continue
-                x, look = rows["target_tokens"], known[arm]
-                axes.plot(x, rows["mean"], **look.style)
-                axes.fill_between(x, rows["p25"], rows["p75"], color=look.colour, alpha=0.12, lw=0)
-                ends.append(End(float(x.iloc[-1]), float(rows["mean"].iloc[-1]), look))
-            ticks_at(axes, sorted(int(v) for v in here["target_tokens"].unique()))
-            axes.set_ylim(0, max(1.0, axes.get_ylim()[1]))
-            axes.set_xlabel("context length (tokens)")
-            axes.set_ylabel("sub-calls per question")
-            axes.set_title(str(task))
-            label_ends(axes, ends)
-        note = "Lines: means. Bands: the middle half of the questions, not a confidence interval."
-        drawing.footer(figure, frame, note)
+        shown = limited(data, ["task"])
+        tall = [room_for(n, 2.5) for n in shown.sizes]
+        figure, grid = drawing.panels(tall, 3.6, columns=2)
+        for cell, axes in zip(shown.cells, grid, strict=True):
+            _subcalls_panel(axes, cell, known)
+            drawing.title(axes, str(cell["task"].iloc[0]))
         figure.data = data
+        note = "Lines: means. Bands and bars: the middle half of the questions, not a confidence "
+        note += "interval."
+        drawing.finish(figure, frame, shown, known, note)
         return figure
+
+
+def _subcalls_panel(axes: Axes, cell: pd.DataFrame, known: Mapping[str, Look]) -> None:
+    axes.set_xscale("log", base=2)
+    lengths = sorted(int(v) for v in cell["target_tokens"].unique())
+    arms = order(cell)
+    beside = dodges(arms, 1.25) if len(lengths) == 1 else dict.fromkeys(arms, 1.0)
+    ends = []
+    for arm, rows in cell.groupby("arm", sort=False):
+        x, look = rows["target_tokens"] * beside[str(arm)], known[str(arm)]
+        axes.plot(x, rows["mean"], **look.style)
+        if len(rows) > 1:
+            axes.fill_between(x, rows["p25"], rows["p75"], color=look.colour, alpha=0.12, lw=0)
+        else:
+            axes.vlines(x, rows["p25"], rows["p75"], color=look.colour, lw=0.9, alpha=0.7)
+        ends.append(End(float(x.iloc[-1]), float(rows["mean"].iloc[-1]), look))
+    if len(lengths) == 1:
+        axes.set_xlim(lengths[0] / 1.6, lengths[0] * 1.6)
+    ticks_at(axes, lengths, tokens)
+    axes.set_ylim(0, max(1.0, axes.get_ylim()[1]))
+    axes.set_xlabel("context length (tokens)")
+    axes.set_ylabel("sub-calls per question")
+    label_ends(axes, ends)
 
 
 def failures(results: pd.DataFrame) -> Plot:
     """How questions ended, per arm and length: right, wrong, each kind of failure, owed."""
+    if results.empty:
+        return drawing.empty("There are no answers yet.")
     ends = results["outcome"].where(
         ~results["outcome"].isin(["answered", "forced"]),
         results["right"].map({1.0: "right", 0.0: "wrong"}),
@@ -141,20 +155,20 @@ def failures(results: pd.DataFrame) -> Plot:
         .reset_index()
     )
     with drawing.style():
-        cells = drawing.cells(data)
-        figure, grid = _bars(len(cells), results["arm"].nunique())
+        shown = limited(data)
+        figure, grid = _bars(shown)
         known = looks(results)
-        for cell, axes in zip(cells, grid, strict=True):
+        for cell, axes in zip(shown.cells, grid, strict=True):
             counts = cell[list(ENDS)]
             shares = 100 * counts.div(counts.sum(axis=1), axis=0)
             _stack(axes, [known[a] for a in cell["arm"]], shares, ENDS)
             axes.set_xlabel("share of questions (%)")
             axes.set_xlim(0, 100)
-            axes.set_title(drawing.where(cell))
-        seen = [e for e in ENDS if data[e].sum() > 0]
-        _legend(figure, {e: ENDS[e] for e in seen})
-        drawing.footer(figure, results, "provider_error and sandbox_error are owed, not failures.")
+            drawing.title(axes, drawing.where(cell))
         figure.data = data
+        note = "provider_error and sandbox_error are owed, not failures."
+        seen = _patches({e: colour for e, colour in ENDS.items() if data[e].sum() > 0})
+        drawing.finish(figure, results, shown, known, note, seen)
         return figure
 
 
@@ -163,6 +177,8 @@ def tokens_by_role(results: pd.DataFrame, calls: pd.DataFrame) -> Plot:
     if calls.empty:
         return drawing.empty("The run holds no calls.")
     split = token_split(results, calls)
+    if split.empty:
+        return drawing.empty("No question has an answer that counts.")
     kinds = ("computed", "cached", "completion")
     long = split.melt([*ARM, "role"], kinds, "kind", "tokens")
     long["part"] = long["role"] + " " + long["kind"]
@@ -172,21 +188,20 @@ def tokens_by_role(results: pd.DataFrame, calls: pd.DataFrame) -> Plot:
     data = data.reindex(columns=parts).fillna(0).reset_index()
     with drawing.style():
         palette = {part: _part_colour(*part.split()) for part in parts}
-        cells = drawing.cells(data)
-        figure, grid = _bars(len(cells), data["arm"].nunique())
+        shown = limited(data)
+        figure, grid = _bars(shown)
         known = looks(results)
-        for cell, axes in zip(cells, grid, strict=True):
+        for cell, axes in zip(shown.cells, grid, strict=True):
             _stack(axes, [known[a] for a in cell["arm"]], cell[parts], palette)
             axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: count(v)))
             axes.set_xlabel("tokens per question")
-            axes.set_title(drawing.where(cell))
-        _legend(figure, palette)
+            drawing.title(axes, drawing.where(cell))
+        figure.data = data
         note = "computed: prompt tokens worked on; completion: written; cached: from the prompt "
         note += "cache, which methods share: who comes later finds more."
         if _judged(split):
             note += " judge: grading, no part of a method's cost."
-        drawing.footer(figure, results, note)
-        figure.data = data
+        drawing.finish(figure, results, shown, known, note, _patches(palette))
         return figure
 
 
@@ -194,11 +209,11 @@ def _judged(split: pd.DataFrame) -> bool:
     return bool((split["role"] == "judge").any())
 
 
-def _bars(count: int, arms: int) -> tuple[Plot, list[Axes]]:
-    """Panels with room for as many bars each, and a gap above the controls."""
-    figure, grid = drawing.panels(count, 4.6, 1.5 + 0.21 * arms, columns=2)
+def _bars(shown: Shown) -> tuple[Plot, list[Axes]]:
+    """Panels with room for their bars, and a gap above the controls."""
+    figure, grid = drawing.panels([BAR * (n + 0.7) for n in shown.sizes], 3.2, columns=2)
     for axes in grid:
-        axes.set_ylim(arms + 0.1, -0.6)
+        axes.set_ylim(axes.get_window_extent().height / axes.figure.dpi / BAR - 0.6, -0.6)
     return figure, grid
 
 
@@ -218,12 +233,8 @@ def _stack(axes: Axes, arms: list[Look], parts: pd.DataFrame, colours: dict[str,
     axes.grid(axis="y", visible=False)
 
 
-def _legend(figure: Plot, colours: dict[str, str]) -> None:
-    """As many entries side by side as the figure is wide."""
-    handles = [mpl.patches.Patch(color=c, label=n) for n, c in colours.items()]
-    inches = _ENTRY + _CHARACTER * max(map(len, colours))
-    ncols = min(len(handles), max(1, int(figure.get_figwidth() / inches)))
-    figure.legend(handles=handles, loc="outside upper left", ncols=ncols)
+def _patches(colours: Mapping[str, str]) -> list[Patch]:
+    return [Patch(color=colour, label=name) for name, colour in colours.items()]
 
 
 def _part_colour(role: str, kind: str) -> str:

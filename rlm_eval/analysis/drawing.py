@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.resources import as_file, files
@@ -10,22 +10,27 @@ from pathlib import Path
 
 import matplotlib as mpl
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from rlm_eval.analysis.looks import MUTED
-from rlm_eval.analysis.paired import CELL
+from rlm_eval.analysis import layout, lettering
+from rlm_eval.analysis.limits import Shown
+from rlm_eval.analysis.looks import MUTED, Look
 from rlm_eval.analysis.stats import MIN_CONTEXTS
 from rlm_eval.analysis.text import plural
 
+#: Models, and arms whose labels are cut, that a footer names; and characters of one name.
+MODELS, NAMES, NAME = 6, 60, 200
+
 
 class Plot(Figure):
-    """A figure with the ``data`` it shows. Drawn without pyplot, whose import costs a second."""
+    """A figure with the ``data`` it shows, and how many axes stand ``across`` a row. Drawn without
+    pyplot, whose import costs a second."""
 
     data: pd.DataFrame
+    across: int
 
 
 @contextmanager
@@ -33,29 +38,66 @@ def style() -> Iterator[None]:
     """The project's one style file, whatever the user's own matplotlibrc says."""
     source = files("rlm_eval.analysis") / "rlm_eval.mplstyle"
     with as_file(source) as path, mpl.rc_context(fname=path):
+        mpl.rcParams["font.family"] = lettering.installed(mpl.rcParams["font.family"])
         yield
 
 
-def panels(count: int, width: float, height: float, columns: int = 3) -> tuple[Plot, list[Axes]]:
-    """``count`` panels of ``width`` × ``height`` inches, at most ``columns`` in a row."""
-    across = min(count, columns)
-    down = -(-count // across)
-    figure = Plot(figsize=(width * across, height * down), layout="constrained")
+def panels(heights: Sequence[float], width: float, columns: int = 3) -> tuple[Plot, list[Axes]]:
+    """Axes of so many inches, those in a row as high as the highest, at most ``columns`` in it.
+    :func:`finish` makes the figure large enough for what is around them."""
+    across = min(len(heights), columns)
+    rows = [max(heights[i : i + across]) for i in range(0, len(heights), across)]
+    wide, tall = width * across, sum(rows)
+    figure = Plot(figsize=(wide, tall))
     FigureCanvasAgg(figure)
-    grid = figure.subplots(down, across, squeeze=False).flatten().tolist()
-    for unused in grid[count:]:
-        unused.remove()
-    return figure, grid[:count]
+    figure.across = across
+    for i in range(len(heights)):
+        row, column = divmod(i, across)
+        below = sum(rows[row + 1 :])
+        figure.add_axes((column / across, below / tall, 1 / across, rows[row] / tall))
+    return figure, list(figure.axes)
 
 
-def footer(figure: Figure, results: pd.DataFrame, note: str = "") -> None:
-    """What the figure rests on: questions, contexts, models, dates, and ``scripted`` when so."""
+def title(axes: Axes, text: str, points: float = 10) -> None:
+    """A title no wider than the axes."""
+    wide = axes.get_window_extent().width / axes.figure.dpi
+    axes.set_title(lettering.wrapped(lettering.short(text, 90), wide, points, "bold"), size=points)
+
+
+def finish(
+    figure: Plot,
+    results: pd.DataFrame,
+    shown: Shown,
+    known: Mapping[str, Look],
+    note: str = "",
+    handles: Sequence[Artist] = (),
+) -> None:
+    """Give the figure a legend of ``handles``, its footer, and the size that all of it needs."""
+    cut = [look for arm, look in known.items() if look.cut and arm in shown.arms]
+    parts = [_basis(results), note, shown.sentence, _key(cut)]
+    if cut and "arm" in figure.data:
+        labels = [known[arm].label for arm in figure.data["arm"]]
+        figure.data = figure.data.assign(label=labels)
+    layout.arrange(figure, figure.across, "\n".join(p for p in parts if p), MUTED, handles)
+
+
+def _key(cut: Sequence[Look]) -> str:
+    """The names of the arms whose labels are cut."""
+    if not cut:
+        return ""
+    names = [f"{look.mark} {lettering.short(look.name, NAME)}" for look in cut[:NAMES]]
+    more = ["the rest is in the CSV"] if len(cut) > NAMES else []
+    return "Names in full: " + "; ".join(names + more) + "."
+
+
+def _basis(results: pd.DataFrame) -> str:
+    """What a figure rests on: questions, contexts, models, dates, and ``scripted`` when so."""
     size = results.groupby(["task", "target_tokens"]).agg(
         n=("sample_id", "nunique"), contexts=("context_id", "nunique")
     )
     parts = [
         f"n = {_range(size['n'], 'question')} in {_range(size['contexts'], 'context')} per length",
-        "model " + ", ".join(dict.fromkeys(_models(results))),
+        "model " + ", ".join(_models(results)),
         dates(results),
     ]
     if results["repeat"].nunique() > 1:
@@ -64,12 +106,12 @@ def footer(figure: Figure, results: pd.DataFrame, note: str = "") -> None:
         parts.append(f"{revisions} code revisions")
     if not same_samples(results):
         parts.append("not the same samples for every method")
-    lines = " · ".join(p for p in parts if p) + (f"\n{note}" if note else "")
+    line = " · ".join(p for p in parts if p)
     asked = results.loc[results["model"] != "", "scripted"].astype(bool)
     if bool(asked.any()):
         what = "SCRIPTED MODEL: says" if asked.all() else "(scripted): these say"
-        lines = f"{what} nothing about any language model\n{lines}"
-    figure.supxlabel(lines, fontsize=7, color=MUTED, x=0.01, ha="left", wrap=True)
+        return f"{what} nothing about any language model\n{line}"
+    return line
 
 
 def same_samples(results: pd.DataFrame) -> bool:
@@ -95,11 +137,14 @@ def dates(results: pd.DataFrame) -> str:
 
 def _models(results: pd.DataFrame) -> list[str]:
     pairs = results[["model", "sub_model"]].fillna("").astype(str).drop_duplicates()
-    return [
+    names = [
         m if s in ("", m) else f"{m} with {s}"
         for m, s in pairs.itertuples(index=False)
         if m or s
     ]  # fmt: skip
+    found = [lettering.short(name, NAME) for name in dict.fromkeys(names)]
+    more = len(found) - MODELS
+    return [*found[:MODELS], f"{more} more"] if more > 1 else found
 
 
 def _range(values: pd.Series[int], noun: str) -> str:
@@ -115,21 +160,6 @@ def intervals(results: pd.DataFrame) -> str:
     return f"Bars and bands: 95 % intervals over contexts (none under {MIN_CONTEXTS})."
 
 
-def log_ticks(axis: Axis, low: float, high: float, text: Callable[[float], str]) -> None:
-    """Few and plain ticks on a logarithmic axis from ``low`` to ``high``."""
-    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high / low < 50 else (1.0,)))
-    axis.set_minor_locator(NullLocator())
-    axis.set_major_formatter(FuncFormatter(lambda v, _: text(v)))
-
-
-def cells(frame: pd.DataFrame, by: Sequence[str] = CELL) -> list[pd.DataFrame]:
-    """A panel's rows each: by task in the order in which they come, then by length."""
-    places = {task: i for i, task in enumerate(frame["task"].drop_duplicates())}
-    groups = frame.groupby(list(by), sort=False)
-    found = [group for _, group in groups]
-    return sorted(found, key=lambda c: (places[c["task"].iloc[0]], c["target_tokens"].iloc[0]))
-
-
 def where(cell: pd.DataFrame) -> str:
     """A panel's title: task and length."""
     return f"{cell['task'].iloc[0]}, {int(cell['target_tokens'].iloc[0]):,} tokens"
@@ -137,7 +167,7 @@ def where(cell: pd.DataFrame) -> str:
 
 def empty(message: str) -> Plot:
     """A figure that says why there is nothing to show."""
-    figure, (axes,) = panels(1, 5.0, 1.6)
+    figure, (axes,) = panels([1.6], 5.0)
     axes.set_axis_off()
     axes.text(0.5, 0.5, message, ha="center", va="center", color=MUTED, wrap=True)
     figure.data = pd.DataFrame()
@@ -149,9 +179,6 @@ def save(figure: Plot, stem: Path) -> list[Path]:
     stem.parent.mkdir(parents=True, exist_ok=True)
     written = [stem.with_suffix(s) for s in (".png", ".pdf", ".csv")]
     with style():
-        if (layout := figure.get_layout_engine()) is not None:
-            layout.execute(figure)
-            figure.set_layout_engine("none")  # laid out: not again for each format
         figure.savefig(written[0])
         figure.savefig(written[1], metadata={"CreationDate": None})
     figure.data.to_csv(written[2], index=False)

@@ -15,33 +15,46 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from rlm_eval.analysis import drawing
-from rlm_eval.analysis.aggregate import summarize
+from rlm_eval.analysis.aggregate import BEST_CONSTANT, summarize
 from rlm_eval.analysis.arms import competitors
 from rlm_eval.analysis.drawing import Plot
-from rlm_eval.analysis.looks import MUTED, End, Look, label_ends, labels, looks, room_for
+from rlm_eval.analysis.limits import cells, limited
+from rlm_eval.analysis.looks import End, Look, label_ends, looks, room_for
 from rlm_eval.analysis.text import count
+from rlm_eval.analysis.ticks import log_ticks, ticks_at
 
 #: Beyond so many lines in a panel, bands would cover each other: bars alone show the intervals.
 BANDS = 6
+FRONT = "#B5B5B5"
+#: Said where there is no score at all.
+UNSCORED = "No question has a score yet."
+#: Heat maps in a figure, at most.
+MAPS = 40
 
 
 def score_vs_length(results: pd.DataFrame) -> Plot:
     """Mean official score (own failures 0) against context length, one line per arm."""
     with drawing.style():
-        table = summarize(results)
-        tasks = list(table["task"].drop_duplicates())
-        tall = room_for(table["arm"].nunique(), 3.8)
-        figure, grid = drawing.panels(len(tasks), 6.4, tall, columns=2)
+        if results.empty or unscored(table := summarize(results)):
+            return drawing.empty(UNSCORED)
+        shown = limited(table, ["task"])
+        tall = [room_for(n, 2.9) for n in shown.sizes]
+        figure, grid = drawing.panels(tall, 4.6, columns=2)
         known = looks(results)
-        for task, axes in zip(tasks, grid, strict=True):
-            _length_panel(axes, table[table["task"] == task], known)
-            axes.set_title(str(task))
-        drawing.footer(figure, results, f"{_controls(table)}{drawing.intervals(results)}")
+        for cell, axes in zip(shown.cells, grid, strict=True):
+            _length_panel(axes, cell, known)
+            drawing.title(axes, str(cell["task"].iloc[0]))
         figure.data = table
+        note = f"{_controls(table)}{drawing.intervals(results)}"
+        drawing.finish(figure, results, shown, known, note)
         return figure
+
+
+def unscored(table: pd.DataFrame) -> bool:
+    """Whether ``table``, of ``summarize``, has no arm's score."""
+    return bool(table.loc[table["arm"] != BEST_CONSTANT, "mean_score"].isna().all())
 
 
 def _length_panel(axes: Axes, table: pd.DataFrame, known: Mapping[str, Look]) -> None:
@@ -68,7 +81,7 @@ def _length_panel(axes: Axes, table: pd.DataFrame, known: Mapping[str, Look]) ->
             axes.fill_between(x, low, high, color=look.colour, alpha=0.10, lw=0)
         axes.vlines(x, low, high, color=look.colour, lw=0.9, alpha=0.7)
         ends.append(End(float(x.iloc[-1]), float(y.iloc[-1]), look))
-    ticks_at(axes, lengths)
+    ticks_at(axes, lengths, tokens)
     axes.set_xlabel("context length (tokens)")
     axes.set_ylabel("mean score (%)")
     label_ends(axes, ends)
@@ -91,11 +104,9 @@ def _controls(table: pd.DataFrame) -> str:
     return "Dashed and grey: controls. " if (table["arm_kind"] == "control").any() else ""
 
 
-def ticks_at(axes: Axes, lengths: list[int]) -> None:
-    """Ticks at the lengths that were run, and nowhere else."""
-    axes.xaxis.set_major_locator(FixedLocator([float(v) for v in lengths]))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:,.0f}" if v < 1e5 else count(v)))
+def tokens(length: float) -> str:
+    """A length as its axis has it."""
+    return f"{length:,.0f}" if length < 1e5 else count(length)
 
 
 def score_vs_cost(results: pd.DataFrame) -> Plot:
@@ -105,32 +116,36 @@ def score_vs_cost(results: pd.DataFrame) -> Plot:
     every method of a panel is priced. Controls have a score here and no cost.
     """
     with drawing.style():
-        table = summarize(results)
+        if results.empty or unscored(table := summarize(results)):
+            return drawing.empty(UNSCORED)
         table["tokens"] = table["prompt_tokens"] + table["completion_tokens"]
         methods = competitors(table)
-        shown = methods[(methods["tokens"] > 0) & methods["mean_score"].notna()]
-        if shown.empty:
+        measured = methods[(methods["tokens"] > 0) & methods["mean_score"].notna()]
+        if measured.empty:
             return drawing.empty("No method has a scored question and a token count.")
-        views = [
-            (unit, cell)
-            for unit in ("tokens", "cost_usd")
-            for cell in drawing.cells(shown)
-            if unit == "tokens" or bool((cell["cost_usd"] > 0).all())
-        ]
-        tall = room_for(table["arm"].nunique(), 3.5)
-        columns = 2 if len(views) < 5 else 3
-        figure, grid = drawing.panels(len(views), 4.6, tall, columns)
-        known = looks(results)
+        shown, every = limited(measured), cells(measured)
+        views = _priced(shown.cells)
         controls = table[table["arm_kind"] == "control"]
+        beside = controls["arm"].nunique()
+        tall = [room_for(cell["arm"].nunique() + beside, 2.7) for _, cell in views]
+        columns = 2 if len(views) < 5 else 3
+        figure, grid = drawing.panels(tall, 3.2, columns)
+        known = looks(results)
         for (unit, cell), axes in zip(views, grid, strict=True):
             here = controls[_place(controls).isin(_place(cell))]
             _cost_panel(axes, cell, here, unit, known)
-            axes.set_title(drawing.where(cell))
-        figure.data = _with_fronts(views)
-        note = "Grey line: methods that none beats on both score and cost (point estimates). "
-        note += f"{_controls(table)}{drawing.intervals(results)}"
-        drawing.footer(figure, results, note)
+            drawing.title(axes, drawing.where(cell))
+        figure.data = _with_fronts(_priced(every))
+        note = "Ringed, on a grey line: methods that none beats on both score and cost (point "
+        note += f"estimates). {_controls(table)}{drawing.intervals(results)}"
+        drawing.finish(figure, results, shown, known, note)
         return figure
+
+
+def _priced(cells: Sequence[pd.DataFrame]) -> list[tuple[str, pd.DataFrame]]:
+    """A unit and a panel's rows each: tokens of all, then dollars of those with prices."""
+    dollars = [cell for cell in cells if bool((cell["cost_usd"] > 0).all())]
+    return [*(("tokens", cell) for cell in cells), *(("cost_usd", cell) for cell in dollars)]
 
 
 def _place(table: pd.DataFrame) -> pd.Series[str]:
@@ -165,7 +180,9 @@ def _cost_panel(
     low, high = float(cell[unit].min()), float(cell[unit].max())
     axes.set_xlim(low / 1.5, high * 1.5)
     front = cell[pareto(cell[unit], cell["mean_score"])].sort_values(unit)
-    axes.plot(front[unit], 100 * front["mean_score"], color="#D0D0D0", lw=3, zorder=1)
+    axes.plot(front[unit], 100 * front["mean_score"], color=FRONT, lw=3, zorder=1)
+    (rings,) = axes.plot(front[unit], 100 * front["mean_score"], ls="", marker="o", ms=10, zorder=1)
+    rings.set(markerfacecolor="none", markeredgecolor=FRONT, markeredgewidth=2)
     ends = []
     for row in cell.to_dict("records"):
         x, y, look = float(row[unit]), float(100 * row["mean_score"]), known[row["arm"]]
@@ -176,14 +193,14 @@ def _cost_panel(
         y, look = float(100 * row["mean_score"]), known[row["arm"]]
         axes.axhline(y, **look.style, zorder=1)
         ends.append(End(axes.get_xlim()[1], y, look))
-    drawing.log_ticks(axes.xaxis, low, high, lambda v: _money(v, unit))
+    log_ticks(axes.xaxis, lambda v: _money(v, unit))
     axes.set_xlabel("tokens per question" if unit == "tokens" else "US dollars per question")
     axes.set_ylabel("mean score (%)")
     label_ends(axes, ends)
 
 
 def _money(value: float, unit: str) -> str:
-    return count(value) if unit == "tokens" else f"${value:.2g}"
+    return count(value) if unit == "tokens" else f"${value:.3g}"
 
 
 def depth_heatmap(results: pd.DataFrame) -> Plot:
@@ -198,19 +215,20 @@ def depth_heatmap(results: pd.DataFrame) -> Plot:
         data = frame.groupby(["task", "arm", "bin", "target_tokens"], sort=False).agg(
             mean_score=("points", "mean"), n=("sample_id", "nunique")
         )
-        views = list(data.reset_index().groupby(["task", "arm"], sort=False))
-        across = min(len(views), 4)
-        wide = 1.5 + 0.42 * frame["target_tokens"].nunique()
-        figure, grid = drawing.panels(len(views), wide, 0.9 + 0.26 * len(names), across)
-        shown, tasks = labels(results), frame["task"].nunique()
-        for i, ((task, arm), cell) in enumerate(views):
-            _heat(grid[i], cell, names, first=i % across == 0)
-            title = shown[str(arm)]
-            grid[i].set_title(f"{task}:\n{title}" if tasks > 1 else title, fontsize=8)
-        note = "Across: context length (tokens). Fields: mean score in %, and how many questions "
-        note += "(n); no intervals."
-        drawing.footer(figure, frame, note)
+        shown = limited(data.reset_index(), ["task", "arm"], panels=MAPS)
+        wide = max(1.7, 0.55 * frame["target_tokens"].nunique())
+        tall = [0.26 * len(names)] * len(shown.cells)
+        figure, grid = drawing.panels(tall, wide, columns=4)
+        known, tasks = looks(results), frame["task"].nunique()
+        for i, (cell, axes) in enumerate(zip(shown.cells, grid, strict=True)):
+            _heat(axes, cell, names, first=i % figure.across == 0)
+            label = known[str(cell["arm"].iloc[0])].label
+            task = f"{cell['task'].iloc[0]}: " if tasks > 1 else ""
+            drawing.title(axes, f"{task}{label}", points=8)
         figure.data = data.reset_index()
+        note = "Across: context length (tokens). Down: depth of the needle. Fields: mean score in "
+        note += "%, and how many questions (n); no intervals."
+        drawing.finish(figure, frame, shown, known, note)
         return figure
 
 
@@ -243,5 +261,3 @@ def _heat(axes: Axes, cell: pd.DataFrame, names: list[str], *, first: bool) -> N
     axes.set_yticks(range(len(names)), names if first else [""] * len(names))
     axes.grid(False)
     axes.tick_params(labelsize=7)
-    if first:
-        axes.set_ylabel("depth of the needle", color=MUTED, fontsize=8)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-import matplotlib as mpl
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 
 from rlm_eval.analysis import drawing
 from rlm_eval.analysis.drawing import Plot
+from rlm_eval.analysis.limits import ARMS, limited
 from rlm_eval.analysis.looks import Look, looks
 from rlm_eval.analysis.paired import paired_table
 from rlm_eval.analysis.stats import ALPHA
+
+#: Dots in a row, and rows of all panels, at most.
+DOTS, ROWS = 6, 60
 
 
 def paired_forest(results: pd.DataFrame, table: pd.DataFrame | None = None) -> Plot:
@@ -27,28 +31,32 @@ def paired_forest(results: pd.DataFrame, table: pd.DataFrame | None = None) -> P
     if table.empty:
         return drawing.empty("No two methods share a sample.")
     with drawing.style():
-        cells = drawing.cells(table)
         known = looks(results)
-        dots = {a: known[a] for a in known if a in set(table["arm"])}
-        rows = max(cell["against"].nunique() for cell in cells)
-        each = 0.12 + 0.08 * len(dots)
-        figure, grid = drawing.panels(len(cells), 5.0, 1.3 + each * rows, columns=2)
-        for cell, axes in zip(cells, grid, strict=True):
+        shown = limited(table, rows=ROWS, most={"arm": DOTS, "against": ARMS})
+        arms = {arm for cell in shown.cells for arm in cell["arm"]}
+        dots = {arm: look for arm, look in known.items() if arm in arms}
+        each = 0.14 + 0.08 * len(dots)
+        rows = [cell["against"].nunique() for cell in shown.cells]
+        figure, grid = drawing.panels([each * n for n in rows], 3.2, columns=2)
+        for cell, axes in zip(shown.cells, grid, strict=True):
             _forest_panel(axes, cell, dots, known)
-            axes.set_ylim(rows - 0.45, -0.55)
-            axes.set_title(drawing.where(cell))
-        figure.legend(
-            handles=[
-                mpl.lines.Line2D([], [], ls="", label=k.label, **k.style) for k in dots.values()
-            ],
-            loc="outside upper left",
-            ncols=min(5, len(dots)),
-        )
+            tall = axes.get_window_extent().height / axes.figure.dpi
+            axes.set_ylim(tall / each - 0.5, -0.5)
+            drawing.title(axes, drawing.where(cell))
+        _share_x(grid)
+        handles = [Line2D([], [], ls="", label=look.label, **look.style) for look in dots.values()]
+        figure.data = table
         note = "Lines: 95 % intervals over contexts. Filled: p ≤ 0.05 after Holm over the task's "
         note += "pairs."
-        drawing.footer(figure, results, note)
-        figure.data = table
+        drawing.finish(figure, results, shown, known, note, handles)
         return figure
+
+
+def _share_x(grid: Sequence[Axes]) -> None:
+    """The widest range of all, so that differences can be compared across panels."""
+    ends = [end for axes in grid for end in axes.get_xlim()]
+    for axes in grid:
+        axes.set_xlim(min(ends), max(ends))
 
 
 def _rlm_first(table: pd.DataFrame, rlms: set[str]) -> pd.DataFrame:

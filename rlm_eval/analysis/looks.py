@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any
 
-import matplotlib as mpl
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.lines import Line2D
 
 from rlm_eval.analysis.aggregate import BEST_CONSTANT
+from rlm_eval.analysis.lettering import short
 
 #: Okabe & Ito's colours, which colour-blind readers tell apart; one more for what has no family.
 HUES = {
@@ -28,19 +30,31 @@ MUTED = "#555555"
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 SHADES = (0.0, -0.4, 0.35, -0.65)
 DASHES = ("--", ":", "-.")
-#: Height of a label, in points, and what the layout leaves of an axes' height.
-LABEL, SHRINKS = 11.0, 0.8
+#: Height of a label, in points.
+LABEL = 11.0
+#: Contrast of a label on white that readers need (WCAG 2.1, level AA).
+READABLE = 4.5
 
 
 @dataclass(frozen=True)
 class Look:
-    """``style`` is for matplotlib's plot; ``control`` arms are lines to measure others by."""
+    """``style`` is for matplotlib's plot; ``control`` arms are lines to measure others by. The
+    ``label`` is the arm's ``name``, cut where that is long and then with a ``mark`` of its own."""
 
+    name: str
     label: str
     family: str
     colour: str
     control: bool
     style: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def cut(self) -> bool:
+        return not self.label.startswith(self.name)
+
+    @property
+    def mark(self) -> str:
+        return self.label[self.label.rindex("[") : self.label.rindex("]") + 1]
 
 
 def looks(results: pd.DataFrame) -> dict[str, Look]:
@@ -52,21 +66,29 @@ def looks(results: pd.DataFrame) -> dict[str, Look]:
         place = members.get(family, 0)
         members[family] = place + 1
         if family == "control":
-            found[arm] = _control(names[arm], place + 1)
+            found[arm] = _control(arm, names[arm], place + 1)
             continue
         colour = shaded(HUES[family], SHADES[place % len(SHADES)])
         marker = MARKERS[(list(HUES).index(family) + place) % len(MARKERS)]
-        found[arm] = Look(names[arm], family, colour, False, {"color": colour, "marker": marker})
-    return found | {BEST_CONSTANT: _control(BEST_CONSTANT, 0)}
+        style = {"color": colour, "marker": marker}
+        found[arm] = Look(arm, names[arm], family, colour, False, style)
+    return found | {BEST_CONSTANT: _control(BEST_CONSTANT, BEST_CONSTANT, 0)}
 
 
 def labels(results: pd.DataFrame) -> dict[str, str]:
-    """What figures call each arm. ``(scripted)`` stands behind the arms of a scripted model where
-    others are not; where all are, the figure's footer says it."""
+    """What figures call each arm: its name, or the beginning of a long one and a number, ``[1]``.
+    ``(scripted)`` stands behind the arms of a scripted model where others are not; where all are,
+    the figure's footer says it."""
     asked = results[results["model"] != ""]
     mixed = asked["scripted"].nunique() > 1
     scripted = set(asked.loc[asked["scripted"].astype(bool), "arm"]) if mixed else set()
-    return {arm: f"{arm} (scripted)" if arm in scripted else arm for arm in order(results)}
+    found: dict[str, str] = {}
+    number = count(1)
+    for arm in order(results):
+        label = short(arm)
+        label = label if label == arm else f"{label} [{next(number)}]"
+        found[arm] = f"{label} (scripted)" if arm in scripted else label
+    return found
 
 
 def order(results: pd.DataFrame) -> list[str]:
@@ -79,16 +101,33 @@ def _families(results: pd.DataFrame) -> dict[str, str]:
     return dict(zip(arms["arm"].astype(str), arms["arm_family"], strict=True))
 
 
-def _control(label: str, place: int) -> Look:
+def _control(name: str, label: str, place: int) -> Look:
     style = {"color": MUTED, "ls": DASHES[place % len(DASHES)], "lw": 1.0, "marker": ""}
-    return Look(label, "control", MUTED, True, style)
+    return Look(name, label, "control", MUTED, True, style)
 
 
 def shaded(colour: str, shade: float) -> str:
     """The colour gone by ``shade`` of the way to black (below 0) or to white."""
     goal = 1.0 if shade > 0 else 0.0
-    red, green, blue = ((1 - abs(shade)) * c + abs(shade) * goal for c in mpl.colors.to_rgb(colour))
-    return str(mpl.colors.to_hex((red, green, blue)))
+    red, green, blue = ((1 - abs(shade)) * c + abs(shade) * goal for c in to_rgb(colour))
+    return str(to_hex((red, green, blue)))
+
+
+def contrast(colour: str) -> float:
+    """The colour's contrast on white, 1 to 21, as WCAG 2.1 has it."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(colour)]
+    return 1.05 / (0.05 + 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2])
+
+
+def with_contrast(colour: str, ratio: float) -> str:
+    """The shade of the colour, lighter or darker, that comes nearest to this contrast above it."""
+    shades = [shaded(colour, step / 50) for step in range(-50, 50)]
+    return min((c for c in shades if contrast(c) >= ratio), key=contrast)
+
+
+def ink(colour: str) -> str:
+    """The colour, darker where words of it could not be read on white."""
+    return colour if contrast(colour) >= READABLE else with_contrast(colour, READABLE)
 
 
 @dataclass(frozen=True)
@@ -110,11 +149,11 @@ def label_ends(axes: Axes, ends: Sequence[End]) -> None:
     to_share = axes.transData + axes.transAxes.inverted()
     known = [end for end in ends if end.y == end.y]
     starts = [to_share.transform((end.x, end.y)).tolist() for end in known]
-    places = untangled(starts, spread_out([y for _, y in starts], LABEL / (SHRINKS * tall)))
+    places = untangled(starts, spread_out([y for _, y in starts], LABEL / tall))
     for end, (x, y), placed in zip(known, starts, places, strict=True):
         look, there = end.look, axes.transAxes
         name = axes.text(1.03, placed, look.label, transform=there, size=8, va="center")
-        name.set(color=shaded(look.colour, -0.2), style="italic" if look.control else "normal")
+        name.set(color=ink(look.colour), style="italic" if look.control else "normal")
         line = Line2D([x, 1.025], [y, placed], color=look.colour, lw=0.5, alpha=0.45)
         line.set(transform=there, clip_on=False, in_layout=False)
         axes.add_artist(line)
@@ -135,8 +174,8 @@ def untangled(starts: Sequence[tuple[float, float]], places: Sequence[float]) ->
 
 
 def room_for(labels: int, least: float) -> float:
-    """The height in inches, ``least`` or more, of a panel with so many labels beside its axes."""
-    return max(least, 1.1 + labels * LABEL / 72)
+    """The height in inches, ``least`` or more, of axes with so many labels beside them."""
+    return max(least, labels * LABEL / 72)
 
 
 def spread_out(shares: Sequence[float], gap: float) -> list[float]:

@@ -12,13 +12,19 @@ from matplotlib.lines import Line2D
 from rlm_eval.analysis import drawing
 from rlm_eval.analysis.aggregate import summarize
 from rlm_eval.analysis.drawing import Plot
-from rlm_eval.analysis.looks import MUTED, Look, looks, shaded
+from rlm_eval.analysis.figures import UNSCORED, unscored
+from rlm_eval.analysis.limits import ARMS, limited
+from rlm_eval.analysis.looks import HUES, MUTED, Look, looks, order, with_contrast
 from rlm_eval.analysis.text import count
+from rlm_eval.analysis.ticks import log_ticks
 
 #: Tasks side by side, score above and cost below; another number has a row of panels for each.
 ABREAST = (2, 3, 4)
-#: How far the colour of the shortest length goes to white; the longest has the full colour.
-PALEST = 0.55
+#: Rows of all panels, at most.
+ROWS = 100
+KINDS = ("score", "tokens")
+#: Contrast on white of the dots of the shortest and the longest length.
+PALEST, DARKEST = 3.0, 7.0
 
 
 def score_and_cost(results: pd.DataFrame) -> Plot:
@@ -26,28 +32,53 @@ def score_and_cost(results: pd.DataFrame) -> Plot:
     completion, all calls, logarithmic), a row per arm and a dot per length; controls stand apart
     below. Readable with many arms, where labelled lines are not."""
     with drawing.style():
-        table = summarize(results)
+        if results.empty or unscored(table := summarize(results)):
+            return drawing.empty(UNSCORED)
         table["tokens"] = table["prompt_tokens"] + table["completion_tokens"]
-        if not bool(table["mean_score"].notna().any()):
-            return drawing.empty("No question has a score yet.")
-        rows = _Rows.of(table, looks(results))
-        tasks = list(table["task"].drop_duplicates())
-        kinds = ["score", "tokens"]
-        if len(tasks) in ABREAST:
-            shown = [(task, kind) for kind in kinds for task in tasks]
+        known = looks(results)
+        shown = limited(table, ["task"], rows=ROWS)
+        abreast = len(shown.cells) in ABREAST and len(shown.arms) <= ARMS
+        rows = [
+            _Rows.of(shown.arms if abreast else order(cell), cell, known) for cell in shown.cells
+        ]
+        tasks = list(zip(rows, shown.cells, strict=True))
+        if abreast:
+            views = [(*task, kind) for kind in KINDS for task in tasks]
         else:
-            shown = [(task, kind) for task in tasks for kind in kinds]
-        columns = len(tasks) if len(tasks) in ABREAST else len(kinds)
-        figure, grid = drawing.panels(len(shown), 3.7, 1.1 + rows.inches, columns)
-        for i, ((task, kind), axes) in enumerate(zip(shown, grid, strict=True)):
-            rows.frame(axes, named=i % columns == 0)
-            _panel(axes, table[table["task"] == task], rows, kind)
-            axes.set_title(str(task))
-        rows.legend(figure)
-        note = f"{drawing.intervals(results)} Tokens: prompt and completion of all calls."
-        drawing.footer(figure, results, note)
+            views = [(*task, kind) for task in tasks for kind in KINDS]
+        columns = len(tasks) if abreast else len(KINDS)
+        lengths = sorted(int(v) for c in shown.cells for v in c["target_tokens"].unique())
+        shades = _Shades(sorted(set(lengths)))
+        figure, grid = drawing.panels([view[0].inches for view in views], 2.7, columns)
+        for i, ((row, cell, kind), axes) in enumerate(zip(views, grid, strict=True)):
+            row.frame(axes, named=i % columns == 0)
+            _panel(axes, cell, row, shades, kind)
+            drawing.title(axes, str(cell["task"].iloc[0]))
         figure.data = table
+        note = f"{drawing.intervals(results)} Tokens: prompt and completion of all calls."
+        drawing.finish(figure, results, shown, known, note, shades.legend())
         return figure
+
+
+@dataclass(frozen=True)
+class _Shades:
+    """The colour of the dots: the family's hue, the darker the longer the context."""
+
+    lengths: Sequence[int]
+
+    def of(self, look: Look, length: int) -> str:
+        return self._shade(HUES.get(look.family, look.colour), length)
+
+    def _shade(self, colour: str, length: int) -> str:
+        steps = len(self.lengths) - 1
+        share = self.lengths.index(length) / steps if steps else 0.5
+        return with_contrast(colour, PALEST * (DARKEST / PALEST) ** share)
+
+    def legend(self) -> list[Line2D]:
+        return [
+            Line2D([], [], ls="", marker="o", color=self._shade(MUTED, v), label=f"{v:,} tokens")
+            for v in self.lengths
+        ]
 
 
 @dataclass(frozen=True)
@@ -59,25 +90,21 @@ class _Rows:
     lengths: Sequence[int]
 
     @classmethod
-    def of(cls, table: pd.DataFrame, known: Mapping[str, Look]) -> _Rows:
-        arms = set(table["arm"])
-        methods = [a for a, look in known.items() if a in arms and not look.control]
-        controls = [a for a, look in known.items() if a in arms and look.control]
+    def of(cls, arms: Sequence[str], cell: pd.DataFrame, known: Mapping[str, Look]) -> _Rows:
+        methods = [a for a in known if a in arms and not known[a].control]
+        controls = [a for a in known if a in arms and known[a].control]
         places = {a: float(i) for i, a in enumerate(_by_family(methods, known))}
         places |= {a: len(methods) + 0.5 + i for i, a in enumerate(controls)}
-        return cls(known, places, sorted(int(v) for v in table["target_tokens"].unique()))
+        return cls(known, places, sorted(int(v) for v in cell["target_tokens"].unique()))
 
     @property
     def inches(self) -> float:
-        """The height of an axes: never so little that ticks and titles leave it none."""
-        return max(1.0, (0.13 + 0.055 * len(self.lengths)) * (len(self.places) + 0.5))
+        each = 0.13 + 0.055 * len(self.lengths)
+        return each * (max(self.places.values()) + 1.2)
 
     def place(self, arm: str, length: int) -> float:
         share = (self.lengths.index(length) + 0.5) / len(self.lengths) - 0.5
         return self.places[arm] + 0.66 * share
-
-    def colour(self, arm: str, length: int) -> str:
-        return _paler(self.known[arm].colour, self.lengths, length)
 
     def frame(self, axes: Axes, *, named: bool) -> None:
         arms = list(self.places)
@@ -92,20 +119,6 @@ class _Rows:
         axes.grid(axis="x")
         axes.grid(axis="y", visible=False)
 
-    def legend(self, figure: Plot) -> None:
-        dots = [
-            Line2D(
-                [],
-                [],
-                ls="",
-                marker="o",
-                color=_paler(MUTED, self.lengths, v),
-                label=f"{v:,} tokens",
-            )
-            for v in self.lengths
-        ]
-        figure.legend(handles=dots, loc="outside upper left", ncols=min(5, len(dots)))
-
 
 def _by_family(methods: Sequence[str], known: Mapping[str, Look]) -> list[str]:
     """Members of a family below each other, families in the order in which they come."""
@@ -114,12 +127,7 @@ def _by_family(methods: Sequence[str], known: Mapping[str, Look]) -> list[str]:
     return sorted(methods, key=lambda a: first[known[a].family])
 
 
-def _paler(colour: str, lengths: Sequence[int], length: int) -> str:
-    steps = len(lengths) - 1
-    return shaded(colour, PALEST * (steps - lengths.index(length)) / steps) if steps else colour
-
-
-def _panel(axes: Axes, table: pd.DataFrame, rows: _Rows, kind: str) -> None:
+def _panel(axes: Axes, table: pd.DataFrame, rows: _Rows, shades: _Shades, kind: str) -> None:
     if kind == "score":
         axes.set_xlim(-2, 102)
         axes.set_xlabel("mean score (%)")
@@ -128,12 +136,12 @@ def _panel(axes: Axes, table: pd.DataFrame, rows: _Rows, kind: str) -> None:
         axes.set_xscale("log")
     for row in table.to_dict("records"):
         arm, length = str(row["arm"]), int(row["target_tokens"])
-        place, colour = rows.place(arm, length), rows.colour(arm, length)
+        place, colour = rows.place(arm, length), shades.of(rows.known[arm], length)
         value = 100 * row["mean_score"] if kind == "score" else row["tokens"]
         if not value >= (0 if kind == "score" else 1):
             continue  # not scored, or asks no model
         if kind == "score":
             axes.hlines(place, 100 * row["score_low"], 100 * row["score_high"], colour, lw=1.1)
         axes.plot([value], [place], ls="", marker="o", ms=4, color=colour, zorder=3)
-    if kind == "tokens" and (used := table["tokens"][table["tokens"] > 0]).size:
-        drawing.log_ticks(axes.xaxis, float(used.min()), float(used.max()), count)
+    if kind == "tokens" and bool((table["tokens"] >= 1).any()):
+        log_ticks(axes.xaxis, count)
