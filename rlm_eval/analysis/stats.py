@@ -2,8 +2,10 @@
 
 Everything takes one value per answer and the id of the context each was asked about. Intervals
 are 95 % unless told otherwise. The choices made here are those that the simulation in
-``tests/benchmarks/coverage.py`` supports (coverage of at least 93 % from 4 to 60 contexts,
-type-I error of at most 6 %); the percentile cluster bootstrap falls short of that and is not used.
+``tests/benchmarks/coverage.py`` supports (coverage of at least 93 % from 4 to 60 contexts for
+right/wrong and skewed graded scores, type-I error of at most 6 %; where fewer than one answer in
+ten is right and the 25 on a context are alike, down to 92 %); the percentile cluster bootstrap
+falls short of that and is not used.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
 
 Prints the tables as Markdown, writes them to --out too (the published ones are in
 results/published/benchmarks/statistics.md), and exits with 1 when a limit is broken (coverage
-under 93 %, type-I error over 6 %). About twenty minutes on one core at 2000 repetitions.
+under 93 %, type-I error over 6 %). About 25 minutes on one core at 2000 repetitions.
 """
 
 from __future__ import annotations
