@@ -100,13 +100,13 @@ def test_a_bar_in_a_name_is_part_of_it(page: Any) -> None:
 def test_long_texts_are_searched_and_shown_whole(page: Any, word: str) -> None:
     go(page, "#/samples")
     page.fill("#search", f"word399 {word}")
-    page.wait_for_function("document.querySelectorAll('main tbody tr').length < 20")
+    page.locator("main tbody tr:nth-child(20)").wait_for(state="detached")
     found = "".join(page.locator("main tbody td").all_text_contents())
     assert "… (cut)" in found or word == "endoferror"  # errors have no column
     page.locator("tbody a").first.click()
     page.wait_for_selector("[data-view=sample]")
     page.get_by_text(word).first.wait_for()
-    page.wait_for_function("!document.querySelector('.answer[open]').innerText.includes('(cut)')")
+    page.locator(".answer[open]", has_text="(cut)").wait_for(state="detached")
 
 
 def test_a_spot_on_the_page_is_no_view(page: Any, run: Path) -> None:
