@@ -44,5 +44,8 @@ def go(page: Any, route: str) -> None:
     page.wait_for_selector(f"[data-view={route.removeprefix('#/').partition('?')[0]}]")
 
 
-def column(page: Any, number: int, table: str = "main") -> list[str]:
+def column(page: Any, head: str, table: str = "main") -> list[str]:
+    """The texts of the first column under ``head``."""
+    heads = [text.strip() for text in page.locator(f"{table} thead th").all_inner_texts()]
+    number = 1 + heads.index(head)
     return page.locator(f"{table} tbody td:nth-child({number})").all_inner_texts()

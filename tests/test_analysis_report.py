@@ -224,10 +224,10 @@ def test_tables_sort_both_ways_with_the_keyboard(page: Any) -> None:
     header = page.locator("#table-summary th button", has_text="score %")
     header.focus()
     page.keyboard.press("Enter")
-    falling = [float(v) for v in column(page, 6, "#table-summary")]
+    falling = [float(v) for v in column(page, "score %", "#table-summary")]
     assert falling == sorted(falling, reverse=True)
     page.keyboard.press("Enter")
-    assert [float(v) for v in column(page, 6, "#table-summary")] == falling[::-1]
+    assert [float(v) for v in column(page, "score %", "#table-summary")] == falling[::-1]
     assert header.locator("..").get_attribute("aria-sort") == "ascending"
 
 
@@ -239,13 +239,13 @@ def test_a_number_leads_to_its_samples(page: Any) -> None:
     no_answer.nth(place).click()
     page.wait_for_selector("[data-view=samples]")
     assert page.inner_text("main [role=status]").startswith(f"{wanted} answers: 0 right")
-    assert set(column(page, 5)) <= {"no_answer"}
+    assert set(column(page, "outcome")) <= {"no_answer"}
 
 
 def test_failures_filter_and_answers_are_searched(page: Any) -> None:
     go(page, "#/samples")
     page.select_option("select[name=outcome]", "failed")
-    failed = set(column(page, 5))
+    failed = set(column(page, "outcome"))
     assert failed
     assert failed <= {"no_answer", "budget_exceeded", "context_overflow"}
     page.select_option("select[name=outcome]", "")
@@ -253,7 +253,7 @@ def test_failures_filter_and_answers_are_searched(page: Any) -> None:
     page.locator("h2").click()
     page.keyboard.press("/")
     page.keyboard.type("2048-3-1 positive")
-    questions = column(page, 1)
+    questions = column(page, "question")
     assert len(questions) == 1
     assert "2048-3-1" in questions[0]
     page.wait_for_url("**text=2048-3-1**")  # a link to what is shown

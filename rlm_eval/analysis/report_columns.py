@@ -49,7 +49,7 @@ SUMMARY = (
     Column("subcalls", "sub-calls", "count", ASKED),
     Column("prompt_tokens", "prompt tokens", "count", ASKED),
     Column("cached_tokens", "cached", "count", ASKED, more=True),
-    Column("completion_tokens", "completion", "count", ASKED),
+    Column("completion_tokens", "completion", "count", ASKED, more=True),
     Column("cost_usd", "USD", "usd", ASKED),
     Column("wall_s", "seconds", "seconds", ASKED),
 )
