@@ -68,7 +68,18 @@ COUNTS = {
     *("no answer", "budget exceeded", "context overflow", "provider error"),
     *("shared samples", "all shown", "not all"),
 }
-NO_NUMBERS = {"task", "length", "samples", "role", "quantity", "test", "of", "matched", "cap on", "from"}
+NO_NUMBERS = {
+    "task",
+    "length",
+    "samples",
+    "role",
+    "quantity",
+    "test",
+    "of",
+    "matched",
+    "cap on",
+    "from",
+}
 
 
 def test_every_number_leads_to_the_samples_it_counts(page: Any) -> None:

@@ -16,7 +16,7 @@ from rlm_eval.analysis.paired import paired_table
 from rlm_eval.analysis.stats import ALPHA
 
 #: Dots in a row, and rows of all panels, at most.
-DOTS, ROWS = 6, 60
+DOTS, ROWS = 6, 96
 
 
 def paired_forest(results: pd.DataFrame, table: pd.DataFrame | None = None) -> Plot:
@@ -35,7 +35,7 @@ def paired_forest(results: pd.DataFrame, table: pd.DataFrame | None = None) -> P
         shown = limited(table, rows=ROWS, most={"arm": DOTS, "against": ARMS})
         arms = {arm for cell in shown.cells for arm in cell["arm"]}
         dots = {arm: look for arm, look in known.items() if arm in arms}
-        each = 0.14 + 0.08 * len(dots)
+        each = 0.14 + 0.08 * max(shown.sizes)
         rows = [cell["against"].nunique() for cell in shown.cells]
         figure, grid = drawing.panels([each * n for n in rows], 3.2, columns=2)
         for cell, axes in zip(shown.cells, grid, strict=True):
