@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -37,6 +39,21 @@ def browser() -> Iterator[Any]:
         chromium = playwright.chromium.launch(executable_path=path, args=FLAGS)
         yield chromium
         chromium.close()
+
+
+@contextmanager
+def report_page(browser: Any, run: Path) -> Iterator[Any]:
+    """The report in ``run`` opened at its summary; an error on the page fails the test."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    opened = context.new_page()
+    problems: list[str] = []
+    opened.on("pageerror", lambda error: problems.append(str(error)))
+    opened.on("console", lambda m: problems.append(m.text) if m.type == "error" else None)
+    opened.goto(f"file://{run}/report.html")
+    opened.wait_for_selector("[data-view=summary]")
+    yield opened
+    context.close()
+    assert not problems
 
 
 def go(page: Any, route: str) -> None:

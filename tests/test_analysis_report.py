@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from browsing import browser, column, go
+from browsing import browser, column, go, report_page
 from fake_results import write_run
 from rlm_eval.analysis.report import ASSETS
 from rlm_eval.analysis.trajectory import read_replies
@@ -196,16 +196,8 @@ def test_several_runs_need_a_folder(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 @pytest.fixture
 def page(browser: Any, run: Path) -> Iterator[Any]:
-    context = browser.new_context(viewport={"width": 1280, "height": 900})
-    opened = context.new_page()
-    problems: list[str] = []
-    opened.on("pageerror", lambda error: problems.append(str(error)))
-    opened.on("console", lambda m: problems.append(m.text) if m.type == "error" else None)
-    opened.goto(f"file://{run}/report.html")
-    opened.wait_for_selector("[data-view=summary]")
-    yield opened
-    context.close()
-    assert not problems
+    with report_page(browser, run) as opened:
+        yield opened
 
 
 def test_it_loads_and_says_what_it_is(page: Any, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from urllib.parse import quote
 import pandas as pd
 import pytest
 
-from browsing import browser, go
+from browsing import browser, go, report_page
 from fake_results import write_run
 from rlm_eval.report import main
 
@@ -45,16 +45,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def page(browser: Any, run: Path) -> Iterator[Any]:
-    context = browser.new_context(viewport={"width": 1280, "height": 900})
-    opened = context.new_page()
-    problems: list[str] = []
-    opened.on("pageerror", lambda error: problems.append(str(error)))
-    opened.on("console", lambda m: problems.append(m.text) if m.type == "error" else None)
-    opened.goto(f"file://{run}/report.html")
-    opened.wait_for_selector("[data-view=summary]")
-    yield opened
-    context.close()
-    assert not problems
+    with report_page(browser, run) as opened:
+        yield opened
 
 
 CELLS = """() => [...document.querySelectorAll("section tbody tr")].flatMap((tr) => {
