@@ -65,8 +65,7 @@ class DocumentQA:
         self.name = name
         self.tokenizer = tokenizer
         self._tok = load_tokenizer(tokenizer)
-        self._form_name = sizing.one_of(name, "form", form, tuple(FORMS))
-        self._form = FORMS[form]
+        self._form = FORMS[sizing.one_of(name, "form", form, tuple(FORMS))]
         self._scorer = sizing.one_of(name, "scorer", scorer, SCORERS)
         self._n = sizing.at_least(name, "n", n)
         self._seed = sizing.at_least(name, "seed", seed, 0)

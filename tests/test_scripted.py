@@ -7,7 +7,7 @@ import time
 import pytest
 
 from rlm_eval.errors import ConfigError
-from rlm_eval.models.protocol import ChatModel, Usage, system, user
+from rlm_eval.models.protocol import ChatModel, Usage, user
 from rlm_eval.models.scripted import ScriptedModel
 
 
@@ -74,7 +74,7 @@ def test_its_turns_are_python(protocol: str) -> None:
 
 def test_tokens_are_a_quarter_of_the_characters_and_the_limit_holds() -> None:
     model = ScriptedModel(script=lambda _: "x" * 100)
-    prompt = [system("y" * 40), user("z" * 80)]
+    prompt = [{"role": "system", "content": "y" * 40}, user("z" * 80)]
     whole = model.complete(prompt, max_tokens=1000, temperature=0.0)
     # 40/4 + 4 + 80/4 + 4 of prompt, 100/4 + 1 of reply.
     assert whole.usage == Usage(38, 26)

@@ -16,7 +16,7 @@ from math import ceil, inf, log2, nan, sqrt
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import special  # type: ignore[import-untyped]
 
 #: Under this many contexts no interval is given.
@@ -28,8 +28,6 @@ ALPHA = 0.05
 #: Under this many no sign flip of contexts, and no McNemar test, can reach :data:`ALPHA`.
 LEAST_TO_TELL = ceil(1 - log2(ALPHA))
 POWER = 0.8
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

@@ -117,7 +117,3 @@ def user(text: str) -> Message:
 
 def assistant(text: str) -> Message:
     return {"role": "assistant", "content": text}
-
-
-def system(text: str) -> Message:
-    return {"role": "system", "content": text}

@@ -186,7 +186,7 @@ def landlock_restrict(ruleset: int) -> None:
 # -- seccomp -----------------------------------------------------------------------------------
 
 Instruction = tuple[int, int, int, int]
-LOAD, EQUAL, GREATER_EQUAL, ANY_BIT, AND, RETURN = 0x20, 0x15, 0x35, 0x45, 0x54, 0x06
+LOAD, EQUAL, GREATER_EQUAL, AND, RETURN = 0x20, 0x15, 0x35, 0x54, 0x06
 ALLOW, KILL, ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
 NUMBER_OFFSET, ARCH_OFFSET = 0, 4
 
