@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from rlm_eval.config import ROLE_KEYS, RunConfig, build, speaking_of, targets
+from rlm_eval.config import ROLE_KEYS, RunConfig, build, targets
 from rlm_eval.environment import code_revision
-from rlm_eval.errors import ConfigError
+from rlm_eval.errors import ConfigError, speaking_of
 from rlm_eval.judging import judge_of
 from rlm_eval.ledger import Budget, refuse_unpriced
 from rlm_eval.methods.method import Method

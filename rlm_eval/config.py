@@ -9,14 +9,12 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
-import re
 import typing
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
 from typing import Any
 
-from rlm_eval.errors import ConfigError
+from rlm_eval.errors import ConfigError, speaking_of
 from rlm_eval.records import Role, content_hash
 
 #: Top-level keys that change how a run is carried out, not what it measures.
@@ -134,19 +132,6 @@ def build(where: str, node: Mapping[str, Any]) -> Any:
     }
     with speaking_of(where):
         return getattr(importlib.import_module(module), name)(**given)
-
-
-@contextmanager
-def speaking_of(where: str) -> Iterator[None]:
-    """A class calls its settings by the usual key (method.rlm, model): a ConfigError within names
-    the key of the node at ``where`` in its place."""
-    usual = {"method": r"\bmethod\.\w+", "model": r"\bmodel(?=\.)"}
-    kind = where.partition(".")[0].rpartition("_")[2]
-    try:
-        yield
-    except ConfigError as error:
-        told = re.sub(usual[kind], where, str(error)) if kind in usual else str(error)
-        raise ConfigError(told) from error
 
 
 def targets(node: Any) -> list[str]:

@@ -3,12 +3,29 @@
 from __future__ import annotations
 
 import errno
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from rlm_eval.records import Outcome
 
 
 class ConfigError(Exception):
     """Bad input. The message says what to do; nothing has been started or spent (exit code 2)."""
+
+
+@contextmanager
+def speaking_of(where: str) -> Iterator[None]:
+    """A class calls its settings by the usual key (method.rlm, model): a ConfigError within names
+    the key ``where`` its node stands in its place."""
+    usual = {"method": r"\bmethod\.\w+", "model": r"\bmodel(?=\.)"}
+    kind = where.partition(".")[0].rpartition("_")[2]
+    try:
+        yield
+    except ConfigError as error:
+        if kind not in usual or where in str(error):
+            raise
+        raise ConfigError(re.sub(usual[kind], where, str(error))) from error
 
 
 class SampleFailure(Exception):

@@ -172,7 +172,7 @@ def test_a_budget_without_a_scope_has_no_cap_there() -> None:
         (["embed_model=litellm", "embed_model.name=openai/x", "embed_model.limits.start=99"],
          r"^embed_model\.limits\.start=99"),
         (["method=[rlm]", "model.context_window=1000"], "window of 1000: lower method.rlm.turn"),
-        (["method=[router]", "model.context_window=1000"], "has a window of 1000: lower"),
+        (["method=[router]", "model.context_window=1000"], "lower method.router.rlm.turn_tokens"),
         (["budget.matched=true"], r"matched methods spend up to .* set budget\.sample\.tokens"),
         (["budget.matched=true", "budget.sample.usd=1"], "for models that cost something"),
     ],

@@ -217,7 +217,7 @@ def test_what_is_missing_is_said_before_anything_starts() -> None:
     class Absent(Rlms):
         package = "rlms-that-nobody-installed"
 
-    with pytest.raises(ConfigError, match=r'pip install "rlm_eval\[rlms-that'):
+    with pytest.raises(ConfigError, match=r'pip install -e "\.\[rlms-that'):
         Absent(isolation="none").check(models)
     with pytest.raises(ConfigError, match="there is no program no-such-engine"):
         ForeignCommand(command=["no-such-engine"], isolation="none").check(models)

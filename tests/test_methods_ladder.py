@@ -35,6 +35,7 @@ def test_the_routers_ways_begin_as_the_files_and_are_set_one_by_one() -> None:
         "method.router.rlm.max_depth=0",
         "method.router.threshold=0.25",
         "budget.matched=true",
+        "budget.sample.tokens=9000",
     )
     router = arms["router"]
     assert isinstance(router, Router)
@@ -69,7 +70,7 @@ def test_another_file_may_be_the_routers_first_way() -> None:
         ("method.self_consistency.votes=0", "votes must be at least 1"),
         ("method.self_consistency.temperature=0", "at 0 all votes are the same"),
         ("method.direct.think_tokens=0", "think_tokens must be at least 1"),
-        ("model.context_window=700", "method.rlm"),
+        ("model.context_window=700", "lower method.router.rlm.turn_tokens"),
     ],
 )
 def test_bad_input_is_one_clear_line(override: str, told: str) -> None:

@@ -95,9 +95,9 @@ def test_other_methods_have_no_place_in_it(sandbox: Sandbox) -> None:
 
 def test_both_ways_are_checked_and_named(sandbox: Sandbox) -> None:
     method = router(sandbox)
-    with pytest.raises(ConfigError, match=r"method\.direct: the prompt without text"):
+    with pytest.raises(ConfigError, match=r"method\.router\.direct: the prompt without text"):
         method.check({"root": ModelInfo("m", "e", 90)})
-    with pytest.raises(ConfigError, match=r"method\.rlm"):
+    with pytest.raises(ConfigError, match=r"method\.router\.rlm"):
         method.check({"root": ModelInfo("m", "e", 600)})
     assert method.prompt_name() == "plain, compact"
     other = Router(Direct(), Rlm(sandbox=sandbox, prompt="orchestrator"))

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from rlm_eval.errors import ConfigError, SampleFailure
+from rlm_eval.errors import ConfigError, SampleFailure, speaking_of
 from rlm_eval.ledger import Ledger
 from rlm_eval.methods.full_prompt import FullPrompt
 from rlm_eval.methods.method import CodeOracle, Forecast, Method, Shape
@@ -54,8 +54,10 @@ class Router(Method):
         return json.dumps([self._direct.prompt_source(), self._rlm.prompt_source()])
 
     def check(self, models: Mapping[Role, ModelInfo]) -> None:
-        self._direct.check(models)
-        self._rlm.check(models)
+        with speaking_of("method.router.direct"):
+            self._direct.check(models)
+        with speaking_of("method.router.rlm"):
+            self._rlm.check(models)
 
     def bind(self, code_oracle: CodeOracle) -> None:
         self._direct.bind(code_oracle)

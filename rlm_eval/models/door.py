@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Literal
@@ -223,8 +223,16 @@ class LM:
             self._unnumber(requests)
             raise
 
+        failed = threading.Event()
+
         def send(request: Request, reservation: Reservation) -> Completion:
-            return self._sender.send(request, ledger, reservation)
+            if failed.is_set():  # those behind a failure; it is the one that is raised
+                raise CancelledError
+            try:
+                return self._sender.send(request, ledger, reservation)
+            except BaseException:
+                failed.set()
+                raise
 
         try:
             with ThreadPoolExecutor(min(model.at_once, len(requests))) as pool:
