@@ -10,7 +10,7 @@ from rlm_eval.compose import compose_tree
 from rlm_eval.config import ROLE_KEYS, check_config
 from rlm_eval.errors import ConfigError
 
-FINISHED, FAILED, BAD_INPUT, OWED, INTERRUPTED = 0, 1, 2, 3, 130
+FINISHED, FAILED, BAD_INPUT, PENDING, INTERRUPTED = 0, 1, 2, 3, 130
 
 #: Groups that may be given without their package: sub_model=NAME for model@sub_model=NAME.
 _ALIASES = {key: f"model@{key}" for key in ROLE_KEYS.values()}

@@ -11,7 +11,20 @@ from rlm_eval.records import Outcome
 
 
 class ConfigError(Exception):
-    """Bad input. The message says what to do; nothing has been started or spent (exit code 2)."""
+    """Bad input. The message says what to do; nothing has been started or spent (exit code 2).
+
+    ``key`` is the setting the message is about, as the class that raises it calls the setting;
+    what built that class adds where it stands with :meth:`within`. The text begins with the key.
+    """
+
+    def __init__(self, message: str, *, key: str = "") -> None:
+        super().__init__(f"{key} {message}" if key else message)
+        self.message = message
+        self.key = key
+
+    def within(self, where: str) -> ConfigError:
+        """The same error about ``where.key``; unchanged where no key was named."""
+        return ConfigError(self.message, key=f"{where}.{self.key}") if self.key else self
 
 
 @contextmanager
@@ -23,6 +36,8 @@ def speaking_of(where: str) -> Iterator[None]:
     try:
         yield
     except ConfigError as error:
+        if error.key:
+            raise error.within(where) from error
         if kind not in usual or where in str(error):
             raise
         raise ConfigError(re.sub(usual[kind], where, str(error))) from error

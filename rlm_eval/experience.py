@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlm_eval.errors import ConfigError
-from rlm_eval.records import OWED
+from rlm_eval.records import PENDING
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -104,7 +104,7 @@ def _conditions(tree: Mapping[str, Any]) -> list[Any]:
 
 def _told(run: Run) -> pd.DataFrame:
     """The results of a run that say what such a result takes."""
-    rows: pd.DataFrame = run.results[~run.results["outcome"].isin(list(OWED))]
+    rows: pd.DataFrame = run.results[~run.results["outcome"].isin(list(PENDING))]
     if run.calls.empty or not run.config.get("response_cache"):
         return rows
     unpaid = run.calls.loc[run.calls["cached_response"].astype(bool), "result_key"]

@@ -33,9 +33,8 @@ Also: python -m rlm_eval.resume RUN        go on with an interrupted run
       python -m rlm_eval.report RUN...     a static page: tables, figures, every trajectory
       python -m rlm_eval.compare A B       two runs, paired where samples are shared
       python -m rlm_eval.replay RUN...     tables from the journal, no model: same as recorded?
-                                           --rescore: today's scorer; --redrive: methods too
+                                           --rescore: today's scorer
       python -m rlm_eval.merge RUN... --out DIR    shards or arms joined in one record
-      python -m rlm_eval.compress RUN...   journals packed; everything reads them as before
 
 stdout: tables, verdicts and, as the last line, the run's folder. stderr: progress.
 exit:   0 finished   1 stopped by the machine, as by a full disk: run it again   2 bad input,

@@ -1,28 +1,20 @@
 """The append-only record of a run: one whole JSON line per event, flushed before a result counts.
 
-Events: ``session`` (a process begins to write), ``begin`` (a result is started, its episode),
+Events: ``session`` (a process begins to write), ``begin`` (a result is started, its restart),
 ``call`` (one attempt with its reply), ``result``; ``model`` (what is known of a role's model once
-it is open) and ``count`` (how many tokens a prompt has, where only the model's server can say), so
-that a replay needs no model. Tables are derived from it; a torn line is no event, now and after
-more was written. Known keys are cut out of every line.
-
-The record lies in ``journal.jsonl``. :func:`compress` moves it to ``journal.jsonl.gz``; what a
-resumed run appends stands in a new ``journal.jsonl`` until it is compressed too.
+it is open). Tables are derived from it; a torn line is no event, now and after more was written.
+Known keys are cut out of every line.
 """
 
 from __future__ import annotations
 
 import fcntl
-import gzip
 import json
 import os
 import threading
 import time
-import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import MISSING, asdict, fields, replace
-from io import BytesIO
-from itertools import takewhile
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -32,7 +24,6 @@ from rlm_eval.records import SCHEMA_VERSION, Answer, Call, Result, Sample, Score
 from rlm_eval.redaction import Redactor, secrets_of
 
 FILE_NAME = "journal.jsonl"
-COMPRESSED_NAME = "journal.jsonl.gz"
 
 
 class Journal:
@@ -57,8 +48,8 @@ class Journal:
             self._write(_TORN)
         self._append({"type": "session", "started_at": time.time(), "pid": os.getpid()})
 
-    def begin(self, key: str, episode: int) -> None:
-        self._append({"type": "begin", "key": key, "episode": episode})
+    def begin(self, key: str, restart: int) -> None:
+        self._append({"type": "begin", "key": key, "restart": restart})
 
     def call(self, call: Call, reply: str) -> None:
         self._append({"type": "call", **vars(call), "reply": reply})
@@ -117,13 +108,13 @@ class Journal:
 
 def record_size(run_dir: Path) -> int:
     """Bytes of the record in ``run_dir``: the same as long as nobody has written to it."""
-    files = (run_dir / name for name in (FILE_NAME, COMPRESSED_NAME))
-    return sum(file.stat().st_size for file in files if file.is_file())
+    path = run_dir / FILE_NAME
+    return path.stat().st_size if path.is_file() else 0
 
 
 def has_journal(run_dir: Path) -> bool:
-    """Whether there is a record in ``run_dir``, compressed or not."""
-    return any((run_dir / name).is_file() for name in (FILE_NAME, COMPRESSED_NAME))
+    """Whether there is a record in ``run_dir``."""
+    return (run_dir / FILE_NAME).is_file()
 
 
 def read_events(run_dir: Path, types: Collection[str] | None = None) -> Iterator[dict[str, Any]]:
@@ -149,64 +140,10 @@ def read_events(run_dir: Path, types: Collection[str] | None = None) -> Iterator
         yield _completed(event)
 
 
-def compress(run_dir: Path) -> None:
-    """Move the whole record into ``journal.jsonl.gz``, under the run's lock.
-
-    The compressed file is complete and on the disk before it gets its name, and has its name before
-    the plain one goes; killed at any point, the record reads the same.
-    """
-    owner = _claim(run_dir / "lock")
-    temporary = run_dir / f".{COMPRESSED_NAME}.tmp"
-    try:
-        with temporary.open("wb") as file:
-            # Without a name and a time in it, the same record is the same bytes.
-            with gzip.GzipFile("", "wb", fileobj=file, mtime=0) as packed:
-                for line in _lines(run_dir):
-                    packed.write(line if line.endswith(b"\n") else line + _TORN)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(run_dir / COMPRESSED_NAME)
-        _sync_folder(run_dir)
-        (run_dir / FILE_NAME).unlink(missing_ok=True)
-    finally:
-        temporary.unlink(missing_ok=True)
-        owner.close()
-
-
 def _lines(run_dir: Path) -> Iterator[bytes]:
-    """All lines of the record as they are: the compressed part, then the plain one.
-
-    Where :func:`compress` was killed before the plain file went, or is at work right now, the
-    compressed one holds it too, from its first line on: a ``session``, which no other is like.
-    """
-    packed = run_dir / COMPRESSED_NAME
-    with _opened(run_dir / FILE_NAME) as plain:
-        first = plain.readline() or None
-        if packed.exists():
-            try:
-                with gzip.open(packed, "rb") as file:
-                    yield from takewhile(lambda line: line != first, file)
-            except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-                raise ConfigError(f"{packed} is damaged ({error}): copy it again") from error
-        if first is not None:
-            yield first
-            yield from plain
-
-
-def _opened(path: Path) -> BinaryIO:
-    """The file, or an empty one where there is none."""
-    try:
-        return path.open("rb")
-    except FileNotFoundError:
-        return BytesIO()
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    if has_journal(run_dir):
+        with (run_dir / FILE_NAME).open("rb") as file:
+            yield from file
 
 
 def attempt_id(call: Mapping[str, Any]) -> tuple[str, int]:

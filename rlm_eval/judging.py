@@ -15,7 +15,7 @@ from rlm_eval.ledger import Ledger
 from rlm_eval.methods.fitting import offline_tokens
 from rlm_eval.methods.method import Forecast
 from rlm_eval.methods.prompts import load_prompt
-from rlm_eval.models.door import LM, CallTags
+from rlm_eval.models.client import LM, CallTags
 from rlm_eval.records import Sample, Score
 
 

@@ -22,7 +22,7 @@ from rlm_eval.compose import recorded_tree
 from rlm_eval.errors import ConfigError
 from rlm_eval.fit import check_fit, differences_of, settings_of
 from rlm_eval.journal import Journal, attempt_id, has_journal, read_events
-from rlm_eval.records import OWED
+from rlm_eval.records import PENDING
 
 Event = Mapping[str, Any]
 Attempt = tuple[str, int]
@@ -30,14 +30,14 @@ Attempt = tuple[str, int]
 
 @dataclass(frozen=True)
 class Source:
-    """A run to be merged: its configuration and environment, and of its journal the episodes per
+    """A run to be merged: its configuration and environment, and of its journal the restarts per
     key, each key's last result, the keys that were ``measured`` there rather than taken over, and
     the calls that were paid there."""
 
     folder: Path
     tree: Mapping[str, Any]
     environment: Mapping[str, Any]
-    episodes: Mapping[str, frozenset[int]]
+    restarts: Mapping[str, frozenset[int]]
     results: Mapping[str, Event]
     measured: frozenset[str]
     paid: frozenset[Attempt]
@@ -46,13 +46,13 @@ class Source:
     def of(cls, folder: Path) -> Source:
         if not has_journal(folder):
             raise ConfigError(f"{folder} holds no journal: give folders of runs")
-        episodes: dict[str, set[int]] = {}
+        restarts: dict[str, set[int]] = {}
         results: dict[str, Event] = {}
         measured: set[str] = set()
         paid: set[Attempt] = set()
         for event in read_events(folder, types=("begin", "call", "result")):
             key = _key(event) or ""
-            episodes.setdefault(key, set()).add(event["episode"])
+            restarts.setdefault(key, set()).add(event["restart"])
             if event["type"] == "result":
                 results[key] = event
             if "taken_from" not in event:
@@ -60,7 +60,7 @@ class Source:
                 paid |= {attempt_id(event)} if event["type"] == "call" else set()
         path = folder / "environment.json"
         environment = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        frozen = {key: frozenset(found) for key, found in episodes.items()}
+        frozen = {key: frozenset(found) for key, found in restarts.items()}
         return cls(
             folder,
             recorded_tree(folder),
@@ -129,7 +129,7 @@ def _chosen(sources: Sequence[Source]) -> dict[str, Source]:
 def _rank(source: Source, key: str) -> tuple[bool, bool]:
     """The lower, the better: finished before owed, measured there before taken over."""
     event = source.results[key]
-    return event["answer"]["outcome"] in OWED, "taken_from" in event
+    return event["answer"]["outcome"] in PENDING, "taken_from" in event
 
 
 def _numbers(
@@ -139,7 +139,7 @@ def _numbers(
     last ones, so that a row sums its own calls."""
     began: dict[str, list[Source]] = {}
     for source in sources:
-        for key in source.episodes:
+        for key in source.restarts:
             if key in source.measured or chosen.get(key) is source:
                 began.setdefault(key, []).append(source)
     numbers: dict[tuple[Path, str, int], int] = {}
@@ -147,9 +147,9 @@ def _numbers(
         if len(several) == 1:
             continue
         last = sorted(several, key=lambda source: source is chosen.get(key))
-        pairs = [(s.folder, e) for s in last for e in sorted(s.episodes[key])]
-        for number, (folder, episode) in enumerate(pairs):
-            numbers[folder, key, episode] = number
+        pairs = [(s.folder, e) for s in last for e in sorted(s.restarts[key])]
+        for number, (folder, restart) in enumerate(pairs):
+            numbers[folder, key, restart] = number
     return numbers
 
 
@@ -168,8 +168,8 @@ def _write_journal(sources: Sequence[Source], chosen: Mapping[str, Source], out:
                 if event["type"] == "call" and not _is_its_own(event, source, counts, paid, copied):
                     continue
                 if _belongs(event, source, counts):
-                    number = numbers.get((source.folder, key, event["episode"]), event["episode"])
-                    journal.copy({**event, "episode": number})
+                    number = numbers.get((source.folder, key, event["restart"]), event["restart"])
+                    journal.copy({**event, "restart": number})
     with journal.path.open("rb") as file:
         os.fsync(file.fileno())
 
@@ -207,7 +207,7 @@ def _belongs(event: Event, source: Source, chosen: Source | None) -> bool:
         return False
     if event["type"] == "result":
         last = source.results[event["key"]]
-        return chosen is source and event["episode"] == last["episode"]
+        return chosen is source and event["restart"] == last["restart"]
     return True
 
 

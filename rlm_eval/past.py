@@ -1,4 +1,4 @@
-"""What a run directory already holds: results to keep, episodes begun, money spent."""
+"""What a run directory already holds: results to keep, restarts begun, money spent."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import Any
 
 from rlm_eval.journal import Journal, attempt_id, has_journal, read_events
 from rlm_eval.ledger import Spend
-from rlm_eval.records import OWED
+from rlm_eval.records import PENDING
 
 
 @dataclass(frozen=True)
 class Past:
-    """``done`` result keys, ``episodes`` begun per key, what this run itself has ``spent``
+    """``done`` result keys, ``restarts`` begun per key, what this run itself has ``spent``
     (results taken over from other runs were paid there), and for how many ``seconds`` it was at
     work, from the start of each of its processes to the end of that one's last call."""
 
     done: frozenset[str]
-    episodes: dict[str, int]
+    restarts: dict[str, int]
     spent: Spend
     seconds: float
 
@@ -27,7 +27,7 @@ class Past:
 def past_of(run_dir: Path) -> Past:
     """Read the journal of ``run_dir``; an empty past when there is none."""
     done: set[str] = set()
-    episodes: dict[str, int] = {}
+    restarts: dict[str, int] = {}
     sessions: list[tuple[float, float]] = []
     paid: set[tuple[str, int]] = set()
     spent = Spend()
@@ -36,7 +36,7 @@ def past_of(run_dir: Path) -> Past:
         if kind == "session":
             sessions.append((event["started_at"], event["started_at"]))
         elif kind == "begin":
-            episodes[event["key"]] = max(episodes.get(event["key"], 0), event["episode"] + 1)
+            restarts[event["key"]] = max(restarts.get(event["key"], 0), event["restart"] + 1)
         elif kind == "result" and _is_done(event):
             done.add(event["key"])
         elif kind == "call" and "taken_from" not in event and attempt_id(event) not in paid:
@@ -46,11 +46,11 @@ def past_of(run_dir: Path) -> Past:
                 begun, last = sessions[-1]
                 sessions[-1] = begun, max(last, event["started_at"] + event["latency_s"])
     seconds = sum(last - begun for begun, last in sessions)
-    return Past(frozenset(done), episodes, spent, seconds)
+    return Past(frozenset(done), restarts, spent, seconds)
 
 
 def _is_done(event: Mapping[str, Any]) -> bool:
-    return event["answer"]["outcome"] not in OWED
+    return event["answer"]["outcome"] not in PENDING
 
 
 def take_over(

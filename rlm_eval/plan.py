@@ -15,7 +15,7 @@ from rlm_eval.forecast import Expected, expected
 from rlm_eval.judging import judge_of
 from rlm_eval.ledger import Budget
 from rlm_eval.past import left_to_measure, past_of
-from rlm_eval.whole import write_whole
+from rlm_eval.atomic import write_atomically
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -153,7 +153,7 @@ def keep_forecast(rows: Sequence[Expected], run_dir: Path) -> None:
     """forecast.json: what the first session expected, to be laid beside what the run then took."""
     path = run_dir / "forecast.json"
     if not path.exists():
-        write_whole(path, json.dumps([asdict(row) for row in rows], indent=1))
+        write_atomically(path, json.dumps([asdict(row) for row in rows], indent=1))
 
 
 def in_one_line(rows: Sequence[Expected]) -> str:

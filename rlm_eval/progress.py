@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from rlm_eval.records import OWED, Call, Result
+from rlm_eval.records import PENDING, Call, Result
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -91,7 +91,7 @@ class Progress:
             state = self._arms[result.method]
             state.done += 1
             state.seconds += result.wall_s
-            if result.answer.outcome not in OWED:
+            if result.answer.outcome not in PENDING:
                 state.asked += 1
                 state.correct += bool(result.score and result.score.correct)
                 state.score += result.score.value if result.score else 0.0

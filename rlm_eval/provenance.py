@@ -16,7 +16,7 @@ from rlm_eval.environment import environment_record
 from rlm_eval.records import content_hash
 from rlm_eval.redaction import Redactor, secrets_of
 from rlm_eval.serving import weights_sha256
-from rlm_eval.whole import write_whole
+from rlm_eval.atomic import write_atomically
 
 
 def redactor_of(config: RunConfig) -> Redactor:
@@ -29,7 +29,7 @@ def write_record(parts: Parts, run_dir: Path, redact: Callable[[str], str]) -> N
     """Write both files."""
     tree = {**parts.config.tree, "demonstration": parts.demonstration}
     text = yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
-    write_whole(run_dir / "config.yaml", redact(text))
+    write_atomically(run_dir / "config.yaml", redact(text))
     record = environment_record(
         code_revision=parts.revision,
         run_time={k: parts.config.tree[k] for k in sorted(RUN_TIME_KEYS)},
@@ -44,4 +44,4 @@ def write_record(parts: Parts, run_dir: Path, redact: Callable[[str], str]) -> N
         model_sha256=weights_sha256(parts.root),
     )
     text = json.dumps(record, indent=2, ensure_ascii=False)
-    write_whole(run_dir / "environment.json", redact(text))
+    write_atomically(run_dir / "environment.json", redact(text))

@@ -27,7 +27,7 @@ Span = tuple[int, int]
 #: speak to the sub-model (``child_model``).
 Role = Literal["root", "sub", "summarize", "embed", "judge"]
 
-#: How a question ended. Only the first two are scored; see :data:`SCORED` and :data:`OWED`.
+#: How a question ended. Only the first two are scored; see :data:`SCORED` and :data:`PENDING`.
 Outcome = Literal[
     "answered",
     "forced",
@@ -40,7 +40,7 @@ Outcome = Literal[
 ]
 SCORED: frozenset[str] = frozenset({"answered", "forced"})
 #: Neither right nor wrong: asked again on resume.
-OWED: frozenset[str] = frozenset({"provider_error", "sandbox_error"})
+PENDING: frozenset[str] = frozenset({"provider_error", "sandbox_error"})
 
 
 def content_hash(value: Any) -> str:
@@ -168,8 +168,8 @@ class Answer:
 class Call:
     """One request sent to a model, or one answer taken from memory (``cached_response``).
 
-    Retries share ``call_id`` and count ``attempt`` up from 1. ``episode`` counts how often the
-    result was begun: a row's sums take the last episode, a run's bill takes them all. Times are
+    Retries share ``call_id`` and count ``attempt`` up from 1. ``restart`` counts how often the
+    result was begun: a row's sums take the last restart, a run's bill takes them all. Times are
     seconds, cost US dollars (None when the model has no price), tokens the provider's own unless
     ``usage_estimated``.
     """
@@ -177,7 +177,7 @@ class Call:
     call_id: str
     parent_call_id: str | None
     result_key: str
-    episode: int
+    restart: int
     role: Role
     depth: int
     model: str
@@ -204,7 +204,7 @@ class Result:
     here: they are sums over the calls with the same ``key``."""
 
     key: str
-    episode: int
+    restart: int
     run_id: str
     sample: Sample
     method: str

@@ -1,8 +1,8 @@
 """``python -m rlm_eval.replay RUN``: a run again from its journal, without model, network or key.
 
 Without more, the tables are derived anew from the journal and compared with those that lie beside
-it. ``--rescore`` judges the recorded answers by the task's present scorer; ``--redrive`` lets the
-methods work again, answered by the recorded replies. The record itself is never changed.
+it. ``--rescore`` judges the recorded answers by the task's present scorer.
+The record itself is never changed.
 """
 
 from __future__ import annotations
@@ -102,22 +102,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run directory")
     parser.add_argument("--out", type=Path, help="folder to write to (for one RUN)")
-    how = parser.add_mutually_exclusive_group()
-    how.add_argument(
+    parser.add_argument(
         "--rescore",
         action="store_true",
         help="judge the recorded answers by the task's present scorer: results_rescored.parquet "
         "and .csv, and the rows that changed",
-    )
-    how.add_argument(
-        "--redrive",
-        action="store_true",
-        help="let the methods work again, answered by the recorded replies, and compare the tables",
-    )
-    parser.add_argument(
-        "--any-revision",
-        action="store_true",
-        help="with --redrive: let sources other than the recorded run's work",
     )
     parser.add_argument(
         "--allow-targets",
@@ -144,14 +133,6 @@ def _replayed(run_dir: Path, options: argparse.Namespace) -> int:
 
         print_changes(rescore(run_dir, out or run_dir, options.allow_targets))
         return SAME
-    if options.redrive:
-        from rlm_eval.redrive import print_comparison, redrive
-
-        with tempfile.TemporaryDirectory() as folder:
-            target = out or Path(folder)
-            done = redrive(run_dir, target, options.allow_targets, options.any_revision)
-        print_comparison(done)
-        return SAME if done.same else DIFFERENT
     same = check(run_dir)
     if out is not None:
         _write(run_dir, out)

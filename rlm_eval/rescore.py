@@ -75,9 +75,9 @@ def judged(task: object) -> bool:
 
 
 def _verdicts(run_dir: Path) -> Verdicts:
-    """The judge's last reply to each result and episode."""
+    """The judge's last reply to each result and restart."""
     calls = (e for e in read_events(run_dir, types=("call",)) if e["role"] == "judge")
-    return {(e["result_key"], e["episode"]): e["reply"] for e in calls if not e["error"]}
+    return {(e["result_key"], e["restart"]): e["reply"] for e in calls if not e["error"]}
 
 
 def _score(task: Any, event: Event, verdicts: Verdicts) -> Score | None:
@@ -86,7 +86,7 @@ def _score(task: Any, event: Event, verdicts: Verdicts) -> Score | None:
         return None
     score: Score | None
     if judged(task):
-        verdict = verdicts.get((event["key"], event["episode"]))
+        verdict = verdicts.get((event["key"], event["restart"]))
         if verdict is None:
             raise ConfigError(f"result {event['key']} has no judge's verdict in the journal")
         score = task.judged(_sample(event), text, verdict)

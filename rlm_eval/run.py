@@ -127,7 +127,7 @@ def _carry_on(
 
 
 def _again(work: Work, past: Past) -> Work:
-    return replace(work, episode=past.episodes.get(work.key, 0))
+    return replace(work, restart=past.restarts.get(work.key, 0))
 
 
 def _default_concurrency(root: ChatModel) -> int:

@@ -21,8 +21,8 @@ from rlm_eval.journal import Journal
 from rlm_eval.judging import judge_of
 from rlm_eval.ledger import Budget, Ledger
 from rlm_eval.methods.method import Method
-from rlm_eval.models.door import LM, ModelDoor
-from rlm_eval.records import OWED, SCORED, Answer, Context, Problem, Result, Sample, Score
+from rlm_eval.models.client import LM, ModelClient
+from rlm_eval.records import PENDING, SCORED, Answer, Context, Problem, Result, Sample, Score
 from rlm_eval.sealing import seal_of, sealed_result
 
 
@@ -37,7 +37,7 @@ class Arm:
 
 @dataclass(frozen=True)
 class Work:
-    """One result to be made. ``episode`` counts how often it was begun before."""
+    """One result to be made. ``restart`` counts how often it was begun before."""
 
     key: str
     arm: Arm
@@ -45,7 +45,7 @@ class Work:
     context: Context
     repeat: int
     constant_score: float | None
-    episode: int = 0
+    restart: int = 0
 
 
 class Scorer(Protocol):
@@ -89,7 +89,7 @@ class Runner:
         self,
         info: RunInfo,
         task: Scorer,
-        door: ModelDoor,
+        door: ModelClient,
         ledger: Ledger,
         sample_budget: Budget,
         journal: Journal,
@@ -116,7 +116,7 @@ class Runner:
         finished = owed = 0
         breaker = CircuitBreaker()
         for result in self._results(iter(work), concurrency):
-            if result.answer.outcome in OWED:
+            if result.answer.outcome in PENDING:
                 owed += 1
             else:
                 finished += 1
@@ -145,9 +145,9 @@ class Runner:
 
     def _one(self, work: Work) -> Result | None:
         """One result, written to the journal; None when a spent run cap leaves it owed."""
-        self._journal.begin(work.key, work.episode)
+        self._journal.begin(work.key, work.restart)
         scope = f"{work.arm.name}|{work.repeat}"
-        lm = self._door.lm(work.key, memory_scope=scope, repeat=work.repeat, episode=work.episode)
+        lm = self._door.lm(work.key, memory_scope=scope, repeat=work.repeat, restart=work.restart)
         started = time.perf_counter()
         try:
             answer = self._answer(work, lm)
@@ -158,7 +158,7 @@ class Runner:
             return None
         result = Result(
             key=work.key,
-            episode=work.episode,
+            restart=work.restart,
             run_id=self._info.run_id,
             sample=work.sample,
             method=work.arm.name,

@@ -11,21 +11,20 @@ from rlm_eval.assemble import Parts
 from rlm_eval.config import ROLE_KEYS
 from rlm_eval.journal import Journal
 from rlm_eval.models.cache import ResponseCache, reply_shaping
-from rlm_eval.models.door import CallSink, ModelDoor
+from rlm_eval.models.client import CallSink, ModelClient
 from rlm_eval.models.local import LocalModel
 from rlm_eval.models.protocol import ChatModel
-from rlm_eval.models.recorded import NotedCounts
 from rlm_eval.models.weights import SHA256, file_sha256
 from rlm_eval.records import content_hash
 
 
 @contextmanager
-def served(parts: Parts, journal: Journal, record: CallSink) -> Iterator[ModelDoor]:
+def served(parts: Parts, journal: Journal, record: CallSink) -> Iterator[ModelClient]:
     """The door to the run's models, open inside the ``with`` block. ``record`` is told of every
     call; what the models said of themselves once open is in the journal."""
     cache = _response_cache(parts, journal.redact)
-    door = ModelDoor(
-        {role: _noted(model, journal) for role, model in parts.models.items()},
+    door = ModelClient(
+        parts.models,
         record,
         temperature=parts.config["temperature"],
         retry=parts.retry,
@@ -56,17 +55,6 @@ def _response_cache(parts: Parts, redact: Callable[[str], str]) -> ResponseCache
         for role, node in nodes.items()
     }
     return ResponseCache(Path(path), shapes, sampling=config["cache_samples"], redact=redact)
-
-
-def _noted(model: ChatModel, journal: Journal) -> ChatModel:
-    """The model, with its token counts in the journal where a replay could not count without it."""
-    if not isinstance(model, LocalModel):
-        return model
-
-    def note(name: str, sha256: str, tokens: int) -> None:
-        journal.note("count", model=name, prompt_sha256=sha256, tokens=tokens)
-
-    return NotedCounts(model, note)
 
 
 def weights_sha256(model: ChatModel) -> str | None:

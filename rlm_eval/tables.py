@@ -70,7 +70,7 @@ CALL_COLUMNS: Mapping[str, str] = {
     "call_id": "string",
     "parent_call_id": "string",
     "result_key": "string",
-    "episode": "int64",
+    "restart": "int64",
     "role": "string",
     "depth": "int64",
     "model": "string",
@@ -99,7 +99,7 @@ def tables(run_dir: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 def tables_of(events: Iterable[Mapping[str, Any]]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """(results, calls) of ``result`` and ``call`` events. A result that was asked again counts by
-    its last answer and that episode's calls; ``calls`` has those of every episode."""
+    its last answer and that restart's calls; ``calls`` has those of every restart."""
     import pandas as pd
 
     results: dict[str, Mapping[str, Any]] = {}
@@ -112,7 +112,7 @@ def tables_of(events: Iterable[Mapping[str, Any]]) -> tuple[pd.DataFrame, pd.Dat
             attempts.setdefault(attempt_id(event), call)
     calls = list(attempts.values())
     sums = _sums(calls)
-    rows = [_result_row(e, sums.get((e["key"], e["episode"]), _Sums())) for e in results.values()]
+    rows = [_result_row(e, sums.get((e["key"], e["restart"]), _Sums())) for e in results.values()]
     result_frame = pd.DataFrame(rows, columns=list(RESULT_COLUMNS)).astype(dict(RESULT_COLUMNS))
     call_frame = pd.DataFrame(calls, columns=list(CALL_COLUMNS)).astype(dict(CALL_COLUMNS))
     order = ["target_tokens", "context_id", "method", "sample_id", "repeat", "result_key"]
@@ -138,7 +138,7 @@ def write_table(frame: pd.DataFrame, path: Path) -> None:
 
 
 class _Sums:
-    """What the calls of one episode of a result add up to. One unpriced call leaves the whole
+    """What the calls of one restart of a result add up to. One unpriced call leaves the whole
     cost unknown. A judge's calls are no part of the method's: only what they cost is kept."""
 
     def __init__(self) -> None:
@@ -173,7 +173,7 @@ def _plus(sum_so_far: float | None, price: float | None) -> float | None:
 def _sums(calls: Iterable[Mapping[str, Any]]) -> dict[tuple[str, int], _Sums]:
     out: dict[tuple[str, int], _Sums] = {}
     for call in calls:
-        out.setdefault((call["result_key"], call["episode"]), _Sums()).add(call)
+        out.setdefault((call["result_key"], call["restart"]), _Sums()).add(call)
     return out
 
 

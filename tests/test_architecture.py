@@ -47,7 +47,7 @@ MAY_IMPORT = {
     },
     "serving": {"records", "models", "journal", "config", "assemble"},
     "provenance": {
-        *("records", "redaction", "whole", "environment", "config", "assemble", "serving"),
+        *("records", "redaction", "atomic", "environment", "config", "assemble", "serving"),
     },
     "experience": {"records", "errors", "analysis"},  # past runs, read as the analysis reads them
     "forecast": {
@@ -55,12 +55,12 @@ MAY_IMPORT = {
         *("assemble", "experience"),
     },
     "plan": {
-        *("ledger", "analysis", "past", "whole", "config", "judging", "assemble", "experience"),
+        *("ledger", "analysis", "past", "atomic", "config", "judging", "assemble", "experience"),
         *("forecast",),
     },
     "progress": {"records"},
     "interrupts": set(),
-    "whole": set(),
+    "atomic": set(),
     "finish": {"journal", "analysis", "tables", "assemble", "provenance", "interrupts"},
     "run": {
         *("records", "errors", "ledger", "models", "journal", "past", "sealing", "config"),
@@ -73,17 +73,12 @@ MAY_IMPORT = {
     "resume": {"errors", "compose", "cli"},
     "report": {"errors", "analysis"},
     "compare": {"errors", "analysis"},
-    "compress": {"errors", "journal"},
     "fit": {"errors", "config"},
     "merge": {"records", "errors", "journal", "tables", "analysis", "fit", "compose"},
     "rescore": {
         *("records", "errors", "journal", "tables", "config", "judging", "sealing", "compose"),
     },
-    "redrive": {
-        *("records", "errors", "ledger", "models", "journal", "tables", "config", "assemble"),
-        *("sealing", "runner", "compose"),
-    },
-    "replay": {"errors", "journal", "tables", "analysis", "rescore", "redrive"},
+    "replay": {"errors", "journal", "tables", "analysis", "rescore"},
     "__main__": {"cli", "help"},
     "__init__": {"analysis"},
 }

@@ -14,7 +14,7 @@ from rlm_eval.analysis import arms
 from rlm_eval.analysis.find import find_runs
 from rlm_eval.analysis.reading import read_json, read_table, read_yaml
 from rlm_eval.errors import ConfigError
-from rlm_eval.records import OWED, SCORED, content_hash
+from rlm_eval.records import PENDING, SCORED, content_hash
 
 #: Columns of the frame that :func:`load_results` returns. The first part is ``results.parquet``
 #: (one row per sample × arm × repeat), the part after ``schema_version`` is added on loading.
@@ -168,15 +168,15 @@ def _with_newer_columns(results: pd.DataFrame) -> pd.DataFrame:
 
 def _last_episodes(calls: pd.DataFrame) -> pd.DataFrame:
     """Without the calls of earlier tries at a result, which its row does not count either."""
-    if "episode" not in calls.columns:
+    if "restart" not in calls.columns:
         return calls
-    last = calls.groupby("result_key")["episode"].transform("max")
-    return calls[calls["episode"] == last].reset_index(drop=True)
+    last = calls.groupby("result_key")["restart"].transform("max")
+    return calls[calls["restart"] == last].reset_index(drop=True)
 
 
 def _completed(run: Run) -> pd.DataFrame:
     frame = _without_model(_in_config_order(run))
-    asked = ~frame["outcome"].isin(list(OWED))
+    asked = ~frame["outcome"].isin(list(PENDING))
     scored = frame["outcome"].isin(list(SCORED))
     for column in _NUMBERS:
         frame[column] = frame[column].astype("float64")  # a column of nulls only has no type

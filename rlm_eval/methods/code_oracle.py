@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from rlm_eval.ledger import Ledger
 from rlm_eval.methods.method import CodeOracle, Forecast, Method, Shape
-from rlm_eval.models.door import LM
+from rlm_eval.models.client import LM
 from rlm_eval.models.protocol import ModelInfo
 from rlm_eval.records import Answer, Problem, Role
 

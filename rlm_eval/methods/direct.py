@@ -9,7 +9,7 @@ from rlm_eval.ledger import Ledger
 from rlm_eval.methods.full_prompt import FullPrompt
 from rlm_eval.methods.method import Forecast, Shape
 from rlm_eval.methods.votes import check_temperature
-from rlm_eval.models.door import LM
+from rlm_eval.models.client import LM
 from rlm_eval.models.protocol import ModelInfo
 from rlm_eval.records import Answer, Problem, Role
 

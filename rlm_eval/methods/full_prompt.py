@@ -19,7 +19,7 @@ from rlm_eval.methods.method import Forecast, Method, Shape, at_least
 from rlm_eval.methods.prompts import load_prompt
 from rlm_eval.methods.thinking import Said, final_answer
 from rlm_eval.methods.votes import majority, sampled, votes_within_cap
-from rlm_eval.models.door import LM, Completion, Temperature
+from rlm_eval.models.client import LM, Completion, Temperature
 from rlm_eval.models.protocol import Message, ModelInfo
 from rlm_eval.records import Answer, Problem, Role, Span
 

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from rlm_eval.errors import ConfigError
 from rlm_eval.ledger import Ledger
-from rlm_eval.models.door import LM
+from rlm_eval.models.client import LM
 from rlm_eval.models.protocol import ModelInfo, Usage
 from rlm_eval.records import Answer, Context, Problem, Role
 

@@ -10,7 +10,7 @@ from rlm_eval.ledger import Ledger
 from rlm_eval.methods.fitting import check_window, offline_tokens
 from rlm_eval.methods.method import Forecast, Method, Shape
 from rlm_eval.methods.prompts import load_prompt
-from rlm_eval.models.door import LM
+from rlm_eval.models.client import LM
 from rlm_eval.models.protocol import ModelInfo
 from rlm_eval.records import Answer, Problem, Role
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from rlm_eval.models.door import Completion
+from rlm_eval.models.client import Completion
 
 _OPEN, _CLOSE = "<answer>", "</answer>"
 

@@ -14,7 +14,7 @@ from rlm_eval.errors import ConfigError, SampleFailure
 from rlm_eval.ledger import Ledger
 from rlm_eval.methods.allowance import prompt_tokens_left
 from rlm_eval.methods.fitting import largest_fitting
-from rlm_eval.models.door import LM, Completion, Temperature
+from rlm_eval.models.client import LM, Completion, Temperature
 from rlm_eval.models.protocol import Message, ModelInfo
 
 

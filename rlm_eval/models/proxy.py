@@ -41,7 +41,7 @@ from rlm_eval.models.chat_wire import (
     reply_body,
     reply_events,
 )
-from rlm_eval.models.door import LM, CallTags, Completion
+from rlm_eval.models.client import LM, CallTags, Completion
 from rlm_eval.models.protocol import Message
 
 MAX_BODY_BYTES = 256 << 20

@@ -69,12 +69,12 @@ class Completion:
 
 @dataclass(frozen=True)
 class Sender:
-    """Sends on behalf of one episode of one result; ``record`` is told of every attempt.
+    """Sends on behalf of one restart of one result; ``record`` is told of every attempt.
     ``temperature`` is the run's, for requests that name none of their own; ``traffic`` has the
     gates of endpoints that have limits; ``answerer`` gives each attempt's reply."""
 
     result_key: str
-    episode: int
+    restart: int
     temperature: float | None
     retry: RetryPolicy
     record: CallSink
@@ -204,7 +204,7 @@ class Sender:
             call_id=request.call_id,
             parent_call_id=tags.parent_call_id,
             result_key=self.result_key,
-            episode=self.episode,
+            restart=self.restart,
             role=tags.role,
             depth=tags.depth,
             model=info.name,

@@ -54,7 +54,7 @@ from rlm_eval.methods.method import Method
 from rlm_eval.methods.prompts import load_prompt
 from rlm_eval.methods.rlm.engine import Rlm
 from rlm_eval.methods.rlm.task import Task as RlmTask
-from rlm_eval.models.door import ModelDoor
+from rlm_eval.models.client import ModelClient
 from rlm_eval.models.local import LocalModel
 from rlm_eval.models.protocol import ChatModel
 from rlm_eval.records import SCORED, Answer, Call, Context, Problem, Sample, Score
@@ -143,7 +143,7 @@ def in_rlms_terms(prompt: str, task: RlmTask) -> tuple[str, str]:
 
 def tried(name: str, method: Method, question: Question, model: ChatModel, limit: float) -> Tried:
     calls: list[Call] = []
-    door = ModelDoor({"root": model}, lambda call, reply: calls.append(call), memoize=False)
+    door = ModelClient({"root": model}, lambda call, reply: calls.append(call), memoize=False)
     sample, asked = question.sample, question.sample.question
     if name == "rlms:compact":
         task = RlmTask(asked, question.context.content, sample.max_answer_tokens)

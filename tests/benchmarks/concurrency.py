@@ -28,7 +28,7 @@ from pathlib import Path
 
 from rlm_eval.journal import Journal
 from rlm_eval.ledger import Budget, Ledger
-from rlm_eval.models.door import CallTags, ModelDoor
+from rlm_eval.models.client import CallTags, ModelClient
 from rlm_eval.models.litellm_client import LitellmModel, _litellm
 from rlm_eval.models.protocol import ChatModel, Message, user
 from rlm_eval.models.scripted import ScriptedModel
@@ -49,7 +49,7 @@ Measure = tuple[float, float]
 @contextmanager
 def provider(latency_s: float) -> Iterator[str]:
     """The fake provider in a process of its own; its address."""
-    path = Path(__file__).parents[1] / "fake_provider.py"
+    path = Path(__file__).parents[1] / "helpers" / "fake_provider.py"
     command = [sys.executable, str(path), str(latency_s)]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -92,7 +92,7 @@ def bare_asyncio(model: LitellmModel, prompts: list[list[Message]], at_once: int
 
 def through_door(model: ChatModel, prompts: list[list[Message]], at_once: int) -> None:
     with tempfile.TemporaryDirectory() as folder, Journal(Path(folder)) as journal:
-        door = ModelDoor({"root": model}, journal.call)
+        door = ModelClient({"root": model}, journal.call)
         lm = door.lm("result", memory_scope="arm|0")
         outcomes = lm.complete_batch(
             prompts,

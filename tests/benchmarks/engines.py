@@ -68,7 +68,7 @@ class Ours:
     def run(self, turns: Sequence[str], context: str, sub: Sub, depth: int) -> str:
         from rlm_eval.ledger import Ledger
         from rlm_eval.methods.rlm.engine import Rlm
-        from rlm_eval.models.door import ModelDoor
+        from rlm_eval.models.client import ModelClient
         from rlm_eval.models.scripted import ScriptedModel
         from rlm_eval.records import Context, Problem
 
@@ -84,7 +84,7 @@ class Ours:
             for code in turns
         ]
         model = ScriptedModel(script=script, context_window=10_000_000)
-        door = ModelDoor({"root": model}, lambda call, reply: None)
+        door = ModelClient({"root": model}, lambda call, reply: None)
         rlm = Rlm(
             self.sandbox,
             prompt="orchestrator",

@@ -27,7 +27,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from escape_attempts import ATTEMPTS, PREAMBLE
+from helpers.escape_attempts import ATTEMPTS, PREAMBLE
 from rlm_eval.errors import ConfigError
 from rlm_eval.repl import linux
 from rlm_eval.repl.session import ReplSession, Sandbox

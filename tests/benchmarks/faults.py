@@ -8,7 +8,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from fault_table import ATTEMPTS, QUICK, SLOW, fault_table, report
+from helpers.fault_table import ATTEMPTS, QUICK, SLOW, fault_table, report
 
 TEXT = """\
 # Provider faults

@@ -18,17 +18,17 @@ from random import Random
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from rlm_eval.journal import COMPRESSED_NAME, FILE_NAME, Journal, compress
+from helpers.some_records import some_call, some_result
+from rlm_eval.journal import FILE_NAME, Journal
 from rlm_eval.ledger import Ledger
 from rlm_eval.models.cache import ResponseCache
-from rlm_eval.models.door import ModelDoor
+from rlm_eval.models.client import ModelClient
 from rlm_eval.models.protocol import user
 from rlm_eval.models.scripted import ScriptedModel
 from rlm_eval.past import past_of
 from rlm_eval.records import Call
 from rlm_eval.redaction import Redactor
 from rlm_eval.tables import export
-from some_records import some_call, some_result
 
 WORDS = ("the", "model", "says", "that", "this", "line", "of", "text", "tells", "a", "ship", "not")
 #: Design targets (shared/docs/DESIGN.md).
@@ -70,7 +70,7 @@ def append(run_dir: Path, calls: int, keys: int) -> tuple[float, float]:
 def hit_ms(path: Path, hits: int = 2_000) -> float:
     """Milliseconds for a call that the response cache answers."""
     with closing(ResponseCache(path, {"root": "shape"})) as cache:
-        door = ModelDoor({"root": ScriptedModel()}, lambda call, reply: None, cache=cache)
+        door = ModelClient({"root": ScriptedModel()}, lambda call, reply: None, cache=cache)
         lm = door.lm("r", memory_scope="a|0")
 
         def ask() -> None:
@@ -92,14 +92,11 @@ def measured(folder: Path, calls: int) -> list[tuple[str, str]]:
         ("append a result, on the disk", f"{result_ms:.3f} ms"),
         ("resume", f"{seconds(lambda: past_of(run_dir)):.2f} s"),
         ("tables written", f"{seconds(lambda: export(run_dir)):.2f} s"),
-        ("compress", f"{seconds(lambda: compress(run_dir)):.2f} s"),
-        ("resume, compressed", f"{seconds(lambda: past_of(run_dir)):.2f} s"),
     ]
     rows.append(
         ("a call answered from the response cache", f"{hit_ms(folder / 'cache.db'):.3f} ms")
     )
-    packed = (run_dir / COMPRESSED_NAME).stat().st_size
-    return [*rows, ("size", f"{size / 1e6:.1f} MB, compressed {packed / 1e6:.1f} MB")]
+    return [*rows, ("size", f"{size / 1e6:.1f} MB")]
 
 
 def main() -> None:

@@ -8,8 +8,8 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from billing_provider import FAULTS
-from kill_and_resume import (
+from helpers.billing_provider import FAULTS
+from helpers.kill_and_resume import (
     IN_FLIGHT,
     QUESTIONS,
     SUB_CALLS,

@@ -19,7 +19,7 @@ from random import Random
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from fake_results import METHODS, SKILLS, write_run
+from helpers.fake_results import METHODS, SKILLS, write_run
 from rlm_eval.analysis.report import write_report
 from rlm_eval.journal import Journal
 from rlm_eval.records import Call

@@ -23,7 +23,7 @@ from rlm_eval.config import check_config
 from rlm_eval.evidence import recall
 from rlm_eval.ledger import Ledger
 from rlm_eval.methods.method import Method
-from rlm_eval.models.door import ModelDoor
+from rlm_eval.models.client import ModelClient
 from rlm_eval.models.protocol import user
 from rlm_eval.records import Context, Problem, Sample
 
@@ -41,7 +41,9 @@ class Found:
     question_s: float
 
 
-def found(method: Method, door: ModelDoor, pairs: Sequence[tuple[Context, Sample]]) -> list[Found]:
+def found(
+    method: Method, door: ModelClient, pairs: Sequence[tuple[Context, Sample]]
+) -> list[Found]:
     out: list[Found] = []
     for context, sample in pairs:
         lm = door.lm(sample.id, memory_scope="benchmark")
@@ -61,7 +63,7 @@ def rows(lengths: Sequence[int], n: int) -> Iterator[Sequence[str]]:
             sizes = [f"task.lengths=[{length}]", f"task.n={n}"]
             chosen = ["model=scripted", "embed_model=minilm", ARMS, *config, *sizes]
             parts = assemble(check_config(compose_tree(chosen)))
-            door = ModelDoor(parts.models, lambda call, reply: None, embedder=parts.embedder)
+            door = ModelClient(parts.models, lambda call, reply: None, embedder=parts.embedder)
             for model in parts.served:
                 model.open()
             door.lm("warm", memory_scope="").complete([user("x")], ledger=Ledger(), max_tokens=1)

@@ -36,15 +36,15 @@
     });
   })());
 
-  const OWED = ["provider_error", "sandbox_error"];
+  const PENDING = ["provider_error", "sandbox_error"];
   const SCORED = ["answered", "forced"];
   const classes = {
-    asked: (r) => !OWED.includes(r.outcome),
+    asked: (r) => !PENDING.includes(r.outcome),
     right: (r) => r.right === 1,
     wrong: (r) => r.right === 0 && SCORED.includes(r.outcome),
     scored: (r) => SCORED.includes(r.outcome),
-    failed: (r) => !SCORED.includes(r.outcome) && !OWED.includes(r.outcome),
-    owed: (r) => OWED.includes(r.outcome),
+    failed: (r) => !SCORED.includes(r.outcome) && !PENDING.includes(r.outcome),
+    owed: (r) => PENDING.includes(r.outcome),
     "over the cap": (r) => r.over === 1,
     "recall known": (r) => classes.asked(r) && r.evidence_recall !== null,
     "all shown": (r) => classes.asked(r) && r.evidence_recall === 1,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from rlm_eval.ledger import Ledger
 from rlm_eval.methods.agent.trace import Trace
-from rlm_eval.models.door import LM, CallTags, Completion
+from rlm_eval.models.client import LM, CallTags, Completion
 from rlm_eval.models.protocol import Message
 
 

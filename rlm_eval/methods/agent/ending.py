@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from rlm_eval.methods.agent.code import Parsed
-from rlm_eval.models.door import Completion
+from rlm_eval.models.client import Completion
 from rlm_eval.repl.session import BlockResult, ReplSession
 
 

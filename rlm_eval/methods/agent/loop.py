@@ -20,7 +20,7 @@ from rlm_eval.methods.agent.settings import AgentSettings
 from rlm_eval.methods.agent.subcalls import SubCalls
 from rlm_eval.methods.agent.trace import Trace
 from rlm_eval.methods.agent.view import Enabled, View
-from rlm_eval.models.door import LM, CallTags
+from rlm_eval.models.client import LM, CallTags
 from rlm_eval.models.protocol import Message
 from rlm_eval.records import Outcome
 from rlm_eval.repl.session import ReplSession

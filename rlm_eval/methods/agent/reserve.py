@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rlm_eval.ledger import Budget, Ledger, Spend
-from rlm_eval.models.door import LM
+from rlm_eval.models.client import LM
 from rlm_eval.models.protocol import Message, Usage
 from rlm_eval.records import Role
 

@@ -8,7 +8,7 @@ from rlm_eval.ledger import Ledger
 from rlm_eval.methods.allowance import prompt_tokens_left
 from rlm_eval.methods.method import at_least
 from rlm_eval.methods.prompts import Prompt
-from rlm_eval.models.door import LM
+from rlm_eval.models.client import LM
 
 #: The most turns of a matched run, however large its cap: a model that goes round in circles would
 #: spend it to the end for nothing.

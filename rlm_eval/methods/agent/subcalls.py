@@ -17,7 +17,7 @@ from rlm_eval.errors import ContextOverflow, SampleFailure
 from rlm_eval.ledger import Ledger
 from rlm_eval.methods.agent.coverage import ContextCoverage
 from rlm_eval.methods.agent.view import Enabled
-from rlm_eval.models.door import LM, CallTags, Completion
+from rlm_eval.models.client import LM, CallTags, Completion
 from rlm_eval.models.protocol import user
 from rlm_eval.repl.results import HostError, HostFunction, host_error_value
 

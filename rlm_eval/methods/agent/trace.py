@@ -18,7 +18,7 @@ from rlm_eval.errors import SampleFailure
 from rlm_eval.ledger import Ledger
 from rlm_eval.methods.agent.coverage import ContextCoverage
 from rlm_eval.methods.method import Method
-from rlm_eval.models.door import Completion
+from rlm_eval.models.client import Completion
 from rlm_eval.models.protocol import Message
 from rlm_eval.records import Answer, Outcome, content_hash
 from rlm_eval.repl.results import BlockResult

@@ -19,7 +19,7 @@ from rlm_eval.methods.codeact.settings import CodeActSettings
 from rlm_eval.methods.fitting import document_spans, offline_tokens
 from rlm_eval.methods.method import Forecast, Method, Shape
 from rlm_eval.methods.rag.bm25 import Bm25
-from rlm_eval.models.door import LM
+from rlm_eval.models.client import LM
 from rlm_eval.models.protocol import Message, ModelInfo
 from rlm_eval.records import Answer, Outcome, Problem, Role
 

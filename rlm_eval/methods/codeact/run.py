@@ -13,7 +13,7 @@ from rlm_eval.methods.agent.trace import Trace
 from rlm_eval.methods.agent.view import Enabled
 from rlm_eval.methods.codeact.search import Search
 from rlm_eval.methods.codeact.settings import CodeActSettings
-from rlm_eval.models.door import LM, CallTags, Completion
+from rlm_eval.models.client import LM, CallTags, Completion
 from rlm_eval.models.protocol import Message
 from rlm_eval.records import Outcome, Problem
 from rlm_eval.repl.results import HostFunction

@@ -36,7 +36,7 @@ from rlm_eval.methods.foreign.process import (
 )
 from rlm_eval.methods.foreign.record import Block, Record
 from rlm_eval.methods.method import Method, at_least
-from rlm_eval.models.door import LM
+from rlm_eval.models.client import LM
 from rlm_eval.models.protocol import ModelInfo
 from rlm_eval.models.proxy import Proxy
 from rlm_eval.records import Answer, Outcome, Problem, Role

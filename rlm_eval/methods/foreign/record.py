@@ -11,7 +11,7 @@ from typing import Any
 from rlm_eval.errors import SampleFailure
 from rlm_eval.methods.agent.coverage import ContextCoverage
 from rlm_eval.methods.agent.trace import TRAJECTORY_VERSION
-from rlm_eval.models.door import CallTags, Completion
+from rlm_eval.models.client import CallTags, Completion
 from rlm_eval.models.protocol import Message
 
 #: Code that the engine ran: ``code``, ``output``, ``error`` (empty when it went well).

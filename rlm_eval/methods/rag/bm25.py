@@ -10,7 +10,7 @@ from rlm_eval.ledger import Ledger
 from rlm_eval.methods.chunking import Chunk
 from rlm_eval.methods.rag.rag import Rag
 from rlm_eval.methods.rag.retriever import Retriever
-from rlm_eval.models.door import LM
+from rlm_eval.models.client import LM
 
 
 class Bm25:

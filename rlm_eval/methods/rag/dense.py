@@ -12,7 +12,7 @@ from rlm_eval.methods.chunking import Chunk
 from rlm_eval.methods.method import Forecast, Shape
 from rlm_eval.methods.rag.rag import Rag
 from rlm_eval.methods.rag.retriever import Retriever
-from rlm_eval.models.door import LM
+from rlm_eval.models.client import LM
 from rlm_eval.models.protocol import ModelInfo
 from rlm_eval.records import Role
 

@@ -11,7 +11,7 @@ from rlm_eval.methods.chunking import Chunk
 from rlm_eval.methods.rag.bm25 import Bm25
 from rlm_eval.methods.rag.dense import EmbeddingRag
 from rlm_eval.methods.rag.retriever import Retriever
-from rlm_eval.models.door import LM
+from rlm_eval.models.client import LM
 
 if TYPE_CHECKING:
     from rlm_eval.models.embedding import Vectors

@@ -22,7 +22,7 @@ from rlm_eval.methods.rag.retriever import (
     in_position,
     within_budget,
 )
-from rlm_eval.models.door import LM
+from rlm_eval.models.client import LM
 from rlm_eval.models.protocol import Message, ModelInfo
 from rlm_eval.records import Answer, Context, Problem, Role
 

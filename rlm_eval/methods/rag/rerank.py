@@ -18,7 +18,7 @@ from rlm_eval.methods.chunking import Chunk
 from rlm_eval.methods.fitting import largest_fitting, offline_tokens
 from rlm_eval.methods.method import Forecast
 from rlm_eval.methods.prompts import Prompt
-from rlm_eval.models.door import LM
+from rlm_eval.models.client import LM
 from rlm_eval.models.protocol import Message
 
 _BRACKETED = re.compile(r"\[\s*(\d+)\s*\]")

@@ -22,7 +22,7 @@ from rlm_eval.methods.rlm.children import Children
 from rlm_eval.methods.rlm.finish import finish_for
 from rlm_eval.methods.rlm.settings import RlmSettings
 from rlm_eval.methods.rlm.task import Task
-from rlm_eval.models.door import LM, CallTags
+from rlm_eval.models.client import LM, CallTags
 from rlm_eval.models.protocol import ModelInfo
 from rlm_eval.records import Answer, Content, Outcome, Problem, Role
 

@@ -10,7 +10,7 @@ from typing import Literal
 from rlm_eval.methods.agent.code import Parsed
 from rlm_eval.methods.agent.ending import Ending, UnclearFinalError
 from rlm_eval.methods.rlm.paper_final import parse_final
-from rlm_eval.models.door import Completion
+from rlm_eval.models.client import Completion
 from rlm_eval.repl.session import BlockResult, ReplSession
 
 FinishName = Literal["submit", "final_variable", "answer_dict", "paper"]

@@ -12,7 +12,7 @@ from rlm_eval.methods.agent.view import Enabled
 from rlm_eval.methods.method import at_least
 from rlm_eval.methods.prompts import Prompt, load_prompt
 from rlm_eval.methods.rlm.finish import FinishName
-from rlm_eval.models.door import LM
+from rlm_eval.models.client import LM
 from rlm_eval.records import Role
 from rlm_eval.repl.session import Sandbox
 

@@ -26,7 +26,7 @@ from rlm_eval.methods.summarize.load import (
 )
 from rlm_eval.methods.summarize.parts import parts_of
 from rlm_eval.methods.summarize.summarizer import Summarizer
-from rlm_eval.models.door import LM
+from rlm_eval.models.client import LM
 from rlm_eval.models.protocol import ModelInfo, user
 from rlm_eval.records import Answer, Problem, Role
 

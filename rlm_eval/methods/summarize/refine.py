@@ -10,7 +10,7 @@ from rlm_eval.ledger import Ledger
 from rlm_eval.methods.method import Forecast
 from rlm_eval.methods.summarize.load import Load, Sizes
 from rlm_eval.methods.summarize.summarizer import Summarizer
-from rlm_eval.models.door import LM
+from rlm_eval.models.client import LM
 from rlm_eval.records import Answer, Problem
 
 

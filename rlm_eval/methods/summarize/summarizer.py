@@ -23,7 +23,7 @@ from rlm_eval.methods.summarize.load import (
     served_sizes,
 )
 from rlm_eval.methods.summarize.parts import Part, parts_of
-from rlm_eval.models.door import LM, CallTags, Completion
+from rlm_eval.models.client import LM, CallTags, Completion
 from rlm_eval.models.protocol import Message, ModelInfo, user
 from rlm_eval.records import Answer, Problem, Role, documents_of
 

@@ -1,0 +1,125 @@
+"""Score against budget: by hand, and over a sweep of scripted runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from helpers.fake_results import handmade, write_run
+from rlm_eval.analysis.budgets import budget_table, capped, score_vs_budget
+from rlm_eval.analysis.find import find_runs
+from rlm_eval.analysis.load import Run, combine, load_run
+from rlm_eval.cli import run_command
+
+CAPS = (1500, 6000)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
+    """Direct at two caps, plain and matched, on inputs of 1,000 tokens; a control beside it."""
+    place = tmp_path_factory.mktemp("runs")
+    for cap in CAPS:
+        for matched in ("true", "false"):
+            code = run_command(
+                [
+                    *("task=needle", "task.lengths=[1000]", "task.n=4", "model=scripted"),
+                    *("method=[direct,no_context]", f"results_dir={place}"),
+                    *(f"budget.sample.tokens={cap}", f"budget.matched={matched}"),
+                ]
+            )
+            assert code == 0
+    return [load_run(path) for path in find_runs(place / "*")]
+
+
+def calls_of(runs: list[Run]) -> pd.DataFrame:
+    return pd.concat([run.calls for run in runs], ignore_index=True)
+
+
+def test_a_sweep_has_a_row_for_each_cap_and_way(runs: list[Run]) -> None:
+    table = budget_table(combine(runs), calls_of(runs)).sort_values(["matched", "cap"])
+    assert table["arm"].unique().tolist() == ["direct"]  # one method over all, and no control
+    assert list(zip(table["matched"], table["cap"], strict=True)) == [
+        *((False, 1500), (False, 6000), (True, 1500), (True, 6000))
+    ]
+    assert (table["asked"] == 4).all()
+    assert (table["over"] == 0).all()
+    plain, spent = table["spent"].tolist()[:2], table["spent"].tolist()[2:]
+    assert plain[0] == plain[1] > 1000  # it reads the input once, whatever it may spend
+    assert spent[0] == plain[0]  # no second vote fits
+    assert spent[1] > 2 * plain[1]
+    assert table["spent_share"].tolist()[3] == pytest.approx(spent[1] / 6000)
+
+
+def test_the_figure_shows_both_and_says_which_is_which(runs: list[Run]) -> None:
+    figure = score_vs_budget(combine(runs), calls_of(runs))
+    text = " ".join(t.get_text() for t in figure.findobj() if hasattr(t, "get_text"))
+    assert "Solid: matched budgets" in text
+    assert len(figure.axes) == 2
+    styles = {line.get_linestyle() for line in figure.axes[0].lines if len(line.get_xdata()) == 2}
+    assert {"-", ":"} <= styles
+    one = [run for run in runs if not run.config["budget"]["matched"]]
+    text = " ".join(
+        t.get_text() for t in score_vs_budget(combine(one)).findobj() if hasattr(t, "get_text")
+    )
+    assert "Plain caps" in text
+
+
+def test_one_budget_is_no_curve(runs: list[Run]) -> None:
+    same = [run for run in runs if run.config["budget"]["sample"]["tokens"] == 1500]
+    assert score_vs_budget(combine(same)).data.empty
+    uncapped = handmade([{"method": "rlm", "sample_id": "s", "context_id": "c", "correct": True}])
+    assert budget_table(uncapped, pd.DataFrame()).empty
+    assert score_vs_budget(uncapped).data.empty
+
+
+@pytest.mark.parametrize(("constants", "drawn"), [((0.5, 0.25), True), ((0.5, None), False)])
+def test_the_best_constant_is_a_line_where_it_is_known(
+    constants: tuple[float | None, float | None], drawn: bool
+) -> None:
+    frames = [capped_rows("tokens", cap) for cap in (200, 400)]
+    frame = pd.concat(frames, ignore_index=True).assign(constant_score=[*constants, *constants])
+    table = budget_table(frame, pd.DataFrame())
+    assert table["constant_score"].tolist() == (
+        [0.375] * 2 if drawn else pytest.approx([float("nan")] * 2, nan_ok=True)
+    )
+    score, _ = score_vs_budget(frame).axes
+    assert ("best_constant" in {t.get_text() for t in score.texts}) == drawn
+
+
+def capped_rows(unit: str, cap: float, **more: object) -> pd.DataFrame:
+    rows = [
+        {"method": "rag_dense", "sample_id": f"s{i}", "context_id": f"c{i}", "correct": True}
+        | {"prompt_tokens": 90, "completion_tokens": 10, "cost_usd": 0.5, "wall_s": 2.0}
+        | {"calls": 3}
+        for i in range(2)
+    ]
+    return handmade(rows, {"budget": {"sample": {unit: cap}}} | more)
+
+
+@pytest.mark.parametrize(
+    ("unit", "cap", "spent"),
+    [("tokens", 200, 60), ("usd", 1.0, 0.4), ("calls", 4, 3), ("seconds", 1e-05, 2)],
+)
+def test_what_is_held_against_each_kind_of_cap(unit: str, cap: float, spent: float) -> None:
+    index = {"role": "embed", "prompt_tokens": 40, "cost_usd": 0.1, "cached_response": False}
+    calls = pd.DataFrame([index | {"result_key": f"key{i}"} for i in range(2)])
+    (row,) = budget_table(capped_rows(unit, cap), calls).to_dict("records")
+    assert (row["unit"], row["cap"]) == (unit, cap)
+    assert row["spent"] == pytest.approx(spent)
+    assert row["over"] == (2 if unit == "seconds" else 0)
+
+
+def test_settings_still_tell_methods_apart(tmp_path: Path) -> None:
+    for cap in CAPS:
+        for depth in (1, 2):
+            config = {
+                "budget": {"sample": {"tokens": cap}},
+                "method": {"rlm": {"max_depth": depth}},
+            }
+            name = f"{cap}-{depth}"
+            write_run(tmp_path / name, config, run_id=name, contexts=4, questions=1)
+    frame = capped(combine([load_run(path) for path in find_runs(tmp_path / "*")]))
+    assert set(frame["arm"]) >= {"direct", "rlm (max_depth=1)", "rlm (max_depth=2)"}
+    assert frame["arm"].nunique() == 5

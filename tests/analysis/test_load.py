@@ -1,0 +1,231 @@
+"""Reading runs back: one, several, a glob, and what tells their arms apart."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from helpers.fake_results import write_run
+from rlm_eval.analysis import arms
+from rlm_eval.analysis.load import COLUMNS, load_results, load_run
+from rlm_eval.errors import ConfigError
+
+PUBLISHED = sorted(
+    p.parent for p in Path(__file__).parents[2].glob("results/published/*/results.parquet")
+)
+SMALL = {"contexts": 4, "questions": 1, "lengths": (1000,), "methods": ("direct", "rlm")}
+
+
+def config(max_depth: int = 1, **more: object) -> dict[str, object]:
+    return {"method": {"direct": {}, "rlm": {"max_depth": max_depth}}} | more
+
+
+def test_columns_are_the_documented_ones(tmp_path: Path) -> None:
+    results = load_results(write_run(tmp_path / "a", config(), **SMALL))
+    assert list(results.columns) == list(COLUMNS)
+    assert results["code_revision"].unique().tolist() == ["abc123"]
+    assert results["started_at"].min() == 1_763_800_000
+
+
+def test_several_runs_can_be_named_at_once(tmp_path: Path) -> None:
+    for name in "ab":
+        write_run(tmp_path / name, config(), run_id=name, **SMALL)
+    assert len(load_results([tmp_path / "a", str(tmp_path / "*")])) == 16
+    with pytest.raises(ConfigError, match="no run was named"):
+        load_results([])
+
+
+@pytest.mark.parametrize("source", ["a", "a/results.parquet", "*", "*/results.parquet", "**"])
+def test_a_run_can_be_named_in_many_ways(tmp_path: Path, source: str) -> None:
+    write_run(tmp_path / "a", config(), **SMALL)
+    assert len(load_results(str(tmp_path / source))) == 8
+
+
+def test_arms_of_one_name_and_different_settings_stay_apart(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", config(1), run_id="a", **SMALL)
+    write_run(tmp_path / "b", config(2), run_id="b", **SMALL)
+    results = load_results(tmp_path / "*")
+    assert results["arm"].unique().tolist() == ["direct", "rlm (max_depth=1)", "rlm (max_depth=2)"]
+
+
+def test_arms_are_named_by_what_tells_them_apart_to_a_reader(tmp_path: Path) -> None:
+    older = {"_target_": "rlm_eval.methods.rlm.Rlm", "child_model": "sub"}
+    newer = {"_target_": "rlm_eval.methods.rlm.engine.Rlm", "matched": False, "max_usd": None}
+    for name, arm, caps in (("a", older, {}), ("b", older | newer, {"tokens": 6000})):
+        made = {"method": {"rlm": arm, "direct": {}}, "budget": {"sample": caps}}
+        write_run(tmp_path / name, made, run_id=name, model=f"model-{name}", **SMALL)
+    found = set(load_results(tmp_path / "*")["arm"])
+    assert found == {
+        *("direct (model=model-a)", "direct (tokens=6000, model=model-b)"),
+        *("rlm (model=model-a)", "rlm (tokens=6000, model=model-b)"),
+    }
+
+
+def test_arms_that_differ_in_many_settings_say_three_and_that_there_are_more(
+    tmp_path: Path,
+) -> None:
+    for name, value in (("a", 1), ("b", 2)):
+        arm = dict.fromkeys(("alpha", "beta", "gamma", "omega"), value)
+        made = {"method": {"rlm": arm, "direct": {"matched": name == "b"}}}
+        write_run(tmp_path / name, made, run_id=name, **SMALL)
+    found = load_results(tmp_path / "*")["arm"].unique().tolist()
+    assert "rlm (alpha=1, beta=1, gamma=1, …)" in found
+    assert "direct (matched=True)" in found  # nothing else differs
+
+
+def test_equal_results_of_two_runs_count_once(tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        write_run(tmp_path / folder, config(), **SMALL)
+    assert len(load_results(tmp_path / "*")) == 8
+
+
+def test_budgets_tell_arms_apart_and_are_named(tmp_path: Path) -> None:
+    for tokens in (100, 200):
+        caps = {"budget": {"run": {"usd": 3}, "sample": {"tokens": tokens, "usd": None}}}
+        write_run(tmp_path / str(tokens), config(**caps), run_id=str(tokens), **SMALL)
+    results = load_results(tmp_path / "*")
+    assert results["budget"].unique().tolist() == ["tokens=100", "tokens=200"]
+    assert "rlm (tokens=100)" in set(results["arm"])
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "expected"),
+    [
+        ("rlm", "", "rlm"),
+        ("rlm_d3", "rlm_eval.methods.rlm.Rlm", "rlm"),
+        ("deep", "rlm_eval.methods.rlm.Rlm", "rlm"),
+        ("direct", "rlm_eval.methods.direct.Direct", "alternative"),
+        ("codeact_subcalls", "", "alternative"),
+        ("no_context", "rlm_eval.methods.direct.Direct", "control"),
+        ("router", "rlm_eval.methods.router.Router", "mixed"),
+        ("code_oracle", "", "control"),
+        ("plain", "my_rlm_bench.plain.Plain", "alternative"),
+        ("rlm_without_shortcuts", "my_methods.Deep", "rlm"),
+        ("deep", "my_methods.MyRLM", "rlm"),
+        ("constantine", "my_methods.Constantine", "alternative"),
+    ],
+)
+def test_kinds(method: str, target: str, expected: str) -> None:
+    assert arms.kind(method, target) == expected
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "expected"),
+    [
+        ("deep", "rlm_eval.methods.rlm.engine.Rlm", "rlm"),
+        ("rlms", "rlm_eval.methods.foreign.rlms.Rlms", "rlm"),
+        ("votes", "rlm_eval.methods.self_consistency.SelfConsistency", "direct"),
+        ("rag_hybrid", "rlm_eval.methods.rag.hybrid.RagHybrid", "retrieval"),
+        ("agent", "rlm_eval.methods.summarize.compaction.Compaction", "summaries"),
+        ("codeact_bm25", "rlm_eval.methods.codeact.agent.CodeAct", "code"),
+        ("theirs", "rlm_eval.methods.foreign.command.ForeignCommand", "other"),
+        ("router", "rlm_eval.methods.router.Router", "router"),
+        ("code_oracle", "rlm_eval.methods.code_oracle.ScriptedSolver", "control"),
+        ("paragraphs", "my_methods.Paragraphs", "other"),
+        ("mine", "my_methods.RagOverPages", "retrieval"),
+        ("indirect", "", "other"),
+    ],
+)
+def test_families(method: str, target: str, expected: str) -> None:
+    assert arms.family(method, target) == expected
+
+
+def test_a_method_without_a_model_bears_no_models_name(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "a", config(), scripted=True, **SMALL)
+    table = pd.read_parquet(folder / "results.parquet")
+    oracle = table["method"] == "direct"
+    table["method"] = table["method"].where(~oracle, "code_oracle")
+    table["protocol"] = table["protocol"].where(~oracle, "no model")
+    table.to_parquet(folder / "results.parquet")
+    results = load_results(folder)
+    assert results["arm"].drop_duplicates().tolist() == ["rlm", "code_oracle"]  # controls last
+    shown = results.groupby("arm").first()
+    assert shown.loc["code_oracle", ["model", "sub_model", "scripted"]].tolist() == ["", "", False]
+    assert shown.loc["rlm", "model"] == "simulated-model"
+    assert arms.marks(results) == {
+        "rlm": "rlm (scripted)",
+        "code_oracle": "code_oracle (control, no model)",
+    }
+
+
+def test_another_judge_or_embedder_makes_another_arm(tmp_path: Path) -> None:
+    for name in ("small", "large"):
+        folder = write_run(tmp_path / name, config(), run_id=name, **SMALL)
+        calls = pd.read_parquet(folder / "calls.parquet")
+        judged = calls.groupby("result_key", as_index=False).first()
+        rlm = judged["result_key"].str.contains("rlm")
+        judged = judged[rlm].assign(role="judge", model=name, call_id=judged["call_id"] + "/j")
+        pd.concat([calls, judged]).to_parquet(folder / "calls.parquet")
+    found = load_results(tmp_path / "*")["arm"].unique().tolist()
+    assert found == ["direct", "rlm (judge_model.name=large)", "rlm (judge_model.name=small)"]
+
+
+def test_older_tables_have_no_judge_to_pay(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "a", config(), **SMALL)
+    newer = ["evidence_recall", "score_exact", "judge_cost_usd", "skill"]
+    table = pd.read_parquet(folder / "results.parquet").drop(columns=newer)
+    table.to_parquet(folder / "results.parquet")
+    results = load_results(folder)
+    assert set(results.columns) == set(COLUMNS)
+    assert (results["judge_cost_usd"] == 0).all()
+    assert results["evidence_recall"].isna().all()
+
+
+@pytest.mark.parametrize("run", PUBLISHED, ids=lambda path: path.name)
+def test_published_runs_still_load(run: Path) -> None:
+    results = load_results(run)
+    assert set(results.columns) == set(COLUMNS)
+    assert len(results)
+
+
+def test_arms_are_called_by_their_method_where_no_task_has_two_of_it(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", config(1), run_id="a", **SMALL)
+    folder = write_run(tmp_path / "b", config(2), run_id="b", **SMALL)
+    both = load_results(tmp_path / "*")
+    assert arms.by_method(both)["arm"].nunique() == 3
+    table = pd.read_parquet(folder / "results.parquet")
+    table.assign(task="needle").to_parquet(folder / "results.parquet")
+    both = load_results(tmp_path / "*")
+    assert both["arm"].nunique() == 3  # frames say it; tables and figures go by task
+    assert arms.by_method(both)["arm"].unique().tolist() == ["direct", "rlm"]
+
+
+def test_bad_input_is_one_clear_line(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="does not exist"):
+        load_results(tmp_path / "nowhere")
+    with pytest.raises(ConfigError, match=r"holds no results\.parquet"):
+        load_results(tmp_path)
+    write_run(tmp_path / "a", **SMALL)
+    table = tmp_path / "a" / "results.parquet"
+    pd.read_parquet(table).drop(columns=["gold"]).to_parquet(table)
+    with pytest.raises(ConfigError, match=r"give '.*/\*'"):
+        load_results(tmp_path)
+    with pytest.raises(ConfigError, match="gold"):
+        load_results(tmp_path / "a")
+
+
+def test_arms_keep_the_order_of_the_configuration(tmp_path: Path) -> None:
+    order = {"rlm": {}, "direct": {}}
+    results = load_results(write_run(tmp_path / "a", {"method": order}, **SMALL))
+    assert results["arm"].drop_duplicates().tolist() == ["rlm", "direct"]
+    assert results["started_at"].notna().all()
+
+
+def test_an_answer_counts_before_a_row_that_is_owed(tmp_path: Path) -> None:
+    for name, owed in (("a", 0.5), ("b", 0.0)):
+        write_run(tmp_path / name, config(), run_id="same", owed=owed, **SMALL)
+    assert not load_results(tmp_path / "a")["asked"].all()
+    both = load_results(tmp_path / "*")
+    assert both["asked"].all()
+    assert both["result_key"].is_unique
+    assert len(both) == len(load_results(tmp_path / "b"))
+
+
+def test_calls_of_an_abandoned_try_are_left_out(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "a", config(), **SMALL)
+    calls = pd.read_parquet(folder / "calls.parquet")
+    again = calls[calls["result_key"] == calls["result_key"].iloc[0]].assign(restart=2)
+    pd.concat([calls, again]).to_parquet(folder / "calls.parquet")
+    assert len(load_run(folder).calls) == len(calls)

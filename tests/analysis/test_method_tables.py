@@ -1,0 +1,191 @@
+"""Tables beside the summary, by hand."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+
+from helpers.fake_results import handmade
+from rlm_eval.analysis import tables
+from rlm_eval.analysis.aggregate import NOT_SAME, sets, summarize
+from rlm_eval.analysis.arms import by_method
+from rlm_eval.analysis.paired import paired_table
+from rlm_eval.analysis.report_tables import printed, views
+from rlm_eval.analysis.verdicts import verdicts
+
+
+def row(sample: int, correct: bool | None, **more: object) -> dict[str, object]:
+    kind = {"correct": correct} if correct is not None else {"outcome": "provider_error"}
+    base = {"method": "rlm", "sample_id": f"s{sample}", "context_id": f"c{sample % 4}"}
+    return base | kind | more
+
+
+def test_a_right_answer_bears_the_cost_of_the_wrong_ones() -> None:
+    rows = [row(i, i < 2, prompt_tokens=100, completion_tokens=20, cost_usd=0.1) for i in range(6)]
+    found = tables.costs(handmade(rows)).iloc[0]
+    assert found["tokens_per_question"] == 120
+    assert found["tokens_per_right"] == 360
+    assert found["cost_usd_per_right"] == pytest.approx(0.3)
+
+
+def test_owed_questions_cost_nothing_here_and_no_right_answer_has_no_price() -> None:
+    rows = [row(0, False, prompt_tokens=10), row(1, None, prompt_tokens=999)]
+    found = tables.costs(handmade(rows)).iloc[0]
+    assert found["tokens_per_question"] == 10
+    assert pd.isna(found["tokens_per_right"])
+    assert pd.isna(found["cost_usd_per_question"])
+
+
+@pytest.mark.parametrize(("n", "known"), [(19, ["p50", "p75"]), (20, ["p50", "p75", "p95"])])
+def test_quantiles_need_enough_questions(n: int, known: list[str]) -> None:
+    table = tables.quantiles(handmade([row(i, True, subcalls=i) for i in range(n)]))
+    found = table[table["quantity"] == "subcalls"].iloc[0]
+    assert [p for p in ("p50", "p75", "p95", "p99") if pd.notna(found[p])] == known
+    assert found["p50"] == pytest.approx((n - 1) / 2)
+    assert "cost_usd" not in set(table["quantity"])  # unpriced
+
+
+TOKEN_COLUMNS = (
+    "result_key role prompt_tokens cached_tokens completion_tokens cached_response attempt"
+)
+
+
+def test_token_split_counts_retries_and_leaves_memory_out() -> None:
+    results = handmade([row(0, True), row(1, True)])
+    calls = pd.DataFrame(
+        [
+            ("key0", "root", 100, 60, 5, False, 1),
+            ("key0", "sub", 50, 0, 1, False, 1),
+            ("key0", "sub", 50, 0, 0, False, 2),  # the second attempt of the same call
+            ("key0", "judge", 8, 0, 2, False, 1),
+            ("key1", "root", 100, 0, 5, False, 1),
+            ("key1", "sub", 500, 0, 9, True, 1),  # from memory
+        ],
+        columns=TOKEN_COLUMNS.split(),
+    )
+    split = tables.token_split(results, calls).set_index("role")
+    assert split.loc["root", ["computed", "cached", "completion"]].tolist() == [70, 30, 5]
+    assert split.loc["sub", ["computed", "cached", "completion"]].tolist() == [50, 0, 0.5]
+    assert split.loc["sub", ["calls", "from_memory"]].tolist() == [0.5, 0.5]
+    assert split.loc["judge", ["calls", "computed", "completion"]].tolist() == [0.5, 4, 1]
+
+
+def test_repeat_variance_by_hand() -> None:
+    # Samples (1,1), (0,0), (1,0): within = mean(0, 0, 1/2) = 1/6; means 1, 0, 1/2 vary by 1/4.
+    answers = [(0, True), (0, True), (1, False), (1, False), (2, True), (2, False)]
+    rows = [row(s, right, repeat=i % 2) for i, (s, right) in enumerate(answers)]
+    rows.append(row(3, True))  # asked once only
+    found = tables.repeat_variance(handmade(rows)).iloc[0]
+    assert found["between_repeats"] == pytest.approx(1 / 6)
+    assert found["between_samples"] == pytest.approx(1 / 4 - 1 / 12)
+    assert (found["samples"], found["left_out"]) == (3, 1)
+    assert tables.repeat_variance(handmade(rows[::2])).empty
+
+
+def test_method_by_length_shows_interval_and_n() -> None:
+    rows = [row(i, i % 2 == 0) for i in range(8)]
+    rows += [r | {"target_tokens": 2000, "sample_id": f"t{r['sample_id']}"} for r in rows[:2]]
+    table = tables.method_by_length(summarize(handmade(rows)))
+    assert list(table.columns) == ["task", "method", "1,000", "2,000"]
+    assert table["1,000"].iloc[0].startswith("50 (")
+    assert table["1,000"].iloc[0].endswith(", n 8")
+    assert table["2,000"].iloc[0] == "50, n 2"  # two contexts: no interval
+
+
+def test_method_by_task_has_a_column_for_each_cell_and_says_another_n() -> None:
+    rows = [row(i, i % 2 == 0, constant_score=0.25) for i in range(4)]
+    rows += [row(i, True, method="no_context", constant_score=0.25) for i in range(4)]
+    other = {"task": "needle", "target_tokens": 2000, "constant_score": 0.0}
+    rows += [row(10 + i, True, **other) for i in range(2)]
+    rows += [row(10, False, method="direct", **other)]
+    table = tables.method_by_task(summarize(handmade(rows)))
+    assert list(table.columns) == ["method", "aggregation 1,000 (n 4)", "needle 2,000 (n 2)"]
+    assert table["method"].tolist() == [
+        *("rlm", "direct", "no_context (control)", "best_constant (control, no model)")
+    ]
+    assert table.iloc[0, 1].startswith("50 (")
+    assert table.iloc[0, 2] == "100"
+    assert table.iloc[1].tolist() == ["direct", "", "0, n 1, set 2"]
+
+
+def test_a_judge_is_paid_apart() -> None:
+    rows = [row(i, True, cost_usd=0.5, judge_cost_usd=c) for i, c in enumerate((0.1, 0.3))]
+    found = tables.costs(handmade(rows)).iloc[0]
+    assert found["cost_usd_per_question"] == 0.5
+    assert found["judge_cost_usd_per_question"] == pytest.approx(0.2)
+    rows[0]["judge_cost_usd"] = None
+    assert pd.isna(tables.costs(handmade(rows)).iloc[0]["judge_cost_usd_per_question"])
+
+
+def test_paired_matrix_is_antisymmetric_and_marks_significance() -> None:
+    rows = [row(i, False, method="direct", context_id=f"c{i}") for i in range(8)]
+    rows += [row(i, i < 7, context_id=f"c{i}") for i in range(8)]
+    matrix = tables.paired_matrix(paired_table(handmade(rows)))
+    assert matrix[["arm", "direct", "rlm"]].to_numpy().tolist() == [
+        ["direct", "", "−87.5*"],
+        ["rlm", "+87.5*", ""],
+    ]
+
+
+HOSTILE = pd.DataFrame({"a|b": ["x_1|y", "50% <b>"], "cost_usd": [None, 0.25], "n": [12345, 1]})
+
+
+def test_markdown_escapes_and_says_unpriced() -> None:
+    assert tables.to_markdown(HOSTILE) == (
+        "| a\\|b | cost_usd | n |\n"
+        "| --- | ---: | ---: |\n"
+        "| x_1\\|y | unpriced | 12,345 |\n"
+        "| 50% &lt;b> | 0.25 | 1 |\n"
+    )
+
+
+def test_latex_escapes() -> None:
+    text = tables.to_latex(HOSTILE)
+    assert r"x\_1$|$y & unpriced & 12,345 \\" in text
+    assert r"50\% $<$b$>$ & 0.25 & 1 \\" in text
+    assert text.startswith("\\begin{tabular}{lrr}\n\\toprule\n")
+
+
+def test_where_there_are_several_models_every_table_and_verdict_says_which() -> None:
+    rows = [
+        row(i, method == "rlm", method=method, task=task, model=model)
+        for task, model in (("one", "small"), ("other", "large"))
+        for method in ("direct", "rlm")
+        for i in range(4)
+    ]
+    results = by_method(handmade(rows))
+    assert set(results["arm"]) == {"direct", "rlm"}
+    summary = summarize(results)
+    found = views(results, pd.DataFrame(), summary, paired_table(results), [])
+    for view in found:
+        shown, _ = printed(view)
+        models = {"one": "small", "other": "large"}
+        assert shown["model"].tolist() == [models[task] for task in shown["task"]], view.id
+    for table in (tables.method_by_length(summary), tables.method_by_task(summary)):
+        assert set(table["model"]) == {"small", "large"}
+    assert "one, 1,000 tokens, small: " in verdicts(results)[0].text
+    one = by_method(handmade(rows[:8]))
+    summary = summarize(one)
+    found = views(one, pd.DataFrame(), summary, paired_table(one), [])
+    assert not any("model" in printed(view)[0] for view in found)
+    assert "model" not in tables.method_by_task(summary)
+    assert "small" not in verdicts(one)[0].text
+
+
+def test_rows_of_other_samples_are_marked_wherever_they_stand_side_by_side() -> None:
+    rows = [row(i, True, method=m) for m in ("direct", "rlm", "rag_bm25") for i in range(4)]
+    rows[-1] = row(3, None, method="rag_bm25")
+    results = handmade(rows)
+    summary = summarize(results)
+    assert sets(summary).tolist() == ["", "", "set 2"]
+    view = views(results, pd.DataFrame(), summary, paired_table(results), [])[0]
+    assert NOT_SAME in view.note
+    assert printed(view)[0]["samples"].tolist() == ["", "", "set 2"]
+    for table in (tables.method_by_length(summary), tables.method_by_task(summary)):
+        assert ["set" in cell for cell in table.iloc[:, -1]] == [False, False, True]
+    same = handmade(rows[:8])
+    summary = summarize(same)
+    view = views(same, pd.DataFrame(), summary, paired_table(same), [])[0]
+    assert NOT_SAME not in view.note
+    assert "samples" not in printed(view)[0]
+    assert "set" not in tables.method_by_length(summary).iloc[0, -1]

@@ -1,0 +1,199 @@
+"""The report's page in a headless Chromium: where numbers lead, long texts, keyboard and paper."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pandas as pd
+import pytest
+
+from helpers.browsing import browser, go, report_page
+from helpers.fake_results import write_run
+from rlm_eval.report import main
+
+__all__ = ["browser"]  # a fixture
+LONG = " ".join(f"word{i}" for i in range(400))
+ARMS = ("direct", "rag_bm25", "summarize_map_reduce", "rlm", "rlm_a|b")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Repeats, own failures, owed rows, evidence, long texts, and a method with a bar in its
+    name."""
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    shape = {"contexts": 6, "questions": 3, "lengths": (1000, 2000, 3000), "repeats": 2}
+    chances = {"failures": 0.2, "owed": 0.1, "skills": {ARMS[-1]: 0.4}}
+    config = {"budget": {"sample": {"tokens": 700}}}
+    write_run(folder, config, methods=ARMS, **shape, **chances)
+    table = pd.read_parquet(folder / "results.parquet")
+    known = (table["method"] == "rag_bm25") & (table["outcome"] != "context_overflow")
+    table["evidence_recall"] = (table["repeat"] / 1.0).where(known)
+    scored = table.index[table["outcome"] == "answered"][0]
+    failed = table.index[table["outcome"] == "no_answer"][0]
+    table.loc[scored, "answer"] = f"{LONG} endofanswer"
+    here = table["sample_id"] == table.loc[scored, "sample_id"]
+    table["gold"] = table["gold"].mask(here, json.dumps([LONG, "endofgold"]))
+    table.loc[failed, "error"] = f"{LONG} endoferror"
+    table.to_parquet(folder / "results.parquet")
+    assert main([str(folder)]) == 0
+    return folder
+
+
+@pytest.fixture
+def page(browser: Any, run: Path) -> Iterator[Any]:
+    with report_page(browser, run) as opened:
+        yield opened
+
+
+CELLS = """() => [...document.querySelectorAll("section tbody tr")].flatMap((tr) => {
+  const section = tr.closest("section");
+  const heads = [...section.querySelectorAll("th")].map((th) => th.textContent);
+  return [...tr.children].map((td, i) => ({ table: section.id, row: tr.rowIndex, head: heads[i],
+    text: td.textContent, href: td.querySelector("a")?.getAttribute("href") }));
+})"""
+COUNTS = {
+    *("asked", "completed", "owed", "right", "n", "over", "samples", "left out", "answered"),
+    *("no answer", "budget exceeded", "context overflow", "provider error"),
+    *("shared samples", "all shown", "not all"),
+}
+NO_NUMBERS = {
+    "task",
+    "length",
+    "samples",
+    "role",
+    "quantity",
+    "test",
+    "of",
+    "matched",
+    "cap on",
+    "from",
+}
+
+
+def test_every_number_leads_to_the_samples_it_counts(page: Any) -> None:
+    go(page, "#/tables")
+    cells = page.evaluate(CELLS)
+    unlinked = {c["head"] for c in cells if not c["href"] and c["text"] not in ("–", "0")}
+    assert unlinked <= NO_NUMBERS
+    counts = [c for c in cells if c["href"] and c["head"] in COUNTS]
+    assert {c["table"] for c in counts} >= {
+        f"table-{name}"
+        for name in ("summary", "paired", "budgets", "retrieval", "costs", "outcomes", "repeats")
+    }
+    told = {}
+    for cell in counts:
+        if (href := cell["href"]) not in told:
+            go(page, "#/runs")
+            go(page, href)
+            told[href] = page.inner_text("main [role=status]").split(" ")[0]
+        assert told[href] == cell["text"], cell
+
+
+def test_a_bar_in_a_name_is_part_of_it(page: Any) -> None:
+    go(page, f"#/samples?arm={quote(ARMS[-1])}")
+    assert page.inner_text("main [role=status]").startswith("108 answers")
+    assert page.input_value("select[name=arm]") == ARMS[-1]
+
+
+@pytest.mark.parametrize("word", ["endofanswer", "endofgold", "endoferror"])
+def test_long_texts_are_searched_and_shown_whole(page: Any, word: str) -> None:
+    go(page, "#/samples")
+    page.fill("#search", f"word399 {word}")
+    page.locator("main tbody tr:nth-child(20)").wait_for(state="detached")
+    found = "".join(page.locator("main tbody td").all_text_contents())
+    assert "… (cut)" in found or word == "endoferror"  # errors have no column
+    page.locator("tbody a").first.click()
+    page.wait_for_selector("[data-view=sample]")
+    page.get_by_text(word).first.wait_for()
+    page.locator(".answer[open]", has_text="(cut)").wait_for(state="detached")
+
+
+def test_a_spot_on_the_page_is_no_view(page: Any, run: Path) -> None:
+    go(page, "#/tables")
+    page.keyboard.press("Tab")
+    page.locator(".skip").focus()
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "content"
+    assert page.url.endswith("#/tables")
+    page.goto(f"file://{run}/report.html#content")
+    page.reload()
+    page.wait_for_selector("[data-view=summary]")
+    page.locator("#table-summary").wait_for()
+
+
+def test_the_keyboard_follows_where_the_page_goes(page: Any) -> None:
+    assert page.title() == "Summary · rlm_eval report"
+    link = page.locator("nav a", has_text="Tables")
+    link.focus()
+    page.keyboard.press("Enter")
+    page.wait_for_selector("[data-view=tables]")
+    assert page.title() == "Tables · rlm_eval report"
+    assert page.evaluate("document.activeElement.id") == "content"
+    button = page.get_by_role("button", name="How questions ended")
+    button.focus()
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "table-outcomes"
+
+
+def test_the_summary_fits_and_has_the_rest_on_demand(page: Any) -> None:
+    def inside(what: str) -> int:
+        return page.evaluate(f"document.querySelector('#table-summary .scroll').{what}")
+
+    heads = page.locator("#table-summary th")
+    assert inside("scrollWidth") <= inside("clientWidth")
+    few = heads.all_inner_texts()
+    assert {"skill %", "recall %", "sub-calls", "USD", "seconds"} <= {h.strip() for h in few}
+    page.get_by_role("button", name="all columns").click()
+    page.get_by_role("button", name="fewer columns").wait_for()
+    assert heads.count() > len(few)
+    page.set_viewport_size({"width": 375, "height": 800})
+    region = page.get_by_role("region", name="Score per method and length")
+    region.focus()
+    region.evaluate("(scroll) => { scroll.scrollLeft = 600; }")
+    method = page.locator("#table-summary tbody td.stays").first
+    left, wide = region.bounding_box()["x"], method.bounding_box()["width"]
+    assert abs(method.bounding_box()["x"] - left) <= 2
+    assert wide < 200
+    assert page.evaluate("document.documentElement.scrollWidth") <= 375
+
+
+def test_a_figure_is_wide_enough_to_read_on_a_phone(page: Any) -> None:
+    page.set_viewport_size({"width": 375, "height": 800})
+    go(page, "#/figures")
+    figure = page.locator("figure").first
+    figure.locator("img").wait_for()
+    assert figure.locator("img").bounding_box()["width"] > 600
+    assert figure.locator("a img").count() == 1
+    assert page.evaluate("document.documentElement.scrollWidth") <= 375
+
+
+WATCH = """() => addEventListener("beforeprint", () => { window.printed = {
+  rows: document.querySelectorAll("#table-quantiles tbody tr").length,
+  folded: document.querySelectorAll("details:not([open])").length,
+}; })"""
+
+
+def test_paper_gets_everything_in_light_colours(page: Any) -> None:
+    folded = page.locator("details:not([open])").count()
+    assert folded
+    page.evaluate(WATCH)
+    page.click("#theme")
+    page.pdf(format="A4")
+    assert page.evaluate("window.printed.folded") == 0
+    assert page.locator("details:not([open])").count() == folded
+    page.emulate_media(media="print", color_scheme="dark")
+    page.set_viewport_size({"width": 718, "height": 1000})
+    body = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert body == "rgb(255, 255, 255)"
+    assert page.evaluate("document.documentElement.scrollWidth") <= 718
+    page.emulate_media(media="screen")
+    go(page, "#/tables")
+    rows = page.locator("#table-quantiles tbody tr")
+    assert rows.count() == 40
+    page.pdf(format="A4")
+    assert page.evaluate("window.printed.rows") > 40
+    assert rows.count() == 40

@@ -1,0 +1,139 @@
+"""The table of a run, its terminal form and its files."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from helpers.fake_results import handmade, write_run
+from rlm_eval.analysis.summary import print_summary, summarize, write_summary
+from rlm_eval.analysis.text import count, dollars
+
+
+def rows_of(
+    method: str, outcomes: str, contexts: int = 4, **more: object
+) -> list[dict[str, object]]:
+    """One row per letter: r right, w wrong, f own failure, o owed."""
+    kinds: dict[str, dict[str, object]] = {
+        "r": {"correct": True},
+        "w": {"correct": False},
+        "f": {"outcome": "no_answer"},
+        "o": {"outcome": "provider_error"},
+    }
+    return [
+        {"method": method, "sample_id": f"s{i}", "context_id": f"c{i % contexts}"} | kinds[k] | more
+        for i, k in enumerate(outcomes)
+    ]
+
+
+def test_own_failures_count_zero_and_owed_rows_count_nothing() -> None:
+    row = summarize(handmade(rows_of("direct", "rrrwffoo"))).iloc[0]
+    assert (row["n"], row["asked"], row["completed"], row["owed"]) == (8, 6, 4, 2)
+    assert row["accuracy"] == pytest.approx(3 / 6)
+    assert row["accuracy_completed"] == pytest.approx(3 / 4)
+    assert row["mean_score"] == pytest.approx(3 / 6)
+    assert (row["outcome_no_answer"], row["outcome_provider_error"]) == (2, 2)
+    assert row["accuracy_low"] < 0.5 < row["accuracy_high"]
+
+
+def test_skill_is_taken_over_the_group_and_best_constant_has_its_row() -> None:
+    rows = rows_of("direct", "rrww", constant_score=0.25)
+    table = summarize(handmade(rows))
+    direct, constant = table.iloc[0], table.iloc[1]
+    assert direct["skill"] == pytest.approx((0.5 - 0.25) / 0.75)
+    assert constant["arm"] == "best_constant"
+    assert constant["mean_score"] == pytest.approx(0.25)
+    assert constant["n"] == 4
+
+
+def test_no_constant_no_skill() -> None:
+    table = summarize(handmade(rows_of("direct", "rw")))
+    assert table["skill"].isna().all()
+    assert list(table["arm"]) == ["direct"]
+
+
+def test_the_exact_match_stands_beside_a_judges_verdict() -> None:
+    rows = rows_of("direct", "rrwf")
+    for row, exact in zip(rows, (1.0, 0.0, 0.0, None), strict=True):
+        row["score_exact"] = exact
+    found = summarize(handmade(rows)).iloc[0]
+    assert found["mean_score"] == pytest.approx(2 / 4)
+    assert found["score_exact"] == pytest.approx(1 / 4)
+    assert summarize(handmade(rows_of("direct", "rw")))["score_exact"].isna().all()
+
+
+def test_one_unpriced_question_makes_the_cost_unpriced() -> None:
+    priced = rows_of("direct", "rw", cost_usd=0.5)
+    assert summarize(handmade(priced))["cost_usd"].iloc[0] == pytest.approx(0.5)
+    priced[0]["cost_usd"] = None
+    assert summarize(handmade(priced))["cost_usd"].isna().all()
+    assert dollars(float("nan")) == "unpriced"
+
+
+def test_under_four_contexts_no_interval() -> None:
+    table = summarize(handmade(rows_of("direct", "rwrwrw", contexts=3)))
+    assert table[["accuracy_low", "score_low", "score_high"]].isna().all(axis=None)
+
+
+def test_an_arm_with_only_owed_rows_is_shown_without_numbers() -> None:
+    row = summarize(handmade(rows_of("direct", "oo"))).iloc[0]
+    assert (row["asked"], row["owed"]) == (0, 2)
+    assert pd.isna(row["accuracy"])
+
+
+@pytest.mark.parametrize("width", [80, 140])
+def test_the_table_fits_the_terminal_and_is_plain_when_piped(tmp_path: Path, width: int) -> None:
+    folder = write_run(tmp_path / "run", contexts=4, questions=2, scripted=True)
+    summary = write_summary(folder, demonstration=True)
+    out = io.StringIO()
+    console = Console(file=out, width=width)
+    print_summary(summary.table, summary.verdicts, console, demonstration=summary.demonstration)
+    lines = out.getvalue().splitlines()
+    assert max(map(len, lines)) <= width
+    assert "\x1b" not in out.getvalue()
+    assert lines[0] == "A demonstration, not evidence."
+    assert any(line.startswith("rlm (scripted)") and "unpriced" in line for line in lines)
+    assert "$0" not in out.getvalue()
+
+
+def test_files_are_written_beside_the_tables(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run", {"demonstration": True}, contexts=4, questions=2)
+    summary = write_summary(folder, demonstration=False)
+    assert summary.demonstration  # the run's own config says so
+    assert {p.relative_to(folder).as_posix() for p in summary.files} == {
+        "summary.csv",
+        "verdicts.csv",
+        *(
+            f"figures/score_{x}.{s}"
+            for x in ("vs_length", "vs_cost", "and_cost")
+            for s in ("png", "pdf", "csv")
+        ),
+    }
+    written = pd.read_csv(folder / "summary.csv")
+    assert len(written) == len(summary.table) == 2 * 5
+    pd.testing.assert_series_equal(written["mean_score"], summary.table["mean_score"])
+
+
+@pytest.mark.parametrize("what", ["nothing", "only owed"])
+def test_a_run_that_got_nowhere_is_summarized_too(tmp_path: Path, what: str) -> None:
+    folder = write_run(tmp_path / "run", contexts=4, questions=1, lengths=(1000,), owed=1.0)
+    if what == "nothing":
+        table = pd.read_parquet(folder / "results.parquet").iloc[:0]
+        table.to_parquet(folder / "results.parquet")
+    summary = write_summary(folder, demonstration=False)
+    out = io.StringIO()
+    print_summary(summary.table, summary.verdicts, Console(file=out, width=80))
+    assert ("No results yet." if what == "nothing" else "4 owed, not counted") in out.getvalue()
+    assert summary.verdicts == []
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [(0, "0"), (3.14159, "3.14"), (999, "999"), (2048, "2.05k"), (1.5e6, "1.5M"), (2e9, "2G")],
+)
+def test_counts_stay_short(number: float, text: str) -> None:
+    assert count(number) == text

@@ -1,0 +1,79 @@
+"""What a run directory already holds: done, begun, spent, and results of runs beside it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from helpers.some_records import some_call, some_result, write_one, written
+from rlm_eval.journal import FILE_NAME, Journal, read_events
+from rlm_eval.ledger import Spend
+from rlm_eval.past import past_of, take_over
+
+
+def test_the_past_counts_what_is_done_begun_and_spent(tmp_path: Path) -> None:
+    with Journal(tmp_path) as journal:
+        journal.begin("r1", 0)
+        journal.call(some_call("a"), "x")
+        journal.call(some_call("a", attempt=2, cost_usd=0.5), "x")
+        journal.call(some_call("b", cached_response=True, cost_usd=0.0), "x")
+        journal.result(some_result("r1"))
+        journal.begin("r2", 0)
+        journal.result(some_result("r2", "provider_error"))
+        journal.begin("r2", 1)
+        journal.result(some_result("r3", "budget_exceeded"))
+    past = past_of(tmp_path)
+    assert past.done == {"r1", "r3"}
+    assert past.restarts == {"r1": 1, "r2": 2}
+    assert past.spent == Spend(2, 220, 0.75)
+
+
+def test_an_unpriced_call_leaves_the_past_bill_unknown(tmp_path: Path) -> None:
+    with Journal(tmp_path) as journal:
+        journal.call(some_call("a"), "x")
+        journal.call(some_call("b", cost_usd=None), "x")
+    assert past_of(tmp_path).spent == Spend(2, 220, None)
+
+
+def test_a_line_that_is_there_twice_counts_once(tmp_path: Path) -> None:
+    write_one(tmp_path)
+    path = tmp_path / FILE_NAME
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([*lines, *lines]))
+    past = past_of(tmp_path)
+    assert (past.done, past.restarts) == ({"r1"}, {"r1": 1})
+    assert past.spent == Spend(1, 110, 0.25)
+
+
+def test_time_between_two_sessions_is_not_spent(tmp_path: Path) -> None:
+    """Two processes at work for 12 s and 30 s, with a night between them."""
+    night = 8 * 3600.0
+    events = [
+        {"type": "session", "started_at": 100.0},
+        {"type": "call", **vars(some_call("a", started_at=110.0, latency_s=2.0))},
+        {"type": "session", "started_at": night},
+        {"type": "call", **vars(some_call("b", started_at=night + 20, latency_s=10.0))},
+        {"type": "call", **vars(some_call("c", started_at=night + 1, latency_s=1.0))},
+    ]
+    lines = (json.dumps({"v": 1, **event}) + "\n" for event in events)
+    (tmp_path / FILE_NAME).write_text("".join(lines))
+    assert past_of(tmp_path).seconds == pytest.approx(12.0 + 30.0)
+
+
+def test_results_of_another_run_are_taken_over_once_and_not_paid_again(tmp_path: Path) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    write_one(old, "r1")
+    write_one(old, "r2", outcome="provider_error")
+    write_one(old, "r3")
+    with Journal(new) as journal:
+        taken = take_over(tmp_path, new, {"r1", "r2", "r9"}, past_of(new), journal)
+    assert taken == 1
+    past = past_of(new)
+    assert past.done == {"r1"}
+    assert past.spent == Spend()
+    assert written(new) == ["begin", "call", "result"]
+    assert {e["taken_from"] for e in read_events(new, types=("call", "result"))} == {"old"}
+    with Journal(new) as journal:
+        assert take_over(tmp_path, new, {"r1"}, past, journal) == 0

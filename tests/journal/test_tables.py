@@ -1,0 +1,153 @@
+"""The tables as sums over calls, worked out by hand."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from helpers.some_records import some_call, some_result
+from rlm_eval.journal import FILE_NAME, Journal
+from rlm_eval.records import Answer, Call, Score
+from rlm_eval.tables import CALL_COLUMNS, RESULT_COLUMNS, export, tables
+
+
+def row_of(run_dir: Path, *calls: Call) -> pd.Series[object]:
+    """The one result row of a journal with these calls and the last result."""
+    with Journal(run_dir) as journal:
+        for call in calls:
+            journal.call(call, "x")
+        journal.result(some_result())
+    results, _ = tables(run_dir)
+    return results.iloc[0]
+
+
+def test_tokens_cost_and_time_are_sums_over_the_calls(tmp_path: Path) -> None:
+    row = row_of(
+        tmp_path,
+        some_call("a"),
+        some_call("b", depth=1, from_repl=True, prompt_tokens=7, cached_tokens=0, latency_s=0.5),
+    )
+    assert (row.calls, row.subcalls, row.depth_reached) == (2, 1, 1)
+    assert (row.prompt_tokens, row.cached_tokens, row.completion_tokens) == (107, 60, 20)
+    assert row.cost_usd == 0.5
+    assert row.lm_s == 2.5
+
+
+def test_retries_are_paid_and_are_one_call(tmp_path: Path) -> None:
+    """The failed attempt was billed an estimate; the answer is one call all the same."""
+    row = row_of(
+        tmp_path,
+        some_call("a", from_repl=True, error="timeout: x", usage_estimated=True),
+        some_call("a", from_repl=True, attempt=2),
+    )
+    assert (row.calls, row.subcalls) == (1, 1)
+    assert (row.prompt_tokens, row.cost_usd) == (200, 0.5)
+
+
+def test_a_remembered_answer_is_a_subcall_that_cost_nothing(tmp_path: Path) -> None:
+    free = {"prompt_tokens": 0, "cached_tokens": 0, "completion_tokens": 0, "cost_usd": 0.0}
+    row = row_of(
+        tmp_path,
+        some_call("a", from_repl=True),
+        some_call("b", from_repl=True, cached_response=True, latency_s=0.0, **free),
+    )
+    assert (row.calls, row.subcalls) == (2, 2)
+    assert (row.prompt_tokens, row.cost_usd) == (100, 0.25)
+
+
+def test_one_unpriced_call_leaves_the_cost_unknown(tmp_path: Path) -> None:
+    row = row_of(tmp_path, some_call("a"), some_call("b", cost_usd=None), some_call("c"))
+    assert pd.isna(row.cost_usd)
+
+
+def test_only_the_last_episode_is_summed_and_all_calls_are_listed(tmp_path: Path) -> None:
+    with Journal(tmp_path) as journal:
+        journal.call(some_call("a", restart=0), "x")
+        journal.result(some_result(outcome="provider_error", restart=0))
+        journal.call(some_call("b", restart=1, prompt_tokens=5), "x")
+        journal.result(some_result(restart=1))
+        journal.call(some_call("c", result_key="other"), "x")
+    results, calls = tables(tmp_path)
+    assert len(results) == 1
+    assert (results.outcome[0], results.calls[0], results.prompt_tokens[0]) == ("answered", 1, 5)
+    assert list(calls.call_id) == ["a", "b", "c"]
+
+
+def test_a_call_that_is_there_twice_counts_once(tmp_path: Path) -> None:
+    row_of(tmp_path, some_call("a"))
+    path = tmp_path / FILE_NAME
+    path.write_bytes(path.read_bytes() * 2)
+    results, calls = tables(tmp_path)
+    assert len(calls) == len(results) == 1
+    assert results.cost_usd[0] == 0.25
+
+
+@pytest.mark.parametrize(
+    ("value", "constant", "skill"),
+    [(0.75, 0.5, 0.5), (0.25, 0.5, -0.5), (1.0, 0.0, 1.0), (1.0, 1.0, None), (0.5, None, None)],
+)
+def test_skill_is_the_share_of_what_the_best_constant_leaves(
+    tmp_path: Path, value: float, constant: float | None, skill: float | None
+) -> None:
+    with Journal(tmp_path) as journal:
+        score = Score(value, value, False, "x")
+        journal.result(some_result(score=score, constant_score=constant))
+    results, _ = tables(tmp_path)
+    found = results.skill[0]
+    assert pd.isna(found) if skill is None else found == pytest.approx(skill)
+
+
+@pytest.mark.parametrize("outcome", ["provider_error", "budget_exceeded", "no_answer"])
+def test_what_failed_has_no_score_and_no_answer(tmp_path: Path, outcome: str) -> None:
+    """Not even when a score was written down by mistake."""
+    answer = Answer(None, outcome)  # type: ignore[arg-type]
+    with Journal(tmp_path) as journal:
+        journal.result(some_result(answer=answer, score=Score(1.0, 1.0, True, "x")))
+    results, _ = tables(tmp_path)
+    row = results.iloc[0]
+    assert row.outcome == outcome
+    assert row[["score", "score_lenient", "skill", "correct", "answer"]].isna().all()
+
+
+def test_columns_and_types_are_the_same_with_and_without_rows(tmp_path: Path) -> None:
+    empty = tables(tmp_path)
+    row_of(tmp_path, some_call("a"))
+    full = tables(tmp_path)
+    for before, after, columns in zip(empty, full, (RESULT_COLUMNS, CALL_COLUMNS), strict=True):
+        assert list(before.columns) == list(after.columns) == list(columns)
+        assert before.dtypes.equals(after.dtypes)
+    assert json.loads(full[0].gold[0]) == ["seven", "7"]
+    assert json.loads(full[0].knobs[0]) == {"depth": 0.5, "seed": 3}
+
+
+def test_export_reads_back_the_same(tmp_path: Path) -> None:
+    row_of(tmp_path, some_call("a"), some_call("b", cost_usd=None, parent_call_id="a"))
+    export(tmp_path)
+    for name, frame in zip(("results", "calls"), tables(tmp_path), strict=True):
+        pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / f"{name}.parquet"), frame)
+        assert (tmp_path / f"{name}.csv").read_text() == frame.to_csv(index=False)
+    assert not list(tmp_path.glob(".*.tmp"))
+
+
+def test_text_that_no_table_can_hold_does_not_end_the_export(tmp_path: Path) -> None:
+    """Half of a surrogate pair, as a model's code may submit it, is U+FFFD in the tables."""
+    with Journal(tmp_path) as journal:
+        journal.call(some_call("a", error="no \ud800"), "x")
+        journal.result(some_result(answer=Answer("a\ud800\r\nb\x00", "answered", error="\udfff")))
+    export(tmp_path)
+    row = pd.read_parquet(tmp_path / "results.parquet").iloc[0]
+    assert (row.answer, row.error) == ("a\ufffd\r\nb\x00", "\ufffd")
+    assert pd.read_parquet(tmp_path / "calls.parquet").error[0] == "no \ufffd"
+    assert "a\ufffd" in (tmp_path / "results.csv").read_text(encoding="utf-8")
+
+
+def test_rows_stand_in_one_order_even_where_only_their_keys_tell_them_apart(tmp_path: Path) -> None:
+    """As in a merge of two revisions' results on the same sample."""
+    for run_dir, keys in ((tmp_path / "a", "xyz"), (tmp_path / "b", "zyx")):
+        with Journal(run_dir) as journal:
+            for key in keys:
+                journal.result(some_result(key))
+        assert list(tables(run_dir)[0].result_key) == ["x", "y", "z"]

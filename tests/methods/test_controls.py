@@ -1,0 +1,88 @@
+"""The controls: the question without the input, and the task's own solver without a model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from helpers.chat import Table, problem, scripted
+from rlm_eval.errors import ConfigError, ContextOverflow
+from rlm_eval.methods.code_oracle import ScriptedSolver
+from rlm_eval.methods.method import Shape
+from rlm_eval.methods.no_context import NoContext
+from rlm_eval.models.protocol import Message, ModelInfo
+from rlm_eval.records import Context
+
+TEXT = "The password of the vault is heron.\n" * 50
+INFOS: Any = {"root": ModelInfo("m", "e", 100_000)}
+
+
+def no_model(messages: Sequence[Message]) -> str:
+    raise AssertionError("no model is asked")
+
+
+def test_no_context_shows_the_question_and_nothing_of_the_input() -> None:
+    seen: list[list[Message]] = []
+
+    def script(messages: Sequence[Message]) -> str:
+        seen.append(list(messages))
+        return "eagle"
+
+    table = Table(scripted(script))
+    got = NoContext().answer(problem("Which password?", TEXT), table.lm(), table.ledger())
+    (messages,) = seen
+    assert messages[-1]["content"] == "Which password?"
+    assert "heron" not in str(messages)
+    assert (got.text, got.outcome, got.context_chars_read_by_lm) == ("eagle", "answered", 0)
+    assert got.spans_read == ()
+    assert len(table.calls) == 1
+
+
+def test_a_question_beyond_the_window_is_an_overflow() -> None:
+    table = Table(scripted(no_model, window=300))
+    with pytest.raises(ContextOverflow):
+        NoContext().answer(problem("which? " * 400), table.lm(), table.ledger())
+
+
+def test_a_window_too_small_for_any_question_is_refused_before_the_run() -> None:
+    told = r"method.no_context: the prompt .* takes 46 tokens and the answer 64, .* window has 109"
+    with pytest.raises(ConfigError, match=told):
+        NoContext().check({"root": ModelInfo("m", "e", 109)})
+    NoContext().check({"root": ModelInfo("m", "e", 110)})
+
+
+def test_the_forecast_of_no_context_is_what_a_run_sends() -> None:
+    question = "Which password has the vault? " * 10
+    table = Table(scripted(lambda messages: "long " * 99))
+    NoContext().answer(problem(question, TEXT), table.lm(), table.ledger())
+    (expected,) = NoContext().forecast(Shape(len(TEXT) // 4, len(question) // 4, 32), INFOS)
+    (sent,) = table.calls
+    assert expected.calls == 1
+    assert expected.prompt_tokens == pytest.approx(sent.prompt_tokens, rel=0.25)
+    assert expected.completion_tokens == sent.completion_tokens
+
+
+def solver(question: str, context: Context) -> str | None:
+    return "heron" if question.startswith("Which") and "heron" in context.text else None
+
+
+def test_the_solver_answers_and_no_model_is_asked() -> None:
+    method = ScriptedSolver()
+    method.bind(solver)
+    table = Table(scripted(no_model))
+    got = method.answer(problem("Which password?", TEXT), table.lm(), table.ledger())
+    assert (got.text, got.outcome, got.protocol) == ("heron", "answered", "no model")
+    assert not table.calls
+    assert method.forecast(Shape(1000, 10, 32), INFOS) == ()
+    assert method.roles == ()
+
+
+def test_a_solver_without_an_idea_is_no_answer() -> None:
+    method = ScriptedSolver()
+    method.bind(solver)
+    table = Table(scripted(no_model))
+    got = method.answer(problem("How many?", TEXT), table.lm(), table.ledger())
+    assert (got.text, got.outcome) == (None, "no_answer")
+    assert "no idea" in got.error

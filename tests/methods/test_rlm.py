@@ -1,0 +1,366 @@
+"""The RLM engine with a scripted model and the real sandbox."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import pytest
+
+from helpers.chat import Script, Table, block, problem, scripted, turns
+from rlm_eval.errors import ConfigError
+from rlm_eval.ledger import Budget
+from rlm_eval.methods.agent.code import parse_reply
+from rlm_eval.methods.agent.coverage import ContextCoverage
+from rlm_eval.methods.agent.history import History
+from rlm_eval.methods.rlm.engine import Rlm
+from rlm_eval.models.protocol import Message, user
+from rlm_eval.records import Answer, Problem
+from rlm_eval.repl.session import Sandbox
+
+
+@pytest.fixture(scope="module")
+def sandbox() -> Iterator[Sandbox]:
+    with Sandbox() as made:
+        yield made
+
+
+def answer(
+    sandbox: Sandbox,
+    script: Script,
+    asked: Problem | None = None,
+    budget: Budget | None = None,
+    window: int = 100_000,
+    **settings: object,
+) -> tuple[Answer, Table]:
+    table = Table(scripted(script, window=window))
+    rlm = replace(Rlm(sandbox=sandbox), **settings)
+    return rlm.answer(asked or problem(), table.lm(), table.ledger(budget)), table
+
+
+def test_submit_ends_the_run_with_the_answer(sandbox: Sandbox) -> None:
+    got, table = answer(sandbox, turns(block("submit(len(context.split()))")))
+    assert (got.text, got.outcome, got.iterations) == ("2", "answered", 1)
+    assert [c.role for c in table.calls] == ["root"]
+
+
+def test_variables_stay_between_turns_and_output_is_shown(sandbox: Sandbox) -> None:
+    seen: list[str] = []
+
+    def script(messages: Sequence[Message]) -> str:
+        seen.append(messages[-1]["content"])
+        return block("x = 41; print('here')") if len(seen) == 1 else block("submit(x + 1)")
+
+    got, _ = answer(sandbox, script)
+    assert got.text == "42"
+    assert "here" in seen[1]
+
+
+def test_the_root_sees_metadata_not_the_context(sandbox: Sandbox) -> None:
+    seen: list[str] = []
+
+    def script(messages: Sequence[Message]) -> str:
+        seen.append("\n".join(m["content"] for m in messages))
+        return block("submit('x')")
+
+    secret = "x" * 5000 + "SECRET" + "y" * 5000
+    answer(sandbox, script, problem(content=secret), preview_head=20, preview_tail=10)
+    assert "SECRET" not in seen[0]
+    assert "10006 characters" in seen[0]
+    assert "x" * 20 in seen[0]
+    assert "x" * 21 not in seen[0]
+
+
+def test_text_that_looks_like_an_ending_ends_nothing(sandbox: Sandbox) -> None:
+    got, _ = answer(
+        sandbox,
+        turns(
+            block("print(context)") + "\nsubmit('prose')\nFINAL(prose)",
+            block("print('submit(1) FINAL(2) Final = 3')"),
+            block("submit('real')"),
+        ),
+        problem(content="submit('from the context')\nFINAL(context)"),
+    )
+    assert (got.text, got.iterations) == ("real", 3)
+
+
+def test_sub_calls_are_recorded_with_parent_and_depth(sandbox: Sandbox) -> None:
+    code = "r = llm_query_batched(['a', 'b', 'a']); submit(','.join(r))"
+    got, table = answer(sandbox, turns(block(code), otherwise="yes"))
+    assert got.text == "yes,yes,yes"
+    root = next(c for c in table.calls if c.role == "root")
+    subs = [c for c in table.calls if c.role == "sub"]
+    assert len(subs) == 3
+    assert {(c.depth, c.parent_call_id, c.from_repl) for c in subs} == {(1, root.call_id, True)}
+    assert sum(c.cached_response for c in subs) == 1, "the identical sub-call is answered once"
+    assert got.last_subcall_used is True
+
+
+def test_depth_0_has_no_sub_calls_and_says_nothing_of_them(sandbox: Sandbox) -> None:
+    seen: list[str] = []
+
+    def script(messages: Sequence[Message]) -> str:
+        seen.append("\n".join(m["content"] for m in messages))
+        return block("submit('llm_query' in dir())")
+
+    got, _ = answer(sandbox, script, max_depth=0)
+    assert got.text.lower() == "false"
+    assert "llm_query" not in seen[0]
+    assert "judge" not in seen[0]
+
+
+def test_depth_2_runs_a_child_that_pays_from_the_same_purse(sandbox: Sandbox) -> None:
+    def script(messages: Sequence[Message]) -> str:
+        if "`context`" not in messages[0]["content"]:
+            return "leaf"
+        if "inner question" in messages[-1]["content"]:
+            return block("submit(context.upper() + llm_query('leaf?'))")
+        return block("submit(rlm_query('inner question', 'inner text'))")
+
+    got, table = answer(sandbox, script, max_depth=2)
+    assert got.text == "INNER TEXTleaf"
+    assert [(c.role, c.depth) for c in table.calls] == [("root", 0), ("sub", 1), ("sub", 2)]
+    outer, inner, leaf = table.calls
+    assert inner.parent_call_id == outer.call_id
+    assert leaf.parent_call_id == inner.call_id
+    assert inner.from_repl
+    assert not outer.from_repl
+
+
+def test_at_max_depth_there_is_no_rlm_query(sandbox: Sandbox) -> None:
+    got, _ = answer(sandbox, turns(block("submit('rlm_query' in dir())")), max_depth=1)
+    assert got.text.lower() == "false"
+
+
+def test_a_failed_sub_call_is_a_typed_error_not_text(sandbox: Sandbox) -> None:
+    code = """
+values = llm_query_batched(['ok', 'x' * 9000])
+bad = values[1]
+too_long = bad.data['excess_tokens'] > 0
+submit(f"{values[0]}|{isinstance(bad, QueryError)}|{bool(bad)}|{bad.kind}|{too_long}")
+"""
+    got, _ = answer(sandbox, turns(block(code), otherwise="fine"), window=2000)
+    assert got.text == "fine|True|False|context_overflow|True"
+
+
+def test_a_single_query_that_fails_raises(sandbox: Sandbox) -> None:
+    code = "try:\n    llm_query('x' * 9000)\nexcept QueryError as e:\n    submit(e.kind)"
+    got, _ = answer(sandbox, turns(block(code)), window=2000)
+    assert got.text == "context_overflow"
+
+
+def test_a_block_that_raises_keeps_its_variables(sandbox: Sandbox) -> None:
+    got, _ = answer(sandbox, turns(block("y = 5\n1 / 0"), block("submit(y)")))
+    assert (got.text, got.code_errors) == ("5", 1)
+
+
+def test_blocks_after_an_error_in_the_same_turn_do_not_run(sandbox: Sandbox) -> None:
+    reply = block("1 / 0") + "\n" + block("submit('too far')")
+    got, _ = answer(sandbox, turns(reply, block("submit('second turn')")))
+    assert got.text == "second turn"
+
+
+def test_a_reply_without_code_gets_a_nudge(sandbox: Sandbox) -> None:
+    seen: list[str] = []
+
+    def script(messages: Sequence[Message]) -> str:
+        seen.append(messages[-1]["content"])
+        return ["I think it is two.", "```sql\nselect 1\n```", block("submit(2)")][len(seen) - 1]
+
+    got, _ = answer(sandbox, script)
+    assert got.text == "2"
+    assert "No code ran" in seen[1]
+    assert "not sql" in seen[2]
+
+
+def test_the_same_block_twice_gets_a_nudge(sandbox: Sandbox) -> None:
+    seen: list[str] = []
+
+    def script(messages: Sequence[Message]) -> str:
+        seen.append(messages[-1]["content"])
+        return block("print(1)") if len(seen) < 3 else block("submit(1)")
+
+    answer(sandbox, script)
+    assert "same block again" not in seen[1]
+    assert "same block again" in seen[2]
+
+
+def test_user_and_assistant_always_alternate(sandbox: Sandbox) -> None:
+    def script(messages: Sequence[Message]) -> str:
+        roles = [m["role"] for m in messages if m["role"] != "system"]
+        assert roles == ["user", "assistant"] * (len(roles) // 2) + ["user"]
+        return ["", "prose", block("submit(1)")][min(2, len(roles) // 2 - before)]
+
+    before = 2 * 2
+    got, _ = answer(sandbox, script)
+    assert got.outcome == "answered"
+
+
+def test_at_the_iteration_limit_the_answer_is_forced_and_marked(sandbox: Sandbox) -> None:
+    script = turns(block("print(1)"), block("print(2)"), "the forced answer")
+    got, _ = answer(sandbox, script, max_iterations=2)
+    assert (got.text, got.outcome) == ("the forced answer", "forced")
+
+
+def test_without_force_answer_there_is_none(sandbox: Sandbox) -> None:
+    got, _ = answer(sandbox, turns(block("print(1)")), max_iterations=1, force_answer=False)
+    assert (got.text, got.outcome) == (None, "no_answer")
+
+
+def test_a_spent_sample_cap_is_the_outcome(sandbox: Sandbox) -> None:
+    got, table = answer(sandbox, turns(block("print(1)")), budget=Budget(calls=1))
+    assert (got.text, got.outcome) == (None, "budget_exceeded")
+    assert len(table.calls) == 1
+
+
+def test_code_can_read_what_the_budget_leaves(sandbox: Sandbox) -> None:
+    script = turns(block("submit(budget()['calls'])"))
+    got, _ = answer(sandbox, script, budget=Budget(calls=5), force_answer=False)
+    assert got.text == "4"
+    script = turns(block("submit(budget()['calls'])"))
+    got, _ = answer(sandbox, script, budget=Budget(calls=5))
+    assert got.text == "3", "one call is held back for a forced answer"
+
+
+@pytest.mark.parametrize(
+    ("protocol", "code"),
+    [
+        ("final_variable", "Final = 'done'"),
+        ("answer_dict", 'answer["content"] = "done"\nanswer["ready"] = True'),
+    ],
+)
+def test_other_protocols(sandbox: Sandbox, protocol: str, code: str) -> None:
+    script = turns(block("submit = 1; print('not yet')"), block(code))
+    got, _ = answer(sandbox, script, protocol=protocol)
+    assert (got.text, got.iterations, got.protocol) == ("done", 2, protocol)
+
+
+def test_an_answer_may_be_longer_than_any_output(sandbox: Sandbox) -> None:
+    got, _ = answer(sandbox, turns(block("submit('ab' * 500_000)")))
+    assert got.text == "ab" * 500_000
+
+
+def test_long_output_is_cut_and_says_so(sandbox: Sandbox) -> None:
+    seen: list[str] = []
+
+    def script(messages: Sequence[Message]) -> str:
+        seen.append(messages[-1]["content"])
+        return block("print('z' * 50_000)") if len(seen) == 1 else block("submit(1)")
+
+    answer(sandbox, script, output_chars=200)
+    assert "50001 characters in all" in seen[1]
+    assert len(seen[1]) < 500
+
+
+def test_documents_arrive_as_a_list(sandbox: Sandbox) -> None:
+    asked = problem(content=("first", "second"))
+    got, _ = answer(sandbox, turns(block("submit([type(context).__name__, len(context)])")), asked)
+    assert got.text == '["list", 2]'
+
+
+def test_what_the_models_read_of_the_context_is_measured(sandbox: Sandbox) -> None:
+    draws = random.Random(7)
+    text = "".join(draws.choice("abcdefghijklmnopqrstuvwxyz ") for _ in range(20_000))
+    code = "llm_query(context[5000:6000]); llm_query(context[5500:6500]); submit(1)"
+    got, _ = answer(
+        sandbox, turns(block(code)), problem(content=text), preview_head=0, preview_tail=0
+    )
+    assert 1480 <= got.context_chars_read_by_lm <= 1500
+
+
+def test_coverage_counts_a_stretch_once() -> None:
+    coverage = ContextCoverage("abcdefghijklmnopqrstuvwxyz0123456789" * 2 + "the rest of it all")
+    coverage.note("xx the rest of it all")
+    assert coverage.chars() in (0, 18)
+    whole = ContextCoverage("".join(chr(33 + i) for i in range(90)))
+    whole.note("".join(chr(33 + i) for i in range(90)))
+    whole.note("".join(chr(33 + i) for i in range(90)))
+    assert whole.chars() == 90
+
+
+def test_coverage_is_the_union_of_what_was_quoted() -> None:
+    draws = random.Random(11)
+    text = "".join(draws.choice("abcdefghij \n") for _ in range(60_000)) + "äö😀" * 50
+    coverage, quoted = ContextCoverage(text), set[int]()
+    for _ in range(40):
+        stretches = []
+        for _ in range(draws.randint(1, 6)):
+            start, size = draws.randrange(len(text) - 800), draws.randint(31, 800)
+            stretches.append(text[start : start + size])
+            quoted.update(range(start, start + size))
+        coverage.note("#".join(["ZZZ", *stretches, "ZZZ"]))
+    assert coverage.chars() == len(quoted)
+
+
+@pytest.mark.parametrize(
+    ("reply", "blocks", "unknown"),
+    [
+        ("```repl\na\n```", ("a",), ()),
+        ("```python\na\n```\ntext\n```py\nb\n```", ("a", "b"), ()),
+        ("```\na\n```", ("a",), ()),
+        ("```json\n{}\n```", (), ("json",)),
+        ("no code", (), ()),
+        ("", (), ()),
+        ("```repl\ncut off", ("cut off",), ()),
+        ("````repl\nx = '''\n```\nin\n```\n'''\n````", ("x = '''\n```\nin\n```\n'''",), ()),
+        ("~~~python\na\n~~~", ("a",), ()),
+        ("```repl\n\n```", (), ()),
+    ],
+)
+def test_parse_reply(reply: str, blocks: tuple[str, ...], unknown: tuple[str, ...]) -> None:
+    parsed = parse_reply(reply)
+    assert parsed.blocks == blocks
+    assert parsed.unknown == unknown
+
+
+def test_history_shrinks_old_outputs_then_drops_old_turns() -> None:
+    history = History([user("task")])
+    for i in range(5):
+        history.add(f"reply {i}", f"start {i} " + "x" * 1000)
+
+    def fits(limit: int):  # type: ignore[no-untyped-def]
+        return lambda messages: sum(len(m["content"]) for m in messages) <= limit
+
+    assert sum(len(m["content"]) for m in history.messages(fits(10_000))) > 5000
+    shrunk = history.messages(fits(3000))
+    assert len(shrunk) == 11
+    assert "x" * 1000 in shrunk[-1]["content"]
+    assert shrunk[2]["content"].endswith("[Whole: earlier_turns[0]]")
+    dropped = history.messages(fits(700))
+    assert dropped[0]["content"].startswith("task")
+    assert "The first 3 turns were dropped" in dropped[0]["content"]
+    assert dropped[-1]["content"].startswith("start 4")
+
+
+def test_what_the_chat_no_longer_has_whole_stands_in_the_repl(sandbox: Sandbox) -> None:
+    noise = [block(f"kept = {n}\nprint('turn {n}:', 'word ' * 300)") for n in range(8)]
+    look = block("submit(f'{len(earlier_turns)} {kept} {earlier_turns[1]}')")
+    play = turns(*noise, look)
+    chats: list[Sequence[Message]] = []
+
+    def script(messages: Sequence[Message]) -> str:
+        chats.append(messages)
+        return play(messages)
+
+    got, _ = answer(
+        sandbox, script, window=3500, turn_tokens=300, max_iterations=9, output_chars=4000
+    )
+    kept, last, turn = (got.text or "").split(" ", 2)
+    assert 1 < int(kept) <= 8
+    assert last == "7"
+    assert turn.startswith("```repl\nkept = 1\n")
+    assert "turn 1: " + "word " * 299 in turn
+    assert any("[Whole: earlier_turns[0]]" in m["content"] for chat in chats for m in chat)
+
+
+def test_a_window_too_small_for_a_turn_is_refused(sandbox: Sandbox) -> None:
+    rlm = Rlm(sandbox=sandbox, turn_tokens=512)
+    with pytest.raises(ConfigError, match="turn_tokens"):
+        rlm.check({"root": scripted(turns(), window=600).info})
+
+
+@pytest.mark.parametrize("setting", [{"max_depth": -1}, {"max_iterations": 0}, {"prompt": "none"}])
+def test_settings_out_of_range_are_refused(sandbox: Sandbox, setting: dict[str, object]) -> None:
+    with pytest.raises(ConfigError):
+        Rlm(sandbox=sandbox, **setting)  # type: ignore[arg-type]

@@ -1,0 +1,134 @@
+"""Matched budgets: the sample's cap ends the loop. And why sizes forecast nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import pytest
+from test_rlm_child_model import Priced
+
+from helpers.chat import Script, Table, block, problem, scripted
+from rlm_eval.ledger import Budget
+from rlm_eval.methods.agent.settings import MATCHED_ITERATIONS
+from rlm_eval.methods.method import Shape
+from rlm_eval.methods.rlm.engine import Rlm
+from rlm_eval.models.protocol import Message
+from rlm_eval.models.scripted import ScriptedModel
+from rlm_eval.records import Answer
+from rlm_eval.repl.session import Sandbox
+
+
+@pytest.fixture(scope="module")
+def sandbox() -> Iterator[Sandbox]:
+    with Sandbox() as made:
+        yield made
+
+
+def answer(
+    sandbox: Sandbox, script: Script, budget: Budget | None = None, **settings: object
+) -> tuple[Answer, Table]:
+    table = Table(scripted(script))
+    given = {"prompt": "orchestrator", "matched": True} | settings
+    rlm = Rlm(sandbox=sandbox, **given)  # type: ignore[arg-type]
+    return rlm.answer(problem(), table.lm(), table.ledger(budget)), table
+
+
+def endless(messages: Sequence[Message]) -> str:
+    if "no turns left" in messages[-1]["content"]:
+        return "forced out"
+    return block(f"print({len(messages)})")
+
+
+@pytest.mark.parametrize("cap", [20_000, 40_000])
+def test_the_cap_ends_the_loop_and_leaves_the_forced_turn(sandbox: Sandbox, cap: int) -> None:
+    got, table = answer(sandbox, endless, Budget(tokens=cap), max_iterations=3)
+    assert (got.text, got.outcome) == ("forced out", "forced")
+    assert len(table.calls) > 3 + 1
+    assert table.tokens <= cap
+    last = table.calls[-1]
+    worst_turn = last.prompt_tokens + 512
+    assert table.tokens + worst_turn + 2 * last.prompt_tokens > cap, "no turn more would have fit"
+
+
+def test_a_larger_cap_buys_more_turns(sandbox: Sandbox) -> None:
+    turns = [
+        answer(sandbox, endless, Budget(tokens=cap), max_iterations=3)[0].iterations
+        for cap in (15_000, 30_000, 60_000)
+    ]
+    assert turns == sorted(set(turns))
+
+
+def test_a_cap_on_dollars_does_the_same(sandbox: Sandbox) -> None:
+    table = Table(Priced("paid", script=endless, dollars=10.0))
+    rlm = Rlm(sandbox=sandbox, prompt="orchestrator", matched=True, max_iterations=3)
+    got = rlm.answer(problem(), table.lm(), table.ledger(Budget(usd=0.2)))
+    assert got.outcome == "forced"
+    assert len(table.calls) > 4
+    assert sum(c.cost_usd or 0 for c in table.calls) <= 0.2
+
+
+@pytest.mark.parametrize("budget", [None, Budget(calls=90), Budget(seconds=60), Budget(usd=5.0)])
+def test_without_a_cap_that_binds_iterations_do(sandbox: Sandbox, budget: Budget | None) -> None:
+    """A cap on dollars does not bind a model that costs none."""
+    got, table = answer(sandbox, endless, budget, max_iterations=3)
+    assert (got.outcome, len(table.calls)) == ("forced", 4)
+
+
+def test_unmatched_the_cap_changes_nothing(sandbox: Sandbox) -> None:
+    _, table = answer(sandbox, endless, Budget(tokens=90_000), max_iterations=3, matched=False)
+    assert len(table.calls) == 4
+
+
+def test_however_large_the_cap_there_is_a_last_turn(sandbox: Sandbox) -> None:
+    settings = {"max_iterations": 3, "output_chars": 20, "prompt": "compact"}
+    got, table = answer(sandbox, endless_compact, Budget(tokens=10**9), **settings)
+    assert (got.outcome, len(table.calls)) == ("forced", MATCHED_ITERATIONS + 1)
+
+
+def endless_compact(messages: Sequence[Message]) -> str:
+    return "out" if "No turns are left" in messages[-1]["content"] else block("print(1)")
+
+
+def test_what_the_model_does_not_need_is_left(sandbox: Sandbox) -> None:
+    got, table = answer(sandbox, lambda m: block("submit(1)"), Budget(tokens=50_000))
+    assert (got.outcome, len(table.calls)) == ("answered", 1)
+
+
+def test_the_prompt_states_the_turns_there_are(sandbox: Sandbox) -> None:
+    seen: list[str] = []
+
+    def script(messages: Sequence[Message]) -> str:
+        seen.append(messages[0]["content"])
+        return block("submit(1)")
+
+    answer(sandbox, script, Budget(tokens=50_000), max_iterations=3)
+    answer(sandbox, script, None, max_iterations=3)
+    assert f"at most {MATCHED_ITERATIONS} turns" in seen[0]
+    assert "at most 3 turns" in seen[1]
+
+
+def test_children_keep_their_number_of_turns(sandbox: Sandbox) -> None:
+    def script(messages: Sequence[Message]) -> str:
+        if "Question: inner" in messages[1]["content"]:
+            return endless(messages)
+        return block("submit(rlm_query('inner', 'x'))")
+
+    got, table = answer(sandbox, script, Budget(tokens=90_000), max_depth=2, max_iterations=3)
+    assert got.text == "forced out"
+    assert [c.depth for c in table.calls] == [0, 1, 1, 1, 1]
+
+
+def test_one_size_two_costs_so_no_forecast(sandbox: Sandbox) -> None:
+    """The same input, answered by a search and by a sub-call for each line."""
+    lines = tuple(f"line {i}" for i in range(40))
+    search = "submit(sum('7' in line for line in context))"
+    judge = "submit(llm_query_batched(['Is it odd? ' + line for line in context])[0])"
+    took = []
+    for code in (search, judge):
+        table = Table(scripted(lambda m, code=code: block(code)))
+        rlm = Rlm(sandbox=sandbox, prompt="orchestrator")
+        rlm.answer(problem(content=lines), table.lm(), table.ledger())
+        took.append(len(table.calls))
+    assert took == [1, 41]
+    infos = {"root": ScriptedModel().info}
+    assert Rlm(sandbox=sandbox).forecast(Shape(1000, 20, 32), infos) is None

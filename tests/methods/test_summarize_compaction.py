@@ -1,0 +1,79 @@
+"""Read on until the window fills, sum up, go on."""
+
+from __future__ import annotations
+
+import pytest
+
+from helpers.chat import Table, problem, scripted
+from helpers.summaries import QUESTION, TEXT, WINDOW, Witness, records_in
+from rlm_eval.ledger import Budget
+from rlm_eval.methods.summarize.compaction import Compaction
+from rlm_eval.models.client import ModelClient
+from rlm_eval.models.scripted import ScriptedModel
+
+
+def test_what_fits_is_never_summed_up() -> None:
+    witness = Witness()
+    table = Table(scripted(witness))
+    got = Compaction().answer(problem(QUESTION, TEXT), table.lm(), table.ledger())
+    assert not witness.read
+    assert witness.asked == [f"{TEXT}\n\n{QUESTION}"]
+    assert (got.iterations, got.text) == (1, "done")
+
+
+@pytest.mark.parametrize("fill", [0.5, 0.8])
+def test_no_prompt_passes_its_share_of_the_window_and_none_but_the_last_stays_under(
+    fill: float,
+) -> None:
+    table = Table(scripted(Witness(note=4 * 60), window=WINDOW))
+    method = Compaction(fill=fill, chunk_tokens=100, summary_tokens=60)
+    method.answer(problem(QUESTION, TEXT), table.lm(), table.ledger())
+    taken = [c.prompt_tokens + c.completion_tokens for c in table.calls]
+    room = fill * WINDOW
+    assert all(size <= room + 1 for size in taken)
+    # The first has no summary before it, and a part that is not taken is 100 tokens, or 170 of the
+    # scripted model's.
+    assert all(size > room - 170 - 60 for size in taken[:-2])
+
+
+def test_compaction_goes_on_with_the_summary_and_answers_from_what_is_in_sight() -> None:
+    witness = Witness(note=20)
+    table = Table(scripted(witness, window=WINDOW))
+    method = Compaction(chunk_tokens=100, summary_tokens=60)
+    got = method.answer(problem(QUESTION, TEXT), table.lm(), table.ledger())
+    first, *later = [*witness.read, *witness.asked]
+    assert first.startswith("A long text begins:\n\nRecord 0:")
+    for number, prompt in enumerate(later, 1):
+        assert prompt.index(f"<{number}>nn") < prompt.index("Record")
+        assert f"<{number - 1}>nn" not in prompt
+    assert records_in(witness.asked)[-1] == 299
+    assert [event["type"] for event in got.trajectory] == ["summary"] * len(witness.read)
+
+
+def test_what_the_answering_model_has_no_room_for_is_summed_up_too() -> None:
+    """The reader's window holds all, the answerer's only a summary."""
+    witness = Witness(note=20)
+    models = {
+        "root": ScriptedModel("answers", context_window=300, script=witness),
+        "summarize": ScriptedModel("reads", context_window=50_000, script=witness),
+    }
+    door = ModelClient(models, lambda call, reply: None)
+    got = Compaction(chunk_tokens=200, summary_tokens=60).answer(
+        problem(QUESTION, TEXT), door.lm("key", memory_scope="arm"), Table().ledger()
+    )
+    assert got.text == "done"
+    assert records_in(witness.read) == list(range(300))
+    assert witness.asked == [f"Summary of the text:\n\n<1>{'n' * 17}\n\n{QUESTION}"]
+
+
+def test_matched_lengthens_the_summaries_before_it_sums_up_more_often() -> None:
+    def calls(tokens: int) -> tuple[int, int]:
+        table = Table(scripted(Witness(note=8000), window=WINDOW))
+        method = Compaction(chunk_tokens=100, summary_tokens=60, matched=True)
+        method.answer(problem(QUESTION, TEXT), table.lm(), table.ledger(Budget(tokens=tokens)))
+        written = [c.completion_tokens for c in table.calls if c.role == "summarize"]
+        return len(written), max(written)
+
+    (few, short), (more, longer), (most, longest) = map(calls, (5_500, 8_000, 20_000))
+    assert short < longer <= longest <= 0.8 * WINDOW / 4
+    assert few <= more < most

@@ -1,0 +1,203 @@
+"""One call through the door: its caps, retries, roles and record."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from helpers.clients import CANARY, QUICK, SUB, Notebook, Plan, at, open_door
+from helpers.fake_provider import COMPLETION_TOKENS, PROMPT_TOKENS, FakeProvider
+from rlm_eval.errors import ConfigError, ContextOverflow, ProviderError, RunBudgetExceeded
+from rlm_eval.ledger import Budget, Ledger, Spend
+from rlm_eval.models.client import CallTags, ModelClient, RetryPolicy
+from rlm_eval.models.protocol import user
+from rlm_eval.models.scripted import ScriptedModel
+
+# -- one call ------------------------------------------------------------------------------
+
+
+def test_a_call_is_recorded_with_its_place_and_the_providers_bill() -> None:
+    with FakeProvider() as provider:
+        lm, book = open_door(at(provider))
+        ledger = Ledger()
+        done = lm.complete([user("hi")], ledger=ledger, max_tokens=16, tags=SUB)
+    (call,) = book.calls
+    assert done.text == "fine"
+    assert call.call_id == done.call_id
+    assert (call.result_key, call.restart, call.attempt) == ("result", 2, 1)
+    assert (call.role, call.depth, call.parent_call_id, call.from_repl) == ("sub", 1, "turn", True)
+    assert (call.prompt_tokens, call.cached_tokens, call.completion_tokens) == (40, 8, 5)
+    # 40 x 100 + 5 x 200 dollars per million.
+    assert call.cost_usd == pytest.approx(0.005)
+    assert ledger.spent == Spend(1, PROMPT_TOKENS + COMPLETION_TOKENS, pytest.approx(0.005))
+    assert book.replies == ["fine"]
+    assert not call.usage_estimated
+
+
+@pytest.mark.parametrize("fault", ["401", "400", "403", "404", "429_quota", "filtered", "overflow"])
+def test_what_is_final_is_asked_once(fault: str) -> None:
+    with FakeProvider([fault]) as provider:
+        lm, book = open_door(at(provider))
+        with pytest.raises((ProviderError, ContextOverflow)):
+            lm.complete([user("hi")], ledger=Ledger(), max_tokens=16)
+    assert provider.requests == 1
+    assert len(book.calls) == 1
+    assert book.calls[0].error != ""
+    assert book.replies == [""]
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind", "estimated", "tokens"),
+    [
+        ("429", "rate_limit", False, 0),
+        ("500", "server_error", False, 0),
+        ("empty_choices", "empty_choices", False, 45),
+        ("null_content", "null_content", False, 45),
+        ("reset", "connection", True, None),
+        ("html", "bad_response", True, None),
+    ],
+)
+def test_a_passing_fault_is_asked_again_and_both_attempts_are_recorded(
+    fault: str, kind: str, estimated: bool, tokens: int | None
+) -> None:
+    with FakeProvider([fault]) as provider:
+        model = at(provider)
+        lm, book = open_door(model)
+        ledger = Ledger()
+        done = lm.complete([user("hi")], ledger=ledger, max_tokens=16)
+    failed, good = book.calls
+    assert done.text == "fine"
+    assert provider.requests == 2
+    assert (failed.attempt, good.attempt) == (1, 2)
+    assert failed.call_id == good.call_id == done.call_id
+    assert failed.error.startswith(f"{kind}: ")
+    assert good.error == ""
+    assert (failed.usage_estimated, good.usage_estimated) == (estimated, False)
+    worst = model.count_tokens([user("hi")]) + 16
+    expected = worst if tokens is None else tokens
+    assert failed.prompt_tokens + failed.completion_tokens == expected
+    # The ledger and the journal agree, and neither is below what the provider charged.
+    journal = sum(c.prompt_tokens + c.completion_tokens for c in book.calls)
+    assert ledger.spent.tokens == journal >= min(45, expected) + 45
+    assert ledger.spent.calls == 2
+    assert ledger.spent.usd == pytest.approx(sum(c.cost_usd or 0 for c in book.calls))
+
+
+def test_a_provider_that_stays_down_is_left_after_the_last_attempt() -> None:
+    with FakeProvider(["503"] * 9) as provider:
+        lm, book = open_door(at(provider))
+        with pytest.raises(ProviderError) as caught:
+            lm.complete([user("hi")], ledger=Ledger(), max_tokens=16)
+    assert caught.value.kind == "unavailable"
+    assert provider.requests == QUICK.attempts == 3
+    assert book.column("attempt") == [1, 2, 3]
+
+
+def test_retry_after_is_honoured() -> None:
+    with FakeProvider(["429_later"]) as provider:
+        lm, _ = open_door(at(provider))
+        lm.complete([user("hi")], ledger=Ledger(), max_tokens=16)
+    assert provider.gaps[0] >= 1.0
+
+
+def test_a_retry_after_beyond_the_deadline_is_not_waited_for() -> None:
+    with FakeProvider(["429_later"]) as provider:
+        lm, _ = open_door(at(provider), retry=replace(QUICK, deadline_s=0.5))
+        with pytest.raises(ProviderError, match="slow down"):
+            lm.complete([user("hi")], ledger=Ledger(), max_tokens=16)
+    assert provider.requests == 1
+
+
+@pytest.mark.parametrize("budget", [Budget(seconds=1000), Budget(calls=1)])
+def test_a_retry_the_sample_cannot_pay_leaves_the_providers_failure(budget: Budget) -> None:
+    """The provider failed, not the method: the question is owed, not out of budget."""
+    with FakeProvider(["429_tomorrow"]) as provider:
+        lm, book = open_door(at(provider), retry=replace(QUICK, deadline_s=1e6))
+        with pytest.raises(ProviderError):
+            lm.complete([user("hi")], ledger=Ledger().child(budget), max_tokens=16)
+    assert provider.requests == 1
+    assert len(book.calls) == 1
+
+
+def test_a_retry_the_run_cannot_pay_stops_the_run() -> None:
+    with FakeProvider(["429"]) as provider:
+        lm, book = open_door(at(provider))
+        run = Ledger(Budget(calls=1))
+        with pytest.raises(RunBudgetExceeded):
+            lm.complete([user("hi")], ledger=run.child(), max_tokens=16)
+    assert provider.requests == len(book.calls) == 1
+    assert run.spent.calls == 1
+
+
+@pytest.mark.parametrize("fault", ["401", "500"])
+def test_the_key_is_in_no_record(fault: str) -> None:
+    with FakeProvider([fault] * 3) as provider:
+        lm, book = open_door(at(provider))
+        with pytest.raises(ProviderError) as caught:
+            lm.complete([user("hi")], ledger=Ledger(), max_tokens=16)
+    assert all(CANARY not in repr(call) for call in book.calls)
+    assert "[key]" in book.calls[0].error
+    assert CANARY not in repr(caught.value)
+
+
+def test_an_unforeseen_error_passes_with_its_reservation_settled_at_the_worst() -> None:
+    lm, _ = open_door(ScriptedModel(script=Plan([ZeroDivisionError("a bug")])))
+    ledger = Ledger(Budget(tokens=10_000))
+    with pytest.raises(ZeroDivisionError):
+        lm.complete([user("hi")], ledger=ledger, max_tokens=16)
+    # Four template tokens and 2 characters // 4 of prompt, 16 of completion.
+    assert ledger.spent == Spend(1, 20, 0.0)
+    assert ledger.remaining()["tokens"] == 10_000 - 20
+
+
+# -- windows and caps ----------------------------------------------------------------------
+
+
+def test_a_prompt_beyond_the_window_is_never_sent() -> None:
+    script = Plan([])
+    lm, book = open_door(ScriptedModel(context_window=100, script=script))
+    with pytest.raises(ContextOverflow) as caught:
+        lm.complete([user("x" * 400)], ledger=Ledger(Budget(calls=1)), max_tokens=10)
+    # 100 tokens of text, 4 of template, 10 of answer: 14 more than 100.
+    assert caught.value.excess_tokens == 14
+    assert script.asked == book.calls == []
+
+
+def test_an_unpriced_model_under_a_dollar_cap_is_refused_before_it_is_asked() -> None:
+    with FakeProvider() as provider:
+        lm, _ = open_door(at(provider, price={}))
+        with pytest.raises(ConfigError, match="no price"):
+            lm.complete([user("hi")], ledger=Ledger(Budget(usd=1.0)), max_tokens=16)
+    assert provider.requests == 0
+
+
+def test_an_unpriced_call_has_no_cost_in_its_record() -> None:
+    with FakeProvider() as provider:
+        lm, book = open_door(at(provider, price={}))
+        lm.complete([user("hi")], ledger=Ledger(), max_tokens=16)
+    assert book.column("cost_usd") == [None]
+
+
+# -- roles and retry policy ----------------------------------------------------------------
+
+
+def test_a_role_without_a_model_speaks_through_root() -> None:
+    root = ScriptedModel("big", script=lambda _: "root")
+    sub = ScriptedModel("small", context_window=50, script=lambda _: "sub")
+    book = Notebook()
+    lm = ModelClient({"root": root, "sub": sub}, book).lm("r", memory_scope="s")
+    for tags, text in ((SUB, "sub"), (CallTags("summarize"), "root"), (CallTags(), "root")):
+        assert lm.complete([user("x")], ledger=Ledger(), max_tokens=8, tags=tags).text == text
+    assert book.column("model") == ["small", "big", "big"]
+    assert (lm.info("sub").context_window, lm.info("judge").name) == (50, "big")
+    assert lm.count_tokens("x" * 40) == lm.prompt_tokens([user("x" * 40)]) == 14
+
+
+def test_the_wait_doubles_up_to_its_ceiling_and_is_never_below_retry_after() -> None:
+    policy = RetryPolicy(base_s=1.0, max_s=5.0)
+    for attempt, ceiling in ((1, 1.0), (2, 2.0), (3, 4.0), (4, 5.0), (9, 5.0)):
+        waits = [policy.wait_s(attempt, None) for _ in range(200)]
+        assert min(waits) >= 0
+        assert ceiling / 2 < max(waits) <= ceiling
+    assert policy.wait_s(1, 7.0) == 7.0

@@ -1,0 +1,203 @@
+"""The gate in front of an endpoint: by hand with a clock of its own, and over real HTTP."""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from helpers.fake_provider import BEHAVIOURS, FakeProvider
+from helpers.waiting import eventually
+from rlm_eval.errors import BudgetExceeded, ConfigError, ProviderError
+from rlm_eval.ledger import Budget, Ledger
+from rlm_eval.models.client import ModelClient, RetryPolicy
+from rlm_eval.models.litellm_client import LitellmModel
+from rlm_eval.models.protocol import user
+from rlm_eval.models.traffic import Limits, Traffic
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def entered(gate: Traffic, tokens: int = 1) -> float | None:
+    """Without waiting: when a place was given, or None."""
+    return gate.enter(tokens, timeout_s=0.0)
+
+
+def test_no_more_at_once_than_allowed() -> None:
+    gate = Traffic(Limits(start=2))
+    first = entered(gate)
+    assert first is not None
+    assert entered(gate) is not None
+    assert entered(gate) is None
+    gate.leave(first, "failed")
+    assert entered(gate) is not None
+
+
+def test_a_round_of_answers_allows_one_more_up_to_the_most() -> None:
+    gate = Traffic(Limits(start=2, most=3))
+    for allowed in (2, 3, 3, 3, 3, 3):
+        place = entered(gate)
+        assert place is not None
+        gate.leave(place, "answered")
+        assert gate.allowed == allowed
+
+
+def test_a_failure_that_is_no_refusal_changes_nothing() -> None:
+    gate = Traffic(Limits(start=1, most=9))
+    place = entered(gate)
+    assert place is not None
+    gate.leave(place, "failed")
+    assert gate.allowed == 1
+
+
+def test_a_crowd_that_is_refused_halves_it_once_and_never_below_one() -> None:
+    clock = Clock()
+    gate = Traffic(Limits(start=8), clock)
+    crowd = [entered(gate) for _ in range(8)]
+    clock.now += 1
+    for place in crowd:
+        assert place is not None
+        gate.leave(place, "refused")
+    assert gate.allowed == 4
+    for expected in (2, 1, 1):
+        clock.now += 1
+        place = entered(gate)
+        assert place is not None
+        clock.now += 1
+        gate.leave(place, "refused")
+        assert gate.allowed == expected
+
+
+def test_a_pause_that_the_provider_asks_for_holds_everybody_back() -> None:
+    clock = Clock()
+    gate = Traffic(Limits(), clock)
+    place = entered(gate)
+    assert place is not None
+    gate.leave(place, "refused", 30.0)
+    assert entered(gate) is None
+    clock.now += 29.9
+    assert entered(gate) is None
+    clock.now += 0.2
+    assert entered(gate) is not None
+
+
+@pytest.mark.parametrize("limits", [Limits(requests_per_minute=3), Limits(tokens_per_minute=30)])
+def test_what_was_sent_in_the_last_minute_counts(limits: Limits) -> None:
+    clock = Clock()
+    gate = Traffic(limits, clock)
+    for _ in range(3):
+        assert entered(gate, tokens=10) is not None
+        clock.now += 10
+    assert entered(gate, tokens=10) is None  # the first went out 30 s ago
+    clock.now += 29
+    assert entered(gate, tokens=10) is None
+    clock.now += 1
+    assert entered(gate, tokens=10) is not None
+    assert entered(gate, tokens=10) is None
+
+
+def test_a_request_beyond_a_minutes_tokens_goes_out_alone() -> None:
+    clock = Clock()
+    gate = Traffic(Limits(tokens_per_minute=30), clock)
+    assert entered(gate, tokens=5) is not None
+    assert entered(gate, tokens=500) is None
+    clock.now += 60
+    assert entered(gate, tokens=500) is not None
+
+
+def test_a_waiting_request_goes_as_soon_as_there_is_room() -> None:
+    gate = Traffic(Limits(start=1))
+    place = entered(gate)
+    assert place is not None
+    threading.Timer(0.1, gate.leave, (place, "answered")).start()
+    began = time.monotonic()
+    assert gate.enter(1, timeout_s=60) is not None
+    assert time.monotonic() - began < 20
+
+
+@pytest.mark.parametrize(
+    "settings", [{"start": 0}, {"most": 0}, {"requests_per_minute": 0}, {"start": 9, "most": 8}]
+)
+def test_limits_that_can_send_nothing_are_refused(settings: dict[str, int]) -> None:
+    with pytest.raises(ConfigError, match=r"model\.limits\."):
+        Limits(**settings)
+
+
+def test_an_unknown_limit_is_refused() -> None:
+    model = LitellmModel("openai/m", 100, api_base="http://localhost:1/v1", limits={"rpm": 3})
+    with pytest.raises(ConfigError, match="has no rpm"):
+        model.check()
+
+
+def ask_all(
+    provider: FakeProvider, n: int, limits: dict[str, int | None], **retry: Any
+) -> list[Any]:
+    model = LitellmModel("openai/m", 1000, api_base=provider.api_base, limits=limits)
+    door = ModelClient({"root": model}, lambda call, reply: None, retry=RetryPolicy(**retry))
+    lm, ledger = door.lm("key", memory_scope="arm"), Ledger()
+
+    def ask(number: int) -> Any:
+        try:
+            return lm.complete([user(str(number))], ledger=ledger.child(), max_tokens=5).text
+        except ProviderError as failure:
+            return failure.kind
+
+    with ThreadPoolExecutor(n) as pool:
+        return list(pool.map(ask, range(n)))
+
+
+def test_refusals_thin_out_what_is_sent_at_once() -> None:
+    crowd = threading.Barrier(8, timeout=60)
+
+    def refuse(handler: Any) -> None:
+        crowd.wait()
+        BEHAVIOURS["429"](handler)
+
+    with FakeProvider([refuse] * 8) as provider:
+        replies = ask_all(provider, 24, {"start": 8, "most": 8}, base_s=0.01, attempts=5)
+    assert replies == ["fine"] * 24
+    assert provider.most_at_once == 8
+    assert provider.requests == 24 + 8  # each refused request was sent once more
+
+
+def test_one_refusal_that_names_a_time_holds_back_the_others_too() -> None:
+    with FakeProvider(["429_later"]) as provider:
+        assert ask_all(provider, 4, {"start": 1, "most": 1}, base_s=0.01) == ["fine"] * 4
+    assert provider.gaps[0] >= 0.95
+
+
+def test_a_cap_on_seconds_ends_the_wait_at_the_gate_with_nothing_sent() -> None:
+    go = threading.Event()
+
+    def hold(handler: Any) -> None:
+        assert go.wait(60)
+        BEHAVIOURS["ok"](handler)
+
+    with FakeProvider([hold]) as provider:
+        limits = {"start": 1, "most": 1}
+        model = LitellmModel("openai/m", 1000, api_base=provider.api_base, limits=limits)
+        door = ModelClient({"root": model}, lambda call, reply: None)
+        lm, run = door.lm("key", memory_scope="arm"), Ledger()
+        model.open()
+        first = threading.Thread(
+            target=lm.complete, args=([user("a")],), kwargs={"ledger": run, "max_tokens": 5}
+        )
+        first.start()
+        assert eventually(lambda: provider.requests == 1)
+        sample = run.child(Budget(seconds=0.3))
+        with pytest.raises(BudgetExceeded, match=r"seconds=0\.3"):
+            lm.complete([user("b")], ledger=sample, max_tokens=5)
+        go.set()
+        first.join()
+    assert provider.requests == 1
+    assert sample.spent.calls == 0
+    assert run.remaining()["tokens"] is None

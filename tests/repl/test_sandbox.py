@@ -1,0 +1,168 @@
+"""Many sessions at once, how processes end, and how a sandbox is set up."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from helpers.attempts import descendants, still_there
+from helpers.repl_host import HOST, LIMITS, hurried
+from rlm_eval.errors import ConfigError, SandboxError
+from rlm_eval.repl.commands import CommandLauncher
+from rlm_eval.repl.levels import candidates, make_policy
+from rlm_eval.repl.session import BlockResult, ReplSession, Sandbox, Variable
+
+# -- many at once, and the end -------------------------------------------------------------------
+
+
+def session_transcript(sandbox: Sandbox, i: int) -> list[BlockResult]:
+    with sandbox.session(HOST) as repl:
+        repl.load("context", f"context {i} " * 100)
+        return [
+            repl.run(
+                f"import random\nprint('session', {i})\nx = {{c: random.random() for c in 'ab'}}"
+            ),
+            repl.run("r = [llm_query(w) for w in context.split()[:5]]\nprint(r)\nset(context)"),
+            repl.run("import sys\nprint(x, file=sys.stderr)\nundefined"),
+            repl.run(f"submit('answer {i}')"),
+        ]
+
+
+def plain(results: list[BlockResult]) -> list[tuple[Any, ...]]:
+    return [(r.stdout, r.stderr, r.value, r.error, r.variables, r.submitted) for r in results]
+
+
+def test_64_sessions_at_once_give_what_one_after_another_gives(sandbox: Sandbox) -> None:
+    alone = [plain(session_transcript(sandbox, i)) for i in range(64)]
+    with ThreadPoolExecutor(64) as pool:
+        together = list(pool.map(lambda i: plain(session_transcript(sandbox, i)), range(64)))
+    assert together == alone
+    assert alone[3][0][0] == "session 3\n"
+    assert alone[3][3][5] == "answer 3"
+
+
+KILLED = """
+import os, sys, time
+from rlm_eval.repl.session import Sandbox
+sandbox = Sandbox(sys.argv[1])
+sessions = [sandbox.session({}) for _ in range(3)]
+print("ready", flush=True)
+sessions[0].run("while True: pass")
+"""
+
+
+@pytest.mark.parametrize("level", ["auto", "landlock", "none"])
+def test_a_killed_harness_leaves_no_process_behind(level: str) -> None:
+    harness = subprocess.Popen([sys.executable, "-c", KILLED, level], stdout=subprocess.PIPE)
+    assert harness.stdout is not None
+    assert harness.stdout.readline() == b"ready\n"
+    left = descendants(harness.pid)
+    assert len(left) >= 4  # the parent of the workers, and three of them
+    harness.send_signal(signal.SIGKILL)
+    harness.wait()
+    harness.stdout.close()
+    assert still_there(left) == 0
+
+
+def test_closing_the_sandbox_ends_its_workers() -> None:
+    before = descendants(os.getpid())
+    with Sandbox("auto") as sandbox:
+        sandbox.session({})
+        left = descendants(os.getpid()) - before
+        assert len(left) >= 2
+    assert still_there(left) == 0
+
+
+def test_a_parent_that_died_is_started_again() -> None:
+    before = descendants(os.getpid())
+    with Sandbox("auto") as sandbox:
+        with sandbox.session({}) as repl:
+            for pid, _ in descendants(os.getpid()) - before:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            with pytest.raises(SandboxError):
+                repl.run("1")
+        with sandbox.session({}) as repl:
+            assert repl.run("1").value == "1"
+
+
+# -- a worker started by a command, as for containers and on macOS -------------------------------
+
+
+def test_a_worker_on_pipes() -> None:
+    """No forking parent and no shared memory: the same session by standard input and output."""
+    policy = make_policy(candidates("landlock")[0], LIMITS, [])
+    with Sandbox("landlock", LIMITS) as sandbox:
+        sandbox.launcher.close()
+        sandbox.launcher = CommandLauncher("", policy, 1 << 29)
+        with sandbox.session(HOST) as repl:
+            repl.load("context", "x" * 10_000_000)
+            assert repl.run("x = [llm_query('a'), len(context)]\nx").value == "['<a>', 10000000]"
+            assert repl.run("open('/etc/passwd')").error_type == "PermissionError"
+            with hurried(repl):
+                assert repl.run("while True: pass").interrupted == "time_limit"
+        with sandbox.session(HOST) as repl:
+            repl.run("x = llm_query('a')")
+            with hurried(repl, grace_s=1.0):
+                assert repl.run("sum(range(10**12))").interrupted == "killed"
+            result = repl.run("import os; os._exit(7)")
+            assert (result.interrupted, result.state) == ("exited", "restored")
+            assert repl.run("x").value == "'<a>'"
+
+
+# -- settings ------------------------------------------------------------------------------------
+
+
+def test_an_unknown_level_is_a_config_error() -> None:
+    with pytest.raises(ConfigError, match="choose one of auto"):
+        Sandbox("chroot")
+
+
+def test_a_level_this_machine_lacks_says_what_accepts_none() -> None:
+    with pytest.raises(ConfigError, match="sandbox=none"):
+        Sandbox("seatbelt")
+
+
+def test_limits_come_from_a_mapping_too() -> None:
+    with Sandbox("none", {"output_chars": 10}) as sandbox, sandbox.session({}) as repl:
+        assert repl.level == "none"
+        assert repl.run("print('x' * 100)").stdout_chars == 101
+    with pytest.raises(ConfigError, match="unknown 'memory'"):
+        Sandbox("none", {"memory": 1})
+    with pytest.raises(ConfigError, match="at least 256"):
+        Sandbox("none", {"memory_mb": 1})
+    with pytest.raises(ConfigError, match="block_seconds must be more than 0"):
+        Sandbox("none", {"block_seconds": 0})
+    with pytest.raises(ConfigError, match="memory_mb must be a whole number"):
+        Sandbox("none", {"memory_mb": 512.5})
+
+
+def test_a_package_is_importable_only_where_allowed(repl: ReplSession) -> None:
+    assert repl.run("import numpy").error_type == "ModuleNotFoundError"
+    with Sandbox("auto", LIMITS, packages=["numpy"]) as sandbox, sandbox.session({}) as other:
+        code = "import numpy as np, numpy.linalg\na = np.ones((2, 3))\nfloat((a @ a.T).sum())"
+        assert other.run("import numpy as np\nnp.fft.fft([1, 2])[0]").error is None
+        assert other.run("np.random.default_rng(0).random(3).round(2)").error is None
+        result = other.run(code)
+        assert result.value == "12.0"
+        assert Variable("a", "ndarray", "2 x 3") in result.variables
+    with pytest.raises(ConfigError, match="not installed"):
+        Sandbox("auto", packages=["no_such_package"])
+
+
+def test_the_harness_is_dumpable_again_afterwards() -> None:
+    from rlm_eval.repl import linux
+
+    before = linux.get_dumpable()
+    sandbox = Sandbox("none")
+    assert linux.get_dumpable() == 0
+    sandbox.close()
+    sandbox.close()
+    assert linux.get_dumpable() == before

@@ -1,0 +1,304 @@
+"""What a run is expected to take: from sizes by hand, from past runs by their medians."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from helpers.fake_provider import FakeProvider
+from rlm_eval.assemble import Parts, all_work, assemble
+from rlm_eval.cli import run_tree
+from rlm_eval.compose import compose_tree
+from rlm_eval.config import check_config
+from rlm_eval.errors import ConfigError
+from rlm_eval.experience import Experience, Speeds
+from rlm_eval.forecast import JUDGE, Expected, expected, refuse_over_cap
+from rlm_eval.ledger import Budget
+from rlm_eval.methods.method import Forecast, Method, Shape
+from rlm_eval.methods.self_consistency import SelfConsistency
+from rlm_eval.models.protocol import ModelInfo, Price
+from rlm_eval.models.scripted import ScriptedModel
+from rlm_eval.records import Role, Sample, Score
+from rlm_eval.runner import Arm
+from rlm_eval.tasks.protocol import Task
+
+SMALL = ["task=needle", "task.lengths=[600,900]", "task.n=2", "model=scripted"]
+
+
+class Sized(Method):
+    """A root call over the whole input and two notes of 10 tokens by another model."""
+
+    roles = ("root", "summarize")
+
+    def forecast(self, shape: Shape, models: Mapping[Role, ModelInfo]) -> tuple[Forecast, ...]:
+        return (
+            Forecast(1, shape.context_tokens, shape.max_answer_tokens),
+            Forecast(2, 100, 20, role="summarize"),
+        )
+
+
+class Greedy(Sized):
+    """Spends up to its cap."""
+
+    matched = True
+
+
+class Priced(ScriptedModel):
+    """A scripted model that costs."""
+
+    def __init__(self, price: Price, reasoning_tokens: int = 0) -> None:
+        super().__init__()
+        self._price = price
+        self._thinks = reasoning_tokens
+
+    @property
+    def info(self) -> ModelInfo:
+        return replace(super().info, price=self._price, reasoning_tokens=self._thinks)
+
+
+class JudgedNeedle:
+    """A task whose answers a model grades, in 7 tokens."""
+
+    judge = "equivalence"
+    judge_tokens = 7
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._task, name)
+
+    def judge_values(self, sample: Sample, answer: str) -> Mapping[str, object]:
+        return {"question": sample.question, "gold": sample.gold, "answer": answer}
+
+    def judged(self, sample: Sample, answer: str, verdict: str) -> Score | None:
+        return None
+
+
+class Known(Experience):
+    """No past results, and known speeds."""
+
+    def __init__(self, parts: Parts, folder: Path, speeds: Speeds) -> None:
+        super().__init__(parts.config.tree, [folder], {})
+        self.speeds = speeds
+
+
+class Unknown(Method):
+    """Can't say what it takes."""
+
+
+def parts_of(tmp_path: Path, *methods: Method, **changes: Any) -> Parts:
+    tree = compose_tree([*SMALL, "method=[direct]", f"results_dir={tmp_path}"])
+    parts = assemble(check_config(tree))
+    arms = tuple(Arm(type(m).__name__.lower(), m, str(i)) for i, m in enumerate(methods))
+    return replace(parts, arms=arms, **changes)
+
+
+def rows_of(parts: Parts, tmp_path: Path) -> list[Expected]:
+    experience = Experience(parts.config.tree, [tmp_path], {})
+    return expected(parts, all_work(parts, list(parts.task.build())), experience)
+
+
+def test_sizes_add_up_over_the_results_of_a_length(tmp_path: Path) -> None:
+    parts = parts_of(tmp_path, Sized())
+    first, second = rows_of(parts, tmp_path)
+    sizes = [s.length_tokens for _, s in parts.task.build() if s.target_tokens == 600]
+    assert (first.arm, first.target_tokens, first.results) == ("sized", 600, 2)
+    assert first.calls == 2 * (1 + 2)
+    assert first.prompt_tokens == sum(sizes) + 2 * 100
+    assert first.source == "sizes"
+    assert second.target_tokens == 900
+
+
+def test_each_role_costs_what_its_own_model_costs(tmp_path: Path) -> None:
+    dear = Priced(price=Price(input=1000.0, output=0.0))
+    cheap = Priced(price=Price(input=0.0, output=500.0))
+    parts = parts_of(tmp_path, Sized(), models={"root": dear, "summarize": cheap})
+    row = rows_of(parts, tmp_path)[0]
+    sizes = [s.length_tokens for _, s in parts.task.build() if s.target_tokens == 600]
+    assert row.usd == pytest.approx(sum(sizes) * 1000 / 1e6 + 2 * 20 * 500 / 1e6)
+
+
+def test_a_reply_from_sizes_counts_all_that_may_be_thought_unseen(tmp_path: Path) -> None:
+    root = Priced(price=Price(input=0.0, output=1000.0), reasoning_tokens=300)
+    notes = Priced(price=Price(input=0.0, output=500.0), reasoning_tokens=40)
+    parts = parts_of(tmp_path, Sized(), models={"root": root, "summarize": notes})
+    row = rows_of(parts, tmp_path)[0]
+    answers = [s.max_answer_tokens for _, s in parts.task.build() if s.target_tokens == 600]
+    written = sum(answers) + 2 * 300, 2 * (20 + 2 * 40)
+    assert row.completion_tokens == sum(written)
+    assert row.usd == pytest.approx((written[0] * 1000 + written[1] * 500) / 1e6)
+
+
+def test_the_plan_says_what_it_counts_for_thinking(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-of-no-use")
+    monkeypatch.setenv("COLUMNS", "200")
+    arguments = [*SMALL, "method=[direct]", "model=gpt-5", f"results_dir={tmp_path}"]
+    for changes, told in (([], True), (["model.reasoning_tokens=0"], False)):
+        assert run_tree(compose_tree([*arguments, *changes, "dry_run=true"])) == 0
+        shown = capsys.readouterr().out
+        assert ("reasoning_tokens there may be (4,096 a call of openai/gpt-5)" in shown) == told
+
+
+def test_what_cannot_be_sized_is_unknown_and_never_zero(tmp_path: Path) -> None:
+    row = rows_of(parts_of(tmp_path, Unknown()), tmp_path)[0]
+    assert (row.source, row.calls, row.usd, row.seconds) == ("unknown", None, None, None)
+
+
+def test_past_runs_come_first_and_a_near_length_helps_where_sizes_cannot(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arm = [*SMALL, "method=[rlm]", f"results_dir={tmp_path}"]
+    assert run_tree(compose_tree([*arm, "task.lengths=[600]", "seed=1"])) == 0
+    assert run_tree(compose_tree([*arm, "task.lengths=[600,5000]", "dry_run=true"])) == 0
+    shown = capsys.readouterr().out.splitlines()
+    rows = {cells[1]: cells for line in shown if (cells := line.split())[:1] == ["rlm"]}
+    assert rows["600"][-1] == "past"
+    assert rows["5,000"][-3:] == ["past", "at", "600"]
+
+
+def test_a_method_that_spends_up_to_its_cap_is_expected_to(tmp_path: Path) -> None:
+    capped = Budget(tokens=5000, usd=0.25)
+    rows = rows_of(parts_of(tmp_path, Greedy(), Sized(), sample_budget=capped), tmp_path)
+    assert (rows[0].source, rows[0].prompt_tokens, rows[0].usd) == ("cap", 10_000, 0.5)
+    assert rows[0].seconds is None
+    assert rows[2].source == "sizes"
+    uncapped = rows_of(parts_of(tmp_path, Greedy(), sample_budget=Budget(calls=3)), tmp_path)
+    assert uncapped[0].source == "sizes", "a cap on calls buys nothing"
+
+
+def test_what_was_spent_up_to_another_cap_says_nothing(tmp_path: Path) -> None:
+    past = [*SMALL, "method=[self_consistency]", f"results_dir={tmp_path}", "budget.matched=true"]
+    assert run_tree(compose_tree([*past, "budget.sample.tokens=9000"])) == 0
+    for tokens, known in ((9000, True), (5000, False)):
+        tree = check_config(compose_tree([*past, f"budget.sample.tokens={tokens}"])).tree
+        medians = Experience(tree, [tmp_path], {}).medians("self_consistency", 600)
+        assert (medians is not None) == known
+
+
+def medians(tmp_path: Path, arguments: list[str]) -> Mapping[str, float | None] | None:
+    tree = check_config(compose_tree([*arguments, f"results_dir={tmp_path}"])).tree
+    return Experience(tree, [tmp_path], {}).medians("direct", 600)
+
+
+def test_what_ran_under_other_caps_or_at_another_temperature_says_nothing(tmp_path: Path) -> None:
+    past = [*SMALL, "method=[direct]"]
+    capped = [*past, "budget.sample.tokens=30"]
+    assert run_tree(compose_tree([*capped, f"results_dir={tmp_path}"])) == 0
+    assert medians(tmp_path, past) is None
+    assert medians(tmp_path, capped) is not None
+    assert medians(tmp_path, [*capped, "temperature=1"]) is None
+
+
+def test_what_a_response_cache_answered_says_nothing(tmp_path: Path) -> None:
+    past = [*SMALL, "method=[direct]", f"response_cache={tmp_path}/replies.db"]
+    for folder in ("first", "second"):
+        assert run_tree(compose_tree([*past, f"results_dir={tmp_path}/{folder}"])) == 0
+    plain = check_config(compose_tree([*SMALL, "method=[direct]"])).tree
+    paid, unpaid = (
+        Experience(plain, [tmp_path / folder], {}).medians("direct", 600)
+        for folder in ("first", "second")
+    )
+    assert paid is not None
+    assert paid["prompt_tokens"]
+    assert unpaid is None
+
+
+def test_owed_results_say_nothing(tmp_path: Path) -> None:
+    with FakeProvider(["401"] * 20) as provider:
+        hosted = [
+            *("task=needle", "task.lengths=[600]", "task.n=2", "method=[direct]", "model=litellm"),
+            *("model.name=openai/fake", f"model.api_base={provider.api_base}"),
+        ]
+        assert run_tree(compose_tree([*hosted, f"results_dir={tmp_path}"])) == 3
+        assert medians(tmp_path, hosted) is None
+
+
+def test_no_row_passes_the_samples_caps(tmp_path: Path) -> None:
+    cap = Budget(calls=2, tokens=300)
+    row = rows_of(parts_of(tmp_path, Sized(), sample_budget=cap), tmp_path)[0]
+    assert row.calls == 2 * 2
+    assert row.prompt_tokens is not None
+    assert row.completion_tokens is not None
+    assert row.prompt_tokens + row.completion_tokens == 2 * 300
+
+
+def test_the_judge_is_the_root_where_none_is_set(tmp_path: Path) -> None:
+    task = JudgedNeedle(parts_of(tmp_path).task)
+    parts = parts_of(tmp_path, Unknown(), task=task)
+    assert [row.arm for row in rows_of(parts, tmp_path)] == ["unknown", "unknown", JUDGE, JUDGE]
+
+
+def test_the_judge_has_rows_of_its_own(tmp_path: Path) -> None:
+    task = JudgedNeedle(parts_of(tmp_path).task)
+    judge = Priced(price=Price(input=0.0, output=1000.0))
+    parts = parts_of(tmp_path, Sized(), Unknown(), task=task)
+    parts = replace(parts, models={**parts.models, "judge": judge})
+    rows = rows_of(parts, tmp_path)
+    assert [(r.arm, r.target_tokens, r.results) for r in rows[4:]] == [
+        (JUDGE, 600, 4),
+        (JUDGE, 900, 4),
+    ]
+    assert rows[4].calls == 4
+    assert rows[4].completion_tokens == 4 * 7
+    assert rows[4].usd == pytest.approx(4 * 7 * 1000 / 1e6)
+    assert rows[4].prompt_tokens is not None
+    assert rows[4].prompt_tokens > 4 * 50
+
+
+def test_votes_on_one_prompt_take_the_time_to_read_it_once(tmp_path: Path) -> None:
+    speeds = Speeds(prompt_s=0.01, completion_s=0.0)
+    (one, *_), (five, *_) = (
+        expected(parts, all_work(parts, list(parts.task.build())), Known(parts, tmp_path, speeds))
+        for parts in (
+            parts_of(tmp_path, SelfConsistency(prompt="plain", votes=votes)) for votes in (1, 5)
+        )
+    )
+    assert one.prompt_tokens is not None
+    assert five.prompt_tokens == 5 * one.prompt_tokens
+    assert five.seconds == one.seconds == pytest.approx(0.01 * one.prompt_tokens)
+
+
+def test_speeds_give_seconds() -> None:
+    assert Speeds(prompt_s=0.02, completion_s=0.1).seconds(1000, 10) == pytest.approx(21)
+
+
+def test_a_forecast_over_the_cap_stops_the_run_and_says_what_to_do() -> None:
+    rows = [Expected("a", 1000, 2, "sizes", 2, 10, 10, usd=0.6), Expected("b", 1000, 2, "unknown")]
+    refuse_over_cap(rows, cap_usd=1.0, spent_usd=0.4)
+    with pytest.raises(ConfigError, match=r"at least \$0.60 more.*budget.run.usd=1 \(\$0.50 spent"):
+        refuse_over_cap(rows, cap_usd=1.0, spent_usd=0.5)
+
+
+def test_results_that_are_there_are_not_forecast_again(tmp_path: Path) -> None:
+    arguments = [*SMALL, "method=[direct]", f"results_dir={tmp_path}"]
+    assert run_tree(compose_tree(arguments)) == 0
+    tree = check_config(compose_tree(arguments))
+    experience = Experience(tree.tree, [tmp_path], {})
+    medians = experience.medians("direct", 600)
+    assert medians is not None
+    assert medians["calls"] == 1
+    config = json.loads(json.dumps(tree.tree))
+    config["method"]["direct"]["prompt"] = "another"
+    assert Experience(config, [tmp_path], {}).medians("direct", 600) is None
+
+
+def test_what_another_run_of_the_same_setting_holds_is_not_planned_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    into = f"results_dir={tmp_path}"
+    assert run_tree(compose_tree([*SMALL, "method=[direct]", into])) == 0
+    capsys.readouterr()
+    assert run_tree(compose_tree([*SMALL, "method=[direct,no_context]", into, "dry_run=true"])) == 0
+    shown = capsys.readouterr().out
+    assert "4 results to make (4 are there, 4 of them in other runs)" in shown
+    arms = {line.split()[0] for line in shown.splitlines() if line.strip()}
+    assert "no_context" in arms
+    assert "direct" not in arms

@@ -1,0 +1,60 @@
+"""Live progress: a table on a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from helpers.some_records import some_call, some_result
+from rlm_eval.progress import Progress
+
+
+def watched(arms: list[str], console: Console) -> Progress:
+    progress = Progress(dict.fromkeys(arms, 2), 1, console)
+    for arm in arms:
+        progress.expect(f"key of {arm}", arm)
+    return progress
+
+
+def finish(progress: Progress, *arms: str) -> None:
+    for arm in arms:
+        tokens = {"prompt_tokens": 1000, "completion_tokens": 10}
+        progress.called(some_call(f"call of {arm}", result_key=f"key of {arm}", **tokens))
+        progress.finished(some_result(f"key of {arm}", method=arm, wall_s=30.0))
+
+
+def plain() -> Console:
+    return Console(file=io.StringIO(), force_terminal=False)
+
+
+def test_a_line_tells_of_few_arms_one_by_one(capsys: pytest.CaptureFixture[str]) -> None:
+    with watched(["direct", "rlm"], plain()) as progress:
+        finish(progress, "direct")
+        unknown = capsys.readouterr().err.splitlines()[-1]
+        finish(progress, "rlm")
+    assert "left" not in unknown, "nothing is known of an arm without a result"
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert "2/4 results, 2 correct, 2 calls, 2,020 tokens" in line
+    assert "about 1:00 left" in line
+    assert line.endswith("direct 1/2 (1 correct), rlm 1/2 (1 correct)")
+
+
+def test_a_line_of_many_arms_stays_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    arms = [f"arm {n}" for n in range(18)]
+    with watched(arms, plain()) as progress:
+        finish(progress, *arms)
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert "18/36 results" in line
+    assert len(line) < 100
+
+
+def test_the_table_ends_with_all_arms_together() -> None:
+    console = Console(file=io.StringIO(), force_terminal=True, width=100)
+    with watched(["direct", "rlm"], console) as progress:
+        finish(progress, "direct", "rlm")
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    last = [line for line in shown.splitlines() if line.startswith("all ")][-1]
+    assert "2/4" in last
+    assert "2,020" in last

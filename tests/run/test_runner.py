@@ -1,0 +1,295 @@
+"""The runner's own part: what is scored by a judge, who pays for it, and what is written down."""
+
+from __future__ import annotations
+
+import errno
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from helpers.some_records import some_call, some_result
+from rlm_eval.errors import ConfigError, ProviderError, SampleFailure
+from rlm_eval.journal import Journal
+from rlm_eval.judging import judge_of
+from rlm_eval.ledger import Budget, Ledger
+from rlm_eval.methods.method import Method
+from rlm_eval.models.client import LM, ModelClient, RetryPolicy
+from rlm_eval.models.protocol import Message, user
+from rlm_eval.models.scripted import ScriptedModel
+from rlm_eval.records import Answer, Call, Context, Problem, Result, Sample, Score
+from rlm_eval.redaction import Redactor
+from rlm_eval.runner import Arm, RunInfo, Runner, RunOutcome, Work
+from rlm_eval.sealing import seal_of, sealed_call
+from rlm_eval.tables import tables
+
+CONTEXT = Context.of("a secret text about Rome")
+SAMPLE = Sample.of(
+    task="capitals",
+    context_id=CONTEXT.id,
+    question="secret question?",
+    gold=("secret Rome",),
+    scorer="judge",
+    question_group="g",
+    target_tokens=100,
+    length_tokens=10,
+)
+
+
+@dataclass
+class Capitals:
+    """A task that is graded by a model."""
+
+    judge: str | None = "equivalence"
+    judge_tokens: int = 50
+
+    def score(self, sample: Sample, answer: str) -> Score:
+        value = float(answer in sample.gold)
+        return Score(value, value, value == 1, answer)
+
+    def judge_values(self, sample: Sample, answer: str) -> Mapping[str, object]:
+        return {"question": sample.question, "gold": sample.gold, "answer": answer}
+
+    def judged(self, sample: Sample, answer: str, verdict: str) -> Score | None:
+        if verdict not in ("yes", "no"):
+            return None
+        return Score(float(verdict == "yes"), 1.0, verdict == "yes", "secret parse", exact=0.0)
+
+
+class SecretCapitals(Capitals):
+    """Its text may not be stored in the clear."""
+
+    def seal(self, text: str) -> str:
+        return f"<{len(text)} characters>"
+
+
+@dataclass
+class OneCall(Method):
+    """Answers with one call's reply, and tells of it in a trajectory."""
+
+    error: SampleFailure | None = None
+
+    def answer(self, problem: Problem, lm: LM, ledger: Ledger) -> Answer:
+        if self.error is not None:
+            raise self.error
+        reply = lm.complete([user(problem.question)], ledger=ledger, max_tokens=20)
+        event = {"type": "turn", "call_id": reply.call_id, "reply": reply.text, "at_s": 0.5}
+        event |= {"notes": ["secret note", 3], "inner": {"prompt": "secret", "role": "sub"}}
+        return Answer(reply.text, "answered", iterations=1, trajectory=(event,))
+
+
+@dataclass
+class Seen:
+    """A watcher that keeps what it is told."""
+
+    results: list[Result] = field(default_factory=list)
+
+    def finished(self, result: Result) -> None:
+        self.results.append(result)
+
+
+def judge_says(*verdicts: str) -> Callable[[Sequence[Message]], str]:
+    left = list(verdicts)
+
+    def script(messages: Sequence[Message]) -> str:
+        return left.pop(0)
+
+    return script
+
+
+def run(
+    run_dir: Path,
+    task: Capitals,
+    judge: ScriptedModel,
+    *,
+    run_budget: Budget | None = None,
+    sample_budget: Budget | None = None,
+    method: Method | None = None,
+    repeats: int = 1,
+) -> tuple[RunOutcome, list[Result], Ledger]:
+    """``repeats`` results of one sample, written down in ``run_dir``."""
+    root = ScriptedModel(script=lambda messages: "a secret reply")
+    ledger, seen = Ledger(run_budget), Seen()
+    arm = Arm("one_call", method or OneCall(), "f")
+    work = [Work(f"key{i}", arm, SAMPLE, CONTEXT, i, None) for i in range(repeats)]
+    info = RunInfo("capitals-1", run_dir, "scripted", "scripted", True, "revision")
+    with Journal(run_dir) as journal:
+
+        def record(call: Call, reply: str) -> None:
+            journal.call(*sealed_call(call, reply, seal_of(task, journal.redact)))
+
+        models = {"root": root, "judge": judge}
+        door = ModelClient(models, record, retry=RetryPolicy(attempts=1))
+        runner = Runner(info, task, door, ledger, sample_budget or Budget(), journal, seen)
+        return runner.run(work, 1), seen.results, ledger
+
+
+def priced(script: Callable[[Sequence[Message]], str]) -> ScriptedModel:
+    return ScriptedModel(name="judge", script=script)
+
+
+def test_the_judges_verdict_is_the_score(tmp_path: Path) -> None:
+    outcome, _, _ = run(tmp_path, Capitals(), priced(judge_says("yes", "no")), repeats=2)
+    assert outcome == RunOutcome(2, 0, "")
+    results, calls = tables(tmp_path)
+    assert results.score.tolist() == [1.0, 0.0]
+    assert results.score_lenient.tolist() == [1.0, 1.0]
+    assert results.score_exact.tolist() == [0.0, 0.0]
+    assert calls.role.tolist() == ["root", "judge"] * 2
+    assert calls.model.tolist() == ["scripted", "judge"] * 2
+
+
+def test_the_judge_is_on_the_runs_bill_and_not_on_the_samples(tmp_path: Path) -> None:
+    once = Budget(calls=1)
+    _, _, ledger = run(tmp_path, Capitals(), priced(judge_says("yes")), sample_budget=once)
+    assert ledger.spent.calls == 2
+    results, calls = tables(tmp_path)
+    (row,) = results.itertuples()
+    (root,) = calls[calls.role == "root"].itertuples()
+    assert row.outcome == "answered"
+    assert (row.calls, row.prompt_tokens, row.lm_s) == (1, root.prompt_tokens, root.latency_s)
+    assert ledger.spent.tokens == calls.prompt_tokens.sum() + calls.completion_tokens.sum()
+
+
+def test_what_the_judge_costs_is_kept_apart(tmp_path: Path) -> None:
+    judge = {"role": "judge", "prompt_tokens": 900, "latency_s": 9.0}
+    for folder, price in (("priced", 0.5), ("unpriced", None)):
+        with Journal(tmp_path / folder) as journal:
+            journal.call(some_call("a"), "x")
+            journal.call(some_call("j", cost_usd=price, **judge), "yes")
+            journal.result(some_result())
+    (row,) = tables(tmp_path / "priced")[0].itertuples()
+    assert (row.calls, row.prompt_tokens, row.lm_s) == (1, 100, 2.0)
+    assert (row.cost_usd, row.judge_cost_usd) == (0.25, 0.5)
+    (row,) = tables(tmp_path / "unpriced")[0].itertuples()
+    assert row.cost_usd == 0.25
+    assert pd.isna(row.judge_cost_usd)
+
+
+def test_a_run_cap_that_the_judge_would_pass_leaves_the_row_owed(tmp_path: Path) -> None:
+    outcome, results, _ = run(
+        tmp_path, Capitals(), priced(judge_says()), run_budget=Budget(calls=1), repeats=2
+    )
+    assert outcome.owed == 2
+    assert "calls=1 is spent" in outcome.stopped
+    assert not results
+
+
+def fails(messages: Sequence[Message]) -> str:
+    raise ProviderError("no luck", kind="server", retryable=False)
+
+
+@pytest.mark.parametrize(
+    ("script", "told"),
+    [(fails, "no luck"), (judge_says("perhaps"), "no verdict in the reply of judge (stop)")],
+)
+def test_a_judge_that_fails_leaves_the_answer_owed(
+    tmp_path: Path, script: Callable[[Sequence[Message]], str], told: str
+) -> None:
+    outcome, (result,), _ = run(tmp_path, Capitals(), priced(script))
+    assert outcome == RunOutcome(0, 1, "")
+    assert (result.answer.outcome, result.answer.text) == ("provider_error", None)
+    assert result.answer.error.startswith("the judge failed: ")
+    assert told in result.answer.error
+    assert result.score is None
+
+
+def test_a_judge_with_too_small_a_window_is_no_wrong_answer(tmp_path: Path) -> None:
+    small = ScriptedModel(name="judge", context_window=60)
+    _, (result,), _ = run(tmp_path, Capitals(), small)
+    assert result.answer.outcome == "provider_error"
+    assert "the window of 60 of judge" in result.answer.error
+
+
+class Bothered(Method):
+    """Meets an error of the operating system."""
+
+    def __init__(self, error: OSError) -> None:
+        self._error = error
+
+    def answer(self, problem: Problem, lm: LM, ledger: Ledger) -> Answer:
+        raise self._error
+
+
+def test_a_methods_own_trouble_with_files_is_its_samples(tmp_path: Path) -> None:
+    """Not the run's: the other arms go on. A full disk or no file left to open is the run's."""
+    lost = Bothered(FileNotFoundError(errno.ENOENT, "no such file"))
+    _, results, _ = run(tmp_path / "a", Capitals(), priced(judge_says()), method=lost, repeats=2)
+    assert [r.answer.outcome for r in results] == ["invalid_answer"] * 2
+    for number in (errno.ENOSPC, errno.EMFILE):
+        full = Bothered(OSError(number, "no more"))
+        with pytest.raises(OSError, match="no more"):
+            run(tmp_path / str(number), Capitals(), priced(judge_says()), method=full)
+
+
+def test_what_was_not_answered_is_not_judged(tmp_path: Path) -> None:
+    failing = OneCall(ProviderError("down", kind="server", retryable=False))
+    _, (result,), ledger = run(tmp_path, Capitals(), priced(judge_says()), method=failing)
+    assert result.answer.error == "down"
+    assert ledger.spent.calls == 0
+
+
+def test_without_a_judge_the_tasks_rule_scores(tmp_path: Path) -> None:
+    _, (result,), ledger = run(tmp_path, Capitals(judge=None), priced(judge_says()))
+    assert result.score == Score(0.0, 0.0, False, "a secret reply")
+    assert ledger.spent.calls == 1
+
+
+def test_a_prompt_that_is_not_there_is_told_before_anything_is_asked() -> None:
+    with pytest.raises(ConfigError, match="judge has no prompt 'nope'; choose equivalence"):
+        judge_of(Capitals(judge="nope"))
+
+
+def test_nothing_of_a_sealing_task_is_written_in_the_clear(tmp_path: Path) -> None:
+    run(tmp_path, SecretCapitals(), priced(judge_says("yes")))
+    written = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert not [path for path in written if b"secret" in path.read_bytes()]
+    results, calls = tables(tmp_path)
+    (row,) = results.itertuples()
+    assert (row.question, row.answer) == ("<16 characters>", "<14 characters>")
+    assert json.loads(row.gold) == ["<11 characters>"]
+    assert (row.score, row.outcome, row.error) == (1.0, "answered", "")
+    turn, answer = (
+        json.loads(line)
+        for line in (tmp_path / "trajectories" / "key0.jsonl").read_text().splitlines()
+    )
+    assert turn == {
+        "type": "turn",
+        "call_id": calls.call_id[0],
+        "reply": "<14 characters>",
+        "at_s": 0.5,
+        "notes": ["<11 characters>", 3],
+        "inner": {"prompt": "<6 characters>", "role": "sub"},
+    }
+    assert answer == {"type": "answer", "text": "<14 characters>", "outcome": "answered"}
+
+
+def test_keys_are_cut_out_before_a_text_is_sealed() -> None:
+    class Reversing(Capitals):
+        def seal(self, text: str) -> str:
+            return text[::-1]
+
+    seal = seal_of(Reversing(), Redactor({"sk-canary-1"}))
+    assert seal is not None
+    assert seal("it is sk-canary-1") == "]yek[ si ti"
+
+
+def test_an_error_is_sealed_but_its_kind(tmp_path: Path) -> None:
+    def refuses(messages: Sequence[Message]) -> str:
+        raise ProviderError("secret prompt refused", kind="content", retryable=False)
+
+    _, (result,), _ = run(tmp_path, SecretCapitals(), priced(refuses))
+    assert "secret" not in result.answer.error
+    _, calls = tables(tmp_path)
+    assert calls.error.tolist() == ["", "content: <21 characters>"]
+
+
+def test_other_tasks_are_written_as_they_are(tmp_path: Path) -> None:
+    _, (result,), _ = run(tmp_path, Capitals(judge=None), priced(judge_says()))
+    assert result.sample == SAMPLE
+    results, _ = tables(tmp_path)
+    assert isinstance(results, pd.DataFrame)
+    assert results.question.tolist() == ["secret question?"]

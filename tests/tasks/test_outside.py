@@ -1,0 +1,160 @@
+"""Tasks and methods of a user's own, outside the package: README's examples, run as they stand."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from rlm_eval.methods.foreign import confine
+
+README = Path(__file__).parents[2] / "README.md"
+SMALL = ["model=scripted", "results_dir=runs"]
+
+TASK = '''
+from rlm_eval.records import Context, Sample
+from rlm_eval.tasks.generated import Generated
+
+
+class Echo(Generated):
+    """Repeats the one word of the input."""
+
+    name, card = "echo", __doc__
+
+    def __init__(self, *, lengths: list[int], n: int) -> None:
+        super().__init__(n=n, seed=0, tokenizer="cl100k_base")
+        self._take_lengths(lengths)
+
+    def _shortest(self) -> int:
+        return 100
+
+    def _sample(self, target: int, purpose: str, index: int) -> tuple[Context, Sample]:
+        context = Context.of(f"word{index}")
+        return context, Sample.of(
+            task="echo", context_id=context.id, question="Which word?", gold=(context.text,),
+            scorer="squad_em", question_group="echo", target_tokens=target, length_tokens=2,
+        )
+
+    def code_oracle(self, question: str, context: Context) -> str:
+        return context.text
+'''
+
+
+def blocks(word: str) -> dict[str, str]:
+    """README's fenced blocks with ``word`` in them: those with a comment that names their file by
+    that name, shell commands by ``$``."""
+    text = README.read_text(encoding="utf-8")
+    found: dict[str, str] = {}
+    for language, body in re.findall(r"^```(\w+)\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
+        named = re.search(r"^# (\S+\.(?:py|yaml))$", body, re.MULTILINE)
+        if word in body and (named or language == "bash"):
+            found[named[1] if named else "$"] = body
+    if not found:
+        pytest.skip(f"README has no example called {word}")
+    return found
+
+
+def command(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "rlm_eval", *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def write(folder: Path, files: dict[str, str]) -> None:
+    for name, text in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+
+
+def results_of(done: subprocess.CompletedProcess[str], folder: Path) -> pd.DataFrame:
+    assert done.returncode == 0, done.stderr
+    return pd.read_parquet(folder / done.stdout.strip().splitlines()[-1] / "results.parquet")
+
+
+@pytest.fixture
+def echo(tmp_path: Path) -> Path:
+    yaml = "_target_: mine.Echo\nlengths: [100]\nn: 2\n"
+    write(tmp_path, {"mine.py": TASK, "conf_of_mine/task/echo.yaml": yaml})
+    return tmp_path
+
+
+ECHO = [*SMALL, "task=echo", "hydra.searchpath=[file://conf_of_mine]", "method=[direct]"]
+
+
+def test_a_task_outside_the_package_runs_where_it_is_allowed(echo: Path) -> None:
+    results = results_of(command([*ECHO, "allow_targets=[mine]"], echo), echo)
+    assert results.task.tolist() == ["echo"] * 2
+    assert results.gold.tolist() == ['["word0"]', '["word1"]']
+    assert results.outcome.tolist() == ["answered"] * 2
+
+
+def test_it_is_refused_in_one_line_where_it_is_not(echo: Path) -> None:
+    done = command(ECHO, echo)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "task._target_=mine.Echo lies outside rlm_eval" in done.stderr
+    assert "'allow_targets=[mine]'" in done.stderr
+    assert not (echo / "runs").exists()
+
+
+def test_the_task_in_readme_runs_as_it_stands(tmp_path: Path) -> None:
+    files = blocks("arewell")
+    shown = files.pop("$")
+    lines = [line for text in files.values() for line in text.splitlines() if line.strip()]
+    assert len(lines) <= 30
+    write(tmp_path, files)
+    arguments = shlex.split(shown.partition("-m rlm_eval")[2])
+    done = command([*arguments, *SMALL, "method=[direct,rlm]"], tmp_path)
+    results = results_of(done, tmp_path)
+    assert set(results.outcome) <= {"answered", "forced"}
+    assert results.score.notna().all()
+
+
+def test_the_method_in_readme_runs_as_it_stands(tmp_path: Path) -> None:
+    """Its files are named as in the package; here they lie outside."""
+    files = blocks("last_lines")
+    outside = {
+        name.replace("rlm_eval/methods/", "").replace("conf/", "my_conf/"): text.replace(
+            "rlm_eval.methods.last_lines", "last_lines"
+        )
+        for name, text in files.items()
+        if name != "$"
+    }
+    assert sorted(outside) == ["last_lines.py", "my_conf/method/last_lines.yaml"]
+    write(tmp_path, outside)
+    done = command(
+        [
+            *SMALL,
+            *("task=needle", "task.lengths=[1024]", "task.n=2", "method=[last_lines]"),
+            *("hydra.searchpath=[file://my_conf]", "allow_targets=[last_lines]"),
+        ],
+        tmp_path,
+    )
+    results = results_of(done, tmp_path)
+    assert results.method.tolist() == ["last_lines"] * 2
+    assert results.iterations.tolist() == [1, 1]
+
+
+def test_the_engine_in_readme_runs_as_it_stands(tmp_path: Path) -> None:
+    """Confined where this machine can, and on one short question."""
+    files = blocks("my_engine")
+    arguments = shlex.split(files.pop("$").partition("-m rlm_eval")[2])
+    lines = [line for line in files["my_engine.py"].splitlines() if line.strip()]
+    assert len(lines) <= 12
+    write(tmp_path, files)
+    small = [*SMALL, "task.lengths=[1024]", "task.n=1"]
+    small += ["method.foreign_command.isolation=none"] if confine.why_not() else []
+    results = results_of(command([*arguments, *small], tmp_path), tmp_path)
+    foreign = results[results.method == "foreign_command"].iloc[0]
+    assert (foreign.outcome, foreign.calls, foreign.subcalls) == ("answered", 1, 0)
+    assert foreign.answer
