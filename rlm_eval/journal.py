@@ -14,13 +14,13 @@ import os
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import MISSING, asdict, fields, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
 
 from rlm_eval.errors import ConfigError
-from rlm_eval.records import SCHEMA_VERSION, Answer, Call, Result, Sample, Score
+from rlm_eval.records import SCHEMA_VERSION, Call, Result
 from rlm_eval.redaction import Redactor, secrets_of
 
 FILE_NAME = "journal.jsonl"
@@ -119,10 +119,9 @@ def has_journal(run_dir: Path) -> bool:
 
 def read_events(run_dir: Path, types: Collection[str] | None = None) -> Iterator[dict[str, Any]]:
     """The journal's whole events in order, or only those of some ``types`` (much faster than to
-    leave the others out afterwards). Torn or damaged lines are left out, and what a line of an
-    older schema lacks is filled in with its record's default.
+    leave the others out afterwards). Torn or damaged lines are left out.
 
-    Raises ConfigError for a journal of a newer schema than this code reads.
+    Raises ConfigError for a journal of another schema than this code's.
     """
     heads = tuple(_head(kind) for kind in types or ())
     for number, line in enumerate(_lines(run_dir), 1):
@@ -131,13 +130,12 @@ def read_events(run_dir: Path, types: Collection[str] | None = None) -> Iterator
         event = _parsed(line)
         if event is None or (types is not None and event["type"] not in types):
             continue
-        if event["v"] > SCHEMA_VERSION:
+        if event["v"] != SCHEMA_VERSION:
             raise ConfigError(
-                f"line {number} of the journal in {run_dir} was written by a newer rlm_eval "
-                f"(schema {event['v']}, this one reads up to {SCHEMA_VERSION}): "
-                "pip install --upgrade rlm_eval"
+                f"line {number} of the journal in {run_dir} has schema {event['v']}, this rlm_eval "
+                f"reads {SCHEMA_VERSION}: take the version that wrote it"
             )
-        yield _completed(event)
+        yield event
 
 
 def _lines(run_dir: Path) -> Iterator[bytes]:
@@ -155,33 +153,6 @@ def attempt_id(call: Mapping[str, Any]) -> tuple[str, int]:
 def _head(kind: str) -> bytes:
     """How a line of this schema begins; ``_append`` writes version and type first."""
     return json.dumps({"v": SCHEMA_VERSION, "type": kind})[:-1].encode()
-
-
-def _defaults(record: type) -> dict[str, Any]:
-    """The values of a record's fields that may be left out."""
-    found = {f.name: f.default for f in fields(record) if f.default is not MISSING}
-    made = {f.name: f.default_factory() for f in fields(record) if f.default_factory is not MISSING}
-    return {**found, **made}
-
-
-_CALL, _RESULT = _defaults(Call), _defaults(Result)
-_PARTS = {"sample": _defaults(Sample), "answer": _defaults(Answer), "score": _defaults(Score)}
-_PARTS["answer"].pop("trajectory")
-
-
-def _completed(event: dict[str, Any]) -> dict[str, Any]:
-    """An event with the fields that its record has gained since it was written."""
-    if event["type"] == "call":
-        return _filled(event, _CALL)
-    if event["type"] != "result":
-        return event
-    parts = {k: _filled(event[k], more) for k, more in _PARTS.items() if event[k] is not None}
-    return {**_filled(event, _RESULT), **parts}
-
-
-def _filled(found: dict[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
-    missing = defaults.keys() - found.keys()
-    return {**found, **{key: defaults[key] for key in missing}} if missing else found
 
 
 #: What makes a torn line whole and no event. Not just a line end: a line that lacks nothing else

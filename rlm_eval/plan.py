@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rlm_eval.assemble import Parts, all_work, model_keys
+from rlm_eval.atomic import write_atomically
 from rlm_eval.config import ROLE_KEYS
 from rlm_eval.experience import Experience
 from rlm_eval.forecast import Expected, expected
 from rlm_eval.judging import judge_of
 from rlm_eval.ledger import Budget
 from rlm_eval.past import left_to_measure, past_of
-from rlm_eval.atomic import write_atomically
 
 if TYPE_CHECKING:
     from rich.table import Table

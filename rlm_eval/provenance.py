@@ -11,12 +11,12 @@ from pathlib import Path
 import yaml
 
 from rlm_eval.assemble import Parts
+from rlm_eval.atomic import write_atomically
 from rlm_eval.config import ROLE_KEYS, RUN_TIME_KEYS, RunConfig
 from rlm_eval.environment import environment_record
 from rlm_eval.records import content_hash
 from rlm_eval.redaction import Redactor, secrets_of
 from rlm_eval.serving import weights_sha256
-from rlm_eval.atomic import write_atomically
 
 
 def redactor_of(config: RunConfig) -> Redactor:

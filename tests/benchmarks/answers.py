@@ -17,9 +17,9 @@ with the question.
 Equal for all: the embedded model in one llama.cpp server, with room for every slot's whole window;
 temperature 0; recursion depth 1; --iterations turns; --turn-tokens a turn and --sub-tokens a
 sub-call's reply; the wall limit, past which an answer is none; questions, contexts and the task's
-own scorer. Every call goes through the same door (rlms reaches it through rlm_eval.models.proxy)
+own scorer. Every call goes through the same client (rlms reaches it through rlm_eval.models.proxy)
 and is counted by what the server reports: nothing is taken from what an engine says of itself. The
-door's memory of identical sub-calls is off. After its last turn each engine asks once more for a
+client's memory of identical sub-calls is off. After its last turn each engine asks once more for a
 plain answer, in its own words. Engines take turns at going first. A prompt's beginning that the
 server knows shows as cached, and in the seconds; each is new to it once. Two runs may differ by an
 answer: how llama.cpp rounds depends on which requests share a batch.
@@ -143,7 +143,7 @@ def in_rlms_terms(prompt: str, task: RlmTask) -> tuple[str, str]:
 
 def tried(name: str, method: Method, question: Question, model: ChatModel, limit: float) -> Tried:
     calls: list[Call] = []
-    door = ModelClient({"root": model}, lambda call, reply: calls.append(call), memoize=False)
+    client = ModelClient({"root": model}, lambda call, reply: calls.append(call), memoize=False)
     sample, asked = question.sample, question.sample.question
     if name == "rlms:compact":
         task = RlmTask(asked, question.context.content, sample.max_answer_tokens)
@@ -152,7 +152,7 @@ def tried(name: str, method: Method, question: Question, model: ChatModel, limit
     ledger = Ledger().child(Budget(seconds=limit))
     began = time.perf_counter()
     try:
-        answer = method.answer(problem, door.lm(name, memory_scope=name), ledger)
+        answer = method.answer(problem, client.lm(name, memory_scope=name), ledger)
     except SampleFailure as failure:
         answer = Answer(None, failure.outcome, error=str(failure))
     seconds = time.perf_counter() - began

@@ -1,9 +1,9 @@
-"""Threads or asyncio, and what the door costs: `python tests/benchmarks/concurrency.py`.
+"""Threads or asyncio, and what the client costs: `python tests/benchmarks/concurrency.py`.
 
 All ways send the same calls through litellm to the fake provider in another process. Bare litellm
 comes in threads (``completion``) and in one event loop (``acompletion`` under a semaphore); the
-door is the whole harness on top of the former: ledger with caps, records, journal on disk; the
-last column is the door alone, with a model that answers at once. Each round measures all ways one
+client is the whole harness on top of the former: ledger with caps, records, journal on disk; the
+last column is the client alone, with a model that answers at once. Each round measures all ways one
 after the other, beginning with another one; figures are medians over the rounds. CPU time is this
 process's own, which a busy machine disturbs least.
 """
@@ -92,8 +92,8 @@ def bare_asyncio(model: LitellmModel, prompts: list[list[Message]], at_once: int
 
 def through_door(model: ChatModel, prompts: list[list[Message]], at_once: int) -> None:
     with tempfile.TemporaryDirectory() as folder, Journal(Path(folder)) as journal:
-        door = ModelClient({"root": model}, journal.call)
-        lm = door.lm("result", memory_scope="arm|0")
+        client = ModelClient({"root": model}, journal.call)
+        lm = client.lm("result", memory_scope="arm|0")
         outcomes = lm.complete_batch(
             prompts,
             ledger=Ledger(Budget(calls=10**6, tokens=10**9)).child(),
@@ -105,14 +105,14 @@ def through_door(model: ChatModel, prompts: list[list[Message]], at_once: int) -
 
 
 def measure(latency_s: float, at_once: int, calls: int, rounds: int) -> dict[str, Measure]:
-    """The median (wall, CPU) of each way, and of the door's differences to bare threads."""
+    """The median (wall, CPU) of each way, and of the client's differences to bare threads."""
     found: dict[str, list[Measure]] = {}
     with provider(latency_s) as address:
         model = LitellmModel("openai/fake", 100_000, api_base=address)
         ways = {
             "asyncio": lambda p: bare_asyncio(model, p, at_once),
             "threads": lambda p: bare_threads(model, p, at_once),
-            "door": lambda p: through_door(model, p, at_once),
+            "client": lambda p: through_door(model, p, at_once),
             "instant": lambda p: through_door(ScriptedModel(), p, at_once),
         }
         for number in range(rounds + 1):
@@ -123,8 +123,8 @@ def measure(latency_s: float, at_once: int, calls: int, rounds: int) -> dict[str
                 batch = [[user(f"{number} {name} {i} " + "word " * 50)] for i in range(calls)]
                 row[name] = timed(lambda way=way, batch=batch: way(batch), calls)  # type: ignore[misc]
             row["extra"] = (
-                row["door"][0] - row["threads"][0],
-                row["door"][1] - row["threads"][1],
+                row["client"][0] - row["threads"][0],
+                row["client"][1] - row["threads"][1],
             )
             if number:  # the first round warms up
                 for name, pair in row.items():
@@ -140,21 +140,21 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     rounds = parser.parse_args().rounds
     logging.disable(logging.CRITICAL)
-    print("# Threads or asyncio, and what the door costs\n")
+    print("# Threads or asyncio, and what the client costs\n")
     print(f"`python tests/benchmarks/concurrency.py --rounds {rounds}`: ms per call, wall / CPU,")
     print(
         f"medians of {rounds} rounds. litellm {version('litellm')}, Python "
         f"{platform.python_version()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}.\n"
     )
     print(
-        "| latency | at once | litellm, asyncio | litellm, threads | the door | door − threads "
-        "| door, instant model |\n|---|---|---|---|---|---|---|"
+        "| latency | at once | litellm, asyncio | litellm, threads | the client | client − threads "
+        "| client, instant model |\n|---|---|---|---|---|---|---|"
     )
     for (latency_s, at_once), calls in GRID.items():
         row = measure(latency_s, at_once, calls, rounds)
         cells = [
             f"{row[name][0]:.2f} / {row[name][1]:.2f}"
-            for name in ("asyncio", "threads", "door", "extra", "instant")
+            for name in ("asyncio", "threads", "client", "extra", "instant")
         ]
         print(f"| {latency_s * 1e3:.0f} ms | {at_once} | {' | '.join(cells)} |", flush=True)
 

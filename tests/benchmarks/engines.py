@@ -84,7 +84,7 @@ class Ours:
             for code in turns
         ]
         model = ScriptedModel(script=script, context_window=10_000_000)
-        door = ModelClient({"root": model}, lambda call, reply: None)
+        client = ModelClient({"root": model}, lambda call, reply: None)
         rlm = Rlm(
             self.sandbox,
             prompt="orchestrator",
@@ -94,7 +94,7 @@ class Ours:
         )
         # An id of its own: hashing the context is the task's work, once for all its questions.
         problem = Problem("s", "?", Context("bench", context))
-        answer = rlm.answer(problem, door.lm("key", memory_scope="arm"), Ledger().child())
+        answer = rlm.answer(problem, client.lm("key", memory_scope="arm"), Ledger().child())
         assert answer.outcome == "answered", answer
         return answer.text or ""
 

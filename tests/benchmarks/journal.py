@@ -70,8 +70,8 @@ def append(run_dir: Path, calls: int, keys: int) -> tuple[float, float]:
 def hit_ms(path: Path, hits: int = 2_000) -> float:
     """Milliseconds for a call that the response cache answers."""
     with closing(ResponseCache(path, {"root": "shape"})) as cache:
-        door = ModelClient({"root": ScriptedModel()}, lambda call, reply: None, cache=cache)
-        lm = door.lm("r", memory_scope="a|0")
+        client = ModelClient({"root": ScriptedModel()}, lambda call, reply: None, cache=cache)
+        lm = client.lm("r", memory_scope="a|0")
 
         def ask() -> None:
             lm.complete([user("hi")], ledger=Ledger(), max_tokens=16)

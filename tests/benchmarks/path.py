@@ -2,11 +2,11 @@
 
     python tests/benchmarks/path.py > results/published/benchmarks/path.md
 
-A ``direct`` sample, and an RLM sample with a turn that makes one sub-call and a turn that ends, both
-by the scripted model, in a run that is under way: one sample before them has loaded and started
-what is shared. Counted is what happens in this process from the runner's handing out the sample to
-its line in the journal; each step of a generator is a call too. With ``--modules`` each module's
-calls are listed.
+A ``direct`` sample, and an RLM sample with a turn that makes one sub-call and a turn that ends,
+both by the scripted model, in a run that is under way: one sample before them has loaded and
+started what is shared. Counted is what happens in this process from the runner's handing out the
+sample to its line in the journal; each step of a generator is a call too. With ``--modules`` each
+module's calls are listed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from rlm_eval.compose import compose_tree
 from rlm_eval.config import check_config
 from rlm_eval.journal import Journal
 from rlm_eval.ledger import Ledger
-from rlm_eval.runner import RunInfo, Runner, Work
+from rlm_eval.runner import RunInfo, Runner
 from rlm_eval.serving import served
 
 PACKAGE = Path(rlm_eval.__file__).parent

@@ -42,11 +42,11 @@ class Found:
 
 
 def found(
-    method: Method, door: ModelClient, pairs: Sequence[tuple[Context, Sample]]
+    method: Method, client: ModelClient, pairs: Sequence[tuple[Context, Sample]]
 ) -> list[Found]:
     out: list[Found] = []
     for context, sample in pairs:
-        lm = door.lm(sample.id, memory_scope="benchmark")
+        lm = client.lm(sample.id, memory_scope="benchmark")
         begun = time.perf_counter()
         answer = method.answer(Problem(sample.id, sample.question, context), lm, Ledger())
         index, took = answer.trajectory[0], time.perf_counter() - begun
@@ -63,13 +63,13 @@ def rows(lengths: Sequence[int], n: int) -> Iterator[Sequence[str]]:
             sizes = [f"task.lengths=[{length}]", f"task.n={n}"]
             chosen = ["model=scripted", "embed_model=minilm", ARMS, *config, *sizes]
             parts = assemble(check_config(compose_tree(chosen)))
-            door = ModelClient(parts.models, lambda call, reply: None, embedder=parts.embedder)
+            client = ModelClient(parts.models, lambda call, reply: None, embedder=parts.embedder)
             for model in parts.served:
                 model.open()
-            door.lm("warm", memory_scope="").complete([user("x")], ledger=Ledger(), max_tokens=1)
+            client.lm("warm", memory_scope="").complete([user("x")], ledger=Ledger(), max_tokens=1)
             pairs = list(parts.task.build())
             for arm in parts.arms:
-                each = found(arm.method, door, pairs)
+                each = found(arm.method, client, pairs)
                 index_s = median(f.index_s for f in each)
                 yield (
                     task.replace("task.", ""),

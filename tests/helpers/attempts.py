@@ -132,7 +132,7 @@ _PROCESSES = threading.Lock()
 def _fork_server() -> ForkServerContext:
     """The server, started with everything imported (see ``warm``)."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["warm"])
+    context.set_forkserver_preload(["helpers.warm"])
     with pytest.MonkeyPatch.context() as changed:
         changed.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parents[1]), *sys.path]))
         forkserver.ensure_running()
@@ -193,10 +193,7 @@ def _carry_out(job: Job, log: Path, stop: Stop | None) -> None:
     if job.file_limit is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (job.file_limit, resource.RLIM_INFINITY))
     try:
-        if job.what == "run":
-            code = run_tree(job.tree)
-        else:
-            code = resume(job.run_dir)
+        code = run_tree(job.tree) if job.what == "run" else resume(job.run_dir)
     except ConfigError as error:
         print(f"rlm_eval: {error}", file=sys.stderr)
         code = 2

@@ -1,4 +1,4 @@
-"""Small helpers for tests of methods: a model that plays a script, and the door to it."""
+"""Small helpers for tests of methods: a model that plays a script, and the client to it."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def turns(*replies: str, otherwise: str = "sub reply") -> Script:
 
 
 class Table:
-    """A door whose calls are kept in ``calls``."""
+    """A client whose calls are kept in ``calls``."""
 
     def __init__(self, *models: ChatModel) -> None:
         self.calls: list[Call] = []
         named = dict(zip(("root", "sub"), models, strict=False))
-        self.door = ModelClient(named, lambda call, reply: self.calls.append(call))
+        self.client = ModelClient(named, lambda call, reply: self.calls.append(call))
 
     @property
     def tokens(self) -> int:
@@ -40,7 +40,7 @@ class Table:
         return sum(c.prompt_tokens + c.completion_tokens for c in self.calls)
 
     def lm(self) -> LM:
-        return self.door.lm("key", memory_scope="arm")
+        return self.client.lm("key", memory_scope="arm")
 
     def ledger(self, budget: Budget | None = None) -> Ledger:
         return Ledger().child(budget)

@@ -20,7 +20,7 @@ QUICK = RetryPolicy(attempts=3, base_s=0.001, max_s=0.002)
 
 @dataclass
 class Notebook:
-    """What a door wrote down."""
+    """What a client wrote down."""
 
     calls: list[Call] = field(default_factory=list)
     replies: list[str] = field(default_factory=list)
@@ -37,8 +37,8 @@ def open_door(
     model: ChatModel, *, retry: RetryPolicy = QUICK, temperature: float | None = 0.0
 ) -> tuple[LM, Notebook]:
     notebook = Notebook()
-    door = ModelClient({"root": model}, notebook, retry=retry, temperature=temperature)
-    return door.lm("result", memory_scope="arm|0", restart=2), notebook
+    client = ModelClient({"root": model}, notebook, retry=retry, temperature=temperature)
+    return client.lm("result", memory_scope="arm|0", restart=2), notebook
 
 
 def at(provider: FakeProvider, **changes: object) -> LitellmModel:

@@ -56,7 +56,7 @@ def answer_of(
     method: Any, script: Script = shout, content: Content = "alpha\nbeta\n", **budget: Any
 ) -> tuple[Answer, Table]:
     table = Table(scripted(script))
-    method.check({"root": table.door.model("root").info})
+    method.check({"root": table.client.model("root").info})
     got = method.answer(problem("How many?", content), table.lm(), table.ledger(Budget(**budget)))
     return got, table
 

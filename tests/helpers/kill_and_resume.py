@@ -22,7 +22,7 @@ import pandas as pd
 from helpers.attempts import Attempt, Job, Stop, still_there
 from helpers.billing_provider import INPUT_PRICE, OUTPUT_PRICE, Bill, BillingProvider
 from rlm_eval.compose import compose_tree
-from rlm_eval.journal import COMPRESSED_NAME, FILE_NAME, attempt_id, read_events, record_size
+from rlm_eval.journal import FILE_NAME, attempt_id, read_events, record_size
 from rlm_eval.ledger import Spend
 from rlm_eval.past import past_of
 from rlm_eval.records import PENDING
@@ -165,8 +165,7 @@ _COMPOSING = threading.Lock()
 
 
 def run_dirs(folder: Path) -> list[Path]:
-    names = (FILE_NAME, COMPRESSED_NAME)
-    return sorted({path.parent for name in names for path in folder.glob(f"*/{name}")})
+    return sorted(path.parent for path in folder.glob(f"*/{FILE_NAME}"))
 
 
 # -- what the records say --------------------------------------------------------------------------

@@ -70,12 +70,12 @@ def _words(text: str) -> list[str]:
 
 
 class EmbeddingTable:
-    """A door to a chat model and an embedding model whose calls are kept in ``calls``."""
+    """A client to a chat model and an embedding model whose calls are kept in ``calls``."""
 
     def __init__(self, model: ChatModel, embedder: WordVectors) -> None:
         self.calls: list[Call] = []
         self.run = Ledger()
-        self.door = ModelClient(
+        self.client = ModelClient(
             {"root": model},
             lambda call, reply: self.calls.append(call),
             embedder=embedder,
@@ -83,7 +83,7 @@ class EmbeddingTable:
         )
 
     def lm(self, key: str = "key") -> LM:
-        return self.door.lm(key, memory_scope="arm")
+        return self.client.lm(key, memory_scope="arm")
 
     def ledger(self, budget: Budget | None = None) -> Ledger:
         return self.run.child(budget)

@@ -27,7 +27,7 @@ TEXT = "".join(LINES)
 def ask(
     method: Direct, content: Content = TEXT, *, reply: str = "42", window: int = 100_000
 ) -> tuple[Answer, list[Message], Table]:
-    """The answer, the one prompt it was got by, and the door."""
+    """The answer, the one prompt it was got by, and the client."""
     seen: list[list[Message]] = []
 
     def script(messages: Sequence[Message]) -> str:

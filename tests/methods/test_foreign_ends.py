@@ -162,7 +162,7 @@ def test_two_samples_at_once_do_not_mix(tmp_path: Path) -> None:
     answers: dict[int, Answer] = {}
 
     def one(number: int) -> None:
-        lm = table.door.lm(f"key {number}", memory_scope="arm")
+        lm = table.client.lm(f"key {number}", memory_scope="arm")
         content = f"sample{number}" * (1 + number)
         answers[number] = engine.answer(problem(content=content), lm, ledgers[number])
 

@@ -36,7 +36,7 @@ def ask(
     window: int = 100_000,
     budget: Budget | None = None,
 ) -> tuple[Answer, list[str], Table]:
-    """The answer, each prompt's last message, and the door."""
+    """The answer, each prompt's last message, and the client."""
     seen: list[str] = []
 
     def script(messages: Sequence[Message]) -> str:

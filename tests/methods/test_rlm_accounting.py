@@ -79,10 +79,10 @@ def test_a_depth_3_tree_is_charged_what_was_billed(sandbox: Sandbox, fails: int)
         model = LitellmModel("openai/fake", 32_000, api_base=provider.api_base, price=price)
         calls: list[Call] = []
         retry = RetryPolicy(base_s=0.01, max_s=0.02)
-        door = ModelClient({"root": model}, lambda call, reply: calls.append(call), retry=retry)
+        client = ModelClient({"root": model}, lambda call, reply: calls.append(call), retry=retry)
         ledger = Ledger().child(Budget(calls=500, tokens=2_000_000, usd=10))
         rlm = Rlm(sandbox=sandbox, prompt="orchestrator", max_depth=3)
-        got = rlm.answer(problem("grand"), door.lm("key", memory_scope="arm"), ledger)
+        got = rlm.answer(problem("grand"), client.lm("key", memory_scope="arm"), ledger)
     assert (got.outcome, got.text) == ("answered", ",".join(["leaf" * 6] * 3))
 
     prompts, completions = (sum(side) for side in zip(*provider.billed, strict=True))

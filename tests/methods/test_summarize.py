@@ -109,10 +109,10 @@ def test_summaries_are_written_by_a_model_of_their_own(kind: Callable[..., Summa
         "root": ScriptedModel("answers", context_window=WINDOW, script=witness),
         "summarize": ScriptedModel("reads", context_window=WINDOW, script=witness),
     }
-    door = ModelClient(models, lambda call, reply: calls.append(call))
+    client = ModelClient(models, lambda call, reply: calls.append(call))
     method = kind()
     method.check({role: model.info for role, model in models.items()})  # type: ignore[misc]
-    method.answer(problem(QUESTION, TEXT), door.lm("key", memory_scope="arm"), Table().ledger())
+    method.answer(problem(QUESTION, TEXT), client.lm("key", memory_scope="arm"), Table().ledger())
     assert {(c.role, c.model) for c in calls} == {("summarize", "reads"), ("root", "answers")}
 
 

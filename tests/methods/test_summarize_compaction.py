@@ -57,9 +57,9 @@ def test_what_the_answering_model_has_no_room_for_is_summed_up_too() -> None:
         "root": ScriptedModel("answers", context_window=300, script=witness),
         "summarize": ScriptedModel("reads", context_window=50_000, script=witness),
     }
-    door = ModelClient(models, lambda call, reply: None)
+    client = ModelClient(models, lambda call, reply: None)
     got = Compaction(chunk_tokens=200, summary_tokens=60).answer(
-        problem(QUESTION, TEXT), door.lm("key", memory_scope="arm"), Table().ledger()
+        problem(QUESTION, TEXT), client.lm("key", memory_scope="arm"), Table().ledger()
     )
     assert got.text == "done"
     assert records_in(witness.read) == list(range(300))

@@ -71,14 +71,14 @@ def vote(
     cache: ResponseCache | None = None,
 ) -> tuple[Answer, list[Call], Ledger]:
     calls: list[Call] = []
-    door = ModelClient(
+    client = ModelClient(
         {"root": model},
         lambda call, reply: calls.append(call),
         temperature=temperature,
         cache=cache,
     )
     ledger = Ledger(run).child(budget)
-    got = method.answer(problem("Which?", TEXT), door.lm("k", memory_scope="arm"), ledger)
+    got = method.answer(problem("Which?", TEXT), client.lm("k", memory_scope="arm"), ledger)
     return got, calls, ledger
 
 

@@ -47,7 +47,7 @@ class Counting:
 
 
 @contextmanager
-def door(
+def client(
     path: Path,
     model: ChatModel,
     *,
@@ -56,7 +56,7 @@ def door(
     shapes: Mapping[Role, str] | None = None,
     secret: str = "",
 ) -> Iterator[tuple[ModelClient, list[Call]]]:
-    """A run's door with the cache in ``path``, and the calls it writes down."""
+    """A run's client with the cache in ``path``, and the calls it writes down."""
     calls: list[Call] = []
     redact = Redactor([secret] if secret else [])
     cache = ResponseCache(path, shapes or {"root": "shape"}, sampling=sampling, redact=redact)
@@ -80,11 +80,11 @@ def ask(lm: LM, text: str = "hi", *, ledger: Ledger | None = None, tokens: int =
 def test_a_second_run_is_answered_from_the_file_and_pays_nothing(tmp_path: Path) -> None:
     script, path = Counting(), tmp_path / "replies.db"
     model = ScriptedModel(script=script)
-    with door(path, model) as (first, calls):
+    with client(path, model) as (first, calls):
         assert ask(first.lm("r1", memory_scope="a|0")) == "reply 0"
         assert not calls[0].cached_response
         assert calls[0].prompt_tokens > 0
-    with door(path, model) as (second, calls):
+    with client(path, model) as (second, calls):
         ledger = Ledger().child(Budget(tokens=1))
         assert ask(second.lm("r2", memory_scope="b|0"), ledger=ledger) == "reply 0"
         assert ledger.spent == Spend()
@@ -99,7 +99,7 @@ def test_a_second_run_is_answered_from_the_file_and_pays_nothing(tmp_path: Path)
 def test_a_hit_is_a_sub_call_like_any_other(tmp_path: Path) -> None:
     model = ScriptedModel(script=Counting())
     for _ in range(2):
-        with door(tmp_path / "replies.db", model) as (opened, calls):
+        with client(tmp_path / "replies.db", model) as (opened, calls):
             lm = opened.lm("r", memory_scope="a|0")
             prompts = [[user("same")], [user("same")], [user("other")]]
             lm.complete_batch(prompts, ledger=Ledger(), max_tokens=16, tags=SUB)
@@ -113,7 +113,7 @@ def test_a_hit_is_a_sub_call_like_any_other(tmp_path: Path) -> None:
 )
 def test_whatever_shapes_a_reply_is_part_of_its_key(tmp_path: Path, change: str) -> None:
     script, path = Counting(), tmp_path / "replies.db"
-    with door(path, ScriptedModel(script=script), sampling=True) as (first, _):
+    with client(path, ScriptedModel(script=script), sampling=True) as (first, _):
         ask(first.lm("r", memory_scope="a|0"))
     model: ChatModel = ScriptedModel(
         name="other" if change == "name" else "scripted", script=script
@@ -122,7 +122,7 @@ def test_whatever_shapes_a_reply_is_part_of_its_key(tmp_path: Path, change: str)
         model = _Elsewhere(script)
     shapes: dict[Role, str] = {"root": "another" if change == "shape" else "shape"}
     temperature = 0.5 if change == "temperature" else 0.0
-    with door(path, model, sampling=True, shapes=shapes, temperature=temperature) as (second, _):
+    with client(path, model, sampling=True, shapes=shapes, temperature=temperature) as (second, _):
         lm = second.lm("r", memory_scope="a|0", repeat=change == "repeat")
         text = "ho" if change == "prompt" else "hi"
         assert ask(lm, text, tokens=17 if change == "max_tokens" else 16) == "reply 1"
@@ -145,7 +145,7 @@ def test_a_role_has_its_own_models_shape(tmp_path: Path) -> None:
     script, path = Counting(), tmp_path / "replies.db"
     for sub, expected in (("s1", "reply 0"), ("s2", "reply 1"), ("s1", "reply 0")):
         shapes: dict[Role, str] = {"root": "r", "sub": sub}
-        with door(path, ScriptedModel(script=script), shapes=shapes) as (opened, _):
+        with client(path, ScriptedModel(script=script), shapes=shapes) as (opened, _):
             lm = opened.lm("r", memory_scope="a|0")
             reply = lm.complete([user("hi")], ledger=Ledger(), max_tokens=16, tags=SUB)
             assert reply.text == expected
@@ -162,12 +162,12 @@ def test_sampled_replies_are_kept_only_where_that_is_wanted(tmp_path: Path) -> N
     script, path = Counting(), tmp_path / "replies.db"
     model = ScriptedModel(script=script)
     for temperature in (0.7, None):
-        with door(path, model, temperature=temperature) as (opened, calls):
+        with client(path, model, temperature=temperature) as (opened, calls):
             assert ask(opened.lm("r", memory_scope="a|0")) != ask(opened.lm("r", memory_scope="a"))
             assert not any(c.cached_response for c in calls)
     said = []
     for _ in range(2):
-        with door(path, model, temperature=0.7, sampling=True) as (opened, _):
+        with client(path, model, temperature=0.7, sampling=True) as (opened, _):
             lm = opened.lm("r", memory_scope="a|0")
             votes = lm.complete_batch([[user("hi")]] * 3, ledger=Ledger(), max_tokens=16)
             said.append([*(v.text for v in votes if not isinstance(v, Exception)), ask(lm)])
@@ -185,7 +185,7 @@ def at(provider: FakeProvider) -> LitellmModel:
 def test_failures_are_never_kept(tmp_path: Path, fault: str) -> None:
     with FakeProvider([fault]) as provider:
         model = at(provider)
-        with door(tmp_path / "replies.db", model) as (opened, _):
+        with client(tmp_path / "replies.db", model) as (opened, _):
             lm = opened.lm("r", memory_scope="a|0")
             with pytest.raises(ProviderError):
                 ask(lm)
@@ -199,7 +199,7 @@ def test_a_reply_that_was_cut_by_the_provider_is_not_kept(
 ) -> None:
     model = _Ending(ended)
     for _ in range(2):
-        with door(tmp_path / "replies.db", model) as (opened, _):
+        with client(tmp_path / "replies.db", model) as (opened, _):
             ask(opened.lm("r", memory_scope="a|0"))
     assert model.asked == asked
 
@@ -222,7 +222,7 @@ class _Ending(ScriptedModel):
 def test_threads_that_ask_the_same_at_once_ask_once(tmp_path: Path) -> None:
     script = Counting()
     model, keys = ScriptedModel(latency_s=0.1, script=script), [f"r{i}" for i in range(8)]
-    with door(tmp_path / "replies.db", model) as (opened, calls), ThreadPoolExecutor(8) as pool:
+    with client(tmp_path / "replies.db", model) as (opened, calls), ThreadPoolExecutor(8) as pool:
         said = list(pool.map(lambda key: ask(opened.lm(key, memory_scope="a|0")), keys))
     assert said == ["reply 0"] * 8
     assert script.asked == 1
@@ -237,8 +237,8 @@ from rlm_eval.models.client import ModelClient
 from rlm_eval.models.scripted import ScriptedModel
 model = ScriptedModel(script=lambda messages: messages[0]["content"][::-1])
 cache = ResponseCache(Path(sys.argv[1]), {"root": "shape"})
-door = ModelClient({"root": model}, lambda call, reply: None, cache=cache)
-lm = door.lm("r", memory_scope="a|0")
+client = ModelClient({"root": model}, lambda call, reply: None, cache=cache)
+lm = client.lm("r", memory_scope="a|0")
 for i in range(40):
     text = f"{'all' if i % 2 else sys.argv[2]} {i}"
     message = {"role": "user", "content": text}
@@ -266,7 +266,7 @@ def test_any_text_comes_back_and_no_key_is_kept(tmp_path: Path) -> None:
     texts = iter(["a\ud800\x00b\r\n", f"it is {secret}", f"it is {secret} again"])
     model = ScriptedModel(script=lambda messages: next(texts))
     path = tmp_path / "replies.db"
-    with door(path, model, secret=secret) as (opened, _):
+    with client(path, model, secret=secret) as (opened, _):
         lm = opened.lm("r", memory_scope="a|0")
         assert ask(lm) == ask(lm) == "a\ud800\x00b\r\n"
         assert ask(lm, "the key?") == f"it is {secret}"
@@ -297,7 +297,7 @@ def test_a_place_that_can_not_be_a_cache_is_refused_before_anything_is_made(
 
 
 def test_a_file_that_breaks_later_ends_the_run_and_is_no_methods_failure(tmp_path: Path) -> None:
-    with door(tmp_path / "replies.db", ScriptedModel()) as (opened, _):
+    with client(tmp_path / "replies.db", ScriptedModel()) as (opened, _):
         with closing(sqlite3.connect(tmp_path / "replies.db")) as db:
             db.execute("DROP TABLE replies")
         with pytest.raises(OSError, match="response cache"):

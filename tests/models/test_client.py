@@ -1,4 +1,4 @@
-"""One call through the door: its caps, retries, roles and record."""
+"""One call through the client: its caps, retries, roles and record."""
 
 from __future__ import annotations
 

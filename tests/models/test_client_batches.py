@@ -1,4 +1,4 @@
-"""Many calls at once through the door: order, failures, caps that hold."""
+"""Many calls at once through the client: order, failures, caps that hold."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the door remembers: sub-calls at temperature 0, once, for their own arm."""
+"""What the client remembers: sub-calls at temperature 0, once, for their own arm."""
 
 from __future__ import annotations
 
@@ -164,8 +164,8 @@ def test_anothers_spent_budget_is_not_ones_own(waiting: threading.Semaphore) -> 
 
 def test_results_do_not_remember_for_other_arms() -> None:
     script = Plan([])
-    door = ModelClient({"root": ScriptedModel(script=script)}, Notebook())
+    client = ModelClient({"root": ScriptedModel(script=script)}, Notebook())
     for scope in ("rlm|0", "rlm|1", "rlm_d0|0"):
-        lm = door.lm("r", memory_scope=scope)
+        lm = client.lm("r", memory_scope=scope)
         lm.complete([user("same")], ledger=Ledger(), max_tokens=16, tags=SUB)
     assert len(script.asked) == 3

@@ -218,7 +218,7 @@ def test_a_hosted_model_needs_its_key(monkeypatch: pytest.MonkeyPatch) -> None:
         LitellmEmbedding("openai/text-embedding-3-small", 8191).check()
 
 
-# -- through the door ------------------------------------------------------------------------------
+# -- through the client ----------------------------------------------------------------------------
 
 
 def test_batches_go_through_the_door_priced_retried_and_recorded() -> None:
@@ -226,14 +226,16 @@ def test_batches_go_through_the_door_priced_retried_and_recorded() -> None:
     with FakeProvider(["429"]) as provider:
         embedder = at(provider, batch_texts=2, price={"input": 5.0, "output": 0})
         assert embedder.info.price == Price(5.0, 0.0)
-        door = ModelClient(
+        client = ModelClient(
             {"root": scripted(lambda messages: "")},
             lambda call, reply: calls.append(call),
             embedder=embedder,
             retry=RetryPolicy(attempts=3, base_s=0.01),
         )
         ledger = Ledger(Budget(usd=1.0))
-        got = door.lm("key", memory_scope="arm").embed(["a", "bb", "ccc", "d", "e"], ledger=ledger)
+        got = client.lm("key", memory_scope="arm").embed(
+            ["a", "bb", "ccc", "d", "e"], ledger=ledger
+        )
     assert got.shape == (5, 2)
     assert np.allclose(got[2], [9 / 97**0.5, 4 / 97**0.5])
     answered = [c for c in calls if not c.error]
@@ -248,12 +250,12 @@ def test_batches_go_through_the_door_priced_retried_and_recorded() -> None:
 def test_the_first_failure_ends_a_batch() -> None:
     broken = ProviderError("no", kind="authentication", retryable=False)
     embedder = WordVectors(failures=[broken] * 99)
-    door = ModelClient(
+    client = ModelClient(
         {"root": scripted(lambda m: "")}, lambda call, reply: None, embedder=embedder
     )
     ledger = Ledger()
     with pytest.raises(ProviderError):
-        door.lm("key", memory_scope="arm").embed(["word"] * 16 * 50, ledger=ledger)
+        client.lm("key", memory_scope="arm").embed(["word"] * 16 * 50, ledger=ledger)
     assert len(embedder.requests) <= 2 * embedder.at_once
     assert ledger.remaining()["calls"] is None
     assert ledger.spent.calls == len(embedder.requests)

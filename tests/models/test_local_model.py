@@ -299,10 +299,10 @@ def test_a_killed_server_is_started_again_and_the_call_is_answered(
     model = tiny(tmp_path, context_window=TRAINED_WINDOW, slots=1)
     log = tmp_path / "server" / "server.log"
     calls: list[Call] = []
-    door = ModelClient(
+    client = ModelClient(
         {"root": model}, lambda c, _: calls.append(c), retry=RetryPolicy(base_s=0.01)
     )
-    lm = door.lm("r", memory_scope="s")
+    lm = client.lm("r", memory_scope="s")
     for _ in range(20):  # on a busy machine the answer may be there before the kill
         calls.clear()
         model.open()

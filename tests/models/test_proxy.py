@@ -1,4 +1,4 @@
-"""The loopback proxy: what a foreign engine asks goes through the sample's door, and only that."""
+"""The loopback proxy: a foreign engine asks through the sample's client alone."""
 
 from __future__ import annotations
 

@@ -71,8 +71,8 @@ def test_the_door_retries_so_that_clients_need_not() -> None:
     model.error = ProviderError("busy", kind="rate_limit", retryable=True)
     calls: list[Call] = []
     retry = RetryPolicy(attempts=3, base_s=0.001)
-    door = ModelClient({"root": model}, lambda call, reply: calls.append(call), retry=retry)
-    lm = door.lm("key", memory_scope="arm")
+    client = ModelClient({"root": model}, lambda call, reply: calls.append(call), retry=retry)
+    lm = client.lm("key", memory_scope="arm")
     with Proxy(lm, Ledger().child(), loopback_listener(), default_max_tokens=9) as proxy:
         client = openai.OpenAI(base_url=proxy.url, api_key=proxy.token, max_retries=5)
         with pytest.raises(openai.APIStatusError):
@@ -101,7 +101,7 @@ def test_samples_side_by_side_do_not_mix() -> None:
 
     table = Table(scripted(script))
     ledgers = [Ledger().child(Budget(calls=20)) for _ in range(2)]
-    lms = [table.door.lm(f"key {i}", memory_scope=str(i)) for i in range(2)]
+    lms = [table.client.lm(f"key {i}", memory_scope=str(i)) for i in range(2)]
     proxies = [
         Proxy(lm, ledger, loopback_listener(), default_max_tokens=50)
         for lm, ledger in zip(lms, ledgers, strict=True)

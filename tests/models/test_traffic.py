@@ -142,8 +142,8 @@ def ask_all(
     provider: FakeProvider, n: int, limits: dict[str, int | None], **retry: Any
 ) -> list[Any]:
     model = LitellmModel("openai/m", 1000, api_base=provider.api_base, limits=limits)
-    door = ModelClient({"root": model}, lambda call, reply: None, retry=RetryPolicy(**retry))
-    lm, ledger = door.lm("key", memory_scope="arm"), Ledger()
+    client = ModelClient({"root": model}, lambda call, reply: None, retry=RetryPolicy(**retry))
+    lm, ledger = client.lm("key", memory_scope="arm"), Ledger()
 
     def ask(number: int) -> Any:
         try:
@@ -185,8 +185,8 @@ def test_a_cap_on_seconds_ends_the_wait_at_the_gate_with_nothing_sent() -> None:
     with FakeProvider([hold]) as provider:
         limits = {"start": 1, "most": 1}
         model = LitellmModel("openai/m", 1000, api_base=provider.api_base, limits=limits)
-        door = ModelClient({"root": model}, lambda call, reply: None)
-        lm, run = door.lm("key", memory_scope="arm"), Ledger()
+        client = ModelClient({"root": model}, lambda call, reply: None)
+        lm, run = client.lm("key", memory_scope="arm"), Ledger()
         model.open()
         first = threading.Thread(
             target=lm.complete, args=([user("a")],), kwargs={"ledger": run, "max_tokens": 5}

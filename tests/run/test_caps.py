@@ -111,8 +111,8 @@ def test_no_cap_is_passed_by_64_trees_at_once(
     ledger = Ledger(whole)
     info = RunInfo("trees-1", tmp_path, "scripted", "scripted", True, "revision")
     with Journal(tmp_path) as journal:
-        door = ModelClient({"root": model}, journal.call)
-        runner = Runner(info, Marked(), door, ledger, each, journal, Nobody())
+        client = ModelClient({"root": model}, journal.call)
+        runner = Runner(info, Marked(), client, ledger, each, journal, Nobody())
         outcome = runner.run(works(sandbox), QUESTIONS)
     _, calls = tables(tmp_path)
     prompts, completions = (sum(side) for side in zip(*model.bills, strict=True))

@@ -122,8 +122,8 @@ def run(
             journal.call(*sealed_call(call, reply, seal_of(task, journal.redact)))
 
         models = {"root": root, "judge": judge}
-        door = ModelClient(models, record, retry=RetryPolicy(attempts=1))
-        runner = Runner(info, task, door, ledger, sample_budget or Budget(), journal, seen)
+        client = ModelClient(models, record, retry=RetryPolicy(attempts=1))
+        runner = Runner(info, task, client, ledger, sample_budget or Budget(), journal, seen)
         return runner.run(work, 1), seen.results, ledger
 
 
