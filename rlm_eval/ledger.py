@@ -156,6 +156,15 @@ class Ledger:
             fits_now = fits_now and not node._over(spent + held + amount)
         return fits_now
 
+    def affords(self, amount: Spend) -> bool:
+        """Whether what is left on this node and all above pays ``amount``, calls in flight at
+        their worst."""
+        with self._changed:
+            return not any(
+                node._over(node._account.spent + node._account.reserved + amount)
+                for node in self._lineage()
+            )
+
     def _over(self, total: Spend) -> str:
         """Which cap ``total`` passes, or the empty string."""
         cap = self.budget
