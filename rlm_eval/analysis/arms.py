@@ -20,12 +20,10 @@ MODULES: Mapping[str, str] = {
     "foreign.rlms": "rlm",
     "foreign.dspy_rlm": "rlm",
     "router": "router",
-    "no_context": "control",
-    "code_oracle": "control",
+    "controls": "control",
     "codeact": "code",
     "rag": "retrieval",
     "summarize": "summaries",
-    "self_consistency": "direct",
     "direct": "direct",
 }
 #: The same by whole words in the name of an arm, or of another maker's class: the first that is

@@ -1,41 +1,272 @@
-"""Plain long context: the whole input and the question in one prompt."""
+"""Plain long context: the whole input and the question in one prompt, asked once or voted on.
+
+Votes are self-consistency (Wang et al., arXiv 2203.11171, section 2): one prompt sampled several
+times, and the answer given most often. No seed is sent, so they differ from run to run. A run that
+leaves the temperature to its provider (``temperature=null``) leaves it that of the votes too.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Literal
 
+from rlm_eval.errors import ConfigError, ContextOverflow, SampleFailure
 from rlm_eval.ledger import Ledger
-from rlm_eval.methods.full_prompt import FullPrompt
-from rlm_eval.methods.method import Forecast, Shape
-from rlm_eval.methods.votes import check_temperature
-from rlm_eval.models.client import LM
-from rlm_eval.models.protocol import ModelInfo
-from rlm_eval.records import Answer, Problem, Role
+from rlm_eval.methods.allowance import prompt_tokens_left
+from rlm_eval.methods.fitting import (
+    check_window,
+    document_spans,
+    fitting_spans,
+    largest_fitting,
+    marked,
+    offline_tokens,
+)
+from rlm_eval.methods.method import Forecast, Method, Shape, at_least
+from rlm_eval.methods.prompts import load_prompt
+from rlm_eval.models.client import LM, Completion, Temperature
+from rlm_eval.models.protocol import Message, ModelInfo
+from rlm_eval.records import Answer, Problem, Role, Span, documents_of
+
+Overflow = Literal["refuse", "truncate_head", "truncate_middle", "truncate_tail"]
+QuestionAt = Literal["after", "before", "both"]
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A prompt that fits the window. ``tokens`` are its own, in the served model's tokens;
+    ``chars`` of the input are in it, from the stretches ``spans`` of its documents."""
+
+    messages: list[Message]
+    tokens: int
+    chars: int
+    spans: tuple[Span, ...]
+    truncated_tokens: int = 0
 
 
 @dataclass
-class Direct(FullPrompt):
-    """One call with everything in it.
+class Direct(Method):
+    """The input and the question in one prompt.
 
-    With ``matched``, where the sample's cap on tokens or dollars buys more than that reply, as many
-    votes as it buys beside it, sampled at ``vote_temperature`` (None, here or for the run: the
-    provider's own); the majority answers, of equals the one given first, which is the plain reply's
-    where it ties.
+    ``overflow`` says what happens to an input larger than the window: ``refuse`` it
+    (context_overflow), or cut away its head, middle or tail, which a line in its place says; what
+    was cut is recorded in the row's ``truncated_tokens``, in the served model's tokens. The
+    question comes after the input, before it, or on both sides (``question_at``).
+
+    With ``think`` the model may reason first, in up to ``think_tokens`` beside the answer's own,
+    and hands the answer in between tags (:func:`final_answer`). What a reasoning model thinks
+    unasked is not in its reply and needs none of this.
+
+    More than one of the ``votes`` are sampled at ``vote_temperature`` (None, here or for the run:
+    the provider's own), and the answer given most often counts, of equals the one given first. All
+    votes are in the trajectory; one without an answer abstains. With ``matched`` there are as many
+    as the sample's cap on tokens or dollars buys, each at its largest; where ``votes`` is 1 the
+    first of them is the plain reply.
     """
 
+    prompt: str = "plain"
+    overflow: Overflow = "truncate_middle"
+    question_at: QuestionAt = "after"
+    think: bool = False
+    think_tokens: int = 512
+    votes: int = 1
     vote_temperature: float | None = 0.7
+    matched: bool = False
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        check_temperature(f"{self.settings}.vote_temperature", self.vote_temperature)
+        at_least(1, think_tokens=self.think_tokens, votes=self.votes)
+        if self.vote_temperature is not None and self.vote_temperature <= 0:
+            raise ConfigError(
+                "must be above 0, or null for the provider's own, got "
+                f"{self.vote_temperature:g}: at 0 all votes are the same",
+                key="vote_temperature",
+            )
+        self._prompt = load_prompt("direct", self.prompt)
+        needed = {
+            "think": "<answer>" if self.think else "",
+            "question_at": "question_at" if self.question_at != "after" else "",
+        }
+        for key, word in needed.items():
+            if word not in self._prompt.source:
+                raise ConfigError(
+                    f"needs {word} in the prompt {self.prompt}: see conf/prompt/direct/plain.yaml",
+                    key=key,
+                )
+
+    def prompt_name(self) -> str:
+        return self._prompt.name
+
+    def prompt_source(self) -> str:
+        return self._prompt.source
+
+    def check(self, models: Mapping[Role, ModelInfo]) -> None:
+        window = models["root"].context_window
+        left = check_window(self._messages("", ""), window)
+        if self.think and self.think_tokens > left:
+            raise ConfigError(
+                f"leaves too little of the window of {window}: lower it to {left} or less",
+                key="think_tokens",
+            )
 
     def answer(self, problem: Problem, lm: LM, ledger: Ledger) -> Answer:
-        fitted = self.fitted(problem, lm)
-        votes = self.votes_bought(fitted, lm, ledger) or 1
-        return self.asked(
-            fitted, lm, ledger, votes=votes, first="run", others=self.vote_temperature
+        max_tokens = self._max_tokens(problem.max_answer_tokens)
+        fitted = self._fitted(problem, lm, lm.info().context_window - max_tokens)
+        votes = self.votes
+        first: Temperature = "run" if votes == 1 else self.vote_temperature
+        if self.matched:
+            votes = votes_within_cap(ledger, lm.info(), fitted.tokens, max_tokens) or votes
+        # Asked alone, the first leaves the prompt in the server's cache, where the others find it.
+        replies = [
+            lm.complete(fitted.messages, ledger=ledger, max_tokens=max_tokens, temperature=first)
+        ]
+        if votes > 1:
+            replies += self._other_votes(votes - 1, fitted.messages, lm, ledger, max_tokens)
+        cast: list[tuple[str | None, str]] = [
+            final_answer(reply) if self.think else (reply.text, "whole reply") for reply in replies
+        ]
+        given = [text for text, _ in cast if text and text.strip()]
+        return Answer(
+            text=majority(given) if given else None,
+            outcome="answered" if given else "no_answer",
+            iterations=votes,
+            truncated_tokens=fitted.truncated_tokens,
+            context_chars_read_by_lm=fitted.chars,
+            spans_read=fitted.spans,
+            trajectory=(self._event(lm, first, replies, cast),) if self.think or votes > 1 else (),
+            error="" if given else f"no answer in {votes} {'reply' if votes == 1 else 'replies'}",
         )
 
+    def _other_votes(
+        self, count: int, messages: Sequence[Message], lm: LM, ledger: Ledger, max_tokens: int
+    ) -> list[Completion]:
+        """Side by side, but for the embedded model, whose parallel slots share no prompt. Raises
+        the failure of a vote that could not be had: fewer votes are another method."""
+        replies = lm.complete_batch(
+            [messages] * count,
+            ledger=ledger,
+            max_tokens=max_tokens,
+            temperature=self.vote_temperature,
+            concurrency=1 if lm.info().endpoint == "local" else 64,
+        )
+        for reply in replies:
+            if isinstance(reply, SampleFailure):
+                raise reply
+        return [reply for reply in replies if isinstance(reply, Completion)]
+
+    def _event(
+        self,
+        lm: LM,
+        first: Temperature,
+        replies: Sequence[Completion],
+        cast: Sequence[tuple[str | None, str]],
+    ) -> Mapping[str, Any]:
+        """The trajectory's event of all votes."""
+        votes = [
+            {"call_id": reply.call_id, "answer": text, "taken": taken}
+            for reply, (text, taken) in zip(replies, cast, strict=True)
+        ]
+        at = {"first_at": lm.temperature(first), "others_at": lm.temperature(self.vote_temperature)}
+        return {"type": "votes", **at, "votes": votes}
+
+    # -- the prompt ------------------------------------------------------------------------------
+
+    def size(self, problem: Problem, lm: LM) -> int:
+        """Tokens that the whole input, the question and the largest reply take."""
+        messages = self._messages(problem.context.text, problem.question)
+        return lm.prompt_tokens(messages) + self._max_tokens(problem.max_answer_tokens)
+
+    def _fitted(self, problem: Problem, lm: LM, room: int) -> Fitted:
+        """The prompt as it will be sent. Raises ContextOverflow."""
+        context, question = problem.context, problem.question
+        text = context.text
+        messages = self._messages(text, question)
+        size = lm.prompt_tokens(messages)
+        if size <= room:
+            chars = sum(map(len, documents_of(context.content)))
+            return Fitted(messages, size, len(text), ((0, chars),) if chars else ())
+        if self.overflow == "refuse":
+            raise ContextOverflow(
+                f"the prompt has {size:,} tokens, the window room for {room:,}", size - room
+            )
+
+        def fits(part: str) -> bool:
+            return lm.prompt_tokens(self._messages(part, question)) <= room
+
+        spans = fitting_spans(text, self.overflow, fits)
+        if not spans:
+            raise ContextOverflow(f"the question alone fills the window of {room:,}", size - room)
+        messages = self._messages(marked(text, spans), question)
+        tokens, chars = lm.prompt_tokens(messages), sum(end - start for start, end in spans)
+        return Fitted(messages, tokens, chars, document_spans(context, spans), size - tokens)
+
+    def _max_tokens(self, answer_tokens: int) -> int:
+        return answer_tokens + (self.think_tokens if self.think else 0)
+
+    def _messages(self, text: str, question: str) -> list[Message]:
+        return self._prompt.messages(
+            context=text, question=question, question_at=self.question_at, think=self.think
+        )
+
+    # -- the forecast ----------------------------------------------------------------------------
+
+    def forecast_size(self, shape: Shape) -> int:
+        """Tokens that the whole input, the question and the largest reply are expected to take."""
+        questions = 2 if self.question_at == "both" else 1
+        prompt = offline_tokens(self._messages("", ""))
+        prompt += shape.context_tokens + questions * shape.question_tokens
+        return prompt + self._max_tokens(shape.max_answer_tokens)
+
     def forecast(self, shape: Shape, models: Mapping[Role, ModelInfo]) -> tuple[Forecast, ...]:
-        return self.forecast_replies(shape, models, 1)
+        """Each vote at its largest. What ``matched`` changes follows from the cap and is not in
+        it."""
+        window, size, votes = models["root"].context_window, self.forecast_size(shape), self.votes
+        if size > window and self.overflow == "refuse":
+            return ()
+        completion = self._max_tokens(shape.max_answer_tokens)
+        prompt = min(size, window) - completion
+        again = (votes - 1) * prompt
+        return (Forecast(votes, votes * prompt, votes * completion, repeated_tokens=again),)
+
+
+def final_answer(reply: Completion) -> tuple[str | None, str]:
+    """The answer in a reply that was given room to think, None where it has none, and what was
+    taken for it: what is in the last ``<answer>`` tag, a form that no task's own answer form
+    contains. Without a tag it is the last line: never all of its thoughts, in which a scorer that
+    looks for substrings would find much. A reply that was cut off before its end has none."""
+    cut_off = reply.finish_reason == "length"
+    _, tag, rest = reply.text.rpartition("<answer>")
+    inside, closed, _ = rest.partition("</answer>")
+    if tag and (closed or not cut_off):
+        return inside.strip(), "tag"
+    lines = [line.strip() for line in reply.text.split("\n") if line.strip()]
+    return (None, "nothing") if cut_off or not lines else (lines[-1], "last line")
+
+
+def normalised(answer: str) -> str:
+    """Equal for answers that count as the same vote: letter case, white space and punctuation at
+    the end are put aside."""
+    return " ".join(answer.casefold().split()).rstrip(" .,;:!?")
+
+
+def majority(answers: Sequence[str]) -> str:
+    """The answer given most often, worded as it was first; of equals the one given first."""
+    counts = Counter(map(normalised, answers))
+    return max(answers, key=lambda answer: counts[normalised(answer)])
+
+
+def votes_within_cap(
+    ledger: Ledger, info: ModelInfo, prompt_tokens: int, max_tokens: int
+) -> int | None:
+    """How many votes the sample's cap on tokens or dollars buys, each at its largest, at least 1
+    (where not even that fits, the call itself is refused); None where no such cap holds."""
+
+    def left(votes: int) -> int | None:
+        return prompt_tokens_left(ledger, info, calls=votes, completion_tokens=max_tokens)
+
+    if (for_prompts := left(0)) is None:
+        return None
+    calls = ledger.remaining()["calls"]
+    most = for_prompts // prompt_tokens
+    most = most if calls is None else min(most, int(calls))
+    return max(1, largest_fitting(most, lambda n: (left(n) or 0) >= n * prompt_tokens))

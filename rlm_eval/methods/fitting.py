@@ -1,26 +1,23 @@
-"""Making a text fit a model's window, counted in the served model's own tokens."""
+"""Cutting an input to size: down to what a model's window holds, or into chunks."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 from rlm_eval.errors import ConfigError
 from rlm_eval.models.protocol import Message
-from rlm_eval.records import Context, Span, documents_of
-from rlm_eval.tokens import load_tokenizer
+from rlm_eval.records import Content, Context, Span, documents_of
+from rlm_eval.tokens import Tokenizer, load_tokenizer
 
-Cut = Literal["head", "middle", "tail"]
-#: The part that each way to shorten an input (``overflow``) cuts away.
-_CUTS: Mapping[str, Cut] = {
-    "truncate_head": "head",
-    "truncate_middle": "middle",
-    "truncate_tail": "tail",
-}
+#: What is cut away of an input that is larger than the window.
+Cut = Literal["truncate_head", "truncate_middle", "truncate_tail"]
 #: What one step of the search for the most that fits may leave unused, in characters.
 _GRAIN = 64
 #: Where a cut is made rather than within a word: how far away it may be, in characters, and what
-#: stands there. At most a quarter of what is kept goes for it.
+#: is there. At most a quarter of what is kept goes for it.
 _BREAKS: tuple[tuple[int, Callable[[str], bool]], ...] = (
     (128, lambda character: character == "\n"),
     (32, str.isspace),
@@ -30,79 +27,12 @@ _MESSAGE_TOKENS = 4
 #: Room that a window must have for an answer, beside the prompt's own words: what a task asks for
 #: that says nothing else. Where one asks for more, samples that don't fit are overflows.
 _ANSWER_TOKENS = 64
+#: ``lines`` are kept together where they fit, then sentences; ``tokens`` cuts after so many tokens,
+#: wherever that is.
+ChunkBy = Literal["lines", "tokens"]
+_SENTENCE = re.compile(r".+?(?:[.!?]\s+|\Z)", re.DOTALL)
 
-
-def fitting_spans(text: str, overflow: str, fits: Callable[[str], bool]) -> list[Span]:
-    """The stretches of ``text`` that ``overflow`` leaves of it, as many as fit when they are
-    :func:`marked`; none where hardly any does."""
-    cut = _CUTS[overflow]
-    steps = largest_fitting(len(text) // _GRAIN, lambda n: fits(cut_text(text, n * _GRAIN, cut)))
-    return kept_spans(text, steps * _GRAIN, cut)
-
-
-def cut_text(text: str, keep: int, cut: Cut) -> str:
-    """At most ``keep`` characters of ``text``, :func:`marked` where its head, middle or tail is
-    cut away."""
-    return marked(text, kept_spans(text, keep, cut))
-
-
-def kept_spans(text: str, keep: int, cut: Cut) -> list[Span]:
-    """The stretches of ``text`` that :func:`cut_text` keeps: cut at a line's end, else at a
-    word's, where there is one near."""
-    size = len(text)
-    if keep >= size:
-        return [(0, size)]
-    front = {"head": 0, "middle": (keep + 1) // 2, "tail": keep}[cut]
-    back = keep - front
-    spans = (0, _break(text, front, -1, front)), (_break(text, size - back, 1, back), size)
-    return [(start, end) for start, end in spans if start < end]
-
-
-def marked(text: str, spans: Sequence[Span]) -> str:
-    """These stretches of ``text``, in order, with a line that says so wherever some is left out."""
-    out, at = [], 0
-    for start, end in (*spans, (len(text), len(text))):
-        if start > at:
-            out.append(f"\n[... {start - at:,} characters left out ...]\n")
-        out.append(text[start:end])
-        at = end
-    return "".join(out)
-
-
-def _break(text: str, at: int, step: Literal[-1, 1], kept: int) -> int:
-    """The place of a cut at ``at`` or near it: before it (-1) in the front that is kept, after it
-    (1) in the back. ``kept`` is the length of that front or back."""
-    for reach, breaks in _BREAKS:
-        for place in range(at, at + step * (min(reach, kept // 4) + 1), step):
-            if kept and breaks(text[place if step < 0 else place - 1]):
-                return place
-    return at
-
-
-def document_spans(context: Context, spans: Sequence[Span]) -> tuple[Span, ...]:
-    """Stretches of ``context.text`` as stretches of its documents put end to end; the headings
-    between them drop out."""
-    out: list[Span] = []
-    for begin, offset, length in _places(context):
-        for start, end in spans:
-            first, last = max(start, begin), min(end, begin + length)
-            if first >= last:
-                continue
-            first, last = first - begin + offset, last - begin + offset
-            if out and out[-1][1] == first:
-                first = out.pop()[0]
-            out.append((first, last))
-    return tuple(out)
-
-
-def _places(context: Context) -> Iterator[tuple[int, int, int]]:
-    """(begin in ``context.text``, offset, length) of each document."""
-    text, at, offset = context.text, 0, 0
-    for document in documents_of(context.content):
-        heading = "" if isinstance(context.content, str) else ":\n"
-        begin = text.index(heading + document, at) + len(heading)
-        yield begin, offset, len(document)
-        at, offset = begin + len(document), offset + len(document)
+# -- tokens ----------------------------------------------------------------------------------------
 
 
 def largest_fitting(size: int, fits: Callable[[int], bool]) -> int:
@@ -123,13 +53,175 @@ def offline_tokens(messages: Sequence[Message]) -> int:
     return sum(count(m["content"]) + _MESSAGE_TOKENS for m in messages)
 
 
-def check_window(where: str, frame: Sequence[Message], window: int) -> int:
+def check_window(frame: Sequence[Message], window: int) -> int:
     """Raise ConfigError where a prompt without its text and question leaves no room for an answer
     in the window; else the tokens that are left over."""
     size = offline_tokens(frame)
     if size + _ANSWER_TOKENS > window:
         raise ConfigError(
-            f"{where}: the prompt without text and question takes {size} tokens and the answer "
-            f"{_ANSWER_TOKENS}, the model's window has {window}: take a model with a larger window"
+            f"takes {size} tokens without text and question, and the answer {_ANSWER_TOKENS}: the "
+            f"model's window has {window}, take a model with a larger one",
+            key="prompt",
         )
     return window - size - _ANSWER_TOKENS
+
+
+# -- down to a window ------------------------------------------------------------------------------
+
+
+def fitting_spans(text: str, cut: Cut, fits: Callable[[str], bool]) -> list[Span]:
+    """The stretches of ``text`` that ``cut`` leaves of it, as many as fit when they are
+    :func:`marked`; none where hardly any does."""
+    steps = largest_fitting(
+        len(text) // _GRAIN, lambda n: fits(marked(text, kept_spans(text, n * _GRAIN, cut)))
+    )
+    return kept_spans(text, steps * _GRAIN, cut)
+
+
+def kept_spans(text: str, keep: int, cut: Cut) -> list[Span]:
+    """The stretches of at most ``keep`` characters that ``cut`` leaves of ``text``: cut at a
+    line's end, else at a word's, where there is one near."""
+    size = len(text)
+    if keep >= size:
+        return [(0, size)]
+    front = {"truncate_head": 0, "truncate_middle": (keep + 1) // 2, "truncate_tail": keep}[cut]
+    back = keep - front
+    spans = (0, _break(text, front, -1, front)), (_break(text, size - back, 1, back), size)
+    return [(start, end) for start, end in spans if start < end]
+
+
+def _break(text: str, at: int, step: Literal[-1, 1], kept: int) -> int:
+    """The place of a cut at ``at`` or near it: before it (-1) in the front that is kept, after it
+    (1) in the back. ``kept`` is the length of that front or back."""
+    for reach, breaks in _BREAKS:
+        for place in range(at, at + step * (min(reach, kept // 4) + 1), step):
+            if kept and breaks(text[place if step < 0 else place - 1]):
+                return place
+    return at
+
+
+def marked(text: str, spans: Sequence[Span]) -> str:
+    """These stretches of ``text``, in order, with a line that says so wherever some is left out."""
+    out, at = [], 0
+    for start, end in (*spans, (len(text), len(text))):
+        if start > at:
+            out.append(f"\n[... {start - at:,} characters left out ...]\n")
+        out.append(text[start:end])
+        at = end
+    return "".join(out)
+
+
+def document_spans(context: Context, spans: Sequence[Span]) -> tuple[Span, ...]:
+    """Stretches of ``context.text`` as stretches of its documents put end to end; the headings
+    between them drop out."""
+    heading = "" if isinstance(context.content, str) else ":\n"
+    text, at, offset = context.text, 0, 0
+    out: list[Span] = []
+    for document in documents_of(context.content):
+        at = text.index(heading + document, at) + len(heading)
+        for start, end in spans:
+            first = max(start - at, 0) + offset
+            last = min(end - at, len(document)) + offset
+            if first < last and out and out[-1][1] == first:
+                out[-1] = out[-1][0], last
+            elif first < last:
+                out.append((first, last))
+        at, offset = at + len(document), offset + len(document)
+    return tuple(out)
+
+
+# -- into chunks -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A piece of the input. ``start`` is its character offset in the documents put end to end,
+    ``tokens`` its size in offline tokens, ``source`` the name of its document where documents have
+    names."""
+
+    text: str
+    start: int
+    tokens: int
+    source: str = ""
+
+    @property
+    def span(self) -> Span:
+        return self.start, self.start + len(self.text)
+
+    @property
+    def passage(self) -> str:
+        """The text under its document's name, as a retriever indexes it and a prompt shows it."""
+        text = self.text.strip()
+        return f"{self.source}:\n{text}" if self.source else text
+
+
+def chunks_of(
+    content: Content, size: int, *, by: ChunkBy = "lines", overlap_tokens: int = 0
+) -> list[Chunk]:
+    """Consecutive pieces of at most ``size`` tokens that together are the whole input. Documents
+    are cut one by one, never joined. A piece begins with the last ``overlap_tokens`` tokens of the
+    one before at most: with as many whole lines or sentences as they hold."""
+    tokenizer = load_tokenizer()
+    documents = content if isinstance(content, Mapping) else dict(enumerate(documents_of(content)))
+    out: list[Chunk] = []
+    offset = 0
+    for name, document in documents.items():
+        source = name if isinstance(name, str) else ""
+        if by == "tokens":
+            cut = _windows(document, size, overlap_tokens, tokenizer)
+        else:
+            cut = _packed(_pieces(document, size, tokenizer), size, overlap_tokens)
+        out += [Chunk(text, offset + start, tokens, source) for start, text, tokens in cut]
+        offset += len(document)
+    return out
+
+
+def _windows(
+    text: str, size: int, overlap: int, tokenizer: Tokenizer
+) -> Iterator[tuple[int, str, int]]:
+    """(offset, text, tokens) of every ``size`` tokens, each beginning ``size - overlap`` after the
+    last; a character of several tokens is never torn."""
+    starts = [*tokenizer.starts(text), len(text)]
+    last = len(starts) - 1
+    for first in range(0, last, size - overlap):
+        end = min(first + size, last)
+        if starts[first] < starts[end]:
+            yield starts[first], text[starts[first] : starts[end]], end - first
+        if end == last:
+            return
+
+
+def _pieces(text: str, size: int, tokenizer: Tokenizer) -> Iterator[tuple[str, int]]:
+    """Lines with their ends, sentences of lines that are too long, slices of what still is; each
+    with its tokens."""
+    lines = text.splitlines(keepends=True)
+    for line, tokens in zip(lines, tokenizer.count_each(lines), strict=True):
+        if tokens <= size:
+            yield line, tokens
+            continue
+        sentences = _SENTENCE.findall(line)
+        for sentence, tokens in zip(sentences, tokenizer.count_each(sentences), strict=True):
+            if tokens <= size:
+                yield sentence, tokens
+            else:
+                yield from (part[1:] for part in _windows(sentence, size, 0, tokenizer))
+
+
+def _packed(
+    pieces: Iterator[tuple[str, int]], size: int, overlap: int
+) -> Iterator[tuple[int, str, int]]:
+    """(offset, text, tokens) of as many pieces as ``size`` holds, over and over."""
+    held: list[tuple[str, int]] = []
+    start = used = 0
+    for piece in pieces:
+        if held and used + piece[1] > size:
+            yield start, "".join(text for text, _ in held), used
+            room = min(overlap, size - piece[1])
+            full = len(held)
+            while held and (used > room or len(held) == full):
+                text, tokens = held.pop(0)
+                start, used = start + len(text), used - tokens
+        held.append(piece)
+        used += piece[1]
+    if held:
+        yield start, "".join(text for text, _ in held), used

@@ -9,7 +9,7 @@ from typing import Any
 
 from rlm_eval.errors import ConfigError, SampleFailure, speaking_of
 from rlm_eval.ledger import Ledger
-from rlm_eval.methods.full_prompt import FullPrompt
+from rlm_eval.methods.direct import Direct
 from rlm_eval.methods.method import CodeOracle, Forecast, Method, Shape
 from rlm_eval.methods.rlm.engine import Rlm
 from rlm_eval.models.client import LM
@@ -33,11 +33,11 @@ class Router(Method):
                 "method.router.threshold is a share of the window: above 0, at most 1, "
                 f"got {self.threshold:g}"
             )
-        if not isinstance(self.direct, FullPrompt) or not isinstance(self.rlm, Rlm):
+        if not isinstance(self.direct, Direct) or not isinstance(self.rlm, Rlm):
             raise ConfigError(
                 "method.router.direct must be direct or self_consistency, method.router.rlm an RLM"
             )
-        self._direct: FullPrompt = self.direct
+        self._direct: Direct = self.direct
         self._rlm: Rlm = self.rlm
         self.roles = tuple(dict.fromkeys((*self.direct.roles, *self.rlm.roles)))
         self.matched = self.direct.matched or self.rlm.matched

@@ -8,8 +8,7 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from rlm_eval.methods.summarize.compaction import Compaction
-from rlm_eval.methods.summarize.map_reduce import SummarizeMapReduce
-from rlm_eval.methods.summarize.refine import SummarizeRefine
+from rlm_eval.methods.summarize.notes import SummarizeMapReduce, SummarizeRefine
 from rlm_eval.methods.summarize.summarizer import Summarizer
 from rlm_eval.models.protocol import Message
 

@@ -6,13 +6,12 @@ from itertools import pairwise
 
 import pytest
 
-from rlm_eval.errors import ConfigError
-from rlm_eval.methods.chunking import Chunk, ChunkBy, chunks_of
+from rlm_eval.methods.fitting import Chunk, ChunkBy, chunks_of
 from rlm_eval.tokens import load_tokenizer
 
 LINES = tuple(f"Record {i}: the lamp in room {i} is red. It is on.\n" for i in range(300))
 TEXT = "".join(LINES) + "a very long line without an end " * 400 + "\n" + "x" * 5000
-WAYS: list[ChunkBy] = ["lines", "sentences", "tokens"]
+WAYS: list[ChunkBy] = ["lines", "tokens"]
 
 
 @pytest.mark.parametrize("by", WAYS)
@@ -48,13 +47,6 @@ def test_a_line_too_long_is_cut_at_its_sentences() -> None:
         "One is here.\nTwo is far away. ",
         "Three is near. Four is lost.\nFive.\n",
     ]
-
-
-def test_a_line_that_fits_is_cut_at_a_sentence_only_by_sentences() -> None:
-    lines = "A b c d.\nE f g h. I j k l.\n"
-    size = load_tokenizer().count("A b c d.\n") + load_tokenizer().count("E f g h. ")
-    assert [c.text for c in chunks_of(lines, size, by="lines")] == ["A b c d.\n", lines[9:]]
-    assert [c.text for c in chunks_of(lines, size, by="sentences")] == [lines[:18], lines[18:]]
 
 
 def test_token_windows_are_full_and_cut_anywhere() -> None:
@@ -103,12 +95,6 @@ def test_token_windows_overlap_by_exactly_so_many_tokens() -> None:
     chunks = chunks_of(text, 20, by="tokens", overlap_tokens=5)
     assert [c.start for c in chunks[:4]] == [0, 74, 149, 224]
     assert {a.span[1] - b.start for a, b in pairwise(chunks)} == {25}
-
-
-@pytest.mark.parametrize("overlap", [-1, 16, 17])
-def test_an_overlap_that_never_goes_on_is_refused(overlap: int) -> None:
-    with pytest.raises(ConfigError, match="overlap_tokens"):
-        chunks_of("text", 16, overlap_tokens=overlap)
 
 
 def test_of_nothing_there_are_no_chunks() -> None:

@@ -9,9 +9,8 @@ import pytest
 
 from helpers.chat import Table, problem, scripted
 from rlm_eval.errors import ConfigError, ContextOverflow
-from rlm_eval.methods.code_oracle import ScriptedSolver
+from rlm_eval.methods.controls import NoContext, ScriptedSolver
 from rlm_eval.methods.method import Shape
-from rlm_eval.methods.no_context import NoContext
 from rlm_eval.models.protocol import Message, ModelInfo
 from rlm_eval.records import Context
 
@@ -47,7 +46,7 @@ def test_a_question_beyond_the_window_is_an_overflow() -> None:
 
 
 def test_a_window_too_small_for_any_question_is_refused_before_the_run() -> None:
-    told = r"method.no_context: the prompt .* takes 46 tokens and the answer 64, .* window has 109"
+    told = r"^prompt takes 46 tokens .*, and the answer 64: .* window has 109"
     with pytest.raises(ConfigError, match=told):
         NoContext().check({"root": ModelInfo("m", "e", 109)})
     NoContext().check({"root": ModelInfo("m", "e", 110)})

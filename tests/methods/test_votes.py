@@ -11,13 +11,10 @@ from typing import Any
 import pytest
 
 from helpers.chat import problem
-from rlm_eval.errors import BudgetExceeded, ConfigError, ProviderError, SampleFailure
+from rlm_eval.errors import BudgetExceeded, ProviderError, SampleFailure
 from rlm_eval.ledger import Budget, Ledger
-from rlm_eval.methods.direct import Direct
-from rlm_eval.methods.full_prompt import FullPrompt
+from rlm_eval.methods.direct import Direct, majority, normalised, votes_within_cap
 from rlm_eval.methods.method import Shape
-from rlm_eval.methods.self_consistency import SelfConsistency
-from rlm_eval.methods.votes import majority, normalised, votes_within_cap
 from rlm_eval.models.cache import ResponseCache
 from rlm_eval.models.client import ModelClient
 from rlm_eval.models.protocol import Message, ModelInfo, Price, Reply
@@ -62,7 +59,7 @@ class Voter(ScriptedModel):
 
 
 def vote(
-    method: FullPrompt,
+    method: Direct,
     model: Voter,
     budget: Budget | None = None,
     *,
@@ -82,7 +79,7 @@ def vote(
     return got, calls, ledger
 
 
-def one_vote_tokens(method: FullPrompt) -> int:
+def one_vote_tokens(method: Direct) -> int:
     """Tokens of one vote at its largest: the prompt and 32 of the reply."""
     _, calls, _ = vote(method, Voter(endpoint="local"))
     return calls[0].prompt_tokens + 32
@@ -114,7 +111,7 @@ def test_the_majority_wins_as_first_worded_and_ties_go_to_the_first(
 
 def test_self_consistency_is_the_majority_of_its_votes() -> None:
     model = Voter(endpoint="local", replies=["blue", "red", "Red.", "", "green"])
-    got, calls, _ = vote(SelfConsistency(votes=5, temperature=0.9), model)
+    got, calls, _ = vote(Direct(votes=5, vote_temperature=0.9), model)
     assert (got.text, got.outcome, got.iterations) == ("red", "answered", 5)
     assert model.temperatures == [0.9] * 5
     assert len(set(model.prompts)) == 1, "all votes share the prompt"
@@ -129,44 +126,44 @@ def test_self_consistency_is_the_majority_of_its_votes() -> None:
 def test_votes_may_think_and_one_cut_off_abstains() -> None:
     lost = "so long " * 400
     model = Voter(endpoint="local", replies=[lost, lost, "well\n<answer>red</answer>"])
-    got, _, _ = vote(SelfConsistency(votes=3, think=True, think_tokens=64), model)
+    got, _, _ = vote(Direct(votes=3, think=True, think_tokens=64), model)
     assert (got.text, got.outcome) == ("red", "answered")
     assert [v["taken"] for v in got.trajectory[0]["votes"]] == ["nothing", "nothing", "tag"]
 
 
 def test_votes_that_all_say_nothing_are_no_answer() -> None:
-    got, _, _ = vote(SelfConsistency(votes=2), Voter(replies=["", " "]))
+    got, _, _ = vote(Direct(votes=2), Voter(replies=["", " "]))
     assert (got.text, got.outcome, got.error) == (None, "no_answer", "no answer in 2 replies")
 
 
 def test_a_vote_that_fails_fails_the_sample() -> None:
     down = ProviderError("down", kind="unavailable", retryable=False)
     with pytest.raises(ProviderError):
-        vote(SelfConsistency(votes=3), Voter(replies=["red", down, "red"]))
+        vote(Direct(votes=3), Voter(replies=["red", down, "red"]))
 
 
 def test_the_first_vote_goes_ahead_and_the_others_of_a_hosted_model_go_side_by_side() -> None:
     model = Voter(latency_s=0.05, meeting=threading.Barrier(3))
-    vote(SelfConsistency(votes=4), model)
+    vote(Direct(votes=4), model)
     assert model.events[:2] == ["begun", "done"]
     assert model.events[2:5] == ["begun"] * 3
 
 
 def test_votes_of_the_embedded_model_follow_each_other() -> None:
     model = Voter(latency_s=0.02, endpoint="local")
-    vote(SelfConsistency(votes=4), model)
+    vote(Direct(votes=4), model)
     assert model.events == ["begun", "done"] * 4
 
 
 def test_a_provider_may_be_left_its_temperature() -> None:
     model = Voter()
-    vote(SelfConsistency(votes=2, temperature=None), model)
+    vote(Direct(votes=2, vote_temperature=None), model)
     assert model.temperatures == [None, None]
 
 
-@pytest.mark.parametrize("method", [SelfConsistency(votes=3), Direct(matched=True)])
+@pytest.mark.parametrize("method", [Direct(votes=3), Direct(matched=True)])
 def test_a_run_that_leaves_the_temperature_to_its_provider_leaves_it_that_of_the_votes(
-    method: FullPrompt, tmp_path: Path
+    method: Direct, tmp_path: Path
 ) -> None:
     """They are samples all the same: nothing remembers the first for the others."""
     model = Voter(replies=["red", "blue", "blue"] * 2)
@@ -186,7 +183,7 @@ def test_a_cache_of_samples_keeps_each_vote_beside_the_others(tmp_path: Path) ->
     cache = ResponseCache(tmp_path / "cache", {"root": "shape"}, sampling=True)
     seen = []
     for _ in range(2):
-        method = SelfConsistency(votes=3)
+        method = Direct(votes=3)
         got, calls, _ = vote(method, model, temperature=None, cache=cache)
         seen.append(sorted(v["answer"] for v in got.trajectory[0]["votes"]))
     cache.close()
@@ -195,21 +192,8 @@ def test_a_cache_of_samples_keeps_each_vote_beside_the_others(tmp_path: Path) ->
     assert all(call.cached_response for call in calls)
 
 
-@pytest.mark.parametrize(
-    ("settings", "told"),
-    [
-        ({"votes": 0}, "method.self_consistency.votes must be at least 1"),
-        ({"temperature": 0.0}, "method.self_consistency.temperature must be above 0"),
-        ({"think_tokens": 0}, "method.self_consistency.think_tokens must be at least 1"),
-    ],
-)
-def test_settings_that_cannot_work_are_refused(settings: dict[str, Any], told: str) -> None:
-    with pytest.raises(ConfigError, match=told):
-        SelfConsistency(**settings)
-
-
 def test_the_forecast_is_what_a_run_sends() -> None:
-    method = SelfConsistency(votes=4)
+    method = Direct(votes=4)
     _, calls, _ = vote(method, Voter(replies=["long " * 99] * 4))
     infos: Any = {"root": ModelInfo("m", "e", 100_000)}
     (expected,) = method.forecast(Shape(len(TEXT) // 4, 2, 32), infos)
@@ -245,9 +229,9 @@ def test_a_cap_of_the_run_is_not_one_samples_to_spend() -> None:
 
 
 def test_self_consistency_matched_has_the_votes_its_cap_buys_more_or_fewer() -> None:
-    each = one_vote_tokens(SelfConsistency(votes=1))
+    each = one_vote_tokens(Direct())
     for bought in (2, 7):
-        method = SelfConsistency(votes=5, matched=True)
+        method = Direct(votes=5, matched=True)
         _, calls, _ = vote(method, Voter(), Budget(tokens=bought * each))
         assert len(calls) == bought
 

@@ -21,10 +21,9 @@ from rlm_eval.errors import BudgetExceeded, ContextOverflow
 from rlm_eval.ledger import Budget, Ledger
 from rlm_eval.methods.direct import Direct
 from rlm_eval.methods.method import Method
-from rlm_eval.methods.rag.bm25 import RagBm25
-from rlm_eval.methods.self_consistency import SelfConsistency
+from rlm_eval.methods.rag.rag import Rag
 from rlm_eval.methods.summarize.compaction import Compaction
-from rlm_eval.methods.summarize.map_reduce import SummarizeMapReduce
+from rlm_eval.methods.summarize.notes import SummarizeMapReduce
 from rlm_eval.models.protocol import BilledError, Message, ModelInfo, Reply, user
 from rlm_eval.models.scripted import ScriptedModel
 from rlm_eval.redrive import redrive
@@ -147,9 +146,9 @@ class Thinker(ScriptedModel):
     "method",
     [
         Direct(matched=True),
-        SelfConsistency(matched=True),
-        RagBm25(matched=True),
-        RagBm25(matched=True, rerank=10),
+        Direct(votes=5, matched=True),
+        Rag(matched=True),
+        Rag(matched=True, rerank=10),
         SummarizeMapReduce(matched=True),
         Compaction(matched=True),
     ],

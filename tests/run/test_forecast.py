@@ -19,8 +19,8 @@ from rlm_eval.errors import ConfigError
 from rlm_eval.experience import Experience, Speeds
 from rlm_eval.forecast import JUDGE, Expected, expected, refuse_over_cap
 from rlm_eval.ledger import Budget
+from rlm_eval.methods.direct import Direct
 from rlm_eval.methods.method import Forecast, Method, Shape
-from rlm_eval.methods.self_consistency import SelfConsistency
 from rlm_eval.models.protocol import ModelInfo, Price
 from rlm_eval.models.scripted import ScriptedModel
 from rlm_eval.records import Role, Sample, Score
@@ -257,9 +257,7 @@ def test_votes_on_one_prompt_take_the_time_to_read_it_once(tmp_path: Path) -> No
     speeds = Speeds(prompt_s=0.01, completion_s=0.0)
     (one, *_), (five, *_) = (
         expected(parts, all_work(parts, list(parts.task.build())), Known(parts, tmp_path, speeds))
-        for parts in (
-            parts_of(tmp_path, SelfConsistency(prompt="plain", votes=votes)) for votes in (1, 5)
-        )
+        for parts in (parts_of(tmp_path, Direct(prompt="plain", votes=votes)) for votes in (1, 5))
     )
     assert one.prompt_tokens is not None
     assert five.prompt_tokens == 5 * one.prompt_tokens

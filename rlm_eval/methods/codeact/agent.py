@@ -11,14 +11,13 @@ from rlm_eval.methods.agent.coverage import ContextCoverage
 from rlm_eval.methods.agent.settings import most_turns
 from rlm_eval.methods.agent.trace import Trace
 from rlm_eval.methods.agent.view import Enabled
-from rlm_eval.methods.chunking import chunks_of
 from rlm_eval.methods.codeact.opening import How, Opening, open_chat
 from rlm_eval.methods.codeact.run import CodeActRun
 from rlm_eval.methods.codeact.search import Search
 from rlm_eval.methods.codeact.settings import CodeActSettings
-from rlm_eval.methods.fitting import document_spans, offline_tokens
+from rlm_eval.methods.fitting import chunks_of, document_spans, offline_tokens
 from rlm_eval.methods.method import Forecast, Method, Shape
-from rlm_eval.methods.rag.bm25 import Bm25
+from rlm_eval.methods.rag.ranking import Bm25
 from rlm_eval.models.client import LM
 from rlm_eval.models.protocol import Message, ModelInfo
 from rlm_eval.records import Answer, Outcome, Problem, Role

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import Any
 
-from rlm_eval.methods.rag.bm25 import Bm25
+from rlm_eval.methods.rag.ranking import Bm25
 from rlm_eval.records import Span
 from rlm_eval.repl.results import HostError
 

@@ -10,8 +10,7 @@ from rlm_eval.methods.agent.view import Enabled
 from rlm_eval.methods.codeact.opening import Overflow
 from rlm_eval.methods.method import at_least
 from rlm_eval.methods.prompts import Prompt, load_prompt
-from rlm_eval.methods.rag.bm25 import Bm25
-from rlm_eval.methods.rag.retriever import Indices
+from rlm_eval.methods.rag.ranking import Bm25, Indices
 from rlm_eval.repl.session import Sandbox
 
 

@@ -1,91 +1,97 @@
-"""What the retrieval methods share: index the context once, rank, fit the best, ask."""
+"""The retrieval method: index the context once, rank, fit the best into one prompt, ask."""
 
-# No postponed annotations here: the constructors of subclasses in other modules carry these types.
+from __future__ import annotations
+
 import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from rlm_eval.errors import ConfigError, ContextOverflow
 from rlm_eval.ledger import Ledger
 from rlm_eval.methods.allowance import prompt_tokens_left
-from rlm_eval.methods.chunking import Chunk, ChunkBy, chunks_of
-from rlm_eval.methods.fitting import largest_fitting, offline_tokens
+from rlm_eval.methods.fitting import Chunk, ChunkBy, chunks_of, largest_fitting, offline_tokens
 from rlm_eval.methods.method import Forecast, Method, Shape, at_least
 from rlm_eval.methods.prompts import load_prompt
-from rlm_eval.methods.rag.rerank import Reranked, Reranker
-from rlm_eval.methods.rag.retriever import (
-    Index,
+from rlm_eval.methods.rag.ranking import (
+    Bm25,
     Indices,
-    Retriever,
+    fused,
     in_position,
+    nearest,
     within_budget,
 )
+from rlm_eval.methods.rag.rerank import Reranked, Reranker
 from rlm_eval.models.client import LM
 from rlm_eval.models.protocol import Message, ModelInfo
 from rlm_eval.records import Answer, Context, Problem, Role
 
-T = TypeVar("T")
-Order = Literal["position", "rank"]
+if TYPE_CHECKING:
+    from rlm_eval.models.embedding import Vectors
+
 #: A passage's number and the blank line after it, assumed in forecasts.
 _LABEL_TOKENS = 4
 #: No vocabulary packs text this much tighter than the offline one: what is ranked beyond need not
 #: be counted to know that it does not fit.
 _TIGHTEST = 8
+#: Each of two rankings that are fused counts down to this place at least.
+_DEPTH = 100
+
+
+@dataclass(frozen=True)
+class Index:
+    """One context made ready: its ``chunks``, what the method's ranking needs of them, and the
+    ``seconds`` it took, with what was loaded for it the first time."""
+
+    chunks: Sequence[Chunk]
+    bm25: Bm25 | None
+    vectors: Vectors | None
+    seconds: float
 
 
 @dataclass
-class Rag(Method, Generic[T]):
+class Rag(Method):
     """Chunks of ``chunk_tokens``, ranked for the question; the ``top_k`` best, or as many of them
     as hold ``token_budget`` tokens, go into one prompt, in ``order`` of rank or of position. None
     is no bound; of two the tighter one binds.
 
+    ``retriever``: ``bm25`` ranks by the question's words, ``dense`` by an embedding model's
+    vectors, ``hybrid`` by both, fused by rank, where BM25 has what holds a word of the question.
     How chunks are cut: ``chunk_by``, ``overlap_tokens`` (:func:`chunks_of`). With ``rerank`` above
     0 the root model first puts that many of the best in order, in up to ``rerank_tokens`` of reply
     for each. Sizes are in tokens of the offline tokenizer; passages are dropped from the lowest
     rank until the prompt fits the served model's window.
 
     A context's index is built once per method and run, by the first sample that needs it; others
-    wait for it. With ``matched``, where the sample has a cap on tokens or dollars, as many of the
-    best-ranked passages as that buys are shown in place of ``top_k`` and ``token_budget``, and at
-    most half of it goes into reranking, in one call.
+    wait for it. Vectors of the chunks serve every question about the context, so the run's caps
+    hold for them, not the sample's, whose row has the calls. With ``matched``, where the sample has
+    a cap on tokens or dollars, as many of the best-ranked passages as that buys are shown in place
+    of ``top_k`` and ``token_budget``, and at most half of it goes into reranking, in one call.
     """
 
+    retriever: Literal["bm25", "dense", "hybrid"] = "bm25"
     prompt: str = "plain"
     chunk_tokens: int = 128
     chunk_by: ChunkBy = "lines"
     overlap_tokens: int = 0
     top_k: int | None = 3
     token_budget: int | None = None
-    order: Order = "position"
+    order: Literal["position", "rank"] = "position"
     rerank: int = 0
     rerank_prompt: str = "listwise"
     rerank_tokens: int = 8
     matched: bool = False
 
-    #: The method's name, where its settings stand.
-    name: ClassVar[str]
     reads_everything: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         self._check_sizes()
+        if self.retriever != "bm25":
+            self.roles: tuple[Role, ...] = ("root", "embed")
         self._prompt = load_prompt("rag", self.prompt)
-        ranking = load_prompt("rag_rerank", self.rerank_prompt)
-        self._reranker = Reranker(ranking, self.rerank_tokens)
-        self._indices: Indices[Index[T]] = Indices()
-
-    # -- what a subclass says --------------------------------------------------------------------
-
-    def index(self, chunks: Sequence[Chunk], lm: LM, ledger: Ledger) -> T:
-        """What is kept of a context's chunks, of which there is one at least."""
-        raise NotImplementedError
-
-    def retriever(self, chunks: Sequence[Chunk], kept: T, lm: LM, ledger: Ledger) -> Retriever:
-        """The retriever of one sample."""
-        raise NotImplementedError
-
-    # -- what the run asks -----------------------------------------------------------------------
+        self._reranker = Reranker(load_prompt("rag_rerank", self.rerank_prompt), self.rerank_tokens)
+        self._indices: Indices[Index] = Indices()
 
     def prompt_name(self) -> str:
         return self._prompt.name
@@ -93,50 +99,20 @@ class Rag(Method, Generic[T]):
     def prompt_source(self) -> str:
         return self._prompt.source + (self._reranker.prompt.source if self.rerank else "")
 
-    def check(self, models: Mapping[Role, ModelInfo]) -> None:
-        window = models["root"].context_window
-        if self.chunk_tokens >= window:
-            raise ConfigError(
-                f"method.{self.name}.chunk_tokens={self.chunk_tokens} does not fit the model's "
-                f"window of {window}"
-            )
-        pair = self._reranker.frame_tokens() + 2 * (self.chunk_tokens + self.rerank_tokens)
-        if self.rerank and pair >= window:
-            raise ConfigError(
-                f"method.{self.name}.rerank: two chunks of {self.chunk_tokens} tokens do not fit "
-                f"the model's window of {window} together: lower chunk_tokens, or set rerank=0"
-            )
-
     def close(self) -> None:
         self._indices.clear()
 
-    def forecast(
-        self, shape: Shape, models: Mapping[Role, ModelInfo]
-    ) -> tuple[Forecast, ...] | None:
-        """What ``matched`` changes follows from the cap and is not in it."""
-        window = models["root"].context_window
-        count = max(1, math.ceil(shape.context_tokens / (self.chunk_tokens - self.overlap_tokens)))
-        each = min(self.chunk_tokens, shape.context_tokens) + _LABEL_TOKENS
-        shown = min(count, self.top_k or count)
-        if self.token_budget is not None:
-            shown = min(shown, self.token_budget // self.chunk_tokens)
-        frame = offline_tokens(self._messages([], "")) + shape.question_tokens
-        shown = min(shown, max(0, window - shape.max_answer_tokens - frame) // each)
-        answering = Forecast(1, frame + shown * each, shape.max_answer_tokens)
-        if not self.rerank:
-            return (answering,)
-        candidates = min(self.rerank, count)
-        return answering, self._reranker.load(candidates, each, shape.question_tokens, window)
-
     def answer(self, problem: Problem, lm: LM, ledger: Ledger) -> Answer:
         index, shared = self._indices.get(
-            problem.context.id, lambda: self._built(problem.context, lm, ledger)
+            problem.context.id, lambda: self._index(problem.context, lm, ledger)
         )
         left = self._left(problem, lm, ledger)
-        retriever = self.retriever(index.chunks, index.kept, lm, ledger)
-        ranked = retriever.ranked(problem.question, self._wanted(index, left))
-        reranked = self._reranked(ranked, problem, lm, ledger)
-        ranked = [*reranked.chunks, *ranked[len(reranked.chunks) :]]
+        wanted = max(self.top_k or 0, self.rerank)
+        if left is not None or self.top_k is None:
+            wanted = len(index.chunks)
+        ranked = self._ranked(index, problem.question, wanted, lm, ledger)
+        reranked = self._reranked(ranked[: self.rerank], problem, lm, ledger)
+        ranked[: len(reranked.chunks)] = reranked.chunks
         shown = self._shown(ranked, problem, lm, ledger)
         messages = self._messages(shown, problem.question)
         reply = lm.complete(messages, ledger=ledger, max_tokens=problem.max_answer_tokens)
@@ -148,7 +124,12 @@ class Rag(Method, Generic[T]):
                 "tokens": sum(chunk.tokens for chunk in index.chunks),
                 "seconds": round(index.seconds, 3),
             },
-            *([reranked.event()] if self.rerank else []),
+            {
+                "type": "reranked",
+                "calls": reranked.calls,
+                "unread": reranked.unread,
+                "starts": [chunk.start for chunk in reranked.chunks],
+            },
             {"type": "retrieved", "starts": [chunk.start for chunk in shown]},
         ]
         return Answer(
@@ -157,46 +138,53 @@ class Rag(Method, Generic[T]):
             iterations=1 + reranked.calls,
             context_chars_read_by_lm=reranked.chars + sum(len(chunk.text) for chunk in shown),
             spans_read=tuple(chunk.span for chunk in shown),
-            trajectory=tuple(events),
+            trajectory=tuple(e for e in events if self.rerank or e["type"] != "reranked"),
         )
 
     # -- its steps -------------------------------------------------------------------------------
 
-    def _built(self, context: Context, lm: LM, ledger: Ledger) -> Index[T]:
+    def _index(self, context: Context, lm: LM, ledger: Ledger) -> Index:
         begun = time.perf_counter()
         chunks = chunks_of(
             context.content, self.chunk_tokens, by=self.chunk_by, overlap_tokens=self.overlap_tokens
         )
-        kept = self.index(chunks, lm, ledger)
-        return Index(chunks, kept, time.perf_counter() - begun)
+        bm25 = vectors = None
+        if self.retriever != "dense":
+            bm25 = Bm25(chunks)
+        if self.retriever != "bm25":
+            vectors = lm.embed([chunk.passage for chunk in chunks], ledger=ledger.run)
+        return Index(chunks, bm25, vectors, time.perf_counter() - begun)
+
+    def _ranked(self, index: Index, question: str, k: int, lm: LM, ledger: Ledger) -> list[Chunk]:
+        """The ``k`` best, best first. The sample pays for its question's vector."""
+        if index.vectors is None or not index.chunks:
+            return index.bm25.ranked(question, k) if index.bm25 else []
+        by_meaning = nearest(index.chunks, index.vectors, lm.embed([question], ledger=ledger)[0])
+        if index.bm25 is None:
+            return by_meaning[:k]
+        depth = max(k, _DEPTH)
+        return fused([index.bm25.matching(question, depth), by_meaning[:depth]])[:k]
 
     def _left(self, problem: Problem, lm: LM, ledger: Ledger, reply: int = 0) -> int | None:
         """With ``matched``, the prompt tokens that the sample's cap still buys beside the answer
         and ``reply`` other tokens; None where it bounds nothing."""
-        if not self.matched or (ledger.budget.tokens is None and ledger.budget.usd is None):
+        if not self.matched:
             return None
         return prompt_tokens_left(
             ledger, lm.info(), calls=1, completion_tokens=problem.max_answer_tokens + reply
         )
 
-    def _wanted(self, index: Index[T], left: int | None) -> int:
-        """How many of the best to rank."""
-        if left is not None or self.top_k is None:
-            return len(index.chunks)
-        return max(self.top_k, self.rerank)
-
     def _reranked(
-        self, ranked: Sequence[Chunk], problem: Problem, lm: LM, ledger: Ledger
+        self, candidates: Sequence[Chunk], problem: Problem, lm: LM, ledger: Ledger
     ) -> Reranked:
-        candidates = ranked[: self.rerank]
-        if self._left(problem, lm, ledger) is None:
-            return self._reranker.rerank(candidates, problem.question, lm, ledger)
-
         def half(reply: int) -> int:
             thought = lm.info().reasoning_tokens
             return (self._left(problem, lm, ledger, reply + thought) or 0) // 2
 
-        return self._reranker.rerank_once(candidates, problem.question, lm, ledger, half)
+        if not candidates:
+            return Reranked([])
+        room = None if self._left(problem, lm, ledger) is None else half
+        return self._reranker.rerank(candidates, problem.question, lm, ledger, room)
 
     def _shown(
         self, ranked: Sequence[Chunk], problem: Problem, lm: LM, ledger: Ledger
@@ -211,16 +199,15 @@ class Rag(Method, Generic[T]):
             best = list(ranked[: self.top_k])
             if self.token_budget is not None:
                 best = within_budget(best, self.token_budget)
+        most = room if left is None else min(room, left)
 
-        def excess(count: int) -> int:
-            messages = self._messages(best[:count], problem.question)
-            return lm.prompt_tokens(messages) - room
+        def tokens(count: int) -> int:
+            return lm.prompt_tokens(self._messages(best[:count], problem.question))
 
-        spare = 0 if left is None else max(0, room - left)
-        if excess(len(best)) + spare <= 0:
+        if tokens(len(best)) <= most:
             return best
-        count = largest_fitting(len(best) - 1, lambda n: excess(n) + spare <= 0)
-        if count == 0 and (over := excess(0)) > 0:
+        count = largest_fitting(len(best) - 1, lambda n: tokens(n) <= most)
+        if count == 0 and (over := tokens(0) - room) > 0:
             raise ContextOverflow("the question alone fills the window", over)
         return best[:count]
 
@@ -228,28 +215,73 @@ class Rag(Method, Generic[T]):
         shown = in_position(chunks) if self.order == "position" else chunks
         return self._prompt.messages(passages=[c.passage for c in shown], question=question)
 
+    # -- before it runs --------------------------------------------------------------------------
+
     def _check_sizes(self) -> None:
-        where = f"method.{self.name}"
-        for knob, value in (("top_k", self.top_k), ("rerank_tokens", self.rerank_tokens)):
-            if value is not None:
-                at_least(1, **{f"{where}.{knob}": value})
-        for knob, value in (
-            ("chunk_tokens", self.chunk_tokens),
-            ("token_budget", self.token_budget),
-        ):
-            if value is not None:
-                at_least(8, **{f"{where}.{knob}": value})
+        at_least(8, chunk_tokens=self.chunk_tokens)
+        at_least(1, rerank_tokens=self.rerank_tokens)
+        if self.top_k is not None:
+            at_least(1, top_k=self.top_k)
         if self.top_k is None and self.token_budget is None:
-            raise ConfigError(f"{where}: give top_k or token_budget, or both")
-        if self.token_budget is not None and self.chunk_tokens > self.token_budget:
+            raise ConfigError("or token_budget must be given, or both", key="top_k")
+        if self.token_budget is not None and self.token_budget < self.chunk_tokens:
             raise ConfigError(
-                f"{where}.chunk_tokens={self.chunk_tokens} is larger than "
-                f"token_budget={self.token_budget}: no chunk would fit"
+                f"must hold a chunk of chunk_tokens={self.chunk_tokens}, got {self.token_budget}",
+                key="token_budget",
             )
         if not 0 <= self.overlap_tokens < self.chunk_tokens:
             raise ConfigError(
-                f"{where}.overlap_tokens={self.overlap_tokens} must be at least 0 and below "
-                f"chunk_tokens={self.chunk_tokens}"
+                f"must be at least 0 and below chunk_tokens={self.chunk_tokens}, got "
+                f"{self.overlap_tokens}",
+                key="overlap_tokens",
             )
         if self.rerank < 0 or self.rerank == 1:
-            raise ConfigError(f"{where}.rerank must be 0 or at least 2 candidates")
+            raise ConfigError("must be 0 or at least 2 candidates", key="rerank")
+
+    def check(self, models: Mapping[Role, ModelInfo]) -> None:
+        root = models["root"]
+        if "embed" in self.roles and "embed" not in models:
+            raise ConfigError(
+                "needs an embedding model: embed_model=minilm for one on this machine, or "
+                "embed_model=litellm embed_model.name=PROVIDER/MODEL",
+                key="retriever",
+            )
+        for info in (models[role] for role in self.roles):
+            if self.chunk_tokens >= info.context_window:
+                raise ConfigError(
+                    f"must fit the window of {info.context_window} of {info.name}, got "
+                    f"{self.chunk_tokens}: lower it",
+                    key="chunk_tokens",
+                )
+        pair = self._reranker.frame_tokens() + 2 * (self.chunk_tokens + self.rerank_tokens)
+        if self.rerank and pair >= root.context_window:
+            raise ConfigError(
+                f"must be 0: two chunks of {self.chunk_tokens} tokens do not fit the model's "
+                f"window of {root.context_window} together, or lower chunk_tokens",
+                key="rerank",
+            )
+
+    def forecast(
+        self, shape: Shape, models: Mapping[Role, ModelInfo]
+    ) -> tuple[Forecast, ...] | None:
+        """With the whole context to be embedded, as if no other question shared its index, in one
+        request beside the question's. What ``matched`` changes follows from the cap and is not in
+        it."""
+        window = models["root"].context_window
+        stride = self.chunk_tokens - self.overlap_tokens
+        count = max(1, math.ceil(shape.context_tokens / stride))
+        each = min(self.chunk_tokens, shape.context_tokens) + _LABEL_TOKENS
+        shown = min(count, self.top_k or count)
+        if self.token_budget is not None:
+            shown = min(shown, self.token_budget // self.chunk_tokens)
+        frame = offline_tokens(self._messages([], "")) + shape.question_tokens
+        shown = min(shown, max(0, window - shape.max_answer_tokens - frame) // each)
+        out = [Forecast(1, frame + shown * each, shape.max_answer_tokens)]
+        if self.rerank:
+            candidates = min(self.rerank, count)
+            question = shape.question_tokens
+            out.append(self._reranker.forecast(candidates, each, question, window))
+        if "embed" in self.roles:
+            tokens = int(shape.context_tokens * self.chunk_tokens / stride)
+            out.append(Forecast(2, tokens + shape.question_tokens, 0, "embed"))
+        return tuple(out)

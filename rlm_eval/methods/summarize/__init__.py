@@ -1,7 +1,6 @@
 """Summarise, then answer: three ways to read an input longer than the window.
 
-map_reduce.py   notes on each part, side by side, merged until they fit
-refine.py       one running summary, written anew part after part
+notes.py        notes on each part: side by side (map-reduce), or one summary written anew (refine)
 compaction.py   reads on until the window is full, sums up, reads on (the RLM paper's baseline)
-summarizer.py   what they share; parts.py cuts the input; load.py says what a reading takes
+summarizer.py   what they share: the input in parts, the prompts, the calls
 """

@@ -15,22 +15,12 @@ from rlm_eval.errors import ConfigError
 from rlm_eval.ledger import Ledger
 from rlm_eval.methods.fitting import largest_fitting
 from rlm_eval.methods.method import Forecast, Shape
-from rlm_eval.methods.summarize.load import (
-    Load,
-    Sizes,
-    affords,
-    capped,
-    expected_sizes,
-    served,
-    served_sizes,
-)
-from rlm_eval.methods.summarize.parts import parts_of
-from rlm_eval.methods.summarize.summarizer import Summarizer
+from rlm_eval.methods.summarize.summarizer import Sizes, Summarizer, affords, parts_of, served
 from rlm_eval.models.client import LM
 from rlm_eval.models.protocol import ModelInfo, user
 from rlm_eval.records import Answer, Problem, Role
 
-#: A step of the ladder that a budget is spent on: longer summaries, then shorter stretches.
+#: A step of what a budget is spent on: longer summaries, then shorter stretches.
 _STEP = 1.25
 
 
@@ -58,7 +48,7 @@ class Compaction(Summarizer):
     summary_tokens: int = 512
     fill: float = 0.8
 
-    name: ClassVar[str] = "compaction"
+    prompts: ClassVar[str] = "compaction"
     per_part: ClassVar[bool] = False
     templates: ClassVar[tuple[str, ...]] = ("compact",)
     blank: ClassVar[Mapping[str, Any]] = {"summary": "-", "text": ""}
@@ -68,37 +58,29 @@ class Compaction(Summarizer):
         super().__post_init__()
         if not 0 < self.fill < 1:
             raise ConfigError(
-                f"method.compaction.fill={self.fill:g} is a share of the window: between 0 and 1"
+                f"must be a share of the window, between 0 and 1, got {self.fill:g}", key="fill"
             )
 
     def check(self, models: Mapping[Role, ModelInfo]) -> None:
         super().check(models)
-        sizes = expected_sizes(Shape(self.chunk_tokens, 0, 0), models, self.chunk_tokens)
-        left = self.room(sizes.summarize_window) - self.frame(sizes) - self.beside
+        sizes = self.expected_sizes(Shape(self.chunk_tokens, 0, 0), models)
+        left = self.room(sizes.summarize_window) - self.frame(sizes) - 2 * self.summary_tokens
         if self.summary_tokens >= left:
             raise ConfigError(
-                f"method.compaction.summary_tokens={self.summary_tokens} leaves room for {left} "
-                f"tokens of text in the window of {sizes.summarize_window}, less than a summary "
-                "of them: lower method.compaction.summary_tokens"
+                f"must be lower: {self.summary_tokens} leaves room for {left} tokens of text in "
+                f"the window of {sizes.summarize_window}, less than a summary of them",
+                key="summary_tokens",
             )
-
-    @property
-    def written(self) -> tuple[str, int]:
-        return "summary_tokens", self.summary_tokens
-
-    @property
-    def beside(self) -> int:
-        return 2 * self.summary_tokens
 
     def room(self, window: int) -> int:
         return int(window * self.fill)
 
-    def load(self, sizes: Sizes) -> Load:
+    def load(self, sizes: Sizes) -> tuple[Forecast, ...]:
         return self._load(sizes, Pace(self.summary_tokens))
 
     def answer(self, problem: Problem, lm: LM, ledger: Ledger) -> Answer:
         parts = [part.text for part in parts_of(problem.context.content, self.chunk_tokens)]
-        sizes = served_sizes(problem, lm, [served(lm, [user(part)]) for part in parts])
+        sizes = self.served_sizes(problem, lm, [served(lm, [user(part)]) for part in parts])
         pace = self._pace(sizes, lm, ledger)
         *read, _ = self._stretches(sizes, pace)
         summary, at = "", 0
@@ -128,7 +110,7 @@ class Compaction(Summarizer):
             left = left[taken[-1] :]
         return [*taken, len(left)]
 
-    def _load(self, sizes: Sizes, pace: Pace) -> Load:
+    def _load(self, sizes: Sizes, pace: Pace) -> tuple[Forecast, ...]:
         *read, left = self._stretches(sizes, pace)
         steps = len(read)
         text = sum(sizes.parts[: len(sizes.parts) - left])
@@ -144,7 +126,8 @@ class Compaction(Summarizer):
     def _pace(self, sizes: Sizes, lm: LM, ledger: Ledger) -> Pace:
         """As configured; with ``matched`` the most thorough pace the ledger affords."""
         least = Pace(self.summary_tokens)
-        if not (self.matched and capped(lm, ledger)) or len(self._stretches(sizes, least)) == 1:
+        capped = self.matched and ledger.budget.bounds_what_is_bought
+        if not capped or len(self._stretches(sizes, least)) == 1:
             return least
         paces = [least, *self._more_thorough(sizes)]
         best = largest_fitting(

@@ -3,35 +3,38 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from rlm_eval.errors import ConfigError, SampleFailure
-from rlm_eval.ledger import Ledger
-from rlm_eval.methods.fitting import largest_fitting
+from rlm_eval.ledger import Ledger, Spend
+from rlm_eval.methods.fitting import chunks_of, largest_fitting, offline_tokens
 from rlm_eval.methods.method import Forecast, Method, Shape, at_least
 from rlm_eval.methods.prompts import load_prompt
-from rlm_eval.methods.summarize.load import (
-    Load,
-    Sizes,
-    affords,
-    capped,
-    even_parts,
-    expected_sizes,
-    served,
-    served_sizes,
-)
-from rlm_eval.methods.summarize.parts import Part, parts_of
-from rlm_eval.models.client import LM, CallTags, Completion
+from rlm_eval.models.client import LM, CallTags
 from rlm_eval.models.protocol import Message, ModelInfo, user
-from rlm_eval.records import Answer, Problem, Role, documents_of
+from rlm_eval.records import Answer, Content, Problem, Role, documents_of
+from rlm_eval.tokens import load_tokenizer
 
 #: Each finer cut tried for a budget has parts this much smaller.
 _FINER = 0.9
-#: Room left where the tokens of many small texts are judged by those of the whole.
+#: Room left where the tokens of many small texts are judged by those of all together.
 _MARGIN = 1.02
 SUMMARIZE = CallTags(role="summarize")
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Of one answer, in tokens: the ``parts`` to read, the question and the longest answer; the
+    windows of the answering and of the summarising model; and what counts a prompt's tokens."""
+
+    parts: Sequence[int]
+    question: int
+    answer: int
+    root_window: int
+    summarize_window: int
+    count: Callable[[Sequence[Message]], int]
 
 
 @dataclass
@@ -48,47 +51,46 @@ class Summarizer(Method):
     chunk_tokens: int = 2048
     matched: bool = False
 
-    name: ClassVar[str]
-    #: Whether something is written after each part.
-    per_part: ClassVar[bool] = True
+    #: The folder of its prompts.
+    prompts: ClassVar[str]
     #: The prompt file's template for reading, then what else it must hold.
     templates: ClassVar[tuple[str, ...]]
     #: What the templates for reading and for answering are filled with to see their own size.
     blank: ClassVar[Mapping[str, Any]]
     blank_answer: ClassVar[Mapping[str, Any]]
+    #: The setting that bounds what is written at once, and how often that needs room in the window
+    #: beside a part and the prompt around it.
+    written_key: ClassVar[str] = "summary_tokens"
+    in_sight: ClassVar[int] = 2
+    #: Whether something is written after each part.
+    per_part: ClassVar[bool] = True
     roles = ("root", "summarize")
 
     def __post_init__(self) -> None:
-        at_least(32, **{f"method.{self.name}.chunk_tokens": self.chunk_tokens})
-        key, tokens = self.written
-        at_least(8, **{f"method.{self.name}.{key}": tokens})
-        if self.per_part and tokens >= self.chunk_tokens:
+        at_least(32, chunk_tokens=self.chunk_tokens)
+        at_least(8, **{self.written_key: self.written})
+        if self.per_part and self.written >= self.chunk_tokens:
             raise ConfigError(
-                f"method.{self.name}.{key}={tokens} must be smaller than chunk_tokens="
-                f"{self.chunk_tokens}, or what is written is no shorter than the text"
+                f"must be smaller than chunk_tokens={self.chunk_tokens}, got {self.written}, or "
+                "what is written is no shorter than the text",
+                key=self.written_key,
             )
-        self._prompt = load_prompt(self.name, self.prompt)
+        self._prompt = load_prompt(self.prompts, self.prompt)
         self._prompt.require(*self.templates)
         if not self.query_aware and "query_aware" not in self._prompt.source:
-            raise ConfigError(
-                f"method.{self.name}.query_aware: the prompt {self.prompt} makes no use of it"
-            )
+            raise ConfigError(f"is not used by the prompt {self.prompt}", key="query_aware")
 
     @property
-    def written(self) -> tuple[str, int]:
-        """The setting that bounds what is written at once, by name, and its tokens."""
-        raise NotImplementedError
-
-    @property
-    def beside(self) -> int:
-        """Tokens that need room in the window beside a part and the prompt around it."""
-        raise NotImplementedError
+    def written(self) -> int:
+        """The tokens that are written at once at most."""
+        tokens: int = getattr(self, self.written_key)
+        return tokens
 
     def room(self, window: int) -> int:
         """The tokens of the summarising model's window that may be filled."""
         return window
 
-    def load(self, sizes: Sizes) -> Load:
+    def load(self, sizes: Sizes) -> tuple[Forecast, ...]:
         """What one answer takes, with everything that is written as long as it may be."""
         raise NotImplementedError
 
@@ -99,54 +101,59 @@ class Summarizer(Method):
         return self._prompt.source
 
     def check(self, models: Mapping[Role, ModelInfo]) -> None:
-        sizes = expected_sizes(Shape(self.chunk_tokens, 0, 0), models, self.chunk_tokens)
-        room, (key, tokens) = self.room(sizes.summarize_window), self.written
-        needed = self.chunk_tokens + self.beside + self.frame(sizes)
-        if needed > room:
+        sizes = self.expected_sizes(Shape(self.chunk_tokens, 0, 0), models)
+        window, writes = sizes.summarize_window, f"{self.written_key}={self.written}"
+        needed = self.chunk_tokens + self.in_sight * self.written + self.frame(sizes)
+        if needed > self.room(window):
             raise ConfigError(
-                f"method.{self.name}: a chunk of {self.chunk_tokens} tokens with {key}={tokens} "
-                f"and the prompt takes {needed} tokens, of the window of "
-                f"{sizes.summarize_window} it may fill {room}: lower method.{self.name}."
-                f"chunk_tokens or take a model with a larger window"
+                f"must be lower, or the model's window larger: {self.chunk_tokens} tokens with "
+                f"{writes} and the prompt take {needed}, of the window of {window} it may fill "
+                f"{self.room(window)}",
+                key="chunk_tokens",
             )
-        if tokens + self.answer_frame(sizes) > sizes.root_window:
+        if self.written + self.answer_frame(sizes) > sizes.root_window:
             raise ConfigError(
-                f"method.{self.name}: the answering prompt with {key}={tokens} does not fit the "
-                f"window of {sizes.root_window} tokens: lower method.{self.name}.{key}"
+                f"must be lower: the answering prompt with {writes} does not fit the window of "
+                f"{sizes.root_window} tokens",
+                key=self.written_key,
             )
 
     def forecast(self, shape: Shape, models: Mapping[Role, ModelInfo]) -> tuple[Forecast, ...]:
-        return self.load(expected_sizes(shape, models, self.chunk_tokens))
+        return self.load(self.expected_sizes(shape, models))
 
-    # -- parts -----------------------------------------------------------------------------------
+    # -- sizes -----------------------------------------------------------------------------------
 
-    def parts(self, problem: Problem, lm: LM, ledger: Ledger) -> list[Part]:
-        """The input cut as configured, or as finely as the budget affords."""
-        content = problem.context.content
-        parts = parts_of(content, self.chunk_tokens)
-        if not (self.matched and capped(lm, ledger)):
-            return parts
-        total = sum(part.tokens for part in parts)
-        rate = _MARGIN * served(lm, [user(problem.context.text)]) / max(1, total)
+    def expected_sizes(self, shape: Shape, models: Mapping[Role, ModelInfo]) -> Sizes:
+        """From the lengths alone, in offline tokens: full parts and a rest."""
+        full, rest = divmod(shape.context_tokens, self.chunk_tokens)
+        return Sizes(
+            parts=[self.chunk_tokens] * full + ([rest] if rest else []),
+            question=shape.question_tokens,
+            answer=shape.max_answer_tokens,
+            root_window=models["root"].context_window,
+            summarize_window=models.get("summarize", models["root"]).context_window,
+            count=offline_tokens,
+        )
 
-        def affordable(tokens: Iterable[int]) -> bool:
-            sizes = served_sizes(problem, lm, [math.ceil(size * rate) for size in tokens])
-            return affords(lm, ledger, self.load(sizes))
+    def served_sizes(self, problem: Problem, lm: LM, parts: Sequence[int]) -> Sizes:
+        """The same as the served models count, with parts of these sizes."""
+        return Sizes(
+            parts=parts,
+            question=served(lm, [user(problem.question)]),
+            answer=problem.max_answer_tokens,
+            root_window=lm.info().context_window,
+            summarize_window=lm.info("summarize").context_window,
+            count=lambda messages: served(lm, messages),
+        )
 
-        finer = self._finer()
-        best = largest_fitting(len(finer) - 1, lambda n: affordable(even_parts(total, finer[n])))
-        for size in reversed(finer[1 : best + 1]):
-            cut = parts_of(content, size)
-            if affordable(part.tokens for part in cut):
-                return cut
-        return parts
+    def frame(self, sizes: Sizes) -> int:
+        """Tokens of the prompt for reading around what it is filled with, the question in it."""
+        around = sizes.count(self.text(self.templates[0], "", **self.blank))
+        return around + (sizes.question if self.query_aware else 0)
 
-    def _finer(self) -> list[int]:
-        """Sizes of parts from the configured one down to twice what is written on one."""
-        sizes = [self.chunk_tokens]
-        while sizes[-1] * _FINER >= max(32, 2 * self.written[1]):
-            sizes.append(int(sizes[-1] * _FINER))
-        return sizes
+    def answer_frame(self, sizes: Sizes) -> int:
+        """The same of the chat that asks for the answer."""
+        return sizes.count(self.asked("", **self.blank_answer)) + sizes.question
 
     # -- prompts and calls -----------------------------------------------------------------------
 
@@ -159,14 +166,23 @@ class Summarizer(Method):
         """The chat that asks for the answer."""
         return self._prompt.messages(question=question, query_aware=self.query_aware, **values)
 
-    def frame(self, sizes: Sizes) -> int:
-        """Tokens of the prompt for reading around what it is filled with, the question in it."""
-        around = sizes.count(self.text(self.templates[0], "", **self.blank))
-        return around + (sizes.question if self.query_aware else 0)
+    def parts(self, problem: Problem, lm: LM, ledger: Ledger) -> list[Part]:
+        """The input cut as configured, or as finely as the budget affords."""
+        content = problem.context.content
+        parts = parts_of(content, self.chunk_tokens)
+        if not (self.matched and ledger.budget.bounds_what_is_bought):
+            return parts
+        total = sum(part.tokens for part in parts)
+        rate = _MARGIN * served(lm, [user(problem.context.text)]) / max(1, total)
+        finer = [self.chunk_tokens]
+        while finer[-1] * _FINER >= max(32, 2 * self.written):
+            finer.append(int(finer[-1] * _FINER))
 
-    def answer_frame(self, sizes: Sizes) -> int:
-        """The same of the chat that asks for the answer."""
-        return sizes.count(self.asked("", **self.blank_answer)) + sizes.question
+        def affordable(n: int) -> bool:
+            tokens = [math.ceil(part.tokens * rate) for part in parts_of(content, finer[n])]
+            return affords(lm, ledger, self.load(self.served_sizes(problem, lm, tokens)))
+
+        return parts_of(content, finer[largest_fitting(len(finer) - 1, affordable)])
 
     def write(
         self,
@@ -177,21 +193,19 @@ class Summarizer(Method):
         concurrency: int = 1,
     ) -> list[str]:
         """What the summarising model writes on each prompt. Raises the first failure."""
-        replies = lm.complete_batch(
+        out = []
+        for reply in lm.complete_batch(
             prompts, ledger=ledger, max_tokens=max_tokens, tags=SUMMARIZE, concurrency=concurrency
-        )
-        return [self._said(reply) for reply in replies]
-
-    def _said(self, reply: Completion | SampleFailure) -> str:
-        if isinstance(reply, SampleFailure):
-            raise reply
-        text = reply.text.strip()
-        if not text and reply.finish_reason == "length":
-            raise SampleFailure(
-                "the summarising model spent all its tokens before it wrote anything: raise "
-                f"method.{self.name}.{self.written[0]}"
-            )
-        return text
+        ):
+            if isinstance(reply, SampleFailure):
+                raise reply
+            out.append(reply.text.strip())
+            if not out[-1] and reply.finish_reason == "length":
+                raise SampleFailure(
+                    "the summarising model spent all its tokens before it wrote anything: raise "
+                    f"{self.written_key}"
+                )
+        return out
 
     def answered(
         self,
@@ -214,3 +228,54 @@ class Summarizer(Method):
             spans_read=((0, size),),
             trajectory=tuple(trajectory),
         )
+
+
+def served(lm: LM, messages: Sequence[Message]) -> int:
+    """Tokens of a chat, of the two models that speak for the one that counts more."""
+    tokens = lm.prompt_tokens(messages)
+    if lm.info("summarize") == lm.info():
+        return tokens
+    return max(tokens, lm.prompt_tokens(messages, "summarize"))
+
+
+def affords(lm: LM, ledger: Ledger, load: Sequence[Forecast]) -> bool:
+    """Whether calls like these fit what is left under every cap."""
+    total = Spend()
+    for part in load:
+        info = lm.info(part.role)
+        usage = part.usage(info)
+        usd = None if info.price is None else info.price.cost(usage)
+        total += Spend(part.calls, usage.prompt_tokens + usage.completion_tokens, usd)
+    return ledger.affords(total)
+
+
+@dataclass(frozen=True)
+class Part:
+    """A piece of the input with its size in tokens of the offline tokenizer."""
+
+    text: str
+    tokens: int
+
+
+def parts_of(content: Content, size: int) -> list[Part]:
+    """The whole input in parts of at most ``size`` tokens, in order. Documents are under their
+    number or name, which is repeated where one goes on; short ones share a part."""
+    if isinstance(content, str):
+        return [Part(chunk.text, chunk.tokens) for chunk in chunks_of(content, size)]
+    if not isinstance(content, Mapping):
+        content = {f"Document {i}": text for i, text in enumerate(content, 1)}
+    out: list[Part] = []
+    for piece in _titled(content, size):
+        if out and out[-1].tokens + piece.tokens <= size:
+            piece = Part(out[-1].text + piece.text, out.pop().tokens + piece.tokens)
+        out.append(piece)
+    return out
+
+
+def _titled(documents: Mapping[str, str], size: int) -> Iterator[Part]:
+    """Each document in pieces under its title."""
+    for title, text in documents.items():
+        head = f"{title}:\n"
+        around = load_tokenizer().count(head) + 1
+        for chunk in chunks_of(text, max(size - around, size // 2)):
+            yield Part(f"{head}{chunk.text.rstrip()}\n\n", around + chunk.tokens)

@@ -1,4 +1,5 @@
-"""Map-reduce: notes on each part of the input, then an answer from the notes."""
+"""Two ways to answer from what was written on each part of the input, one after another or side by
+side: refine and map-reduce."""
 
 from __future__ import annotations
 
@@ -10,12 +11,11 @@ from typing import Any, ClassVar
 from rlm_eval.errors import ContextOverflow
 from rlm_eval.ledger import Ledger
 from rlm_eval.methods.method import Forecast, at_least
-from rlm_eval.methods.summarize.load import Load, Sizes
-from rlm_eval.methods.summarize.summarizer import Summarizer
+from rlm_eval.methods.summarize.summarizer import Sizes, Summarizer
 from rlm_eval.models.client import LM
 from rlm_eval.records import Answer, Problem
 
-#: What stands around a note in the answering prompt.
+#: What is around a note in the answering prompt.
 _LABEL_TOKENS = 8
 
 
@@ -28,25 +28,18 @@ class SummarizeMapReduce(Summarizer):
     concurrency: int = 16
     max_merges: int = 8
 
-    name: ClassVar[str] = "summarize_map_reduce"
+    prompts: ClassVar[str] = "summarize_map_reduce"
     templates: ClassVar[tuple[str, ...]] = ("map", "merge")
     blank: ClassVar[Mapping[str, Any]] = {"number": 1, "total": 1, "chunk": ""}
     blank_answer: ClassVar[Mapping[str, Any]] = {"notes": ()}
+    written_key: ClassVar[str] = "note_tokens"
+    in_sight: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        at_least(1, **{f"method.{self.name}.concurrency": self.concurrency})
-        at_least(1, **{f"method.{self.name}.max_merges": self.max_merges})
+        at_least(1, concurrency=self.concurrency, max_merges=self.max_merges)
 
-    @property
-    def written(self) -> tuple[str, int]:
-        return "note_tokens", self.note_tokens
-
-    @property
-    def beside(self) -> int:
-        return self.note_tokens
-
-    def load(self, sizes: Sizes) -> Load:
+    def load(self, sizes: Sizes) -> tuple[Forecast, ...]:
         """Merging's own prompt is taken to be as long as the one for reading."""
         notes, frame, around = len(sizes.parts), self.frame(sizes), self.answer_frame(sizes)
         calls, prompt, written = notes, sum(sizes.parts) + notes * frame, notes * self.note_tokens
@@ -99,3 +92,45 @@ class SummarizeMapReduce(Summarizer):
             used += size
         prompts = [self.text("merge", problem.question, notes=group) for group in groups]
         return self.write(prompts, lm, ledger, self.note_tokens, self.concurrency)
+
+
+@dataclass
+class SummarizeRefine(Summarizer):
+    """Reads part after part with the summary of all before it in sight, and writes that summary
+    anew, at most ``summary_tokens`` long. One call per part, one after another, and one more that
+    answers from the last summary."""
+
+    summary_tokens: int = 256
+
+    prompts: ClassVar[str] = "summarize_refine"
+    templates: ClassVar[tuple[str, ...]] = ("refine",)
+    blank: ClassVar[Mapping[str, Any]] = {"number": 2, "total": 2, "chunk": "", "summary": "-"}
+    blank_answer: ClassVar[Mapping[str, Any]] = {"summary": ""}
+
+    def load(self, sizes: Sizes) -> tuple[Forecast, ...]:
+        steps, kept = len(sizes.parts), self.summary_tokens
+        prompt = sum(sizes.parts) + steps * self.frame(sizes) + max(0, steps - 1) * kept
+        return (
+            Forecast(steps, prompt, steps * kept, "summarize"),
+            Forecast(1, self.answer_frame(sizes) + kept, sizes.answer),
+        )
+
+    def answer(self, problem: Problem, lm: LM, ledger: Ledger) -> Answer:
+        parts = self.parts(problem, lm, ledger)
+        summary = ""
+        trajectory = []
+        for number, part in enumerate(parts, 1):
+            prompt = self.text(
+                "refine",
+                problem.question,
+                number=number,
+                total=len(parts),
+                chunk=part.text,
+                summary=summary,
+            )
+            (summary,) = self.write([prompt], lm, ledger, self.summary_tokens)
+            trajectory.append({"type": "summary", "part": number, "text": summary})
+        messages = self.asked(problem.question, summary=summary)
+        return self.answered(
+            messages, problem, lm, ledger, rounds=len(parts), trajectory=trajectory
+        )

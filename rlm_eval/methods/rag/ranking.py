@@ -1,0 +1,116 @@
+"""Chunks ranked for a question: by words, by meaning, by both; and one index for each context."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from rlm_eval.methods.fitting import Chunk
+from rlm_eval.models.memory import Memory
+
+if TYPE_CHECKING:
+    from rlm_eval.models.embedding import Vectors
+
+T = TypeVar("T")
+
+#: Questions about one context come one after another, so a few indices are enough.
+_KEPT = 8
+#: The constant of reciprocal rank fusion, as its paper sets it.
+RRF_K = 60
+
+
+class Bm25:
+    """Chunks ranked by BM25 (Lucene's variant, by ``bm25s``), English stop words left out."""
+
+    def __init__(self, chunks: Sequence[Chunk]) -> None:
+        import bm25s
+
+        self._chunks = chunks
+        self._bm25s: Any = bm25s
+        self._scorer = bm25s.BM25()
+        corpus = bm25s.tokenize([c.passage for c in chunks], stopwords="en", show_progress=False)
+        self._empty = not corpus.vocab
+        if not self._empty:
+            self._scorer.index(corpus, show_progress=False)
+
+    def ranked(self, question: str, k: int) -> list[Chunk]:
+        """The ``k`` best; chunks without a word of the question come last."""
+        return [chunk for chunk, _ in self._scored(question)[:k]]
+
+    def matching(self, question: str, k: int) -> list[Chunk]:
+        """The ``k`` best of the chunks that hold a word of the question."""
+        return [chunk for chunk, score in self._scored(question)[:k] if score > 0]
+
+    def _scored(self, question: str) -> list[tuple[Chunk, float]]:
+        """Best first; equals in order of position."""
+        scores = [0.0] * len(self._chunks)
+        query = self._bm25s.tokenize([question], stopwords="en", show_progress=False)
+        if query.vocab and not self._empty:
+            scores = self._scorer.get_scores(list(query.vocab)).tolist()
+        return sorted(zip(self._chunks, scores, strict=True), key=lambda scored: -scored[1])
+
+
+def nearest(chunks: Sequence[Chunk], vectors: Vectors, query: Vectors) -> list[Chunk]:
+    """All chunks by the cosine of their vectors with the question's, best first; equals in order
+    of position."""
+    return [chunks[i] for i in (-(vectors @ query)).argsort(kind="stable")]
+
+
+def fused(rankings: Iterable[Sequence[Chunk]]) -> list[Chunk]:
+    """Reciprocal rank fusion (Cormack et al. 2009): a chunk scores 1 / (60 + its rank), added up
+    over the rankings that have it. Best first; equals in order of position."""
+    scores: dict[Chunk, float] = {}
+    for ranking in rankings:
+        for rank, chunk in enumerate(ranking, 1):
+            scores[chunk] = scores.get(chunk, 0.0) + 1 / (RRF_K + rank)
+    return sorted(scores, key=lambda chunk: (-scores[chunk], chunk.start))
+
+
+class Indices(Generic[T]):
+    """The indices of the last few contexts. Each is built once: those who need it while it is
+    built wait for it. A build that fails is begun again by the next. Safe for threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._known: OrderedDict[str, Memory[T]] = OrderedDict()
+
+    def get(self, context_id: str, build: Callable[[], T]) -> tuple[T, bool]:
+        """(the index, whether it was there or being built). ``build`` runs in the calling thread.
+        Raises what ``build`` does."""
+        with self._lock:
+            memory = self._known.setdefault(context_id, Memory())
+            self._known.move_to_end(context_id)
+            if len(self._known) > _KEPT:
+                self._known.popitem(last=False)
+        return memory.get("index", build)
+
+    def clear(self) -> None:
+        with self._lock:
+            self._known.clear()
+
+
+def within_budget(ranked: Iterable[Chunk], token_budget: int) -> list[Chunk]:
+    """The longest run of best-ranked chunks whose sizes add up to ``token_budget`` at most."""
+    used, kept = 0, []
+    for chunk in ranked:
+        used += chunk.tokens
+        if used > token_budget:
+            break
+        kept.append(chunk)
+    return kept
+
+
+def in_position(chunks: Iterable[Chunk]) -> list[Chunk]:
+    """The chunks in order of position; those that overlap are joined, so that no text is shown
+    twice."""
+    out: list[Chunk] = []
+    for chunk in sorted(chunks, key=lambda c: c.start):
+        seen = out[-1].span[1] - chunk.start if out else 0
+        if seen > 0:
+            last = out.pop()
+            chunk = replace(last, text=last.text + chunk.text[seen:])
+        out.append(chunk)
+    return out
