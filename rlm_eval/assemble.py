@@ -138,6 +138,11 @@ def _arm(parts: Parts, name: str, node: Mapping[str, Any]) -> Arm:
     method.bind(parts.task.code_oracle)
     with speaking_of(where):
         method.check(parts.infos)
+    if seal_of(parts.task) is not None and method.stores_input():
+        raise ConfigError(
+            f"task {parts.task.name} must not be stored in the clear, and {where} would write it "
+            "to a disk of this machine, which has no /dev/shm: leave it out"
+        )
     keys = ["model", "judge_model", *model_keys(method)]
     shared = [
         {key: config[key] for key in keys if config[key]},

@@ -17,8 +17,7 @@ Kind = Literal["rlm", "alternative", "control", "mixed"]
 OURS = "rlm_eval.methods."
 MODULES: Mapping[str, str] = {
     "rlm": "rlm",
-    "foreign.rlms": "rlm",
-    "foreign.dspy_rlm": "rlm",
+    "foreign.packages": "rlm",
     "router": "router",
     "controls": "control",
     "codeact": "code",

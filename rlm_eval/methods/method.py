@@ -83,6 +83,10 @@ class Method:
         said. No model is asked."""
         return None
 
+    def stores_input(self) -> bool:
+        """Whether the input is written to a disk while the method runs."""
+        return False
+
     def close(self) -> None:
         """Give back what the method holds (sandboxes, indices)."""
 

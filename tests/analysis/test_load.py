@@ -115,7 +115,7 @@ def test_kinds(method: str, target: str, expected: str) -> None:
     ("method", "target", "expected"),
     [
         ("deep", "rlm_eval.methods.rlm.engine.Rlm", "rlm"),
-        ("rlms", "rlm_eval.methods.foreign.rlms.Rlms", "rlm"),
+        ("rlms", "rlm_eval.methods.foreign.packages.Rlms", "rlm"),
         ("votes", "rlm_eval.methods.direct.Direct", "direct"),
         ("rag_hybrid", "rlm_eval.methods.rag.rag.Rag", "retrieval"),
         ("agent", "rlm_eval.methods.summarize.compaction.Compaction", "summaries"),

@@ -49,7 +49,7 @@ from typing import Any
 from rlm_eval.errors import SampleFailure
 from rlm_eval.ledger import Budget, Ledger
 from rlm_eval.methods.agent.view import Enabled
-from rlm_eval.methods.foreign.rlms import Rlms
+from rlm_eval.methods.foreign.packages import Rlms
 from rlm_eval.methods.method import Method
 from rlm_eval.methods.prompts import load_prompt
 from rlm_eval.methods.rlm.engine import Rlm

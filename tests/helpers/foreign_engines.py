@@ -15,12 +15,12 @@ import pytest
 
 from helpers.chat import Script, Table, problem, scripted
 from rlm_eval.ledger import Budget
-from rlm_eval.methods.foreign import confine
 from rlm_eval.methods.foreign.command import ForeignCommand
+from rlm_eval.methods.foreign.process import why_not_confined
 from rlm_eval.models.protocol import Message
 from rlm_eval.records import Answer, Content
 
-confined_only = pytest.mark.skipif(bool(confine.why_not()), reason=confine.why_not())
+confined_only = pytest.mark.skipif(bool(why_not_confined()), reason=why_not_confined())
 both_ways = pytest.mark.parametrize(
     "isolation", [pytest.param("confined", marks=confined_only), "none"]
 )

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from helpers.chat import scripted
+from helpers.encrypted_rows import CANARY, plain_row, write_rows
 from helpers.foreign_engines import (
     answer_of,
     both_ways,
@@ -27,19 +28,22 @@ from helpers.foreign_engines import (
     sleeping,
 )
 from helpers.waiting import eventually
+from rlm_eval.assemble import assemble
+from rlm_eval.compose import compose_tree
+from rlm_eval.config import check_config
 from rlm_eval.errors import ConfigError
-from rlm_eval.methods.foreign import confine
+from rlm_eval.methods.foreign import engine as engine_module
 from rlm_eval.methods.foreign.command import ForeignCommand
-from rlm_eval.methods.foreign.dspy_rlm import DspyRlm
-from rlm_eval.methods.foreign.process import Isolation
-from rlm_eval.methods.foreign.rlms import Rlms
+from rlm_eval.methods.foreign.engine import Isolation
+from rlm_eval.methods.foreign.packages import DspyRlm, Rlms
+from rlm_eval.methods.foreign.process import why_not_confined
 from rlm_eval.records import Content
 
 # -- any executable ----------------------------------------------------------------------------
 
 
 @both_ways
-def test_a_python_engine_answers_through_the_door(tmp_path: Path, isolation: Isolation) -> None:
+def test_a_python_engine_answers_through_the_proxy(tmp_path: Path, isolation: Isolation) -> None:
     code = """
         notes = ask("note on " + context, os.environ["OPENAI_SUB_MODEL"])
         print("working", file=sys.stderr)
@@ -149,6 +153,7 @@ STRAY = """
 """
 
 
+@pytest.mark.slow
 @both_ways
 @pytest.mark.parametrize("ending", ["answers", "is late", "is killed"])
 def test_nothing_of_an_engine_is_left(tmp_path: Path, isolation: Isolation, ending: str) -> None:
@@ -169,9 +174,10 @@ def test_nothing_of_an_engine_is_left(tmp_path: Path, isolation: Isolation, endi
     outcome = {"answers": "answered", "is late": "budget_exceeded", "is killed": "invalid_answer"}
     assert got.outcome == outcome[ending]
     if ending == "is late":
-        assert "method.foreign_command.seconds=1.5" in got.error
+        assert "no answer within seconds=1.5" in got.error
 
 
+@pytest.mark.slow
 @both_ways
 def test_an_engine_ends_with_its_harness(tmp_path: Path, isolation: Isolation) -> None:
     marker = f"orphan-{secrets.token_hex(8)}"
@@ -189,19 +195,60 @@ answer_of(ForeignCommand(command=[{sys.executable!r}, {str(engine)!r}, {marker!r
     assert eventually(lambda: not running(marker))
 
 
+# -- where its files are -----------------------------------------------------------------------
+
+#: Prints the folder's mode, and all the places with something of the sample's in them.
+PLACES = """
+    own = [os.environ[name] for name in ("HOME", "TMPDIR", "QUESTION_FILE", "CONTEXT_FILE")]
+    own += [os.environ["DOCUMENTS_FILE"], os.readlink("/proc/self/fd/1").split(" ")[0]]
+    own += [os.readlink("/proc/self/fd/2").split(" ")[0]]
+    print(json.dumps([os.stat(own[0]).st_mode & 0o777, own]))
+"""
+
+
+@both_ways
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux keeps files in memory")
+def test_what_an_engine_reads_and_writes_is_in_memory_and_gone_afterwards(
+    tmp_path: Path, isolation: Isolation
+) -> None:
+    engine = python_engine(tmp_path, PLACES, isolation=isolation)
+    got, _ = answer_of(engine)
+    mode, places = json.loads(got.text or got.error)
+    assert not engine.stores_input()
+    assert mode == 0o700
+    if isolation == "none":
+        assert all(place.startswith("/dev/shm/") for place in places)
+    assert places[0].startswith("/dev/shm/rlm_eval-engine-")
+    assert not Path(places[0]).exists()
+
+
+def test_a_task_that_must_not_be_stored_in_the_clear_needs_such_a_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_rows(tmp_path / "rows.jsonl", [plain_row(i) for i in range(3)])
+    overrides = ["model=scripted", "task=browsecomp_plus", f"task.path={path}", "task.n=1"]
+    overrides += [f"task.canary='{CANARY}'", "method=[foreign_command]"]
+    overrides += ["method.foreign_command.command=[sh]", "method.foreign_command.isolation=none"]
+    config = check_config(compose_tree(overrides))
+    assemble(config)
+    monkeypatch.setattr(engine_module, "memory_folder", lambda: None)
+    with pytest.raises(ConfigError, match="must not be stored in the clear"):
+        assemble(config)
+
+
 # -- settings ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: ForeignCommand(), "command is empty"),
+        (lambda: ForeignCommand(), "command must be the engine's program"),
         (lambda: ForeignCommand(command=["x"], turn_tokens=0), "turn_tokens must be at least 1"),
         (lambda: ForeignCommand(command=["x"], seconds=0), "seconds must be above 0"),
         (lambda: ForeignCommand(command=["x"], readable=["/no/such"]), "there is no /no/such"),
-        (lambda: Rlms(max_depth=0), "method.rlms.max_depth must be at least 1"),
+        (lambda: Rlms(max_depth=0), "max_depth must be at least 1"),
         (lambda: Rlms(kwargs={"backend": "anthropic"}), "kwargs.backend can't be set"),
-        (lambda: DspyRlm(max_iterations=0), "method.dspy_rlm.max_iterations"),
+        (lambda: DspyRlm(max_iterations=0), "max_iterations must be at least 1"),
         (lambda: DspyRlm(interpreter="deno"), "isolation=none"),
     ],
 )
@@ -219,7 +266,7 @@ def test_what_is_missing_is_said_before_anything_starts() -> None:
 
     with pytest.raises(ConfigError, match=r'pip install -e "\.\[rlms-that'):
         Absent(isolation="none").check(models)
-    with pytest.raises(ConfigError, match="there is no program no-such-engine"):
+    with pytest.raises(ConfigError, match="command names no program: no-such-engine"):
         ForeignCommand(command=["no-such-engine"], isolation="none").check(models)
     with pytest.raises(ConfigError, match="leaves no room"):
         ForeignCommand(command=["true"], isolation="none", turn_tokens=200_000).check(models)
@@ -227,13 +274,13 @@ def test_what_is_missing_is_said_before_anything_starts() -> None:
 
 def test_without_bubblewrap_isolation_has_to_be_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
-    confine.why_not.cache_clear()
+    why_not_confined.cache_clear()
     engine = ForeignCommand(command=[sys.executable])
     try:
         with pytest.raises(ConfigError, match=r"bubblewrap.*isolation=none"):
             engine.check({"root": scripted(shout).info})
     finally:
-        confine.why_not.cache_clear()
+        why_not_confined.cache_clear()
 
 
 def test_another_engine_is_another_result(tmp_path: Path) -> None:

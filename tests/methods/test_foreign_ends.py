@@ -18,7 +18,7 @@ from helpers.foreign_engines import (
 )
 from rlm_eval.errors import ProviderError, RunBudgetExceeded
 from rlm_eval.ledger import Budget, Ledger
-from rlm_eval.methods.foreign.process import Isolation
+from rlm_eval.methods.foreign.engine import Isolation
 from rlm_eval.methods.foreign.record import Record
 from rlm_eval.models.client import CallTags, Completion
 from rlm_eval.models.protocol import Reply, Usage
@@ -87,7 +87,7 @@ class Down(ScriptedModel):
 
 
 @both_ways
-def test_a_providers_failure_stops_the_engine_and_leaves_the_sample_owed(
+def test_a_providers_failure_stops_the_engine_and_leaves_the_sample_pending(
     tmp_path: Path, isolation: Isolation
 ) -> None:
     code = """
@@ -116,6 +116,7 @@ def test_the_runs_spent_cap_passes_through(tmp_path: Path) -> None:
     assert len(table.calls) == 2
 
 
+@pytest.mark.slow
 def test_caps_on_time_end_an_engine_that_asks_nothing(tmp_path: Path) -> None:
     engine = python_engine(tmp_path, "import time; time.sleep(300)", isolation="none")
     got, _ = answer_of(engine, seconds=0.5)

@@ -13,11 +13,12 @@ from helpers.chat import Table, problem, scripted
 from helpers.foreign_engines import answer_of, confined_only
 from rlm_eval.errors import ConfigError
 from rlm_eval.ledger import Ledger
-from rlm_eval.methods.foreign import confine
-from rlm_eval.methods.foreign.dspy_rlm import DspyRlm
-from rlm_eval.methods.foreign.rlms import Rlms
+from rlm_eval.methods.foreign.packages import DspyRlm, Rlms
+from rlm_eval.methods.foreign.process import why_not_confined
 from rlm_eval.models.protocol import Message
 from rlm_eval.records import Answer, Content
+
+pytestmark = pytest.mark.slow
 
 
 class Heard:
@@ -56,13 +57,13 @@ def dspy_says(text: str) -> str:
 
 @pytest.fixture
 def rlms() -> type[Rlms]:
-    pytest.importorskip("rlm", reason="rlms is not installed")
+    pytest.importorskip("rlm", reason="needs the extra rlms")
     return Rlms
 
 
 @pytest.fixture
 def dspy_rlm() -> type[DspyRlm]:
-    pytest.importorskip("dspy", reason="dspy is not installed")
+    pytest.importorskip("dspy", reason="needs the extra dspy")
     return DspyRlm
 
 
@@ -74,11 +75,11 @@ def engine(request: pytest.FixtureRequest) -> tuple[Any, Any, Any]:
 
 
 def real(kind: Any, **settings: Any) -> Any:
-    return kind(isolation="none" if confine.why_not() else "confined", **settings)
+    return kind(isolation="none" if why_not_confined() else "confined", **settings)
 
 
 @pytest.mark.parametrize(("content", "seen"), [(("a", "b"), "2"), ({"x": "1"}, "1")])
-def test_a_real_engine_answers_through_the_door(engine: Any, content: Content, seen: str) -> None:
+def test_a_real_engine_answers_through_the_proxy(engine: Any, content: Content, seen: str) -> None:
     kind, form, says = engine
     script = Heard(form, "x = llm_query('first'); print(x, len(context))", says("x + '!'"))
     got, table = answer_of(real(kind), script, content)
@@ -219,7 +220,7 @@ def seen(path):
         return open(path).read()
     except OSError as error:
         return type(error).__name__
-found = [seen("{tmp_path}/secret"), os.environ["HOME"].startswith("/tmp/rlm_eval-engine-")]
+found = [seen("{tmp_path}/secret"), os.environ["HOME"].startswith("/dev/shm/rlm_eval-engine-")]
 {says("found")}
 """
     got, _ = answer_of(real(kind), Heard(form, code))

@@ -259,5 +259,5 @@ def test_a_window_that_is_too_small_is_refused(method: Summarizer, window: int, 
 
 def test_an_answering_window_smaller_than_its_prompt_is_refused() -> None:
     small, large = (ScriptedModel(context_window=w).info for w in (500, 50_000))
-    with pytest.raises(ConfigError, match="^summary_tokens must be lower: the answering"):
+    with pytest.raises(ConfigError, match=r"^summary_tokens must be lower: the answering"):
         SummarizeRefine(summary_tokens=512).check({"root": small, "summarize": large})

@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from rlm_eval.methods.foreign import confine
+from rlm_eval.methods.foreign.process import why_not_confined
 
 README = Path(__file__).parents[2] / "README.md"
 SMALL = ["model=scripted", "results_dir=runs"]
@@ -153,7 +153,7 @@ def test_the_engine_in_readme_runs_as_it_stands(tmp_path: Path) -> None:
     assert len(lines) <= 12
     write(tmp_path, files)
     small = [*SMALL, "task.lengths=[1024]", "task.n=1"]
-    small += ["method.foreign_command.isolation=none"] if confine.why_not() else []
+    small += ["method.foreign_command.isolation=none"] if why_not_confined() else []
     results = results_of(command([*arguments, *small], tmp_path), tmp_path)
     foreign = results[results.method == "foreign_command"].iloc[0]
     assert (foreign.outcome, foreign.calls, foreign.subcalls) == ("answered", 1, 0)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from rlm_eval.errors import ConfigError
-from rlm_eval.methods.foreign.engine import ForeignEngine, Said
+from rlm_eval.methods.foreign.engine import ForeignEngine, Given
 from rlm_eval.models.protocol import ModelInfo
 from rlm_eval.records import Role
 
@@ -35,8 +35,8 @@ class ForeignCommand(ForeignEngine):
         super().__post_init__()
         if not self.command:
             raise ConfigError(
-                "method.foreign_command.command is empty: give the engine's program and "
-                "arguments, as in 'method.foreign_command.command=[python,my_engine.py]'"
+                "must be the engine's program and arguments, as in [python,my_engine.py]",
+                key="command",
             )
 
     def version(self) -> str:
@@ -48,23 +48,17 @@ class ForeignCommand(ForeignEngine):
 
     def check(self, models: Mapping[Role, ModelInfo]) -> None:
         if shutil.which(self.command[0]) is None:
-            raise ConfigError(
-                f"method.foreign_command.command: there is no program {self.command[0]}"
-            )
+            raise ConfigError(f"names no program: {self.command[0]}", key="command")
         super().check(models)
 
     def argv(self) -> Sequence[str]:
         program, *arguments = self.command
         found = shutil.which(program) or program
-        return [os.path.abspath(found), *(_absolute(argument) for argument in arguments)]
+        files = (os.path.abspath(a) if os.path.isfile(a) else a for a in arguments)
+        return [os.path.abspath(found), *files]  # since it works in a folder of its own
 
     def own_files(self) -> Sequence[str]:
         return [part for part in self.argv() if os.path.isfile(part)]
 
-    def read(self, output: bytes, *, asked: bool) -> Said | None:
-        return Said(output.decode("utf-8", "replace").strip())
-
-
-def _absolute(argument: str) -> str:
-    """A file's absolute path, since the engine works in a folder of its own."""
-    return os.path.abspath(argument) if os.path.isfile(argument) else argument
+    def read(self, output: bytes, *, asked: bool) -> Given | None:
+        return Given(output.decode("utf-8", "replace").strip())

@@ -6,10 +6,10 @@ What it is given: OPENAI_BASE_URL and OPENAI_API_KEY of the proxy, OPENAI_MODEL 
 as one text) and DOCUMENTS_FILE (the same as JSON: a string, a list, or an object by name).
 
 How it ends: an answer counts as ``answered`` also where a call had been refused for a spent cap or
-a full window, since the engine went on and answered all the same. Without an answer, the refusal it
-was told of last is the outcome, unless a later call was answered; then the engine failed by itself
-(``invalid_answer``). A provider's failure ends the sample at once and leaves it owed, whatever the
-engine would have made of it. The row's wall time holds the process's start.
+a full window, since the engine went on and answered all the same. Without an answer, the last
+refusal it got is the outcome, unless a later call was answered; then the engine failed by itself
+(``invalid_answer``). A provider's failure ends the sample at once and leaves it pending, whatever
+the engine would have made of it. The row's wall time holds the process's start.
 
 Without ``from __future__ import annotations``: subclasses in other modules inherit these fields,
 and the configuration is checked against the types themselves.
@@ -22,17 +22,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from rlm_eval.errors import BudgetExceeded, ConfigError, InvalidAnswer, SampleFailure
 from rlm_eval.ledger import Ledger, Spend
-from rlm_eval.methods.foreign import confine
 from rlm_eval.methods.foreign.process import (
     MOST_OUTPUT_BYTES,
     Ended,
-    Isolation,
-    Launch,
+    memory_folder,
     running,
+    why_not_confined,
 )
 from rlm_eval.methods.foreign.record import Block, Record
 from rlm_eval.methods.method import Method, at_least
@@ -41,12 +40,14 @@ from rlm_eval.models.protocol import ModelInfo
 from rlm_eval.models.proxy import Proxy
 from rlm_eval.records import Answer, Outcome, Problem, Role
 
+Isolation = Literal["confined", "none"]
+
 
 @dataclass(frozen=True)
-class Said:
+class Given:
     """What an engine handed back: its answer, whether its limits forced it, the code it ran."""
 
-    text: str
+    text: str | None
     forced: bool = False
     blocks: Sequence[Block] = ()
 
@@ -56,9 +57,12 @@ class ForeignEngine(Method):
     """What all foreign engines have in common; a subclass says what to run and how to read it.
 
     ``turn_tokens``: the longest reply where the engine doesn't say. ``seconds``: wall time of one
-    sample. ``isolation``: ``confined`` (see ``confine.py``) or ``none``, where the engine, and the
+    sample. ``isolation``: ``confined`` (see ``process.py``) or ``none``, where the engine, and the
     code its model writes as far as the engine lets it, has the user's rights. ``readable``: files
     and folders that a confined engine may read beside the system and Python.
+
+    What the engine is given and what it writes is in memory where the system has a place for files
+    there, and is removed when it ends.
     """
 
     turn_tokens: int = 1024
@@ -66,17 +70,17 @@ class ForeignEngine(Method):
     isolation: Isolation = "confined"
     readable: list[str] = field(default_factory=list)
 
-    #: The method's name in conf/method and in messages.
+    #: Its name in trajectories.
     name: ClassVar[str]
     roles = ("root", "sub")
 
     def __post_init__(self) -> None:
-        at_least(1, **{f"method.{self.name}.turn_tokens": self.turn_tokens})
+        at_least(1, turn_tokens=self.turn_tokens)
         if self.seconds <= 0:
-            raise ConfigError(f"method.{self.name}.seconds must be above 0, got {self.seconds:g}")
+            raise ConfigError(f"must be above 0, got {self.seconds:g}", key="seconds")
         for path in self.readable:
             if not os.path.exists(path):
-                raise ConfigError(f"method.{self.name}.readable: there is no {path}")
+                raise ConfigError(f"must be files and folders: there is no {path}", key="readable")
 
     # -- what a subclass says --------------------------------------------------------------------
 
@@ -92,7 +96,7 @@ class ForeignEngine(Method):
         """Files beside ``readable`` that the engine is made of."""
         raise NotImplementedError
 
-    def read(self, output: bytes, *, asked: bool) -> Said | None:
+    def read(self, output: bytes, *, asked: bool) -> Given | None:
         """The answer in what the engine printed; None when there is none. ``asked``: it had called
         a model by then. Raises InvalidAnswer, or ConfigError for settings it did not take."""
         raise NotImplementedError
@@ -102,6 +106,9 @@ class ForeignEngine(Method):
         return "bwrap" if self.isolation == "confined" else "none"
 
     # -- the method ------------------------------------------------------------------------------
+
+    def stores_input(self) -> bool:
+        return memory_folder() is None
 
     def prompt_name(self) -> str:
         return self.version()
@@ -113,14 +120,14 @@ class ForeignEngine(Method):
         window = min(info.context_window for info in models.values())
         if self.turn_tokens >= window:
             raise ConfigError(
-                f"method.{self.name}.turn_tokens={self.turn_tokens} leaves no room for a prompt in "
-                f"the window of {window} tokens"
+                f"leaves no room for a prompt in the window of {window} tokens", key="turn_tokens"
             )
-        if self.isolation == "confined" and (reason := confine.why_not()):
+        if self.isolation == "confined" and (reason := why_not_confined()):
             raise ConfigError(
-                f"method.{self.name}: this machine can't confine the engine, which runs code that "
-                f"a model wrote ({reason}). To run it with your files, keys and network open to "
-                f"that code, set method.{self.name}.isolation=none"
+                "can't be confined on this machine, and the engine runs code that a model wrote "
+                f"({reason}). To run it with your files, keys and network open to that code, set "
+                "isolation=none",
+                key="isolation",
             )
 
     def answer(self, problem: Problem, lm: LM, ledger: Ledger) -> Answer:
@@ -132,36 +139,34 @@ class ForeignEngine(Method):
             settings={k: v for k, v in vars(self).items() if not k.startswith("_")},
             budget=asdict(ledger.budget),
         )
-        said, error = None, ""
+        given, error = Given(None), ""
         outcome: Outcome = "answered"
         try:
-            said = self._run(problem, lm, ledger, record)
+            given = self._run(problem, lm, ledger, record)
         except SampleFailure as failure:
             outcome, error = failure.outcome, str(failure)
-        blocks = said.blocks if said else ()
         return Answer(
-            text=said.text if said else None,
-            outcome="forced" if said and said.forced else outcome,
+            text=given.text,
+            outcome="forced" if given.forced else outcome,
             iterations=record.iterations,
-            code_errors=sum(bool(block["error"]) for block in blocks),
+            code_errors=sum(bool(block["error"]) for block in given.blocks),
             context_chars_read_by_lm=record.coverage.chars(),
             sandbox_level=self.level(),
             error=error,
-            trajectory=record.trajectory(blocks),
+            trajectory=record.trajectory(given.blocks),
         )
 
-    def _run(self, problem: Problem, lm: LM, ledger: Ledger, record: Record) -> Said:
+    def _run(self, problem: Problem, lm: LM, ledger: Ledger, record: Record) -> Given:
         token = secrets.token_hex(16)
-        with TemporaryDirectory(prefix="rlm_eval-engine-", ignore_cleanup_errors=True) as folder:
-            launch = Launch(
-                command=self.argv(),
-                folder=folder,
-                environment=_environment(folder, token) | _files(folder, problem),
-                isolation=self.isolation,
-                readable=[*self.own_files(), *(os.path.abspath(path) for path in self.readable)],
-            )
+        readable = None
+        if self.isolation == "confined":
+            readable = [*self.own_files(), *(os.path.abspath(path) for path in self.readable)]
+        with TemporaryDirectory(
+            prefix="rlm_eval-engine-", dir=memory_folder(), ignore_cleanup_errors=True
+        ) as folder:
+            environment = _environment(folder, token) | _files(folder, problem)
             with (
-                running(launch) as engine,
+                running(self.argv(), folder, environment, readable) as engine,
                 Proxy(
                     lm,
                     ledger,
@@ -176,23 +181,21 @@ class ForeignEngine(Method):
                 ended = engine.wait(self.seconds if left is None else min(self.seconds, left))
         return self._judged(ended, proxy, ledger, asked=record.calls > 0)
 
-    def _judged(self, ended: Ended, proxy: Proxy, ledger: Ledger, *, asked: bool) -> Said:
+    def _judged(self, ended: Ended, proxy: Proxy, ledger: Ledger, *, asked: bool) -> Given:
         if proxy.ending is not None:
             raise proxy.ending
         if ended.code is None:  # raises first where it is the run's or the sample's cap
             ledger.release([ledger.reserve(Spend(), wait=False)])
-            raise BudgetExceeded(f"no answer within method.{self.name}.seconds={self.seconds:g}")
+            raise BudgetExceeded(f"no answer within seconds={self.seconds:g}")
         if len(ended.output) == MOST_OUTPUT_BYTES:
             raise InvalidAnswer(f"{self.version()} wrote {MOST_OUTPUT_BYTES:,} bytes or more")
-        said = self.read(ended.output, asked=asked) if ended.code == 0 else None
-        if said is not None and said.text.strip():
-            return said
-        if proxy.refused is not None:
+        given = self.read(ended.output, asked=asked) if ended.code == 0 else None
+        if proxy.refused is not None and not (given and given.text and given.text.strip()):
             raise proxy.refused
-        if said is None:
+        if given is None:
             how = f"ended with exit code {ended.code}: {ended.last_words}"
             raise InvalidAnswer(f"{self.version()} {how}")
-        return said
+        return given
 
 
 def _environment(folder: str, token: str) -> dict[str, str]:

@@ -1,43 +1,56 @@
-"""Starts an engine's process, waits for it, and ends it with everything it started."""
+"""Starts an engine's process, waits for it, and ends it with everything it started; and what a
+confined one can reach.
+
+Model-written code runs in an engine with whatever rights the engine gives it, so bubblewrap
+confines the engine. Covers: the user's files (only the system's and Python's libraries, the
+engine's own files and a scratch folder are there; nothing else can be written), the harness and its
+gold answers, the environment, other processes, and the network: there is none but a loopback of its
+own, on which only the proxy answers.
+
+Does not cover: memory, processor time and the number of processes, which nothing limits but the
+method's ``seconds``; a kernel bug. What the machine's users share under /usr and in the Python
+installation can be read.
+"""
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import shutil
 import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import IO, Literal
+from functools import cache
+from pathlib import Path
+from typing import IO
 
 from rlm_eval.errors import SandboxError
-from rlm_eval.methods.foreign.confine import confined
 from rlm_eval.repl.guard import harness_guard
 
-Isolation = Literal["confined", "none"]
 #: This Python by its folder's real path; the link itself says which environment it is.
 PYTHON = os.path.join(
     os.path.realpath(os.path.dirname(sys.executable)), os.path.basename(sys.executable)
 )
-STARTER = os.path.join(os.path.dirname(os.path.realpath(__file__)), "starter.py")
 #: Of an engine's output, what is read.
 MOST_OUTPUT_BYTES = 16 << 20
+_STARTER = os.path.join(os.path.dirname(os.path.realpath(__file__)), "starter.py")
 _START_SECONDS = 30.0
 _END_SECONDS = 20.0
+_SYSTEM = [
+    *("/usr", "/bin", "/lib", "/lib64", "/etc/alternatives", "/etc/ld.so.cache"),
+    *("/etc/ssl", "/etc/pki", "/etc/localtime", "/etc/hosts", "/etc/nsswitch.conf"),
+]
 
 
-@dataclass(frozen=True)
-class Launch:
-    """What to run: ``command`` in ``folder``, its only place to write when confined; then it sees
-    ``readable`` beside the system. It gets ``environment`` and nothing of the harness's."""
-
-    command: Sequence[str]
-    folder: str
-    environment: Mapping[str, str]
-    isolation: Isolation
-    readable: Sequence[str] = ()
+@cache
+def memory_folder() -> str | None:
+    """Where files are kept in memory, so that an engine's input and output are on no disk; None
+    where the system has no such place."""
+    return "/dev/shm" if os.access("/dev/shm", os.W_OK | os.X_OK) else None
 
 
 @dataclass(frozen=True)
@@ -51,13 +64,24 @@ class Ended:
 
 
 @contextmanager
-def running(launch: Launch) -> Iterator[EngineProcess]:
-    """A started engine; at the block's end nothing of it is left. Meanwhile no process of the same
-    user can look into this one. Raises SandboxError when the engine's process can't be started."""
+def running(
+    command: Sequence[str],
+    folder: str,
+    environment: Mapping[str, str],
+    readable: Iterable[str] | None,
+) -> Iterator[EngineProcess]:
+    """``command`` started in ``folder`` with ``environment`` and nothing of the harness's; at the
+    block's end nothing of it is left. ``readable``: what it sees beside the system when it is
+    confined, and then ``folder`` is its only place to write; None leaves it the user's rights.
+
+    Meanwhile no process of the same user can look into this one. Raises SandboxError when the
+    engine's process can't be started.
+    """
     harness_guard.enter()
     try:
-        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-            engine = EngineProcess(launch, out, err)
+        place = memory_folder()
+        with tempfile.TemporaryFile(dir=place) as out, tempfile.TemporaryFile(dir=place) as err:
+            engine = EngineProcess(command, folder, environment, readable, out, err)
             try:
                 yield engine
             finally:
@@ -70,23 +94,31 @@ class EngineProcess:
     """An engine that writes to the files ``out`` and ``err``. ``listener`` is the socket on which
     it will look for its models."""
 
-    def __init__(self, launch: Launch, out: IO[bytes], err: IO[bytes]) -> None:
-        self._watched = launch.isolation == "none"
+    def __init__(
+        self,
+        command: Sequence[str],
+        folder: str,
+        environment: Mapping[str, str],
+        readable: Iterable[str] | None,
+        out: IO[bytes],
+        err: IO[bytes],
+    ) -> None:
+        self._watched = readable is None
         self._out, self._err = out, err
         self._control, theirs = socket.socketpair()
         self._control.settimeout(_START_SECONDS)
-        mode = "watch" if self._watched else "become"
-        command = [PYTHON, "-P", STARTER, str(theirs.fileno()), mode, *launch.command]
-        if not self._watched:
-            command = confined(command, launch.folder, [STARTER, *launch.readable])
+        mode = "become" if readable is not None else "watch"
+        command = [PYTHON, "-P", _STARTER, str(theirs.fileno()), mode, *command]
+        if readable is not None:
+            command = confined(command, folder, [_STARTER, *readable])
         try:
             self._process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
-                stdout=self._out,
-                stderr=self._err,
-                cwd=launch.folder,
-                env=dict(launch.environment),
+                stdout=out,
+                stderr=err,
+                cwd=folder,
+                env=dict(environment),
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,
             )
@@ -95,9 +127,6 @@ class EngineProcess:
             raise SandboxError(f"can't start {command[0]}: {error}") from None
         finally:
             theirs.close()
-        self.listener = self._receive_listener()
-
-    def _receive_listener(self) -> socket.socket:
         try:
             _, descriptors, _, _ = socket.recv_fds(self._control, 16, 1)
         except OSError:
@@ -105,7 +134,7 @@ class EngineProcess:
         if not descriptors:
             self.close()
             raise SandboxError(f"the engine's process did not start: {self._last_words()}")
-        return socket.socket(fileno=descriptors[0])
+        self.listener = socket.socket(fileno=descriptors[0])
 
     def wait(self, seconds: float) -> Ended:
         """How it ended; killed when it ran longer than ``seconds``."""
@@ -137,3 +166,43 @@ class EngineProcess:
         self._err.seek(max(0, self._err.seek(0, os.SEEK_END) - 4096))
         lines = self._err.read().decode(errors="replace").strip().splitlines()
         return lines[-1][:300] if lines else "it said nothing"
+
+
+def confined(command: Sequence[str], folder: str, readable: Iterable[str]) -> list[str]:
+    """``command`` in namespaces of its own, with ``folder`` to write in and ``readable`` (files
+    and folders) beside the system to read."""
+    shown = list(_SYSTEM)
+    for prefix in (sys.base_prefix, sys.prefix):
+        shown += [os.path.realpath(prefix), prefix]
+    packages = (importlib.util.find_spec(f"rlm_eval{part}") for part in ("", ".tasks", ".conf"))
+    harness = [os.path.dirname(os.path.realpath(p.origin)) for p in packages if p and p.origin]
+    hidden = [path for path in harness if _below(path, shown)]
+    out = ["bwrap", "--unshare-all", "--new-session", "--die-with-parent", "--cap-drop", "ALL"]
+    out += ["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp"]
+    for path in dict.fromkeys(shown):
+        out += ["--ro-bind-try", path, path]
+    for path in hidden:
+        out += ["--tmpfs", path]
+    for path in readable:
+        if _below(path, hidden) or not _below(path, shown):
+            out += ["--ro-bind", path, path]
+    return [*out, "--bind", folder, folder, "--remount-ro", "/", "--chdir", folder, "--", *command]
+
+
+def _below(path: str, folders: Iterable[str]) -> bool:
+    return any(Path(path).is_relative_to(folder) for folder in folders)
+
+
+@cache
+def why_not_confined() -> str:
+    """Empty when this machine can confine a process, else the reason."""
+    if shutil.which("bwrap") is None:
+        return "bwrap (bubblewrap) is not installed"
+    with tempfile.TemporaryDirectory(dir=memory_folder()) as folder:
+        command = confined(["true"], folder, [])
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+        except (OSError, subprocess.TimeoutExpired) as error:
+            return f"bwrap: {error}"
+    words = done.stderr.strip().splitlines()
+    return "" if done.returncode == 0 else (words[-1] if words else "bwrap failed")

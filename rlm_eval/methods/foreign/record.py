@@ -1,5 +1,5 @@
-"""The trajectory of a foreign engine, in the format of ``agent/trace.py``: its calls as the door
-saw them, and the code it says it ran."""
+"""The trajectory of a foreign engine, in the format of ``agent/trace.py``: its calls as the model
+client saw them, and the code that the engine reports."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Block = Mapping[str, str]
 
 class Record:
     """What one sample's engine asked. ``iterations`` counts the turns of its own loop, ``calls``
-    all that reached the door. Safe for threads."""
+    all that reached the model client. Safe for threads."""
 
     def __init__(self, context: str, **settings: Any) -> None:
         self.iterations = 0
@@ -80,7 +80,7 @@ class Record:
 
 
 def _written_in(reply: str, left: list[Block]) -> list[Mapping[str, Any]]:
-    """Takes from ``left`` the blocks at its head that stand in ``reply``, one after the other."""
+    """Takes from ``left`` the blocks at its head that are in ``reply``, one after the other."""
     out = []
     end = 0
     while left:

@@ -1,0 +1,158 @@
+"""RLM engines that are Python packages: rlms and dspy.RLM, run by ``host.py`` in a process of their
+own."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, ClassVar, Literal
+
+from rlm_eval.errors import ConfigError, InvalidAnswer
+from rlm_eval.methods.foreign.engine import ForeignEngine, Given
+from rlm_eval.methods.foreign.process import PYTHON
+from rlm_eval.methods.method import at_least
+from rlm_eval.models.protocol import ModelInfo
+from rlm_eval.records import Role
+
+_HOST = os.path.join(os.path.dirname(os.path.realpath(__file__)), "host.py")
+
+
+@dataclass(kw_only=True)
+class HostedEngine(ForeignEngine):
+    """``kwargs``: further keyword arguments of the engine's constructor, passed on as they are."""
+
+    kwargs: dict[str, Any] = field(default_factory=dict)
+
+    #: The package as pip knows it, which is also the extra that installs it.
+    package: ClassVar[str]
+    #: Constructor arguments that the host gives itself.
+    taken: ClassVar[frozenset[str]]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if taken := sorted(self.taken & self.kwargs.keys()):
+            raise ConfigError("can't be set: the harness gives it", key=f"kwargs.{taken[0]}")
+
+    def settings(self) -> Mapping[str, Any]:
+        """What the host is told beside ``kwargs`` and ``seconds``."""
+        raise NotImplementedError
+
+    def version(self) -> str:
+        try:
+            return f"{self.package} {version(self.package)}"
+        except PackageNotFoundError:
+            raise ConfigError(
+                f'{self.package} is not installed: pip install -e ".[{self.package}]"'
+            ) from None
+
+    def check(self, models: Mapping[Role, ModelInfo]) -> None:
+        self.version()
+        super().check(models)
+
+    def argv(self) -> Sequence[str]:
+        settings = {"kwargs": self.kwargs, "seconds": self.seconds, **self.settings()}
+        return [PYTHON, "-P", _HOST, self.package, json.dumps(settings)]
+
+    def own_files(self) -> Sequence[str]:
+        return [_HOST]
+
+    def read(self, output: bytes, *, asked: bool) -> Given | None:
+        try:
+            data = json.loads(output)
+        except (ValueError, RecursionError):
+            return None
+        if not isinstance(data, dict):
+            return None
+        if isinstance(data.get("refused"), str) and not asked:
+            raise ConfigError(f"not taken by {self.version()}: {data['refused']}", key="kwargs")
+        if not isinstance(data.get("text"), str):
+            raise InvalidAnswer(f"{self.version()} gave no text but {data.get('text')!r:.100}")
+        blocks = data.get("blocks")  # as far as they are well formed: it may say anything
+        keys = ("code", "output", "error")
+        return Given(
+            data["text"],
+            data.get("forced") is True,
+            [
+                {key: str(block.get(key) or "") for key in keys}
+                for block in (blocks if isinstance(blocks, list) else [])
+                if isinstance(block, dict)
+            ],
+        )
+
+
+@dataclass(kw_only=True)
+class Rlms(HostedEngine):
+    """rlms, the RLM paper's reference implementation (github.com/alexzhang13/rlm), with its own
+    prompts and its default environment, which runs model-written code inside the engine's process.
+
+    ``max_depth`` as rlms counts: 1 has plain sub-calls, from 2 on ``rlm_query`` starts a child RLM.
+    """
+
+    max_depth: int = 1
+    max_iterations: int = 30
+
+    name: ClassVar[str] = "rlms"
+    package: ClassVar[str] = "rlms"
+    taken: ClassVar[frozenset[str]] = frozenset(
+        {
+            *("backend", "backend_kwargs", "other_backends", "other_backend_kwargs"),
+            *("environment", "environment_kwargs", "depth", "max_depth", "max_iterations"),
+            *("logger", "persistent", "custom_tools", "custom_sub_tools", "verbose"),
+        }
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least(1, max_depth=self.max_depth, max_iterations=self.max_iterations)
+
+    def settings(self) -> Mapping[str, Any]:
+        return {"limits": {"max_depth": self.max_depth, "max_iterations": self.max_iterations}}
+
+
+@dataclass(kw_only=True)
+class DspyRlm(HostedEngine):
+    """``dspy.RLM("context, query -> answer")`` (dspy.ai) with dspy's own prompts and adapters.
+
+    ``interpreter``: ``local`` runs model-written code in a Python process beside the engine's,
+    ``deno`` (dspy's default) in Pyodide under Deno. Deno fetches Pyodide at run time, which a
+    confined engine can't; with ``isolation=none`` its own sandbox holds the code. dspy's caches and
+    retries are off: the harness has both.
+    """
+
+    interpreter: Literal["local", "deno"] = "local"
+    max_iterations: int = 20
+    max_llm_calls: int = 50
+
+    name: ClassVar[str] = "dspy_rlm"
+    package: ClassVar[str] = "dspy"
+    taken: ClassVar[frozenset[str]] = frozenset(
+        {"signature", "max_iters", "max_llm_calls", "sub_lm", "interpreter_factory", "tools"}
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least(1, max_iterations=self.max_iterations, max_llm_calls=self.max_llm_calls)
+        if self.interpreter == "deno" and self.isolation == "confined":
+            raise ConfigError(
+                "can't be deno in a confined engine, for Pyodide is fetched at run time: add "
+                "isolation=none (Deno's sandbox then holds model-written code), or keep local",
+                key="interpreter",
+            )
+
+    def check(self, models: Mapping[Role, ModelInfo]) -> None:
+        super().check(models)
+        found = importlib.util.find_spec("deno") or shutil.which("deno")
+        if self.interpreter == "deno" and not found:
+            raise ConfigError("needs Deno: pip install deno, or set it local", key="interpreter")
+
+    def level(self) -> str:
+        return "deno" if self.interpreter == "deno" else super().level()
+
+    def settings(self) -> Mapping[str, Any]:
+        limits = {"max_iters": self.max_iterations, "max_llm_calls": self.max_llm_calls}
+        return {"interpreter": self.interpreter, "limits": limits}
