@@ -182,7 +182,11 @@ def test_nothing_of_an_engine_is_left(tmp_path: Path, isolation: Isolation, endi
 def test_an_engine_ends_with_its_harness(tmp_path: Path, isolation: Isolation) -> None:
     marker = f"orphan-{secrets.token_hex(8)}"
     engine = tmp_path / "engine.py"
-    engine.write_text(f"import sys\n{textwrap.dedent(STRAY)}\nimport time; time.sleep(300)")
+    home = tmp_path / "home"
+    note = f"open({str(home)!r}, 'w').write(os.environ['HOME'])" if isolation == "none" else "0"
+    engine.write_text(
+        f"import os, sys\n{note}{textwrap.dedent(STRAY)}\nimport time; time.sleep(300)"
+    )
     harness = f"""
 import sys; sys.path.insert(0, {str(Path(__file__).parents[1])!r})
 from helpers.foreign_engines import ForeignCommand, answer_of
@@ -193,16 +197,19 @@ answer_of(ForeignCommand(command=[{sys.executable!r}, {str(engine)!r}, {marker!r
         assert eventually(lambda: len(running(f"time.sleep(300)\0{marker}")) > 0)
         process.kill()
     assert eventually(lambda: not running(marker))
+    if isolation == "none":
+        assert eventually(lambda: not Path(home.read_text()).exists())
 
 
 # -- where its files are -----------------------------------------------------------------------
 
 #: Prints the folder's mode, and all the places with something of the sample's in them.
 PLACES = """
-    own = [os.environ[name] for name in ("HOME", "TMPDIR", "QUESTION_FILE", "CONTEXT_FILE")]
-    own += [os.environ["DOCUMENTS_FILE"], os.readlink("/proc/self/fd/1").split(" ")[0]]
-    own += [os.readlink("/proc/self/fd/2").split(" ")[0]]
-    print(json.dumps([os.stat(own[0]).st_mode & 0o777, own]))
+    names = "HOME", "TMPDIR", "QUESTION_FILE", "CONTEXT_FILE", "DOCUMENTS_FILE"
+    own = [os.environ[name] for name in names]
+    outputs = [os.readlink("/proc/self/fd/%d" % number) for number in (1, 2)]
+    mounts = [line.split()[1:3] for line in open("/proc/mounts")]
+    print(json.dumps([os.stat(own[0]).st_mode & 0o777, own, outputs, mounts]))
 """
 
 
@@ -213,13 +220,14 @@ def test_what_an_engine_reads_and_writes_is_in_memory_and_gone_afterwards(
 ) -> None:
     engine = python_engine(tmp_path, PLACES, isolation=isolation)
     got, _ = answer_of(engine)
-    mode, places = json.loads(got.text or got.error)
+    mode, own, outputs, mounts = json.loads(got.text or got.error)
     assert not engine.stores_input()
-    assert mode == 0o700
-    if isolation == "none":
-        assert all(place.startswith("/dev/shm/") for place in places)
-    assert places[0].startswith("/dev/shm/rlm_eval-engine-")
-    assert not Path(places[0]).exists()
+    assert all(place.startswith("/dev/shm/") for place in outputs)
+    where = {"confined": "/tmp", "none": "/dev/shm"}[isolation]
+    assert [where, "tmpfs"] in mounts
+    assert all(place.startswith(f"{where}/") for place in own)
+    assert isolation == "confined" or mode == 0o700
+    assert not Path(own[0]).exists()
 
 
 def test_a_task_that_must_not_be_stored_in_the_clear_needs_such_a_place(

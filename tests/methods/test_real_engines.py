@@ -220,7 +220,7 @@ def seen(path):
         return open(path).read()
     except OSError as error:
         return type(error).__name__
-found = [seen("{tmp_path}/secret"), os.environ["HOME"].startswith("/dev/shm/rlm_eval-engine-")]
+found = [seen("{tmp_path}/secret"), os.environ["HOME"].startswith("/tmp/engine")]
 {says("found")}
 """
     got, _ = answer_of(real(kind), Heard(form, code))

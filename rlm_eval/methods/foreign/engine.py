@@ -20,8 +20,6 @@ import os
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import ClassVar, Literal
 
 from rlm_eval.errors import BudgetExceeded, ConfigError, InvalidAnswer, SampleFailure
@@ -108,7 +106,7 @@ class ForeignEngine(Method):
     # -- the method ------------------------------------------------------------------------------
 
     def stores_input(self) -> bool:
-        return memory_folder() is None
+        return self.isolation == "none" and memory_folder() is None
 
     def prompt_name(self) -> str:
         return self.version()
@@ -161,24 +159,24 @@ class ForeignEngine(Method):
         readable = None
         if self.isolation == "confined":
             readable = [*self.own_files(), *(os.path.abspath(path) for path in self.readable)]
-        with TemporaryDirectory(
-            prefix="rlm_eval-engine-", dir=memory_folder(), ignore_cleanup_errors=True
-        ) as folder:
-            environment = _environment(folder, token) | _files(folder, problem)
-            with (
-                running(self.argv(), folder, environment, readable) as engine,
-                Proxy(
-                    lm,
-                    ledger,
-                    engine.listener,
-                    default_max_tokens=self.turn_tokens,
-                    token=token,
-                    log=record.call,
-                    stop=engine.kill,
-                ) as proxy,
-            ):
-                left = ledger.seconds_left()
-                ended = engine.wait(self.seconds if left is None else min(self.seconds, left))
+        content = problem.context.content
+        plain = dict(content) if isinstance(content, Mapping) else content
+        files = {"QUESTION_FILE": problem.question, "CONTEXT_FILE": problem.context.text}
+        files["DOCUMENTS_FILE"] = json.dumps(plain)
+        with (
+            running(self.argv(), files, _environment(token), readable) as engine,
+            Proxy(
+                lm,
+                ledger,
+                engine.listener,
+                default_max_tokens=self.turn_tokens,
+                token=token,
+                log=record.call,
+                stop=engine.kill,
+            ) as proxy,
+        ):
+            left = ledger.seconds_left()
+            ended = engine.wait(self.seconds if left is None else min(self.seconds, left))
         return self._judged(ended, proxy, ledger, asked=record.calls > 0)
 
     def _judged(self, ended: Ended, proxy: Proxy, ledger: Ledger, *, asked: bool) -> Given:
@@ -198,28 +196,11 @@ class ForeignEngine(Method):
         return given
 
 
-def _environment(folder: str, token: str) -> dict[str, str]:
-    """All that the engine's process gets; nothing of the user's but where programs are."""
+def _environment(token: str) -> dict[str, str]:
+    """What the engine's process gets beside the paths of its files; nothing of the user's but where
+    programs are."""
     kept = {k: os.environ[k] for k in ("PATH", "LD_LIBRARY_PATH") if k in os.environ}
     names = {"OPENAI_API_KEY": token, "OPENAI_MODEL": "root", "OPENAI_SUB_MODEL": "sub"}
-    homes = {"HOME": folder, "TMPDIR": folder, "USER": "engine"}
-    fixed = {"LANG": "C.UTF-8", "PYTHONUTF8": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    fixed = {"USER": "engine", "LANG": "C.UTF-8", "PYTHONUTF8": "1", "PYTHONDONTWRITEBYTECODE": "1"}
     # rlms reads keys from the nearest .env above its own files.
-    return {**kept, **names, **homes, **fixed, "PYTHON_DOTENV_DISABLED": "1"}
-
-
-def _files(folder: str, problem: Problem) -> dict[str, str]:
-    """The question and the input, written into ``folder``; their paths as variables."""
-    content = problem.context.content
-    plain = dict(content) if isinstance(content, Mapping) else content
-    texts = {
-        "QUESTION_FILE": ("question.txt", problem.question),
-        "CONTEXT_FILE": ("context.txt", problem.context.text),
-        "DOCUMENTS_FILE": ("documents.json", json.dumps(plain)),
-    }
-    out = {}
-    for variable, (name, text) in texts.items():
-        path = Path(folder) / name
-        path.write_text(text, encoding="utf-8", errors="surrogatepass", newline="")
-        out[variable] = str(path)
-    return out
+    return {**kept, **names, **fixed, "PYTHON_DOTENV_DISABLED": "1"}

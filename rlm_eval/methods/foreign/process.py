@@ -3,9 +3,9 @@ confined one can reach.
 
 Model-written code runs in an engine with whatever rights the engine gives it, so bubblewrap
 confines the engine. Covers: the user's files (only the system's and Python's libraries, the
-engine's own files and a scratch folder are there; nothing else can be written), the harness and its
-gold answers, the environment, other processes, and the network: there is none but a loopback of its
-own, on which only the proxy answers.
+engine's own files and a folder in memory are there; nothing else can be written), the harness and
+its gold answers, the environment, other processes, and the network: there is none but a loopback of
+its own, on which only the proxy answers.
 
 Does not cover: memory, processor time and the number of processes, which nothing limits but the
 method's ``seconds``; a kernel bug. What the machine's users share under /usr and in the Python
@@ -20,12 +20,12 @@ import shutil
 import socket
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory, TemporaryFile
 from typing import IO
 
 from rlm_eval.errors import SandboxError
@@ -38,6 +38,8 @@ PYTHON = os.path.join(
 #: Of an engine's output, what is read.
 MOST_OUTPUT_BYTES = 16 << 20
 _STARTER = os.path.join(os.path.dirname(os.path.realpath(__file__)), "starter.py")
+#: A confined engine's folder, in memory and in a file system of its own.
+_HOME = "/tmp/engine"
 _START_SECONDS = 30.0
 _END_SECONDS = 20.0
 _SYSTEM = [
@@ -48,7 +50,7 @@ _SYSTEM = [
 
 @cache
 def memory_folder() -> str | None:
-    """Where files are kept in memory, so that an engine's input and output are on no disk; None
+    """Where files are kept in memory, so that what an engine reads and writes is on no disk; None
     where the system has no such place."""
     return "/dev/shm" if os.access("/dev/shm", os.W_OK | os.X_OK) else None
 
@@ -66,26 +68,32 @@ class Ended:
 @contextmanager
 def running(
     command: Sequence[str],
-    folder: str,
+    files: Mapping[str, str],
     environment: Mapping[str, str],
     readable: Iterable[str] | None,
 ) -> Iterator[EngineProcess]:
-    """``command`` started in ``folder`` with ``environment`` and nothing of the harness's; at the
-    block's end nothing of it is left. ``readable``: what it sees beside the system when it is
-    confined, and then ``folder`` is its only place to write; None leaves it the user's rights.
+    """``command`` started in a folder with these ``files``, with ``environment``, a variable for
+    each file's path, and nothing of the harness's; at the block's end nothing of it is left.
+    ``readable``: what it sees beside the system when it is confined, and then the folder is its
+    only place to write; None leaves it the user's rights.
 
     Meanwhile no process of the same user can look into this one. Raises SandboxError when the
     engine's process can't be started.
     """
     harness_guard.enter()
     try:
-        place = memory_folder()
-        with tempfile.TemporaryFile(dir=place) as out, tempfile.TemporaryFile(dir=place) as err:
-            engine = EngineProcess(command, folder, environment, readable, out, err)
-            try:
-                yield engine
-            finally:
-                engine.close()
+        with ExitStack() as stack:
+            place = memory_folder()
+            out, err = (stack.enter_context(TemporaryFile(dir=place)) for _ in range(2))
+            home = _HOME
+            if readable is None:
+                made = TemporaryDirectory(
+                    prefix="rlm_eval-engine-", dir=place, ignore_cleanup_errors=True
+                )
+                home = stack.enter_context(made)
+            engine = EngineProcess(command, home, files, environment, readable, out, err)
+            stack.callback(engine.close)
+            yield engine
     finally:
         harness_guard.leave()
 
@@ -97,7 +105,8 @@ class EngineProcess:
     def __init__(
         self,
         command: Sequence[str],
-        folder: str,
+        home: str,
+        files: Mapping[str, str],
         environment: Mapping[str, str],
         readable: Iterable[str] | None,
         out: IO[bytes],
@@ -107,19 +116,26 @@ class EngineProcess:
         self._out, self._err = out, err
         self._control, theirs = socket.socketpair()
         self._control.settimeout(_START_SECONDS)
-        mode = "become" if readable is not None else "watch"
+        paths = {name: os.path.join(home, name.lower()) for name in files}
+        mode = "watch" if readable is None else "become"
         command = [PYTHON, "-P", _STARTER, str(theirs.fileno()), mode, *command]
-        if readable is not None:
-            command = confined(command, folder, [_STARTER, *readable])
+        texts = {path: files[name].encode("utf-8", "surrogatepass") for name, path in paths.items()}
+        passed: dict[str, int] = {}
+        if readable is None:
+            for path, text in texts.items():
+                Path(path).write_bytes(text)
+        else:
+            passed = {path: _in_memory(text) for path, text in texts.items()}
+            command = confined(command, [_STARTER, *readable], passed)
         try:
             self._process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,
-                cwd=folder,
-                env=dict(environment),
-                pass_fds=[theirs.fileno()],
+                cwd=home if readable is None else "/",
+                env={**environment, **paths, "HOME": home, "TMPDIR": home},
+                pass_fds=[theirs.fileno(), *passed.values()],
                 start_new_session=True,
             )
         except OSError as error:
@@ -127,6 +143,8 @@ class EngineProcess:
             raise SandboxError(f"can't start {command[0]}: {error}") from None
         finally:
             theirs.close()
+            for descriptor in passed.values():
+                os.close(descriptor)
         try:
             _, descriptors, _, _ = socket.recv_fds(self._control, 16, 1)
         except OSError:
@@ -168,9 +186,21 @@ class EngineProcess:
         return lines[-1][:300] if lines else "it said nothing"
 
 
-def confined(command: Sequence[str], folder: str, readable: Iterable[str]) -> list[str]:
-    """``command`` in namespaces of its own, with ``folder`` to write in and ``readable`` (files
-    and folders) beside the system to read."""
+def _in_memory(data: bytes) -> int:
+    """A descriptor of a file in memory, to be read from its beginning."""
+    descriptor = os.memfd_create("input")
+    with os.fdopen(descriptor, "wb", closefd=False) as file:
+        file.write(data)
+        file.seek(0)
+    return descriptor
+
+
+def confined(
+    command: Sequence[str], readable: Iterable[str], files: Mapping[str, int]
+) -> list[str]:
+    """``command`` in namespaces of its own, with a folder in memory to write in. ``readable`` are
+    files and folders beside the system to read, ``files`` descriptors by the path that their
+    content is put at."""
     shown = list(_SYSTEM)
     for prefix in (sys.base_prefix, sys.prefix):
         shown += [os.path.realpath(prefix), prefix]
@@ -178,7 +208,7 @@ def confined(command: Sequence[str], folder: str, readable: Iterable[str]) -> li
     harness = [os.path.dirname(os.path.realpath(p.origin)) for p in packages if p and p.origin]
     hidden = [path for path in harness if _below(path, shown)]
     out = ["bwrap", "--unshare-all", "--new-session", "--die-with-parent", "--cap-drop", "ALL"]
-    out += ["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp"]
+    out += ["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--dir", _HOME]
     for path in dict.fromkeys(shown):
         out += ["--ro-bind-try", path, path]
     for path in hidden:
@@ -186,7 +216,9 @@ def confined(command: Sequence[str], folder: str, readable: Iterable[str]) -> li
     for path in readable:
         if _below(path, hidden) or not _below(path, shown):
             out += ["--ro-bind", path, path]
-    return [*out, "--bind", folder, folder, "--remount-ro", "/", "--chdir", folder, "--", *command]
+    for path, descriptor in files.items():
+        out += ["--file", str(descriptor), path]
+    return [*out, "--remount-ro", "/", "--chdir", _HOME, "--", *command]
 
 
 def _below(path: str, folders: Iterable[str]) -> bool:
@@ -198,11 +230,10 @@ def why_not_confined() -> str:
     """Empty when this machine can confine a process, else the reason."""
     if shutil.which("bwrap") is None:
         return "bwrap (bubblewrap) is not installed"
-    with tempfile.TemporaryDirectory(dir=memory_folder()) as folder:
-        command = confined(["true"], folder, [])
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
-        except (OSError, subprocess.TimeoutExpired) as error:
-            return f"bwrap: {error}"
+    command = confined(["true"], [], {})
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"bwrap: {error}"
     words = done.stderr.strip().splitlines()
     return "" if done.returncode == 0 else (words[-1] if words else "bwrap failed")

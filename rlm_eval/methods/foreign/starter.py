@@ -5,8 +5,8 @@ harness, and becomes the engine (or watches over it).
 
 ``CONTROL`` is the descriptor of a socket to the harness, which is sent the listening socket: where
 the process has a network of its own, the harness reaches into it so. ``watch``: the engine and
-whatever it started are killed when it ends and when the harness closes its end. Standard library
-only, since the harness's packages are hidden from this process.
+whatever it started are killed, and its folder is removed, when it ends and when the harness closes
+its end. Standard library only, since the harness's packages are hidden from this process.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import contextlib
 import ctypes
 import os
 import resource
+import shutil
 import signal
 import socket
 import subprocess
@@ -58,6 +59,7 @@ def watch(command: list[str], control: socket.socket) -> int:
                 os.kill(pid, signal.SIGKILL)
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(pid, 0)
+    shutil.rmtree(os.getcwd(), ignore_errors=True)
     return code if code >= 0 else 128 - code
 
 
