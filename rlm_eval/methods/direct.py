@@ -126,6 +126,18 @@ class Direct(Method):
             final_answer(reply) if self.think else (reply.text, "whole reply") for reply in replies
         ]
         given = [text for text, _ in cast if text and text.strip()]
+        trajectory: tuple[Mapping[str, Any], ...] = ()
+        if self.think or votes > 1:
+            event = {
+                "type": "votes",
+                "first_at": lm.temperature(first),
+                "others_at": lm.temperature(self.vote_temperature),
+                "votes": [
+                    {"call_id": reply.call_id, "answer": text, "taken": taken}
+                    for reply, (text, taken) in zip(replies, cast, strict=True)
+                ],
+            }
+            trajectory = (event,)
         return Answer(
             text=majority(given) if given else None,
             outcome="answered" if given else "no_answer",
@@ -133,7 +145,7 @@ class Direct(Method):
             truncated_tokens=fitted.truncated_tokens,
             context_chars_read_by_lm=fitted.chars,
             spans_read=fitted.spans,
-            trajectory=(self._event(lm, first, replies, cast),) if self.think or votes > 1 else (),
+            trajectory=trajectory,
             error="" if given else f"no answer in {votes} {'reply' if votes == 1 else 'replies'}",
         )
 
@@ -153,21 +165,6 @@ class Direct(Method):
             if isinstance(reply, SampleFailure):
                 raise reply
         return [reply for reply in replies if isinstance(reply, Completion)]
-
-    def _event(
-        self,
-        lm: LM,
-        first: Temperature,
-        replies: Sequence[Completion],
-        cast: Sequence[tuple[str | None, str]],
-    ) -> Mapping[str, Any]:
-        """The trajectory's event of all votes."""
-        votes = [
-            {"call_id": reply.call_id, "answer": text, "taken": taken}
-            for reply, (text, taken) in zip(replies, cast, strict=True)
-        ]
-        at = {"first_at": lm.temperature(first), "others_at": lm.temperature(self.vote_temperature)}
-        return {"type": "votes", **at, "votes": votes}
 
     # -- the prompt ------------------------------------------------------------------------------
 

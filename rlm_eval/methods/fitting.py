@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -37,14 +38,7 @@ _SENTENCE = re.compile(r".+?(?:[.!?]\s+|\Z)", re.DOTALL)
 
 def largest_fitting(size: int, fits: Callable[[int], bool]) -> int:
     """The largest n ≤ ``size`` with ``fits(n)``, for a test that is true up to some n (0 holds)."""
-    low, high = 0, size
-    while low < high:
-        middle = (low + high + 1) // 2
-        if fits(middle):
-            low = middle
-        else:
-            high = middle - 1
-    return low
+    return bisect_left(range(1, size + 1), True, key=lambda n: not fits(n))
 
 
 def offline_tokens(messages: Sequence[Message]) -> int:

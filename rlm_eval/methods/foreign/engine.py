@@ -168,7 +168,7 @@ class ForeignEngine(Method):
             Proxy(
                 lm,
                 ledger,
-                engine.listener,
+                engine.listener(),
                 default_max_tokens=self.turn_tokens,
                 token=token,
                 log=record.call,

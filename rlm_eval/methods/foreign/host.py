@@ -42,7 +42,10 @@ def run_rlms(context: Any, question: str, settings: Mapping[str, Any]) -> Mappin
             return super()._subcall(prompt, named)
 
     core.RLM = DepthNamed  # what a child RLM is made from
-    client = {"base_url": os.environ["OPENAI_BASE_URL"], "api_key": os.environ["OPENAI_API_KEY"]}
+    client: dict[str, Any] = {
+        "base_url": os.environ["OPENAI_BASE_URL"],
+        "api_key": os.environ["OPENAI_API_KEY"],
+    }
     client |= {"max_retries": 0, "timeout": settings["seconds"]}
     try:
         engine = DepthNamed(
@@ -70,7 +73,10 @@ def run_rlms(context: Any, question: str, settings: Mapping[str, Any]) -> Mappin
 
 def run_dspy(context: Any, question: str, settings: Mapping[str, Any]) -> Mapping[str, Any]:
     # Found in the environment, the address has dspy import litellm, for seconds.
-    client = {"api_base": os.environ.pop("OPENAI_BASE_URL"), "timeout": settings["seconds"]}
+    client: dict[str, Any] = {
+        "api_base": os.environ.pop("OPENAI_BASE_URL"),
+        "timeout": settings["seconds"],
+    }
     client |= {"api_key": os.environ["OPENAI_API_KEY"], "cache": False, "num_retries": 0}
     os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # dspy would fetch prices
     import dspy

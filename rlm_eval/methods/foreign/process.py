@@ -83,107 +83,101 @@ def running(
     harness_guard.enter()
     try:
         with ExitStack() as stack:
-            place = memory_folder()
-            out, err = (stack.enter_context(TemporaryFile(dir=place)) for _ in range(2))
+            out, err = (stack.enter_context(TemporaryFile(dir=memory_folder())) for _ in range(2))
+            mine, theirs = map(stack.enter_context, socket.socketpair())
             home = _HOME
             if readable is None:
-                made = TemporaryDirectory(
-                    prefix="rlm_eval-engine-", dir=place, ignore_cleanup_errors=True
-                )
+                prefix, place = "rlm_eval-engine-", memory_folder()
+                made = TemporaryDirectory(prefix=prefix, dir=place, ignore_cleanup_errors=True)
                 home = stack.enter_context(made)
-            engine = EngineProcess(command, home, files, environment, readable, out, err)
+            paths = {name: os.path.join(home, name.lower()) for name in files}
+            texts = {paths[name]: t.encode("utf-8", "surrogatepass") for name, t in files.items()}
+            passed: dict[str, int] = {}
+            starter = [PYTHON, "-P", _STARTER, str(theirs.fileno())]
+            if readable is None:
+                command = [*starter, "watch", *command]
+                for path, text in texts.items():
+                    Path(path).write_bytes(text)
+            else:
+                passed = {path: _in_memory(text) for path, text in texts.items()}
+                command = confined([*starter, "become", *command], [_STARTER, *readable], passed)
+            try:
+                process = subprocess.Popen(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=out,
+                    stderr=err,
+                    cwd=home if readable is None else "/",
+                    env={**environment, **paths, "HOME": home, "TMPDIR": home},
+                    pass_fds=[theirs.fileno(), *passed.values()],
+                    start_new_session=True,
+                )
+            except OSError as error:
+                raise SandboxError(f"can't start {command[0]}: {error}") from None
+            finally:
+                theirs.close()
+                for descriptor in passed.values():
+                    os.close(descriptor)
+            engine = EngineProcess(process, mine, readable is None, out, err)
             stack.callback(engine.close)
             yield engine
     finally:
         harness_guard.leave()
 
 
+@dataclass(frozen=True)
 class EngineProcess:
-    """An engine that writes to the files ``out`` and ``err``. ``listener`` is the socket on which
-    it will look for its models."""
+    """A started engine that writes to the files ``out`` and ``err``. ``control`` is the socket to
+    its starter, ``watched``: which kills it when that is closed."""
 
-    def __init__(
-        self,
-        command: Sequence[str],
-        home: str,
-        files: Mapping[str, str],
-        environment: Mapping[str, str],
-        readable: Iterable[str] | None,
-        out: IO[bytes],
-        err: IO[bytes],
-    ) -> None:
-        self._watched = readable is None
-        self._out, self._err = out, err
-        self._control, theirs = socket.socketpair()
-        self._control.settimeout(_START_SECONDS)
-        paths = {name: os.path.join(home, name.lower()) for name in files}
-        mode = "watch" if readable is None else "become"
-        command = [PYTHON, "-P", _STARTER, str(theirs.fileno()), mode, *command]
-        texts = {path: files[name].encode("utf-8", "surrogatepass") for name, path in paths.items()}
-        passed: dict[str, int] = {}
-        if readable is None:
-            for path, text in texts.items():
-                Path(path).write_bytes(text)
-        else:
-            passed = {path: _in_memory(text) for path, text in texts.items()}
-            command = confined(command, [_STARTER, *readable], passed)
+    process: subprocess.Popen[bytes]
+    control: socket.socket
+    watched: bool
+    out: IO[bytes]
+    err: IO[bytes]
+
+    def listener(self) -> socket.socket:
+        """The socket on which the engine will look for its models."""
+        self.control.settimeout(_START_SECONDS)
         try:
-            self._process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=err,
-                cwd=home if readable is None else "/",
-                env={**environment, **paths, "HOME": home, "TMPDIR": home},
-                pass_fds=[theirs.fileno(), *passed.values()],
-                start_new_session=True,
-            )
-        except OSError as error:
-            self._control.close()
-            raise SandboxError(f"can't start {command[0]}: {error}") from None
-        finally:
-            theirs.close()
-            for descriptor in passed.values():
-                os.close(descriptor)
-        try:
-            _, descriptors, _, _ = socket.recv_fds(self._control, 16, 1)
+            _, descriptors, _, _ = socket.recv_fds(self.control, 16, 1)
         except OSError:
             descriptors = []
         if not descriptors:
             self.close()
             raise SandboxError(f"the engine's process did not start: {self._last_words()}")
-        self.listener = socket.socket(fileno=descriptors[0])
+        return socket.socket(fileno=descriptors[0])
 
     def wait(self, seconds: float) -> Ended:
         """How it ended; killed when it ran longer than ``seconds``."""
         try:
-            code: int | None = self._process.wait(timeout=seconds)
+            code: int | None = self.process.wait(timeout=seconds)
         except subprocess.TimeoutExpired:
             code = None
         self.close()
-        self._out.seek(0)
-        return Ended(code, self._out.read(MOST_OUTPUT_BYTES), self._last_words())
+        self.out.seek(0)
+        return Ended(code, self.out.read(MOST_OUTPUT_BYTES), self._last_words())
 
     def kill(self) -> None:
         """End the engine and all it started. From any thread, at any time."""
-        if self._watched:
-            self._control.close()  # the starter sees that and kills; it alone knows whom
+        if self.watched:
+            self.control.close()  # the starter sees that and kills; it alone knows whom
         else:
-            self._process.kill()  # bubblewrap: its process namespace ends with it
+            self.process.kill()  # bubblewrap: its process namespace ends with it
 
     def close(self) -> None:
         self.kill()
         try:
-            self._process.wait(timeout=_END_SECONDS)
+            self.process.wait(timeout=_END_SECONDS)
         except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._control.close()
+            self.process.kill()
+            self.process.wait()
+        self.control.close()
 
     def _last_words(self) -> str:
-        self._err.seek(max(0, self._err.seek(0, os.SEEK_END) - 4096))
-        lines = self._err.read().decode(errors="replace").strip().splitlines()
-        return lines[-1][:300] if lines else "it said nothing"
+        self.err.seek(max(0, self.err.seek(0, os.SEEK_END) - 4096))
+        lines = self.err.read().decode(errors="replace").strip().splitlines()
+        return lines[-1][:300] if lines else "no error message"
 
 
 def _in_memory(data: bytes) -> int:

@@ -36,52 +36,58 @@ class Record:
         self, tags: CallTags, messages: Sequence[Message], outcome: Completion | SampleFailure
     ) -> None:
         """One call and what became of it (a :data:`rlm_eval.models.proxy.CallLog`)."""
-        event: dict[str, Any] = {"role": tags.role, "depth": tags.depth}
-        event |= {"at_s": round(time.perf_counter() - self._started, 4)}
-        event |= {"parent_call_id": tags.parent_call_id}
-        with self._lock:
-            self.calls += 1
-            new = [m["content"] for m in messages if hash(m["content"]) not in self._seen]
-            self._seen |= {hash(text) for text in new}
-            turn = tags.role == "root" and isinstance(outcome, Completion)
-            if turn and tags.depth == 0:
-                self.iterations += 1
-                event["iteration"] = self.iterations
-            self._events.append(event)
-        event["type"] = "turn" if turn else "call"
+        done = isinstance(outcome, Completion)
+        turn = tags.role == "root" and done
+        texts = [m["content"] for m in messages]
+        event: dict[str, Any] = {
+            "type": "turn" if turn else "call",
+            "role": tags.role,
+            "depth": tags.depth,
+            "at_s": round(time.perf_counter() - self._started, 4),
+            "parent_call_id": tags.parent_call_id,
+        }
         if isinstance(outcome, Completion):
-            event |= {"call_id": outcome.call_id, "reply": outcome.text}
-            event |= {"finish_reason": outcome.finish_reason}
-            event |= {"cached_response": outcome.cached_response}
-            event |= {"prompt_tokens": outcome.usage.prompt_tokens}
-            event |= {"completion_tokens": outcome.usage.completion_tokens}
-            for text in new:
-                self.coverage.note(text)
+            event |= {
+                "call_id": outcome.call_id,
+                "reply": outcome.text,
+                "finish_reason": outcome.finish_reason,
+                "cached_response": outcome.cached_response,
+                "prompt_tokens": outcome.usage.prompt_tokens,
+                "completion_tokens": outcome.usage.completion_tokens,
+            }
         else:
             event |= {"error": str(outcome), "outcome": outcome.outcome}
         if turn:
-            event |= {"messages": len(messages)}
-            event |= {"prompt_chars": sum(len(m["content"]) for m in messages)}
+            event |= {"messages": len(texts), "prompt_chars": sum(map(len, texts))}
         else:
-            event["prompt"] = "\n\n".join(m["content"] for m in messages)
+            event["prompt"] = "\n\n".join(texts)
+        with self._lock:
+            self.calls += 1
+            if turn and tags.depth == 0:
+                self.iterations += 1
+                event["iteration"] = self.iterations
+            new = [text for text in texts if done and hash(text) not in self._seen]
+            self._seen |= set(map(hash, new))
+            self._events.append(event)
+        for text in new:
+            self.coverage.note(text)
 
     def trajectory(self, blocks: Sequence[Block]) -> tuple[Mapping[str, Any], ...]:
         """The events in order, each block after the turn that wrote it and the calls it made."""
         out: list[Mapping[str, Any]] = []
-        left = list(blocks)
+        left = [{"type": "block", "depth": 0, **block} for block in blocks]
         reply = ""
         for event in self._events:
             if event["type"] == "turn" and event["depth"] == 0:
                 out += _written_in(reply, left)
                 reply = event["reply"]
             out.append(event)
-        out += _written_in(reply, left)
-        return (*out, *(_event(block) for block in left))
+        return (*out, *_written_in(reply, left), *left)
 
 
-def _written_in(reply: str, left: list[Block]) -> list[Mapping[str, Any]]:
+def _written_in(reply: str, left: list[dict[str, Any]]) -> list[Mapping[str, Any]]:
     """Takes from ``left`` the blocks at its head that are in ``reply``, one after the other."""
-    out = []
+    out: list[Mapping[str, Any]] = []
     end = 0
     while left:
         code = left[0]["code"].strip()
@@ -89,9 +95,5 @@ def _written_in(reply: str, left: list[Block]) -> list[Mapping[str, Any]]:
         if start < 0:
             break
         end = start + len(code)
-        out.append(_event(left.pop(0)))
+        out.append(left.pop(0))
     return out
-
-
-def _event(block: Block) -> Mapping[str, Any]:
-    return {"type": "block", "depth": 0, **block}

@@ -6,6 +6,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from rlm_eval.methods.fitting import Chunk
@@ -92,15 +93,10 @@ class Indices(Generic[T]):
             self._known.clear()
 
 
-def within_budget(ranked: Iterable[Chunk], token_budget: int) -> list[Chunk]:
+def within_budget(ranked: Sequence[Chunk], token_budget: int) -> list[Chunk]:
     """The longest run of best-ranked chunks whose sizes add up to ``token_budget`` at most."""
-    used, kept = 0, []
-    for chunk in ranked:
-        used += chunk.tokens
-        if used > token_budget:
-            break
-        kept.append(chunk)
-    return kept
+    used = accumulate(chunk.tokens for chunk in ranked)
+    return [chunk for chunk, tokens in zip(ranked, used, strict=True) if tokens <= token_budget]
 
 
 def in_position(chunks: Iterable[Chunk]) -> list[Chunk]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, ClassVar
 
 from rlm_eval.errors import ConfigError
@@ -52,7 +53,6 @@ class Compaction(Summarizer):
     per_part: ClassVar[bool] = False
     templates: ClassVar[tuple[str, ...]] = ("compact",)
     blank: ClassVar[Mapping[str, Any]] = {"summary": "-", "text": ""}
-    blank_answer: ClassVar[Mapping[str, Any]] = {"summary": "-", "text": ""}
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -151,10 +151,4 @@ class Compaction(Summarizer):
 
 def _filling(sizes: Sequence[int], room: int) -> int:
     """How many of these, from the first on, fit the room together; at least one."""
-    used = count = 0
-    for size in sizes:
-        used += size
-        if count and used > room:
-            break
-        count += 1
-    return count
+    return max(1, sum(used <= room for used in accumulate(sizes)))

@@ -30,8 +30,7 @@ class SummarizeMapReduce(Summarizer):
 
     prompts: ClassVar[str] = "summarize_map_reduce"
     templates: ClassVar[tuple[str, ...]] = ("map", "merge")
-    blank: ClassVar[Mapping[str, Any]] = {"number": 1, "total": 1, "chunk": ""}
-    blank_answer: ClassVar[Mapping[str, Any]] = {"notes": ()}
+    blank: ClassVar[Mapping[str, Any]] = {"number": 1, "total": 1, "chunk": "", "notes": ()}
     written_key: ClassVar[str] = "note_tokens"
     in_sight: ClassVar[int] = 1
 
@@ -105,7 +104,6 @@ class SummarizeRefine(Summarizer):
     prompts: ClassVar[str] = "summarize_refine"
     templates: ClassVar[tuple[str, ...]] = ("refine",)
     blank: ClassVar[Mapping[str, Any]] = {"number": 2, "total": 2, "chunk": "", "summary": "-"}
-    blank_answer: ClassVar[Mapping[str, Any]] = {"summary": ""}
 
     def load(self, sizes: Sizes) -> tuple[Forecast, ...]:
         steps, kept = len(sizes.parts), self.summary_tokens

@@ -57,7 +57,6 @@ class Summarizer(Method):
     templates: ClassVar[tuple[str, ...]]
     #: What the templates for reading and for answering are filled with to see their own size.
     blank: ClassVar[Mapping[str, Any]]
-    blank_answer: ClassVar[Mapping[str, Any]]
     #: The setting that bounds what is written at once, and how often that needs room in the window
     #: beside a part and the prompt around it.
     written_key: ClassVar[str] = "summary_tokens"
@@ -153,7 +152,7 @@ class Summarizer(Method):
 
     def answer_frame(self, sizes: Sizes) -> int:
         """The same of the chat that asks for the answer."""
-        return sizes.count(self.asked("", **self.blank_answer)) + sizes.question
+        return sizes.count(self.asked("", **self.blank)) + sizes.question
 
     # -- prompts and calls -----------------------------------------------------------------------
 
