@@ -84,7 +84,7 @@ class Method:
         return None
 
     def stores_input(self) -> bool:
-        """Whether the input is written to a disk while the method runs."""
+        """Whether the input, or what is made of it, is written to a disk meanwhile."""
         return False
 
     def close(self) -> None:

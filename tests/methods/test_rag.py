@@ -169,7 +169,7 @@ def test_a_chunk_larger_than_the_window_is_refused() -> None:
     with pytest.raises(ConfigError, match="chunk_tokens must fit the window of 200 of m, got 256"):
         Rag(chunk_tokens=256).check(models)
     Rag().check(models)
-    with pytest.raises(ConfigError, match="two chunks of 128 tokens do not fit"):
+    with pytest.raises(ConfigError, match="rerank puts two chunks of 128 tokens"):
         Rag(rerank=4).check(models)
 
 

@@ -80,7 +80,7 @@ class ForeignEngine(Method):
             if not os.path.exists(path):
                 raise ConfigError(f"must be files and folders: there is no {path}", key="readable")
 
-    # -- what a subclass says --------------------------------------------------------------------
+    # -- what a subclass defines -----------------------------------------------------------------
 
     def version(self) -> str:
         """The engine and its version, as shown in tables: part of a result's key."""
@@ -106,7 +106,7 @@ class ForeignEngine(Method):
     # -- the method ------------------------------------------------------------------------------
 
     def stores_input(self) -> bool:
-        return self.isolation == "none" and memory_folder() is None
+        return memory_folder() is None
 
     def prompt_name(self) -> str:
         return self.version()

@@ -95,12 +95,12 @@ def running(
             passed: dict[str, int] = {}
             starter = [PYTHON, "-P", _STARTER, str(theirs.fileno())]
             if readable is None:
-                command = [*starter, "watch", *command]
+                command = [*starter, "--watch", home, *command]
                 for path, text in texts.items():
                     Path(path).write_bytes(text)
             else:
                 passed = {path: _in_memory(text) for path, text in texts.items()}
-                command = confined([*starter, "become", *command], [_STARTER, *readable], passed)
+                command = confined([*starter, *command], [_STARTER, *readable], passed)
             try:
                 process = subprocess.Popen(
                     command,

@@ -1,10 +1,10 @@
 """The first program in an engine's process: opens the port its models answer on, hands it to the
 harness, and becomes the engine (or watches over it).
 
-    python starter.py CONTROL become|watch COMMAND…
+    python starter.py CONTROL [--watch FOLDER] COMMAND…
 
 ``CONTROL`` is the descriptor of a socket to the harness, which is sent the listening socket: where
-the process has a network of its own, the harness reaches into it so. ``watch``: the engine and
+the process has a network of its own, the harness reaches into it so. ``--watch``: the engine and
 whatever it started are killed, and its folder is removed, when it ends and when the harness closes
 its end. Standard library only, since the harness's packages are hidden from this process.
 """
@@ -29,7 +29,7 @@ _FILE_BYTES = 1 << 30
 
 def main() -> None:
     control = socket.socket(fileno=int(sys.argv[1]))
-    mode, command = sys.argv[2], sys.argv[3:]
+    command = sys.argv[2:]
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(128)
@@ -38,14 +38,14 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (_FILE_BYTES, _FILE_BYTES))
     try:
-        if mode == "watch":
-            sys.exit(watch(command, control))
+        if command[0] == "--watch":
+            sys.exit(watch(command[2:], command[1], control))
         os.execvp(command[0], command)
     except OSError as error:
         sys.exit(f"can't start {command[0]}: {error.strerror}")
 
 
-def watch(command: list[str], control: socket.socket) -> int:
+def watch(command: list[str], folder: str, control: socket.socket) -> int:
     """Run the engine; its exit code, 128 and more for a signal."""
     if sys.platform == "linux":  # what the engine's children leave behind becomes ours, not init's
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
@@ -59,7 +59,7 @@ def watch(command: list[str], control: socket.socket) -> int:
                 os.kill(pid, signal.SIGKILL)
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(pid, 0)
-    shutil.rmtree(os.getcwd(), ignore_errors=True)
+    shutil.rmtree(folder, ignore_errors=True)
     return code if code >= 0 else 128 - code
 
 

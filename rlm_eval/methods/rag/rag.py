@@ -124,21 +124,19 @@ class Rag(Method):
                 "tokens": sum(chunk.tokens for chunk in index.chunks),
                 "seconds": round(index.seconds, 3),
             },
-            {
-                "type": "reranked",
-                "calls": reranked.calls,
-                "unread": reranked.unread,
-                "starts": [chunk.start for chunk in reranked.chunks],
-            },
-            {"type": "retrieved", "starts": [chunk.start for chunk in shown]},
         ]
+        if self.rerank:
+            counts = {"calls": reranked.calls, "unread": reranked.unread}
+            starts = [chunk.start for chunk in reranked.chunks]
+            events.append({"type": "reranked", **counts, "starts": starts})
+        events.append({"type": "retrieved", "starts": [chunk.start for chunk in shown]})
         return Answer(
             text=reply.text,
             outcome="answered",
             iterations=1 + reranked.calls,
             context_chars_read_by_lm=reranked.chars + sum(len(chunk.text) for chunk in shown),
             spans_read=tuple(chunk.span for chunk in shown),
-            trajectory=tuple(e for e in events if self.rerank or e["type"] != "reranked"),
+            trajectory=tuple(events),
         )
 
     # -- its steps -------------------------------------------------------------------------------
@@ -223,7 +221,7 @@ class Rag(Method):
         if self.top_k is not None:
             at_least(1, top_k=self.top_k)
         if self.top_k is None and self.token_budget is None:
-            raise ConfigError("or token_budget must be given, or both", key="top_k")
+            raise ConfigError("or token_budget must be given", key="top_k")
         if self.token_budget is not None and self.token_budget < self.chunk_tokens:
             raise ConfigError(
                 f"must hold a chunk of chunk_tokens={self.chunk_tokens}, got {self.token_budget}",
@@ -256,8 +254,8 @@ class Rag(Method):
         pair = self._reranker.frame_tokens() + 2 * (self.chunk_tokens + self.rerank_tokens)
         if self.rerank and pair >= root.context_window:
             raise ConfigError(
-                f"must be 0: two chunks of {self.chunk_tokens} tokens do not fit the model's "
-                f"window of {root.context_window} together, or lower chunk_tokens",
+                f"puts two chunks of {self.chunk_tokens} tokens into one prompt, too much for the "
+                f"model's window of {root.context_window}: set it to 0, or lower chunk_tokens",
                 key="rerank",
             )
 
