@@ -26,7 +26,6 @@ from rlm_eval.errors import BudgetExceeded, ConfigError, InvalidAnswer, SampleFa
 from rlm_eval.ledger import Ledger, Spend
 from rlm_eval.methods.foreign.process import (
     MOST_OUTPUT_BYTES,
-    Ended,
     memory_folder,
     running,
     why_not_confined,
@@ -176,23 +175,20 @@ class ForeignEngine(Method):
             ) as proxy,
         ):
             left = ledger.seconds_left()
-            ended = engine.wait(self.seconds if left is None else min(self.seconds, left))
-        return self._judged(ended, proxy, ledger, asked=record.calls > 0)
-
-    def _judged(self, ended: Ended, proxy: Proxy, ledger: Ledger, *, asked: bool) -> Given:
+            limit = self.seconds if left is None else min(self.seconds, left)
+            code, output, last_words = engine.wait(limit)
         if proxy.ending is not None:
             raise proxy.ending
-        if ended.code is None:  # raises first where it is the run's or the sample's cap
+        if code is None:  # raises first where it is the run's or the sample's cap
             ledger.release([ledger.reserve(Spend(), wait=False)])
             raise BudgetExceeded(f"no answer within seconds={self.seconds:g}")
-        if len(ended.output) == MOST_OUTPUT_BYTES:
+        if len(output) == MOST_OUTPUT_BYTES:
             raise InvalidAnswer(f"{self.version()} wrote {MOST_OUTPUT_BYTES:,} bytes or more")
-        given = self.read(ended.output, asked=asked) if ended.code == 0 else None
+        given = self.read(output, asked=record.calls > 0) if code == 0 else None
         if proxy.refused is not None and not (given and given.text and given.text.strip()):
             raise proxy.refused
         if given is None:
-            how = f"ended with exit code {ended.code}: {ended.last_words}"
-            raise InvalidAnswer(f"{self.version()} {how}")
+            raise InvalidAnswer(f"{self.version()} ended with exit code {code}: {last_words}")
         return given
 
 

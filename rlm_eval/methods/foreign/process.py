@@ -55,16 +55,6 @@ def memory_folder() -> str | None:
     return "/dev/shm" if os.access("/dev/shm", os.W_OK | os.X_OK) else None
 
 
-@dataclass(frozen=True)
-class Ended:
-    """``code`` is None when the engine's time was up, ``output`` what it wrote to standard output,
-    ``last_words`` the last line of its standard error."""
-
-    code: int | None
-    output: bytes
-    last_words: str
-
-
 @contextmanager
 def running(
     command: Sequence[str],
@@ -148,15 +138,16 @@ class EngineProcess:
             raise SandboxError(f"the engine's process did not start: {self._last_words()}")
         return socket.socket(fileno=descriptors[0])
 
-    def wait(self, seconds: float) -> Ended:
-        """How it ended; killed when it ran longer than ``seconds``."""
+    def wait(self, seconds: float) -> tuple[int | None, bytes, str]:
+        """Its exit code, None when it ran longer than ``seconds`` and was killed; what it wrote to
+        standard output; the last line of its standard error."""
         try:
             code: int | None = self.process.wait(timeout=seconds)
         except subprocess.TimeoutExpired:
             code = None
         self.close()
         self.out.seek(0)
-        return Ended(code, self.out.read(MOST_OUTPUT_BYTES), self._last_words())
+        return code, self.out.read(MOST_OUTPUT_BYTES), self._last_words()
 
     def kill(self) -> None:
         """End the engine and all it started. From any thread, at any time."""
