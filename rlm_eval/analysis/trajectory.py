@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from rlm_eval.analysis.text import seconds
-from rlm_eval.journal import read_events as journal_events
+from rlm_eval.journal.journal import read_events as journal_events
 
 #: Longer texts are cut in the report; the whole stands in the trajectory's file.
 MAX_CHARS = 20_000

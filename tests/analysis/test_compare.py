@@ -8,10 +8,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from helpers.commands import compare as main
 from helpers.fake_results import write_run
 from rlm_eval.analysis.compare import changes, compare_runs
 from rlm_eval.analysis.load import load_run
-from rlm_eval.compare import main
 
 SMALL = {"contexts": 6, "questions": 2, "lengths": (1000,)}
 

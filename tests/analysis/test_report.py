@@ -12,9 +12,9 @@ import pandas as pd
 import pytest
 
 from helpers.browsing import browser, column, go, report_page
+from helpers.commands import report as main
 from helpers.fake_results import write_run
 from rlm_eval.analysis.report import ASSETS
-from rlm_eval.report import main
 
 __all__ = ["browser"]  # a fixture
 CONFIG = {"demonstration": True, "method": {"rlm": {"max_depth": 1}}}

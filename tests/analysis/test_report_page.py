@@ -12,8 +12,8 @@ import pandas as pd
 import pytest
 
 from helpers.browsing import browser, go, report_page
+from helpers.commands import report as main
 from helpers.fake_results import write_run
-from rlm_eval.report import main
 
 __all__ = ["browser"]  # a fixture
 LONG = " ".join(f"word{i}" for i in range(400))

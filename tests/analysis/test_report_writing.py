@@ -7,10 +7,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from helpers.commands import compare
+from helpers.commands import report as main
 from helpers.fake_results import write_run
 from rlm_eval.analysis.find import find_runs, passed_over
-from rlm_eval.compare import main as compare
-from rlm_eval.report import main
 
 SMALL = {"contexts": 4, "questions": 1, "lengths": (1000,), "methods": ("direct", "rlm")}
 

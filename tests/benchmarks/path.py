@@ -23,13 +23,13 @@ from types import FrameType
 from typing import Any
 
 import rlm_eval
-from rlm_eval.assemble import all_work, assemble
-from rlm_eval.compose import compose_tree
-from rlm_eval.config import check_config
-from rlm_eval.journal import Journal
+from rlm_eval.config.check import check_config
+from rlm_eval.config.compose import compose_tree
+from rlm_eval.journal.journal import Journal
 from rlm_eval.ledger import Ledger
-from rlm_eval.runner import RunInfo, Runner
-from rlm_eval.serving import served
+from rlm_eval.run.assemble import all_work, assemble
+from rlm_eval.run.run import served
+from rlm_eval.run.runner import RunInfo, Runner
 
 PACKAGE = Path(rlm_eval.__file__).parent
 HOMES = (PACKAGE, PACKAGE.parent / "tasks")
@@ -80,7 +80,7 @@ def path_of(arm: str, folder: Path) -> Counter[str]:
     run_dir = folder / arm
     name = parts.root.info.name
     with Journal(run_dir) as journal, served(parts, journal, journal.call) as client:
-        info = RunInfo("path", run_dir, name, name, True, parts.revision)
+        info = RunInfo("path", name, name, True)
         runner = Runner(info, parts.task, client, Ledger(), parts.sample_budget, journal, Watcher())
         runner.run([first], 1)
         with counted() as calls:

@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from helpers.fake_results import METHODS, SKILLS, write_run
 from rlm_eval.analysis.report import write_report
-from rlm_eval.journal import Journal
+from rlm_eval.journal.journal import Journal
 from rlm_eval.records import Call
 
 WORDS = ("the", "model", "says", "that", "this", "line", "of", "text", "tells", "a", "ship", "not")

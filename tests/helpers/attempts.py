@@ -181,8 +181,8 @@ def _carry_out(job: Job, log: Path, stop: Stop | None) -> None:
     """The attempt's whole life. Figures are left out: they take longest, and hold nothing that a
     kill could lose."""
     from rlm_eval.analysis import summary
-    from rlm_eval.cli import run_tree
-    from rlm_eval.resume import resume
+    from rlm_eval.commands.cli import run_tree
+    from rlm_eval.commands.resume import resume
 
     with log.open("ab", buffering=0) as file:
         os.dup2(file.fileno(), 1)
@@ -253,7 +253,7 @@ def _in_the_journal(method: str, *, after: bool = False) -> Callable[[_Countdown
     """Stops before, or right after, a method of the run's journal."""
 
     def plant(countdown: _Countdown) -> None:
-        from rlm_eval.journal import Journal
+        from rlm_eval.journal.journal import Journal
 
         done = getattr(Journal, method)
 
@@ -273,7 +273,7 @@ def _in_a_line(kind: str) -> Callable[[_Countdown], None]:
     """Stops with the first half of a line in the file."""
 
     def plant(countdown: _Countdown) -> None:
-        from rlm_eval.journal import Journal
+        from rlm_eval.journal.journal import Journal
 
         opened = Journal.__init__
 

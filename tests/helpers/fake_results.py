@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from rlm_eval.analysis.load import Run, combine
-from rlm_eval.tables import CALL_COLUMNS, RESULT_COLUMNS
+from rlm_eval.journal.tables import CALL_COLUMNS, RESULT_COLUMNS
 
 METHODS = ("direct", "rag_bm25", "summarize_map_reduce", "rlm")
 #: Chance of a right answer and tokens read, per method, at the shortest length.

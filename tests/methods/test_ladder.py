@@ -10,14 +10,14 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from rlm_eval.assemble import assemble
-from rlm_eval.compose import compose_tree
-from rlm_eval.config import check_config
+from rlm_eval.config.check import check_config
+from rlm_eval.config.compose import compose_tree
 from rlm_eval.errors import ConfigError
 from rlm_eval.methods.direct import Direct
 from rlm_eval.methods.method import Method
 from rlm_eval.methods.router import Router
 from rlm_eval.methods.self_consistency import SelfConsistency
+from rlm_eval.run.assemble import assemble
 
 SMALL = ["task=needle", "task.lengths=[1000]", "task.n=1", "model=scripted"]
 

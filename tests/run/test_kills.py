@@ -21,7 +21,7 @@ from helpers.kill_and_resume import (
     killed_everywhere,
     report,
 )
-from rlm_eval.past import past_of
+from rlm_eval.journal.past import past_of
 
 #: The first test waits for all kills.
 pytestmark = pytest.mark.timeout(1200)

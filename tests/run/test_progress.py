@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from helpers.some_records import some_call, some_result
-from rlm_eval.progress import Progress
+from rlm_eval.run.progress import Progress
 
 
 def watched(arms: list[str], console: Console) -> Progress:

@@ -1,0 +1,44 @@
+"""``rlm-eval report RUN…``: a static HTML report over one or several runs."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rlm_eval.errors import ConfigError
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Write the report and print its path."""
+    parser = argparse.ArgumentParser(
+        prog="rlm-eval report", description="Write report.html over one or several runs."
+    )
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="run directory, or a glob of them")
+    parser.add_argument(
+        "--out", type=Path, help="folder to write to (default: the run's own; needed for several)"
+    )
+    parser.add_argument(
+        "--log-to", choices=("mlflow", "wandb"), help="log each run's summary there as well"
+    )
+    options = parser.parse_args(arguments)
+    # Here, so that --help stays quick.
+    from rlm_eval.analysis.find import find_runs, passed_over
+    from rlm_eval.analysis.load import load_run
+    from rlm_eval.analysis.report import write_report
+    from rlm_eval.analysis.tracking import client, log
+
+    found = find_runs(*options.runs)
+    if len(found) > 1 and options.out is None:
+        raise ConfigError(f"{len(found)} runs need a folder for their report: add --out FOLDER")
+    if left := passed_over(*options.runs):
+        named = ", ".join(str(path) for path in left[:5]) + (", …" if len(left) > 5 else "")
+        print(f"Left out, without a results.parquet: {len(left)} ({named})", file=sys.stderr)
+    if options.log_to:
+        client(options.log_to)  # before the work, not after it
+    print(write_report(found, options.out))
+    if options.log_to:
+        for path in found:
+            log(load_run(path), options.log_to)
+    return 0
