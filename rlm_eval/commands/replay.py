@@ -1,8 +1,7 @@
 """``rlm-eval replay RUN``: a run again from its journal, without model, network or key.
 
-Without more, the tables are derived anew from the journal and compared with those that lie beside
-it. ``--rescore`` judges the recorded answers by the task's present scorer.
-The record itself is never changed.
+Its tables are derived anew and compared with those that lie beside it. ``--rescore`` judges the
+recorded answers by the task's present scorer. The record itself is never changed.
 """
 
 from __future__ import annotations
@@ -24,18 +23,16 @@ if TYPE_CHECKING:
 SAME, DIFFERENT = 0, 1
 #: What a run derives from its journal.
 DERIVED = ("results.parquet", "calls.parquet", "results.csv", "calls.csv", "summary.csv")
-_COMPANIONS = ("config.yaml", "environment.json")
 
 
 def rebuild(run_dir: Path, out: Path) -> None:
     """Derive :data:`DERIVED` from the journal in ``run_dir`` and write them into ``out``, beside
-    copies of the run's configuration and environment. Raises ConfigError without a journal."""
+    copies of the run's configuration and environment."""
     from rlm_eval.analysis.load import combine, load_run
     from rlm_eval.analysis.summary import summarize
 
-    check_recorded(run_dir)
     out.mkdir(parents=True, exist_ok=True)
-    for name in _COMPANIONS:
+    for name in ("config.yaml", "environment.json"):
         if (run_dir / name).is_file() and out.resolve() != run_dir.resolve():
             shutil.copyfile(run_dir / name, out / name)
     write_tables(*tables(run_dir), out)
@@ -44,29 +41,19 @@ def rebuild(run_dir: Path, out: Path) -> None:
         summarize(results).to_csv(out / "summary.csv", index=False)
 
 
-def check_recorded(run_dir: Path) -> None:
-    """Raise ConfigError where there is nothing to replay."""
-    if not has_journal(run_dir):
-        raise ConfigError(f"{run_dir} holds no journal: give the folder of a run")
-
-
 def differences(stored: Path, rebuilt: Path) -> list[str]:
-    """How a stored table differs from the rebuilt one, as lines; compared as CSV, byte by byte, in
-    the columns that the stored one has. Columns it lacks are younger than the run."""
+    """How a stored table differs from the rebuilt one, as lines; compared as CSV, byte by byte."""
     before, after = _frame(stored), _frame(rebuilt)
     if len(before) != len(after):
         return [f"{stored.name} has {len(before)} rows, the journal gives {len(after)}"]
-    gone = [c for c in before.columns if c not in after.columns]
-    changed = [c for c in before.columns if c not in gone and _csv(before, c) != _csv(after, c)]
-    lines = [f"{stored.name} has the column {c}, which is derived no more" for c in gone]
-    for column in changed:
-        rows = (before[column].astype(str) != after[column].astype(str)).sum()
-        lines.append(f"{stored.name} differs from the journal in {column}, in {rows} rows")
+    if other := list(before.columns.symmetric_difference(after.columns)):
+        return [f"{stored.name} has other columns than the journal gives: {', '.join(other)}"]
+    lines = []
+    for column in before.columns:
+        if before[[column]].to_csv(index=False) != after[[column]].to_csv(index=False):
+            rows = (before[column].astype(str) != after[column].astype(str)).sum()
+            lines.append(f"{stored.name} differs from the journal in {column}, in {rows} rows")
     return lines
-
-
-def _csv(frame: pd.DataFrame, column: str) -> str:
-    return str(frame[[column]].to_csv(index=False))
 
 
 def _frame(path: Path) -> pd.DataFrame:
@@ -83,21 +70,15 @@ def check(run_dir: Path) -> bool:
         rebuild(run_dir, Path(folder))
         compared = [n for n in DERIVED if (run_dir / n).is_file() and (Path(folder) / n).is_file()]
         lines = [line for n in compared for line in differences(run_dir / n, Path(folder) / n)]
-    for line in lines:
+    same = ", ".join(compared) + " are" if compared else "nothing lies beside it to compare;"
+    for line in lines or [f"{same} what the journal says"]:
         print(f"{run_dir}: {line}")
-    if not lines:
-        what = ", ".join(compared) + " are" if compared else "nothing lies beside it to compare;"
-        print(f"{run_dir}: {what} what the journal says")
     return not lines
 
 
 def main(arguments: Sequence[str]) -> int:
     """Exit code 0; 1 where something is not as it was recorded."""
-    parser = argparse.ArgumentParser(
-        prog="rlm-eval replay",
-        description="A run again from its journal, without model, network or key: its tables "
-        "rebuilt, and compared with those that lie beside it.",
-    )
+    parser = argparse.ArgumentParser(prog="rlm-eval replay", description=(__doc__ or "").strip())
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run directory")
     parser.add_argument("--out", type=Path, help="folder to write to (for one RUN)")
     parser.add_argument(
@@ -116,16 +97,18 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     if options.out is not None and len(options.runs) > 1:
         raise ConfigError("--out takes what one RUN gives: name a single one")
+    for run_dir in options.runs:
+        if not has_journal(run_dir):
+            raise ConfigError(f"{run_dir} holds no journal: give the folder of a run")
     return max(_replayed(run_dir, options) for run_dir in options.runs)
 
 
 def _replayed(run_dir: Path, options: argparse.Namespace) -> int:
     out: Path | None = options.out
-    check_recorded(run_dir)
     if options.rescore:
-        from rlm_eval.commands.rescore import print_changes, rescore
+        from rlm_eval.commands.rescore import rescore
 
-        print_changes(rescore(run_dir, out or run_dir, options.allow_targets))
+        rescore(run_dir, out or run_dir, options.allow_targets)
         return SAME
     same = check(run_dir)
     if out is not None:

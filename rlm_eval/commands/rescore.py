@@ -8,8 +8,8 @@ again. ``constant_score`` stays as it was recorded, and so ``skill`` is over tha
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,116 +21,74 @@ from rlm_eval.journal.journal import read_events
 from rlm_eval.journal.redaction import seal_of
 from rlm_eval.journal.tables import tables_of, write_table
 from rlm_eval.records import SCORED, Sample, Score
-from rlm_eval.run.judging import JudgedTask
+from rlm_eval.run.judging import judge_of
 
 Event = Mapping[str, Any]
-Verdicts = Mapping[tuple[str, int], str]
 
 
-@dataclass(frozen=True)
-class Changed:
-    """One answer that is judged otherwise now. ``before`` is None where it had no score."""
-
-    key: str
-    method: str
-    sample: Sample
-    answer: str
-    before: Mapping[str, Any] | None
-    after: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Rescored:
-    """What came of it: ``scored`` answers were judged, ``changed`` otherwise than before."""
-
-    scored: int
-    changed: tuple[Changed, ...]
-    written: Path
-
-
-def rescore(run_dir: Path, out: Path, allow_targets: Sequence[str] = ()) -> Rescored:
+def rescore(run_dir: Path, out: Path, allow_targets: Sequence[str] = ()) -> int:
     """Judge anew what the journal in ``run_dir`` holds; write results_rescored.parquet and .csv
-    into ``out``. Raises ConfigError where the task can't be built or its texts are sealed."""
+    into ``out``, print a line per answer that is judged otherwise, and return how many there are.
+
+    Raises ConfigError where the task can't be built or its texts are sealed.
+    """
     task = build("task", check_task(recorded_tree(run_dir)["task"], allow_targets))
     if seal_of(task) is not None:
         raise ConfigError(f"the record of {task.name} is sealed: its texts can't be judged again")
-    last = {event["key"]: event for event in read_events(run_dir, types=("result",))}
-    others = {e["sample"]["task"] for e in last.values()} - {task.name}
-    if others:
+    events = list(read_events(run_dir, types=("result", "call")))
+    last = {event["key"]: event for event in events if event["type"] == "result"}
+    calls = [event for event in events if event["type"] == "call"]
+    if others := {e["sample"]["task"] for e in last.values()} - {task.name}:
         raise ConfigError(
             f"{run_dir} holds results of {min(others)} beside {task.name}: rescore the runs it was "
             "merged from"
         )
-    verdicts = _verdicts(run_dir) if judged(task) else {}
-    scores = {key: _score(task, event, verdicts) for key, event in last.items()}
-    changes = [_changed(last[key], score) for key, score in scores.items() if score is not None]
-    results, _ = tables_of(_events(run_dir, last, scores))
+    # The judge's last reply to each result and restart.
+    verdicts = {
+        (call["result_key"], call["restart"]): call["reply"]
+        for call in calls
+        if call["role"] == "judge" and not call["error"]
+    }
+    rescored = []
+    scored = changed = 0
+    for key, event in last.items():
+        score = _score(task, event, verdicts.get((key, event["restart"])))
+        after = None if score is None else asdict(score)
+        rescored.append({**event, "score": after})
+        scored += after is not None
+        if after is not None and after != event["score"]:
+            changed += 1
+            print(
+                f"{key}  {event['method']}  {event['sample']['question_group']}  "
+                f"{_shown(event['score'])} → {_shown(after)}  answer {event['answer']['text']!r}"
+            )
+    results, _ = tables_of([*calls, *rescored])
     out.mkdir(parents=True, exist_ok=True)
     write_table(results, out / "results_rescored")
-    changed = tuple(change for change in changes if change.before != change.after)
-    return Rescored(len(changes), changed, out / "results_rescored.parquet")
+    print(f"{changed} of {scored} scored answers are judged otherwise now")
+    print(out / "results_rescored.parquet")
+    return changed
 
 
-def judged(task: object) -> bool:
-    return isinstance(task, JudgedTask) and task.judge is not None
-
-
-def _verdicts(run_dir: Path) -> Verdicts:
-    """The judge's last reply to each result and restart."""
-    calls = (e for e in read_events(run_dir, types=("call",)) if e["role"] == "judge")
-    return {(e["result_key"], e["restart"]): e["reply"] for e in calls if not e["error"]}
-
-
-def _score(task: Any, event: Event, verdicts: Verdicts) -> Score | None:
-    text = event["answer"]["text"]
+def _score(task: Any, event: Event, verdict: str | None) -> Score | None:
+    text, fields = event["answer"]["text"], event["sample"]
     if event["answer"]["outcome"] not in SCORED or text is None:
         return None
+    evidence = tuple((start, end) for start, end in fields["evidence"])
+    sample = Sample(**{**fields, "gold": tuple(fields["gold"]), "evidence": evidence})
     score: Score | None
-    if judged(task):
-        verdict = verdicts.get((event["key"], event["restart"]))
-        if verdict is None:
-            raise ConfigError(f"result {event['key']} has no judge's verdict in the journal")
-        score = task.judged(_sample(event), text, verdict)
-    else:
-        score = task.score(_sample(event), text)
+    if judge_of(task) is None:
+        score = task.score(sample, text)
+        return score
+    if verdict is None:
+        raise ConfigError(f"result {event['key']} has no judge's verdict in the journal")
+    score = task.judged(sample, text, verdict)
     return score
 
 
-def _sample(event: Event) -> Sample:
-    fields = dict(event["sample"])
-    evidence = tuple((start, end) for start, end in fields["evidence"])
-    return Sample(**{**fields, "gold": tuple(fields["gold"]), "evidence": evidence})
-
-
-def _changed(event: Event, score: Score) -> Changed:
-    text = event["answer"]["text"]
-    return Changed(
-        event["key"], event["method"], _sample(event), text, event["score"], asdict(score)
-    )
-
-
-def _events(
-    run_dir: Path, last: Mapping[str, Event], scores: Mapping[str, Score | None]
-) -> Iterator[Event]:
-    yield from read_events(run_dir, types=("call",))
-    for key, event in last.items():
-        score = scores[key]
-        yield {**event, "score": None if score is None else asdict(score)}
-
-
-def print_changes(done: Rescored) -> None:
-    """A line per answer that is judged otherwise, then how many there are; the file last."""
-    for change in done.changed:
-        before = "no score" if change.before is None else _shown(change.before)
-        print(
-            f"{change.key}  {change.method}  {change.sample.question_group}  "
-            f"{before} → {_shown(change.after)}  answer {change.answer!r}"
-        )
-    print(f"{len(done.changed)} of {done.scored} scored answers are judged otherwise now")
-    print(done.written)
-
-
-def _shown(score: Mapping[str, Any]) -> str:
+def _shown(score: Mapping[str, Any] | None) -> str:
+    if score is None:
+        return "no score"
     exact = "" if score["exact"] is None else f", exact {score['exact']:.4g}"
     right = "right" if score["correct"] else "wrong"
     return (
