@@ -26,7 +26,7 @@ _PUBLISHED = Path(__file__).parents[2] / "results" / "published"
 
 
 def experience_of(parts: Parts) -> Experience:
-    """What past runs beside this one, and the published ones, can tell about it."""
+    """What past runs beside this one, and the published ones, say about it."""
     folders = [Path(parts.config["results_dir"]), _PUBLISHED]
     roles = {arm.name: model_keys(arm.method) for arm in parts.arms}
     return Experience(parts.config.tree, folders, roles)

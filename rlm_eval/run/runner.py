@@ -56,7 +56,7 @@ class Scorer(Protocol):
 
 
 class Watcher(Protocol):
-    """Who is told how the run goes."""
+    """What follows how the run goes."""
 
     def finished(self, result: Result) -> None: ...
 
@@ -195,7 +195,7 @@ class Runner:
 
     def _scored(self, sample: Sample, answer: Answer, lm: LM) -> tuple[Answer, Score | None]:
         """The answer with its score, by rule or by the task's judge. Where the judge fails, the
-        answer is neither right nor wrong: it is owed."""
+        answer is neither right nor wrong but pending."""
         if answer.outcome not in SCORED or answer.text is None:
             return answer, None
         if self._judge is None:
