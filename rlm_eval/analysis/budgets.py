@@ -46,7 +46,7 @@ def budget_table(results: pd.DataFrame, calls: pd.DataFrame) -> pd.DataFrame:
     ``unit``, ``spent_share`` that over the cap, ``spent_p95`` a quantile, ``over`` how many
     questions spent more than the cap and ``stopped`` how many ended as budget_exceeded. Calls of
     an embedding model are left out of tokens and dollars: an index serves all questions on a
-    context, and the run pays for it. ``matched``: the method was told to spend up to the cap.
+    context, and the run pays for it. ``matched``: the method was to spend up to the cap.
     ``constant_score`` is the best constant's mean on the same rows, null where it is not known for
     all. Empty without such runs; other controls take no part.
     """

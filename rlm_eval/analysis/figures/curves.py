@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.lines import Line2D
 
-#: Said where there is no score at all.
+#: The message where there is no score at all.
 UNSCORED = "No question has a score yet."
 SCORE = ("mean_score", "score_low", "score_high")
 UNITS = {"tokens": "tokens", "cost_usd": "US dollars"}
@@ -185,7 +185,7 @@ def _curves(
     scale: float = 1,
 ) -> None:
     """A line per arm through the first of ``columns``, with bars from the second to the third;
-    arms stand a little beside each other. Ticks at the values of ``x``, but for those too near."""
+    arms are a little beside each other. Ticks at the values of ``x``, but for those too near."""
     levels = sorted(table[x].unique())
     arms = [arm for arm in known if arm in set(table["arm"])]
     nearest = min((b / a for a, b in pairwise(levels)), default=3.0)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 PANELS = 12
 #: Inches around the panels before their size is known; the least width of a figure.
 AROUND, LEAST = 6.0, 5.0
-#: Points of the footer's letters, and how many stand in an inch.
+#: The footer's letters: their size in points, and how many fit an inch.
 SMALL, FOOT = 7, 17
 #: Pixels on either side of a picture, at most.
 PIXELS = 30_000
@@ -111,7 +111,7 @@ def finish(
 
 
 def empty(message: str) -> Plot:
-    """A figure that says why there is nothing to show."""
+    """A figure of a message alone: why there is nothing to show."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(LEAST, 1.6))

@@ -211,7 +211,7 @@ def _panels(
 
 
 def _beside(marks: int) -> np.ndarray:
-    """Where in a row each of several marks stands, its middle being 0."""
+    """The places of several marks within a row, whose middle is 0."""
     return 0.7 * ((np.arange(marks) + 0.5) / marks - 0.5)
 
 
