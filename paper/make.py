@@ -32,13 +32,14 @@ def main(folders: Sequence[Path], out: Path = HERE) -> None:
         summary, pairs = summarize(results), paired_table(results)
         for name, _, plot in figures.draw_all(results, calls, summary, pairs):
             figures.save(plot, out / "figures" / f"{folder.name}_{name}", pdf=True)
-        made = {view.id: printed(view) for view in views(results, calls, summary, pairs, runs)}
-        made["method_by_length"] = (tables.method_by_length(summary),)
-        made["method_by_task"] = (tables.method_by_task(summary),)
+        shown = views(results, calls, summary, pairs, runs)
+        made = {view.id: tables.to_latex(*printed(view)) for view in shown}
+        made["method_by_length"] = tables.to_latex(tables.method_by_length(summary))
+        made["method_by_task"] = tables.to_latex(tables.method_by_task(summary))
         revisions = ", ".join(sorted(results["code_revision"].dropna().astype(str).unique()))
-        for name, table in made.items():
-            text = f"% {folder.name}: code {revisions}\n{tables.to_latex(*table)}"
-            (out / "tables" / f"{folder.name}_{name}.tex").write_text(text, encoding="utf-8")
+        for name, text in made.items():
+            path = out / "tables" / f"{folder.name}_{name}.tex"
+            path.write_text(f"% {folder.name}: code {revisions}\n{text}", encoding="utf-8")
         print(f"{folder.name}: {len(runs)} run{'s' * (len(runs) > 1)}")
 
 
