@@ -8,24 +8,22 @@ is shown as text, never as markup.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from rlm_eval.analysis import diagnostics, drawing, figures, forest, tables, trajectory
+from rlm_eval.analysis import figures, tables, trajectory
 from rlm_eval.analysis.aggregate import summarize
 from rlm_eval.analysis.arms import by_method
-from rlm_eval.analysis.budgets import score_vs_budget
 from rlm_eval.analysis.find import find_runs
 from rlm_eval.analysis.load import Run, combine, load_run
 from rlm_eval.analysis.paired import paired_table
 from rlm_eval.analysis.report_files import as_json, plain, put, replacing
 from rlm_eval.analysis.report_samples import write_samples
 from rlm_eval.analysis.report_tables import View, printed, values, views
-from rlm_eval.analysis.rungs import score_and_cost
 from rlm_eval.analysis.verdict_groups import Group, grouped
 from rlm_eval.analysis.verdicts import Verdict, verdicts
 from rlm_eval.errors import ConfigError
@@ -73,7 +71,7 @@ def _write_data(runs: Sequence[Run], results: pd.DataFrame, data: Path) -> None:
         "demonstration": any(run.demonstration for run in runs),
         "verdicts": [_group(group) for group in grouped(verdicts(results))],
         "tables": [_table(view) for view in shown],
-        "figures": _figures(results, calls, pairs, data / "figures"),
+        "figures": _figures(results, calls, summary, pairs, data / "figures"),
         "answers": len(results),
         "calls": len(calls),
     }
@@ -112,7 +110,7 @@ def _run(run: Run) -> dict[str, Any]:
         "name": run.path.name,
         "path": str(run.path),
         "models": sorted(m for m in frame["model"].dropna().astype(str).unique() if m),
-        "dates": drawing.dates(frame),
+        "dates": figures.dates(frame),
         "answers": len(frame),
         "config": config.read_text("utf-8") if config.is_file() else "",
         "environment": json.dumps(run.environment, indent=1, ensure_ascii=False, default=str),
@@ -147,27 +145,15 @@ def _table(view: View) -> dict[str, Any]:
 
 
 def _figures(
-    results: pd.DataFrame, calls: pd.DataFrame, pairs: pd.DataFrame, folder: Path
+    results: pd.DataFrame,
+    calls: pd.DataFrame,
+    summary: pd.DataFrame,
+    pairs: pd.DataFrame,
+    folder: Path,
 ) -> list[dict[str, str]]:
     """Drawn and listed; the page's summary shows the first."""
-    rows = ("score_and_cost", "Score and cost", lambda: score_and_cost(results))
-    lines = ("score_vs_length", "Score against length", lambda: figures.score_vs_length(results))
-    many = results["arm"].nunique() > figures.BANDS
-    draws: list[tuple[str, str, Callable[[], drawing.Plot]]] = [
-        *((rows, lines) if many else (lines, rows)),
-        ("score_vs_cost", "Score against cost", lambda: figures.score_vs_cost(results)),
-        ("paired_forest", "Paired differences", lambda: forest.paired_forest(results, pairs)),
-        ("failures", "How questions ended", lambda: diagnostics.failures(results)),
-        ("tokens", "Where tokens went", lambda: diagnostics.tokens_by_role(results, calls)),
-        ("cost_quantiles", "Spread of cost", lambda: diagnostics.cost_quantiles(results)),
-        ("subcalls", "Sub-calls against length", lambda: diagnostics.subcalls_vs_length(results)),
-        ("score_vs_budget", "Score against budget", lambda: score_vs_budget(results, calls)),
-        ("depth_heatmap", "Depth of the needle", lambda: figures.depth_heatmap(results)),
-    ]
     shown = []
-    for name, title, draw in draws:
-        plot = draw()
-        if len(plot.data):
-            drawing.save(plot, folder / name)
-            shown.append({"id": name, "title": title})
+    for name, title, plot in figures.draw_all(results, calls, summary, pairs):
+        figures.save(plot, folder / name)
+        shown.append({"id": name, "title": title})
     return shown

@@ -12,7 +12,6 @@ import pandas as pd
 from rlm_eval.analysis import trajectory
 from rlm_eval.analysis.arms import marks
 from rlm_eval.analysis.budgets import overspent
-from rlm_eval.analysis.looks import order
 from rlm_eval.analysis.report_files import as_json, plain, put, put_bundles
 
 #: Characters of a text, and of a question, in the list; the whole of a longer one stands in a
@@ -47,7 +46,7 @@ def write_samples(results: pd.DataFrame, calls: pd.DataFrame, data: Path) -> Non
     over = overspent(results, calls)
     rows, long = _cut(results.assign(over=over.astype(int)), ROW_FIELDS, "result_key")
     texts = _write_texts(results, whole, long, data)
-    arms, shown_as = order(results), marks(results)
+    arms, shown_as = results["arm"].astype(str).unique().tolist(), marks(results)
     places = {sample: i for i, sample in enumerate(first["sample_id"])}
     names = {arm: i for i, arm in enumerate(arms)}
     told = zip(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -10,19 +9,13 @@ import pandas as pd
 
 from rlm_eval.analysis import figures
 from rlm_eval.analysis.aggregate import BEST_CONSTANT, summarize
-from rlm_eval.analysis.drawing import Plot, save
 from rlm_eval.analysis.load import Run, combine, load_run
-from rlm_eval.analysis.rungs import score_and_cost
 from rlm_eval.analysis.terminal import print_summary
 from rlm_eval.analysis.verdicts import Verdict, verdicts
 
 __all__ = ["BEST_CONSTANT", "Summary", "print_summary", "summarize", "write_summary"]
 
-FIGURES: tuple[Callable[[pd.DataFrame], Plot], ...] = (
-    figures.score_vs_length,
-    figures.score_vs_cost,
-    score_and_cost,
-)
+FIGURES = (figures.score_vs_length, figures.score_vs_cost, figures.score_and_cost)
 
 
 @dataclass(frozen=True)
@@ -52,5 +45,5 @@ def summarize_run(run: Run, *, demonstration: bool) -> Summary:
     table.to_csv(files[0], index=False)
     pd.DataFrame([asdict(v) for v in found], columns=names).to_csv(files[1], index=False)
     for draw in FIGURES:
-        files += save(draw(results), run.path / "figures" / draw.__name__)
+        files += figures.save(draw(results, table), run.path / "figures" / draw.__name__)
     return Summary(table, found, demonstration, files)

@@ -110,7 +110,7 @@ def test_files_are_written_beside_the_tables(tmp_path: Path) -> None:
         *(
             f"figures/score_{x}.{s}"
             for x in ("vs_length", "vs_cost", "and_cost")
-            for s in ("png", "pdf", "csv")
+            for s in ("png", "csv")
         ),
     }
     written = pd.read_csv(folder / "summary.csv")
