@@ -35,5 +35,5 @@ def main(arguments: Sequence[str]) -> int:
     if options.csv:
         comparison.table.to_csv(options.csv, index=False)
     if comparison.table.empty:
-        raise ConfigError("nothing is compared: the runs have no arm, task and length in common")
+        raise ConfigError("Nothing is compared: the runs have no arm, task and length in common")
     return 0

@@ -15,6 +15,8 @@ import pytest
 
 from helpers.fake_provider import FakeProvider
 
+pytestmark = pytest.mark.slow
+
 SMALL = ["model=scripted", "task=needle", "task.lengths=[1024]", "task.n=2"]
 
 

@@ -83,6 +83,7 @@ def test_a_first_word_that_is_no_command_is_one_line(capsys: pytest.CaptureFixtu
     assert "there is no command 'repot': did you mean report?" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_every_command_has_help_and_is_quick_to_give_it() -> None:
     for name in ("report", "compare", "replay", "resume", "merge", "export"):
         code = (

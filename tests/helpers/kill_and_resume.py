@@ -316,8 +316,8 @@ def killed_at_named_points(folder: Path) -> Finished:
             first.kill_at(Stop(f"{name}.csv"))
         first.finish()
         second = Run(folder, provider, n=10)
-        second.kill_at(Stop("while results are taken over", 2))
-        second.kill_at(Stop("while results are taken over", 9))
+        second.kill_at(Stop("while results are reused", 2))
+        second.kill_at(Stop("while results are reused", 9))
         second.finish()
         return Finished.of(provider, first, second)
 

@@ -14,6 +14,8 @@ from helpers.kill_and_resume import IN_FLIGHT, Run, accounts, verdict
 from helpers.some_records import some_call, some_result
 from rlm_eval.journal.journal import Journal, read_events, record_size
 
+pytestmark = pytest.mark.slow
+
 ADVICE = "All that was recorded is kept: make room, then run the same command again"
 
 
