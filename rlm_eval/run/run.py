@@ -74,6 +74,7 @@ def _run(parts: Parts, run_dir: Path, work: Sequence[Work]) -> int:
         return _finish(parts, run_dir, RunOutcome(0, 0))
     found = finished_beside(run_dir, missing)
     rows = _forecast(parts, [w for w in work if w.key in missing - found.keys()], past)
+    levels = _sandbox_levels(parts)
     try:
         run_dir.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -96,7 +97,7 @@ def _run(parts: Parts, run_dir: Path, work: Sequence[Work]) -> int:
         if len(todo) < len(work):
             there = f"{len(work) - len(todo)} of {len(work)} results are there"
             print(f"continuing {run_dir}: {there}", file=sys.stderr)
-        _write_environment(parts, run_dir, journal.redact)
+        _write_environment(parts, run_dir, levels, journal.redact)
         for note in without_effect(parts):
             print(note, file=sys.stderr)
         if rows:
@@ -124,10 +125,16 @@ def redactor_of(config: RunConfig) -> Redactor:
     return Redactor(secrets_of(os.environ, {str(node.get("api_key_env")) for node in nodes}))
 
 
-def _write_environment(parts: Parts, run_dir: Path, redact: Callable[[str], str]) -> None:
-    levels = {
-        arm.name: getattr(getattr(arm.method, "sandbox", None), "level", None) for arm in parts.arms
-    }
+def _sandbox_levels(parts: Parts) -> dict[str, str]:
+    """The isolation level of each arm that has a sandbox: this starts it. Raises ConfigError for a
+    level that the machine lacks."""
+    sandboxes = {arm.name: getattr(arm.method, "sandbox", None) for arm in parts.arms}
+    return {name: sandbox.level for name, sandbox in sandboxes.items() if sandbox is not None}
+
+
+def _write_environment(
+    parts: Parts, run_dir: Path, levels: Mapping[str, str], redact: Callable[[str], str]
+) -> None:
     write_environment(
         run_dir,
         {**parts.config.tree, "demonstration": parts.demonstration},
@@ -135,7 +142,7 @@ def _write_environment(parts: Parts, run_dir: Path, redact: Callable[[str], str]
         code_revision=parts.revision,
         sources=parts.sources,
         prompts={a.name: content_hash(a.method.prompt_source()) for a in parts.arms},
-        sandbox={name: level for name, level in levels.items() if level},
+        sandbox=levels,
         task_card=parts.task.card,
         task_source=getattr(parts.task, "source", None),
         model_sha256=weights_sha256(parts.root),
