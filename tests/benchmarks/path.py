@@ -95,8 +95,8 @@ def table(paths: Mapping[str, Counter[str]], *, listed: bool = False) -> str:
     lines = [
         "# The way of one sample",
         "",
-        "`python tests/benchmarks/path.py`: our modules and function calls from handing out a sample",
-        "to its line in the journal, in this process; the scripted model, Python "
+        "`python tests/benchmarks/path.py`: our modules and calls from handing out a sample to",
+        "its line in the journal, in this process; the scripted model, Python "
         f"{sys.version_info.major}.{sys.version_info.minor}.",
         "",
         "| sample | modules | at most | calls | at most |",
