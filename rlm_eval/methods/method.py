@@ -88,7 +88,7 @@ class Method:
 
 
 def at_least(minimum: float, **values: float) -> None:
-    """Raise ConfigError for the first value under ``minimum``."""
-    for name, value in values.items():
+    """Raise ConfigError for the first value under ``minimum``, by its key."""
+    for key, value in values.items():
         if value < minimum:
-            raise ConfigError(f"{name} must be at least {minimum:g}, got {value:g}")
+            raise ConfigError(f"must be at least {minimum:g}, got {value:g}", key=key)

@@ -52,7 +52,7 @@ def test_arms_of_one_name_and_different_settings_stay_apart(tmp_path: Path) -> N
 
 def test_arms_are_named_by_what_tells_them_apart_to_a_reader(tmp_path: Path) -> None:
     older = {"_target_": "rlm_eval.methods.rlm.Rlm", "child_model": "sub"}
-    newer = {"_target_": "rlm_eval.methods.rlm.engine.Rlm", "matched": False, "max_usd": None}
+    newer = {"_target_": "rlm_eval.methods.rlm.Rlm", "matched": False, "max_usd": None}
     for name, arm, caps in (("a", older, {}), ("b", older | newer, {"tokens": 6000})):
         made = {"method": {"rlm": arm, "direct": {}}, "budget": {"sample": caps}}
         write_run(tmp_path / name, made, run_id=name, model=f"model-{name}", **SMALL)
@@ -114,12 +114,12 @@ def test_kinds(method: str, target: str, expected: str) -> None:
 @pytest.mark.parametrize(
     ("method", "target", "expected"),
     [
-        ("deep", "rlm_eval.methods.rlm.engine.Rlm", "rlm"),
+        ("deep", "rlm_eval.methods.rlm.Rlm", "rlm"),
         ("rlms", "rlm_eval.methods.foreign.rlms.Rlms", "rlm"),
         ("votes", "rlm_eval.methods.self_consistency.SelfConsistency", "direct"),
         ("rag_hybrid", "rlm_eval.methods.rag.hybrid.RagHybrid", "retrieval"),
         ("agent", "rlm_eval.methods.summarize.compaction.Compaction", "summaries"),
-        ("codeact_bm25", "rlm_eval.methods.codeact.agent.CodeAct", "code"),
+        ("codeact_bm25", "rlm_eval.methods.codeact.CodeAct", "code"),
         ("theirs", "rlm_eval.methods.foreign.command.ForeignCommand", "other"),
         ("router", "rlm_eval.methods.router.Router", "router"),
         ("code_oracle", "rlm_eval.methods.code_oracle.ScriptedSolver", "control"),

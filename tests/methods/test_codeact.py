@@ -153,7 +153,7 @@ SMALL = ("task=needle", "task.lengths=[2000]", "task.n=1", "model=scripted")
     [
         ("method.codeact.overflow=tail", "method.codeact.overflow='tail' does not fit"),
         ("+method.codeact.bm=true", "did you mean method.codeact.bm25"),
-        ("model.context_window=2000", "lower method.codeact.work_tokens"),
+        ("model.context_window=2000", "method.codeact.work_tokens must be lower"),
     ],
 )
 def test_bad_input_is_one_clear_line(override: str, told: str) -> None:

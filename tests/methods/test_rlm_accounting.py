@@ -12,7 +12,7 @@ import pytest
 from helpers.chat import block, problem
 from helpers.fake_provider import FakeProvider, chat_reply
 from rlm_eval.ledger import Budget, Ledger
-from rlm_eval.methods.rlm.engine import Rlm
+from rlm_eval.methods.rlm import Rlm
 from rlm_eval.models.client import ModelClient
 from rlm_eval.models.litellm_client import LitellmModel
 from rlm_eval.models.sender import RetryPolicy

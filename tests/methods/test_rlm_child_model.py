@@ -11,7 +11,7 @@ import pytest
 from helpers.chat import Script, Table, block, problem
 from rlm_eval.errors import ConfigError
 from rlm_eval.ledger import Budget
-from rlm_eval.methods.rlm.engine import Rlm
+from rlm_eval.methods.rlm import Rlm
 from rlm_eval.models.protocol import Message, ModelInfo, Price
 from rlm_eval.models.scripted import ScriptedModel
 from rlm_eval.records import Answer
@@ -172,5 +172,5 @@ def test_a_window_too_small_for_a_childs_turn_is_refused(sandbox: Sandbox) -> No
     infos = {"root": big, "sub": small}
     for settings in ({"max_depth": 1}, {"max_depth": 2, "child_model": "root"}):
         Rlm(sandbox=sandbox, **settings).check(infos)  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match="s has a window of 600"):
+    with pytest.raises(ConfigError, match="must fit s's window of 600"):
         Rlm(sandbox=sandbox, max_depth=2).check(infos)

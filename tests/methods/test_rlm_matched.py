@@ -9,9 +9,9 @@ from test_rlm_child_model import Priced
 
 from helpers.chat import Script, Table, block, problem, scripted
 from rlm_eval.ledger import Budget
-from rlm_eval.methods.agent.settings import MATCHED_ITERATIONS
+from rlm_eval.methods.agent.loop import MATCHED_ITERATIONS
 from rlm_eval.methods.method import Shape
-from rlm_eval.methods.rlm.engine import Rlm
+from rlm_eval.methods.rlm import Rlm
 from rlm_eval.models.protocol import Message
 from rlm_eval.models.scripted import ScriptedModel
 from rlm_eval.records import Answer

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 import pytest
 
 from helpers.chat import Table, block, problem, scripted, turns
-from rlm_eval.methods.agent.code import parse_reply
-from rlm_eval.methods.agent.ending import UnclearFinalError
-from rlm_eval.methods.rlm.engine import Rlm
-from rlm_eval.methods.rlm.paper_final import parse_final
+from rlm_eval.methods.agent.chat import parse_reply
+from rlm_eval.methods.agent.loop import UnclearFinalError
+from rlm_eval.methods.agent.paper_final import parse_final
+from rlm_eval.methods.rlm import Rlm
 from rlm_eval.repl.session import Sandbox
 
 

@@ -14,8 +14,8 @@ import pytest
 from helpers.chat import Script, Table, block, problem, scripted, turns
 from rlm_eval.analysis.trajectory import tree
 from rlm_eval.ledger import Budget, Ledger, Spend
-from rlm_eval.methods.agent.reserve import hold_back
-from rlm_eval.methods.rlm.engine import Rlm
+from rlm_eval.methods.agent.loop import hold_back
+from rlm_eval.methods.rlm import Rlm
 from rlm_eval.models.protocol import Message, ModelInfo, Price, Reply, Usage
 from rlm_eval.records import Answer
 from rlm_eval.repl.session import Sandbox
