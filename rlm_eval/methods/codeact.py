@@ -8,7 +8,6 @@ BrowseComp-Plus, only searched (omit).
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar, Literal
@@ -115,7 +114,6 @@ class CodeAct(Agent):
             content, tokens = context.content, self.piece_tokens
             index, _ = self._indices.get(context.id, lambda: Bm25(chunks_of(content, tokens)))
             search = Search(index)
-            trace.readers.append(search.note)
         tools = {"search": search.search} if search else {}
         asked = problem.question, problem.max_answer_tokens
         run = Run(self, lm, ledger, trace, enabled, opening, *asked, tools=tools)
@@ -125,7 +123,7 @@ class CodeAct(Agent):
             sandbox_level=self.sandbox.level,
             protocol=enabled.protocol,
         )
-        found = search.spans() if search else ()
+        found = search.seen(trace.texts) if search else ()
         return replace(answer, spans_read=document_spans(context, spans) + found)
 
     def in_reply(
@@ -199,14 +197,11 @@ class CodeAct(Agent):
 
 
 class Search:
-    """``search(query, k)`` of one run, and what of its finds a model has seen: a piece counts where
-    all of it is in a prompt, as text or as Python shows a string. Safe for threads."""
+    """``search(query, k)`` of one run, and the places of all that it found."""
 
     def __init__(self, pieces: Bm25) -> None:
         self._pieces = pieces
         self._found: dict[str, set[Span]] = {}
-        self._seen: set[Span] = set()
-        self._lock = threading.Lock()
 
     def search(self, query: Any, k: Any = 5) -> list[str]:
         """The ``k`` pieces that go best with the words of ``query``, the best first; fewer where
@@ -214,19 +209,16 @@ class Search:
         if not isinstance(query, str) or not isinstance(k, int) or k < 1:
             raise HostError("bad_request", "search(query, k) takes a string and a number from 1 on")
         pieces = self._pieces.matching(query, k)
-        with self._lock:
-            for piece in pieces:
-                self._found.setdefault(piece.passage, set()).add(piece.span)
+        for piece in pieces:
+            self._found.setdefault(piece.passage, set()).add(piece.span)
         return [piece.passage for piece in pieces]
 
-    def note(self, prompt: str) -> None:
-        """A model is shown ``prompt``."""
-        with self._lock:
-            for text, spans in self._found.items():
-                if text in prompt or repr(text)[1:-1] in prompt:
-                    self._seen |= spans
-
-    def spans(self) -> tuple[Span, ...]:
-        """The stretches of the input that were found and seen, documents put end to end."""
-        with self._lock:
-            return tuple(sorted(self._seen))
+    def seen(self, texts: Sequence[str]) -> tuple[Span, ...]:
+        """The stretches of the input, documents put end to end, that were found and are in the
+        ``texts``: a piece counts where all of it is, as text or as Python shows a string."""
+        seen: set[Span] = set()
+        for piece, spans in self._found.items():
+            shown_as = piece, repr(piece)[1:-1]
+            if any(form in text for form in shown_as for text in texts):
+                seen |= spans
+        return tuple(sorted(seen))

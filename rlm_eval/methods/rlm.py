@@ -80,12 +80,8 @@ class Rlm(Agent):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        at_least(
-            0,
-            max_depth=self.max_depth,
-            preview_head=self.preview_head,
-            preview_tail=self.preview_tail,
-        )
+        at_least(0, max_depth=self.max_depth)
+        at_least(0, preview_head=self.preview_head, preview_tail=self.preview_tail)
         if not 0.1 <= self.history_share <= 1:
             raise ConfigError(
                 f"must be a share of the window, 0.1 to 1, got {self.history_share:g}",
@@ -94,10 +90,6 @@ class Rlm(Agent):
         if self.protocol == "paper":
             self.loaded_prompt.require("unclear")
         self.roles: tuple[Role, ...] = ("root", "sub") if self.max_depth else ("root",)
-
-    def role(self, depth: int) -> Role:
-        """Whose model takes the turns of an RLM at ``depth``."""
-        return self.child_model if depth else "root"
 
     def enabled(self, depth: int, turns: int, sub_window: int) -> Enabled:
         """What an RLM at ``depth`` may do; its sub-calls' model has a window of ``sub_window``."""
@@ -114,8 +106,9 @@ class Rlm(Agent):
     def check(self, models: Mapping[Role, ModelInfo]) -> None:
         enabled = self.enabled(0, self.max_iterations, 0)
         frame = offline_tokens(opening(self.loaded_prompt, enabled, "", "", "", ""))
-        for depth in range(max(1, self.max_depth)):
-            info = models.get(self.role(depth), models["root"])
+        roles: tuple[Role, ...] = ("root", self.child_model) if self.max_depth > 1 else ("root",)
+        for role in roles:
+            info = models.get(role, models["root"])
             if info.context_window < frame + 2 * self.turn_tokens:
                 raise ConfigError(
                     f"must be lower than {self.turn_tokens}: two turns and the prompt without its "
@@ -187,7 +180,7 @@ class Rlm(Agent):
             opening(self.loaded_prompt, enabled, question, content, head, tail),
             question,
             answer_tokens,
-            role=self.role(trace.depth),
+            role=self.child_model if trace.depth else "root",
             window_share=self.history_share,
             context=content,
             setup=_SETUP.get(self.protocol, ""),

@@ -15,8 +15,7 @@ from rlm_eval.ledger import Budget, Ledger, Spend
 from rlm_eval.methods.agent.chat import History, Parsed, parse_reply
 from rlm_eval.methods.agent.subcalls import Enabled, RunChild, SubCalls
 from rlm_eval.methods.agent.trace import Trace
-from rlm_eval.methods.allowance import prompt_tokens_left
-from rlm_eval.methods.method import Method, at_least
+from rlm_eval.methods.method import Method, at_least, prompt_tokens_left
 from rlm_eval.methods.prompts import Prompt, load_prompt
 from rlm_eval.models.client import LM, CallTags, Completion
 from rlm_eval.models.protocol import Message, Usage, user
@@ -175,11 +174,9 @@ class Run:
                 self.trace.block(number, reply.call_id, code, shown[-1], result)
                 if (text := agent.in_block(session, result)) is not None:
                     return text
-                if result.state == "lost":
-                    lost = True
+                if lost := result.state == "lost":
                     session.run(setup)
-                failed = lost or result.error is not None
-                if failed:
+                if failed := lost or result.error is not None:
                     break
             self.trace.shown("\n\n".join(shown))
             try:

@@ -3,8 +3,8 @@
 A statement begins a line (up to three spaces in), its closing parenthesis ends one, and there is no
 code block between. ``FINAL_VAR`` takes a variable's name, bare or quoted. ``FINAL`` takes one
 string literal, which is unquoted, or plain text, which is kept. Anywhere else the words are a
-mention and end nothing. What can be read in two ways is an :class:`UnclearFinalError`: the model
-is given the reason and asked again, since a wrong string handed in would look like its own mistake.
+mention and end nothing. What is not certain is an :class:`UnclearFinalError`: the model is given
+the reason and asked again, since a wrong string handed in would look like its own mistake.
 """
 
 from __future__ import annotations
@@ -13,19 +13,14 @@ import ast
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Literal
 
 from rlm_eval.methods.agent.loop import UnclearFinalError
 
 _STATEMENT = re.compile(r"^ {0,3}(FINAL|FINAL_VAR) ?\(", re.MULTILINE)
 _MENTION = re.compile(r"(?<!\w)FINAL(?:_VAR)? ?\(")
-_PARENTHESIS = re.compile(r"[()]")
-#: Parentheses and complete quoted strings. A quote after a letter or digit is an apostrophe.
-_TOKEN = re.compile(
-    r"""[()]|(?<!\w)[rRbBfFuU]{0,2}(?:\"{3}.*?\"{3}|'{3}.*?'{3}|"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\\n])*')""",
-    re.DOTALL,
-)
-_REST_OF_LINE = re.compile(r"[ \t\r]*(?:\n|$)")
+_CLOSING = re.compile(r"\)[ \t\r]*$", re.MULTILINE)
 #: What Python's parsers raise for text that is no code.
 _NO_CODE = (ValueError, SyntaxError, MemoryError, RecursionError)
 
@@ -76,9 +71,8 @@ def parse_final(prose: Sequence[str]) -> Final | None:
             before = stretch[: match.start()]
             if before.count('"') % 2 == 1 or before.count("“") > before.count("”"):
                 raise UnclearFinalError("it stands inside quotation marks")
-            at = _end(stretch, match.end())
-            argument = stretch[match.end() : at].strip()
-            found.append(_variable(argument) if match[1] == "FINAL_VAR" else _text(argument))
+            final, at = _statement(match[1], stretch, match.end())
+            found.append(final)
     if len(set(found)) > 1:
         raise UnclearFinalError("the reply has several that differ; give one")
     if found:
@@ -88,45 +82,31 @@ def parse_final(prose: Sequence[str]) -> Final | None:
     return None
 
 
-def _end(stretch: str, start: int) -> int:
-    """Where the argument that begins at ``start`` ends: the closing parenthesis by counting alone
-    or by leaving quoted strings out, whichever ends a line; not two different places."""
-    places = set()
-    for rule in (_PARENTHESIS, _TOKEN):
-        depth = 1
-        for token in rule.finditer(stretch, start):
-            depth += {"(": 1, ")": -1}.get(token[0], 0)
-            if depth == 0:
-                places.add(token.start())
-                break
-    ends = [place for place in places if _REST_OF_LINE.match(stretch, place + 1)]
-    if len(ends) == 1:
-        return ends[0]
-    if ends:
-        raise UnclearFinalError("its parentheses can be read in two ways; quote the answer")
-    if places:
-        raise UnclearFinalError("more text follows its closing parenthesis on the same line")
-    raise UnclearFinalError("its closing parenthesis is missing, or a code block stands before it")
-
-
-def _variable(argument: str) -> Final:
-    name = argument
-    if len(name) > 2 and name[0] == name[-1] and name[0] in "\"'":
-        name = name[1:-1]
-    if not name.isidentifier():
-        raise UnclearFinalError(f"FINAL_VAR takes the name of one variable, not {argument[:80]!r}")
-    return Final("variable", name)
-
-
-def _text(argument: str) -> Final:
-    value, names = _literal(argument), frozenset[str]()
-    if value is None:
-        if argument.count('"') % 2:
+def _statement(word: str, stretch: str, start: int) -> tuple[Final, int]:
+    """The statement whose argument begins at ``start``, and its end: the first closing parenthesis
+    that ends a line and has none open before it, but for those in a quoted answer."""
+    for closing in _CLOSING.finditer(stretch, start):
+        argument = stretch[start : closing.start()].strip()
+        literal = _literal(argument)
+        depths = [0, *accumulate(1 if c == "(" else -1 for c in re.findall("[()]", argument))]
+        if literal is None and (min(depths) < 0 or depths[-1] > 0):
+            continue
+        value = argument if literal is None else literal
+        if word == "FINAL_VAR":
+            if not value.isidentifier():
+                wanted = f"FINAL_VAR takes the name of one variable, not {argument[:80]!r}"
+                raise UnclearFinalError(wanted)
+            return Final("variable", value), closing.end()
+        if literal is None and argument.count('"') % 2:
             raise UnclearFinalError("a quotation mark is not closed; quote the whole answer")
-        value, names = argument, _names(argument)
-    if not value.strip():
-        raise UnclearFinalError("it is empty")
-    return Final("text", value, names)
+        if not value.strip():
+            raise UnclearFinalError("it is empty")
+        names = _names(argument) if literal is None else frozenset[str]()
+        return Final("text", value, names), closing.end()
+    raise UnclearFinalError(
+        "its closing parenthesis must match, end a line, and have no code block before it; quote "
+        "an answer that has parentheses of its own"
+    )
 
 
 def _literal(argument: str) -> str | None:
@@ -141,13 +121,9 @@ def _literal(argument: str) -> str | None:
 
 
 def _names(argument: str) -> frozenset[str]:
-    """What the text would read as a Python expression; nothing when it isn't one."""
+    """The names that the text would read as a Python expression; none when it isn't one."""
     try:
-        nodes = list(ast.walk(ast.parse(argument, mode="eval")))
+        nodes = ast.walk(ast.parse(argument, mode="eval"))
     except _NO_CODE:
         return frozenset()
-    if any(isinstance(node, ast.JoinedStr) for node in nodes):
-        raise UnclearFinalError(
-            "it holds an f-string, which is not run here; set a variable in code"
-        )
-    return frozenset(node.id for node in nodes if isinstance(node, ast.Name))
+    return frozenset([node.id for node in nodes if isinstance(node, ast.Name)])

@@ -80,17 +80,17 @@ class SubCalls:
 
     def llm_query(self, prompt: Any) -> str:
         """Ask the sub-model ``prompt`` (a string); its reply."""
-        return _text_of(self._ask([prompt])[0])
+        return _returned(self._ask([prompt])[0])
 
     def llm_query_batched(self, prompts: Any) -> list[Any]:
         """Ask every prompt of a list, side by side; replies in order, failures as error values."""
         if not isinstance(prompts, list):
             raise HostError("bad_request", "llm_query_batched takes a list of strings")
-        return [_value_of(outcome) for outcome in self._ask(prompts)]
+        return _in_list(self._ask(prompts))
 
     def rlm_query(self, question: Any, context: Any) -> str:
         """Have a child RLM answer ``question`` about ``context``; its answer."""
-        return _text_of(self._ask_children([(question, context)])[0])
+        return _returned(self._ask_children([(question, context)])[0])
 
     def rlm_query_batched(self, pairs: Any) -> list[Any]:
         """The same for a list of (question, context), side by side; answers in order, failures
@@ -100,9 +100,9 @@ class SubCalls:
         ):
             wanted = "rlm_query_batched takes a list of (question, context) pairs"
             raise HostError("bad_request", wanted)
-        return [_value_of(outcome) for outcome in self._ask_children(pairs)]
+        return _in_list(self._ask_children(pairs))
 
-    def _ask(self, prompts: Sequence[Any]) -> list[str | SampleFailure]:
+    def _ask(self, prompts: Sequence[Any]) -> list[str | HostError]:
         turn = self.turn
         chats = [[user(_string(prompt))] for prompt in prompts]
         try:
@@ -115,7 +115,7 @@ class SubCalls:
             )
         except SampleFailure as failure:
             raise _host_error(failure) from failure
-        replies: list[str | SampleFailure] = []
+        replies: list[str | HostError] = []
         for prompt, outcome in zip(prompts, outcomes, strict=True):
             if isinstance(outcome, Completion):
                 self.trace.shown(prompt)
@@ -125,23 +125,23 @@ class SubCalls:
                         "the sub-model spent all its tokens before it wrote an answer"
                     )
             self.trace.sub_call(outcome, prompt, turn)
-            replies.append(outcome if isinstance(outcome, SampleFailure) else outcome.text)
+            replies.append(
+                _host_error(outcome) if isinstance(outcome, SampleFailure) else outcome.text
+            )
         return replies
 
-    def _ask_children(self, pairs: Sequence[Sequence[Any]]) -> list[str | SampleFailure]:
+    def _ask_children(self, pairs: Sequence[Sequence[Any]]) -> list[str | HostError]:
         turn = self.turn
         tasks = [(_string(question), _content(context)) for question, context in pairs]
 
-        def run(task: tuple[str, Content]) -> str | SampleFailure:
+        def run(task: tuple[str, Content]) -> str | HostError:
             assert self.run_child is not None
             try:
                 return self.run_child(*task, turn)
             except SampleFailure as failure:
-                return failure
+                return _host_error(failure)
 
-        if len(tasks) < 2:
-            return [run(task) for task in tasks]
-        with ThreadPoolExecutor(min(self.concurrency, len(tasks)), "child-rlm") as pool:
+        with ThreadPoolExecutor(min(self.concurrency, len(tasks) or 1), "child-rlm") as pool:
             return list(pool.map(run, tasks))
 
 
@@ -161,24 +161,22 @@ def _content(value: Any) -> Content:
     return _string(value)
 
 
-def _text_of(outcome: str | SampleFailure) -> str:
-    """What a single query returns or raises."""
-    if isinstance(outcome, SampleFailure):
-        raise _host_error(outcome)
-    return outcome
-
-
-def _value_of(outcome: str | SampleFailure) -> Any:
-    """What stands for one outcome in a batch's list: its text, or an error value."""
-    if isinstance(outcome, SampleFailure):
-        error = _host_error(outcome)
-        return host_error_value(error.kind, error.message, error.data)
-    return outcome
-
-
 def _host_error(failure: SampleFailure) -> HostError:
     """The failure as it is raised in the REPL."""
-    data: dict[str, Any] = {}
-    if isinstance(failure, ContextOverflow):
-        data["excess_tokens"] = failure.excess_tokens
+    data = {"excess_tokens": failure.excess_tokens} if isinstance(failure, ContextOverflow) else {}
     return HostError(failure.outcome, str(failure), data)
+
+
+def _returned(outcome: str | HostError) -> str:
+    """What a single query returns or raises."""
+    if isinstance(outcome, HostError):
+        raise outcome
+    return outcome
+
+
+def _in_list(outcomes: Sequence[str | HostError]) -> list[Any]:
+    """What a batch returns: texts, and error values."""
+    return [
+        host_error_value(o.kind, o.message, o.data) if isinstance(o, HostError) else o
+        for o in outcomes
+    ]

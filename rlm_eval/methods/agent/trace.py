@@ -29,13 +29,13 @@ TRAJECTORY_VERSION = 1
 @dataclass
 class Trace:
     """One agent's events and counts; a child RLM's are its own until it has ended. ``parent`` is
-    the call that began this one; ``readers`` are called with each text that a model is shown, as
-    ``coverage`` is. Safe for threads."""
+    the call that began this one; ``texts`` are what models were shown, sub-calls' prompts and what
+    code printed. Safe for threads."""
 
     coverage: ContextCoverage
     depth: int = 0
     parent: str | None = None
-    readers: list[Callable[[str], None]] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
     events: list[Mapping[str, Any]] = field(default_factory=list)
     iterations: int = 0
     code_errors: int = 0
@@ -47,7 +47,7 @@ class Trace:
 
     def child(self, parent: str | None) -> Trace:
         """The trace of a child RLM begun by the call ``parent``; to be joined when it ends."""
-        return Trace(self.coverage, self.depth + 1, parent, self.readers, started=self.started)
+        return Trace(self.coverage, self.depth + 1, parent, started=self.started)
 
     def join(self, child: Trace) -> None:
         """Add an ended child's events and counts."""
@@ -64,9 +64,9 @@ class Trace:
             self.events.append({"type": kind, "depth": self.depth, "at_s": at, **event})
 
     def shown(self, text: str) -> None:
-        """A model was shown ``text``: a sub-call's prompt, or what a turn's code printed."""
-        for reader in (self.coverage.note, *self.readers):
-            reader(text)
+        """A model was shown ``text``."""
+        self.coverage.note(text)
+        self.texts.append(text)
 
     def start(self, name: str, method: Method, sandbox_level: str, ledger: Ledger) -> None:
         """The method called ``name`` begins, with the settings that ``method`` has as text and
