@@ -7,7 +7,6 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -18,13 +17,6 @@ from helpers.agents import TEXT, Agent, answer, block
 from helpers.chat import problem
 from rlm_eval.errors import ConfigError
 from rlm_eval.repl.session import Sandbox
-
-
-@pytest.fixture(scope="module")
-def sandbox() -> Iterator[Sandbox]:
-    with Sandbox() as made:
-        yield made
-
 
 # -- what it is ------------------------------------------------------------------------------------
 
@@ -167,6 +159,7 @@ def test_bad_input_is_one_clear_line(override: str, told: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_all_arms_run(tmp_path: Path) -> None:
     arguments = [*SMALL, f"method=[{','.join(ARMS)}]", f"results_dir={tmp_path}"]
     more = ["+method@method.c2=codeact_bm25", "method.c2.sub_calls=true"]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from helpers.agents import TEXT, Agent, answer, block
@@ -14,12 +12,6 @@ from rlm_eval.methods.codeact import CodeAct
 from rlm_eval.methods.method import Shape
 from rlm_eval.repl.session import Sandbox
 from rlm_eval.tokens import load_tokenizer
-
-
-@pytest.fixture(scope="module")
-def sandbox() -> Iterator[Sandbox]:
-    with Sandbox() as made:
-        yield made
 
 
 def test_at_the_limit_the_answer_is_forced_and_marked(sandbox: Sandbox) -> None:

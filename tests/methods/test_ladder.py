@@ -89,6 +89,7 @@ def test_the_temperature_of_the_votes_is_part_of_an_arms_key() -> None:
     assert fingerprint() != fingerprint("method.self_consistency.temperature=0.5")
 
 
+@pytest.mark.slow
 def test_all_of_them_run(tmp_path: Path) -> None:
     names = ["no_context", "code_oracle", "self_consistency", "router", "direct"]
     arguments = [*SMALL, f"method=[{','.join(names)}]", f"results_dir={tmp_path}"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from types import MappingProxyType
 
 import pytest
@@ -19,12 +19,6 @@ from rlm_eval.repl.session import Sandbox
 from rlm_eval.repl.texts import TextStore
 
 FOLDER = {"src/b.py": "import a\nprint(a.x)\n", "src/a.py": "x = 1\n", "README": "Two files."}
-
-
-@pytest.fixture(scope="module")
-def sandbox() -> Iterator[Sandbox]:
-    with Sandbox() as made:
-        yield made
 
 
 def answer(sandbox: Sandbox, script: Script, content: Content, **settings: object) -> Answer:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import pytest
 from test_rlm_child_model import Priced
@@ -16,12 +16,6 @@ from rlm_eval.models.protocol import Message
 from rlm_eval.models.scripted import ScriptedModel
 from rlm_eval.records import Answer
 from rlm_eval.repl.session import Sandbox
-
-
-@pytest.fixture(scope="module")
-def sandbox() -> Iterator[Sandbox]:
-    with Sandbox() as made:
-        yield made
 
 
 def answer(

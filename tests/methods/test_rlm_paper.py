@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from helpers.chat import Table, block, problem, scripted, turns
@@ -12,12 +10,6 @@ from rlm_eval.methods.agent.loop import UnclearFinalError
 from rlm_eval.methods.agent.paper_final import parse_final
 from rlm_eval.methods.rlm import Rlm
 from rlm_eval.repl.session import Sandbox
-
-
-@pytest.fixture(scope="module")
-def sandbox() -> Iterator[Sandbox]:
-    with Sandbox() as made:
-        yield made
 
 
 def read(reply: str) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -20,12 +20,6 @@ from rlm_eval.records import Answer
 from rlm_eval.repl.session import Sandbox
 
 WINDOW = 8000
-
-
-@pytest.fixture(scope="module")
-def sandbox() -> Iterator[Sandbox]:
-    with Sandbox() as made:
-        yield made
 
 
 def router(sandbox: Sandbox, **settings: Any) -> Router:
