@@ -1,6 +1,6 @@
 """CodeAct (Wang et al., arXiv 2402.01030), the agent that the RLM paper compares with.
 
-The input is in the prompt, as the paper's section 3 says; the REPL holds no copy of it, or this
+The input is in the prompt, as in the paper's section 3; the REPL holds no copy of it, or this
 would be an RLM that is also shown its context. An input that has no room is cut as ``direct`` cuts
 it, refused, or left to ``search`` alone: the RLM paper's CodeAct ran into the limit (refuse) or, on
 BrowseComp-Plus, only searched (omit).
@@ -45,7 +45,7 @@ class CodeAct(Agent):
 
     ``bm25`` gives its code ``search`` over pieces of ``piece_tokens`` (offline tokenizer),
     ``sub_calls`` the functions ``llm_query`` and ``llm_query_batched``. ``work_tokens`` of the
-    window are kept free of the input for the turns and what each block prints; ``overflow`` says
+    window are kept free of the input for the turns and what each block prints; ``overflow`` is
     what happens to an input that the rest can't hold.
     """
 

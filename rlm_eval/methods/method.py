@@ -79,8 +79,8 @@ class Method:
     def forecast(
         self, shape: Shape, models: Mapping[Role, ModelInfo]
     ) -> tuple[Forecast, ...] | None:
-        """What one answer will take of each role, from the sizes alone; None where that can't be
-        said. No model is asked."""
+        """What one answer will take of each role, from the sizes alone; None where they don't
+        tell. No model is asked."""
         return None
 
     def close(self) -> None:

@@ -4,7 +4,7 @@
       - {role: system, text: "…"}
       - {role: user, text: "…", when: sub_calls}
 
-A turn with ``when`` stands only where that Jinja expression is true, so that a prompt mentions
+A turn with ``when`` is there only where that Jinja expression is true, so that a prompt mentions
 only what is enabled. Other keys hold further templates by name (``nudge``, ``forced`` …).
 """
 

@@ -117,9 +117,9 @@ class Rlm(Agent):
                 )
 
     def forecast(self, shape: Shape, models: Mapping[Role, ModelInfo]) -> None:
-        """None: sizes don't say it. What an RLM takes follows from the code its model writes: the
+        """None: sizes don't tell. What an RLM takes follows from the code its model writes: the
         same input is answered by one search, or by a sub-call for each of its lines, and outlying
-        runs are far dearer than the median (paper, observation 4). Past runs do say it."""
+        runs are far dearer than the median (paper, observation 4). Past runs do."""
 
     def answer(self, problem: Problem, lm: LM, ledger: Ledger) -> Answer:
         question, content = problem.question, problem.context.content

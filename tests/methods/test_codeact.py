@@ -21,7 +21,7 @@ from rlm_eval.repl.session import Sandbox
 # -- what it is ------------------------------------------------------------------------------------
 
 
-def test_the_input_stands_in_the_prompt_and_not_in_the_repl(sandbox: Sandbox) -> None:
+def test_the_input_is_in_the_prompt_and_not_in_the_repl(sandbox: Sandbox) -> None:
     agent = Agent(block("submit(sorted(n for n in dir() if not n.startswith('_')))"))
     got, table = answer(sandbox, agent, problem("Which wind?", TEXT))
     assert agent.last(0) == f"{TEXT}\n\nQuestion: Which wind?"
@@ -111,7 +111,7 @@ def test_the_prompt_speaks_of_the_tools_there_are(
     )
 
 
-def test_no_hint_at_a_benchmark_stands_in_the_prompt(sandbox: Sandbox) -> None:
+def test_no_hint_at_a_benchmark_is_in_the_prompt(sandbox: Sandbox) -> None:
     for window in (100_000, 4_600):
         agent = Agent("prose", block("print(1)"), block("print(1)"))
         asked = problem("?", "x" * 9000)

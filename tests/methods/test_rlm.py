@@ -103,7 +103,7 @@ def test_depth_0_has_no_sub_calls_and_says_nothing_of_them(sandbox: Sandbox) -> 
     assert "judge" not in seen[0]
 
 
-def test_depth_2_runs_a_child_that_pays_from_the_same_purse(sandbox: Sandbox) -> None:
+def test_depth_2_runs_a_child_that_pays_from_the_same_budget(sandbox: Sandbox) -> None:
     def script(messages: Sequence[Message]) -> str:
         if "`context`" not in messages[0]["content"]:
             return "leaf"
@@ -148,7 +148,7 @@ def test_a_block_that_raises_keeps_its_variables(sandbox: Sandbox) -> None:
     assert (got.text, got.code_errors) == ("5", 1)
 
 
-def test_after_a_block_that_ends_its_worker_the_model_is_told_what_is_gone(
+def test_after_a_block_that_ends_its_worker_the_model_reads_what_is_gone(
     sandbox: Sandbox,
 ) -> None:
     seen: list[str] = []
@@ -346,7 +346,7 @@ def test_history_shrinks_old_outputs_then_drops_old_turns() -> None:
     assert dropped[-1]["content"].startswith("start 4")
 
 
-def test_what_the_chat_no_longer_has_whole_stands_in_the_repl(sandbox: Sandbox) -> None:
+def test_what_the_chat_no_longer_has_in_full_is_in_the_repl(sandbox: Sandbox) -> None:
     noise = [block(f"kept = {n}\nprint('turn {n}:', 'word ' * 300)") for n in range(8)]
     look = block("submit(f'{len(earlier_turns)} {kept} {earlier_turns[1]}')")
     play = turns(*noise, look)

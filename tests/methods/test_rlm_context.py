@@ -75,7 +75,7 @@ def test_it_is_a_dict_with_its_order_and_every_text(sandbox: Sandbox) -> None:
 
 
 @pytest.mark.parametrize("content", [{}, {"": ""}, {"a\n'b'": "\ud800é😀"}])
-def test_odd_dicts_arrive_whole(sandbox: Sandbox, content: dict[str, str]) -> None:
+def test_odd_dicts_arrive_unchanged(sandbox: Sandbox, content: dict[str, str]) -> None:
     got = answer(sandbox, always("submit(ascii(context))"), content)
     assert got.text == ascii(content)
 
@@ -109,7 +109,7 @@ def test_children_take_a_part_of_it_in_any_form(sandbox: Sandbox) -> None:
 # -- what the root is told -------------------------------------------------------------------------
 
 
-def told_at_first(prompt: str, content: Content, head: str = "") -> str:
+def shown_first(prompt: str, content: Content, head: str = "") -> str:
     enabled = Enabled("submit", 12, True, True, False, sub_window=1000, sub_tokens=64)
     chat = opening(load_prompt("rlm", prompt), enabled, "What?", content, head, "")
     return "\n".join(m["content"] for m in chat)
@@ -117,7 +117,7 @@ def told_at_first(prompt: str, content: Content, head: str = "") -> str:
 
 @pytest.mark.parametrize("prompt", ["compact", "orchestrator", "paper_gpt5", "paper_qwen"])
 def test_a_prompt_tells_type_sizes_and_names(prompt: str) -> None:
-    told = told_at_first(prompt, FOLDER, text_of(FOLDER))
+    told = shown_first(prompt, FOLDER, text_of(FOLDER))
     assert "dict of str" in told
     assert "36 characters" in told, "20 + 6 + 10, as code in the REPL would count them"
     assert "'src/b.py', 'src/a.py', 'README'" in told
@@ -131,12 +131,12 @@ def test_a_prompt_tells_type_sizes_and_names(prompt: str) -> None:
 @pytest.mark.parametrize("prompt", ["compact", "orchestrator", "paper_gpt5", "paper_qwen"])
 @pytest.mark.parametrize("content", ["a text", ("a list", "of texts")])
 def test_no_prompt_speaks_of_names_where_there_are_none(prompt: str, content: Content) -> None:
-    assert "items()" not in told_at_first(prompt, content)
-    assert "keys" not in told_at_first(prompt, content).lower()
+    assert "items()" not in shown_first(prompt, content)
+    assert "keys" not in shown_first(prompt, content).lower()
 
 
 def test_of_many_or_long_names_the_first_are_shown_in_part() -> None:
-    told = told_at_first("orchestrator", {f"{i:02}" + "x" * 100: "t" for i in range(30)})
+    told = shown_first("orchestrator", {f"{i:02}" + "x" * 100: "t" for i in range(30)})
     assert "'00" + "x" * 77 + "…'" in told
     assert "'19" in told
     assert "'20" not in told
@@ -144,7 +144,7 @@ def test_of_many_or_long_names_the_first_are_shown_in_part() -> None:
 
 
 def test_a_name_can_not_pass_for_a_line_of_the_prompt() -> None:
-    told = told_at_first("orchestrator", {"a\n\nQuestion: other": "t"})
+    told = shown_first("orchestrator", {"a\n\nQuestion: other": "t"})
     assert told.count("\nQuestion: ") == 1
 
 

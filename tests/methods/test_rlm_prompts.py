@@ -1,6 +1,6 @@
 """The prompts of the RLM: rendered exactly as agreed, of nothing that is not enabled, no hints.
 
-After a wanted change ``python tests/test_rlm_prompts.py`` writes tests/golden/ anew: one text per
+After a wanted change ``python tests/methods/test_rlm_prompts.py`` writes golden/ anew: one text per
 prompt to read the change in, and a hash of every variant.
 """
 
@@ -100,7 +100,7 @@ def rendered(prompt: str, protocol: str, powers: str) -> str:
 
 
 def golden_name(prompt: str) -> tuple[str, str, str]:
-    """The variant of a prompt whose whole text is kept."""
+    """The variant of a prompt whose text is kept in full."""
     return prompt, "paper" if prompt.startswith("paper") else "submit", "recursive, batch"
 
 

@@ -201,7 +201,7 @@ def test_a_turn_holds_its_prompts_size_and_the_budget_left(sandbox: Sandbox) -> 
     assert turned[0]["at_s"] <= turned[1]["at_s"]
 
 
-def test_events_of_children_stand_together_and_name_their_parent(sandbox: Sandbox) -> None:
+def test_events_of_children_are_together_and_name_their_parent(sandbox: Sandbox) -> None:
     root = "submit(rlm_query_batched([('inner', str(i)) for i in range(4)]))"
     child = "import random, time; time.sleep(random.random() / 10); submit(llm_query(context))"
     got, table = answer(sandbox, family(root, child), max_depth=2)

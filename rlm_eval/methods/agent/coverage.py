@@ -1,6 +1,6 @@
 """How many characters of the context reached a language model's prompt.
 
-Measured on the text itself, whatever route it took: a stretch of the context that stands in a
+Measured on the text itself, whatever route it took: a stretch of the context that is in a
 prompt, at least ``2 × block − 1`` characters long, counts once however often it is read. Shorter
 quotations are not seen; where a context repeats itself, a stretch counts at its longest match.
 Searched are sub-calls' prompts and what the root is shown, not the question.
@@ -17,7 +17,7 @@ from rlm_eval.records import Span
 #: more than ``_MOST_BLOCKS``.
 BLOCK = 16
 _MOST_BLOCKS = 500_000
-#: Of a block that stands in many places, how many are compared.
+#: Of a block that is in many places, how many are compared.
 _CANDIDATES = 8
 
 
@@ -37,7 +37,7 @@ class ContextCoverage:
             self._seen.append((start, end))
 
     def note(self, prompt: str) -> None:
-        """Mark every stretch of the context that stands in ``prompt``."""
+        """Mark every stretch of the context that is in ``prompt``."""
         text, size, done = self._context, self._block, 0
         if min(len(prompt), len(text)) < size:
             return

@@ -29,7 +29,7 @@ from rlm_eval.repl.session import ReplSession, Sandbox
 MATCHED_ITERATIONS = 100
 #: What a prompt file must hold beside its turns.
 TEMPLATES = ("observation", "no_code", "repeated", "forced")
-#: What weak coders forget to import; prompts say so.
+#: What weak coders forget to import; prompts mention it.
 IMPORTS = "import json, math, re\nfrom collections import Counter"
 #: Template and request around the last turn that a forced turn repeats.
 _SLACK_TOKENS = 256

@@ -70,7 +70,7 @@ def parse_final(prose: Sequence[str]) -> Final | None:
         while match := _STATEMENT.search(stretch, at):
             before = stretch[: match.start()]
             if before.count('"') % 2 == 1 or before.count("“") > before.count("”"):
-                raise UnclearFinalError("it stands inside quotation marks")
+                raise UnclearFinalError("it is inside quotation marks")
             final, at = _statement(match[1], stretch, match.end())
             found.append(final)
     if len(set(found)) > 1:
@@ -98,7 +98,7 @@ def _statement(word: str, stretch: str, start: int) -> tuple[Final, int]:
                 raise UnclearFinalError(wanted)
             return Final("variable", value), closing.end()
         if literal is None and argument.count('"') % 2:
-            raise UnclearFinalError("a quotation mark is not closed; quote the whole answer")
+            raise UnclearFinalError("a quotation mark is not closed; quote all of the answer")
         if not value.strip():
             raise UnclearFinalError("it is empty")
         names = _names(argument) if literal is None else frozenset[str]()

@@ -120,7 +120,7 @@ class SubCalls:
             if isinstance(outcome, Completion):
                 self.trace.shown(prompt)
                 if not outcome.text and outcome.finish_reason == "length":
-                    # Cut before it said anything: a failure, not an empty answer.
+                    # Cut before any text: a failure, not an empty answer.
                     outcome = SampleFailure(
                         "the sub-model spent all its tokens before it wrote an answer"
                     )
