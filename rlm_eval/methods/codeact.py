@@ -114,9 +114,17 @@ class CodeAct(Agent):
             content, tokens = context.content, self.piece_tokens
             index, _ = self._indices.get(context.id, lambda: Bm25(chunks_of(content, tokens)))
             search = Search(index)
-        tools = {"search": search.search} if search else {}
-        asked = problem.question, problem.max_answer_tokens
-        run = Run(self, lm, ledger, trace, enabled, opening, *asked, tools=tools)
+        run = Run(
+            self,
+            lm,
+            ledger,
+            trace,
+            enabled,
+            opening,
+            problem.question,
+            problem.max_answer_tokens,
+            tools={"search": search.search} if search else {},
+        )
         answer = trace.answer(
             run.answer,
             truncated_tokens=truncated,

@@ -77,14 +77,10 @@ _prompt = cache(Prompt)
 
 def load_prompt(method: str, name: str) -> Prompt:
     """The prompt ``name`` of a method, or the YAML file at the path ``name``."""
-    if name.endswith((".yaml", ".yml")):
-        path = Path(name)
-        if not path.is_file():
-            raise ConfigError(f"there is no prompt file {path}")
-        return _prompt(path.stem, path.read_text(encoding="utf-8"))
     folder = importlib.resources.files("rlm_eval.conf") / "prompt" / method
-    file = folder / f"{name}.yaml"
+    is_path = name.endswith((".yaml", ".yml"))
+    file = Path(name) if is_path else folder / f"{name}.yaml"
     if not file.is_file():
-        known = sorted(f.name.removesuffix(".yaml") for f in folder.iterdir())
-        raise ConfigError(f"method {method} has no prompt {name!r}; choose {', '.join(known)}")
-    return _prompt(name, file.read_text(encoding="utf-8"))
+        known = ", ".join(sorted([f.name.removesuffix(".yaml") for f in folder.iterdir()]))
+        raise ConfigError(f"method {method} has no prompt {name!r}; choose {known}, or name a file")
+    return _prompt(Path(file.name).stem, file.read_text(encoding="utf-8"))

@@ -52,7 +52,7 @@ def test_arms_of_one_name_and_different_settings_stay_apart(tmp_path: Path) -> N
 
 def test_arms_are_named_by_what_tells_them_apart_to_a_reader(tmp_path: Path) -> None:
     older = {"_target_": "rlm_eval.methods.rlm.Rlm", "child_model": "sub"}
-    newer = {"_target_": "rlm_eval.methods.rlm.Rlm", "matched": False, "max_usd": None}
+    newer = {"_target_": "rlm_eval.methods.rlm.engine.Rlm", "matched": False, "max_usd": None}
     for name, arm, caps in (("a", older, {}), ("b", older | newer, {"tokens": 6000})):
         made = {"method": {"rlm": arm, "direct": {}}, "budget": {"sample": caps}}
         write_run(tmp_path / name, made, run_id=name, model=f"model-{name}", **SMALL)

@@ -50,7 +50,7 @@ class ContextCoverage:
             for at in found:
                 if at >= done:
                     candidates = places[prompt[at : at + size]][:_CANDIDATES]
-                    matches = [_match(prompt, at, text, place) for place in candidates]
+                    matches = [_match(prompt, at, text, place, size) for place in candidates]
                     _, start, end, done = max(matches, key=itemgetter(0))
                     self._seen.append((start, end))
 
@@ -67,20 +67,14 @@ class ContextCoverage:
             return sum([end - start for start, end in merged])
 
 
-def _match(prompt: str, at: int, text: str, place: int) -> tuple[int, int, int, int]:
-    """The longest match around prompt[at] and text[place]: its length, its start and end in the
-    text, its end in the prompt. Grown backwards and forwards by ever longer slices, then halves."""
-    before = after = 0
-    for forwards in (False, True):
-        room = min(len(prompt) - at, len(text) - place) if forwards else min(at, place)
-        count, step, longer = 0, 64, True
-        while step and count < room:
-            take = min(step, room - count)
-            low = count if forwards else -count - take
-            if prompt[at + low : at + low + take] == text[place + low : place + low + take]:
-                count += take
-                step = step * 2 if longer else step
-            else:
-                longer, step = False, take // 2
-        before, after = (before, count) if forwards else (count, after)
-    return before + after, place - before, place + after, at + after
+def _match(prompt: str, at: int, text: str, place: int, size: int) -> tuple[int, int, int, int]:
+    """The longest match around a block that is at prompt[at] and text[place]: its length, its start
+    and end in the text, its end in the prompt."""
+    shift, start, end = place - at, at, at + size
+    while min(start, start + shift) > 0 and prompt[start - 1] == text[start - 1 + shift]:
+        start -= 1
+    last = min(len(prompt), len(text) - shift)
+    for step in (size, 1):
+        while end + step <= last and text.startswith(prompt[end : end + step], end + shift):
+            end += step
+    return end - start, start + shift, end + shift, end
