@@ -7,15 +7,19 @@ import pytest
 from helpers.chat import Table, block, problem, scripted, turns
 from rlm_eval.methods.agent.chat import parse_reply
 from rlm_eval.methods.agent.loop import UnclearFinalError
-from rlm_eval.methods.agent.paper_final import parse_final
+from rlm_eval.methods.agent.paper_final import read_final
 from rlm_eval.methods.rlm import Rlm
 from rlm_eval.repl.session import Sandbox
 
 
 def read(reply: str) -> str | None:
-    """``text:…`` or ``variable:…`` of the reply's final answer."""
-    final = parse_final(parse_reply(reply).prose)
-    return None if final is None else f"{final.kind}:{final.value}"
+    """``text:…`` or ``variable:…`` of the reply's final answer, where every name is a variable to
+    FINAL_VAR and none is to FINAL."""
+    prose = parse_reply(reply).prose
+    if "FINAL_VAR(" in reply:
+        return read_final(prose, lambda name: f"variable:{name}", failed=False)
+    final = read_final(prose, lambda name: None, failed=False)
+    return None if final is None else f"text:{final}"
 
 
 @pytest.mark.parametrize(
