@@ -1,4 +1,4 @@
-"""Where the answer stands in a reply that was given room to think.
+"""Where the answer is in a reply that was given room to think.
 
 The prompt asks for it between ``<answer>`` and ``</answer>`` at the end: a form that no task's own
 answer form contains (several ask for a line ``Answer: …``) and that may hold several lines.
@@ -23,9 +23,9 @@ class Said:
 
 
 def final_answer(reply: Completion) -> Said:
-    """What stands in the last ``<answer>`` tag. Without a tag the reply's last line is what it
-    said: never all of its thoughts, in which a scorer that looks for substrings would find much.
-    A reply that was cut off before its answer was whole has none."""
+    """What is in the last ``<answer>`` tag; without a tag the reply's last line, never all of its
+    thoughts, in which a scorer that looks for substrings would find much. A reply that was cut off
+    before its answer was complete has none."""
     cut_off = reply.finish_reason == "length"
     _, tag, rest = reply.text.rpartition(_OPEN)
     inside, closed, _ = rest.partition(_CLOSE)

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 
 from rlm_eval.errors import ConfigError, SampleFailure
 from rlm_eval.ledger import Ledger
-from rlm_eval.methods.allowance import prompt_tokens_left
 from rlm_eval.methods.fitting import largest_fitting
+from rlm_eval.methods.method import prompt_tokens_left
 from rlm_eval.models.client import LM, Completion, Temperature
 from rlm_eval.models.protocol import Message, ModelInfo
 

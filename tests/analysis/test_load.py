@@ -114,12 +114,12 @@ def test_kinds(method: str, target: str, expected: str) -> None:
 @pytest.mark.parametrize(
     ("method", "target", "expected"),
     [
-        ("deep", "rlm_eval.methods.rlm.engine.Rlm", "rlm"),
+        ("deep", "rlm_eval.methods.rlm.Rlm", "rlm"),
         ("rlms", "rlm_eval.methods.foreign.rlms.Rlms", "rlm"),
         ("votes", "rlm_eval.methods.self_consistency.SelfConsistency", "direct"),
         ("rag_hybrid", "rlm_eval.methods.rag.hybrid.RagHybrid", "retrieval"),
         ("agent", "rlm_eval.methods.summarize.compaction.Compaction", "summaries"),
-        ("codeact_bm25", "rlm_eval.methods.codeact.agent.CodeAct", "code"),
+        ("codeact_bm25", "rlm_eval.methods.codeact.CodeAct", "code"),
         ("theirs", "rlm_eval.methods.foreign.command.ForeignCommand", "other"),
         ("router", "rlm_eval.methods.router.Router", "router"),
         ("code_oracle", "rlm_eval.methods.code_oracle.ScriptedSolver", "control"),

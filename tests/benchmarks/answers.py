@@ -48,16 +48,25 @@ from typing import Any
 
 from rlm_eval.errors import SampleFailure
 from rlm_eval.ledger import Budget, Ledger
-from rlm_eval.methods.agent.view import Enabled
+from rlm_eval.methods.agent.subcalls import Enabled
 from rlm_eval.methods.foreign.rlms import Rlms
 from rlm_eval.methods.method import Method
 from rlm_eval.methods.prompts import load_prompt
-from rlm_eval.methods.rlm.engine import Rlm
-from rlm_eval.methods.rlm.task import Task as RlmTask
+from rlm_eval.methods.rlm import Rlm, opening
 from rlm_eval.models.client import ModelClient
 from rlm_eval.models.local import LocalModel
 from rlm_eval.models.protocol import ChatModel
-from rlm_eval.records import SCORED, Answer, Call, Context, Problem, Sample, Score
+from rlm_eval.records import (
+    SCORED,
+    Answer,
+    Call,
+    Content,
+    Context,
+    Problem,
+    Sample,
+    Score,
+    text_of,
+)
 from rlm_eval.repl.session import Sandbox
 from rlm_eval.tasks.aggregation import Aggregation
 from rlm_eval.tasks.constant import best_constant
@@ -121,18 +130,21 @@ def engine(name: str, sandbox: Sandbox, args: argparse.Namespace) -> Method:
         "sub_sampling_args": {"max_tokens": args.sub_tokens},
     }
     if prompt != "default":
-        system, _ = in_rlms_terms(prompt, RlmTask("", "", 0))
+        system, _ = in_rlms_terms(prompt, "", "")
         kwargs |= {"custom_system_prompt": system, "orchestrator": False}
     return Rlms(**limits, seconds=args.limit, isolation=args.isolation, kwargs=kwargs)
 
 
-def in_rlms_terms(prompt: str, task: RlmTask) -> tuple[str, str]:
+def in_rlms_terms(prompt: str, question: str, content: Content) -> tuple[str, str]:
     """One of our prompts for rlms, which takes a system text and a question: the worked examples
     stand in the former; metadata and preview, with the question, are the latter. With rlms' own
     ending and fences, and nothing imported beforehand."""
     enabled = Enabled("answer_dict", 0, True, True, False, sub_window=0, sub_tokens=0)
-    ends = Rlm.preview_head, Rlm.preview_tail
-    system, *examples, last = task.opening(load_prompt("rlm", prompt), enabled, *ends)
+    text = text_of(content)
+    head = text[: Rlm.preview_head]
+    ends = head, text[max(len(head), len(text) - Rlm.preview_tail) :]
+    loaded = load_prompt("rlm", prompt)
+    system, *examples, last = opening(loaded, enabled, question, content, *ends)
     shown = [f"{m['role'].upper()}:\n{m['content']}" for m in examples]
     text = "\n\n".join([system["content"], "Examples:", *shown, "Now your task."])
     text = text.replace(" re, json, math and Counter are imported.", "")
@@ -146,8 +158,7 @@ def tried(name: str, method: Method, question: Question, model: ChatModel, limit
     client = ModelClient({"root": model}, lambda call, reply: calls.append(call), memoize=False)
     sample, asked = question.sample, question.sample.question
     if name == "rlms:compact":
-        task = RlmTask(asked, question.context.content, sample.max_answer_tokens)
-        _, asked = in_rlms_terms("compact", task)
+        _, asked = in_rlms_terms("compact", asked, question.context.content)
     problem = Problem(sample.id, asked, question.context, sample.max_answer_tokens)
     ledger = Ledger().child(Budget(seconds=limit))
     began = time.perf_counter()

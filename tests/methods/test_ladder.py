@@ -64,13 +64,13 @@ def test_another_file_may_be_the_routers_first_way() -> None:
 @pytest.mark.parametrize(
     ("override", "told"),
     [
-        ("method.router.threshold=0", "method.router.threshold is a share of the window"),
+        ("method.router.threshold=0", "method.router.threshold must be a share of the window"),
         ("method.router.direct.overflow=foo", "method.router.direct.overflow='foo' does not fit"),
         ("+method.router.direct.overflw=refuse", "did you mean method.router.direct.overflow"),
         ("method.self_consistency.votes=0", "votes must be at least 1"),
         ("method.self_consistency.temperature=0", "at 0 all votes are the same"),
         ("method.direct.think_tokens=0", "think_tokens must be at least 1"),
-        ("model.context_window=700", "lower method.router.rlm.turn_tokens"),
+        ("model.context_window=700", "method.router.rlm.turn_tokens must be lower"),
     ],
 )
 def test_bad_input_is_one_clear_line(override: str, told: str) -> None:
@@ -89,6 +89,7 @@ def test_the_temperature_of_the_votes_is_part_of_an_arms_key() -> None:
     assert fingerprint() != fingerprint("method.self_consistency.temperature=0.5")
 
 
+@pytest.mark.slow
 def test_all_of_them_run(tmp_path: Path) -> None:
     names = ["no_context", "code_oracle", "self_consistency", "router", "direct"]
     arguments = [*SMALL, f"method=[{','.join(names)}]", f"results_dir={tmp_path}"]

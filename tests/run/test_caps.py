@@ -12,7 +12,7 @@ from helpers.chat import block
 from rlm_eval.journal.journal import Journal
 from rlm_eval.journal.tables import tables
 from rlm_eval.ledger import Budget, Ledger
-from rlm_eval.methods.rlm.engine import Rlm
+from rlm_eval.methods.rlm import Rlm
 from rlm_eval.models.client import ModelClient
 from rlm_eval.models.protocol import Message, ModelInfo, Price, Reply
 from rlm_eval.models.scripted import ScriptedModel

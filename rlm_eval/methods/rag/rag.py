@@ -9,10 +9,9 @@ from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 from rlm_eval.errors import ConfigError, ContextOverflow
 from rlm_eval.ledger import Ledger
-from rlm_eval.methods.allowance import prompt_tokens_left
 from rlm_eval.methods.chunking import Chunk, ChunkBy, chunks_of
 from rlm_eval.methods.fitting import largest_fitting, offline_tokens
-from rlm_eval.methods.method import Forecast, Method, Shape, at_least
+from rlm_eval.methods.method import Forecast, Method, Shape, at_least, prompt_tokens_left
 from rlm_eval.methods.prompts import load_prompt
 from rlm_eval.methods.rag.rerank import Reranked, Reranker
 from rlm_eval.methods.rag.retriever import (

@@ -6,9 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from rlm_eval.ledger import Ledger, Spend
-from rlm_eval.methods.allowance import prompt_tokens_left
 from rlm_eval.methods.fitting import offline_tokens
-from rlm_eval.methods.method import Forecast, Shape
+from rlm_eval.methods.method import Forecast, Shape, prompt_tokens_left
 from rlm_eval.models.client import LM
 from rlm_eval.models.protocol import Message, ModelInfo, user
 from rlm_eval.records import Problem, Role
