@@ -11,10 +11,9 @@ from rlm_eval.analysis.aggregate import summarize
 from rlm_eval.analysis.arms import by_method
 from rlm_eval.analysis.budgets import score_vs_budget
 from rlm_eval.analysis.drawing import save
-from rlm_eval.analysis.find import find_runs
-from rlm_eval.analysis.load import Run, combine, load_run
+from rlm_eval.analysis.load import Run, combine, find_runs, load_run
 from rlm_eval.analysis.paired import paired_table
-from rlm_eval.analysis.report_tables import printed, views
+from rlm_eval.analysis.report.views import printed, views
 from rlm_eval.analysis.rungs import score_and_cost
 
 HERE = Path(__file__).parent

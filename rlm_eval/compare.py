@@ -22,8 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from rich.console import Console
 
     from rlm_eval.analysis.compare import compare_runs, print_comparison
-    from rlm_eval.analysis.find import find_runs
-    from rlm_eval.analysis.load import load_run
+    from rlm_eval.analysis.load import find_runs, load_run
 
     try:
         paths = []

@@ -31,8 +31,8 @@ _COMPANIONS = ("config.yaml", "environment.json")
 def rebuild(run_dir: Path, out: Path) -> None:
     """Derive :data:`DERIVED` from the journal in ``run_dir`` and write them into ``out``, beside
     copies of the run's configuration and environment. Raises ConfigError without a journal."""
+    from rlm_eval.analysis.aggregate import summarize
     from rlm_eval.analysis.load import combine, load_run
-    from rlm_eval.analysis.summary import summarize
 
     check_recorded(run_dir)
     out.mkdir(parents=True, exist_ok=True)

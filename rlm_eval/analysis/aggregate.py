@@ -22,7 +22,7 @@ def summarize(results: pd.DataFrame) -> pd.DataFrame:
 
     ``results`` is a frame of ``load_results``. Columns: ``n`` distinct samples, ``n_contexts``,
     ``sample_set`` (equal where two arms have answers to the same samples), ``repeats``; ``asked``
-    (answers that count) = ``completed`` (scored) + own failures, ``owed`` (provider and sandbox
+    (answers that count) = ``completed`` (scored) + own failures, ``pending`` (provider and sandbox
     errors, left out of everything). ``accuracy`` and ``mean_score`` are over asked, own failures
     0, with cluster-aware 95 % limits ``*_low`` and ``*_high`` (null under 4 contexts);
     ``accuracy_completed`` and ``score_completed`` over completed. ``constant_score`` is the best
@@ -74,7 +74,7 @@ def _arm_row(group: pd.DataFrame) -> dict[str, object]:
         "repeats": group["repeat"].nunique(),
         "asked": len(asked),
         "completed": len(completed),
-        "owed": len(group) - len(asked),
+        "pending": len(group) - len(asked),
     }
     row |= _interval("accuracy", stats.proportion(asked["right"], contexts))
     row["accuracy_completed"] = completed["right"].mean()
@@ -137,7 +137,7 @@ def _constant_row(samples: pd.DataFrame) -> list[dict[str, object]]:
             "repeats": 1,
             "asked": len(known),
             "completed": len(known),
-            "owed": 0,
+            "pending": 0,
             "mean_score": score.mean,
             "score_low": score.low,
             "score_high": score.high,

@@ -105,7 +105,7 @@ def test_no_words_stand_over_others_or_over_axes(made: Tables, name: str) -> Non
 
 @pytest.mark.parametrize("name", DRAWN)
 def test_nothing_to_show_is_said(tmp_path: Path, name: str) -> None:
-    results, calls = tables(tmp_path / "run", owed=1.0, contexts=4, questions=1, lengths=(2048,))
+    results, calls = tables(tmp_path / "run", pending=1.0, contexts=4, questions=1, lengths=(2048,))
     assert len(calls)
     owed = DRAWN[name](results, calls)
     assert owed.data.empty or name == "failures"

@@ -8,7 +8,6 @@ import pandas as pd
 import pytest
 
 from helpers.fake_results import write_run
-from rlm_eval.analysis.find import find_runs, passed_over
 from rlm_eval.compare import main as compare
 from rlm_eval.report import main
 
@@ -72,22 +71,3 @@ def test_a_file_is_no_folder_to_write_to(
         (line,) = capsys.readouterr().err.splitlines()
         assert f"can't write to {out}" in line
     assert taken.read_text() == "mine"
-
-
-def test_a_run_named_twice_is_one_run(tmp_path: Path) -> None:
-    run = write_run(tmp_path / "run", **SMALL)
-    again = f"{run}/../run"
-    assert find_runs(run, again, tmp_path / "*") == [run]
-    assert main([str(run), again]) == 0
-
-
-def test_folders_without_results_are_counted(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    run = write_run(tmp_path / "run", **SMALL)
-    (tmp_path / "begun").mkdir()
-    assert passed_over(tmp_path / "*") == [tmp_path / "begun"]
-    assert passed_over(tmp_path / "**") == [tmp_path / "begun"]
-    assert passed_over(run) == []
-    assert main([f"{tmp_path}/*"]) == 0
-    assert f"Left out, without a results.parquet: 1 ({tmp_path}/begun)" in capsys.readouterr().err

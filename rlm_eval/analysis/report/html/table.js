@@ -4,11 +4,10 @@
   const { h, show } = REPORT;
   const PAGE = 100; // rows of a list of samples
   const ROWS = 40; // rows of a table
-  const PRINTED = 1000; // rows on paper at most; of a longer table, its page
+  const CUT = 400; // characters of a text in a cell
 
   /* columns: [{label, kind, cell(row) -> value, link(row) -> href or null}] */
-  function table(columns, rows, label, { filter = false, size: usual = PAGE } = {}) {
-    let size = usual;
+  function table(columns, rows, label, { filter = false, size = PAGE } = {}) {
     const state = { sort: null, descending: false, page: 0, text: "" };
     const body = h("tbody");
     const status = h("span", { class: "muted", role: "status" });
@@ -41,10 +40,8 @@
       const sign = state.descending ? -1 : 1;
       return [...found].sort((a, b) => {
         const [x, y] = [value(a), value(b)].map((v) => (Array.isArray(v) ? v[0] : v));
-        if (x === null || x === undefined) return y === null || y === undefined ? 0 : 1;
-        if (y === null || y === undefined) return -1;
-        return sign * (typeof x === "number" && typeof y === "number" ? x - y
-          : String(x).localeCompare(String(y)));
+        if (x === null || y === null) return (x === null) - (y === null);
+        return sign * (typeof x === "number" ? x - y : x.localeCompare(y));
       });
     }
     function draw() {
@@ -54,7 +51,7 @@
       const from = state.page * size;
       const shown = found.slice(from, from + size);
       body.replaceChildren(...shown.map((row) => h("tr", { class: row.quiet && "quiet" }, columns.map((column) => {
-        const text = show(column.cell(row), column.kind);
+        const text = show(column.cell(row), column.kind).slice(0, CUT);
         const none = text === "–" || (column.kind === "int" && column.cell(row) === 0);
         const href = column.link && !none ? column.link(row) : null;
         const title = column.kind === "text" ? text : null;
@@ -76,14 +73,8 @@
         state.page = 0;
         draw();
       } }));
-    const whole = h("div", { class: "table" },
-      search ? h("div", { class: "bar" }, search) : null,
+    return h("div", {}, search ? h("div", { class: "bar" }, search) : null,
       scroller(label, h("table", {}, h("thead", {}, h("tr", {}, heads)), body)), pager);
-    whole.addEventListener("print", ({ detail: printing }) => {
-      size = printing && rows.length <= PRINTED ? PRINTED : usual;
-      draw();
-    });
-    return whole;
   }
 
   /* What may be wider than the page, and is then moved with the keyboard too. */
@@ -103,7 +94,8 @@
       more,
       stays: label === "method",
       cell: (row) => row.values[i],
-      link: link === null ? null : (row) => samplesLink({ ...link, ...row.filter }),
+      link: link === null ? null : (row) => samplesLink(
+        { [REPORT.sets[link] ? "samples" : "outcome"]: link, ...row.filter }),
     }));
     const quiet = new Set(data.quiet);
     const rows = data.rows.map((values, i) =>

@@ -8,26 +8,25 @@ is shown as text, never as markup.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pandas as pd
 
-from rlm_eval.analysis import diagnostics, drawing, figures, forest, tables, trajectory
+from rlm_eval.analysis import diagnostics, drawing, figures, forest, tables
 from rlm_eval.analysis.aggregate import summarize
 from rlm_eval.analysis.arms import by_method
 from rlm_eval.analysis.budgets import score_vs_budget
-from rlm_eval.analysis.find import find_runs
-from rlm_eval.analysis.load import Run, combine, load_run
+from rlm_eval.analysis.load import Run, combine
 from rlm_eval.analysis.paired import paired_table
-from rlm_eval.analysis.report_files import as_json, plain, put, replacing
-from rlm_eval.analysis.report_samples import write_samples
-from rlm_eval.analysis.report_tables import View, printed, values, views
+from rlm_eval.analysis.report.samples import put, write_samples
+from rlm_eval.analysis.report.views import View, printed, views
 from rlm_eval.analysis.rungs import score_and_cost
-from rlm_eval.analysis.verdict_groups import Group, grouped
-from rlm_eval.analysis.verdicts import Verdict, verdicts
+from rlm_eval.analysis.verdicts import Group, grouped, verdicts
 from rlm_eval.errors import ConfigError
 
 PAGE, DATA = "report.html", "report_data"
@@ -36,61 +35,71 @@ ALSO = {
     "summary": (("method × length", "method_by_length"), ("method × task", "method_by_task")),
     "paired": (("as a matrix", "paired_matrix"),),
 }
-ASSETS = ("report.css", "page.js", "numbers.js", "table.js", "answers.js", "report.js")
+ASSETS = ("report.css", "page.js", "table.js", "answers.js", "report.js")
 
 
-def write_report(sources: Sequence[str | Path], out: Path | None = None) -> Path:
+def write_report(runs: Sequence[Run], out: Path | None = None) -> Path:
     """Write ``report.html`` and ``report_data/`` over one or several runs; return the page's path.
 
-    ``out`` is the folder to write to: the run's own when there is one run, else it must be given.
+    ``out`` is the folder to write to, by default the first run's own.
     """
-    runs = [load_run(path) for path in find_runs(*sources)]
-    results = by_method(combine(runs))
+    results = by_method(combine(list(runs)))
     if results.empty:
         raise ConfigError(f"{runs[0].path} holds no results yet: resume the run first")
     folder = out or runs[0].path
-    with replacing(folder, (DATA, PAGE)) as new:
-        data = new / DATA
-        data.mkdir()
-        _write_data(runs, results, data)
-        assets = files("rlm_eval.analysis") / "html"
+    with _replacing(folder) as new:
+        assets = files("rlm_eval.analysis.report") / "html"
         for name in ASSETS:
-            (data / name).write_bytes((assets / name).read_bytes())
+            (new / DATA / name).write_bytes((assets / name).read_bytes())
         (new / PAGE).write_bytes((assets / PAGE).read_bytes())
+        _write_data(runs, results, new / DATA)
     return folder / PAGE
+
+
+@contextmanager
+def _replacing(folder: Path) -> Iterator[Path]:
+    """An empty folder to write a report to. At the end the report takes the place of the one in
+    ``folder``; after an error that one stays as it was."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        beside = TemporaryDirectory(prefix=".report-", dir=folder)
+    except OSError as error:
+        what = "it is a file" if folder.is_file() else error.strerror
+        raise ConfigError(f"can't write to {folder}: {what}; name a folder with --out") from error
+    with beside as place:
+        new, old = Path(place, "new"), Path(place, "old")
+        (new / DATA).mkdir(parents=True)
+        old.mkdir()
+        yield new
+        for name in (DATA, PAGE):
+            if (folder / name).exists():
+                (folder / name).rename(old / name)
+            (new / name).rename(folder / name)
 
 
 def _write_data(runs: Sequence[Run], results: pd.DataFrame, data: Path) -> None:
     calls = _calls(runs, results)
-    summary = summarize(results)
-    pairs = paired_table(results)
-    shown = views(results, calls, summary, pairs, runs)
-    _write_tables(shown, summary, data / "tables")
+    summary, pairs = summarize(results), paired_table(results)
+    found = views(results, calls, summary, pairs, runs)
+    for view in found:
+        tables.write(view.frame, data / "tables" / view.id, *printed(view))
+    tables.write(tables.method_by_length(summary), data / "tables" / "method_by_length")
+    tables.write(tables.method_by_task(summary), data / "tables" / "method_by_task")
+    if len(pairs):
+        tables.write(tables.paired_matrix(pairs), data / "tables" / "paired_matrix")
     main = {
         "runs": [_run(run) for run in runs],
         "scripted": bool(results["scripted"].any()),
         "revisions": results["code_revision"].nunique(),
         "demonstration": any(run.demonstration for run in runs),
         "verdicts": [_group(group) for group in grouped(verdicts(results))],
-        "tables": [_table(view) for view in shown],
+        "tables": [_table(view) for view in found],
         "figures": _figures(results, calls, pairs, data / "figures"),
         "answers": len(results),
         "calls": len(calls),
     }
-    put(data, "main", as_json(plain(main)))
-    if not calls.empty:
-        replies = {k: v for run in runs for k, v in trajectory.read_replies(run.path).items()}
-        calls["reply"] = calls["call_id"].map(replies)
-    write_samples(results, calls, data)
-
-
-def _write_tables(shown: Sequence[View], summary: pd.DataFrame, folder: Path) -> None:
-    for view in shown:
-        tables.write(view.frame, folder / view.id, *printed(view))
-        if view.id == "paired":
-            tables.write(tables.paired_matrix(view.frame), folder / "paired_matrix")
-    tables.write(tables.method_by_length(summary), folder / "method_by_length")
-    tables.write(tables.method_by_task(summary), folder / "method_by_task")
+    put(data, "main", json.dumps(main, allow_nan=False))
+    write_samples(runs, results, calls, data)
 
 
 def _calls(runs: Sequence[Run], results: pd.DataFrame) -> pd.DataFrame:
@@ -107,40 +116,41 @@ def _calls(runs: Sequence[Run], results: pd.DataFrame) -> pd.DataFrame:
 
 def _run(run: Run) -> dict[str, Any]:
     config = run.path / "config.yaml"
-    frame = combine([run])
     return {
         "name": run.path.name,
         "path": str(run.path),
-        "models": sorted(m for m in frame["model"].dropna().astype(str).unique() if m),
-        "dates": drawing.dates(frame),
-        "answers": len(frame),
+        "models": sorted(filter(None, run.results["model"].dropna().unique())),
+        "dates": drawing.dates(run.results),
+        "answers": len(run.results),
         "config": config.read_text("utf-8") if config.is_file() else "",
         "environment": json.dumps(run.environment, indent=1, ensure_ascii=False, default=str),
     }
 
 
 def _group(group: Group) -> dict[str, Any]:
-    """Verdicts that the page shows together."""
-    members = [_verdict(verdict) for verdict in group.members]
+    """Verdicts that the page shows together, each with which samples it is about."""
+    members = []
+    for v in group.members:
+        place = {"task": v.task, "length": str(v.target_tokens), "samples": "shared"}
+        place |= {"arm": v.arm, "against": v.against}
+        members.append({"decision": v.decision, "text": v.text, "filter": place})
     return {"headline": group.headline, "decision": group.decision, "members": members}
 
 
-def _verdict(verdict: Verdict) -> dict[str, Any]:
-    place = {"task": verdict.task, "length": str(verdict.target_tokens), "samples": "shared"}
-    place |= {"arm": verdict.arm, "against": verdict.against}
-    return {"decision": verdict.decision, "text": verdict.text, "filter": place}
-
-
 def _table(view: View) -> dict[str, Any]:
-    columns = [[c.label, c.kind, c.link, c.more] for c in view.columns]
-    shown = [values(view, c) for c in view.columns]
+    columns = []
+    for column in view.columns:
+        number = column.kind != "text" and column.name != "target_tokens"
+        link = view.link if column.link is None and number else column.link
+        columns.append([column.heading, column.kind, link, column.more])
+    rows = pd.DataFrame({i: column.values(view.frame) for i, column in enumerate(view.columns)})
     return {
         "id": view.id,
         "title": view.title,
         "note": view.note,
         "also": ALSO.get(view.id, ()),
         "columns": columns,
-        "rows": [list(row) for row in zip(*shown, strict=True)],
+        "rows": json.loads(rows.to_json(orient="values", double_precision=15)),
         "filters": view.filters,
         "quiet": view.quiet,
     }
