@@ -63,13 +63,12 @@ LEGEND = (
 
 @dataclass(frozen=True)
 class Summary:
-    """``table`` as :func:`summarize` gives it; ``files`` are what was written."""
+    """``table`` as :func:`summarize` gives it."""
 
     run: Run
     table: pd.DataFrame
     verdicts: list[Verdict]
     demonstration: bool
-    files: list[Path]
 
 
 def write_summary(run_dir: Path, *, demonstration: bool = False) -> Summary:
@@ -78,15 +77,16 @@ def write_summary(run_dir: Path, *, demonstration: bool = False) -> Summary:
     demonstration = demonstration or run.demonstration
     results = combine([run])
     if results.empty:
-        return Summary(run, pd.DataFrame(), [], demonstration, [])
+        return Summary(run, pd.DataFrame(), [], demonstration)
     table, found = summarize(results), verdicts(results)
-    files = [run_dir / "summary.csv", run_dir / "verdicts.csv"]
-    table.to_csv(files[0], index=False)
+    table.to_csv(run_dir / "summary.csv", index=False)
     columns = [field.name for field in fields(Verdict)]
-    pd.DataFrame([asdict(v) for v in found], columns=columns).to_csv(files[1], index=False)
+    pd.DataFrame([asdict(v) for v in found], columns=columns).to_csv(
+        run_dir / "verdicts.csv", index=False
+    )
     for draw in FIGURES:
-        files += save(draw(results), run_dir / "figures" / draw.__name__)
-    return Summary(run, table, found, demonstration, files)
+        save(draw(results), run_dir / "figures" / draw.__name__)
+    return Summary(run, table, found, demonstration)
 
 
 def print_summary(
@@ -114,14 +114,14 @@ def print_summary(
         console.print(f"Not in these costs, what the judge's calls took: {dollars(judged)}.")
     console.print(Text("\nIs the RLM worth it?", style="bold"))
     groups = grouped(verdicts)
-    for group in groups:
-        if len(group.members) == 1:
-            console.print(Text(group.members[0].text, overflow="fold"))
+    for headline, members in groups:
+        if len(members) == 1:
+            console.print(Text(members[0].text, overflow="fold"))
             continue
-        console.print(Text(group.headline, overflow="fold"))
-        console.print(terminal_table(VERDICTS, pd.DataFrame(map(asdict, group.members)), console))
+        console.print(Text(headline, overflow="fold"))
+        console.print(terminal_table(VERDICTS, pd.DataFrame(map(asdict, members)), console))
         console.print()
-    if any(len(group.members) > 1 for group in groups):
+    if any(len(members) > 1 for _, members in groups):
         console.print(Text(LEGEND, overflow="fold"))
     if not verdicts:
         console.print("No verdict: the run has no RLM arm beside an alternative.")

@@ -15,7 +15,7 @@ from rlm_eval.analysis.aggregate import BEST_CONSTANT, sets
 from rlm_eval.analysis.arms import marks
 from rlm_eval.analysis.load import Run, read
 from rlm_eval.analysis.paired import CELL
-from rlm_eval.analysis.text import percent, points
+from rlm_eval.analysis.text import percent
 from rlm_eval.errors import ConfigError
 
 ARM = [*CELL, "arm"]
@@ -71,21 +71,6 @@ def _wide(
     how: dict[str, Any] = {"values": "cell", "aggfunc": "first", "sort": False}
     wide = long.pivot_table(index=rows, columns="column", **how)[list(dict.fromkeys(columns))]
     return wide.fillna("").reset_index().rename_axis(columns=None)
-
-
-def paired_matrix(paired: pd.DataFrame) -> pd.DataFrame:
-    """Row minus column in points of score, ``*`` where p after Holm is at most 0.05.
-
-    ``paired`` as ``paired_table`` gives it; one block of rows per task and length.
-    """
-    mirrored = paired.rename(columns={"arm": "against", "against": "arm"})
-    both = pd.concat([mirrored.assign(difference=-paired["difference"]), paired])
-    found = zip(both["difference"], both["p_holm"], strict=True)
-    both["cell"] = [points(d) + ("*" if p <= stats.ALPHA else "") for d, p in found]
-    how: dict[str, Any] = {"values": "cell", "aggfunc": "first", "sort": False}
-    wide = both.pivot_table(index=ARM, columns="against", **how)[list(both["arm"].unique())]
-    wide = wide.fillna("").sort_index(level=CELL, sort_remaining=False, kind="stable")
-    return wide.reset_index().rename_axis(columns=None)
 
 
 def costs(results: pd.DataFrame) -> pd.DataFrame:

@@ -47,16 +47,6 @@ class Verdict(Comparison):
     text: str
 
 
-@dataclass(frozen=True)
-class Group:
-    """The verdicts on all RLM arms of one task, length, root model and budget; ``decision`` is the
-    members' where they agree, else the empty string."""
-
-    members: tuple[Verdict, ...]
-    headline: str
-    decision: str
-
-
 def verdicts(results: pd.DataFrame) -> list[Verdict]:
     """One verdict per RLM arm, task, root model, length and per-sample budget.
 
@@ -98,9 +88,9 @@ def decide(c: Comparison) -> Decision:
     return "worth it" if significant and c.difference > 0 else "can't tell at this n"
 
 
-def grouped(verdicts: Sequence[Verdict]) -> list[Group]:
-    """The verdicts by what they are about, in their order, so that many arms don't make a flood of
-    sentences: ``needle, 8,000 tokens. Worth it: rlm_d2. Can't tell at this n: rlm, rlm_d3.``"""
+def grouped(verdicts: Sequence[Verdict]) -> list[tuple[str, list[Verdict]]]:
+    """The verdicts on all RLM arms of one task, length, root model and budget, each group under a
+    headline: ``needle, 8,000 tokens. Worth it: rlm_d2. Can't tell at this n: rlm, rlm_d3.``"""
     members: dict[tuple[Any, ...], list[Verdict]] = {}
     for v in verdicts:
         members.setdefault((v.task, v.target_tokens, v.model, v.budget), []).append(v)
@@ -113,8 +103,7 @@ def grouped(verdicts: Sequence[Verdict]) -> list[Group]:
         for decision in DECISIONS:
             if arms := [v.arm for v in found if v.decision == decision]:
                 headline += f" {decision[0].upper()}{decision[1:]}: {', '.join(arms)}."
-        decisions = {v.decision for v in found}
-        groups.append(Group(tuple(found), headline, decisions.pop() if len(decisions) == 1 else ""))
+        groups.append((headline, found))
     return groups
 
 

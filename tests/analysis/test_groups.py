@@ -30,19 +30,18 @@ ROWS = (
 
 
 def test_one_line_tells_all_arms_of_a_place() -> None:
-    (group,) = grouped(verdicts(handmade(ROWS)))
-    assert group.headline == (
+    ((headline, _),) = grouped(verdicts(handmade(ROWS)))
+    assert headline == (
         "aggregation, 1,000 tokens. Worth it: rlm, rlm_d2. Can't tell at this n: rlm_d0."
     )
-    assert group.decision == ""
 
 
 def test_groups_follow_lengths_models_and_budgets() -> None:
     other = [r | {"model": "large"} for r in ROWS if r["method"] in ("direct", "rlm")]
     groups = grouped(verdicts(handmade(ROWS + other)))
-    assert [len(g.members) for g in groups] == [3, 1]
-    assert groups[0].headline.startswith("aggregation, 1,000 tokens, m. ")
-    assert groups[1].decision == "worth it"
+    assert [len(members) for _, members in groups] == [3, 1]
+    assert groups[0][0].startswith("aggregation, 1,000 tokens, m. ")
+    assert groups[1][1][0].decision == "worth it"
 
 
 def shown(rows: list[dict[str, object]], width: int = 80) -> list[str]:

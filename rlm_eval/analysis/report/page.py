@@ -26,15 +26,12 @@ from rlm_eval.analysis.paired import paired_table
 from rlm_eval.analysis.report.samples import put, write_samples
 from rlm_eval.analysis.report.views import View, printed, views
 from rlm_eval.analysis.rungs import score_and_cost
-from rlm_eval.analysis.verdicts import Group, grouped, verdicts
+from rlm_eval.analysis.verdicts import Verdict, grouped, verdicts
 from rlm_eval.errors import ConfigError
 
 PAGE, DATA = "report.html", "report_data"
 #: Further forms of a table, which are files alone: what they are called, and their names.
-ALSO = {
-    "summary": (("method × length", "method_by_length"), ("method × task", "method_by_task")),
-    "paired": (("as a matrix", "paired_matrix"),),
-}
+ALSO = {"summary": (("method × length", "method_by_length"), ("method × task", "method_by_task"))}
 ASSETS = ("report.css", "page.js", "table.js", "answers.js", "report.js")
 
 
@@ -85,14 +82,15 @@ def _write_data(runs: Sequence[Run], results: pd.DataFrame, data: Path) -> None:
         tables.write(view.frame, data / "tables" / view.id, *printed(view))
     tables.write(tables.method_by_length(summary), data / "tables" / "method_by_length")
     tables.write(tables.method_by_task(summary), data / "tables" / "method_by_task")
-    if len(pairs):
-        tables.write(tables.paired_matrix(pairs), data / "tables" / "paired_matrix")
     main = {
         "runs": [_run(run) for run in runs],
         "scripted": bool(results["scripted"].any()),
         "revisions": results["code_revision"].nunique(),
         "demonstration": any(run.demonstration for run in runs),
-        "verdicts": [_group(group) for group in grouped(verdicts(results))],
+        "verdicts": [
+            {"headline": headline, "members": [_verdict(v) for v in members]}
+            for headline, members in grouped(verdicts(results))
+        ],
         "tables": [_table(view) for view in found],
         "figures": _figures(results, calls, pairs, data / "figures"),
         "answers": len(results),
@@ -127,14 +125,10 @@ def _run(run: Run) -> dict[str, Any]:
     }
 
 
-def _group(group: Group) -> dict[str, Any]:
-    """Verdicts that the page shows together, each with which samples it is about."""
-    members = []
-    for v in group.members:
-        place = {"task": v.task, "length": str(v.target_tokens), "samples": "shared"}
-        place |= {"arm": v.arm, "against": v.against}
-        members.append({"decision": v.decision, "text": v.text, "filter": place})
-    return {"headline": group.headline, "decision": group.decision, "members": members}
+def _verdict(v: Verdict) -> dict[str, Any]:
+    place = {"task": v.task, "length": str(v.target_tokens), "samples": "shared"}
+    place |= {"arm": v.arm, "against": v.against}
+    return {"decision": v.decision, "text": v.text, "filter": place}
 
 
 def _table(view: View) -> dict[str, Any]:

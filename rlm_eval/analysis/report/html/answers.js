@@ -2,7 +2,7 @@
 /* The answers: a list to search, a page for each sample, its trajectories as trees. */
 (() => {
   const { formats, h, load, samplesLink, short, show, table } = REPORT;
-  const PAGE = 100; // sub-calls shown at a time
+  const PAGE = 100; // answers, or sub-calls, shown at a time
 
   /* The answers as objects, made once from the compact lists. */
   let answers = null;
@@ -112,7 +112,7 @@
         { label: "tokens", kind: "count", cell: (r) => r.tokens },
         { label: "USD", kind: "usd", cell: (r) => r.cost_usd },
         { label: "s", kind: "seconds", cell: (r) => r.wall_s },
-      ], found, "answers"));
+      ], found, "answers", PAGE));
       if (location.hash.startsWith("#/samples")) history.replaceState(null, "", samplesLink(state));
     }
     const select = (key, label) => h("label", {}, label,
@@ -122,7 +122,7 @@
           h("option", { value: v, selected: v === state[key] },
             key === "samples" ? sets[v] : v))));
     const search = h("input", { type: "search", name: "text", value: state.text, id: "search",
-      placeholder: "words in question, answer, gold or error  ( / )",
+      placeholder: "words in question, answer, gold or error",
       oninput: (e) => { state.text = e.target.value; draw(); } });
     draw();
     return [h("h2", {}, "Samples"),

@@ -17,7 +17,7 @@
   const verdictOf = (v) => h("p", { class: `verdict ${kinds[v.decision] || ""}` },
     v.text, " ", h("a", { href: samplesLink(v.filter) }, "samples"));
   const verdictsOf = (group) => (group.members.length === 1 ? verdictOf(group.members[0])
-    : h("details", { class: `verdict ${kinds[group.decision] || ""}` },
+    : h("details", { class: "verdict" },
       h("summary", {}, group.headline), group.members.map(verdictOf)));
 
   function summaryView(main) {
@@ -111,14 +111,6 @@
     document.querySelector(".skip").addEventListener("click", (e) => {
       e.preventDefault(); // the address holds the view
       document.getElementById("content").focus();
-    });
-    document.addEventListener("keydown", (e) => {
-      const typing = ["INPUT", "SELECT", "TEXTAREA"].includes(document.activeElement.tagName);
-      if (e.key !== "/" || typing || e.ctrlKey || e.metaKey || e.altKey) return;
-      const search = document.querySelector("input[type=search]");
-      if (!search) return;
-      e.preventDefault();
-      search.focus();
     });
     route();
   }

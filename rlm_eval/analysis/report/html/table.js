@@ -1,16 +1,17 @@
 "use strict";
-/* Tables that sort, filter and page. */
+/* Tables that sort, and lists of samples in pages. */
 (() => {
   const { h, show } = REPORT;
-  const PAGE = 100; // rows of a list of samples
-  const ROWS = 40; // rows of a table
   const CUT = 400; // characters of a text in a cell
 
   /* columns: [{label, kind, cell(row) -> value, link(row) -> href or null}] */
-  function table(columns, rows, label, { filter = false, size = PAGE } = {}) {
-    const state = { sort: null, descending: false, page: 0, text: "" };
+  function table(columns, rows, label, size = rows.length) {
+    const state = { sort: null, descending: false, page: 0 };
+    const last = Math.max(0, Math.ceil(rows.length / size) - 1);
     const body = h("tbody");
     const status = h("span", { class: "muted", role: "status" });
+    const classOf = ({ kind, label: name }) =>
+      (kind === "text" ? "text" : "number") + (name === "method" ? " stays" : "");
     const heads = columns.map((column, i) =>
       h("th", { scope: "col", class: classOf(column) },
         h("button", { type: "button", onclick: () => {
@@ -18,62 +19,42 @@
           state.sort = i;
           draw();
         } }, column.label)));
+    const turn = (by) => { state.page += by; draw(); };
     const previous = h("button", { type: "button", onclick: () => turn(-1) }, "← previous");
     const next = h("button", { type: "button", onclick: () => turn(1) }, "next →");
     const pager = h("div", { class: "bar" }, previous, next, status);
-    const turn = (by) => { state.page += by; draw(); };
 
-    function classOf({ kind, stays }) {
-      return (kind === "text" ? "text" : "number") + (stays ? " stays" : "");
-    }
-    function wanted() {
-      let found = rows;
-      if (state.text) {
-        const words = state.text.toLowerCase().split(/\s+/);
-        found = found.filter((row) => {
-          const text = columns.map((c) => show(c.cell(row), c.kind)).join(" ").toLowerCase();
-          return words.every((word) => text.includes(word));
-        });
-      }
-      if (state.sort === null) return found;
+    function sorted() {
+      if (state.sort === null) return rows;
       const value = columns[state.sort].cell;
       const sign = state.descending ? -1 : 1;
-      return [...found].sort((a, b) => {
+      return [...rows].sort((a, b) => {
         const [x, y] = [value(a), value(b)].map((v) => (Array.isArray(v) ? v[0] : v));
         if (x === null || y === null) return (x === null) - (y === null);
         return sign * (typeof x === "number" ? x - y : x.localeCompare(y));
       });
     }
+    function cellOf(column, row) {
+      const text = show(column.cell(row), column.kind).slice(0, CUT);
+      const none = text === "–" || (column.kind === "int" && column.cell(row) === 0);
+      const href = column.link && !none ? column.link(row) : null;
+      const title = column.kind === "text" ? text : null;
+      return h("td", { class: classOf(column), title }, href ? h("a", { href }, text) : text);
+    }
     function draw() {
-      const found = wanted();
-      const last = Math.max(0, Math.ceil(found.length / size) - 1);
-      state.page = Math.min(Math.max(state.page, 0), last);
       const from = state.page * size;
-      const shown = found.slice(from, from + size);
-      body.replaceChildren(...shown.map((row) => h("tr", { class: row.quiet && "quiet" }, columns.map((column) => {
-        const text = show(column.cell(row), column.kind).slice(0, CUT);
-        const none = text === "–" || (column.kind === "int" && column.cell(row) === 0);
-        const href = column.link && !none ? column.link(row) : null;
-        const title = column.kind === "text" ? text : null;
-        return h("td", { class: classOf(column), title }, href ? h("a", { href }, text) : text);
-      }))));
+      const shown = sorted().slice(from, from + size);
+      body.replaceChildren(...shown.map((row) =>
+        h("tr", { class: row.quiet && "quiet" }, columns.map((column) => cellOf(column, row)))));
       heads.forEach((head, i) => head.setAttribute("aria-sort",
         state.sort !== i ? "none" : state.descending ? "descending" : "ascending"));
-      status.textContent = found.length
-        ? `${from + 1}–${from + shown.length} of ${found.length.toLocaleString("en")}`
-        : "nothing matches";
+      status.textContent = `${from + 1}–${from + shown.length} of ${rows.length.toLocaleString("en")}`;
       previous.disabled = state.page === 0;
       next.disabled = state.page === last;
-      pager.hidden = found.length <= size && !state.text;
+      pager.hidden = last === 0;
     }
     draw();
-    const search = filter && h("label", {}, "filter rows",
-      h("input", { type: "search", oninput: (e) => {
-        state.text = e.target.value.trim();
-        state.page = 0;
-        draw();
-      } }));
-    return h("div", {}, search ? h("div", { class: "bar" }, search) : null,
+    return h("div", {},
       scroller(label, h("table", {}, h("thead", {}, h("tr", {}, heads)), body)), pager);
   }
 
@@ -86,35 +67,22 @@
   const filesOf = (id) => ["csv", "md", "tex"].flatMap((s) =>
     [" · ", h("a", { href: `report_data/tables/${id}.${s}` }, s)]);
 
-  /* A table of the report; ``brief``: without the columns that say more, until they are wanted. */
+  /* A table of the report; ``brief``: without the columns that say more. */
   function dataTable(data, brief = false) {
     const columns = data.columns.map(([label, kind, link, more], i) => ({
       label,
       kind,
       more,
-      stays: label === "method",
       cell: (row) => row.values[i],
       link: link === null ? null : (row) => samplesLink(
         { [REPORT.sets[link] ? "samples" : "outcome"]: link, ...row.filter }),
-    }));
-    const quiet = new Set(data.quiet);
+    })).filter((column) => !(brief && column.more));
     const rows = data.rows.map((values, i) =>
-      ({ values, filter: data.filters[i], quiet: quiet.has(i) }));
-    const made = () => table(columns.filter((c) => !(brief && c.more)), rows, data.title,
-      { filter: rows.length > 8, size: ROWS });
-    let shown = made();
-    const words = () => (brief ? "all columns" : "fewer columns");
-    const turn = brief && h("button", { type: "button", onclick: () => {
-      brief = !brief;
-      turn.textContent = words();
-      const other = made();
-      shown.replaceWith(other);
-      shown = other;
-    } }, words());
+      ({ values, filter: data.filters[i], quiet: data.quiet.includes(i) }));
     return h("section", { id: `table-${data.id}`, tabindex: -1 }, h("h2", {}, data.title),
       h("p", { class: "note" }, data.note, filesOf(data.id),
         data.also.flatMap(([title, id]) => [` · ${title}`, ...filesOf(id)])),
-      turn ? h("div", { class: "bar" }, turn) : null, shown);
+      table(columns, rows, data.title));
   }
 
   Object.assign(REPORT, { table, dataTable, samplesLink, scroller });
