@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -57,13 +57,16 @@ def compare_runs(a: Run, b: Run) -> RunComparison:
     names = [list(frame["method"].drop_duplicates()) for frame in (first, second)]
     shared = set(names[0]) & set(names[1])
     run_times = [run.environment.get("run_time") or {} for run in (a, b)]
-    settings = [_settings(run, shared, {*run_times[0], *run_times[1]}) for run in (a, b)]
+    aside = {*run_times[0], *run_times[1]}
+    settings = [_shared(run.config, ["method"], shared, aside) for run in (a, b)]
+    about_arms = ["prompts", "sandbox"]
+    made_with = [_shared(run.environment, about_arms, shared, ["run_time"]) for run in (a, b)]
     models = [_models(a), _models(b)]
     silent = dict.fromkeys([*models[0], *models[1]], "no calls")
     found = {
         "Models": changes(silent | models[0], silent | models[1]),
         "Configuration": _merged(changes(*settings)),
-        "Environment": changes(*(_of_arms(run.environment, shared) for run in (a, b))),
+        "Environment": changes(*made_with),
         "Settings that change no result": changes(*run_times),
     }
     both = pd.concat([first.assign(side="a"), second.assign(side="b")], ignore_index=True)
@@ -77,26 +80,20 @@ def compare_runs(a: Run, b: Run) -> RunComparison:
 
 def _models(run: Run) -> dict[str, str]:
     """The model of each role that was spoken to."""
-    if run.calls.empty:
-        return {}
     spoken = run.calls.groupby("role", sort=False)["model"]
     return {str(role): ", ".join(sorted(models.unique())) for role, models in spoken}
 
 
-def _settings(run: Run, arms: Set[str], aside: Set[str]) -> dict[str, Any]:
-    """A run's configuration, of its arms those in ``arms``, less what is about carrying it out."""
-    config = {key: value for key, value in run.config.items() if key not in aside}
-    methods = config.get("method") or {}
-    return config | {"method": {name: arm for name, arm in methods.items() if name in arms}}
-
-
-def _of_arms(environment: dict[str, Any], arms: Set[str]) -> dict[str, Any]:
-    """An environment record without settings, of its parts on single arms those in ``arms``."""
-    about = {key: environment.get(key) or {} for key in ("prompts", "sandbox")}
-    kept = {key: value for key, value in environment.items() if key != "run_time"}
-    return kept | {
-        key: {name: value for name, value in part.items() if name in arms}
-        for key, part in about.items()
+def _shared(
+    record: Mapping[str, Any], parts: Sequence[str], arms: Set[str], aside: Iterable[str]
+) -> dict[str, Any]:
+    """A record without the keys in ``aside``, with only ``arms`` in those of its ``parts``."""
+    return {
+        key: {name: held for name, held in value.items() if name in arms}
+        if key in parts and isinstance(value, dict)
+        else value
+        for key, value in record.items()
+        if key not in aside
     }
 
 

@@ -147,7 +147,7 @@ def find_runs(*sources: str | Path) -> list[Path]:
 
 
 def load_run(path: Path) -> Run:
-    """One run directory. ``calls``, ``config`` and ``environment`` are empty where not stored."""
+    """One run directory. ``config`` and ``environment`` are empty where not stored."""
     table = path / "results.parquet"
     if not table.is_file():
         raise ConfigError(f"{path} holds no results.parquet; is it a finished run's directory?")
@@ -160,11 +160,9 @@ def load_run(path: Path) -> Run:
             f"{table} has schema {others.pop()}, this rlm_eval reads {SCHEMA_VERSION}: take the "
             "version that wrote it"
         )
-    calls = pd.DataFrame()
-    if (stored := path / "calls.parquet").is_file():
-        calls = read(stored, pd.read_parquet)
-        last = calls.groupby("result_key")["restart"].transform("max")
-        calls = calls[calls["restart"] == last].reset_index(drop=True)
+    calls = read(path / "calls.parquet", pd.read_parquet)
+    last = calls.groupby("result_key")["restart"].transform("max")
+    calls = calls[calls["restart"] == last].reset_index(drop=True)
     config = _mapping(path / "config.yaml", yaml.safe_load)
     environment = _mapping(path / "environment.json", json.loads)
     return Run(
@@ -223,7 +221,6 @@ def complete(
     correct = frame["correct"].astype("boolean").astype("Float64").astype("float64")
     # A method that asks no model has none, and is not scripted, whatever the run's model is.
     modelless = frame["method"].isin(frame.loc[frame["protocol"] == NO_MODEL, "method"])
-    first = {} if calls.empty else calls.groupby("result_key")["started_at"].min().to_dict()
     caps = {k: v for k, v in (budget.get("sample") or {}).items() if v is not None}
     frame = frame.assign(
         model=frame["model"].where(~modelless, ""),
@@ -234,7 +231,9 @@ def complete(
         right=correct.where(scored, 0.0).where(asked),
         tokens=frame["prompt_tokens"] + frame["completion_tokens"],
         run_dir=str(path),
-        started_at=frame["result_key"].map(first).astype("float64"),
+        started_at=frame["result_key"]
+        .map(calls.groupby("result_key")["started_at"].min())
+        .astype(float),
         budget=", ".join(f"{k}={v}" for k, v in caps.items() if not k.startswith("_")),
         matched=bool(budget.get("matched", False)),
         code_revision=str(environment.get("code_revision") or ""),
@@ -267,8 +266,6 @@ def _further_models(
 ) -> dict[str, dict[str, str]]:
     """Per method, the models it spoke to in roles that no column names, its judge included."""
     found: dict[str, dict[str, str]] = {}
-    if calls.empty:
-        return found
     others = calls[~calls["role"].isin(["root", "sub"])]
     method_of = frame.set_index("result_key")["method"]
     asked = others.assign(method=others["result_key"].map(method_of))

@@ -16,7 +16,6 @@ from rlm_eval.analysis.arms import marks
 from rlm_eval.analysis.load import Run, read
 from rlm_eval.analysis.paired import CELL
 from rlm_eval.analysis.text import percent
-from rlm_eval.errors import ConfigError
 
 ARM = [*CELL, "arm"]
 LEVELS = (0.5, 0.75, 0.95, 0.99)
@@ -125,8 +124,8 @@ def token_split(results: pd.DataFrame, calls: pd.DataFrame) -> pd.DataFrame:
     asked = results.loc[results["asked"], [*ARM, "result_key"]]
     joined = asked.merge(calls, on="result_key")
     hits = joined["cached_response"].astype(bool)
-    for column in ("prompt_tokens", "cached_tokens", "completion_tokens"):
-        joined[column] = joined[column].where(~hits, 0)
+    tokens = ["prompt_tokens", "cached_tokens", "completion_tokens"]
+    joined[tokens] = joined[tokens].mul(~hits, axis=0)
     joined["sent"] = ~hits & (joined["attempt"] == 1)
     sums = joined.assign(hit=hits).groupby([*ARM, "role"], sort=False, as_index=False)
     split = sums.agg(
@@ -139,8 +138,7 @@ def token_split(results: pd.DataFrame, calls: pd.DataFrame) -> pd.DataFrame:
     questions = asked.groupby(ARM, sort=False, as_index=False).agg(asked=("result_key", "size"))
     split = split.merge(questions, on=ARM)
     split["computed"] = split["prompt"] - split["cached"]
-    for column in SPLIT:
-        split[column] = split[column] / split["asked"]
+    split[[*SPLIT]] = split[[*SPLIT]].div(split["asked"], axis=0)
     return split[[*ARM, "role", "asked", *SPLIT]]
 
 
@@ -225,10 +223,7 @@ def forecast_table(run: Run) -> pd.DataFrame:
     path = run.path / "forecast.json"
     if not path.is_file():
         return pd.DataFrame()
-    records = read(path, lambda p: json.loads(p.read_text("utf-8")))
-    if not isinstance(records, list):
-        raise ConfigError(f"{path} can't be read: it holds no list")
-    forecast, rows = pd.DataFrame(records), []
+    forecast, rows = pd.DataFrame(read(path, lambda p: json.loads(p.read_text("utf-8")))), []
     for method, expected in forecast.groupby("arm", sort=False):
         took = run.results[run.results["method"] == method]
         if took.empty:

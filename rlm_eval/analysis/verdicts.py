@@ -150,6 +150,6 @@ def resolution(contexts: int, resolvable: float, needed: float, per_context: flo
         text = f"The smallest difference this n can resolve is {size}"
     if isnan(needed):
         return f"{text}."
-    rounded = (f"{float(f'{number:.2g}'):,.0f}" for number in (needed, needed * per_context))
-    size = "{} contexts ({} questions)".format(*rounded)
+    plan = [f"{float(f'{number:.2g}'):,.0f}" for number in (needed, needed * per_context)]
+    size = f"{plan[0]} contexts ({plan[1]} questions)"
     return f"{text}; {100 * MATTERS:.0f} points would need about {size}."

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from helpers.fake_results import handmade
+from helpers.fake_results import NO_CALLS, handmade
 from rlm_eval.analysis import tables
 from rlm_eval.analysis.aggregate import NOT_SAME, sets, summarize
 from rlm_eval.analysis.arms import by_method
@@ -147,7 +147,7 @@ def test_where_there_are_several_models_every_table_and_verdict_says_which() -> 
     results = by_method(handmade(rows))
     assert set(results["arm"]) == {"direct", "rlm"}
     summary = summarize(results)
-    found = views(results, pd.DataFrame(), summary, paired_table(results), [])
+    found = views(results, NO_CALLS, summary, paired_table(results), [])
     for view in found:
         shown, _ = printed(view)
         models = {"one": "small", "other": "large"}
@@ -157,7 +157,7 @@ def test_where_there_are_several_models_every_table_and_verdict_says_which() -> 
     assert "one, 1,000 tokens, small: " in verdicts(results)[0].text
     one = by_method(handmade(rows[:8]))
     summary = summarize(one)
-    found = views(one, pd.DataFrame(), summary, paired_table(one), [])
+    found = views(one, NO_CALLS, summary, paired_table(one), [])
     assert not any("model" in printed(view)[0] for view in found)
     assert "model" not in tables.method_by_task(summary)
     assert "small" not in verdicts(one)[0].text
@@ -169,14 +169,14 @@ def test_rows_of_other_samples_are_marked_wherever_they_stand_side_by_side() -> 
     results = handmade(rows)
     summary = summarize(results)
     assert sets(summary).tolist() == ["", "", "set 2"]
-    view = views(results, pd.DataFrame(), summary, paired_table(results), [])[0]
+    view = views(results, NO_CALLS, summary, paired_table(results), [])[0]
     assert NOT_SAME in view.note
     assert printed(view)[0]["samples"].tolist() == ["", "", "set 2"]
     for table in (tables.method_by_length(summary), tables.method_by_task(summary)):
         assert ["set" in cell for cell in table.iloc[:, -1]] == [False, False, True]
     same = handmade(rows[:8])
     summary = summarize(same)
-    view = views(same, pd.DataFrame(), summary, paired_table(same), [])[0]
+    view = views(same, NO_CALLS, summary, paired_table(same), [])[0]
     assert NOT_SAME not in view.note
     assert "samples" not in printed(view)[0]
     assert "set" not in tables.method_by_length(summary).iloc[0, -1]
@@ -189,7 +189,7 @@ def run_of(tmp_path: Path, forecast: list[dict[str, object]]) -> Run:
         for arm, c in [("direct", 1), ("direct", 1), ("rlm", 7)]
     ]
     results = pd.DataFrame(rows).assign(cost_usd=[0.1, 0.2, None])
-    return Run(tmp_path, results, pd.DataFrame(), {}, {})
+    return Run(tmp_path, results, NO_CALLS, {}, {})
 
 
 def forecast(arm: str, n: int, calls: float | None, source: str = "sizes") -> dict[str, object]:

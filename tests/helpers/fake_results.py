@@ -17,6 +17,7 @@ METHODS = ("direct", "rag_bm25", "summarize_map_reduce", "rlm")
 #: Chance of a right answer and tokens read, per method, at the shortest length.
 SKILLS = {"direct": 0.6, "rag_bm25": 0.45, "summarize_map_reduce": 0.5, "rlm": 0.7}
 SUBCALLS = {"rlm": 6}
+NO_CALLS = pd.DataFrame(columns=list(CALL_COLUMNS))
 
 
 def simulate(
@@ -207,7 +208,7 @@ def handmade(rows: list[dict[str, Any]], config: dict[str, Any] | None = None) -
         else:
             base |= {"score": None, "correct": None, "answer": None}
         filled.append(base | row)
-    path, calls, config = Path("handmade"), pd.DataFrame(), config or {}
+    path, calls, config = Path("handmade"), NO_CALLS, config or {}
     results = complete(path, pd.DataFrame(filled), calls, config, {})
     return combine([Run(path, results, calls, config, {})])
 

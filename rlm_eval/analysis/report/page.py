@@ -64,13 +64,12 @@ def _replacing(folder: Path) -> Iterator[Path]:
         what = "it is a file" if folder.is_file() else error.strerror
         raise ConfigError(f"can't write to {folder}: {what}; name a folder with --out") from error
     with beside as place:
-        new, old = Path(place, "new"), Path(place, "old")
+        new = Path(place, "new")
         (new / DATA).mkdir(parents=True)
-        old.mkdir()
         yield new
         for name in (DATA, PAGE):
             if (folder / name).exists():
-                (folder / name).rename(old / name)
+                (folder / name).rename(Path(place, name))
             (new / name).rename(folder / name)
 
 
@@ -102,14 +101,9 @@ def _write_data(runs: Sequence[Run], results: pd.DataFrame, data: Path) -> None:
 
 def _calls(runs: Sequence[Run], results: pd.DataFrame) -> pd.DataFrame:
     """The calls of each result in the run that its row is from."""
-    known = []
-    for run in runs:
-        if not run.calls.empty:
-            own = results.loc[results["run_dir"] == str(run.path), "result_key"]
-            known.append(run.calls[run.calls["result_key"].isin(own)])
-    if not known:
-        return pd.DataFrame()
-    return pd.concat(known, ignore_index=True).drop_duplicates(["call_id", "attempt"])
+    calls = pd.concat([run.calls.assign(run_dir=str(run.path)) for run in runs])
+    calls = calls.merge(results[["result_key", "run_dir"]]).drop(columns="run_dir")
+    return calls.drop_duplicates(["call_id", "attempt"])
 
 
 def _run(run: Run) -> dict[str, Any]:

@@ -90,13 +90,11 @@ def _trees(
 ) -> Iterator[tuple[str, str]]:
     """Each answer's key, and its trajectory as JSON."""
     groups: dict[str, list[Any]] = {}
-    if not calls.empty:
-        replies = {k: v for run in runs for k, v in trajectory.read_replies(run.path).items()}
-        ordered = calls.assign(reply=calls["call_id"].map(replies))
-        ordered = ordered.sort_values("started_at", kind="stable")
-        plain = ordered.astype(object).where(ordered.notna(), None)
-        for call in plain[["result_key", *CALL_FIELDS]].to_dict("records"):
-            groups.setdefault(call["result_key"], []).append(call)
+    replies = {k: v for run in runs for k, v in trajectory.read_replies(run.path).items()}
+    ordered = calls.assign(reply=calls["call_id"].map(replies))
+    ordered = ordered.sort_values("started_at", kind="stable")[["result_key", *CALL_FIELDS]]
+    for call in ordered.astype(object).where(ordered.notna(), None).to_dict("records"):
+        groups.setdefault(call["result_key"], []).append(call)
     for key, folder in zip(results["result_key"], results["run_dir"], strict=True):
         events = trajectory.read_events(Path(folder) / "trajectories" / f"{key}.jsonl")
         yield key, json.dumps(trajectory.tree(events, groups.get(key, [])), default=vars)

@@ -39,12 +39,7 @@ def read_events(path: Path) -> list[Event]:
     """The events in a trajectory's file; none when there is no such file."""
     if not path.is_file():
         return []
-    return read(path, lambda p: [_parsed(line) for line in p.read_bytes().splitlines()])
-
-
-def _parsed(line: bytes) -> Event:
-    event: Event = json.loads(line.decode("utf-8", "surrogatepass"))
-    return event
+    return read(path, lambda p: [json.loads(line) for line in p.read_bytes().splitlines()])
 
 
 def read_replies(run_dir: Path) -> dict[str, str]:
@@ -114,16 +109,15 @@ def tree(events: Iterable[Event], calls: Iterable[Mapping[str, Any]]) -> list[No
 
 def _as_it_is(event: Event) -> Node:
     """What is short beside the event's name, the rest below it."""
-    short, long = [], []
-    for key, value in event.items():
-        listed = value if isinstance(value, list) else [value]
-        brief = all(isinstance(v, int | float) for v in listed) or isinstance(value, str)
-        if brief and len(str(value)) <= SHORT and "\n" not in str(value):
-            short.append(f"{key.replace('_', ' ')} {value}")
-        else:
-            long.append(key)
-    title = str(event["type"]).replace("_", " ")
-    return Node("other", title, short[1:], _texts(event, long))
+    rest = {key: json.dumps(value) for key, value in event.items() if key != "type"}
+    short = [
+        key
+        for key, text in rest.items()
+        if len(text) <= SHORT and "\\n" not in text and "{" not in text
+    ]
+    meta = [f"{key.replace('_', ' ')} {event[key]}" for key in short]
+    parts = _texts(event, (key for key in rest if key not in short))
+    return Node("other", str(event["type"]).replace("_", " "), meta, parts)
 
 
 def _call_node(event: Event, row: Mapping[str, Any]) -> Node:
