@@ -10,6 +10,7 @@ import pytest
 
 from helpers.fake_results import write_run
 
+pytestmark = pytest.mark.slow
 MAKE = Path(__file__).parents[2] / "paper" / "make.py"
 SMALL = {"contexts": 4, "questions": 1, "lengths": (1000,)}
 

@@ -19,6 +19,7 @@ def files_in(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in found}
 
 
+@pytest.mark.slow
 def test_a_report_that_fails_leaves_the_last_one_whole(tmp_path: Path) -> None:
     run, out = write_run(tmp_path / "run", **SMALL), tmp_path / "out"
     assert main([str(run), "--out", str(out)]) == 0
@@ -34,6 +35,7 @@ def test_a_report_that_fails_leaves_the_last_one_whole(tmp_path: Path) -> None:
     assert files_in(out) == before
 
 
+@pytest.mark.slow
 def test_a_report_takes_the_place_of_the_last_one(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", **SMALL)
     assert main([str(run)]) == 0

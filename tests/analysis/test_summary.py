@@ -87,7 +87,10 @@ def test_an_arm_with_only_pending_rows_is_shown_without_numbers() -> None:
 
 
 @pytest.mark.parametrize("width", [80, 140])
-def test_the_table_fits_the_terminal_and_is_plain_when_piped(tmp_path: Path, width: int) -> None:
+def test_the_table_fits_the_terminal_and_is_plain_when_piped(
+    tmp_path: Path, width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rlm_eval.analysis.summary.FIGURES", ())
     folder = write_run(tmp_path / "run", contexts=4, questions=2, scripted=True)
     summary = write_summary(folder, demonstration=True)
     out = io.StringIO()
@@ -101,6 +104,7 @@ def test_the_table_fits_the_terminal_and_is_plain_when_piped(tmp_path: Path, wid
     assert "$0" not in out.getvalue()
 
 
+@pytest.mark.slow
 def test_files_are_written_beside_the_tables(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "run", {"demonstration": True}, contexts=4, questions=2)
     summary = write_summary(folder, demonstration=False)

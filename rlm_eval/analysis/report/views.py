@@ -264,7 +264,9 @@ def _named(
     view: View, names: Mapping[str, str], models: Mapping[Any, str], controls: set[str]
 ) -> View:
     """The view with what a reader must know of its arms, and which samples its rows are about."""
-    frame, filters, quiet = view.frame.assign(models=""), [], []
+    frame = view.frame.assign(models="")
+    filters: list[dict[str, str]] = []
+    quiet: list[int] = []
     for i, row in zip(frame.index, frame.to_dict("records"), strict=True):
         arm = str(row.get("results_arm", row["arm"]))
         place = {"task": str(row["task"]), "arm": arm}
