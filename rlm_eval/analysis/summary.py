@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -12,18 +11,12 @@ from rich.text import Text
 
 from rlm_eval.analysis import figures
 from rlm_eval.analysis.aggregate import BEST_CONSTANT, NOT_SAME, OUTCOMES, sets, summarize
-from rlm_eval.analysis.drawing import Plot, save
 from rlm_eval.analysis.load import Run, combine, load_run
 from rlm_eval.analysis.paired import CELL
-from rlm_eval.analysis.rungs import score_and_cost
 from rlm_eval.analysis.text import Column, dollars, percent, plural, terminal_table
 from rlm_eval.analysis.verdicts import Verdict, grouped, verdicts
 
-FIGURES: tuple[Callable[[pd.DataFrame], Plot], ...] = (
-    figures.score_vs_length,
-    figures.score_vs_cost,
-    score_and_cost,
-)
+FIGURES = (figures.score_vs_length, figures.score_vs_cost, figures.score_and_cost)
 #: Terminals of fewer characters leave columns out that say more.
 WIDE = 118
 COLUMNS = (
@@ -85,7 +78,7 @@ def write_summary(run_dir: Path, *, demonstration: bool = False) -> Summary:
         run_dir / "verdicts.csv", index=False
     )
     for draw in FIGURES:
-        save(draw(results), run_dir / "figures" / draw.__name__)
+        figures.save(draw(results, table), run_dir / "figures" / draw.__name__)
     return Summary(run, table, found, demonstration)
 
 

@@ -24,7 +24,7 @@ def percent(share: float) -> str:
 
 
 def seconds(number: float) -> str:
-    """Seconds in at most five characters; what is less than a hundredth is said to be so."""
+    """Seconds in at most five characters, ``<0.01`` for less than a hundredth."""
     return "<0.01" if 0 < number < 0.01 else count(number)
 
 

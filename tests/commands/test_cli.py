@@ -94,7 +94,7 @@ def test_a_run_leaves_what_the_contract_names(tmp_path: Path) -> None:
     assert run_dir.parent == tmp_path
     for name in ("config.yaml", "environment.json", "journal.jsonl", "summary.csv"):
         assert (run_dir / name).stat().st_size > 0
-    assert {p.suffix for p in (run_dir / "figures").iterdir()} >= {".png", ".pdf", ".csv"}
+    assert {p.suffix for p in (run_dir / "figures").iterdir()} == {".png", ".csv"}
     results = pd.read_parquet(run_dir / "results.parquet")
     calls = pd.read_parquet(run_dir / "calls.parquet")
     assert len(results) == 2 * 4

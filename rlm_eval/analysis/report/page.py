@@ -8,7 +8,7 @@ is shown as text, never as markup.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
@@ -17,15 +17,13 @@ from typing import Any
 
 import pandas as pd
 
-from rlm_eval.analysis import diagnostics, drawing, figures, forest, tables
+from rlm_eval.analysis import figures, tables
 from rlm_eval.analysis.aggregate import summarize
 from rlm_eval.analysis.arms import by_method
-from rlm_eval.analysis.budgets import score_vs_budget
 from rlm_eval.analysis.load import Run, combine
 from rlm_eval.analysis.paired import paired_table
 from rlm_eval.analysis.report.samples import put, write_samples
 from rlm_eval.analysis.report.views import View, printed, views
-from rlm_eval.analysis.rungs import score_and_cost
 from rlm_eval.analysis.verdicts import Verdict, grouped, verdicts
 from rlm_eval.errors import ConfigError
 
@@ -81,6 +79,10 @@ def _write_data(runs: Sequence[Run], results: pd.DataFrame, data: Path) -> None:
         tables.write(view.frame, data / "tables" / view.id, *printed(view))
     tables.write(tables.method_by_length(summary), data / "tables" / "method_by_length")
     tables.write(tables.method_by_task(summary), data / "tables" / "method_by_task")
+    drawn = []
+    for name, title, plot in figures.draw_all(results, calls, summary, pairs):
+        figures.save(plot, data / "figures" / name)
+        drawn.append({"id": name, "title": title})
     main = {
         "runs": [_run(run) for run in runs],
         "scripted": bool(results["scripted"].any()),
@@ -91,7 +93,7 @@ def _write_data(runs: Sequence[Run], results: pd.DataFrame, data: Path) -> None:
             for headline, members in grouped(verdicts(results))
         ],
         "tables": [_table(view) for view in found],
-        "figures": _figures(results, calls, pairs, data / "figures"),
+        "figures": drawn,
         "answers": len(results),
         "calls": len(calls),
     }
@@ -112,7 +114,7 @@ def _run(run: Run) -> dict[str, Any]:
         "name": run.path.name,
         "path": str(run.path),
         "models": sorted(filter(None, run.results["model"].dropna().unique())),
-        "dates": drawing.dates(run.results),
+        "dates": figures.dates(run.results),
         "answers": len(run.results),
         "config": config.read_text("utf-8") if config.is_file() else "",
         "environment": json.dumps(run.environment, indent=1, ensure_ascii=False, default=str),
@@ -142,30 +144,3 @@ def _table(view: View) -> dict[str, Any]:
         "filters": view.filters,
         "quiet": view.quiet,
     }
-
-
-def _figures(
-    results: pd.DataFrame, calls: pd.DataFrame, pairs: pd.DataFrame, folder: Path
-) -> list[dict[str, str]]:
-    """Drawn and listed; the page's summary shows the first."""
-    rows = ("score_and_cost", "Score and cost", lambda: score_and_cost(results))
-    lines = ("score_vs_length", "Score against length", lambda: figures.score_vs_length(results))
-    many = results["arm"].nunique() > figures.BANDS
-    draws: list[tuple[str, str, Callable[[], drawing.Plot]]] = [
-        *((rows, lines) if many else (lines, rows)),
-        ("score_vs_cost", "Score against cost", lambda: figures.score_vs_cost(results)),
-        ("paired_forest", "Paired differences", lambda: forest.paired_forest(results, pairs)),
-        ("failures", "How questions ended", lambda: diagnostics.failures(results)),
-        ("tokens", "Where tokens went", lambda: diagnostics.tokens_by_role(results, calls)),
-        ("cost_quantiles", "Spread of cost", lambda: diagnostics.cost_quantiles(results)),
-        ("subcalls", "Sub-calls against length", lambda: diagnostics.subcalls_vs_length(results)),
-        ("score_vs_budget", "Score against budget", lambda: score_vs_budget(results, calls)),
-        ("depth_heatmap", "Depth of the needle", lambda: figures.depth_heatmap(results)),
-    ]
-    shown = []
-    for name, title, draw in draws:
-        plot = draw()
-        if len(plot.data):
-            drawing.save(plot, folder / name)
-            shown.append({"id": name, "title": title})
-    return shown

@@ -53,7 +53,7 @@
   const figureOf = (f) => h("figure", { id: `figure-${f.id}`, tabindex: -1 }, h("h2", {}, f.title),
     scroller(f.title, h("a", { href: fileOf(f, "png") },
       h("img", { src: fileOf(f, "png"), alt: f.title, loading: "lazy" }))),
-    h("figcaption", {}, ["pdf", "png", "csv"].flatMap((s, i) =>
+    h("figcaption", {}, ["png", "csv"].flatMap((s, i) =>
       [i ? " · " : "", h("a", { href: fileOf(f, s) }, s)])));
 
   function runsView(main) {
