@@ -21,8 +21,7 @@ def main(arguments: Sequence[str]) -> int:
     from rich.console import Console
 
     from rlm_eval.analysis.compare import compare_runs, print_comparison
-    from rlm_eval.analysis.find import find_runs
-    from rlm_eval.analysis.load import load_run
+    from rlm_eval.analysis.load import find_runs, load_run
 
     paths = []
     for source in (options.run_a, options.run_b):

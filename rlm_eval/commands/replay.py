@@ -28,8 +28,8 @@ DERIVED = ("results.parquet", "calls.parquet", "results.csv", "calls.csv", "summ
 def rebuild(run_dir: Path, out: Path) -> None:
     """Derive :data:`DERIVED` from the journal in ``run_dir`` and write them into ``out``, beside
     copies of the run's configuration and environment."""
+    from rlm_eval.analysis.aggregate import summarize
     from rlm_eval.analysis.load import combine, load_run
-    from rlm_eval.analysis.summary import summarize
 
     out.mkdir(parents=True, exist_ok=True)
     for name in ("config.yaml", "environment.json"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,21 +23,18 @@ def main(arguments: Sequence[str]) -> int:
     )
     options = parser.parse_args(arguments)
     # Here, so that --help stays quick.
-    from rlm_eval.analysis.find import find_runs, passed_over
-    from rlm_eval.analysis.load import load_run
-    from rlm_eval.analysis.report import write_report
-    from rlm_eval.analysis.tracking import client, log
+    from rlm_eval.analysis.load import find_runs, load_run
+    from rlm_eval.analysis.report.page import write_report
+    from rlm_eval.analysis.report.tracking import client, log
 
     found = find_runs(*options.runs)
     if len(found) > 1 and options.out is None:
         raise ConfigError(f"{len(found)} runs need a folder for their report: add --out FOLDER")
-    if left := passed_over(*options.runs):
-        named = ", ".join(str(path) for path in left[:5]) + (", …" if len(left) > 5 else "")
-        print(f"Left out, without a results.parquet: {len(left)} ({named})", file=sys.stderr)
     if options.log_to:
         client(options.log_to)  # before the work, not after it
-    print(write_report(found, options.out))
+    runs = [load_run(path) for path in found]
+    print(write_report(runs, options.out))
     if options.log_to:
-        for path in found:
-            log(load_run(path), options.log_to)
+        for run in runs:
+            log(run, options.log_to)
     return 0

@@ -10,8 +10,7 @@ import pytest
 from helpers.fake_results import handmade, write_run
 from rlm_eval.analysis.budgets import budget_table, capped
 from rlm_eval.analysis.figures import score_vs_budget
-from rlm_eval.analysis.find import find_runs
-from rlm_eval.analysis.load import Run, combine, load_run
+from rlm_eval.analysis.load import Run, combine, find_runs, load_run
 from rlm_eval.commands.cli import run_command
 
 CAPS = (1500, 6000)

@@ -159,7 +159,7 @@ def test_every_figure_says_what_it_rests_on(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", DRAWN)
 def test_with_nothing_to_show_there_is_a_message(tmp_path: Path, name: str) -> None:
-    results, calls = tables(tmp_path / "run", owed=1.0, contexts=4, questions=1, lengths=(2048,))
+    results, calls = tables(tmp_path / "run", pending=1.0, contexts=4, questions=1, lengths=(2048,))
     pending = DRAWN[name](results, calls)
     assert pending.data.empty or name == "failures"
     nothing = DRAWN[name](results.iloc[:0], calls.iloc[:0])
@@ -281,7 +281,7 @@ def test_panels_of_differences_share_their_range(tmp_path: Path) -> None:
 
 
 def test_failures_add_up(tmp_path: Path) -> None:
-    results, _ = tables(tmp_path / "run", contexts=4, questions=5, failures=0.3, owed=0.2)
+    results, _ = tables(tmp_path / "run", contexts=4, questions=5, failures=0.3, pending=0.2)
     data = figures.failures(results).data
     assert data[list(ENDS)].sum().sum() == len(results)
 

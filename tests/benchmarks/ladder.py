@@ -14,10 +14,9 @@ import pandas as pd
 
 from rlm_eval.analysis.aggregate import summarize
 from rlm_eval.analysis.arms import by_method
-from rlm_eval.analysis.find import find_runs
-from rlm_eval.analysis.load import combine, load_run
+from rlm_eval.analysis.load import combine, find_runs, load_run
 from rlm_eval.analysis.paired import paired_table
-from rlm_eval.analysis.report_tables import printed, views
+from rlm_eval.analysis.report.views import printed, views
 from rlm_eval.analysis.tables import method_by_task, to_markdown
 from rlm_eval.analysis.text import plural
 

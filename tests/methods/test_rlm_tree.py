@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from helpers.chat import Script, Table, block, problem, scripted, turns
-from rlm_eval.analysis.trajectory import tree
+from rlm_eval.analysis.report.trajectory import tree
 from rlm_eval.ledger import Budget, Ledger, Spend
 from rlm_eval.methods.agent.loop import hold_back
 from rlm_eval.methods.rlm import Rlm

@@ -18,7 +18,7 @@ from rlm_eval.errors import ConfigError
 
 PROJECT = "rlm_eval"
 MEASURES = (
-    *("asked", "completed", "owed", "mean_score", "score_low", "score_high", "accuracy"),
+    *("asked", "completed", "pending", "mean_score", "score_low", "score_high", "accuracy"),
     *("skill", "evidence_recall", "calls", "subcalls", "prompt_tokens", "completion_tokens"),
     *("cost_usd", "judge_cost_usd", "wall_s"),
 )

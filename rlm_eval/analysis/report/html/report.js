@@ -17,7 +17,7 @@
   const verdictOf = (v) => h("p", { class: `verdict ${kinds[v.decision] || ""}` },
     v.text, " ", h("a", { href: samplesLink(v.filter) }, "samples"));
   const verdictsOf = (group) => (group.members.length === 1 ? verdictOf(group.members[0])
-    : h("details", { class: `verdict ${kinds[group.decision] || ""}` },
+    : h("details", { class: "verdict" },
       h("summary", {}, group.headline), group.members.map(verdictOf)));
 
   function summaryView(main) {
@@ -65,7 +65,7 @@
       h("details", {}, h("summary", {}, "Environment"), h("pre", {}, run.environment))));
   }
 
-  /* ---- routes ------------------------------------------------------------------------------- */
+  /* What a part of the address after # shows. */
   const views = {
     "": (main) => summaryView(main),
     tables: (main) => [contents(main.tables, "table"), main.tables.map((data) => dataTable(data))],
@@ -106,38 +106,11 @@
     window.scrollTo(0, 0);
   }
 
-  /* Paper has no folds and no pages of tables. Trajectories stay as they are. */
-  let unfolded = [];
-  function print(printing) {
-    const content = document.getElementById("content");
-    if (printing) unfolded = [...content.querySelectorAll("details:not([open], .tree details)")];
-    unfolded.forEach((details) => { details.open = printing; });
-    content.querySelectorAll("img").forEach((image) => { image.loading = "eager"; });
-    content.querySelectorAll(".table").forEach((table) =>
-      table.dispatchEvent(new CustomEvent("print", { detail: printing })));
-  }
-
   function start() {
     window.addEventListener("hashchange", route);
-    window.addEventListener("beforeprint", () => print(true));
-    window.addEventListener("afterprint", () => print(false));
     document.querySelector(".skip").addEventListener("click", (e) => {
       e.preventDefault(); // the address holds the view
       document.getElementById("content").focus();
-    });
-    document.addEventListener("keydown", (e) => {
-      const typing = ["INPUT", "SELECT", "TEXTAREA"].includes(document.activeElement.tagName);
-      if (e.key !== "/" || typing || e.ctrlKey || e.metaKey || e.altKey) return;
-      const search = document.querySelector("input[type=search]");
-      if (!search) return;
-      e.preventDefault();
-      search.focus();
-    });
-    document.getElementById("theme").addEventListener("click", () => {
-      const root = document.documentElement;
-      const dark = root.dataset.theme ? root.dataset.theme === "dark"
-        : matchMedia("(prefers-color-scheme: dark)").matches;
-      root.dataset.theme = dark ? "light" : "dark";
     });
     route();
   }

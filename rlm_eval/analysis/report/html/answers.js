@@ -2,39 +2,26 @@
 /* The answers: a list to search, a page for each sample, its trajectories as trees. */
 (() => {
   const { formats, h, load, samplesLink, short, show, table } = REPORT;
-  const PAGE = 100; // sub-calls shown at a time
+  const PAGE = 100; // answers, or sub-calls, shown at a time
 
   /* The answers as objects, made once from the compact lists. */
   let answers = null;
   async function loadAnswers() {
     if (answers) return answers;
-    const data = await load("samples");
-    const object = (fields, values) => Object.fromEntries(fields.map((f, i) => [f, values[i]]));
-    const samples = data.samples.map((values) => object(data.sample_fields, values));
-    const rows = data.rows.map((values) => {
-      const row = object(data.row_fields, values);
+    const list = await load("samples");
+    const objects = ({ columns, data }) =>
+      data.map((values) => Object.fromEntries(columns.map((name, i) => [name, values[i]])));
+    const [samples, rows] = [objects(list.samples), objects(list.rows)];
+    rows.forEach((row) => {
       row.sample = samples[row.sample];
-      row.armKey = data.arm_keys[row.arm];
-      row.arm = data.arms[row.arm];
-      return row;
+      row.armKey = list.arm_keys[row.arm];
+      row.arm = list.arms[row.arm];
+      const { question, gold, sample_id: id } = row.sample;
+      row.searched = [question, gold, id, row.answer, row.error].join("\n").toLowerCase();
     });
-    answers = { rows, arms: data.arm_keys, textFiles: data.text_files };
+    answers = { rows, arms: list.arm_keys };
     return answers;
   }
-
-  /* Long texts are cut in the lists; the whole ones stand in further files. */
-  const whole = async (record, key) =>
-    (record.texts === null ? {} : (await load(`x/${record.texts}`))[key]);
-  let reading = null;
-  const readTexts = (rows, count) => (reading ??= (async () => {
-    const files = await Promise.all([...Array(count).keys()].map((i) => load(`x/${i}`)));
-    const texts = Object.assign({}, ...files);
-    rows.forEach((r) => {
-      const { question, gold, sample_id: id } = { ...r.sample, ...texts[r.sample.sample_id] };
-      const { answer, error } = { ...r, ...texts[r.result_key] };
-      r.searched = [question, gold, id, answer, error].filter(Boolean).join("\n").toLowerCase();
-    });
-  })());
 
   const PENDING = ["provider_error", "sandbox_error"];
   const SCORED = ["answered", "forced"];
@@ -44,7 +31,7 @@
     wrong: (r) => r.right === 0 && SCORED.includes(r.outcome),
     scored: (r) => SCORED.includes(r.outcome),
     failed: (r) => !SCORED.includes(r.outcome) && !PENDING.includes(r.outcome),
-    owed: (r) => PENDING.includes(r.outcome),
+    pending: (r) => PENDING.includes(r.outcome),
     "over the cap": (r) => r.over === 1,
     "recall known": (r) => classes.asked(r) && r.evidence_recall !== null,
     "all shown": (r) => classes.asked(r) && r.evidence_recall === 1,
@@ -74,7 +61,7 @@
   }
 
   async function samplesView(_, query) {
-    const { rows, arms, textFiles } = await loadAnswers();
+    const { rows, arms } = await loadAnswers();
     const state = Object.fromEntries(
       ["task", "length", "arm", "against", "samples", "group", "outcome", "text"]
         .map((k) => [k, query.get(k) || ""]));
@@ -94,11 +81,6 @@
     const line = h("p", { role: "status", class: "muted" });
     function draw() {
       const words = state.text.toLowerCase().split(/\s+/).filter(Boolean);
-      if (words.length && !("searched" in rows[0])) {
-        line.textContent = "Reading the whole texts …";
-        readTexts(rows, textFiles).then(draw, (error) => { line.textContent = error.message; });
-        return;
-      }
       const chosen = [state.arm, state.against].filter(Boolean);
       const placed = rows.filter((r) =>
         (!state.task || r.sample.task === state.task)
@@ -110,11 +92,11 @@
           || (classes[state.outcome] ? classes[state.outcome](r) : r.outcome === state.outcome))
         && words.every((w) => r.searched.includes(w)));
       const right = found.filter(classes.right).length;
-      const owed = found.filter(classes.owed).length;
+      const pending = found.filter(classes.pending).length;
       const samples = new Set(found.map((r) => r.sample)).size.toLocaleString("en");
       line.textContent = (state.samples ? `${samples} samples, ` : "")
         + `${found.length.toLocaleString("en")} answers: ${right} right, `
-        + `${found.length - right - owed} not, ${owed} owed`;
+        + `${found.length - right - pending} not, ${pending} pending`;
       const href = (r) => `#/sample/${encodeURIComponent(r.sample.sample_id)}?key=`
         + encodeURIComponent(r.result_key);
       out.replaceChildren(table([
@@ -130,7 +112,7 @@
         { label: "tokens", kind: "count", cell: (r) => r.tokens },
         { label: "USD", kind: "usd", cell: (r) => r.cost_usd },
         { label: "s", kind: "seconds", cell: (r) => r.wall_s },
-      ], found, "answers"));
+      ], found, "answers", PAGE));
       if (location.hash.startsWith("#/samples")) history.replaceState(null, "", samplesLink(state));
     }
     const select = (key, label) => h("label", {}, label,
@@ -140,7 +122,7 @@
           h("option", { value: v, selected: v === state[key] },
             key === "samples" ? sets[v] : v))));
     const search = h("input", { type: "search", name: "text", value: state.text, id: "search",
-      placeholder: "words in the whole question, answer, gold or error  ( / )",
+      placeholder: "words in question, answer, gold or error",
       oninput: (e) => { state.text = e.target.value; draw(); } });
     draw();
     return [h("h2", {}, "Samples"),
@@ -155,7 +137,7 @@
     const { rows } = await loadAnswers();
     const own = rows.filter((r) => r.sample.sample_id === id);
     if (!own.length) return h("p", { class: "error" }, `There is no sample ${id} in this report.`);
-    const sample = { ...own[0].sample, ...await whole(own[0].sample, id) };
+    const { sample } = own[0];
     const facts = [["question", sample.question], ["gold", sample.gold], ["task", sample.task],
       ["length", `${formats.int(sample.length_tokens)} tokens (asked for `
         + `${formats.int(sample.target_tokens)})`],
@@ -171,7 +153,6 @@
   function answerOf(row, open) {
     const good = row.right === 1;
     const tree = h("div", { class: "tree" });
-    const said = h("div", {}, text("answer", row.answer), text("error", row.error));
     const details = h("details", { class: "answer" },
       h("summary", {}, h("b", {}, row.arm + (row.repeat ? `, repeat ${row.repeat}` : "")),
         h("span", { class: `tag ${good ? "good" : "bad"}` },
@@ -179,16 +160,14 @@
         h("span", { class: "muted" }, ` score ${show(row.points, "share")} % · ${short(row.tokens)} `
           + `tokens · ${row.subcalls} sub-calls · ${show(row.cost_usd, "usd")} · `
           + `${short(row.wall_s)} s`)),
-      said, tree);
+      text("answer", row.answer), text("error", row.error), tree);
     let asked = false;
     const fill = async () => {
       if (asked || !details.open) return;
       asked = true;
       try {
-        const { answer, error } = { ...row, ...await whole(row, row.result_key) };
-        said.replaceChildren(...text("answer", answer), ...text("error", error));
         const bundle = await load(`t/${row.bundle}`);
-        const nodes = bundle[row.result_key] || [];
+        const nodes = bundle[row.result_key];
         tree.append(h("div", { class: "label" }, nodes.length ? "trajectory" : "no trajectory kept"));
         grow(tree, nodes, true);
       } catch (error) {
@@ -220,20 +199,20 @@
 
   function branch(node, open) {
     const inside = h("div");
-    const details = h("details", { class: `node-${node.k}${node.f ? " failed" : ""}` },
-      h("summary", {}, node.t, h("span", { class: "meta" }, (node.m || []).join(" · "))), inside);
+    const details = h("details", { class: `node-${node.kind}${node.failed ? " failed" : ""}` },
+      h("summary", {}, node.title, h("span", { class: "meta" }, node.meta.join(" · "))), inside);
     let filled = false;
     const fill = () => {
       if (filled || !details.open) return;
       filled = true;
-      (node.p || []).forEach(([label, value]) => inside.append(...text(label, value)));
-      grow(inside, node.c || [], node.k === "turn");
+      node.parts.forEach(([label, value]) => inside.append(...text(label, value)));
+      grow(inside, node.children, node.kind === "turn");
     };
     details.addEventListener("toggle", fill);
-    details.open = open && node.k !== "call";
+    details.open = open && node.kind !== "call";
     fill();
     return details;
   }
 
-  Object.assign(REPORT, { samplesView, sampleView });
+  Object.assign(REPORT, { sets, samplesView, sampleView });
 })();
