@@ -12,7 +12,7 @@ import pytest
 from rlm_eval.commands.cli import run_command
 from rlm_eval.config.check import check_config
 from rlm_eval.config.compose import compose_tree
-from rlm_eval.journal.journal import journal as journals
+from rlm_eval.journal.journal import FILE_NAME
 from rlm_eval.run.assemble import assemble
 
 SMALL = ["model=scripted", "task=needle", "task.lengths=[500]", "task.n=2"]
@@ -79,7 +79,7 @@ def test_each_journal_is_read_once_at_the_start_and_once_at_the_end(
     opened = Path.open
 
     def counting(self: Path, *arguments: object, **named: object) -> object:
-        if self.name == journals.FILE_NAME and arguments[:1] in ((), ("rb",), ("r",)):
+        if self.name == FILE_NAME and arguments[:1] in ((), ("rb",), ("r",)):
             reads[self.parent.name] += 1
         return opened(self, *arguments, **named)  # type: ignore[call-overload]
 
