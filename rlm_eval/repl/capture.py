@@ -1,9 +1,16 @@
-"""Worker side: a text stream that keeps the head and the tail and counts the rest."""
+"""Worker side: what is kept and shown of output, values, variables and errors of model code."""
 
 from __future__ import annotations
 
 import io
+import traceback
+import types
+from collections import deque
 from threading import RLock
+from typing import Any
+
+_SIZED = (str, bytes, bytearray, list, tuple, dict, set, frozenset, range, deque)
+_MESSAGE_CHARS, _LINE_CHARS, _FRAMES, _VARIABLES, _NAME_CHARS = 2000, 200, 5, 300, 200
 
 
 def join(head: str, tail: str, total: int) -> str:
@@ -73,3 +80,75 @@ class Capture(io.TextIOBase):
             taken = join("".join(self._head), tail, self.total), self.total
             self._clear()
         return taken
+
+
+def shown(value: Any, keep: int) -> str:
+    """The repr of a trailing expression, cut to ``keep`` characters."""
+    if type(value) is str and len(value) > 2 * keep:
+        head, tail = value[: keep // 2], value[-(keep // 2) :]
+        return f"{head!r}[... {len(value) - len(head) - len(tail):,} characters ...]{tail!r}"
+    return cut(repr(value), keep)
+
+
+def list_variables(names: dict[str, Any], provided: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """(name, type, size) of what model code has set: no modules, no private or provided names."""
+    found = []
+    for name, value in list(names.items()):
+        if not isinstance(name, str) or name.startswith("_") or name in provided:
+            continue
+        if isinstance(value, types.ModuleType):
+            continue
+        found.append((name[:_NAME_CHARS], type(value).__name__[:_NAME_CHARS], size(value)))
+    return found[-_VARIABLES:]
+
+
+def size(value: Any) -> str:
+    """``5,000 chars``, ``120 items``, ``3 x 4`` of an array; empty where nothing is to be said.
+    Runs no code of the model's."""
+    kind = type(value)
+    if kind in _SIZED:
+        unit = "chars" if kind is str else "bytes" if kind in (bytes, bytearray) else "items"
+        return f"{len(value):,} {unit}"
+    if (kind.__module__, kind.__name__) == ("numpy", "ndarray"):
+        return " x ".join(f"{n:,}" for n in value.shape)
+    return ""
+
+
+def describe_error(error: BaseException, sources: dict[str, str]) -> str:
+    """A short traceback: the model's own lines and the last line of the exception."""
+    try:
+        last = "".join(traceback.format_exception_only(error)).rstrip()
+    except BaseException:  # noqa: BLE001 - a model's own __str__ may raise anything
+        last = type(error).__name__
+    if error.__cause__ is not None:
+        last += f"\n(caused by {type(error.__cause__).__name__})"
+    last = cut(last, _MESSAGE_CHARS)
+    frames = _frames(error, sources)
+    return "\n".join(["Traceback (most recent call last):", *frames, last] if frames else [last])
+
+
+def _frames(error: BaseException, sources: dict[str, str]) -> list[str]:
+    """The first and the last calls; there may be millions between."""
+    first: list[tuple[str, int, str]] = []
+    latest: deque[tuple[str, int, str]] = deque(maxlen=_FRAMES)
+    dropped = -_FRAMES
+    for step, line in traceback.walk_tb(error.__traceback__):
+        code = step.f_code
+        if code.co_filename not in sources:
+            continue
+        if len(first) < _FRAMES:
+            first.append((code.co_filename, line, code.co_name))
+        else:
+            latest.append((code.co_filename, line, code.co_name))
+            dropped += 1
+    told = [_frame(name, line, function, sources[name]) for name, line, function in first]
+    if dropped > 0:
+        told.append(f"  ... {dropped:,} more calls ...")
+    return told + [_frame(name, line, function, sources[name]) for name, line, function in latest]
+
+
+def _frame(name: str, line: int, function: str, source: str) -> str:
+    lines = source.splitlines()
+    text = lines[line - 1].strip() if 0 < line <= len(lines) else ""
+    place = "" if function == "<module>" else f", in {function}"
+    return f"  {name.strip('<>')}, line {line}{place}\n    {cut(text, _LINE_CHARS)}"

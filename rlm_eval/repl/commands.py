@@ -9,7 +9,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import sysconfig
@@ -17,8 +16,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
 from rlm_eval.errors import SandboxError
+from rlm_eval.repl.channel import Channel
 from rlm_eval.repl.isolation import Policy, installed, library_paths, package_paths
-from rlm_eval.repl.launch import HERE, Channel, Process, clean_environment, python_command
+from rlm_eval.repl.launch import HERE, Process, channel_pair, clean_environment, python_command
 
 IMAGE = "python:3.11-slim"
 
@@ -104,8 +104,6 @@ def find_engine() -> str:
 class CommandLauncher:
     """Starts a program for each worker, which speaks frames on its standard input and output."""
 
-    shares_memory = False
-
     def __init__(self, wrapper: str, policy: Policy, max_bytes: int) -> None:
         self._wrapper, self._policy, self._max_bytes = wrapper, policy, max_bytes
         self._engine = find_engine() if wrapper == "container" else ""
@@ -122,7 +120,7 @@ class CommandLauncher:
             command = seatbelt_command(self._policy)
         else:
             command = python_command("solo", json.dumps(asdict(self._policy)))
-        ours, theirs = socket.socketpair()
+        channel, theirs = channel_pair(self._max_bytes)
         with theirs:
             try:
                 child = subprocess.Popen(
@@ -134,9 +132,9 @@ class CommandLauncher:
                     start_new_session=True,
                 )
             except OSError as error:
-                ours.close()
+                channel.close()
                 raise SandboxError(f"can't start {command[0]}: {error}") from None
-        return _Started(child, Channel(ours, self._max_bytes), tuple(stop))
+        return _Started(child, channel, tuple(stop))
 
     def alive(self) -> bool:
         return True
@@ -174,6 +172,6 @@ class _Started:
         return 128 - code if self.stop and code > 128 else code
 
     def leave(self) -> None:
-        self.channel.close()
         self.kill()
         self.child.wait()
+        self.channel.close()

@@ -83,26 +83,6 @@ def unshare(flags: int) -> None:
     _check(_libc.unshare(ctypes.c_int(flags)), "unshare")
 
 
-# -- memory ------------------------------------------------------------------------------------
-
-_PROT_READ_WRITE, _MAP_PRIVATE = 3, 2
-_libc.mmap.restype = ctypes.c_size_t
-
-
-def map_private(descriptor: int, size: int) -> int:
-    """The address of a file in memory. What is written there stays this process's own, and no
-    descriptor is kept, as ``mmap.mmap`` does."""
-    arguments = ctypes.c_size_t(size), _PROT_READ_WRITE, _MAP_PRIVATE, descriptor, ctypes.c_long(0)
-    address: int = _libc.mmap(None, *arguments)
-    if address == ctypes.c_size_t(-1).value:
-        _check(-1, "mmap")
-    return address
-
-
-def unmap(address: int, size: int) -> None:
-    _check(_libc.munmap(ctypes.c_void_p(address), ctypes.c_size_t(size)), "munmap")
-
-
 # -- mounts ------------------------------------------------------------------------------------
 
 

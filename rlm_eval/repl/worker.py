@@ -3,15 +3,17 @@
 Runs in a process of its own, already under the sandbox's policy, with nothing but the standard
 library. What the model's code does here, it does to itself: the harness trusts no byte of it.
 
-Frames from the harness: ``setup``, ``load``, ``exec``, ``read``, ``answer``. Frames to it:
-``ready``, ``call``, ``done`` (and ``failed`` from ``zygote``).
+Frames from the harness: ``setup``, ``load`` and its ``piece``s, ``exec``, ``read``, ``answer``.
+Frames to it: ``ready``, ``call``, ``done`` (and ``failed`` from ``zygote``).
 """
 
 from __future__ import annotations
 
 import ast
 import builtins
+import itertools
 import json
+import os
 import resource
 import signal
 import sys
@@ -20,13 +22,19 @@ import types
 from collections.abc import Callable
 from typing import Any
 
-from rlm_eval.repl import texts
-from rlm_eval.repl.capture import Capture
-from rlm_eval.repl.frames import ERRORS, Frame, encode
-from rlm_eval.repl.inbox import MAIN, Channel, Inbox
+from rlm_eval.repl.capture import Capture, describe_error, list_variables, shown
+from rlm_eval.repl.channel import (
+    BAD_CALL,
+    ERROR_KEY,
+    Channel,
+    ChannelClosedError,
+    Frame,
+    encode,
+)
 from rlm_eval.repl.isolation import RESERVE_MB
-from rlm_eval.repl.report import describe_error, list_variables, shown
-from rlm_eval.repl.results import BAD_CALL, ERROR_KEY
+
+#: Who waits for the frames that answer no call.
+MAIN = -1
 
 
 class QueryError(Exception):
@@ -57,6 +65,45 @@ class Submitted(BaseException):
         self.text = text
 
 
+class Inbox:
+    """Hands each frame to the thread that waits for it; whichever thread waits, reads."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self._ready: dict[int, Frame] = {}
+        self._changed = threading.Condition()
+        self._reading = False
+
+    def wait(self, key: int) -> Frame:
+        """The answer to call ``key``, or for MAIN the next frame that is no answer."""
+        with self._changed:
+            self._changed.wait_for(lambda: key in self._ready or not self._reading)
+            if key in self._ready:
+                return self._ready.pop(key)
+            self._reading = True
+        try:
+            while True:
+                frame = self._receive()
+                owner = frame.head["id"] if frame.head["op"] == "answer" else MAIN
+                if owner == key:
+                    return frame
+                with self._changed:
+                    self._ready[owner] = frame
+                    self._changed.notify_all()
+        finally:
+            with self._changed:
+                self._reading = False
+                self._changed.notify_all()
+
+    def _receive(self) -> Frame:
+        try:
+            frame = self._channel.receive()
+        except ChannelClosedError:
+            os._exit(0)  # the harness is gone
+        assert frame is not None, "it waits for ever"
+        return frame
+
+
 class Worker:
     """One session's namespace and the loop that serves it."""
 
@@ -64,8 +111,7 @@ class Worker:
         self._channel = channel
         self._inbox = Inbox(channel)
         self._main = threading.get_ident()
-        self._calls = 0
-        self._calls_lock = threading.Lock()
+        self._calls = itertools.count(1)
         self._block = 0
         self._running = False  # model code may be interrupted
         self._shielded = False  # ... but not while it is in a host call
@@ -80,7 +126,7 @@ class Worker:
     # -- the loop ------------------------------------------------------------------------------
 
     def serve(self) -> None:
-        """Answers frames until the harness closes the channel."""
+        """Answer frames until the harness closes the channel."""
         serve = {"setup": self._setup, "load": self._load, "exec": self._exec, "read": self._read}
         while True:
             frame = self._inbox.wait(MAIN)
@@ -101,73 +147,105 @@ class Worker:
         self._channel.send(encode({"op": "ready"}))
 
     def _load(self, frame: Frame) -> None:
-        descriptor = self._channel.descriptors.pop(0) if frame.head["shared"] else None
+        head = frame.head
+        less_memory()
         try:
-            value = texts.decode(frame.head["layout"], frame.blob, descriptor)
-        except (MemoryError, OSError):
-            megabytes = frame.head["size"] >> 20
-            error = f"{megabytes:,} MB of text do not fit: raise sandbox.limits.memory_mb"
-            self._channel.send(encode({"op": "done", "id": frame.head["id"], "error": error}))
-            return
-        self._names[frame.head["name"]] = value
-        self._channel.send(encode({"op": "done", "id": frame.head["id"]}))
+            value: Any = self._receive_texts(head["lengths"])
+        except MemoryError:  # half a message may be lost: end as the kernel would end it
+            os.kill(os.getpid(), signal.SIGKILL)
+        more_memory()
+        if head["kind"] == "str":
+            value = value[0]
+        elif head["kind"] == "dict":
+            value = dict(zip(head["keys"], value, strict=True))
+        self._names[head["name"]] = value
+        self._channel.send(encode({"op": "done", "id": head["id"]}))
+
+    def _receive_texts(self, lengths: list[int]) -> list[str]:
+        """The texts of ``lengths`` characters, which come one after another in pieces."""
+        texts = []
+        piece, at = "", 0
+        for length in lengths:
+            text = ""
+            for _ in range(length):
+                if at == len(piece):
+                    piece, at = self._inbox.wait(MAIN).text(), 0
+                taken = piece[at : at + length - len(text)]
+                text += taken  # grows where it lies: no room for two is needed
+                at += len(taken)
+                if len(text) == length:
+                    break
+            texts.append(text)
+        return texts
 
     def _read(self, frame: Frame) -> None:
         head = frame.head
+        found: str | None = None
         self._begin(head["id"])
-        text = None
         try:
-            self._running = True
             try:
+                self._running = True
                 value = self._names[head["name"]]
                 value = value[head["key"]] if "key" in head else value
-                text = None if value is None else as_text(value, repr)[: self._longest]
+                found = None if value is None else as_text(value, repr)[: self._longest]
             finally:
                 self._running = False
-                self._put_back()
         except BaseException:  # noqa: BLE001 - whatever a model's __getitem__ or __repr__ raises
-            self._running = False
-        more_memory()
-        found = {"op": "done", "id": head["id"], "found": text is not None}
-        self._channel.send(encode(found, (text or "").encode("utf-8", ERRORS)))
+            found = None
+        self._end()
+        done = {"op": "done", "id": head["id"], "found": found is not None}
+        self._channel.send(encode(done, found or ""))
 
     def _exec(self, frame: Frame) -> None:
-        code, number = frame.blob.decode("utf-8", ERRORS), frame.head["id"]
-        self._begin(number)
-        done: dict[str, Any] = {"op": "done", "id": number}
+        number = frame.head["id"]
+        value: str | None = None
         submitted: str | None = None
+        failed: BaseException | None = None
+        self._begin(number)
         try:
-            self._running = True
             try:
-                done["value"] = self._evaluate(code, f"<block {frame.head['block']}>")
+                self._running = True
+                value = self._evaluate(frame.text(), f"<block {frame.head['block']}>")
             finally:
                 self._running = False
-                self._put_back()
         except Submitted as ending:
             submitted = ending.text
         except BaseException as error:  # noqa: BLE001 - model code raises what it likes
-            self._running = False
-            more_memory()
-            done["error_type"] = type(error).__name__[:200]
-            done["error"] = describe_error(error, self._sources)
-        self._running = False
-        more_memory()
-        done["stdout"], done["stdout_chars"] = self._stdout.take()
-        done["stderr"], done["stderr_chars"] = self._stderr.take()
-        done["variables"] = list_variables(self._names, self._provided)
-        done["submitted"] = submitted is not None
-        self._channel.send(encode(done, (submitted or "").encode("utf-8", ERRORS)))
+            failed = error
+        if type(failed) is SystemError:  # an interpreter that went wrong inside dies soon
+            os.abort()
+        self._end()
+        stdout, stdout_chars = self._stdout.take()
+        stderr, stderr_chars = self._stderr.take()
+        done = {
+            "op": "done",
+            "id": number,
+            "value": value,
+            "error": None if failed is None else describe_error(failed, self._sources),
+            "error_type": "" if failed is None else type(failed).__name__[:200],
+            "stdout": stdout,
+            "stdout_chars": stdout_chars,
+            "stderr": stderr,
+            "stderr_chars": stderr_chars,
+            "variables": list_variables(self._names, self._provided),
+            "submitted": submitted is not None,
+        }
+        del failed  # with the frames it holds
+        self._channel.send(encode(done, submitted or ""))
 
     def _begin(self, number: int) -> None:
+        """Before model code runs: all that it may have changed is as it was."""
         self._names.update(self._provided, __name__="__main__", __builtins__=builtins)
         sys.stdout, sys.stderr = self._stdout, self._stderr
         signal.signal(signal.SIGINT, self._on_interrupt)
         self._block, self._interrupted = number, False
         less_memory()
 
-    def _put_back(self) -> None:
-        """Built-in names that model code may have replaced."""
+    def _end(self) -> None:
+        """After it ran: built-in names are as they were, and there is memory to report that the
+        rest is spent."""
         builtins.__dict__.update(self._builtins)
+        more_memory()
 
     def _evaluate(self, code: str, name: str) -> str | None:
         self._sources[name] = code
@@ -218,14 +296,13 @@ class Worker:
         if on_main:
             self._shielded = True
         try:
-            with self._calls_lock:
-                self._calls += 1
-                number = self._calls
+            number = next(self._calls)
             call = {"op": "call", "id": number, "block": self._block, "name": name}
-            # Alone: no other thread can call before this call is answered.
-            call |= {"alone": threading.active_count() == 1, "args": args, "kwargs": kwargs}
+            text = ""
+            if args and type(args[0]) is str:  # most often a long prompt, which JSON would slow
+                text, args = args[0], ("", *args[1:])
             try:
-                request = encode(call, roomy=("args", "kwargs"))
+                request = encode({**call, "args": args, "kwargs": kwargs}, text)
             except (TypeError, ValueError) as error:
                 raise TypeError(f"{name}() takes text, numbers, lists and dicts: {error}") from None
             if len(request) > self._frame_bytes:

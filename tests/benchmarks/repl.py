@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from rlm_eval.repl.session import Limits, ReplSession, Sandbox
+from rlm_eval.repl.session import ReplSession, Sandbox
 
 Row = dict[str, str]
 QUERY = "`llm_query`, instant model"
@@ -89,8 +89,9 @@ def sessions_at_once(sandbox: Sandbox, count: int) -> float:
 
 def ours(quick: bool) -> tuple[str, Row]:
     start = time.perf_counter()
-    with Sandbox("auto", Limits(memory_mb=8192)) as sandbox:
-        found = {"sandbox, once": f"{(time.perf_counter() - start) * 1e3:.0f} ms"}
+    with Sandbox("auto", {"memory_mb": 8192}) as sandbox:
+        sandbox.session({}).close()
+        found = {"sandbox, at its first session": f"{(time.perf_counter() - start) * 1e3:.0f} ms"}
         found["start of a session"] = (
             f"{milliseconds(lambda: sandbox.session({}).close(), 20):.1f} ms"
         )

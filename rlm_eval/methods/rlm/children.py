@@ -17,7 +17,7 @@ from rlm_eval.errors import SampleFailure
 from rlm_eval.methods.agent.subcalls import SubCalls, batch_value, host_error, prompt_text
 from rlm_eval.methods.agent.view import Enabled
 from rlm_eval.repl.results import HostError, HostFunction
-from rlm_eval.repl.texts import Loadable
+from rlm_eval.repl.session import Loadable
 
 #: Starts a child RLM on (question, content, the call whose code asks) and returns its answer.
 RunChild = Callable[[str, Loadable, str | None], str]
