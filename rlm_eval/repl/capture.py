@@ -6,6 +6,7 @@ import io
 import traceback
 import types
 from collections import deque
+from itertools import islice
 from threading import RLock
 from typing import Any
 
@@ -14,7 +15,7 @@ _MESSAGE_CHARS, _LINE_CHARS, _FRAMES, _VARIABLES, _NAME_CHARS = 2000, 200, 5, 30
 
 
 def join(head: str, tail: str, total: int) -> str:
-    """Head and tail of a text of ``total`` characters, with what was dropped said between."""
+    """Head and tail of a text of ``total`` characters, and how many are dropped between."""
     dropped = total - len(head) - len(tail)
     if not dropped:
         return head + tail
@@ -95,7 +96,7 @@ def list_variables(names: dict[str, Any], provided: dict[str, Any]) -> list[tupl
     found = []
     for name, value in list(names.items()):
         if not isinstance(name, str) or name.startswith("_") or name in provided:
-            continue
+            continue  # a private name, or the harness's own
         if isinstance(value, types.ModuleType):
             continue
         found.append((name[:_NAME_CHARS], type(value).__name__[:_NAME_CHARS], size(value)))
@@ -103,7 +104,7 @@ def list_variables(names: dict[str, Any], provided: dict[str, Any]) -> list[tupl
 
 
 def size(value: Any) -> str:
-    """``5,000 chars``, ``120 items``, ``3 x 4`` of an array; empty where nothing is to be said.
+    """``5,000 chars``, ``120 items``, ``3 x 4`` of an array; empty where there is none.
     Runs no code of the model's."""
     kind = type(value)
     if kind in _SIZED:
@@ -129,26 +130,23 @@ def describe_error(error: BaseException, sources: dict[str, str]) -> str:
 
 def _frames(error: BaseException, sources: dict[str, str]) -> list[str]:
     """The first and the last calls; there may be millions between."""
-    first: list[tuple[str, int, str]] = []
-    latest: deque[tuple[str, int, str]] = deque(maxlen=_FRAMES)
-    dropped = -_FRAMES
-    for step, line in traceback.walk_tb(error.__traceback__):
-        code = step.f_code
-        if code.co_filename not in sources:
-            continue
-        if len(first) < _FRAMES:
-            first.append((code.co_filename, line, code.co_name))
-        else:
-            latest.append((code.co_filename, line, code.co_name))
-            dropped += 1
-    told = [_frame(name, line, function, sources[name]) for name, line, function in first]
-    if dropped > 0:
-        told.append(f"  ... {dropped:,} more calls ...")
-    return told + [_frame(name, line, function, sources[name]) for name, line, function in latest]
+    calls = (
+        (step.f_code.co_filename, line, step.f_code.co_name)
+        for step, line in traceback.walk_tb(error.__traceback__)
+        if step.f_code.co_filename in sources
+    )
+    first = [_frame(*call, sources) for call in islice(calls, _FRAMES)]
+    last: deque[tuple[str, int, str]] = deque(maxlen=_FRAMES)
+    count = 0
+    for call in calls:
+        last.append(call)
+        count += 1
+    dropped = [f"  ... {count - _FRAMES:,} more calls ..."] if count > _FRAMES else []
+    return [*first, *dropped, *(_frame(*call, sources) for call in last)]
 
 
-def _frame(name: str, line: int, function: str, source: str) -> str:
-    lines = source.splitlines()
+def _frame(name: str, line: int, function: str, sources: dict[str, str]) -> str:
+    lines = sources[name].splitlines()
     text = lines[line - 1].strip() if 0 < line <= len(lines) else ""
     place = "" if function == "<module>" else f", in {function}"
     return f"  {name.strip('<>')}, line {line}{place}\n    {cut(text, _LINE_CHARS)}"

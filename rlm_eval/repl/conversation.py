@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from rlm_eval.errors import SandboxError
@@ -92,21 +92,17 @@ class Conversation:
         self._answering = self._stopping = self._killed = False
         self._failure: BaseException | None = None
         self.alive = True
-        setup = {"op": "setup", "host": list(host), "submit": submit}
-        for name in ("output_chars", "read_chars", "frame_bytes", "block_seconds"):
-            setup[name] = getattr(limits, name)
+        given = {**asdict(limits), "frame_bytes": limits.frame_bytes}
+        setup = {"op": "setup", "host": list(host), "submit": submit, "limits": given}
         try:
             process.channel.send(encode(setup))
             ready = process.channel.receive(limits.start_seconds)
             if ready is None or ready.head.get("op") != "ready":
                 what = ready.head.get("error") if ready else f"after {limits.start_seconds:g} s"
-                raise SandboxError(f"the worker did not start: {what}")
+                raise FrameError(what)
         except (ChannelClosedError, FrameError) as error:
             self.close()
             raise SandboxError(f"the worker did not start: {error}") from None
-        except SandboxError:
-            self.close()
-            raise
 
     def load(self, name: str, content: Loadable) -> str:
         """Set a variable to a long input; empty, or why the worker could not."""
@@ -167,7 +163,7 @@ class Conversation:
             left = seconds - calls.times()[0]
             if stop_at is None and (self._failure or (left <= 0 and not calls.running)):
                 self._stopping = True
-                self._process.interrupt()
+                self._process.signal(signal.SIGINT)
                 stop_at = time.monotonic() + self._limits.grace_seconds
             if stop_at is not None and not self._killed and time.monotonic() >= stop_at:
                 self._kill()
@@ -240,7 +236,7 @@ class Conversation:
 
     def _kill(self) -> None:
         self._killed = True
-        self._process.kill()
+        self._process.signal(signal.SIGKILL)
 
     def _ended(self, seconds: float) -> tuple[Death, str]:
         """How and why a worker ended that has closed its channel, by its exit status."""

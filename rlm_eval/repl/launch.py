@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from signal import Signals
 from typing import Any, Protocol
 
 from rlm_eval.errors import SandboxError
@@ -40,8 +41,7 @@ class Process(Protocol):
 
     @property
     def channel(self) -> Channel: ...
-    def interrupt(self) -> None: ...
-    def kill(self) -> None: ...
+    def signal(self, number: Signals) -> None: ...
     def status(self) -> int | None: ...
     def leave(self) -> None: ...
 
@@ -128,9 +128,9 @@ class Zygote:
     def ask(self, op: str, number: int, descriptor: int | None = None) -> dict[str, Any]:
         """What the parent replies. Raises SandboxError where it can't do it or is gone."""
         request = json.dumps({"op": op, "id": number}).encode()
+        passed = [] if descriptor is None else [descriptor]
         with self._lock:
             try:
-                passed = [] if descriptor is None else [descriptor]
                 socket.send_fds(self._control, [request], passed)
             except OSError as error:
                 self._broken = True
@@ -169,11 +169,8 @@ class _Forked:
     number: int
     channel: Channel
 
-    def interrupt(self) -> None:
-        self.zygote.ask("interrupt", self.number)
-
-    def kill(self) -> None:
-        self.zygote.ask("kill", self.number)
+    def signal(self, number: Signals) -> None:
+        self.zygote.ask(number.name, self.number)
 
     def status(self) -> int | None:
         status: int | None = self.zygote.ask("status", self.number)["status"]

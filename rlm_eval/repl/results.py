@@ -96,19 +96,19 @@ class BlockResult:
     ``exec_s`` excludes ``callback_s``, the seconds during which a host call was in flight.
     """
 
-    stdout: str
-    stderr: str
-    stdout_chars: int
-    stderr_chars: int
-    value: str | None
-    error: str | None
-    error_type: str
-    variables: tuple[Variable, ...]
-    submitted: str | None
-    interrupted: Interrupted
-    state: State
-    exec_s: float
-    callback_s: float
+    stdout: str = ""
+    stderr: str = ""
+    stdout_chars: int = 0
+    stderr_chars: int = 0
+    value: str | None = None
+    error: str | None = None
+    error_type: str = ""
+    variables: tuple[Variable, ...] = ()
+    submitted: str | None = None
+    interrupted: Interrupted = ""
+    state: State = "kept"
+    exec_s: float = 0.0
+    callback_s: float = 0.0
 
 
 def checked_result(frame: Frame, limits: Limits, submit: bool, **rest: Any) -> BlockResult:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from types import TracebackType
 from typing import Self
 
 from rlm_eval import errors
@@ -115,15 +114,9 @@ class ReplSession:
         self._state = "kept"
         loaded = ", ".join(self._loaded) or "nothing"
         return BlockResult(
-            stdout="",
-            stderr="",
-            stdout_chars=0,
-            stderr_chars=0,
-            value=None,
             error=f"This block was stopped: {reason}. All variables are gone; set again: {loaded}.",
             error_type=death,
             variables=tuple(_variable(*item) for item in self._loaded.items()),
-            submitted=None,
             interrupted=death,
             state="lost",
             exec_s=exchange.exec_s,
@@ -147,12 +140,7 @@ class ReplSession:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     # -- inside ----------------------------------------------------------------------------------
@@ -161,7 +149,7 @@ class ReplSession:
         return Conversation(self._spawn(), self._pool, self._limits, self._host, self._submit)
 
     def _revive(self) -> None:
-        """Replace a worker that died when no block could say so."""
+        """Replace a worker that died while no block ran, or by a host function's exception."""
         if not self._worker.alive:
             self._restart()
 
@@ -240,12 +228,7 @@ class Sandbox:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _spawn(self) -> Process:

@@ -134,11 +134,9 @@ class Worker:
 
     def _setup(self, frame: Frame) -> None:
         head = frame.head
-        self._keep: int = head["output_chars"]
-        self._longest: int = head["read_chars"]
-        self._seconds: float = head["block_seconds"]
-        self._frame_bytes: int = head["frame_bytes"]
-        self._stdout, self._stderr = Capture(self._keep), Capture(self._keep)
+        self._limits: dict[str, Any] = head["limits"]
+        keep = self._limits["output_chars"]
+        self._stdout, self._stderr = Capture(keep), Capture(keep)
         self._provided = {name: self._stub(name) for name in head["host"]}
         self._provided["QueryError"] = QueryError
         QueryError.__module__ = "__main__"
@@ -148,12 +146,12 @@ class Worker:
 
     def _load(self, frame: Frame) -> None:
         head = frame.head
-        less_memory()
+        reserve_memory(RESERVE_MB)
         try:
             value: Any = self._receive_texts(head["lengths"])
         except MemoryError:  # half a message may be lost: end as the kernel would end it
             os.kill(os.getpid(), signal.SIGKILL)
-        more_memory()
+        reserve_memory(0)
         if head["kind"] == "str":
             value = value[0]
         elif head["kind"] == "dict":
@@ -180,46 +178,28 @@ class Worker:
 
     def _read(self, frame: Frame) -> None:
         head = frame.head
-        found: str | None = None
-        self._begin(head["id"])
-        try:
-            try:
-                self._running = True
-                value = self._names[head["name"]]
-                value = value[head["key"]] if "key" in head else value
-                found = None if value is None else as_text(value, repr)[: self._longest]
-            finally:
-                self._running = False
-        except BaseException:  # noqa: BLE001 - whatever a model's __getitem__ or __repr__ raises
-            found = None
-        self._end()
-        done = {"op": "done", "id": head["id"], "found": found is not None}
-        self._channel.send(encode(done, found or ""))
+
+        def look() -> str | None:
+            value = self._names[head["name"]]
+            value = value[head["key"]] if "key" in head else value
+            return None if value is None else as_text(value, repr)[: self._limits["read_chars"]]
+
+        text, _ = self._run(head["id"], look)
+        done = {"op": "done", "id": head["id"], "found": text is not None}
+        self._channel.send(encode(done, text or ""))
 
     def _exec(self, frame: Frame) -> None:
-        number = frame.head["id"]
-        value: str | None = None
-        submitted: str | None = None
-        failed: BaseException | None = None
-        self._begin(number)
-        try:
-            try:
-                self._running = True
-                value = self._evaluate(frame.text(), f"<block {frame.head['block']}>")
-            finally:
-                self._running = False
-        except Submitted as ending:
-            submitted = ending.text
-        except BaseException as error:  # noqa: BLE001 - model code raises what it likes
-            failed = error
-        if type(failed) is SystemError:  # an interpreter that went wrong inside dies soon
+        name, submitted = f"<block {frame.head['block']}>", None
+        value, failed = self._run(frame.head["id"], lambda: self._evaluate(frame.text(), name))
+        if isinstance(failed, Submitted):
+            submitted, failed = failed.text, None
+        elif type(failed) is SystemError:  # an interpreter that went wrong inside dies soon
             os.abort()
-        self._end()
         stdout, stdout_chars = self._stdout.take()
         stderr, stderr_chars = self._stderr.take()
         done = {
             "op": "done",
-            "id": number,
+            "id": frame.head["id"],
             "value": value,
             "error": None if failed is None else describe_error(failed, self._sources),
             "error_type": "" if failed is None else type(failed).__name__[:200],
@@ -230,22 +210,31 @@ class Worker:
             "variables": list_variables(self._names, self._provided),
             "submitted": submitted is not None,
         }
-        del failed  # with the frames it holds
         self._channel.send(encode(done, submitted or ""))
 
-    def _begin(self, number: int) -> None:
-        """Before model code runs: all that it may have changed is as it was."""
+    def _run(
+        self, number: int, action: Callable[[], str | None]
+    ) -> tuple[str | None, BaseException | None]:
+        """What an action that runs model code gives, and what it raised. Before and after it, all
+        that such code may have changed is put back."""
         self._names.update(self._provided, __name__="__main__", __builtins__=builtins)
         sys.stdout, sys.stderr = self._stdout, self._stderr
         signal.signal(signal.SIGINT, self._on_interrupt)
         self._block, self._interrupted = number, False
-        less_memory()
-
-    def _end(self) -> None:
-        """After it ran: built-in names are as they were, and there is memory to report that the
-        rest is spent."""
+        value: str | None = None
+        failed: BaseException | None = None
+        reserve_memory(RESERVE_MB)
+        try:
+            try:
+                self._running = True
+                value = action()
+            finally:
+                self._running = False
+        except BaseException as error:  # noqa: BLE001 - model code raises what it likes
+            value, failed = None, error
         builtins.__dict__.update(self._builtins)
-        more_memory()
+        reserve_memory(0)
+        return value, failed
 
     def _evaluate(self, code: str, name: str) -> str | None:
         self._sources[name] = code
@@ -258,7 +247,7 @@ class Worker:
         exec(compile(tree, name, "exec", dont_inherit=True), self._names)
         expression = ast.Expression(last.value)
         value = eval(compile(expression, name, "eval", dont_inherit=True), self._names)
-        return None if value is None else shown(value, self._keep)
+        return None if value is None else shown(value, self._limits["output_chars"])
 
     # -- interrupts ----------------------------------------------------------------------------
 
@@ -270,7 +259,9 @@ class Worker:
 
     def _stop(self) -> None:
         self._running = self._interrupted = False
-        raise TimeLimit(f"the block ran longer than its limit of {self._seconds:g} s")
+        raise TimeLimit(
+            f"the block ran longer than its limit of {self._limits['block_seconds']:g} s"
+        )
 
     # -- what model code calls -----------------------------------------------------------------
 
@@ -278,9 +269,9 @@ class Worker:
         """submit(value): hand in the final answer and end the block."""
         if threading.get_ident() != self._main:
             raise RuntimeError("submit() ends the block: call it outside of threads")
-        text = as_text(value, str)
-        if len(text) > self._longest:
-            raise ValueError(f"submit() takes at most {self._longest:,} characters")
+        text, longest = as_text(value, str), self._limits["read_chars"]
+        if len(text) > longest:
+            raise ValueError(f"submit() takes at most {longest:,} characters")
         raise Submitted(text)
 
     def _stub(self, name: str) -> Callable[..., Any]:
@@ -305,8 +296,8 @@ class Worker:
                 request = encode({**call, "args": args, "kwargs": kwargs}, text)
             except (TypeError, ValueError) as error:
                 raise TypeError(f"{name}() takes text, numbers, lists and dicts: {error}") from None
-            if len(request) > self._frame_bytes:
-                raise ValueError(f"{name}() takes at most {self._frame_bytes:,} bytes")
+            if len(request) > (most := self._limits["frame_bytes"]):
+                raise ValueError(f"{name}() takes at most {most:,} bytes")
             self._channel.send(request)
             answer = self._inbox.wait(number).head
         finally:
@@ -315,20 +306,16 @@ class Worker:
                 if self._interrupted:
                     self._stop()
         if "error" in answer:
-            failed = query_error(answer["error"])
+            failed = QueryError(**answer["error"])
             raise TypeError(failed.message) if failed.kind == BAD_CALL else failed
         value = answer["value"]
         return [decode_item(item) for item in value] if isinstance(value, list) else value
 
 
-def query_error(error: dict[str, Any]) -> QueryError:
-    return QueryError(error["kind"], error["message"], error["data"])
-
-
 def decode_item(item: Any) -> Any:
     """Items of the one special form become ``QueryError`` instances; text never does."""
     if isinstance(item, dict) and item.keys() == {ERROR_KEY}:
-        return query_error(item[ERROR_KEY])
+        return QueryError(**item[ERROR_KEY])
     return item
 
 
@@ -342,17 +329,8 @@ def as_text(value: Any, otherwise: Callable[[Any], str]) -> str:
         return otherwise(value)
 
 
-# -- address space ---------------------------------------------------------------------------
-
-
-def less_memory() -> None:
-    """Model code may use the limit less the reserve."""
+def reserve_memory(megabytes: int) -> None:
+    """Keep back a part of the limit: model code leaves room to report that the rest is spent."""
     hard = resource.getrlimit(resource.RLIMIT_AS)[1]
-    if hard != resource.RLIM_INFINITY:
-        resource.setrlimit(resource.RLIMIT_AS, (hard - RESERVE_MB * (1 << 20), hard))
-
-
-def more_memory() -> None:
-    """The reserve is there to report that the rest is spent."""
-    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
-    resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
+    soft = hard if hard == resource.RLIM_INFINITY else hard - megabytes * (1 << 20)
+    resource.setrlimit(resource.RLIMIT_AS, (soft, hard))

@@ -12,6 +12,7 @@ import contextlib
 import errno
 import gc
 import importlib
+import itertools
 import json
 import os
 import random
@@ -27,21 +28,16 @@ from rlm_eval.repl.worker import Worker
 
 #: What model code finds imported. Pure-Python modules of the standard library beyond these load
 #: from disk; ones with a shared library must be here, since workers can map no code.
-PRELOADED = tuple(
-    name
-    for line in (
-        "abc array ast asyncio base64 binascii bisect bz2 calendar cmath codecs collections",
-        "collections.abc colorsys concurrent.futures concurrent.futures.thread contextlib",
-        "contextvars copy csv dataclasses datetime decimal difflib enum fnmatch fractions",
-        "functools hashlib heapq hmac html html.parser inspect io itertools json keyword locale",
-        "logging lzma math numbers operator os pathlib pickle pprint queue random re reprlib sched",
-        "secrets select shlex signal statistics string struct sys tempfile textwrap threading time",
-        "timeit tokenize traceback types typing unicodedata urllib.parse uuid warnings weakref",
-        "xml.etree.ElementTree zlib zoneinfo encodings.ascii encodings.latin_1 encodings.utf_16",
-        "encodings.utf_32 encodings.cp1252 encodings.idna _strptime",
-    )
-    for name in line.split()
-)
+PRELOADED = """
+abc array ast asyncio base64 binascii bisect bz2 calendar cmath codecs collections collections.abc
+colorsys concurrent.futures concurrent.futures.thread contextlib contextvars copy csv dataclasses
+datetime decimal difflib enum fnmatch fractions functools hashlib heapq hmac html html.parser
+inspect io itertools json keyword locale logging lzma math numbers operator os pathlib pickle
+pprint queue random re reprlib sched secrets select shlex signal statistics string struct sys
+tempfile textwrap threading time timeit tokenize traceback types typing unicodedata urllib.parse
+uuid warnings weakref xml.etree.ElementTree zlib zoneinfo encodings.ascii encodings.latin_1
+encodings.utf_16 encodings.utf_32 encodings.cp1252 encodings.idna _strptime
+"""
 #: What the harness sends is trusted.
 MAX_BYTES = 1 << 40
 #: Parts of packages that come with shared libraries of their own.
@@ -65,7 +61,7 @@ def main() -> None:
 
 def preload(policy: isolation.Policy) -> None:
     """Imports, then forgets where this harness's own code lies."""
-    for name in PRELOADED:
+    for name in PRELOADED.split():
         with contextlib.suppress(ImportError):  # some builds of Python lack bz2 or lzma
             importlib.import_module(name)
     root = sys.path.pop()
@@ -128,10 +124,8 @@ def serve(
         try:
             if op == "fork":
                 workers[number] = _fork(descriptors, policy, ruleset)
-            elif op == "interrupt":
-                os.kill(workers[number], signal.SIGINT)
-            elif op == "kill":
-                os.kill(workers[number], signal.SIGKILL)
+            elif op in ("SIGINT", "SIGKILL"):
+                os.kill(workers[number], signal.Signals[op])
             elif op == "status":  # its channel is closed: it ends now, by itself or by us
                 reply["status"] = _exit_status(workers.pop(number))
             elif op == "leave":
@@ -163,30 +157,23 @@ def _fork(descriptors: list[int], policy: isolation.Policy, ruleset: int | None)
     """A new worker on the channel that came with the request. Raises OSError."""
     if not descriptors:
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-    parent = os.getpid()
+    channel, parent = descriptors[0], os.getpid()
     try:
-        pid = os.fork()
-    except OSError:
-        os.close(descriptors[0])
-        raise
-    if pid:
-        os.close(descriptors[0])
-        return pid
-    status = 1
+        if pid := os.fork():
+            return pid
+    finally:
+        if os.getpid() == parent:
+            os.close(channel)
     try:
         os.setsid()
-        run_worker(descriptors[0], policy, ruleset, parent)
-        status = 0
+        kept = sorted({2, channel, ruleset or 2, 1 << 20})
+        for low, high in itertools.pairwise(kept):
+            os.closerange(low + 1, high)
+        linux.die_with_parent(signal.SIGKILL)
+        if os.getppid() == parent:  # else it died before that could be noticed
+            start(Channel(channel, channel, MAX_BYTES), policy, ruleset)
     finally:
-        os._exit(status)
-
-
-def run_worker(descriptor: int, policy: isolation.Policy, ruleset: int | None, parent: int) -> None:
-    """Under the policy from here on; returns never while the harness lives."""
-    _close_others({descriptor} | ({ruleset} if ruleset is not None else set()))
-    linux.die_with_parent(signal.SIGKILL)
-    if os.getppid() == parent:  # else it died before that could be noticed
-        start(Channel(descriptor, descriptor, MAX_BYTES), policy, ruleset)
+        os._exit(1)  # a worker that served ends itself
 
 
 def solo() -> None:
@@ -215,11 +202,3 @@ def start(channel: Channel, policy: isolation.Policy, ruleset: int | None) -> No
     for name in [name for name in sys.modules if name.split(".")[0] == "rlm_eval"]:
         del sys.modules[name]
     Worker(channel).serve()
-
-
-def _close_others(keep: set[int]) -> None:
-    start = 3
-    for descriptor in sorted(keep):
-        os.closerange(start, descriptor)
-        start = descriptor + 1
-    os.closerange(start, 1 << 20)

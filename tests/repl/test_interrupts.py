@@ -9,7 +9,7 @@ import pytest
 
 from helpers.repl_host import HASTE_S, LIMITS, WHEN_OVER, ask, hurried, names, unread
 from helpers.waiting import eventually
-from rlm_eval.repl.session import ReplSession, Sandbox, Variable
+from rlm_eval.repl.session import HostFunction, ReplSession, Sandbox, Variable
 
 STOPPABLE = {
     "a loop": "while True: pass",
@@ -135,7 +135,7 @@ def test_time_in_host_calls_does_not_count() -> None:
         return slow()
 
     limits = {**LIMITS, "block_seconds": HASTE_S}
-    host = {"slow": slow, "meet": meet}
+    host: dict[str, HostFunction] = {"slow": slow, "meet": meet}
     with Sandbox("auto", limits) as sandbox, sandbox.session(host) as repl:
         result = repl.run("slow()")
         assert (result.value, result.interrupted) == ("1", "")

@@ -21,6 +21,7 @@ from helpers.repl_host import HOST, LIMITS, hurried
 from rlm_eval.errors import ConfigError, SandboxError
 from rlm_eval.repl import levels, linux, zygote
 from rlm_eval.repl.commands import CommandLauncher
+from rlm_eval.repl.launch import Launcher
 from rlm_eval.repl.levels import make_policy
 from rlm_eval.repl.session import BlockResult, Limits, ReplSession, Sandbox, Variable
 
@@ -115,9 +116,12 @@ def test_no_process_is_started_before_the_first_session() -> None:
 def test_first_sessions_at_once_start_one_parent(monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[levels.Way] = []
     launch = levels.launch
-    monkeypatch.setattr(
-        levels, "launch", lambda way, *rest: (started.append(way), launch(way, *rest))[1]
-    )
+
+    def counted(way: levels.Way, *rest: Any) -> Launcher:
+        started.append(way)
+        return launch(way, *rest)
+
+    monkeypatch.setattr(levels, "launch", counted)
     with Sandbox("none") as sandbox, ThreadPoolExecutor(8) as pool:
 
         def answer(i: int) -> str | None:
