@@ -11,6 +11,9 @@ from helpers.waiting import eventually
 from rlm_eval.errors import SandboxError
 from rlm_eval.repl.session import ReplSession, Sandbox
 
+MILLION = 1_000_000
+LARGEST = {"ascii": "\x7f", "latin-1": "ÿ", "two bytes": "\uffff", "four bytes": "\U0010ffff"}
+
 
 @pytest.mark.parametrize(
     "content",
@@ -60,9 +63,6 @@ def test_a_load_while_calls_lie_in_the_channel(repl: ReplSession) -> None:
 
 
 # -- long texts ----------------------------------------------------------------------------------
-
-MILLION = 1_000_000
-LARGEST = {"ascii": "\x7f", "latin-1": "ÿ", "two bytes": "\uffff", "four bytes": "\U0010ffff"}
 
 
 @pytest.mark.parametrize("kind", LARGEST)
