@@ -83,7 +83,8 @@ class Parts:
 
 def assemble(config: RunConfig) -> Parts:
     """Build and check all parts. Raises ConfigError; starts no model and spends nothing."""
-    shared: dict[str, Any] = {}
+    sandbox = config["sandbox"]
+    shared: dict[str, Any] = {content_hash(sandbox): build("sandbox", sandbox)}
     task = build("task", config["task"], shared)
     keys: dict[Role, str] = {"root": "model", **ROLE_KEYS}
     models: dict[Role, ChatModel] = {

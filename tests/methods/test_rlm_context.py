@@ -16,7 +16,6 @@ from rlm_eval.methods.rlm import Rlm, metadata, opening
 from rlm_eval.models.protocol import Message
 from rlm_eval.records import Answer, Content, Context, content_hash, documents_of, text_of
 from rlm_eval.repl.session import Sandbox
-from rlm_eval.repl.texts import TextStore
 
 FOLDER = {"src/b.py": "import a\nprint(a.x)\n", "src/a.py": "x = 1\n", "README": "Two files."}
 
@@ -55,15 +54,6 @@ def test_a_context_keeps_a_copy_of_its_own() -> None:
     assert documents_of(context.content) == tuple(FOLDER.values())
     with pytest.raises(TypeError):
         context.content["new"] = "x"  # type: ignore[index]
-
-
-def test_one_context_is_written_to_shared_memory_once() -> None:
-    store, context = TextStore(), Context.of(FOLDER)
-    assert store.get(context.content, share=False) is store.get(context.content, share=False)
-    changing = dict(FOLDER)
-    before = store.get(changing, share=False)
-    changing["README"] = "Three."
-    assert store.get(changing, share=False).blob != before.blob
 
 
 # -- in the REPL -----------------------------------------------------------------------------------
