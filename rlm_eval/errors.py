@@ -14,7 +14,7 @@ class ConfigError(Exception):
     """Bad input. The message says what to do; nothing has been started or spent (exit code 2).
 
     ``key`` is the setting the message is about, as the class that raises it calls the setting;
-    what built that class adds where it stands with :meth:`within`. The text begins with the key.
+    what built that class adds its place with :meth:`within`. The text begins with the key.
     """
 
     def __init__(self, message: str, *, key: str = "") -> None:
@@ -107,4 +107,4 @@ def is_the_machines(error: OSError) -> bool:
 
 
 class RunBudgetExceeded(Exception):
-    """A cap of the whole run is spent: the run stops and what is left stays owed."""
+    """A cap of the run is spent: the run stops and what is left stays pending."""

@@ -1,7 +1,7 @@
 """What flows through the harness: plain frozen records. Imports nothing of ours.
 
     Task --(Sample, Context)--> runner --(Problem)--> method --(Answer)--> Task.score --> Result
-                                              \\--> model door --> Call, Call, Call …
+                                              \\--> model client --> Call, Call …
 
 A method receives a :class:`Problem`, which has no gold answer in it.
 """
@@ -116,7 +116,7 @@ class Sample:
 
     @classmethod
     def of(cls, *, evidence: tuple[Span, ...] = (), **fields: Any) -> Sample:
-        """A sample whose id is the hash of its content. Where its evidence stands follows from
+        """A sample whose id is the hash of its content. Where its evidence is follows from
         the rest, and is no part of the id."""
         return cls(id=content_hash(fields), evidence=evidence, **fields)
 

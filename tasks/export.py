@@ -15,8 +15,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from rlm_eval.compose import compose_tree
-from rlm_eval.config import build, check_task
+from rlm_eval.config.build import build
+from rlm_eval.config.check import check_task
+from rlm_eval.config.compose import compose_tree
 from rlm_eval.errors import ConfigError
 
 from .exported import to_row

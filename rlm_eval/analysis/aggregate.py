@@ -22,7 +22,7 @@ def summarize(results: pd.DataFrame) -> pd.DataFrame:
 
     ``results`` is a frame of ``load_results``. Columns: ``n`` distinct samples, ``n_contexts``,
     ``sample_set`` (equal where two arms have answers to the same samples), ``repeats``; ``asked``
-    (answers that count) = ``completed`` (scored) + own failures, ``owed`` (provider and sandbox
+    (answers that count) = ``completed`` (scored) + own failures, ``pending`` (provider and sandbox
     errors, left out of everything). ``accuracy`` and ``mean_score`` are over asked, own failures
     0, with cluster-aware 95 % limits ``*_low`` and ``*_high`` (null under 4 contexts);
     ``accuracy_completed`` and ``score_completed`` over completed. ``constant_score`` is the best
@@ -65,7 +65,7 @@ def sets(summary: pd.DataFrame) -> pd.Series[str]:
 def _arm_row(group: pd.DataFrame) -> dict[str, object]:
     asked = group[group["asked"]]
     completed = asked[asked["score"].notna()]
-    contexts = asked["context_id"].astype(str).tolist()
+    contexts = asked["context_id"].tolist()
     row: dict[str, object] = {
         "scripted": bool(group["scripted"].any()),
         "n": group["sample_id"].nunique(),
@@ -74,15 +74,20 @@ def _arm_row(group: pd.DataFrame) -> dict[str, object]:
         "repeats": group["repeat"].nunique(),
         "asked": len(asked),
         "completed": len(completed),
-        "owed": len(group) - len(asked),
+        "pending": len(group) - len(asked),
     }
     row |= _interval("accuracy", stats.proportion(asked["right"], contexts))
     row["accuracy_completed"] = completed["right"].mean()
     score = stats.proportion(asked["points"], contexts)
     row |= {"mean_score": score.mean, "score_low": score.low, "score_high": score.high}
     row["score_completed"] = completed["score"].mean()
-    row["score_exact"] = _exact(asked)
-    row |= _skill(asked)
+    exact = asked["score_exact"].where(asked["score"].notna(), 0.0).mean()
+    row["score_exact"] = exact if asked["score_exact"].notna().any() else nan
+    interval = stats.Interval(nan, nan, nan, 0, 0)
+    if len(asked) and asked["constant_score"].notna().all():
+        interval = stats.skill(asked["points"], asked["constant_score"], contexts)
+    row["constant_score"] = asked["constant_score"].mean(skipna=False)
+    row |= _interval("skill", interval)
     row |= {column: asked[column].mean() for column in MEANS}
     row["evidence_recall"] = asked["evidence_recall"].mean()
     priced = len(asked) > 0 and bool(asked["cost_usd"].notna().all())
@@ -95,22 +100,6 @@ def _arm_row(group: pd.DataFrame) -> dict[str, object]:
     return row | {f"outcome_{name}": int(counts.get(name, 0)) for name in OUTCOMES}
 
 
-def _exact(asked: pd.DataFrame) -> float:
-    """Own failures count 0, as in the score."""
-    scored = asked["score"].notna()
-    known = asked["score_exact"].where(scored, 0.0)
-    return float(known.mean()) if asked["score_exact"].notna().any() else nan
-
-
-def _skill(asked: pd.DataFrame) -> dict[str, object]:
-    known = asked[asked["constant_score"].notna()]
-    if known.empty or len(known) < len(asked):
-        return {"constant_score": nan} | _interval("skill", stats.Interval(nan, nan, nan, 0, 0))
-    contexts = known["context_id"].astype(str).tolist()
-    interval = stats.skill(known["points"], known["constant_score"], contexts)
-    return {"constant_score": known["constant_score"].mean()} | _interval("skill", interval)
-
-
 def _interval(name: str, interval: stats.Interval) -> dict[str, object]:
     return {name: interval.mean, f"{name}_low": interval.low, f"{name}_high": interval.high}
 
@@ -119,7 +108,7 @@ def _constant_row(samples: pd.DataFrame) -> list[dict[str, object]]:
     known = samples[samples["constant_score"].notna()]
     if known.empty:
         return []
-    score = stats.proportion(known["constant_score"], known["context_id"].astype(str).tolist())
+    score = stats.proportion(known["constant_score"], known["context_id"].tolist())
     return [
         {
             "task": known["task"].iloc[0],
@@ -137,7 +126,7 @@ def _constant_row(samples: pd.DataFrame) -> list[dict[str, object]]:
             "repeats": 1,
             "asked": len(known),
             "completed": len(known),
-            "owed": 0,
+            "pending": 0,
             "mean_score": score.mean,
             "score_low": score.low,
             "score_high": score.high,

@@ -3,21 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
-from matplotlib.axes import Axes
 
-from rlm_eval.analysis import arms, drawing, stats
-from rlm_eval.analysis.aggregate import BEST_CONSTANT
+from rlm_eval.analysis import arms, stats
 from rlm_eval.analysis.arms import competitors
-from rlm_eval.analysis.drawing import Plot
-from rlm_eval.analysis.figures import dodges
-from rlm_eval.analysis.limits import limited
-from rlm_eval.analysis.looks import End, Look, label_ends, looks, room_for
-from rlm_eval.analysis.text import count
-from rlm_eval.analysis.ticks import ticks_at
 from rlm_eval.records import content_hash
 
 #: Kinds of caps, and what of an answer is held against each.
@@ -55,7 +46,7 @@ def budget_table(results: pd.DataFrame, calls: pd.DataFrame) -> pd.DataFrame:
     ``unit``, ``spent_share`` that over the cap, ``spent_p95`` a quantile, ``over`` how many
     questions spent more than the cap and ``stopped`` how many ended as budget_exceeded. Calls of
     an embedding model are left out of tokens and dollars: an index serves all questions on a
-    context, and the run pays for it. ``matched``: the method was told to spend up to the cap.
+    context, and the run pays for it. ``matched``: the method was to spend up to the cap.
     ``constant_score`` is the best constant's mean on the same rows, null where it is not known for
     all. Empty without such runs; other controls take no part.
     """
@@ -113,79 +104,3 @@ def _embedding(keys: pd.Series[str], calls: pd.DataFrame, column: str) -> pd.Ser
     sent = calls[(calls["role"] == "embed") & ~calls["cached_response"].astype(bool)]
     sums = sent.groupby("result_key")[column].sum().to_dict()
     return pd.Series([float(sums.get(key, 0.0)) for key in keys], index=keys.index)
-
-
-def score_vs_budget(results: pd.DataFrame, calls: pd.DataFrame | None = None) -> Plot:
-    """Mean score against the cap per sample, and beside it the share of the cap that was spent;
-    one line per method, over runs of several budgets."""
-    table = budget_table(results, pd.DataFrame() if calls is None else calls)
-    if table.empty:
-        return drawing.empty("Needs runs with one cap per sample each.")
-    several = table.groupby(CELL)["cap"].transform("nunique") > 1
-    table = table[several]
-    if table.empty:
-        return drawing.empty("Needs runs with at least two budgets per sample.")
-    with drawing.style():
-        frame = capped(results)
-        frame = frame[frame["arm"].isin(table["arm"])]
-        known = looks(frame)
-        shown = limited(table, CELL)
-        tall = [room_for(n + 1, 2.6) for n in shown.sizes for _ in range(2)]
-        figure, grid = drawing.panels(tall, 3.1, columns=2)
-        for cell, score, spent in zip(shown.cells, grid[::2], grid[1::2], strict=True):
-            _score_panel(score, cell, known)
-            _spent_panel(spent, cell, known)
-        figure.data = table
-        note = f"{_kind(table)} {drawing.intervals(frame)}"
-        drawing.finish(figure, frame, shown, known, note)
-        return figure
-
-
-def _kind(table: pd.DataFrame) -> str:
-    if table["matched"].all():
-        return "Matched budgets: each method spends up to the cap in its own way."
-    if table["matched"].any():
-        return "Solid: matched budgets, spent up to the cap. Dotted: plain caps."
-    return "Plain caps: a method that needs less spends less."
-
-
-def _lines(axes: Axes, cell: pd.DataFrame, known: Mapping[str, Look], column: str) -> list[End]:
-    axes.set_xscale("log")
-    beside = dodges([a for a in known if a in set(cell["arm"])], 1.15)
-    ends = {}
-    for (arm, matched), rows in cell.groupby(["arm", "matched"], sort=False):
-        rows, look = rows.sort_values("cap"), known[str(arm)]
-        x, y = rows["cap"] * beside[str(arm)], 100 * rows[column]
-        plain = not matched and bool(cell["matched"].any())
-        axes.plot(x, y, **look.style, ls=":" if plain else "-")
-        if column == "mean_score":
-            low, high = 100 * rows["score_low"], 100 * rows["score_high"]
-            axes.vlines(x, low, high, color=look.colour, lw=0.9, alpha=0.7)
-        if not plain or arm not in ends:
-            ends[arm] = End(float(x.iloc[-1]), float(y.iloc[-1]), look)
-    unit = str(cell["unit"].iloc[0])
-    caps = sorted(float(cap) for cap in cell["cap"].unique())
-    ticks_at(axes, caps, lambda cap: f"${cap:g}" if unit == "usd" else count(cap))
-    axes.set_xlabel(f"cap per question ({'US dollars' if unit == 'usd' else unit})")
-    drawing.title(axes, drawing.where(cell))
-    return list(ends.values())
-
-
-def _score_panel(axes: Axes, cell: pd.DataFrame, known: Mapping[str, Look]) -> None:
-    axes.set_ylim(-2, 102)
-    ends = _lines(axes, cell, known, "mean_score")
-    constants = cell["constant_score"].dropna()
-    if constants.size and constants.nunique() == 1:  # else the samples differ between the caps
-        level, look = 100 * float(constants.iloc[0]), known[BEST_CONSTANT]
-        axes.axhline(level, **look.style, zorder=1)
-        ends.append(End(axes.get_xlim()[1], level, look))
-    axes.set_ylabel("mean score (%)")
-    label_ends(axes, ends)
-
-
-def _spent_panel(axes: Axes, cell: pd.DataFrame, known: Mapping[str, Look]) -> None:
-    axes.set_ylim(0, max(105.0, 100 * float(cell["spent_share"].max()) * 1.05))
-    ends = _lines(axes, cell, known, "spent_share")
-    axes.axhline(100, color="black", lw=0.8)
-    axes.set_ylabel("spent, mean (% of the cap)")
-    label_ends(axes, ends)

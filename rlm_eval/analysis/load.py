@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import glob
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
+import yaml
 
 from rlm_eval.analysis import arms
-from rlm_eval.analysis.find import find_runs
-from rlm_eval.analysis.reading import read_json, read_table, read_yaml
 from rlm_eval.errors import ConfigError
-from rlm_eval.records import PENDING, SCORED, content_hash
+from rlm_eval.records import PENDING, SCHEMA_VERSION, SCORED, content_hash
+
+T = TypeVar("T")
 
 #: Columns of the frame that :func:`load_results` returns. The first part is ``results.parquet``
 #: (one row per sample × arm × repeat), the part after ``schema_version`` is added on loading.
@@ -37,7 +39,7 @@ COLUMNS: dict[str, str] = {
     "length_tokens": "length of the context, same tokens",
     "truncated_tokens": "tokens of the context the arm left out",
     "outcome": "answered, forced (both scored), no_answer, budget_exceeded, context_overflow, "
-    "invalid_answer, or provider_error and sandbox_error, which are owed",
+    "invalid_answer, or provider_error and sandbox_error, which are pending",
     "score": "official score in [0, 1]; null unless scored",
     "score_lenient": "score by the stated looser rule; null unless scored",
     "score_exact": "exact match, where the official score is a judge's verdict",
@@ -69,9 +71,9 @@ COLUMNS: dict[str, str] = {
     "sandbox_level": "isolation reached",
     "error": "what went wrong",
     "schema_version": "version of this table",
-    "asked": "True unless the row is owed",
-    "points": "score, with 0 for the arm's own failures; null where owed",
-    "right": "correct as 1 or 0, with 0 for the arm's own failures; null where owed",
+    "asked": "True unless the row is pending",
+    "points": "score, with 0 for the arm's own failures; null where pending",
+    "right": "correct as 1 or 0, with 0 for the arm's own failures; null where pending",
     "tokens": "prompt_tokens + completion_tokens",
     "run_dir": "folder the row was read from",
     "started_at": "Unix time of the first call; null if none",
@@ -86,9 +88,18 @@ COLUMNS: dict[str, str] = {
 }
 
 
+#: The protocol of methods that ask no model.
+NO_MODEL = "no model"
+_NUMBERS = (
+    *("score", "score_lenient", "score_exact", "constant_score", "evidence_recall", "skill"),
+    *("cost_usd", "judge_cost_usd"),
+)
+
+
 @dataclass(frozen=True)
 class Run:
-    """One run directory: its two tables, its resolved config and its environment record."""
+    """One run directory: its results with all :data:`COLUMNS` but ``arm``, the calls of each
+    result's last try, its resolved config and its environment record."""
 
     path: Path
     results: pd.DataFrame
@@ -105,178 +116,166 @@ def load_results(source: str | Path | Iterable[str | Path]) -> pd.DataFrame:
     """All results of a run directory, a ``results.parquet``, a glob of either, or several of
     these, as one frame.
 
-    Columns: :data:`COLUMNS`, in that order. A result that stands in several runs (same
+    Columns: :data:`COLUMNS`, in that order. A result that is in several runs (same
     ``result_key``) is kept once. Raises ConfigError when nothing matches or a table lacks a column.
     """
     sources = [source] if isinstance(source, str | Path) else list(source)
-    paths = find_runs(*sources)
-    if not paths:
+    if not sources:
         raise ConfigError(
             "no run was named; give the directory that a run printed as its last line"
         )
-    return combine([load_run(path) for path in paths])[list(COLUMNS)]
+    return combine([load_run(path) for path in find_runs(*sources)])[list(COLUMNS)]
+
+
+def find_runs(*sources: str | Path) -> list[Path]:
+    """Run directories that ``sources`` name, each once: a path names one, a glob those that it
+    matches, in name order."""
+    runs: dict[Path, Path] = {}
+    for source in map(str, sources):
+        named = [source] if Path(source).exists() else sorted(glob.glob(source, recursive=True))
+        folders = [Path(n).parent if n.endswith(".parquet") else Path(n) for n in named]
+        found = [folder for folder in folders if (folder / "results.parquet").is_file()]
+        if not found:
+            what = "holds no results.parquet" if folders else "does not exist"
+            where = "give the directory that a run printed as its last line"
+            if any(True for folder in folders for _ in folder.glob("*/results.parquet")):
+                where = f"to read the runs in it, give '{source}/*'"
+            raise ConfigError(f"{source} {what}; {where}")
+        for folder in found:
+            runs.setdefault(folder.resolve(), folder)
+    return list(runs.values())
+
+
+def load_run(path: Path) -> Run:
+    """One run directory. ``config`` and ``environment`` are empty where not stored."""
+    table = path / "results.parquet"
+    if not table.is_file():
+        raise ConfigError(f"{path} holds no results.parquet; is it a finished run's directory?")
+    results = read(table, pd.read_parquet)
+    required = list(COLUMNS)[: list(COLUMNS).index("schema_version") + 1]
+    if missing := [column for column in required if column not in results.columns]:
+        raise ConfigError(f"{table} lacks the column(s) {', '.join(missing)}")
+    if others := set(results["schema_version"]) - {SCHEMA_VERSION}:
+        raise ConfigError(
+            f"{table} has schema {others.pop()}, this rlm_eval reads {SCHEMA_VERSION}: take the "
+            "version that wrote it"
+        )
+    calls = read(path / "calls.parquet", pd.read_parquet)
+    last = calls.groupby("result_key")["restart"].transform("max")
+    calls = calls[calls["restart"] == last].reset_index(drop=True)
+    config = _mapping(path / "config.yaml", yaml.safe_load)
+    environment = _mapping(path / "environment.json", json.loads)
+    return Run(
+        path, complete(path, results, calls, config, environment), calls, config, environment
+    )
 
 
 def combine(runs: list[Run]) -> pd.DataFrame:
     """The results of several runs as one frame, arms named apart, controls last. Of one result in
-    several runs the first that is not owed counts."""
-    frames = [_completed(run) for run in runs]
+    several runs the first that is not pending counts."""
+    frames = [run.results for run in runs]
     results = pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0]
-    owed = (~results["asked"]).to_numpy().argsort(kind="stable")
-    kept = results.iloc[owed].drop_duplicates("result_key").index
-    results = results.loc[kept.sort_values()].reset_index(drop=True)
+    pending = (~results["asked"]).to_numpy().argsort(kind="stable")
+    kept = results.iloc[pending].drop_duplicates("result_key").index
+    results = results.loc[kept.sort_values()]
     control = results["arm_kind"] == "control"
     results = results.iloc[control.to_numpy().argsort(kind="stable")].reset_index(drop=True)
     return results.assign(arm=arms.names(results))
 
 
-def load_run(path: Path) -> Run:
-    """One run directory. ``calls``, ``config`` and ``environment`` are empty where not stored."""
-    table = path / "results.parquet"
-    if not table.is_file():
-        raise ConfigError(f"{path} holds no results.parquet; is it a finished run's directory?")
-    results = read_table(table)
-    required = list(COLUMNS)[: list(COLUMNS).index("schema_version") + 1]
-    missing = [c for c in required if c not in results.columns and c not in _SINCE]
-    if missing:
-        raise ConfigError(f"{table} lacks the column(s) {', '.join(missing)}")
-    calls, config, environment = (path / n for n in _COMPANIONS)
-    return Run(
-        path=path,
-        results=_with_newer_columns(results),
-        calls=_last_episodes(read_table(calls)) if calls.is_file() else pd.DataFrame(),
-        config=read_yaml(config) if config.is_file() else {},
-        environment=read_json(environment) if environment.is_file() else {},
-    )
+def read(path: Path, parse: Callable[[Path], T]) -> T:
+    """A parsed file of a run. Raises ConfigError, in one line, where it can't be read."""
+    try:
+        return parse(path)
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path} can't be read: {' '.join(str(error).split())}") from error
 
 
-#: Columns that older tables lack, and what they hold then: no judge had been paid.
-_SINCE = {"skill": None, "evidence_recall": None, "score_exact": None, "judge_cost_usd": 0.0}
-_NUMBERS = (
-    *("score", "score_lenient", "score_exact", "constant_score", "evidence_recall"),
-    *("cost_usd", "judge_cost_usd"),
-)
-#: The protocol of methods that ask no model.
-NO_MODEL = "no model"
-_COMPANIONS = ("calls.parquet", "config.yaml", "environment.json")
+def _mapping(path: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    found = read(path, lambda p: parse(p.read_text("utf-8")))
+    if not isinstance(found, dict):
+        raise ConfigError(f"{path} can't be read: it holds no mapping")
+    return found
 
 
-def _with_newer_columns(results: pd.DataFrame) -> pd.DataFrame:
-    missing = {column: value for column, value in _SINCE.items() if column not in results.columns}
-    return results.assign(**missing)
-
-
-def _last_episodes(calls: pd.DataFrame) -> pd.DataFrame:
-    """Without the calls of earlier tries at a result, which its row does not count either."""
-    if "restart" not in calls.columns:
-        return calls
-    last = calls.groupby("result_key")["restart"].transform("max")
-    return calls[calls["restart"] == last].reset_index(drop=True)
-
-
-def _completed(run: Run) -> pd.DataFrame:
-    frame = _without_model(_in_config_order(run))
+def complete(
+    path: Path,
+    results: pd.DataFrame,
+    calls: pd.DataFrame,
+    config: Mapping[str, Any],
+    environment: Mapping[str, Any],
+) -> pd.DataFrame:
+    """The stored results with the columns that are added on loading, but ``arm``: by arm, in the
+    order of the configuration; arms it doesn't name come last."""
+    methods = config.get("method") or {}
+    budget = config.get("budget") or {}
+    places = {name: i for i, name in enumerate(methods)}
+    place = results["method"].map(lambda name: places.get(name, len(places)))
+    frame = results.iloc[place.to_numpy().argsort(kind="stable")].reset_index(drop=True)
     asked = ~frame["outcome"].isin(list(PENDING))
     scored = frame["outcome"].isin(list(SCORED))
     for column in _NUMBERS:
         frame[column] = frame[column].astype("float64")  # a column of nulls only has no type
     correct = frame["correct"].astype("boolean").astype("Float64").astype("float64")
-    frame["asked"] = asked
-    frame["points"] = frame["score"].where(scored, 0.0).where(asked)
-    frame["right"] = correct.where(scored, 0.0).where(asked)
-    frame["tokens"] = frame["prompt_tokens"] + frame["completion_tokens"]
-    frame["run_dir"] = str(run.path)
-    frame["started_at"] = _starts(run, frame["result_key"])
-    frame["budget"] = _budget(run.config)
-    frame["code_revision"] = _revision(run.environment)
-    frame["matched"] = bool((run.config.get("budget") or {}).get("matched", False))
-    for column, values in _arm_columns(run, frame).items():
-        frame[column] = values
+    # A method that asks no model has none, and is not scripted, whatever the run's model is.
+    modelless = frame["method"].isin(frame.loc[frame["protocol"] == NO_MODEL, "method"])
+    caps = {k: v for k, v in (budget.get("sample") or {}).items() if v is not None}
+    frame = frame.assign(
+        model=frame["model"].where(~modelless, ""),
+        sub_model=frame["sub_model"].where(~modelless, ""),
+        scripted=frame["scripted"].astype(bool) & ~modelless,
+        asked=asked,
+        points=frame["score"].where(scored, 0.0).where(asked),
+        right=correct.where(scored, 0.0).where(asked),
+        tokens=frame["prompt_tokens"] + frame["completion_tokens"],
+        run_dir=str(path),
+        started_at=frame["result_key"]
+        .map(calls.groupby("result_key")["started_at"].min())
+        .astype(float),
+        budget=", ".join(f"{k}={v}" for k, v in caps.items() if not k.startswith("_")),
+        matched=bool(budget.get("matched", False)),
+        code_revision=str(environment.get("code_revision") or ""),
+    )
+    return _with_arms(frame, calls, config)
+
+
+def _with_arms(frame: pd.DataFrame, calls: pd.DataFrame, config: Mapping[str, Any]) -> pd.DataFrame:
+    """The frame with what each row's arm is."""
+    frame = frame.assign(arm_id="", arm_config="", arm_kind="", arm_family="")
+    methods, further = config.get("method") or {}, _further_models(frame, calls, config)
+    shared = {f"{role}.params": _params(config, role) for role in ("model", "sub_model")}
+    # Not the protocol: that is what happened, and one arm may have used several.
+    by = ["method", "prompt", "model", "sub_model", "budget", "code_revision"]
+    for key, group in frame[by].fillna("").astype(str).groupby(by, sort=False):
+        method, prompt, model, sub_model, budget, revision = map(str, key)
+        settings = methods.get(method) or {}
+        arm = {"prompt": prompt, "model": model, "sub_model": sub_model, "budget": budget}
+        arm |= {"revision": revision[:8]} | shared | settings | further.get(method, {})
+        family = arms.family(method, str(settings.get("_target_", "")))
+        frame.loc[group.index, "arm_id"] = content_hash(arm)
+        frame.loc[group.index, "arm_config"] = json.dumps(arm, sort_keys=True, default=str)
+        frame.loc[group.index, "arm_kind"] = arms.KINDS.get(family, "alternative")
+        frame.loc[group.index, "arm_family"] = family
     return frame
 
 
-def _without_model(frame: pd.DataFrame) -> pd.DataFrame:
-    """No model's name, and not ``scripted``, for methods that ask none, whatever the run's is."""
-    alone = set(frame.loc[frame["protocol"] == NO_MODEL, "method"])
-    rows = frame["method"].isin(alone)
-    return frame.assign(
-        model=frame["model"].where(~rows, ""),
-        sub_model=frame["sub_model"].where(~rows, ""),
-        scripted=frame["scripted"].astype(bool) & ~rows,
-    )
-
-
-def _in_config_order(run: Run) -> pd.DataFrame:
-    """Rows by arm, in the order of the configuration; arms it doesn't name come last."""
-    methods = run.config.get("method")
-    places = {str(m): i for i, m in enumerate(methods)} if isinstance(methods, dict) else {}
-    place = run.results["method"].map(lambda m: places.get(str(m), len(places)))
-    return run.results.iloc[place.to_numpy().argsort(kind="stable")].reset_index(drop=True)
-
-
-def _starts(run: Run, keys: pd.Series[str]) -> pd.Series[float]:
-    if run.calls.empty:
-        return pd.Series(float("nan"), index=keys.index)
-    return keys.map(run.calls.groupby("result_key")["started_at"].min()).astype("float64")
-
-
-def _budget(config: dict[str, Any]) -> str:
-    caps = (config.get("budget") or {}).get("sample") or {}
-    return ", ".join(f"{k}={v}" for k, v in caps.items() if v is not None and not k.startswith("_"))
-
-
-def _revision(environment: dict[str, Any]) -> str:
-    return str(environment.get("code_revision") or "")
-
-
-def _params(config: dict[str, Any], role: str) -> str:
-    model = config.get(role)
-    params = model.get("params") if isinstance(model, dict) else None
-    return json.dumps(params, sort_keys=True, default=str) if params else ""
-
-
-def _further_models(run: Run) -> dict[str, dict[str, str]]:
+def _further_models(
+    frame: pd.DataFrame, calls: pd.DataFrame, config: Mapping[str, Any]
+) -> dict[str, dict[str, str]]:
     """Per method, the models it spoke to in roles that no column names, its judge included."""
     found: dict[str, dict[str, str]] = {}
-    if run.calls.empty:
-        return found
-    calls = run.calls[~run.calls["role"].isin(["root", "sub"])]
-    methods = run.results.set_index("result_key")["method"]
-    spoken = calls.assign(method=calls["result_key"].map(methods))
-    for (method, role), models in spoken.groupby(["method", "role"])["model"]:
+    others = calls[~calls["role"].isin(["root", "sub"])]
+    method_of = frame.set_index("result_key")["method"]
+    asked = others.assign(method=others["result_key"].map(method_of))
+    for (method, role), models in asked.groupby(["method", "role"])["model"]:
         names = found.setdefault(str(method), {})
         names[f"{role}_model.name"] = ", ".join(sorted(models.unique()))
-        if params := _params(run.config, f"{role}_model"):
-            names[f"{role}_model.params"] = params
+        names[f"{role}_model.params"] = _params(config, f"{role}_model")
     return found
 
 
-def _arm_columns(run: Run, frame: pd.DataFrame) -> dict[str, list[str]]:
-    """What an arm is, per row. Without a config, arms of two runs stay apart."""
-    methods = run.config.get("method") or {}
-    columns: dict[str, list[str]] = {c: [] for c in COLUMNS if c in _OF_ARM}
-    shared = {"budget": _budget(run.config), "revision": _revision(run.environment)[:8]}
-    shared |= {f"{role}.params": _params(run.config, role) for role in ("model", "sub_model")}
-    if not run.config:
-        shared["run"] = run.path.name
-    further = _further_models(run)
-    seen: dict[tuple[str, ...], tuple[str, ...]] = {}
-    # Not the protocol: that is what happened, and one arm may have used several.
-    fields = ["method", "prompt", "model", "sub_model"]
-    for row in frame[fields].fillna("").astype(str).itertuples(index=False):
-        key = tuple(row)
-        if key not in seen:
-            method, prompt, model, sub_model = key
-            settings = methods.get(method) if isinstance(methods, dict) else None
-            settings = settings if isinstance(settings, dict) else {}
-            arm = {"prompt": prompt, "model": model, "sub_model": sub_model} | shared | settings
-            arm |= further.get(method, {})
-            what = json.dumps(arm, sort_keys=True, default=str)
-            named = method, str(settings.get("_target_", ""))
-            seen[key] = content_hash(arm), what, arms.kind(*named), arms.family(*named)
-        for column, value in zip(columns, seen[key], strict=True):
-            columns[column].append(value)
-    return columns
-
-
-_OF_ARM = frozenset({"arm_id", "arm_config", "arm_kind", "arm_family"})
+def _params(config: Mapping[str, Any], role: str) -> str:
+    params = (config.get(role) or {}).get("params")
+    return json.dumps(params, sort_keys=True, default=str) if params else ""

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
 from itertools import combinations
 from math import nan
-from typing import Any
 
 import pandas as pd
 
@@ -15,33 +14,103 @@ from rlm_eval.analysis.arms import competitors
 
 #: What makes a group of rows comparable: the same question set at the same length.
 CELL = ["task", "target_tokens"]
+#: Which (arm, against) of a cell's rows are compared.
+Pairs = Callable[[pd.DataFrame], Iterable[tuple[str, str]]]
 
 
 @dataclass(frozen=True)
 class Comparison:
     """``arm`` minus ``against`` in points of score (0 to 1), on shared samples.
 
-    Repeats of a sample are averaged first; owed rows take no part; an arm's own failures count 0.
-    ``own_samples`` are how many samples each arm has, ``shared`` those both have. ``cost_ratio``
-    is arm over against on the shared samples, in ``cost_unit`` (USD where both have a price above
-    0, else tokens); nan when the other arm used no token either.
+    Repeats of a sample are averaged first; pending rows take no part; an arm's own failures count
+    0. ``low`` and ``high`` are the unadjusted 95 % interval, ``family_high`` is the upper limit of
+    Bonferroni's over the ``comparisons`` of the family, ``p_holm`` is Holm's over it.
+    ``smallest_resolvable`` and ``contexts_for_5_points`` hold for the family too. ``score`` and
+    ``score_against`` are on the ``shared_samples``; ``arm_samples`` and ``against_samples`` are how
+    many each has. ``cost_ratio`` is arm over against on the shared samples, in ``cost_unit`` (USD
+    where both have a price above 0, else tokens); nan when the other arm used no token either.
     """
 
     task: str
     target_tokens: int
     arm: str
     against: str
-    shared: int
-    own_samples: tuple[int, int]
+    difference: float
+    low: float
+    high: float
+    family_high: float
+    p: float
+    p_holm: float
+    comparisons: int
+    test: str
+    effect_size: float
     score: float
     score_against: float
-    difference: stats.Difference
+    shared_samples: int
+    arm_samples: int
+    against_samples: int
+    contexts: int
     cost_ratio: float
     cost_unit: str
+    smallest_resolvable: float
+    contexts_for_5_points: float
+
+
+def comparisons(rows: pd.DataFrame, pairs: Pairs) -> list[Comparison]:
+    """The ``pairs`` of each task and length of ``rows`` that share a sample, as one family."""
+    found, differences = [], []
+    for (task, _), cell in rows.groupby(CELL, sort=True):
+        samples, length = per_sample(cell), int(cell["target_tokens"].iloc[0])
+        for arm, against in pairs(cell):
+            if arm not in samples or against not in samples:
+                continue
+            first, second = samples[arm], samples[against]
+            both = first.join(second.add_suffix("_against"), how="inner")
+            if len(both):
+                found.append((str(task), length, arm, against, len(first), len(second), both))
+                difference = both["points"] - both["points_against"]
+                differences.append(stats.paired(difference, both["context_id"].tolist()))
+    adjusted, family = stats.holm([d.p for d in differences]), len(found)
+    compared = []
+    for (task, length, arm, against, n, n_against, both), d, p_holm in zip(
+        found, differences, adjusted, strict=True
+    ):
+        usd = both[["cost_usd", "cost_usd_against"]]
+        priced = bool(usd.notna().all(axis=None)) and float(usd["cost_usd_against"].mean()) > 0
+        unit = "cost_usd" if priced else "tokens"
+        base = float(both[f"{unit}_against"].mean())
+        compared.append(
+            Comparison(
+                task=task,
+                target_tokens=length,
+                arm=arm,
+                against=against,
+                difference=d.interval.mean,
+                low=d.interval.low,
+                high=d.interval.high,
+                family_high=stats.difference_interval(d.spread, 1 - stats.ALPHA / family).high,
+                p=d.p,
+                p_holm=p_holm,
+                comparisons=family,
+                test=d.test,
+                effect_size=d.effect_size,
+                score=float(both["points"].mean()),
+                score_against=float(both["points_against"].mean()),
+                shared_samples=len(both),
+                arm_samples=n,
+                against_samples=n_against,
+                contexts=d.interval.contexts,
+                cost_ratio=float(both[unit].mean()) / base if base > 0 else nan,
+                cost_unit="USD" if priced else "tokens",
+                smallest_resolvable=stats.smallest_resolvable(d.spread, family),
+                contexts_for_5_points=stats.contexts_needed(d.spread, family),
+            )
+        )
+    return compared
 
 
 def per_sample(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """For each arm one row per sample: mean points, tokens and cost over its answers not owed.
+    """For each arm one row per sample: mean points, tokens and cost over its answers that count.
     ``rows`` are of one task and length."""
     asked = rows[rows["asked"]]
     unpriced = asked["cost_usd"].isna()
@@ -57,84 +126,12 @@ def per_sample(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
     return {str(arm): group.droplevel("arm") for arm, group in means.groupby("arm", sort=False)}
 
 
-def compare(rows: pd.DataFrame, arm: str, against: str) -> Comparison | None:
-    """``arm`` against ``against`` within one task and length, or None when they share nothing."""
-    return next(comparisons(rows, [(arm, against)]), None)
-
-
-def comparisons(rows: pd.DataFrame, pairs: Iterable[tuple[str, str]]) -> Iterator[Comparison]:
-    """Each (arm, against) of ``pairs`` that share a sample, within one task and length."""
-    samples = per_sample(rows)
-    task, length = str(rows["task"].iloc[0]), int(rows["target_tokens"].iloc[0])
-    for arm, against in pairs:
-        if arm not in samples or against not in samples:
-            continue
-        first, second = samples[arm], samples[against]
-        both = first.join(second.add_suffix("_against"), how="inner")
-        if len(both):
-            sizes = len(first), len(second)
-            yield _compared(
-                both, task=task, target_tokens=length, arm=arm, against=against, own_samples=sizes
-            )
-
-
-def _compared(both: pd.DataFrame, **who: Any) -> Comparison:
-    usd = both[["cost_usd", "cost_usd_against"]]
-    priced = bool(usd.notna().all(axis=None)) and float(usd["cost_usd_against"].mean()) > 0
-    unit = "cost_usd" if priced else "tokens"
-    base = float(both[f"{unit}_against"].mean())
-    difference = stats.paired(
-        both["points"] - both["points_against"], both["context_id"].astype(str).tolist()
-    )
-    return Comparison(
-        **who,
-        shared=len(both),
-        score=float(both["points"].mean()),
-        score_against=float(both["points_against"].mean()),
-        difference=difference,
-        cost_ratio=float(both[unit].mean()) / base if base > 0 else nan,
-        cost_unit="USD" if priced else "tokens",
-    )
-
-
 def paired_table(results: pd.DataFrame) -> pd.DataFrame:
-    """Every pair of methods per task and length, with Holm over all pairs of one task. Controls
-    are no methods.
+    """Every pair of methods per task and length, a row for each :class:`Comparison`, with Holm
+    over all pairs of one task. Controls are no methods."""
 
-    Differences are arm minus against, in points of score (0 to 1).
-    """
-    rows = []
-    for _, task in competitors(results).groupby("task", sort=False):
-        found: list[Comparison] = []
-        for _, cell in task.groupby("target_tokens", sort=True):
-            pairs = combinations(cell["arm"].drop_duplicates(), 2)
-            found += comparisons(cell, ((b, a) for a, b in pairs))
-        adjusted = stats.holm([c.difference.p for c in found])
-        rows += [_row(c, p, len(found)) for c, p in zip(found, adjusted, strict=True)]
-    return pd.DataFrame(rows)
+    def pairs(cell: pd.DataFrame) -> Iterable[tuple[str, str]]:
+        return ((b, a) for a, b in combinations(cell["arm"].drop_duplicates(), 2))
 
-
-def _row(c: Comparison, p_holm: float, family: int) -> dict[str, object]:
-    d = c.difference
-    return {
-        "task": c.task,
-        "target_tokens": c.target_tokens,
-        "arm": c.arm,
-        "against": c.against,
-        "difference": d.interval.mean,
-        "low": d.interval.low,
-        "high": d.interval.high,
-        "p": d.p,
-        "p_holm": p_holm,
-        "comparisons": family,
-        "test": d.test,
-        "effect_size": d.effect_size,
-        "shared_samples": c.shared,
-        "arm_samples": c.own_samples[0],
-        "against_samples": c.own_samples[1],
-        "contexts": d.interval.contexts,
-        "cost_ratio": c.cost_ratio,
-        "cost_unit": c.cost_unit,
-        "smallest_resolvable": stats.smallest_resolvable(d.spread, family),
-        "contexts_for_5_points": stats.contexts_needed(d.spread, family),
-    }
+    tasks = competitors(results).groupby("task", sort=False)
+    return pd.DataFrame([asdict(c) for _, task in tasks for c in comparisons(task, pairs)])

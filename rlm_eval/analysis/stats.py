@@ -10,13 +10,14 @@ falls short of that and is not used.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, inf, log2, nan, sqrt
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy import special  # type: ignore[import-untyped]
 
 #: Under this many contexts no interval is given.
@@ -88,7 +89,7 @@ def spread(values: ArrayLike, contexts: Sequence[Any], *, share: bool = False) -
     what right/wrong answers do: the fourth guard adds nothing to them. Else in [−1, 1].
     """
     y = np.asarray(values, dtype=np.float64)
-    _, index = np.unique(np.asarray(contexts, dtype=object).astype(str), return_inverse=True)
+    index = _places(contexts)
     n, groups = len(y), int(index.max()) + 1 if len(y) else 0
     mean = float(y.mean()) if n else nan
     if groups < 2:
@@ -112,6 +113,12 @@ def spread(values: ArrayLike, contexts: Sequence[Any], *, share: bool = False) -
         part = added / variance
         df = min(groups - 1.0, 1 / ((1 - part) ** 2 / df + part**2 / (groups - 1)))
     return Spread(mean, variance, df, n, groups)
+
+
+def _places(contexts: Sequence[Any]) -> NDArray[np.intp]:
+    """Each answer's context as a number, counted from 0."""
+    names = np.asarray(contexts, dtype=object).astype(str)
+    return np.unique(names, return_inverse=True)[1]
 
 
 def _unseen(groups: int) -> float:
@@ -192,8 +199,7 @@ def sign_flip_p(values: ArrayLike, contexts: Sequence[Any], seed: int = 0) -> fl
     change nothing), else by seeded draws, counting the observed flip as one of them.
     """
     y = np.asarray(values, dtype=np.float64)
-    _, index = np.unique(np.asarray(contexts, dtype=object).astype(str), return_inverse=True)
-    sums = np.bincount(index, weights=y) if len(y) else np.zeros(0)
+    sums = np.bincount(_places(contexts), weights=y)
     sums = sums[np.abs(sums) > 1e-12]
     groups = len(sums)
     if groups == 0:
@@ -229,8 +235,8 @@ def paired(differences: ArrayLike, contexts: Sequence[Any]) -> Difference:
         test, p = "McNemar, exact", mcnemar_p(int((d > 0).sum()), int((d < 0).sum()))
     else:
         test, p = "sign-flip of contexts", sign_flip_p(d, contexts)
-    _, index = np.unique(np.asarray(contexts, dtype=object).astype(str), return_inverse=True)
-    means = np.bincount(index, weights=d) / np.bincount(index) if len(d) else np.zeros(0)
+    index = _places(contexts)
+    means = np.bincount(index, weights=d) / np.bincount(index)
     deviation = float(means.std(ddof=1)) if len(means) > 1 else 0.0
     size = s.mean / deviation if deviation > 1e-12 else nan
     return Difference(difference_interval(s), s, p, test, size)
@@ -275,12 +281,6 @@ def contexts_needed(s: Spread, comparisons: int = 1, difference: float = 0.05) -
         planned = Spread(s.mean, scaled, max(1.0, share * (groups - 1)), s.n, groups)
         return smallest_resolvable(planned, comparisons) <= difference
 
-    low, high = MIN_CONTEXTS - 1, MIN_CONTEXTS
-    while not resolved(high):
-        low, high = high, 2 * high
-        if high > 10**9:
-            return nan
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if resolved(middle) else (middle, high)
-    return float(high)
+    most = 10**9
+    groups = bisect_left(range(most), True, lo=MIN_CONTEXTS, key=resolved)
+    return float(groups) if groups < most else nan

@@ -1,56 +1,150 @@
-"""The summary of a run, computed from its two tables and written beside them."""
+"""The summary of a run: computed from its two tables, written beside them, and printed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import pandas as pd
+from rich.console import Console
+from rich.text import Text
 
 from rlm_eval.analysis import figures
-from rlm_eval.analysis.aggregate import BEST_CONSTANT, summarize
-from rlm_eval.analysis.drawing import Plot, save
+from rlm_eval.analysis.aggregate import BEST_CONSTANT, NOT_SAME, OUTCOMES, sets, summarize
 from rlm_eval.analysis.load import Run, combine, load_run
-from rlm_eval.analysis.rungs import score_and_cost
-from rlm_eval.analysis.terminal import print_summary
-from rlm_eval.analysis.verdicts import Verdict, verdicts
+from rlm_eval.analysis.paired import CELL
+from rlm_eval.analysis.text import Column, dollars, percent, plural, terminal_table
+from rlm_eval.analysis.verdicts import Verdict, grouped, verdicts
 
-__all__ = ["BEST_CONSTANT", "Summary", "print_summary", "summarize", "write_summary"]
-
-FIGURES: tuple[Callable[[pd.DataFrame], Plot], ...] = (
-    figures.score_vs_length,
-    figures.score_vs_cost,
-    score_and_cost,
+FIGURES = (figures.score_vs_length, figures.score_vs_cost, figures.score_and_cost)
+#: Terminals of fewer characters leave columns out that say more.
+WIDE = 118
+COLUMNS = (
+    Column("method", "text"),
+    Column("asked", "int", "n"),
+    Column("accuracy", "percent", "acc %"),
+    Column("accuracy", "range", "95 %", if_any=True),
+    Column("mean_score", "percent", "score %"),
+    Column("score", "range", "95 %", more=True, if_any=True),
+    Column("skill", "percent", "skill %", if_any=True),
+    Column("evidence_recall", "percent", "recall %", more=True, if_any=True),
+    Column("subcalls", "count", "subs"),
+    Column("calls", "count", more=True),
+    Column("tokens", "count"),
+    Column("cached_tokens", "count", "cached", more=True),
+    Column("cost", "right", "USD"),
+    Column("wall_s", "seconds", "s"),
+    Column("wall_s_p95", "seconds", "s p95", more=True),
+)
+VERDICTS = (
+    Column("arm", "text"),
+    Column("against", "text"),
+    Column("difference", "points", "points"),
+    Column("", "range", "95 %", if_any=True),
+    Column("p_holm", "number", "p"),
+    Column("cost_ratio", "times", "cost", if_any=True),
+    Column("smallest_resolvable", "percent", "resolves"),
+)
+#: What the columns of several verdicts mean.
+LEGEND = (
+    "Points: score minus that of the best alternative here. p: after Holm over all that is"
+    " compared on the task. Cost: times its cost, in dollars where both have a price, else in"
+    " tokens. Resolves: the smallest difference in points that this n can show; – where none can be"
+    " shown. No interval and no verdict under 4 contexts. In words: verdicts.csv."
 )
 
 
 @dataclass(frozen=True)
 class Summary:
-    """``table`` as :func:`summarize` gives it; ``files`` are what was written."""
+    """``table`` as :func:`summarize` gives it."""
 
+    run: Run
     table: pd.DataFrame
     verdicts: list[Verdict]
     demonstration: bool
-    files: list[Path]
 
 
-def write_summary(run_dir: Path, *, demonstration: bool) -> Summary:
+def write_summary(run_dir: Path, *, demonstration: bool = False) -> Summary:
     """Read a run's tables; write ``summary.csv``, ``verdicts.csv`` and ``figures/`` into it."""
     run = load_run(run_dir)
-    return summarize_run(run, demonstration=demonstration or run.demonstration)
-
-
-def summarize_run(run: Run, *, demonstration: bool) -> Summary:
-    """As :func:`write_summary`, for a run already read."""
+    demonstration = demonstration or run.demonstration
     results = combine([run])
     if results.empty:
-        return Summary(pd.DataFrame(), [], demonstration, [])
+        return Summary(run, pd.DataFrame(), [], demonstration)
     table, found = summarize(results), verdicts(results)
-    files = [run.path / "summary.csv", run.path / "verdicts.csv"]
-    names = [field.name for field in fields(Verdict)]
-    table.to_csv(files[0], index=False)
-    pd.DataFrame([asdict(v) for v in found], columns=names).to_csv(files[1], index=False)
+    table.to_csv(run_dir / "summary.csv", index=False)
+    columns = [field.name for field in fields(Verdict)]
+    pd.DataFrame([asdict(v) for v in found], columns=columns).to_csv(
+        run_dir / "verdicts.csv", index=False
+    )
     for draw in FIGURES:
-        files += save(draw(results), run.path / "figures" / draw.__name__)
-    return Summary(table, found, demonstration, files)
+        figures.save(draw(results, table), run_dir / "figures" / draw.__name__)
+    return Summary(run, table, found, demonstration)
+
+
+def print_summary(
+    table: pd.DataFrame, verdicts: list[Verdict], console: Console, *, demonstration: bool = False
+) -> None:
+    """One table per task and length, what went wrong in it, then the verdicts. Fits 80 columns,
+    shows more on wider terminals, and is plain when piped."""
+    if demonstration:
+        console.print(Text("A demonstration, not evidence.", style="bold"))
+    if table.empty:
+        console.print("No results yet.")
+        return
+    if bool(table["scripted"].any()):
+        console.print(Text("Rows marked (scripted) say nothing about any language model."))
+    for (task, length), rows in table.groupby(CELL, sort=False):
+        size = f"{plural(rows['n'].max(), 'question')} in "
+        size += plural(rows["n_contexts"].max(), "context")
+        console.print(Text(f"\n{task} · {length:,} tokens · {size}", style="bold"))
+        columns = [c for c in COLUMNS if console.width >= WIDE or not c.more]
+        console.print(terminal_table(columns, _shown(rows), console, "controls"))
+        for note in _notes(rows):
+            console.print(Text(note), soft_wrap=not console.is_terminal)
+    asked = table[table["arm"] != BEST_CONSTANT]
+    if judged := float((asked["judge_cost_usd"] * asked["asked"]).sum(skipna=False)):
+        console.print(f"Not in these costs, what the judge's calls took: {dollars(judged)}.")
+    console.print(Text("\nIs the RLM worth it?", style="bold"))
+    groups = grouped(verdicts)
+    for headline, members in groups:
+        if len(members) == 1:
+            console.print(Text(members[0].text, overflow="fold"))
+            continue
+        console.print(Text(headline, overflow="fold"))
+        console.print(terminal_table(VERDICTS, pd.DataFrame(map(asdict, members)), console))
+        console.print()
+    if any(len(members) > 1 for _, members in groups):
+        console.print(Text(LEGEND, overflow="fold"))
+    if not verdicts:
+        console.print("No verdict: the run has no RLM arm beside an alternative.")
+
+
+def _shown(rows: pd.DataFrame) -> pd.DataFrame:
+    """A summary's rows with what a terminal shows of them; controls are quiet."""
+    control = rows["arm_kind"] == "control"
+    modelless = control & (rows["model"] == "")
+    names = rows["arm"].mask(rows["scripted"], rows["arm"] + " (scripted)")
+    return rows.assign(
+        method=names.mask(modelless & (rows["arm"] != BEST_CONSTANT), rows["arm"] + " (no model)"),
+        tokens=rows["prompt_tokens"] + rows["completion_tokens"],
+        cost=rows["cost_usd"].map(dollars).mask(modelless, ""),
+        quiet=control,
+    )
+
+
+def _notes(rows: pd.DataFrame) -> list[str]:
+    notes = []
+    if rows["score_low"].isna().all():
+        contexts = plural(rows["n_contexts"].max(), "context")
+        notes.append(f"No intervals: they need 4 contexts, this is {contexts}.")
+    if sets(rows).any():
+        notes.append(NOT_SAME)
+    for row in rows.to_dict("records"):
+        counts = {name: row[f"outcome_{name}"] for name in OUTCOMES if name != "answered"}
+        listed = [f"{n:.0f} {name}" for name, n in counts.items() if n > 0]
+        if listed:
+            pending = f"; {row['pending']} pending, not counted" if row["pending"] else ""
+            done = f" (accuracy over completed: {percent(row['accuracy_completed'])} %)"
+            notes.append(f"{row['arm']}: {', '.join(listed)}{pending}{done}")
+    return notes

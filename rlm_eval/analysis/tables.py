@@ -2,112 +2,80 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import json
+from collections.abc import Mapping, Sequence
 from math import nan
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
+from rlm_eval.analysis import stats
 from rlm_eval.analysis.aggregate import BEST_CONSTANT, sets
 from rlm_eval.analysis.arms import marks
-from rlm_eval.analysis.stats import ALPHA
-from rlm_eval.analysis.text import limits, percent, points
+from rlm_eval.analysis.load import Run, read
+from rlm_eval.analysis.paired import CELL
+from rlm_eval.analysis.text import percent
 
-ARM = ["task", "target_tokens", "arm"]
+ARM = [*CELL, "arm"]
 LEVELS = (0.5, 0.75, 0.95, 0.99)
+#: What :func:`token_split` has means of.
+SPLIT = ("calls", "from_memory", "computed", "cached", "completion")
 
 
-def method_by_length(summary: pd.DataFrame, measure: str = "mean_score") -> pd.DataFrame:
-    """One row per task and arm, one column per length: ``81 (70–88), n 40`` in per cent, and
-    ``, set 2`` where an arm has answers to other samples than most.
+def method_by_length(summary: pd.DataFrame) -> pd.DataFrame:
+    """One row per task and arm, one column per length: ``81 (70–88), n 40``, the mean score in per
+    cent, and ``, set 2`` where an arm has answers to other samples than most.
 
-    ``summary`` as ``summarize`` gives it; ``measure`` is mean_score, accuracy or skill.
+    ``summary`` as ``summarize`` gives it.
     """
-    cells = _shares(summary, measure) + ", n " + summary["asked"].astype(str) + _marked(summary)
+    sizes = ", n " + summary["asked"].astype(str)
     columns = [f"{int(length):,}" for length in summary["target_tokens"]]
-    return _wide(summary, cells, columns, ["task", "method"])
+    return _wide(summary, ["task", "method"], columns, sizes)
 
 
-def method_by_task(summary: pd.DataFrame, measure: str = "mean_score") -> pd.DataFrame:
+def method_by_task(summary: pd.DataFrame) -> pd.DataFrame:
     """One row per arm, one column per task and length: ``81 (70–88)`` in per cent. The heading
     has the column's n; a cell with another n says its own, and one with other samples than most
     that it has."""
-    most = summary.groupby(["task", "target_tokens"])["asked"].transform("max")
+    most = summary.groupby(CELL)["asked"].transform("max")
+    sizes = (", n " + summary["asked"].astype(str)).where(summary["asked"] != most, "")
     columns = [
         f"{task} {int(length):,} (n {n})"
         for task, length, n in zip(summary["task"], summary["target_tokens"], most, strict=True)
     ]
-    own = ", n " + summary["asked"].astype(str)
-    cells = _shares(summary, measure) + own.where(summary["asked"] != most, "") + _marked(summary)
-    return _wide(summary, cells, columns, ["method"])
-
-
-def _marked(summary: pd.DataFrame) -> pd.Series[str]:
-    marked = sets(summary)
-    return (", " + marked).where(marked != "", "")
-
-
-def _shares(summary: pd.DataFrame, measure: str) -> pd.Series[str]:
-    """Each row's measure with its interval, in per cent."""
-    stem = {"mean_score": "score"}.get(measure, measure)
-    shown = []
-    for row in summary.to_dict("records"):
-        interval = limits(row[f"{stem}_low"], row[f"{stem}_high"])
-        shown.append(f"{percent(row[measure])}{f' ({interval})' if interval else ''}")
-    return pd.Series(shown, index=summary.index, dtype=object)
+    return _wide(summary, ["method"], columns, sizes)
 
 
 def _wide(
-    summary: pd.DataFrame, cells: pd.Series[str], columns: list[str], rows: list[str]
+    summary: pd.DataFrame, rows: list[str], columns: list[str], sizes: pd.Series[str]
 ) -> pd.DataFrame:
-    """``cells`` under ``columns``, both in the order in which they come; controls last. Where there
-    are several models, rows are of one each."""
+    """Scores and their ``sizes`` under ``columns``; controls last. Where there are several models,
+    rows are of one each."""
+    cells = []
+    for row in summary.to_dict("records"):
+        low, high = 100 * row["score_low"], 100 * row["score_high"]
+        limits = "" if pd.isna(low) else f" ({low:.0f}–{high:.0f})"
+        cells.append(percent(row["mean_score"]) + limits)
+    marked = sets(summary)
     if summary.loc[summary["model"] != "", "model"].nunique() > 1:
         rows = [*rows, "model"]
-    long = summary.assign(method=summary["arm"].map(marks(summary)), cell=cells, column=columns)
-    tasks = list(long["task"].drop_duplicates())
-    ranks = pd.DataFrame(
-        {
-            "task": long["task"].map(tasks.index) if "task" in rows else 0,
-            "control": long["arm_kind"] == "control",
-            "constant": long["arm"] == BEST_CONSTANT,
-        }
+    long = summary.assign(
+        method=summary["arm"].map(marks(summary)),
+        column=columns,
+        cell=pd.Series(cells, summary.index) + sizes + (", " + marked).where(marked != "", ""),
+        place=(summary["arm_kind"] == "control") + 1 * (summary["arm"] == BEST_CONSTANT),
     )
-    by = ["task", "control", "constant"]
-    long = long.loc[ranks.sort_values(by, kind="stable").index]
-    wide = long.pivot_table(index=rows, columns="column", values="cell", aggfunc="first")
-    wide = wide[list(dict.fromkeys(columns))].reset_index()
-    wide.columns = pd.Index(list(wide.columns))
-    return long[rows].drop_duplicates().merge(wide, on=rows).fillna("")
-
-
-def paired_matrix(paired: pd.DataFrame) -> pd.DataFrame:
-    """Row minus column in points of score, ``*`` where p after Holm is at most 0.05.
-
-    ``paired`` as ``paired_table`` gives it; one block of rows per task and length.
-    """
-    mirrored = paired.rename(columns={"arm": "against", "against": "arm"})
-    both = pd.concat([paired, mirrored.assign(difference=-paired["difference"])])
-    both["cell"] = [
-        points(d) + ("*" if p <= ALPHA else "")
-        for d, p in zip(both["difference"], both["p_holm"], strict=True)
-    ]
-    names = list(dict.fromkeys([*paired["against"], *paired["arm"]]))
-    rows = []
-    for (task, length), block in both.groupby(["task", "target_tokens"], sort=False):
-        cells = block.set_index(["arm", "against"])["cell"].to_dict()
-        for name in (n for n in names if n in set(block["arm"])):
-            row = {"task": task, "target_tokens": length, "arm": name}
-            rows.append(row | {other: cells.get((name, other), "") for other in names})
-    return pd.DataFrame(rows)
+    long = long.sort_values([c for c in ("task", "place") if c in (*rows, "place")], kind="stable")
+    how: dict[str, Any] = {"values": "cell", "aggfunc": "first", "sort": False}
+    wide = long.pivot_table(index=rows, columns="column", **how)[list(dict.fromkeys(columns))]
+    return wide.fillna("").reset_index().rename_axis(columns=None)
 
 
 def costs(results: pd.DataFrame) -> pd.DataFrame:
     """What a question and a right answer cost. USD columns are null where anything is unpriced.
 
-    Owed rows take no part; ``right`` counts right answers, ``*_per_right`` is null when none is.
+    Pending rows take no part; ``right`` counts right answers, ``*_per_right`` is null when none is.
     ``judge_cost_usd_per_question`` is what grading took, and in no other column.
     """
     rows = []
@@ -156,8 +124,8 @@ def token_split(results: pd.DataFrame, calls: pd.DataFrame) -> pd.DataFrame:
     asked = results.loc[results["asked"], [*ARM, "result_key"]]
     joined = asked.merge(calls, on="result_key")
     hits = joined["cached_response"].astype(bool)
-    for column in ("prompt_tokens", "cached_tokens", "completion_tokens"):
-        joined[column] = joined[column].where(~hits, 0)
+    tokens = ["prompt_tokens", "cached_tokens", "completion_tokens"]
+    joined[tokens] = joined[tokens].mul(~hits, axis=0)
     joined["sent"] = ~hits & (joined["attempt"] == 1)
     sums = joined.assign(hit=hits).groupby([*ARM, "role"], sort=False, as_index=False)
     split = sums.agg(
@@ -170,10 +138,8 @@ def token_split(results: pd.DataFrame, calls: pd.DataFrame) -> pd.DataFrame:
     questions = asked.groupby(ARM, sort=False, as_index=False).agg(asked=("result_key", "size"))
     split = split.merge(questions, on=ARM)
     split["computed"] = split["prompt"] - split["cached"]
-    means = ["calls", "from_memory", "computed", "cached", "completion"]
-    for column in means:
-        split[column] = split[column] / split["asked"]
-    return split[[*ARM, "role", "asked", *means]]
+    split[[*SPLIT]] = split[[*SPLIT]].div(split["asked"], axis=0)
+    return split[[*ARM, "role", "asked", *SPLIT]]
 
 
 def repeat_variance(results: pd.DataFrame) -> pd.DataFrame:
@@ -187,11 +153,11 @@ def repeat_variance(results: pd.DataFrame) -> pd.DataFrame:
     for keys, group in results[results["asked"]].groupby(ARM, sort=False):
         counts = group.groupby("sample_id")["points"].size()
         repeats = int(counts.max())
-        whole = group[group["sample_id"].isin(counts.index[counts == repeats])]
-        samples = whole["sample_id"].nunique()
+        complete = group[group["sample_id"].isin(counts.index[counts == repeats])]
+        samples = complete["sample_id"].nunique()
         if repeats < 2 or samples < 2:
             continue
-        by_sample = whole.groupby("sample_id")["points"]
+        by_sample = complete.groupby("sample_id")["points"]
         within = float(by_sample.var(ddof=1).mean())
         between = max(0.0, float(by_sample.mean().var(ddof=1)) - within / repeats)
         rows.append(
@@ -208,61 +174,84 @@ def outcomes(summary: pd.DataFrame) -> pd.DataFrame:
     """How questions ended: counts per arm, without the best_constant row."""
     columns = [c for c in summary.columns if c.startswith("outcome_")]
     shown = summary[summary["arm"] != BEST_CONSTANT]
-    return shown[[*ARM, "asked", "completed", "owed", *columns]].rename(
+    return shown[[*ARM, "asked", "completed", "pending", *columns]].rename(
         columns=lambda c: c.removeprefix("outcome_")
     )
 
 
-def cell(column: str, value: object) -> str:
-    """A cell in text; a cost that is null is unpriced, never 0."""
-    shown = text(value)
-    return "unpriced" if not shown and column.startswith("cost_usd") else shown
+def retrieval(results: pd.DataFrame) -> pd.DataFrame:
+    """How much of the evidence was put before a model, and what that was worth: one row per arm and
+    length that chose what is read of contexts whose evidence is known.
+
+    ``n`` answers with a known recall; ``evidence_recall`` their mean with cluster-aware 95 %
+    limits ``recall_low`` and ``recall_high`` (null under 4 contexts). ``n_all`` answers were shown
+    all of the evidence and score ``score_all`` in the mean, the other ``n_part`` score
+    ``score_part``; own failures count 0. What differs between the two is the questions too, not
+    the showing alone: the harder to find, the harder to answer. Shares (1 = 100 %).
+    """
+    rows = []
+    known = results[results["asked"] & results["evidence_recall"].notna()]
+    for keys, group in known.groupby(ARM, sort=False):
+        recall = stats.proportion(group["evidence_recall"], group["context_id"].tolist())
+        row = dict(zip(ARM, keys, strict=True)) | {"n": len(group)}
+        row |= {"evidence_recall": recall.mean}
+        row |= {"recall_low": recall.low, "recall_high": recall.high}
+        complete = group["evidence_recall"] == 1
+        for part, answers in (("all", group[complete]), ("part", group[~complete])):
+            row |= {f"n_{part}": len(answers), f"score_{part}": answers["points"].mean()}
+        rows.append(row)
+    return pd.DataFrame(rows)
 
 
-def text(value: Any) -> str:
-    """A value in text: four significant digits, empty for null."""
-    if isinstance(value, str):
-        return value
-    if value is None or (isinstance(value, float) and np.isnan(value)):
-        return ""
-    if isinstance(value, (bool, np.bool_)):
-        return "yes" if value else "no"
-    if isinstance(value, (float, np.floating)):
-        number = float(value)
-        return f"{number:,.4g}" if abs(number) < 10_000 else f"{number:,.0f}"
-    if isinstance(value, (int, np.integer)):
-        return f"{value:,}"
-    return str(value)
+#: Columns of forecast.json and of results.parquet that mean the same.
+FORECAST = {
+    "calls": "calls",
+    "prompt_tokens": "prompt_tokens",
+    "completion_tokens": "completion_tokens",
+    "usd": "cost_usd",
+    "seconds": "wall_s",
+}
 
 
-def to_markdown(table: pd.DataFrame, right: Sequence[bool] | None = None) -> str:
-    """A GitHub-flavoured pipe table; columns of numbers, or those in ``right``, to the right."""
-    rule = ["---:" if r else "---" for r in right or _numeric(table)]
-    head, *rows = _cells(table, _pipe)
+def forecast_table(run: Run) -> pd.DataFrame:
+    """What a run's forecast was beside what the run took: one row per method, all lengths together.
+
+    ``results`` that are there, where the forecast came ``from``, and per measure ``*_forecast`` and
+    ``*_took``. A forecast is null where one length's was unknown, or where it was made for other
+    results than these (some were reused from another run). Empty where the run has no
+    forecast.json."""
+    path = run.path / "forecast.json"
+    if not path.is_file():
+        return pd.DataFrame()
+    forecast, rows = pd.DataFrame(read(path, lambda p: json.loads(p.read_text("utf-8")))), []
+    for method, expected in forecast.groupby("arm", sort=False):
+        took = run.results[run.results["method"] == method]
+        if took.empty:
+            continue  # nothing there yet, or the judge, which is no arm
+        row: dict[str, Any] = {"method": method, "results": len(took)}
+        row["from"] = ", ".join(expected["source"].unique())
+        for ours, theirs in FORECAST.items():
+            known = expected[ours].notna().all() and expected["results"].sum() == len(took)
+            row[f"{ours}_forecast"] = expected[ours].sum() if known else None
+            row[f"{ours}_took"] = took[theirs].sum(min_count=len(took))
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def to_markdown(table: pd.DataFrame, right: Sequence[bool] = ()) -> str:
+    """A table of texts as a GitHub-flavoured pipe table; columns in ``right`` to the right."""
+    rule = ["---:" if r else "---" for r in right or [False] * table.shape[1]]
+    escape = {"\\": "\\\\", "|": "\\|", "\n": " ", "<": "&lt;"}
+    head, *rows = _cells(table, escape)
     return "".join(f"| {' | '.join(cells)} |\n" for cells in (head, rule, *rows))
 
 
-def to_latex(table: pd.DataFrame, right: Sequence[bool] | None = None) -> str:
+def to_latex(table: pd.DataFrame, right: Sequence[bool] = ()) -> str:
     """A booktabs ``tabular`` (``\\usepackage{booktabs}``), aligned as in :func:`to_markdown`."""
-    spec = "".join("r" if r else "l" for r in right or _numeric(table))
-    head, *rows = (" & ".join(cells) + r" \\" for cells in _cells(table, _tex))
+    spec = "".join("r" if r else "l" for r in right or [False] * table.shape[1])
+    head, *rows = (" & ".join(cells) + r" \\" for cells in _cells(table, _TEX))
     parts = [rf"\begin{{tabular}}{{{spec}}}", r"\toprule", head, r"\midrule", *rows]
     return "\n".join([*parts, r"\bottomrule", r"\end{tabular}"]) + "\n"
-
-
-def _numeric(table: pd.DataFrame) -> list[bool]:
-    return [pd.api.types.is_numeric_dtype(kind) for kind in table.dtypes]
-
-
-def _cells(table: pd.DataFrame, escape: Callable[[str], str]) -> Iterator[list[str]]:
-    names = [str(c) for c in table.columns]
-    yield [escape(n) for n in names]
-    for row in table.itertuples(index=False):
-        yield [escape(cell(n, v)) for n, v in zip(names, row, strict=True)]
-
-
-def _pipe(cell: str) -> str:
-    return cell.replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")
 
 
 _TEX = {c: rf"\{c}" for c in "&%$#_{}"} | {
@@ -279,21 +268,21 @@ _TEX = {c: rf"\{c}" for c in "&%$#_{}"} | {
 }
 
 
-def _tex(cell: str) -> str:
-    return "".join(_TEX.get(c, c) for c in cell)
+def _cells(table: pd.DataFrame, escape: Mapping[str, str]) -> list[list[str]]:
+    codes = {ord(character): text for character, text in escape.items()}
+    rows = [list(table.columns), *table.to_numpy().tolist()]
+    return [[str(cell).translate(codes) for cell in row] for row in rows]
 
 
 def write(
     table: pd.DataFrame,
     stem: Path,
     shown: pd.DataFrame | None = None,
-    right: Sequence[bool] | None = None,
-) -> list[Path]:
-    """Write ``table`` to ``stem``.csv, and ``shown`` (or the same) to .md and .tex."""
+    right: Sequence[bool] = (),
+) -> None:
+    """Write ``table`` to ``stem``.csv, and ``shown``, its cells as text, to .md and .tex."""
     stem.parent.mkdir(parents=True, exist_ok=True)
-    written = [stem.with_suffix(s) for s in (".csv", ".md", ".tex")]
-    table.to_csv(written[0], index=False)
     shown = table if shown is None else shown
-    written[1].write_text(to_markdown(shown, right), encoding="utf-8")
-    written[2].write_text(to_latex(shown, right), encoding="utf-8")
-    return written
+    table.to_csv(stem.with_suffix(".csv"), index=False)
+    stem.with_suffix(".md").write_text(to_markdown(shown, right), encoding="utf-8")
+    stem.with_suffix(".tex").write_text(to_latex(shown, right), encoding="utf-8")

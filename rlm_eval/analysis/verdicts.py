@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from itertools import product
 from math import inf, isfinite, isnan
-from typing import Literal
+from typing import Any, Literal
 
 import pandas as pd
 
 from rlm_eval.analysis import stats
-from rlm_eval.analysis.paired import CELL, Comparison, comparisons
+from rlm_eval.analysis.paired import Comparison, comparisons
 from rlm_eval.analysis.text import plural, points
 
 Decision = Literal["worth it", "not worth it", "can't tell at this n"]
+DECISIONS: tuple[Decision, ...] = ("worth it", "not worth it", "can't tell at this n")
 #: A gain smaller than this (in score, 0 to 1) is not worth paying more for.
 MATTERS = 0.05
 FAMILY = ["task", "model", "budget", "matched"]
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Verdict(Comparison):
     """What the shared samples say about one RLM arm against the best alternative arm.
 
     *Best* is the alternative (no control, no router) that leaves the RLM arm the smallest paired
@@ -30,38 +32,18 @@ class Verdict:
     (``budget.matched``) are compared with each other only.
 
     1. *not worth it*: the paired difference is below 0 and its Holm p is at most 0.05.
-    2. *not worth it*: the family-wise 95 % interval lies wholly below a gain of 5 points, and the
+    2. *not worth it*: the family-wise 95 % interval lies below a gain of 5 points, and the
        RLM arm's mean cost on these samples is higher (USD where both are priced, else tokens).
        So is an arm that is better for certain, but by less than 5 points.
     3. *worth it*: the difference is above 0 and its Holm p is at most 0.05.
     4. *can't tell at this n*: everything else, always so under 4 contexts, and in effect under 6,
        where no sign-flip test can reach 5 %.
-
-    ``difference``, ``low``, ``high`` are in score, 0 to 1; ``low`` and ``high`` are the unadjusted
-    95 % interval. ``smallest_resolvable`` and ``contexts_for_5_points`` hold for the family.
     """
 
-    task: str
-    target_tokens: int
     model: str
     budget: str
-    decision: Decision
-    arm: str
-    against: str
-    difference: float
-    low: float
-    high: float
-    p: float
-    p_holm: float
-    comparisons: int
-    test: str
-    questions: int
-    contexts: int
-    cost_ratio: float
-    cost_unit: str
-    smallest_resolvable: float
-    contexts_for_5_points: float
     scripted: bool
+    decision: Decision
     text: str
 
 
@@ -72,122 +54,93 @@ def verdicts(results: pd.DataFrame) -> list[Verdict]:
     """
     found = []
     several = results.loc[results["model"] != "", "model"].nunique() > 1
-    for (_, model, budget, matched), task in results.groupby(FAMILY, sort=False, dropna=False):
-        pairs = _comparisons(task)
-        adjusted = stats.holm([c.difference.p for c in pairs])
-        judged: dict[tuple[str, int], list[tuple[Comparison, float]]] = {}
-        for pair, p in zip(pairs, adjusted, strict=True):
-            judged.setdefault((pair.arm, pair.target_tokens), []).append((pair, p))
-        tokens = task.groupby("arm")["tokens"].mean()
-        for candidates in judged.values():
-            best, p = min(
-                candidates, key=lambda c: (c[0].difference.interval.mean, tokens[c[0].against])
-            )
-            arms = task[task["arm"].isin([best.arm, best.against])]
-            caps = f"{budget}, matched" if matched and budget else str(budget)
-            verdict = _judge(best, p, len(pairs), str(model), caps, _scripted(arms))
-            where = place(best.task, best.target_tokens, caps, str(model) if several else "")
-            found.append(replace(verdict, text=f"{where}: {verdict.text}"))
+    for (_, model, budget, matched), rows in results.groupby(FAMILY, sort=False, dropna=False):
+        candidates: dict[tuple[str, int], list[Comparison]] = {}
+        for c in comparisons(rows, _rlms_and_alternatives):
+            candidates.setdefault((c.arm, c.target_tokens), []).append(c)
+        tokens = rows.groupby("arm")["tokens"].mean()
+        caps = f"{budget}, matched" if matched and budget else str(budget)
+        for alternatives in candidates.values():
+            best = min(alternatives, key=lambda c: (c.difference, tokens[c.against]))
+            scripted = rows.loc[rows["arm"].isin([best.arm, best.against]), "scripted"].any()
+            decision = decide(best)
+            about: dict[str, Any] = {"model": str(model), "budget": caps, "decision": decision}
+            text = f"{_place(best, caps, str(model) if several else '')}: "
+            text += _text(best, decision, scripted=bool(scripted))
+            found.append(Verdict(**vars(best), **about, scripted=bool(scripted), text=text))
     return sorted(found, key=lambda v: (v.task, v.target_tokens))
 
 
-def _scripted(rows: pd.DataFrame) -> bool:
-    return bool(rows["scripted"].any())
+def _rlms_and_alternatives(cell: pd.DataFrame) -> Iterable[tuple[str, str]]:
+    kinds = cell.drop_duplicates("arm").set_index("arm")["arm_kind"]
+    return product(kinds.index[kinds == "rlm"], kinds.index[kinds == "alternative"])
 
 
-def _comparisons(task: pd.DataFrame) -> list[Comparison]:
-    found: list[Comparison] = []
-    for _, cell in task.groupby(CELL, sort=True):
-        names = cell[["arm", "arm_kind"]].drop_duplicates()
-        rlms = names.loc[names["arm_kind"] == "rlm", "arm"]
-        others = names.loc[names["arm_kind"] == "alternative", "arm"]
-        found += comparisons(cell, product(rlms, others))
-    return found
-
-
-def _judge(
-    c: Comparison, p_holm: float, family: int, model: str, budget: str, scripted: bool
-) -> Verdict:
-    d = c.difference
-    resolvable = stats.smallest_resolvable(d.spread, family)
-    needed = stats.contexts_needed(d.spread, family)
-    decision = decide(c, p_holm, family)
-    return Verdict(
-        task=c.task,
-        target_tokens=c.target_tokens,
-        model=model,
-        budget=budget,
-        decision=decision,
-        arm=c.arm,
-        against=c.against,
-        difference=d.interval.mean,
-        low=d.interval.low,
-        high=d.interval.high,
-        p=d.p,
-        p_holm=p_holm,
-        comparisons=family,
-        test=d.test,
-        questions=c.shared,
-        contexts=d.interval.contexts,
-        cost_ratio=c.cost_ratio,
-        cost_unit=c.cost_unit,
-        smallest_resolvable=resolvable,
-        contexts_for_5_points=needed,
-        scripted=scripted,
-        text=_text(c, decision, p_holm, family, scripted, resolvable, needed),
-    )
-
-
-def decide(c: Comparison, p_holm: float, family: int) -> Decision:
+def decide(c: Comparison) -> Decision:
     """The rules of :class:`Verdict`."""
-    d = c.difference
-    if d.interval.contexts < stats.MIN_CONTEXTS:
+    if c.contexts < stats.MIN_CONTEXTS:
         return "can't tell at this n"
-    told = p_holm <= stats.ALPHA
-    if told and d.interval.mean < 0:
+    significant = c.p_holm <= stats.ALPHA
+    if significant and c.difference < 0:
         return "not worth it"
-    family_wise = stats.difference_interval(d.spread, 1 - stats.ALPHA / family)
-    if family_wise.high < MATTERS and c.cost_ratio > 1:
+    if c.family_high < MATTERS and c.cost_ratio > 1:
         return "not worth it"
-    return "worth it" if told and d.interval.mean > 0 else "can't tell at this n"
+    return "worth it" if significant and c.difference > 0 else "can't tell at this n"
 
 
-def _text(
-    c: Comparison,
-    decision: Decision,
-    p_holm: float,
-    family: int,
-    scripted: bool,
-    resolvable: float,
-    needed: float,
-) -> str:
-    d, i = c.difference, c.difference.interval
-    word = {"worth it": f"{c.arm} is worth it", "not worth it": f"{c.arm} is not worth it"}
-    sentence = [
-        f"{word.get(decision, decision)}{' (scripted)' if scripted else ''}.",
-        f"{c.arm} scores {points(i.mean)} points against {c.against}, the best alternative here",
+def grouped(verdicts: Sequence[Verdict]) -> list[tuple[str, list[Verdict]]]:
+    """The verdicts on all RLM arms of one task, length, root model and budget, each group under a
+    headline: ``needle, 8,000 tokens. Worth it: rlm_d2. Can't tell at this n: rlm, rlm_d3.``"""
+    members: dict[tuple[Any, ...], list[Verdict]] = {}
+    for v in verdicts:
+        members.setdefault((v.task, v.target_tokens, v.model, v.budget), []).append(v)
+    several = len({v.model for v in verdicts}) > 1
+    groups = []
+    for found in members.values():
+        first, scripted = found[0], any(v.scripted for v in found)
+        headline = _place(first, first.budget, first.model if several else "")
+        headline += " (scripted)." if scripted else "."
+        for decision in DECISIONS:
+            if arms := [v.arm for v in found if v.decision == decision]:
+                headline += f" {decision[0].upper()}{decision[1:]}: {', '.join(arms)}."
+        groups.append((headline, found))
+    return groups
+
+
+def _place(c: Comparison, budget: str, model: str) -> str:
+    return ", ".join(filter(None, (c.task, f"{c.target_tokens:,} tokens", budget, model)))
+
+
+def _text(c: Comparison, decision: Decision, *, scripted: bool) -> str:
+    verdict = decision if decision.startswith("can't") else f"{c.arm} is {decision}"
+    size = f"{plural(c.shared_samples, 'question')} in {plural(c.contexts, 'context')}"
+    if (c.arm_samples, c.against_samples) != (c.shared_samples, c.shared_samples):
+        size += f", the only ones both have of {c.arm_samples} and {c.against_samples}"
+    if not isnan(c.low):
+        p = "p < 0.001" if c.p_holm < 0.001 else f"p = {c.p_holm:.2g}"
+        over = f", Holm over {c.comparisons} comparisons" if c.comparisons > 1 else ""
+        interval = f"95 % interval {points(c.low)} to {points(c.high)}"
+        size = f"{interval}; {size}; {p} by {c.test}{over}"
+    sentences = [
+        f"{verdict}{' (scripted)' if scripted else ''}.",
+        f"{c.arm} scores {points(c.difference)} points against {c.against}, the best alternative "
+        f"here ({size}).",
     ]
-    interval = "" if isnan(i.low) else f"95 % interval {points(i.low)} to {points(i.high)}; "
-    size = f"{plural(c.shared, 'question')} in {plural(i.contexts, 'context')}{_unshared(c)}"
-    test = f"; {_p(p_holm)} by {d.test}{_family(family)}" if interval else ""
-    sentence.append(f"({interval}{size}{test}).")
     if isfinite(c.cost_ratio):
-        sentence.append(f"It costs {c.cost_ratio:.2g}× the {c.cost_unit}.")
-    if decision == "not worth it" and i.mean > 0 and p_holm <= stats.ALPHA:
-        sentence.append(f"It is better, by less than {100 * MATTERS:.0f} points, at that cost.")
-    elif decision == "not worth it" and p_holm > stats.ALPHA:
-        sentence.append(f"A gain of {100 * MATTERS:.0f} points is ruled out.")
-    sentence.append(resolution(i.contexts, resolvable, needed, c.shared / max(1, i.contexts)))
-    return " ".join(sentence)
-
-
-def place(task: str, target_tokens: int, budget: str, model: str = "") -> str:
-    """What a verdict is about, in words; the model where there are several."""
-    return ", ".join(filter(None, (task, f"{target_tokens:,} tokens", budget, model)))
+        sentences.append(f"It costs {c.cost_ratio:.2g}× the {c.cost_unit}.")
+    if decision == "not worth it" and c.difference > 0 and c.p_holm <= stats.ALPHA:
+        sentences.append(f"It is better, by less than {100 * MATTERS:.0f} points, at that cost.")
+    elif decision == "not worth it" and c.p_holm > stats.ALPHA:
+        sentences.append(f"A gain of {100 * MATTERS:.0f} points is ruled out.")
+    per_context = c.shared_samples / max(1, c.contexts)
+    sentences.append(
+        resolution(c.contexts, c.smallest_resolvable, c.contexts_for_5_points, per_context)
+    )
+    return " ".join(sentences)
 
 
 def resolution(contexts: int, resolvable: float, needed: float, per_context: float) -> str:
-    """What this n can and can't show, in words."""
+    """What this n can and can't show, in words. A plan is no more exact than two digits."""
     if contexts < stats.MIN_CONTEXTS:
         return f"Under {stats.MIN_CONTEXTS} contexts there is no interval and no verdict."
     if resolvable == inf:
@@ -196,28 +149,7 @@ def resolution(contexts: int, resolvable: float, needed: float, per_context: flo
         size = plural(round(100 * resolvable), "point")
         text = f"The smallest difference this n can resolve is {size}"
     if isnan(needed):
-        return text + "."
-    questions = needed * per_context
-    return text + (
-        f"; {100 * MATTERS:.0f} points would need about {_round(needed)} contexts"
-        f" ({_round(questions)} questions)."
-    )
-
-
-def _round(number: float) -> str:
-    """Two significant digits: a plan is no more exact than that."""
-    return f"{float(f'{number:.2g}'):,.0f}"
-
-
-def _p(p: float) -> str:
-    return "p < 0.001" if p < 0.001 else f"p = {p:.2g}" if p < 0.1 else f"p = {p:.2f}"
-
-
-def _family(family: int) -> str:
-    return f", Holm over {family} comparisons" if family > 1 else ""
-
-
-def _unshared(c: Comparison) -> str:
-    if c.own_samples == (c.shared, c.shared):
-        return ""
-    return f", the only ones both have of {c.own_samples[0]} and {c.own_samples[1]}"
+        return f"{text}."
+    plan = [f"{float(f'{number:.2g}'):,.0f}" for number in (needed, needed * per_context)]
+    size = f"{plan[0]} contexts ({plan[1]} questions)"
+    return f"{text}; {100 * MATTERS:.0f} points would need about {size}."

@@ -14,7 +14,6 @@ from typing import Any, Literal
 
 from rlm_eval.errors import ConfigError, ContextOverflow, SampleFailure
 from rlm_eval.ledger import Ledger
-from rlm_eval.methods.allowance import prompt_tokens_left
 from rlm_eval.methods.fitting import (
     check_window,
     document_spans,
@@ -23,7 +22,7 @@ from rlm_eval.methods.fitting import (
     marked,
     offline_tokens,
 )
-from rlm_eval.methods.method import Forecast, Method, Shape, at_least
+from rlm_eval.methods.method import Forecast, Method, Shape, at_least, prompt_tokens_left
 from rlm_eval.methods.prompts import load_prompt
 from rlm_eval.models.client import LM, Completion, Temperature
 from rlm_eval.models.protocol import Message, ModelInfo

@@ -79,8 +79,8 @@ class Method:
     def forecast(
         self, shape: Shape, models: Mapping[Role, ModelInfo]
     ) -> tuple[Forecast, ...] | None:
-        """What one answer will take of each role, from the sizes alone; None where that can't be
-        said. No model is asked."""
+        """What one answer will take of each role, from the sizes alone; None where they don't
+        tell. No model is asked."""
         return None
 
     def stores_input(self) -> bool:
@@ -89,6 +89,26 @@ class Method:
 
     def close(self) -> None:
         """Give back what the method holds (sandboxes, indices)."""
+
+
+def prompt_tokens_left(
+    ledger: Ledger, info: ModelInfo, *, calls: int, completion_tokens: int
+) -> int | None:
+    """The prompt tokens that ``calls`` calls of ``info`` may take together, each with a reply of
+    ``completion_tokens`` and all that may be thought unseen, before a cap on tokens or dollars is
+    passed: 0 where the replies alone pass it, None where the sample of ``ledger`` has no such cap
+    of its own. (A run's cap is no reason to spend all of it on one sample.)"""
+    if not ledger.budget.bounds_what_is_bought:
+        return None
+    left = ledger.remaining()
+    replies = calls * (completion_tokens + info.reasoning_tokens)
+    bounds: list[float] = []
+    if left["tokens"] is not None:
+        bounds.append(left["tokens"] - replies)
+    if left["usd"] is not None and info.price is not None and info.price.input > 0:
+        paid = info.price.cost(Usage(completion_tokens=replies))
+        bounds.append((left["usd"] - paid) * 1e6 / info.price.input)
+    return max(0, int(min(bounds))) if bounds else None
 
 
 def at_least(minimum: float, **values: float) -> None:

@@ -1,13 +1,21 @@
-"""Worker side: a text stream that keeps the head and the tail and counts the rest."""
+"""Worker side: what is kept and shown of output, values, variables and errors of model code."""
 
 from __future__ import annotations
 
 import io
+import traceback
+import types
+from collections import deque
+from itertools import islice
 from threading import RLock
+from typing import Any
+
+_SIZED = (str, bytes, bytearray, list, tuple, dict, set, frozenset, range, deque)
+_MESSAGE_CHARS, _LINE_CHARS, _FRAMES, _VARIABLES, _NAME_CHARS = 2000, 200, 5, 300, 200
 
 
 def join(head: str, tail: str, total: int) -> str:
-    """Head and tail of a text of ``total`` characters, with what was dropped said between."""
+    """Head and tail of a text of ``total`` characters, and how many are dropped between."""
     dropped = total - len(head) - len(tail)
     if not dropped:
         return head + tail
@@ -73,3 +81,72 @@ class Capture(io.TextIOBase):
             taken = join("".join(self._head), tail, self.total), self.total
             self._clear()
         return taken
+
+
+def shown(value: Any, keep: int) -> str:
+    """The repr of a trailing expression, cut to ``keep`` characters."""
+    if type(value) is str and len(value) > 2 * keep:
+        head, tail = value[: keep // 2], value[-(keep // 2) :]
+        return f"{head!r}[... {len(value) - len(head) - len(tail):,} characters ...]{tail!r}"
+    return cut(repr(value), keep)
+
+
+def list_variables(names: dict[str, Any], provided: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """(name, type, size) of what model code has set: no modules, no private or provided names."""
+    found = []
+    for name, value in list(names.items()):
+        if not isinstance(name, str) or name.startswith("_") or name in provided:
+            continue  # a private name, or the harness's own
+        if isinstance(value, types.ModuleType):
+            continue
+        found.append((name[:_NAME_CHARS], type(value).__name__[:_NAME_CHARS], size(value)))
+    return found[-_VARIABLES:]
+
+
+def size(value: Any) -> str:
+    """``5,000 chars``, ``120 items``, ``3 x 4`` of an array; empty where there is none.
+    Runs no code of the model's."""
+    kind = type(value)
+    if kind in _SIZED:
+        unit = "chars" if kind is str else "bytes" if kind in (bytes, bytearray) else "items"
+        return f"{len(value):,} {unit}"
+    if (kind.__module__, kind.__name__) == ("numpy", "ndarray"):
+        return " x ".join(f"{n:,}" for n in value.shape)
+    return ""
+
+
+def describe_error(error: BaseException, sources: dict[str, str]) -> str:
+    """A short traceback: the model's own lines and the last line of the exception."""
+    try:
+        last = "".join(traceback.format_exception_only(error)).rstrip()
+    except BaseException:  # noqa: BLE001 - a model's own __str__ may raise anything
+        last = type(error).__name__
+    if error.__cause__ is not None:
+        last += f"\n(caused by {type(error.__cause__).__name__})"
+    last = cut(last, _MESSAGE_CHARS)
+    frames = _frames(error, sources)
+    return "\n".join(["Traceback (most recent call last):", *frames, last] if frames else [last])
+
+
+def _frames(error: BaseException, sources: dict[str, str]) -> list[str]:
+    """The first and the last calls; there may be millions between."""
+    calls = (
+        (step.f_code.co_filename, line, step.f_code.co_name)
+        for step, line in traceback.walk_tb(error.__traceback__)
+        if step.f_code.co_filename in sources
+    )
+    first = [_frame(*call, sources) for call in islice(calls, _FRAMES)]
+    last: deque[tuple[str, int, str]] = deque(maxlen=_FRAMES)
+    count = 0
+    for call in calls:
+        last.append(call)
+        count += 1
+    dropped = [f"  ... {count - _FRAMES:,} more calls ..."] if count > _FRAMES else []
+    return [*first, *dropped, *(_frame(*call, sources) for call in last)]
+
+
+def _frame(name: str, line: int, function: str, sources: dict[str, str]) -> str:
+    lines = sources[name].splitlines()
+    text = lines[line - 1].strip() if 0 < line <= len(lines) else ""
+    place = "" if function == "<module>" else f", in {function}"
+    return f"  {name.strip('<>')}, line {line}{place}\n    {cut(text, _LINE_CHARS)}"

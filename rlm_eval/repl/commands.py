@@ -8,17 +8,17 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
-import socket
 import subprocess
 import sys
 import sysconfig
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from signal import SIGKILL, Signals
 
 from rlm_eval.errors import SandboxError
+from rlm_eval.repl.channel import Channel
 from rlm_eval.repl.isolation import Policy, installed, library_paths, package_paths
-from rlm_eval.repl.launch import HERE, Channel, Process, clean_environment, python_command
+from rlm_eval.repl.launch import HERE, Process, channel_pair, clean_environment, python_command
 
 IMAGE = "python:3.11-slim"
 
@@ -62,49 +62,42 @@ def container_command(policy: Policy, engine: str, name: str) -> list[str]:
     ]
 
 
-def seatbelt_profile(policy: Policy) -> str:
-    """Denies all but reading the interpreter, the standard library and the allowed packages."""
+def seatbelt_command(policy: Policy) -> list[str]:
+    """sandbox-exec with a profile that denies all but reading the interpreter, the standard library
+    and the allowed packages."""
     shown = [sys.base_prefix, sys.prefix, sysconfig.get_path("stdlib"), HERE]
     shown += ["/usr/lib", "/System/Library", "/Library/Frameworks", *package_paths(policy)]
     readable = " ".join(f'(subpath "{path}")' for path in dict.fromkeys(shown))
-    return (
+    profile = (
         "(version 1)(deny default)"
         f'(allow file-read* {readable} (literal "/dev/null") (literal "/dev/urandom"))'
         '(allow file-read-metadata)(allow file-write-data (literal "/dev/null"))'
         '(allow sysctl-read)(allow process-exec (regex #"/python[0-9.]*$"))'
     )
-
-
-def seatbelt_command(policy: Policy) -> list[str]:
-    entry = python_command("solo", json.dumps(asdict(policy)))
-    return ["sandbox-exec", "-p", seatbelt_profile(policy), *entry]
+    return ["sandbox-exec", "-p", profile, *python_command("solo", json.dumps(asdict(policy)))]
 
 
 def find_engine() -> str:
     """docker or podman, whichever answers. Raises SandboxError."""
     tried = []
     for engine in ("docker", "podman"):
-        if shutil.which(engine) is None:
-            tried.append(f"{engine} is not installed")
-            continue
         try:
-            probe = subprocess.run(
-                [engine, "info"], capture_output=True, timeout=20, check=False, text=True
-            )
+            command = [engine, "info"]
+            subprocess.run(command, capture_output=True, timeout=20, check=True, text=True)
+        except FileNotFoundError:
+            tried.append(f"{engine} is not installed")
+        except subprocess.CalledProcessError as error:
+            words = (error.stderr or error.stdout).strip().splitlines()
+            tried.append(f"{engine}: {words[-1] if words else 'does not answer'}")
         except (OSError, subprocess.TimeoutExpired) as error:
             tried.append(f"{engine}: {error}")
-            continue
-        if probe.returncode == 0:
+        else:
             return engine
-        words = (probe.stderr or probe.stdout).strip().splitlines()
-        tried.append(f"{engine}: {words[-1] if words else 'does not answer'}")
     raise SandboxError("; ".join(tried))
 
 
 class CommandLauncher:
     """Starts a program for each worker, which speaks frames on its standard input and output."""
-
-    shares_memory = False
 
     def __init__(self, wrapper: str, policy: Policy, max_bytes: int) -> None:
         self._wrapper, self._policy, self._max_bytes = wrapper, policy, max_bytes
@@ -122,7 +115,7 @@ class CommandLauncher:
             command = seatbelt_command(self._policy)
         else:
             command = python_command("solo", json.dumps(asdict(self._policy)))
-        ours, theirs = socket.socketpair()
+        channel, theirs = channel_pair(self._max_bytes)
         with theirs:
             try:
                 child = subprocess.Popen(
@@ -134,9 +127,9 @@ class CommandLauncher:
                     start_new_session=True,
                 )
             except OSError as error:
-                ours.close()
+                channel.close()
                 raise SandboxError(f"can't start {command[0]}: {error}") from None
-        return _Started(child, Channel(ours, self._max_bytes), tuple(stop))
+        return _Started(child, channel, tuple(stop))
 
     def alive(self) -> bool:
         return True
@@ -151,13 +144,7 @@ class _Started:
     channel: Channel
     stop: tuple[str, ...]
 
-    def interrupt(self) -> None:
-        self._signal(signal.SIGINT)
-
-    def kill(self) -> None:
-        self._signal(signal.SIGKILL)
-
-    def _signal(self, number: signal.Signals) -> None:
+    def signal(self, number: Signals) -> None:
         if self.stop:
             command = [part.format(number.name) for part in self.stop]
             subprocess.run(command, capture_output=True, timeout=30, check=False)
@@ -168,12 +155,12 @@ class _Started:
         try:
             code = self.child.wait(timeout=5 if self.stop else 0.05)
         except subprocess.TimeoutExpired:
-            self.kill()
+            self.signal(SIGKILL)
             self.child.wait()
             return None
         return 128 - code if self.stop and code > 128 else code
 
     def leave(self) -> None:
-        self.channel.close()
-        self.kill()
+        self.signal(SIGKILL)
         self.child.wait()
+        self.channel.close()

@@ -1,240 +1,304 @@
-"""Harness side: one worker, from its first frame to its end. No byte it sends is trusted."""
+"""Harness side: requests to one worker, and the calls that its code makes meanwhile. No byte it
+sends is trusted."""
 
 from __future__ import annotations
 
+import contextlib
+import inspect
 import secrets
 import signal
+import threading
 import time
-from collections.abc import Collection
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from rlm_eval.errors import SandboxError
-from rlm_eval.repl.calls import Answer, HostCall, OwedCalls, answered, refuse_call
-from rlm_eval.repl.frames import Frame, FrameError, encode
-from rlm_eval.repl.launch import ChannelClosedError, Process
-from rlm_eval.repl.results import Limits
-from rlm_eval.repl.texts import SharedText
+from rlm_eval.repl.channel import BAD_CALL, ChannelClosedError, Frame, FrameError, encode
+from rlm_eval.repl.launch import Process
+from rlm_eval.repl.results import HostError, HostFunction, Limits
 
+#: A long input: a text, documents, or documents by name.
+Loadable = str | tuple[str, ...] | Mapping[str, str]
 Death = Literal["killed", "memory", "exited", "crashed"]
 #: How a reason begins when a worker sent what only forging code sends.
 BROKEN = "it broke the protocol"
 _TICK = 0.1
-#: Bytes of an answer that a free channel takes without waiting.
-_AT_ONCE = 1 << 16
+_PIECE_CHARS = 1 << 16  # of a context sent at once
 
 
 @dataclass(frozen=True)
 class Exchange:
-    """What came of one request: the worker's frame, or how it died."""
+    """What came of one request: the worker's frame, or how it died and the reason."""
 
     frame: Frame | None
-    death: Death | None
-    reason: str
-    interrupted: bool
-    exec_s: float
-    callback_s: float
+    death: Death | Literal[""] = ""
+    reason: str = ""
+    interrupted: bool = False
+    exec_s: float = 0.0
+    callback_s: float = 0.0
+
+
+class _Calls:
+    """The host calls of one exchange that are not answered yet, and how long any has been running.
+    ``changed`` guards them."""
+
+    def __init__(self) -> None:
+        self.changed = threading.Condition()
+        self.pending = self.pending_bytes = self.running = 0
+        self._began = time.monotonic()
+        self._since = self._ran = 0.0
+
+    def begin(self) -> None:
+        """A host function is being run for a pending call."""
+        with self.changed:
+            if not self.running:
+                self._since = time.monotonic()
+            self.running += 1
+
+    def end(self, size: int) -> None:
+        """The answer to a call of ``size`` bytes is known."""
+        with self.changed:
+            self.running -= 1
+            if not self.running:
+                self._ran += time.monotonic() - self._since
+            self.pending -= 1
+            self.pending_bytes -= size
+            self.changed.notify_all()
+
+    def times(self) -> tuple[float, float]:
+        """Seconds of execution, and seconds with a host function running."""
+        with self.changed:
+            now = time.monotonic()
+            ran = self._ran + (now - self._since if self.running else 0.0)
+            return now - self._began - ran, ran
 
 
 class Conversation:
-    """Request and reply with one worker. Owned by one thread; ``pool`` answers its host calls."""
+    """Request and reply with one worker. Owned by one thread; ``pool`` answers its host calls.
+    Raises SandboxError when the worker does not start."""
 
     def __init__(
         self,
         process: Process,
         pool: ThreadPoolExecutor,
         limits: Limits,
-        names: Collection[str],
+        host: Mapping[str, HostFunction],
         submit: bool,
     ) -> None:
-        self._process, self._pool, self._limits = process, pool, limits
-        self._known = frozenset(names)
-        self._number, self._seconds, self._stopping = 0, 0.0, False
-        self._most_calls = 4 * limits.concurrent_calls
+        self._process, self._pool, self._limits, self._host = process, pool, limits, host
+        self._number = 0
+        self._answering = self._stopping = self._killed = False
         self._failure: BaseException | None = None
         self.alive = True
-        setup: dict[str, Any] = {
-            "op": "setup",
-            "host": list(names),
-            "submit": submit,
-            "output_chars": limits.output_chars,
-            "read_chars": limits.read_chars,
-            "frame_bytes": limits.frame_bytes,
-            "block_seconds": limits.block_seconds,
-        }
+        given = {**asdict(limits), "frame_bytes": limits.frame_bytes}
+        setup = {"op": "setup", "host": list(host), "submit": submit, "limits": given}
         try:
             process.channel.send(encode(setup))
-            self._expect_ready()
-        except SandboxError:
-            self.close()
-            raise
-        except ChannelClosedError as closed:
-            self.close()
-            raise SandboxError(f"the worker did not start: {closed}") from None
-
-    def _expect_ready(self) -> None:
-        """The worker's first frame: no model code has run yet."""
-        try:
-            frame = self._process.channel.receive(self._limits.start_seconds)
+            ready = process.channel.receive(limits.start_seconds)
+            if ready is None or ready.head.get("op") != "ready":
+                what = ready.head.get("error") if ready else f"after {limits.start_seconds:g} s"
+                raise FrameError(what)
         except (ChannelClosedError, FrameError) as error:
+            self.close()
             raise SandboxError(f"the worker did not start: {error}") from None
-        if frame is None:
-            raise SandboxError(f"no worker started in {self._limits.start_seconds:g} s")
-        if frame.head.get("op") != "ready":
-            raise SandboxError(f"the worker did not start: {frame.head.get('error')}")
 
-    def load(self, name: str, text: SharedText) -> str:
-        """Sets a variable to a long input; empty, or why the worker could not."""
-        head = {"op": "load", "name": name, "layout": text.layout, "size": text.size}
-        head["shared"] = text.descriptor is not None
-        seconds = self._limits.start_seconds
-        done = self.exchange(head, text.blob, refuse_call, seconds, text.descriptor)
-        if done.frame is None:
-            return done.reason
-        return str(done.frame.head.get("error", ""))
+    def load(self, name: str, content: Loadable) -> str:
+        """Set a variable to a long input; empty, or why the worker could not."""
+        head: dict[str, Any] = {"op": "load", "name": name, "kind": kind_of(content)}
+        if isinstance(content, Mapping):
+            head["keys"] = list(content)
+            content = tuple(content.values())
+        texts = [content] if isinstance(content, str) else content
+        head["lengths"] = [len(text) for text in texts]
+        done = self.exchange(head, self._limits.start_seconds, pieces=_pieces(texts))
+        if done.death == "memory":
+            megabytes = sum(head["lengths"]) >> 20
+            return f"{megabytes:,} MB of text do not fit: raise sandbox.limits.memory_mb"
+        return done.reason
 
     def exchange(
         self,
         head: dict[str, Any],
-        blob: bytes,
-        answer: Answer,
         seconds: float,
-        descriptor: int | None = None,
+        *,
+        text: str = "",
+        pieces: Iterable[bytes] = (),
+        answering: bool = False,
     ) -> Exchange:
-        """Sends a request and serves the calls of its code until it is done, stopped after
-        ``seconds``, or dead. An exception of ``answer`` other than HostError stops the code and is
-        raised here."""
+        """Send a request and serve the worker until it is done, stopped after ``seconds``, or dead.
+
+        Its calls are refused unless ``answering``. An exception of a host function other than
+        HostError stops the code and is raised here.
+        """
         self._number = secrets.randbits(48)  # so that no reply can be forged in advance
-        self._failure, self._seconds, self._stopping = None, seconds, False
-        calls = OwedCalls()
+        self._failure, self._answering, self._stopping = None, answering, False
+        calls = _Calls()
+        frame, interrupted = None, False
+        ending: tuple[Death | Literal[""], str] = "", ""
         try:
-            request = encode({**head, "id": self._number}, blob)
-            self._process.channel.send(request, descriptor)
-            done = self._serve(calls, answer)
+            self._process.channel.send(encode({**head, "id": self._number}, text))
+            for piece in pieces:
+                self._process.channel.send(piece)
+            frame, interrupted = self._serve(calls, seconds)
         except ChannelClosedError:
-            done = self._buried(signalled=False)
+            ending = self._ended(seconds)
         except FrameError as error:
-            self._process.kill()
-            self._buried(signalled=True)
-            done = _Ending(death="crashed", reason=f"{BROKEN}: {error}")
-        calls.wait_settled()
+            self._kill()
+            self._ended(seconds)
+            ending = "crashed", f"{BROKEN}: {error}"
+        with calls.changed:
+            calls.changed.wait_for(lambda: not calls.pending)
         if self._failure is not None:
             raise self._failure
-        exec_s, callback_s, _ = calls.read()
-        return Exchange(done.frame, done.death, done.reason, done.interrupted, exec_s, callback_s)
+        return Exchange(frame, *ending, interrupted, *calls.times())
 
-    def _serve(self, calls: OwedCalls, answer: Answer) -> _Ending:
-        stop_at: float | None = None  # when an interrupted block is killed
-        killed = False
-        fresh = True  # something has just been sent or has come
+    def _serve(self, calls: _Calls, seconds: float) -> tuple[Frame, bool]:
+        """The worker's frame, and whether it had to be interrupted. Raises ChannelClosedError when
+        it dies, FrameError for what only forging code sends."""
+        most_calls = 4 * self._limits.concurrent_calls
+        stop_at: float | None = None  # when an interrupted worker is killed
         while True:
-            exec_s, _, waiting = calls.read()
-            left = self._seconds - exec_s
-            if stop_at is None and (self._failure is not None or (left <= 0 and not waiting)):
+            left = seconds - calls.times()[0]
+            if stop_at is None and (self._failure or (left <= 0 and not calls.running)):
                 self._stopping = True
-                self._process.interrupt()
+                self._process.signal(signal.SIGINT)
                 stop_at = time.monotonic() + self._limits.grace_seconds
-            if stop_at is not None and not killed and time.monotonic() >= stop_at:
-                self._process.kill()
-                killed = True
-            if not calls.wait_room(self._most_calls, self._limits.frame_bytes, _TICK):
+            if stop_at is not None and not self._killed and time.monotonic() >= stop_at:
+                self._kill()
+            if calls.pending >= most_calls or calls.pending_bytes >= self._limits.frame_bytes:
+                with calls.changed:
+                    calls.changed.wait(_TICK)
                 continue
-            try:
-                wait_s = min(left, _TICK) if left > 0 else _TICK
-                eager = fresh and calls.settled()
-                frame = self._process.channel.receive(wait_s, eager=eager)
-            except ChannelClosedError:
-                return self._buried(signalled=killed)
-            fresh = frame is not None
+            frame = self._process.channel.receive(min(left, _TICK) if left > 0 else _TICK)
             if frame is None:
                 continue
             if frame.head.get("op") == "call":
-                self._take(frame, calls, answer)
+                self._take(frame, calls)
             elif frame.head.get("op") == "done" and frame.head.get("id") == self._number:
-                return _Ending(frame=frame, interrupted=stop_at is not None)
+                return frame, stop_at is not None
             else:
                 raise FrameError("a frame that nobody asked for")
 
     # -- calls -----------------------------------------------------------------------------------
 
-    def _take(self, frame: Frame, calls: OwedCalls, answer: Answer) -> None:
+    def _take(self, frame: Frame, calls: _Calls) -> None:
         match frame.head:
-            case {"id": int(number), "name": str(name), "args": list(args), "kwargs": dict(kwargs)}:
-                call = HostCall(name, args, kwargs)
+            case {
+                "id": int(number),
+                "name": str(name),
+                "args": list(args),
+                "kwargs": dict(kwargs),
+            } if name in self._host:
+                late = not self._answering or frame.head.get("block") != self._number
+                if frame.blob:
+                    args[:1] = [frame.text()]
             case _:
-                raise FrameError("a malformed call")
-        if name not in self._known:
-            raise FrameError("a call of an unknown function")
-        if frame.head.get("block") != self._number:
-            answer = refuse_call
-        calls.take(frame.size)
-        work = partial(self._work, number, call, answer, calls, frame.size)
-        if frame.head.get("alone") is not True or not self._process.channel.is_free():
-            self._pool.submit(lambda: self._send(work()))
-            return
-        # No other call comes before this one is answered, so that needs no other thread.
-        reply = work()
-        if len(reply) <= _AT_ONCE:
-            self._send(reply)
-        else:
-            self._pool.submit(self._send, reply)
+                raise FrameError("a malformed call, or one of an unknown function")
 
-    def _work(
-        self, number: int, call: HostCall, answer: Answer, calls: OwedCalls, size: int
-    ) -> bytes:
-        """The frame that answers one call. A worker that does not take it spends its own time."""
-        calls.begin()
-        try:
-            return answered(number, refuse_call if self._stopping else answer, call)
-        except BaseException as error:  # noqa: BLE001 - raised again by ``exchange``
-            self._failure = self._failure or error
-            return answered(number, refuse_call, call)
-        finally:
-            calls.end()
-            calls.settle(size)
+        def answer() -> None:
+            head = {"op": "answer", "id": number}
+            calls.begin()
+            try:
+                reply = encode(head | self._outcome(name, args, kwargs, late))
+            except BaseException as error:  # noqa: BLE001 - raised again by ``exchange``
+                self._failure = self._failure or error
+                reply = encode(head | _failed("stopped", f"{name}() failed"))
+            finally:
+                calls.end(frame.size)
+            # From here on a worker that does not take the answer spends its own time.
+            with contextlib.suppress(ChannelClosedError):  # the receiving thread sees it too
+                self._process.channel.send(reply)
 
-    def _send(self, answer: bytes) -> None:
+        with calls.changed:
+            calls.pending += 1
+            calls.pending_bytes += frame.size
+        self._pool.submit(answer)
+
+    def _outcome(
+        self, name: str, args: list[Any], kwargs: dict[str, Any], late: bool
+    ) -> dict[str, Any]:
+        """What the host function returns, or the error that model code is to see."""
+        if late or self._stopping:
+            return _failed("stopped", f"{name}() came too late: its block was over or stopped")
+        function = self._host[name]
         try:
-            self._process.channel.send(answer)
-        except ChannelClosedError:
-            return  # the worker died meanwhile; the receiving thread sees it too
+            return {"value": function(*args, **kwargs)}
+        except HostError as error:
+            return _failed(error.kind, error.message, error.data)
+        except TypeError:
+            if misfit := _misfit(function, args, kwargs):
+                return _failed(BAD_CALL, f"{name}(): {misfit}")
+            raise
 
     # -- the end ---------------------------------------------------------------------------------
 
-    def _buried(self, *, signalled: bool) -> _Ending:
-        """The worker's end, read from its exit status. ``signalled``: we killed it."""
+    def _kill(self) -> None:
+        self._killed = True
+        self._process.signal(signal.SIGKILL)
+
+    def _ended(self, seconds: float) -> tuple[Death, str]:
+        """How and why a worker ended that has closed its channel, by its exit status."""
         self.alive, self._stopping = False, True
         try:
             status = self._process.status()
         finally:
             self._process.channel.close()
-        if signalled:
-            limit = f"its limit of {self._seconds:g} s"
-            return _Ending(death="killed", reason=f"it ran longer than {limit} and would not stop")
+        if self._killed:
+            return "killed", f"it ran longer than its limit of {seconds:g} s and would not stop"
         if status is None:
-            return _Ending(death="crashed", reason="it closed its channel to the harness")
+            return "crashed", "it closed its channel to the harness"
         if status >= 0:
-            return _Ending(death="exited", reason=f"it ended the process with exit code {status}")
+            return "exited", f"it ended the process with exit code {status}"
         if status == -signal.SIGKILL:
-            return _Ending(death="memory", reason="the system killed it, most likely for memory")
+            return "memory", "the system killed it, most likely for memory"
         if status == -signal.SIGXCPU:
             spent = f"the session's {self._limits.cpu_seconds:,} s of CPU time are spent"
-            return _Ending(death="killed", reason=spent)
+            return "killed", spent
         name = signal.Signals(-status).name if -status in list(signal.Signals) else str(-status)
-        return _Ending(death="crashed", reason=f"the process died of {name}")
+        return "crashed", f"the process died of {name}"
 
     def close(self) -> None:
-        """Ends the worker, whatever it is doing."""
+        """End the worker, whatever it is doing."""
         if self.alive:
             self.alive = False
             self._process.leave()
 
 
-@dataclass(frozen=True)
-class _Ending:
-    frame: Frame | None = None
-    death: Death | None = None
-    reason: str = ""
-    interrupted: bool = False
+def kind_of(content: Loadable) -> str:
+    """The type that a content has in the worker."""
+    if isinstance(content, str):
+        return "str"
+    return "dict" if isinstance(content, Mapping) else "list"
+
+
+def _pieces(texts: Iterable[str]) -> Iterator[bytes]:
+    """Frames with the texts one after another, so that no second copy of a long one is made."""
+    waiting: list[str] = []
+    chars = 0
+    for text in texts:
+        for start in range(0, len(text), _PIECE_CHARS):
+            piece = text[start : start + _PIECE_CHARS]
+            waiting.append(piece)
+            chars += len(piece)
+            if chars >= _PIECE_CHARS:
+                yield encode({"op": "piece"}, "".join(waiting))
+                waiting, chars = [], 0
+    if waiting:
+        yield encode({"op": "piece"}, "".join(waiting))
+
+
+def _failed(kind: str, message: str, data: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    return {"error": {"kind": kind, "message": message, "data": dict(data or {})}}
+
+
+def _misfit(function: HostFunction, args: list[Any], kwargs: dict[str, Any]) -> str:
+    """Why the arguments don't fit the function; empty when they do."""
+    try:
+        inspect.signature(function).bind(*args, **kwargs)
+    except TypeError as error:
+        return str(error)
+    except ValueError:  # some built-in functions have no signature
+        return ""
+    return ""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from threading import Lock
 
+from rlm_eval.repl import linux
+
 
 class HarnessGuard:
     """Makes this process non-dumpable from the first ``enter`` to the last ``leave``.
@@ -17,24 +19,16 @@ class HarnessGuard:
     def __init__(self) -> None:
         self._lock = Lock()
         self._count = 0
-        self._before = 1
+        self._before = 0
 
     def enter(self) -> None:
-        if sys.platform != "linux":
-            return
-        from rlm_eval.repl import linux
-
         with self._lock:
-            if not self._count:
+            self._count += 1
+            if self._count == 1 and sys.platform == "linux":
                 self._before = linux.get_dumpable()
                 linux.set_dumpable(0)
-            self._count += 1
 
     def leave(self) -> None:
-        if sys.platform != "linux":
-            return
-        from rlm_eval.repl import linux
-
         with self._lock:
             self._count -= 1
             if not self._count and self._before == 1:

@@ -21,8 +21,6 @@ library and nothing else, no /proc, no network device, no process but the worker
 and a scratch directory (/tmp) of a worker's own, in memory and limited, gone with it. Killing
 their first process kills them all.
 
-*Sealed memory* holds a context, which all workers of a run map: no one can write or resize it.
-
 *rlimits*: address space, CPU time, file size, descriptors, no core dump.
 
 Does not cover
@@ -103,7 +101,7 @@ _X32_BIT = 0x40000000
 
 @dataclass(frozen=True)
 class Policy:
-    """What the parent of the workers is told, as JSON on its command line.
+    """What the parent of the workers enforces, given as JSON on its command line.
 
     ``features``: any of ``landlock``, ``seccomp``, ``namespaces``. ``packages``: names of the
     packages that code may import beside the standard library, found below ``package_path``.
@@ -133,7 +131,6 @@ class _Test:
 
 def _conditions(pid: int) -> Mapping[str, tuple[_Test, ...]]:
     prot_exec, thread_flags = 4, 0x10900  # CLONE_VM | CLONE_SIGHAND | CLONE_THREAD
-    new_namespaces = 0x7E020000
     # No F_SETOWN, F_SETSIG: with O_ASYNC they send signals to other processes.
     fcntl = (0, 1, 2, 3, 4, 5, 6, 7, 36, 37, 38, 1030, 1031, 1032, 1033, 1034)
     tcgets, tiocgwinsz, fionbio, fionclex, fioclex = 0x5401, 0x5413, 0x5421, 0x5450, 0x5451
@@ -141,7 +138,7 @@ def _conditions(pid: int) -> Mapping[str, tuple[_Test, ...]]:
     return {
         "mmap": (_Test(2, (0,), prot_exec),),
         "mprotect": (_Test(2, (0,), prot_exec),),
-        "clone": (_Test(0, (thread_flags,), thread_flags | new_namespaces),),
+        "clone": (_Test(0, (thread_flags,), thread_flags | linux.CLONE_NEW_ALL),),
         "fcntl": (_Test(1, fcntl),),
         "ioctl": (_Test(1, (tcgets, tiocgwinsz, fionbio, fionclex, fioclex)),),
         "prctl": (_Test(0, (set_name, get_name, name_memory)),),
@@ -249,15 +246,7 @@ def enter_namespaces(policy: Policy) -> None:
     """New namespaces and a new root for this process and its children; those forked from now on
     are in the new pid namespace, the first of them as its process 1."""
     uid, gid = os.geteuid(), os.getegid()
-    linux.unshare(
-        linux.CLONE_NEWUSER
-        | linux.CLONE_NEWNS
-        | linux.CLONE_NEWPID
-        | linux.CLONE_NEWNET
-        | linux.CLONE_NEWIPC
-        | linux.CLONE_NEWUTS
-        | linux.CLONE_NEWCGROUP
-    )
+    linux.unshare(linux.CLONE_NEW_ALL)
     _write("/proc/self/setgroups", "deny")
     _write("/proc/self/uid_map", f"{uid} {uid} 1")
     _write("/proc/self/gid_map", f"{gid} {gid} 1")

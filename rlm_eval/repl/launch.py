@@ -1,112 +1,53 @@
-"""Harness side: starts the warmed parent of the workers, and workers from it."""
+"""Harness side: the warmed parent of the workers, and workers forked from it."""
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
-import select
 import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from signal import Signals
 from typing import Any, Protocol
 
 from rlm_eval.errors import SandboxError
-from rlm_eval.repl.frames import Decoder, Frame
+from rlm_eval.repl.channel import Channel
 from rlm_eval.repl.isolation import Policy
-from rlm_eval.repl.moment import comes_soon
 
 HERE = os.path.dirname(os.path.realpath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
 _BOOT = "import sys; sys.path.append(sys.argv.pop()); from rlm_eval.repl.zygote import {0}; {0}()"
 
 
-class ChannelClosedError(Exception):
-    """The worker is gone, or closed its end."""
-
-
-class Channel:
-    """The harness's end of one worker's channel. One thread receives; any may send."""
-
-    def __init__(self, sock: socket.socket, max_bytes: int) -> None:
-        self._socket = sock
-        self._decoder = Decoder(max_bytes)
-        self._lock = threading.Lock()
-        self._readable = select.poll()
-        self._readable.register(sock, select.POLLIN)
-        self._writable, self._free = select.poll(), select.poll()  # for whoever sends; to look
-        self._writable.register(sock, select.POLLOUT)
-        self._free.register(sock, select.POLLOUT)
-
-    def send(self, data: bytes, descriptor: int | None = None) -> None:
-        """An encoded frame, whole. Raises ChannelClosedError, also when the worker takes nothing
-        for a minute."""
-        left = memoryview(data)
-        passed = [] if descriptor is None else [descriptor]
-        with self._lock:
-            while left:
-                try:
-                    if passed:
-                        sent = socket.send_fds(self._socket, [left], passed, socket.MSG_DONTWAIT)
-                        passed = []
-                    else:
-                        sent = self._socket.send(left, socket.MSG_DONTWAIT)
-                    left = left[sent:]
-                except BlockingIOError:
-                    if not self._writable.poll(60_000):
-                        raise ChannelClosedError("the worker reads nothing") from None
-                except OSError as error:
-                    raise ChannelClosedError(str(error)) from None
-
-    def is_free(self) -> bool:
-        """Whether the worker has taken all or nearly all that was sent. For one thread."""
-        return bool(self._free.poll(0))
-
-    def receive(self, seconds: float, *, eager: bool = False) -> Frame | None:
-        """The next frame, None after ``seconds``. Raises ChannelClosedError, FrameError.
-        ``eager``: look for a moment first, which takes time from other threads."""
-        deadline = time.monotonic() + seconds
-        while (frame := self._decoder.next()) is None:
-            left = max(0.0, deadline - time.monotonic())
-            if not (eager and comes_soon(self._readable)) and not self._readable.poll(left * 1000):
-                return None
-            try:
-                with self._decoder.room() as room:
-                    count = self._socket.recv_into(room)
-            except OSError as error:
-                raise ChannelClosedError(str(error)) from None
-            if not count:
-                raise ChannelClosedError("the worker closed its channel")
-            self._decoder.add(count)
-        return frame
-
-    def close(self) -> None:
-        """Wakes whoever still sends, then closes."""
-        with contextlib.suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
-        with self._lock:
-            self._socket.close()
+def channel_pair(max_bytes: int) -> tuple[Channel, socket.socket]:
+    """The harness's end of a worker's channel, and the worker's."""
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    descriptor = ours.detach()
+    return Channel(descriptor, descriptor, max_bytes), theirs
 
 
 class Process(Protocol):
-    """A worker's process, seen from the harness."""
+    """A worker's process, seen from the harness.
+
+    ``status``, to be asked once and when the channel is closed, is its exit status: negative for a
+    signal, None when it lived on (it is killed then). ``leave`` ends it whatever it does.
+    """
 
     @property
     def channel(self) -> Channel: ...
-    def interrupt(self) -> None: ...
-    def kill(self) -> None: ...
+    def signal(self, number: Signals) -> None: ...
     def status(self) -> int | None: ...
     def leave(self) -> None: ...
 
 
 class Launcher(Protocol):
-    """Where workers come from. ``shares_memory``: descriptors can be passed to them."""
-
-    shares_memory: bool
+    """Where workers come from."""
 
     def spawn(self) -> Process: ...
     def alive(self) -> bool: ...
@@ -135,14 +76,12 @@ class Zygote:
     Raises SandboxError when the parent can't start, with its own words.
     """
 
-    shares_memory = True
-
     def __init__(
         self, policy: Policy, wrapper: Sequence[str], max_bytes: int, start_seconds: float
     ) -> None:
         self._max_bytes = max_bytes
         self._lock = threading.Lock()
-        self._count = 0
+        self._numbers = itertools.count()
         self._broken = False
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._control.settimeout(start_seconds)
@@ -164,13 +103,10 @@ class Zygote:
             theirs.close()
             os.close(harness)
         try:
-            hello = self._receive()
+            self._receive()  # its greeting
         except SandboxError:
             self.close()
             raise
-        if "error" in hello:
-            self.close()
-            raise SandboxError(str(hello["error"]))
 
     def _receive(self) -> dict[str, Any]:
         try:
@@ -180,6 +116,8 @@ class Zygote:
             raise SandboxError(f"the sandbox does not answer: {error}") from None
         if data:
             reply: dict[str, Any] = json.loads(data)
+            if "error" in reply:
+                raise SandboxError(reply["error"])
             return reply
         self._broken = True
         self._process.kill()
@@ -188,10 +126,11 @@ class Zygote:
         raise SandboxError(f"the sandbox ended: {words.splitlines()[-1] if words else 'no reason'}")
 
     def ask(self, op: str, number: int, descriptor: int | None = None) -> dict[str, Any]:
+        """What the parent replies. Raises SandboxError where it can't do it or is gone."""
         request = json.dumps({"op": op, "id": number}).encode()
+        passed = [] if descriptor is None else [descriptor]
         with self._lock:
             try:
-                passed = [] if descriptor is None else [descriptor]
                 socket.send_fds(self._control, [request], passed)
             except OSError as error:
                 self._broken = True
@@ -199,19 +138,21 @@ class Zygote:
             return self._receive()
 
     def spawn(self) -> Process:
-        ours, theirs = socket.socketpair()
-        with self._lock:
-            self._count += 1
-            number = self._count
-        with theirs:
-            self.ask("fork", number, theirs.fileno())
-        return _Forked(self, number, Channel(ours, self._max_bytes))
+        channel, theirs = channel_pair(self._max_bytes)
+        number = next(self._numbers)
+        try:
+            with theirs:
+                self.ask("fork", number, theirs.fileno())
+        except SandboxError:
+            channel.close()
+            raise
+        return _Forked(self, number, channel)
 
     def alive(self) -> bool:
         return not self._broken and self._process.poll() is None
 
     def close(self) -> None:
-        """Ends the parent and with it every worker."""
+        """End the parent and with it every worker."""
         self._control.close()
         try:
             self._process.wait(timeout=5)
@@ -228,15 +169,10 @@ class _Forked:
     number: int
     channel: Channel
 
-    def interrupt(self) -> None:
-        self.zygote.ask("interrupt", self.number)
-
-    def kill(self) -> None:
-        self.zygote.ask("kill", self.number)
+    def signal(self, number: Signals) -> None:
+        self.zygote.ask(number.name, self.number)
 
     def status(self) -> int | None:
-        """Exit status, negative for a signal, None when it closed its channel and lived on (it is
-        killed then). To be asked once, when the channel is closed."""
         status: int | None = self.zygote.ask("status", self.number)["status"]
         return status
 

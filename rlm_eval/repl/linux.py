@@ -16,13 +16,8 @@ MACHINE = os.uname().machine
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
 
-CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWUTS = 0x20000, 0x2000000, 0x4000000
-CLONE_NEWIPC, CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = (
-    0x8000000,
-    0x10000000,
-    0x20000000,
-    0x40000000,
-)
+#: Mount; and all there are but time: mount, cgroup, uts, ipc, user, pid, net.
+CLONE_NEWNS, CLONE_NEW_ALL = 0x20000, 0x7E020000
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_BIND = 0x1, 0x2, 0x4, 0x8, 0x1000
 MS_REC, MS_PRIVATE, MNT_DETACH = 0x4000, 0x40000, 2
 _PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
@@ -81,26 +76,6 @@ def drop_capabilities() -> None:
 
 def unshare(flags: int) -> None:
     _check(_libc.unshare(ctypes.c_int(flags)), "unshare")
-
-
-# -- memory ------------------------------------------------------------------------------------
-
-_PROT_READ_WRITE, _MAP_PRIVATE = 3, 2
-_libc.mmap.restype = ctypes.c_size_t
-
-
-def map_private(descriptor: int, size: int) -> int:
-    """The address of a file in memory. What is written there stays this process's own, and no
-    descriptor is kept, as ``mmap.mmap`` does."""
-    arguments = ctypes.c_size_t(size), _PROT_READ_WRITE, _MAP_PRIVATE, descriptor, ctypes.c_long(0)
-    address: int = _libc.mmap(None, *arguments)
-    if address == ctypes.c_size_t(-1).value:
-        _check(-1, "mmap")
-    return address
-
-
-def unmap(address: int, size: int) -> None:
-    _check(_libc.munmap(ctypes.c_void_p(address), ctypes.c_size_t(size)), "munmap")
 
 
 # -- mounts ------------------------------------------------------------------------------------

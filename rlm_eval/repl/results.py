@@ -1,10 +1,13 @@
-"""What a session takes and gives back: plain frozen records, and the errors of its host calls."""
+"""What a session takes and gives back: frozen records, and the errors of its host calls."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Self
+
+from rlm_eval.errors import ConfigError
+from rlm_eval.repl.channel import ERROR_KEY, Frame, FrameError
 
 #: A value that JSON can hold. Anything else cannot cross between worker and harness.
 JSON = Any
@@ -12,12 +15,10 @@ JSON = Any
 HostFunction = Callable[..., JSON]
 
 Interrupted = Literal["", "time_limit", "killed", "memory", "exited", "crashed"]
-State = Literal["kept", "restored", "lost"]
+State = Literal["kept", "lost"]
 
-#: The kind of a host error that model code sees as a TypeError: arguments that don't fit.
-BAD_CALL = "bad_call"
-#: The one key of the JSON object that stands for an error inside a list of answers.
-ERROR_KEY = "__query_error__"
+_SLACK = 1000  # characters a mark of what was dropped may add
+_MOST_VARIABLES = 1000
 
 
 @dataclass(frozen=True)
@@ -31,9 +32,7 @@ class Limits:
     ``cpu_seconds``: CPU time of a session. ``open_files``: descriptors.
     ``start_seconds``: for a worker to start, and for a context to load.
     ``read_chars``: longest text taken from a variable or by ``submit``.
-    ``concurrent_calls``: host calls of one
-    session answered at once; further ones wait. ``replay_seconds``: a history that took longer is
-    not replayed after a kill.
+    ``concurrent_calls``: host calls of one session answered at once; further ones wait.
     """
 
     block_seconds: float = 60.0
@@ -46,7 +45,24 @@ class Limits:
     start_seconds: float = 30.0
     read_chars: int = 50_000_000
     concurrent_calls: int = 64
-    replay_seconds: float = 120.0
+
+    @classmethod
+    def of(cls, given: Mapping[str, float]) -> Self:
+        """Limits from a configuration. Raises ConfigError for what is unknown or can't be."""
+        known = cls.__dataclass_fields__
+        for name, value in given.items():
+            key = f"limits.{name}"
+            if name not in known:
+                raise ConfigError(f"is unknown: there are {', '.join(known)}", key=key)
+            integer = isinstance(known[name].default, int)
+            if isinstance(value, bool) or not isinstance(value, int if integer else int | float):
+                kind = "whole number" if integer else "number"
+                raise ConfigError(f"must be a {kind}, not {value!r}", key=key)
+            if value <= 0:
+                raise ConfigError("must be more than 0", key=key)
+        if given.get("memory_mb", 256) < 256:
+            raise ConfigError("must be at least 256", key="limits.memory_mb")
+        return cls(**given)  # type: ignore[arg-type]
 
     @property
     def frame_bytes(self) -> int:
@@ -75,24 +91,75 @@ class BlockResult:
     ``interrupted``: ``time_limit`` (stopped, variables kept), ``killed`` (would not stop),
     ``memory`` (killed by the kernel for want of memory), ``exited`` (``os._exit``), ``crashed``
     (a signal, a closed or broken channel); what a block printed before any but the first of these
-    is gone. ``state`` says what became of the variables: ``kept``,
-    ``restored`` to the last finished block by replaying, or ``lost``.
+    is gone. ``state`` says what became of the variables: ``kept``, or ``lost`` with their process,
+    all but the loaded ones.
     ``exec_s`` excludes ``callback_s``, the seconds during which a host call was in flight.
     """
 
-    stdout: str
-    stderr: str
-    stdout_chars: int
-    stderr_chars: int
-    value: str | None
-    error: str | None
-    error_type: str
-    variables: tuple[Variable, ...]
-    submitted: str | None
-    interrupted: Interrupted
-    state: State
-    exec_s: float
-    callback_s: float
+    stdout: str = ""
+    stderr: str = ""
+    stdout_chars: int = 0
+    stderr_chars: int = 0
+    value: str | None = None
+    error: str | None = None
+    error_type: str = ""
+    variables: tuple[Variable, ...] = ()
+    submitted: str | None = None
+    interrupted: Interrupted = ""
+    state: State = "kept"
+    exec_s: float = 0.0
+    callback_s: float = 0.0
+
+
+def checked_result(frame: Frame, limits: Limits, submit: bool, **rest: Any) -> BlockResult:
+    """A worker's report of a block, checked field by field; ``rest`` is what the harness knows.
+
+    Raises FrameError for anything the worker of this harness would not have sent. Code in the
+    worker can forge a whole report; what it can claim so is what printing, failing or ``submit``
+    would have given it, and ``submit`` only where the session has it.
+    """
+    match frame.head:
+        case {
+            "stdout": str(stdout),
+            "stderr": str(stderr),
+            "stdout_chars": int(stdout_chars),
+            "stderr_chars": int(stderr_chars),
+            "value": None | str() as value,
+            "error": None | str() as error,
+            "error_type": str(error_type),
+            "variables": list(listed),
+            "submitted": bool(has_submitted),
+        }:
+            longest = max(map(len, (stdout, stderr, error or "", error_type)))
+        case _:
+            raise FrameError("a malformed report")
+    keep = limits.output_chars + _SLACK
+    if longest > keep or len(value or "") > 2 * keep or min(stdout_chars, stderr_chars) < 0:
+        raise FrameError("output over its cap")
+    if len(listed) > _MOST_VARIABLES:
+        raise FrameError("too many variables")
+    variables = []
+    for item in listed:
+        match item:
+            case [str(name), str(kind), str(size)] if len(name) + len(kind) + len(size) < 1000:
+                variables.append(Variable(name, kind, size))
+            case _:
+                raise FrameError("a malformed variable")
+    submitted = frame.text() if has_submitted and submit and error is None else None
+    if len(submitted or "") > limits.read_chars:
+        raise FrameError("a submission over its cap")
+    return BlockResult(
+        stdout=stdout,
+        stderr=stderr,
+        stdout_chars=stdout_chars,
+        stderr_chars=stderr_chars,
+        value=value,
+        error=error,
+        error_type=error_type,
+        variables=tuple(variables),
+        submitted=submitted,
+        **rest,
+    )
 
 
 class HostError(Exception):

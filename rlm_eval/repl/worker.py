@@ -3,15 +3,17 @@
 Runs in a process of its own, already under the sandbox's policy, with nothing but the standard
 library. What the model's code does here, it does to itself: the harness trusts no byte of it.
 
-Frames from the harness: ``setup``, ``load``, ``exec``, ``read``, ``answer``. Frames to it:
-``ready``, ``call``, ``done`` (and ``failed`` from ``zygote``).
+Frames from the harness: ``setup``, ``load`` and its ``piece``s, ``exec``, ``read``, ``answer``.
+Frames to it: ``ready``, ``call``, ``done`` (and ``failed`` from ``zygote``).
 """
 
 from __future__ import annotations
 
 import ast
 import builtins
+import itertools
 import json
+import os
 import resource
 import signal
 import sys
@@ -20,13 +22,19 @@ import types
 from collections.abc import Callable
 from typing import Any
 
-from rlm_eval.repl import texts
-from rlm_eval.repl.capture import Capture
-from rlm_eval.repl.frames import ERRORS, Frame, encode
-from rlm_eval.repl.inbox import MAIN, Channel, Inbox
+from rlm_eval.repl.capture import Capture, describe_error, list_variables, shown
+from rlm_eval.repl.channel import (
+    BAD_CALL,
+    ERROR_KEY,
+    Channel,
+    ChannelClosedError,
+    Frame,
+    encode,
+)
 from rlm_eval.repl.isolation import RESERVE_MB
-from rlm_eval.repl.report import describe_error, list_variables, shown
-from rlm_eval.repl.results import BAD_CALL, ERROR_KEY
+
+#: Who waits for the frames that answer no call.
+MAIN = -1
 
 
 class QueryError(Exception):
@@ -57,6 +65,45 @@ class Submitted(BaseException):
         self.text = text
 
 
+class Inbox:
+    """Hands each frame to the thread that waits for it; whichever thread waits, reads."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self._ready: dict[int, Frame] = {}
+        self._changed = threading.Condition()
+        self._reading = False
+
+    def wait(self, key: int) -> Frame:
+        """The answer to call ``key``, or for MAIN the next frame that is no answer."""
+        with self._changed:
+            self._changed.wait_for(lambda: key in self._ready or not self._reading)
+            if key in self._ready:
+                return self._ready.pop(key)
+            self._reading = True
+        try:
+            while True:
+                frame = self._receive()
+                owner = frame.head["id"] if frame.head["op"] == "answer" else MAIN
+                if owner == key:
+                    return frame
+                with self._changed:
+                    self._ready[owner] = frame
+                    self._changed.notify_all()
+        finally:
+            with self._changed:
+                self._reading = False
+                self._changed.notify_all()
+
+    def _receive(self) -> Frame:
+        try:
+            frame = self._channel.receive()
+        except ChannelClosedError:
+            os._exit(0)  # the harness is gone
+        assert frame is not None, "it waits for ever"
+        return frame
+
+
 class Worker:
     """One session's namespace and the loop that serves it."""
 
@@ -64,8 +111,7 @@ class Worker:
         self._channel = channel
         self._inbox = Inbox(channel)
         self._main = threading.get_ident()
-        self._calls = 0
-        self._calls_lock = threading.Lock()
+        self._calls = itertools.count(1)
         self._block = 0
         self._running = False  # model code may be interrupted
         self._shielded = False  # ... but not while it is in a host call
@@ -80,7 +126,7 @@ class Worker:
     # -- the loop ------------------------------------------------------------------------------
 
     def serve(self) -> None:
-        """Answers frames until the harness closes the channel."""
+        """Answer frames until the harness closes the channel."""
         serve = {"setup": self._setup, "load": self._load, "exec": self._exec, "read": self._read}
         while True:
             frame = self._inbox.wait(MAIN)
@@ -88,11 +134,9 @@ class Worker:
 
     def _setup(self, frame: Frame) -> None:
         head = frame.head
-        self._keep: int = head["output_chars"]
-        self._longest: int = head["read_chars"]
-        self._seconds: float = head["block_seconds"]
-        self._frame_bytes: int = head["frame_bytes"]
-        self._stdout, self._stderr = Capture(self._keep), Capture(self._keep)
+        self._limits: dict[str, Any] = head["limits"]
+        keep = self._limits["output_chars"]
+        self._stdout, self._stderr = Capture(keep), Capture(keep)
         self._provided = {name: self._stub(name) for name in head["host"]}
         self._provided["QueryError"] = QueryError
         QueryError.__module__ = "__main__"
@@ -101,73 +145,96 @@ class Worker:
         self._channel.send(encode({"op": "ready"}))
 
     def _load(self, frame: Frame) -> None:
-        descriptor = self._channel.descriptors.pop(0) if frame.head["shared"] else None
+        head = frame.head
+        reserve_memory(RESERVE_MB)
         try:
-            value = texts.decode(frame.head["layout"], frame.blob, descriptor)
-        except (MemoryError, OSError):
-            megabytes = frame.head["size"] >> 20
-            error = f"{megabytes:,} MB of text do not fit: raise sandbox.limits.memory_mb"
-            self._channel.send(encode({"op": "done", "id": frame.head["id"], "error": error}))
-            return
-        self._names[frame.head["name"]] = value
-        self._channel.send(encode({"op": "done", "id": frame.head["id"]}))
+            value: Any = self._receive_texts(head["lengths"])
+        except MemoryError:  # half a message may be lost: end as the kernel would end it
+            os.kill(os.getpid(), signal.SIGKILL)
+        reserve_memory(0)
+        if head["kind"] == "str":
+            value = value[0]
+        elif head["kind"] == "dict":
+            value = dict(zip(head["keys"], value, strict=True))
+        self._names[head["name"]] = value
+        self._channel.send(encode({"op": "done", "id": head["id"]}))
+
+    def _receive_texts(self, lengths: list[int]) -> list[str]:
+        """The texts of ``lengths`` characters, which come one after another in pieces."""
+        texts = []
+        piece, at = "", 0
+        for length in lengths:
+            text = ""
+            for _ in range(length):
+                if at == len(piece):
+                    piece, at = self._inbox.wait(MAIN).text(), 0
+                taken = piece[at : at + length - len(text)]
+                text += taken  # grows where it lies: no room for two is needed
+                at += len(taken)
+                if len(text) == length:
+                    break
+            texts.append(text)
+        return texts
 
     def _read(self, frame: Frame) -> None:
         head = frame.head
-        self._begin(head["id"])
-        text = None
-        try:
-            self._running = True
-            try:
-                value = self._names[head["name"]]
-                value = value[head["key"]] if "key" in head else value
-                text = None if value is None else as_text(value, repr)[: self._longest]
-            finally:
-                self._running = False
-                self._put_back()
-        except BaseException:  # noqa: BLE001 - whatever a model's __getitem__ or __repr__ raises
-            self._running = False
-        more_memory()
-        found = {"op": "done", "id": head["id"], "found": text is not None}
-        self._channel.send(encode(found, (text or "").encode("utf-8", ERRORS)))
+
+        def look() -> str | None:
+            value = self._names[head["name"]]
+            value = value[head["key"]] if "key" in head else value
+            return None if value is None else as_text(value, repr)[: self._limits["read_chars"]]
+
+        text, _ = self._run(head["id"], look)
+        done = {"op": "done", "id": head["id"], "found": text is not None}
+        self._channel.send(encode(done, text or ""))
 
     def _exec(self, frame: Frame) -> None:
-        code, number = frame.blob.decode("utf-8", ERRORS), frame.head["id"]
-        self._begin(number)
-        done: dict[str, Any] = {"op": "done", "id": number}
-        submitted: str | None = None
-        try:
-            self._running = True
-            try:
-                done["value"] = self._evaluate(code, f"<block {frame.head['block']}>")
-            finally:
-                self._running = False
-                self._put_back()
-        except Submitted as ending:
-            submitted = ending.text
-        except BaseException as error:  # noqa: BLE001 - model code raises what it likes
-            self._running = False
-            more_memory()
-            done["error_type"] = type(error).__name__[:200]
-            done["error"] = describe_error(error, self._sources)
-        self._running = False
-        more_memory()
-        done["stdout"], done["stdout_chars"] = self._stdout.take()
-        done["stderr"], done["stderr_chars"] = self._stderr.take()
-        done["variables"] = list_variables(self._names, self._provided)
-        done["submitted"] = submitted is not None
-        self._channel.send(encode(done, (submitted or "").encode("utf-8", ERRORS)))
+        name, submitted = f"<block {frame.head['block']}>", None
+        value, failed = self._run(frame.head["id"], lambda: self._evaluate(frame.text(), name))
+        if isinstance(failed, Submitted):
+            submitted, failed = failed.text, None
+        elif type(failed) is SystemError:  # an interpreter that went wrong inside dies soon
+            os.abort()
+        stdout, stdout_chars = self._stdout.take()
+        stderr, stderr_chars = self._stderr.take()
+        done = {
+            "op": "done",
+            "id": frame.head["id"],
+            "value": value,
+            "error": None if failed is None else describe_error(failed, self._sources),
+            "error_type": "" if failed is None else type(failed).__name__[:200],
+            "stdout": stdout,
+            "stdout_chars": stdout_chars,
+            "stderr": stderr,
+            "stderr_chars": stderr_chars,
+            "variables": list_variables(self._names, self._provided),
+            "submitted": submitted is not None,
+        }
+        self._channel.send(encode(done, submitted or ""))
 
-    def _begin(self, number: int) -> None:
+    def _run(
+        self, number: int, action: Callable[[], str | None]
+    ) -> tuple[str | None, BaseException | None]:
+        """What an action that runs model code gives, and what it raised. Before and after it, all
+        that such code may have changed is put back."""
         self._names.update(self._provided, __name__="__main__", __builtins__=builtins)
         sys.stdout, sys.stderr = self._stdout, self._stderr
         signal.signal(signal.SIGINT, self._on_interrupt)
         self._block, self._interrupted = number, False
-        less_memory()
-
-    def _put_back(self) -> None:
-        """Built-in names that model code may have replaced."""
+        value: str | None = None
+        failed: BaseException | None = None
+        reserve_memory(RESERVE_MB)
+        try:
+            try:
+                self._running = True
+                value = action()
+            finally:
+                self._running = False
+        except BaseException as error:  # noqa: BLE001 - model code raises what it likes
+            value, failed = None, error
         builtins.__dict__.update(self._builtins)
+        reserve_memory(0)
+        return value, failed
 
     def _evaluate(self, code: str, name: str) -> str | None:
         self._sources[name] = code
@@ -180,7 +247,7 @@ class Worker:
         exec(compile(tree, name, "exec", dont_inherit=True), self._names)
         expression = ast.Expression(last.value)
         value = eval(compile(expression, name, "eval", dont_inherit=True), self._names)
-        return None if value is None else shown(value, self._keep)
+        return None if value is None else shown(value, self._limits["output_chars"])
 
     # -- interrupts ----------------------------------------------------------------------------
 
@@ -192,7 +259,9 @@ class Worker:
 
     def _stop(self) -> None:
         self._running = self._interrupted = False
-        raise TimeLimit(f"the block ran longer than its limit of {self._seconds:g} s")
+        raise TimeLimit(
+            f"the block ran longer than its limit of {self._limits['block_seconds']:g} s"
+        )
 
     # -- what model code calls -----------------------------------------------------------------
 
@@ -200,9 +269,9 @@ class Worker:
         """submit(value): hand in the final answer and end the block."""
         if threading.get_ident() != self._main:
             raise RuntimeError("submit() ends the block: call it outside of threads")
-        text = as_text(value, str)
-        if len(text) > self._longest:
-            raise ValueError(f"submit() takes at most {self._longest:,} characters")
+        text, longest = as_text(value, str), self._limits["read_chars"]
+        if len(text) > longest:
+            raise ValueError(f"submit() takes at most {longest:,} characters")
         raise Submitted(text)
 
     def _stub(self, name: str) -> Callable[..., Any]:
@@ -218,18 +287,17 @@ class Worker:
         if on_main:
             self._shielded = True
         try:
-            with self._calls_lock:
-                self._calls += 1
-                number = self._calls
+            number = next(self._calls)
             call = {"op": "call", "id": number, "block": self._block, "name": name}
-            # Alone: no other thread can call before this call is answered.
-            call |= {"alone": threading.active_count() == 1, "args": args, "kwargs": kwargs}
+            text = ""
+            if args and type(args[0]) is str:  # most often a long prompt, which JSON would slow
+                text, args = args[0], ("", *args[1:])
             try:
-                request = encode(call, roomy=("args", "kwargs"))
+                request = encode({**call, "args": args, "kwargs": kwargs}, text)
             except (TypeError, ValueError) as error:
                 raise TypeError(f"{name}() takes text, numbers, lists and dicts: {error}") from None
-            if len(request) > self._frame_bytes:
-                raise ValueError(f"{name}() takes at most {self._frame_bytes:,} bytes")
+            if len(request) > (most := self._limits["frame_bytes"]):
+                raise ValueError(f"{name}() takes at most {most:,} bytes")
             self._channel.send(request)
             answer = self._inbox.wait(number).head
         finally:
@@ -238,20 +306,16 @@ class Worker:
                 if self._interrupted:
                     self._stop()
         if "error" in answer:
-            failed = query_error(answer["error"])
+            failed = QueryError(**answer["error"])
             raise TypeError(failed.message) if failed.kind == BAD_CALL else failed
         value = answer["value"]
         return [decode_item(item) for item in value] if isinstance(value, list) else value
 
 
-def query_error(error: dict[str, Any]) -> QueryError:
-    return QueryError(error["kind"], error["message"], error["data"])
-
-
 def decode_item(item: Any) -> Any:
     """Items of the one special form become ``QueryError`` instances; text never does."""
     if isinstance(item, dict) and item.keys() == {ERROR_KEY}:
-        return query_error(item[ERROR_KEY])
+        return QueryError(**item[ERROR_KEY])
     return item
 
 
@@ -265,17 +329,8 @@ def as_text(value: Any, otherwise: Callable[[Any], str]) -> str:
         return otherwise(value)
 
 
-# -- address space ---------------------------------------------------------------------------
-
-
-def less_memory() -> None:
-    """Model code may use the limit less the reserve."""
+def reserve_memory(megabytes: int) -> None:
+    """Keep back a part of the limit: model code leaves room to report that the rest is spent."""
     hard = resource.getrlimit(resource.RLIMIT_AS)[1]
-    if hard != resource.RLIM_INFINITY:
-        resource.setrlimit(resource.RLIMIT_AS, (hard - RESERVE_MB * (1 << 20), hard))
-
-
-def more_memory() -> None:
-    """The reserve is there to report that the rest is spent."""
-    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
-    resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
+    soft = hard if hard == resource.RLIM_INFINITY else hard - megabytes * (1 << 20)
+    resource.setrlimit(resource.RLIMIT_AS, (soft, hard))

@@ -12,6 +12,7 @@ import contextlib
 import errno
 import gc
 import importlib
+import itertools
 import json
 import os
 import random
@@ -22,27 +23,23 @@ import sys
 from typing import Any
 
 from rlm_eval.repl import isolation, linux
-from rlm_eval.repl.frames import encode
-from rlm_eval.repl.inbox import Channel
+from rlm_eval.repl.channel import Channel, encode
 from rlm_eval.repl.worker import Worker
 
 #: What model code finds imported. Pure-Python modules of the standard library beyond these load
 #: from disk; ones with a shared library must be here, since workers can map no code.
-PRELOADED = tuple(
-    name
-    for line in (
-        "abc array ast asyncio base64 binascii bisect bz2 calendar cmath codecs collections",
-        "collections.abc colorsys concurrent.futures concurrent.futures.thread contextlib",
-        "contextvars copy csv dataclasses datetime decimal difflib enum fnmatch fractions",
-        "functools hashlib heapq hmac html html.parser inspect io itertools json keyword locale",
-        "logging lzma math numbers operator os pathlib pickle pprint queue random re reprlib sched",
-        "secrets select shlex signal statistics string struct sys tempfile textwrap threading time",
-        "timeit tokenize traceback types typing unicodedata urllib.parse uuid warnings weakref",
-        "xml.etree.ElementTree zlib zoneinfo encodings.ascii encodings.latin_1 encodings.utf_16",
-        "encodings.utf_32 encodings.cp1252 encodings.idna _strptime",
-    )
-    for name in line.split()
-)
+PRELOADED = """
+abc array ast asyncio base64 binascii bisect bz2 calendar cmath codecs collections collections.abc
+colorsys concurrent.futures concurrent.futures.thread contextlib contextvars copy csv dataclasses
+datetime decimal difflib enum fnmatch fractions functools hashlib heapq hmac html html.parser
+inspect io itertools json keyword locale logging lzma math numbers operator os pathlib pickle
+pprint queue random re reprlib sched secrets select shlex signal statistics string struct sys
+tempfile textwrap threading time timeit tokenize traceback types typing unicodedata urllib.parse
+uuid warnings weakref xml.etree.ElementTree zlib zoneinfo encodings.ascii encodings.latin_1
+encodings.utf_16 encodings.utf_32 encodings.cp1252 encodings.idna _strptime
+"""
+#: What the harness sends is trusted.
+MAX_BYTES = 1 << 40
 #: Parts of packages that come with shared libraries of their own.
 SUBMODULES = {"numpy": ("fft", "linalg", "ma", "polynomial", "random")}
 
@@ -64,7 +61,7 @@ def main() -> None:
 
 def preload(policy: isolation.Policy) -> None:
     """Imports, then forgets where this harness's own code lies."""
-    for name in PRELOADED:
+    for name in PRELOADED.split():
         with contextlib.suppress(ImportError):  # some builds of Python lack bz2 or lzma
             importlib.import_module(name)
     root = sys.path.pop()
@@ -106,7 +103,8 @@ def prepare(policy: isolation.Policy) -> int | None:
 def serve(
     control: socket.socket, harness: int, policy: isolation.Policy, ruleset: int | None
 ) -> None:
-    """Forks, signals and buries workers. Ends when the harness closes the socket or dies."""
+    """Forks workers, signals them and collects what they leave, until the harness closes the socket
+    or dies. What can't be done is the answer to that request alone."""
     workers: dict[int, int] = {}
     leaving: set[int] = set()
     gc.collect()
@@ -123,25 +121,25 @@ def serve(
         request = json.loads(data)
         op, number = request["op"], request["id"]
         reply: dict[str, Any] = {}
-        if op == "fork":
-            workers[number] = _fork(descriptors[0], policy, ruleset)
-            os.close(descriptors[0])
-        elif op == "interrupt":
-            os.kill(workers[number], signal.SIGINT)
-        elif op == "kill":
-            os.kill(workers[number], signal.SIGKILL)
-        elif op == "status":  # its channel is closed: it ends now, by itself or by us
-            reply["status"] = _bury(workers.pop(number))
-        elif op == "leave":
-            os.kill(workers[number], signal.SIGKILL)
-            leaving.add(workers.pop(number))
+        try:
+            if op == "fork":
+                workers[number] = _fork(descriptors, policy, ruleset)
+            elif op in ("SIGINT", "SIGKILL"):
+                os.kill(workers[number], signal.Signals[op])
+            elif op == "status":  # its channel is closed: it ends now, by itself or by us
+                reply["status"] = _exit_status(workers.pop(number))
+            elif op == "leave":
+                os.kill(workers[number], signal.SIGKILL)
+                leaving.add(workers.pop(number))
+        except OSError as error:
+            reply["error"] = f"the sandbox can't {op}: {error}"
         leaving = {pid for pid in leaving if os.waitpid(pid, os.WNOHANG)[0] == 0}
         control.send(json.dumps(reply).encode())
     for pid in workers.values():
         os.kill(pid, signal.SIGKILL)
 
 
-def _bury(pid: int) -> int | None:
+def _exit_status(pid: int) -> int | None:
     """The exit status of a worker (negative: the signal); None for one that closed its channel and
     went on for 50 ms: it is killed."""
     pidfd = os.pidfd_open(pid)
@@ -155,70 +153,52 @@ def _bury(pid: int) -> int | None:
     return status if ended else None
 
 
-def _fork(descriptor: int, policy: isolation.Policy, ruleset: int | None) -> int:
-    parent = os.getpid()
-    if pid := os.fork():
-        return pid
-    status = 1
+def _fork(descriptors: list[int], policy: isolation.Policy, ruleset: int | None) -> int:
+    """A new worker on the channel that came with the request. Raises OSError."""
+    if not descriptors:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+    channel, parent = descriptors[0], os.getpid()
+    try:
+        if pid := os.fork():
+            return pid
+    finally:
+        if os.getpid() == parent:
+            os.close(channel)
     try:
         os.setsid()
-        run_worker(descriptor, policy, ruleset, parent)
-        status = 0
-    finally:
-        os._exit(status)
-
-
-def run_worker(descriptor: int, policy: isolation.Policy, ruleset: int | None, parent: int) -> None:
-    """Under the policy from here on; returns never while the harness lives."""
-    channel_socket = socket.socket(fileno=descriptor)
-    keep = {descriptor} | ({ruleset} if ruleset is not None else set())
-    null = os.open(os.devnull, os.O_RDWR)
-    for standard in (0, 1, 2):
-        os.dup2(null, standard)
-    _close_others(keep)
-    channel = Channel(descriptor, descriptor, channel_socket)
-    try:
+        kept = sorted({2, channel, ruleset or 2, 1 << 20})
+        for low, high in itertools.pairwise(kept):
+            os.closerange(low + 1, high)
         linux.die_with_parent(signal.SIGKILL)
-        if os.getppid() != parent:
-            return  # it died before that could be noticed
-        isolation.confine(policy, ruleset)
-    except (OSError, ValueError) as error:
-        os.write(descriptor, encode({"op": "failed", "error": str(error)}))
-        return
-    start(channel)
+        if os.getppid() == parent:  # else it died before that could be noticed
+            start(Channel(channel, channel, MAX_BYTES), policy, ruleset)
+    finally:
+        os._exit(1)  # a worker that served ends itself
 
 
 def solo() -> None:
     """``python -c BOOT POLICY``: one worker on standard input and output (container, macOS)."""
     policy = isolation.Policy(**json.loads(sys.argv[1]))
-    reader, writer = os.dup(0), os.dup(1)
+    channel = Channel(os.dup(0), os.dup(1), MAX_BYTES)
     preload(policy)
+    start(channel, policy, None)
+
+
+def start(channel: Channel, policy: isolation.Policy, ruleset: int | None) -> None:
+    """The worker's last steps: confined, the same random numbers in every session, no harness in
+    sight. Serves while the harness lives."""
     null = os.open(os.devnull, os.O_RDWR)
     for standard in (0, 1, 2):
         os.dup2(null, standard)
-    channel = Channel(reader, writer, None)
+    os.close(null)
     try:
-        ruleset = isolation.landlock_ruleset(policy) if "landlock" in policy.features else None
         isolation.confine(policy, ruleset)
     except (OSError, ValueError) as error:
         channel.send(encode({"op": "failed", "error": str(error)}))
         return
-    start(channel)
-
-
-def start(channel: Channel) -> None:
-    """The worker's last steps: the same random numbers in every session, no harness in sight."""
     random.seed(0)
     if "numpy" in sys.modules:
         sys.modules["numpy"].random.seed(0)
     for name in [name for name in sys.modules if name.split(".")[0] == "rlm_eval"]:
         del sys.modules[name]
     Worker(channel).serve()
-
-
-def _close_others(keep: set[int]) -> None:
-    start = 3
-    for descriptor in sorted(keep):
-        os.closerange(start, descriptor)
-        start = descriptor + 1
-    os.closerange(start, 1 << 20)

@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 
 from helpers.fake_results import handmade, write_run
-from rlm_eval.analysis.budgets import budget_table, capped, score_vs_budget
-from rlm_eval.analysis.find import find_runs
-from rlm_eval.analysis.load import Run, combine, load_run
-from rlm_eval.cli import run_command
+from rlm_eval.analysis.budgets import budget_table, capped
+from rlm_eval.analysis.figures import score_vs_budget
+from rlm_eval.analysis.load import Run, combine, find_runs, load_run
+from rlm_eval.commands.cli import run_command
 
 CAPS = (1500, 6000)
 
@@ -52,26 +52,21 @@ def test_a_sweep_has_a_row_for_each_cap_and_way(runs: list[Run]) -> None:
     assert table["spent_share"].tolist()[3] == pytest.approx(spent[1] / 6000)
 
 
-def test_the_figure_shows_both_and_says_which_is_which(runs: list[Run]) -> None:
-    figure = score_vs_budget(combine(runs), calls_of(runs))
-    text = " ".join(t.get_text() for t in figure.findobj() if hasattr(t, "get_text"))
-    assert "Solid: matched budgets" in text
-    assert len(figure.axes) == 2
-    styles = {line.get_linestyle() for line in figure.axes[0].lines if len(line.get_xdata()) == 2}
-    assert {"-", ":"} <= styles
-    one = [run for run in runs if not run.config["budget"]["matched"]]
-    text = " ".join(
-        t.get_text() for t in score_vs_budget(combine(one)).findobj() if hasattr(t, "get_text")
-    )
-    assert "Plain caps" in text
+def test_matched_budgets_and_plain_caps_have_panels_of_their_own(runs: list[Run]) -> None:
+    figure = score_vs_budget(combine(runs), calls_of(runs)).figure
+    assert [axes.get_xlabel() for axes in figure.axes] == [
+        *["cap per question (tokens)"] * 2,
+        *["matched budget per question (tokens)"] * 2,
+    ]
+    assert len(figure.axes[0].lines[0].get_xdata()) == 2
 
 
 def test_one_budget_is_no_curve(runs: list[Run]) -> None:
     same = [run for run in runs if run.config["budget"]["sample"]["tokens"] == 1500]
-    assert score_vs_budget(combine(same)).data.empty
+    assert score_vs_budget(combine(same), calls_of(same)).data.empty
     uncapped = handmade([{"method": "rlm", "sample_id": "s", "context_id": "c", "correct": True}])
     assert budget_table(uncapped, pd.DataFrame()).empty
-    assert score_vs_budget(uncapped).data.empty
+    assert score_vs_budget(uncapped, pd.DataFrame()).data.empty
 
 
 @pytest.mark.parametrize(("constants", "drawn"), [((0.5, 0.25), True), ((0.5, None), False)])
@@ -84,8 +79,8 @@ def test_the_best_constant_is_a_line_where_it_is_known(
     assert table["constant_score"].tolist() == (
         [0.375] * 2 if drawn else pytest.approx([float("nan")] * 2, nan_ok=True)
     )
-    score, _ = score_vs_budget(frame).axes
-    assert ("best_constant" in {t.get_text() for t in score.texts}) == drawn
+    score, _ = score_vs_budget(frame, pd.DataFrame()).figure.axes
+    assert any(line.get_linestyle() == "--" for line in score.lines) == drawn
 
 
 def capped_rows(unit: str, cap: float, **more: object) -> pd.DataFrame:

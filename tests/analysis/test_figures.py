@@ -1,113 +1,129 @@
-"""Figures: what they show, and that they say what they rest on."""
+"""Figures: what they show and rest on, and that their words can be read, few arms or many."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
-from itertools import pairwise
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 
-from helpers.fake_results import handmade, write_run
-from rlm_eval.analysis import diagnostics, figures
-from rlm_eval.analysis.drawing import Plot, save
-from rlm_eval.analysis.forest import paired_forest
+from helpers.fake_results import METHODS, handmade, write_run
+from helpers.figure_geometry import drawn, faults
+from rlm_eval.analysis import figures
+from rlm_eval.analysis.aggregate import summarize
+from rlm_eval.analysis.figures import Plot
+from rlm_eval.analysis.figures.curves import FRONT, pareto
+from rlm_eval.analysis.figures.rows import ENDS
+from rlm_eval.analysis.figures.styles import styles
 from rlm_eval.analysis.load import combine, load_run
-from rlm_eval.analysis.looks import MUTED, looks, spread_out, untangled
-from rlm_eval.analysis.rungs import score_and_cost
+from rlm_eval.analysis.paired import paired_table
 
-ALL = (
-    figures.score_vs_length,
-    figures.score_vs_cost,
-    figures.depth_heatmap,
-    diagnostics.cost_quantiles,
-    diagnostics.subcalls_vs_length,
-    diagnostics.failures,
-    paired_forest,
-    score_and_cost,
-)
-#: Every rung of the ladder, its controls in the middle.
+pytestmark = pytest.mark.filterwarnings("error")
+
+Tables = tuple[pd.DataFrame, pd.DataFrame]
+Draw = Callable[[pd.DataFrame, pd.DataFrame], Plot]
+DRAWN: dict[str, Draw] = {
+    "score_vs_length": lambda results, _: score_vs_length(results),
+    "score_vs_cost": lambda results, _: score_vs_cost(results),
+    "score_and_cost": lambda results, _: score_and_cost(results),
+    "paired_forest": lambda results, _: paired_forest(results),
+    "failures": lambda results, _: figures.failures(results),
+    "tokens_by_role": figures.tokens_by_role,
+    "subcalls_vs_length": lambda results, _: figures.subcalls_vs_length(results),
+    "score_vs_budget": figures.score_vs_budget,
+}
+#: All of our own methods, controls in the middle.
 LADDER = (
     *("direct", "rag_bm25", "summarize_map_reduce", "rlm", "no_context", "code_oracle"),
     *("self_consistency", "rag_dense", "rag_hybrid", "summarize_refine", "compaction", "codeact"),
     *("codeact_bm25", "codeact_subcalls", "router", "rlm_d0", "rlm_d2", "rlm_d3"),
 )
+CONTROLS = {"no_context", "code_oracle", "best_constant"}
+LONG = " (model.name=a-provider/a-model-2025-08-07, sub_model.name=another/Model-30B, budget=9000)"
+
+
+def score_vs_length(results: pd.DataFrame) -> Plot:
+    return figures.score_vs_length(results, summary_of(results))
+
+
+def score_vs_cost(results: pd.DataFrame) -> Plot:
+    return figures.score_vs_cost(results, summary_of(results))
+
+
+def score_and_cost(results: pd.DataFrame) -> Plot:
+    return figures.score_and_cost(results, summary_of(results))
+
+
+def paired_forest(results: pd.DataFrame) -> Plot:
+    return figures.paired_forest(results, paired_table(results))
+
+
+def summary_of(results: pd.DataFrame) -> pd.DataFrame:
+    return pd.DataFrame() if results.empty else summarize(results)
+
+
+def words(plot: Plot) -> str:
+    return " ".join(" ".join(text.get_text() for text in drawn(plot.figure)).split())
+
+
+def tables(folder: Path, **settings: object) -> Tables:
+    run = load_run(write_run(folder, {}, **settings))
+    return combine([run]), run.calls
+
+
+def normal(folder: Path) -> Tables:
+    return tables(folder, contexts=4, questions=2, scripted=True, priced=True)
+
+
+def few(folder: Path) -> Tables:
+    return tables(folder, methods=("direct", "rlm"), lengths=(40000,), contexts=4, questions=1)
+
+
+def near_lengths(folder: Path) -> Tables:
+    return tables(folder, methods=("rlm",), contexts=4, lengths=(2048, 2100, 8192), questions=2)
+
+
+def long_names(folder: Path) -> Tables:
+    results, calls = tables(folder, contexts=4, questions=2, priced=True)
+    arm, task = results["arm"] + LONG, "a_task_of_a_very_long_name_without_spaces_or_$_" * 2
+    return results.assign(arm=arm, task=task), calls
+
+
+def ladder(folder: Path) -> Tables:
+    settings = {"skills": dict.fromkeys(LADDER, 0.5), "contexts": 4, "questions": 1}
+    results, calls = tables(folder, methods=LADDER, **settings)
+    tasks = [results.assign(task=f"task{i}") for i in range(2)]
+    return pd.concat(tasks, ignore_index=True), calls
+
+
+def budgets(folder: Path) -> Tables:
+    runs = []
+    for cap in (1000, 1100, 9000):
+        for matched in (True, False):
+            config = {"budget": {"sample": {"tokens": cap}, "matched": matched}}
+            path = folder / f"{cap}{matched}"
+            settings = {"methods": ("direct", "rlm"), "lengths": (2048,), "contexts": 4}
+            runs.append(load_run(write_run(path, config, run_id=path.name, **settings)))
+    return combine(runs), pd.concat([run.calls for run in runs], ignore_index=True)
+
+
+MADE = (normal, few, near_lengths, long_names, ladder)
+
+
+@pytest.fixture(scope="module", params=MADE, ids=lambda make: make.__name__)
+def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Tables:
+    found: Tables = request.param(tmp_path_factory.mktemp("runs") / "run")
+    return found
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
-    folder = tmp_path_factory.mktemp("runs") / "run"
-    return combine([load_run(write_run(folder, {}, contexts=4, questions=2, scripted=True))])
-
-
-def words(figure: Plot) -> str:
-    return " ".join(t.get_text() for t in figure.findobj() if hasattr(t, "get_text"))
-
-
-@pytest.mark.parametrize("draw", ALL, ids=lambda f: f.__name__)
-def test_every_figure_stands_alone(results: pd.DataFrame, draw: object) -> None:
-    figure = draw(results)  # type: ignore[operator]
-    text = words(figure)
-    assert "n = 8 questions in 4 contexts" in text
-    assert "simulated-model" in text
-    assert "2025-11-22" in text
-    assert "SCRIPTED" in text
-    assert len(figure.data)
-
-
-def test_tokens_by_role_needs_calls(results: pd.DataFrame, tmp_path: Path) -> None:
-    assert diagnostics.tokens_by_role(results, pd.DataFrame()).data.empty
-    run = load_run(write_run(tmp_path / "run", {}, contexts=4, questions=1))
-    figure = diagnostics.tokens_by_role(combine([run]), run.calls)
-    assert {"root computed", "sub cached"} <= set(figure.data.columns)
-
-
-def test_pareto_front_by_hand() -> None:
-    cost = pd.Series([1.0, 2.0, 2.0, 3.0, 4.0])
-    score = pd.Series([0.2, 0.5, 0.4, 0.5, 0.6])
-    assert figures.pareto(cost, score).tolist() == [True, True, False, False, True]
-
-
-def test_failures_add_up(results: pd.DataFrame) -> None:
-    data = diagnostics.failures(results).data
-    ends = [c for c in data.columns if c in diagnostics.ENDS]
-    assert data[ends].sum().sum() == len(results)
-
-
-def test_drawing_needs_no_pyplot() -> None:
-    code = "import sys, rlm_eval.analysis.summary; print('matplotlib.pyplot' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "False"
-
-
-def test_labels_move_apart_and_keep_their_order() -> None:
-    placed = spread_out([0.5, 0.5, 0.1, 0.52], 0.1)
-    ranked = sorted(placed)
-    assert all(b - a >= 0.1 - 1e-9 for a, b in pairwise(ranked))
-    assert placed[2] == pytest.approx(0.1)
-    assert sum(placed[i] for i in (0, 1, 3)) == pytest.approx(0.5 + 0.5 + 0.52)
-
-
-def test_labels_stay_beside_the_axes_and_share_what_room_there_is() -> None:
-    assert spread_out([1.0, 1.0, 1.0], 0.1) == pytest.approx([0.8, 0.9, 1.0])
-    assert spread_out([0.0, 0.0], 0.1) == pytest.approx([0.0, 0.1])
-    assert spread_out([0.9] * 5, 0.5) == pytest.approx([0, 0.25, 0.5, 0.75, 1])
-
-
-def test_of_points_at_one_height_the_rightmost_has_the_nearest_label() -> None:
-    starts = [(0.1, 1.0), (0.9, 1.0), (0.5, 1.0), (0.2, 0.3)]
-    assert untangled(starts, [0.8, 0.7, 0.9, 0.3]) == [0.7, 0.9, 0.8, 0.3]
-    # Up and down from the middle, nearest first.
-    assert untangled([(0.1, 0.5), (0.9, 0.5), (0.5, 0.5)], [0.41, 0.5, 0.6]) == [0.6, 0.5, 0.41]
-
-
-@pytest.fixture(scope="module")
-def ladder() -> pd.DataFrame:
-    """All methods right on every question but the RLMs, which are right on half of them: no
-    labels could clash more."""
+def many() -> pd.DataFrame:
+    """The ladder's methods, right on every question but the RLMs, which are right on half."""
     rows = [
         {"method": m, "sample_id": f"s{i}", "context_id": f"c{i}", "prompt_tokens": 100 + 9 * n}
         | {"correct": not m.startswith("rlm") or i % 2 == 0, "constant_score": 0.25}
@@ -118,140 +134,178 @@ def ladder() -> pd.DataFrame:
     return handmade(rows)
 
 
-@pytest.mark.parametrize(
-    ("draw", "shown"), [(figures.score_vs_length, 19), (figures.score_vs_cost, 19)]
-)
-def test_labels_of_eighteen_arms_do_not_collide(
-    ladder: pd.DataFrame, draw: object, shown: int
-) -> None:
-    figure = draw(ladder)  # type: ignore[operator]
-    figure.draw_without_rendering()
-    (axes,) = figure.axes
-    boxes = sorted((t.get_window_extent() for t in axes.texts), key=lambda box: box.y0)
-    assert len(boxes) == shown
-    assert all(low.y1 <= high.y0 + 1 for low, high in pairwise(boxes))
-    assert boxes[0].y0 >= 0
-    assert boxes[-1].y1 <= figure.bbox.y1
-    assert max(box.x1 for box in boxes) <= figure.bbox.x1
+@pytest.mark.parametrize("name", [name for name in DRAWN if name != "score_vs_budget"])
+def test_no_words_are_over_others_or_over_axes(made: Tables, name: str) -> None:
+    assert faults(DRAWN[name](*made).figure) == []
 
 
-def test_rows_keep_families_together_and_controls_below(ladder: pd.DataFrame) -> None:
-    figure = score_and_cost(ladder)
-    score, tokens = figure.axes
-    rows = [label.get_text() for label in score.get_yticklabels()]
-    assert rows[:5] == ["direct", "self_consistency", "rag_bm25", "rag_dense", "rag_hybrid"]
-    assert rows[-3:] == ["no_context", "code_oracle", "best_constant"]
-    assert tokens.get_yticklabels() == []  # the names stand once
-    dots = [line for line in score.lines if line.get_marker() == "o"]
-    assert len(dots) == len(rows)
-    spent = [
-        np.asarray(line.get_xdata()).tolist() for line in tokens.lines if line.get_marker() == "o"
-    ]
-    assert sorted(spent) == [[100 + 9 * n] for n, _ in enumerate(LADDER)]
+def test_budgets_near_each_other_have_labels_apart(tmp_path: Path) -> None:
+    plot = figures.score_vs_budget(*budgets(tmp_path))
+    assert faults(plot.figure) == []
+    assert list(plot.figure.axes[0].get_xticks()) == [1000, 9000]
+    assert set(plot.data["cap"]) == {1000, 1100, 9000}
 
 
-@pytest.mark.filterwarnings("error")
-def test_one_arm_has_room_enough() -> None:
-    rows = [{"method": "rlm", "sample_id": "s", "context_id": "c", "correct": True}]
-    score_and_cost(handmade(rows)).draw_without_rendering()
+@pytest.mark.parametrize("name", [name for name in DRAWN if name != "score_vs_budget"])
+def test_every_figure_says_what_it_rests_on(tmp_path: Path, name: str) -> None:
+    plot = DRAWN[name](*normal(tmp_path / "run"))
+    text = words(plot)
+    assert "n = 8 questions in 4 contexts" in text
+    assert "simulated-model" in text
+    assert "2025-11-22" in text
+    assert "SCRIPTED MODEL" in text
+    assert len(plot.data)
 
 
-@pytest.mark.parametrize("tasks", [1, 2, 5])
-def test_each_task_has_its_score_and_its_cost(ladder: pd.DataFrame, tasks: int) -> None:
-    every = pd.concat([ladder.assign(task=f"t{i}") for i in range(tasks)], ignore_index=True)
-    figure = score_and_cost(every)
-    titles = [axes.get_title(loc="left") for axes in figure.axes]
-    assert sorted(titles) == sorted(2 * [f"t{i}" for i in range(tasks)])
+@pytest.mark.parametrize("name", DRAWN)
+def test_with_nothing_to_show_there_is_a_message(tmp_path: Path, name: str) -> None:
+    results, calls = tables(tmp_path / "run", pending=1.0, contexts=4, questions=1, lengths=(2048,))
+    pending = DRAWN[name](results, calls)
+    assert pending.data.empty or name == "failures"
+    nothing = DRAWN[name](results.iloc[:0], calls.iloc[:0])
+    assert nothing.data.empty
+    assert faults(nothing.figure) == []
+    assert words(nothing)
 
 
-@pytest.mark.parametrize("draw", [diagnostics.cost_quantiles, diagnostics.subcalls_vs_length])
-def test_a_label_without_neighbours_stands_at_the_end_of_its_line(draw: object) -> None:
-    rows = [
-        {"method": "rlm", "sample_id": f"s{n}", "context_id": "c", "correct": True}
-        | {"target_tokens": length, "subcalls": n + 1, "prompt_tokens": 10 * length + n}
-        for n, length in enumerate((1000, 1000, 4000, 4000))
-    ]
-    figure = draw(handmade(rows))  # type: ignore[operator]
-    figure.draw_without_rendering()
-    for axes in figure.axes:
-        (label,), line = axes.texts, axes.lines[0]
-        end = axes.transData.transform((line.get_xdata()[-1], line.get_ydata()[-1]))
-        box = label.get_window_extent()
-        assert end[1] == pytest.approx((box.y0 + box.y1) / 2, abs=3)
+def test_no_name_is_cut(tmp_path: Path) -> None:
+    results, _ = long_names(tmp_path / "run")
+    for draw in (score_vs_length, score_and_cost, figures.failures):
+        text = words(draw(results)).replace(" ", "")
+        assert all(f"{method}{LONG}".replace(" ", "") in text for method in METHODS)
 
 
-def test_sub_calls_are_shown_at_each_tasks_own_lengths_and_none_as_none() -> None:
+def test_the_footer_counts_panels_left_out_and_the_data_has_them() -> None:
     base = {"method": "rlm", "sample_id": "s", "context_id": "c", "correct": True}
-    rows = [
-        base | {"task": "a", "target_tokens": 1650, "subcalls": 40},
-        base | {"task": "b", "target_tokens": 1000, "subcalls": 0},
-    ]
-    many, none = diagnostics.subcalls_vs_length(handmade(rows)).axes
-    assert [list(axes.get_xticks()) for axes in (many, none)] == [[1650], [1000]]
-    assert none.get_ylim() == (0, 1)
+    plot = figures.failures(handmade([base | {"task": f"t{i:02}"} for i in range(13)]))
+    assert "The first 12 of 13 panels; the CSV has all." in words(plot)
+    assert plot.data["task"].nunique() == 13
+    assert len(plot.figure.axes) == 12
 
 
-def test_no_two_arms_look_alike_and_controls_are_grey(ladder: pd.DataFrame) -> None:
-    known = looks(ladder)
-    methods = [look for look in known.values() if not look.control]
-    assert len({(k.colour, k.style["marker"]) for k in methods}) == len(methods) == 16
-    assert {arm for arm, look in known.items() if look.control} == {
-        *("no_context", "code_oracle", "best_constant")
+def test_scripted_arms_are_marked_where_others_are_not() -> None:
+    base = {"sample_id": "s", "context_id": "c", "correct": True}
+    both = [base | {"method": "direct"}, base | {"method": "rlm", "scripted": True}]
+    text = words(score_vs_length(handmade(both)))
+    assert "rlm (scripted)" in text
+    assert "these say nothing about any language model" in text
+    assert "direct (scripted)" not in text
+
+
+def test_drawing_needs_no_pyplot_and_importing_no_matplotlib() -> None:
+    code = "import sys, rlm_eval.analysis.summary; print('matplotlib' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+def test_no_two_methods_look_alike_and_families_are_together(many: pd.DataFrame) -> None:
+    known = styles(many)
+    assert len({(its["color"], its["marker"]) for its in known.values()}) == len(known) == 19
+    assert list(known)[:6] == ["rlm", "rlm_d0", "rlm_d2", "rlm_d3", "direct", "self_consistency"]
+    assert set(list(known)[-3:]) == CONTROLS
+    assert {arm for arm, its in known.items() if its["linestyle"] == "--"} == CONTROLS
+    score, tokens = score_and_cost(many).figure.axes
+    rows = [label.get_text() for label in score.get_yticklabels()]
+    assert rows == [its["label"] for its in known.values()]
+    assert not any(label.get_visible() for label in tokens.get_yticklabels())
+
+
+def test_a_methods_colour_is_the_same_in_every_figure(many: pd.DataFrame) -> None:
+    asked = many.assign(subcalls=many["arm"].isin(["rlm_d2", "codeact_subcalls"]).astype(int))
+    colours = {
+        (text.get_text(), line.get_color())
+        for plot in (score_vs_length(asked), score_vs_cost(asked), paired_forest(asked))
+        for text, line in legend(plot.figure)
     }
-    assert all(k.colour == MUTED and not k.style["marker"] for k in known.values() if k.control)
+    assert len({name for name, _ in colours}) == len(colours)
+    shown = {(text.get_text(), line.get_color()) for text, line in legend(of_subcalls(asked))}
+    assert shown <= colours
+    assert len(shown) == 2
 
 
-def test_controls_are_no_points_of_the_front_and_no_pairs(ladder: pd.DataFrame) -> None:
-    controls = {"no_context", "code_oracle", "best_constant"}
-    assert not controls & set(figures.score_vs_cost(ladder).data["arm"])
-    pairs = paired_forest(ladder).data
-    assert not controls & (set(pairs["arm"]) | set(pairs["against"]))
-    assert not controls & set(diagnostics.cost_quantiles(ladder).data["arm"])
+def of_subcalls(results: pd.DataFrame) -> Figure:
+    return figures.subcalls_vs_length(results).figure
 
 
-def test_the_rlm_is_first_of_each_pair_with_its_sign_turned(ladder: pd.DataFrame) -> None:
-    pairs = paired_forest(ladder).data
-    assert set(pairs["arm"]) == {"rlm", "rlm_d0", "rlm_d2", "rlm_d3"}
+def legend(figure: Figure) -> list[tuple[object, object]]:
+    (found,) = figure.legends
+    return list(zip(found.get_texts(), found.get_lines(), strict=True))
+
+
+def test_pareto_front_by_hand() -> None:
+    table = pd.DataFrame({"cost": [1, 2, 2, 3, 4], "mean_score": [0.2, 0.5, 0.4, 0.5, 0.6]})
+    assert pareto(table, "cost") == [True, True, False, False, True]
+
+
+def test_a_front_of_one_point_is_seen() -> None:
+    rows = [
+        {"method": m, "sample_id": "s", "context_id": "c", "correct": m == "direct"}
+        | {"prompt_tokens": 100 if m == "direct" else 900}
+        for m in ("direct", "rlm")
+    ]
+    (axes,) = score_vs_cost(handmade(rows)).figure.axes
+    (front,) = [line for line in axes.lines if line.get_color() == FRONT]
+    assert front.get_marker() == "o"
+    assert len(front.get_xdata()) == 1
+
+
+def test_controls_are_no_points_of_the_front_and_no_pairs(many: pd.DataFrame) -> None:
+    plot = score_vs_cost(many)
+    assert not CONTROLS & set(plot.data["arm"])
+    assert sum(line.get_linestyle() == "--" for line in plot.figure.axes[0].lines) == 3
+    pairs = paired_forest(many).data
+    assert not CONTROLS & (set(pairs["arm"]) | set(pairs["against"]))
+
+
+def test_dollars_are_shown_where_all_are_priced(tmp_path: Path) -> None:
+    results, _ = normal(tmp_path / "run")
+    assert set(score_vs_cost(results).data["axis"]) == {"tokens", "cost_usd"}
+    unpriced = results.assign(cost_usd=results["cost_usd"].where(results["arm"] != "rlm"))
+    assert set(score_vs_cost(unpriced).data["axis"]) == {"tokens"}
+
+
+def test_the_rlm_is_first_of_each_pair_with_its_sign_turned(many: pd.DataFrame) -> None:
+    plot = paired_forest(many)
+    assert set(plot.data["arm"]) == {"rlm", "rlm_d0", "rlm_d2", "rlm_d3"}
     # codeact comes after rlm in the results, so the table holds codeact minus rlm: +50 points.
-    (pair,) = pairs[(pairs["arm"] == "rlm") & (pairs["against"] == "codeact")].to_dict("records")
+    pairs = plot.data[(plot.data["arm"] == "rlm") & (plot.data["against"] == "codeact")]
+    (pair,) = pairs.to_dict("records")
     assert pair["difference"] == -0.5
     assert pair["low"] <= -0.5 <= pair["high"]
     assert pair["cost_ratio"] == pytest.approx((100 + 9 * 3) / (100 + 9 * 11))
 
 
-def test_scripted_is_said_of_arms_only_where_others_are_not() -> None:
-    base = {"sample_id": "s", "context_id": "c", "correct": True}
-    both = [base | {"method": "direct"}, base | {"method": "rlm", "scripted": True}]
-    text = words(figures.score_vs_length(handmade(both)))
-    assert "rlm (scripted)" in text
-    assert "SCRIPTED" not in text
-    text = words(figures.score_vs_length(handmade(both[1:])))
-    assert "SCRIPTED MODEL" in text
-    assert "rlm (scripted)" not in text
+def test_panels_of_differences_share_their_range(tmp_path: Path) -> None:
+    results, _ = tables(tmp_path / "run", contexts=6, questions=2)
+    assert len({axes.get_xlim() for axes in paired_forest(results).figure.axes}) == 1
 
 
-@pytest.mark.parametrize(
-    ("depths", "bins"), [([0.0, 0.5, 1.0], 3), ([i / 40 for i in range(40)], 5)]
-)
-def test_depths_have_a_bin_each_or_fifths(depths: list[float], bins: int) -> None:
-    rows = [
-        {"method": "rlm", "sample_id": f"s{i}", "context_id": f"c{i}", "correct": d > 0.3}
-        | {"knobs": f'{{"depth": {d}}}'}
-        for i, d in enumerate(depths)
-    ]
-    data = figures.depth_heatmap(handmade(rows)).data
-    assert data["bin"].nunique() == bins
-    assert data["n"].sum() == len(depths)
+def test_failures_add_up(tmp_path: Path) -> None:
+    results, _ = tables(tmp_path / "run", contexts=4, questions=5, failures=0.3, pending=0.2)
+    data = figures.failures(results).data
+    assert data[list(ENDS)].sum().sum() == len(results)
 
 
-def test_files_hold_the_picture_and_its_data(tmp_path: Path) -> None:
-    rows = [
-        {"method": m, "sample_id": f"s{i}", "context_id": f"c{i}", "correct": bool(i % 2)}
-        for m in ("direct", "rlm")
-        for i in range(4)
-    ]
-    written = save(figures.score_vs_length(handmade(rows)), tmp_path / "new" / "figure")
-    assert [p.suffix for p in written] == [".png", ".pdf", ".csv"]
-    assert written[0].read_bytes().startswith(b"\x89PNG")
-    assert written[1].read_bytes().startswith(b"%PDF")
-    assert pd.read_csv(written[2])["mean_score"].tolist() == [0.5, 0.5]
+def test_tokens_have_a_part_for_each_role_and_kind(tmp_path: Path) -> None:
+    data = figures.tokens_by_role(*normal(tmp_path / "run")).data
+    assert {"root computed", "sub cached", "sub completion"} <= set(data.columns)
+
+
+def test_sub_calls_have_each_tasks_own_lengths_and_their_middle_half() -> None:
+    base = {"method": "rlm", "context_id": "c", "correct": True}
+    rows = [base | {"task": "a", "sample_id": f"s{i}", "subcalls": i} for i in range(5)]
+    rows.append(base | {"task": "b", "target_tokens": 1650, "sample_id": "s", "subcalls": 0})
+    many, none = of_subcalls(handmade(rows)).axes
+    assert [list(axes.get_xticks()) for axes in (many, none)] == [[1000], [1650]]
+    assert none.get_ylim() == (0, 1)
+    (bar,) = many.collections
+    assert np.asarray(bar.get_paths()[0].vertices)[:, 1].tolist() == [1, 3]
+
+
+def test_files_hold_the_picture_and_its_data(tmp_path: Path, many: pd.DataFrame) -> None:
+    plot, stem = score_vs_length(many), tmp_path / "new" / "figure"
+    assert [p.suffix for p in figures.save(plot, stem)] == [".png", ".csv"]
+    png, csv, pdf = figures.save(plot, stem, pdf=True)
+    assert png.read_bytes().startswith(b"\x89PNG")
+    assert pdf.read_bytes().startswith(b"%PDF")
+    assert len(pd.read_csv(csv)) == 19

@@ -8,9 +8,8 @@ from rich.console import Console
 
 from helpers.fake_results import handmade
 from rlm_eval.analysis.aggregate import summarize
-from rlm_eval.analysis.terminal import print_summary
-from rlm_eval.analysis.verdict_groups import group_table, grouped
-from rlm_eval.analysis.verdicts import verdicts
+from rlm_eval.analysis.summary import print_summary
+from rlm_eval.analysis.verdicts import grouped, verdicts
 
 
 def arm(method: str, right: str, **more: object) -> list[dict[str, object]]:
@@ -31,22 +30,18 @@ ROWS = (
 
 
 def test_one_line_tells_all_arms_of_a_place() -> None:
-    (group,) = grouped(verdicts(handmade(ROWS)))
-    assert group.headline == (
+    ((headline, _),) = grouped(verdicts(handmade(ROWS)))
+    assert headline == (
         "aggregation, 1,000 tokens. Worth it: rlm, rlm_d2. Can't tell at this n: rlm_d0."
     )
-    assert group.decision == ""
-    table = group_table(group).set_index("arm")
-    assert table.loc["rlm", ["against", "points", "cost"]].tolist() == ["direct", "+85.7", "3×"]
-    assert table.loc["rlm", "95 %"].startswith("+")
 
 
 def test_groups_follow_lengths_models_and_budgets() -> None:
     other = [r | {"model": "large"} for r in ROWS if r["method"] in ("direct", "rlm")]
     groups = grouped(verdicts(handmade(ROWS + other)))
-    assert [len(g.members) for g in groups] == [3, 1]
-    assert groups[0].headline.startswith("aggregation, 1,000 tokens, m. ")
-    assert groups[1].decision == "worth it"
+    assert [len(members) for _, members in groups] == [3, 1]
+    assert groups[0][0].startswith("aggregation, 1,000 tokens, m. ")
+    assert groups[1][1][0].decision == "worth it"
 
 
 def shown(rows: list[dict[str, object]], width: int = 80) -> list[str]:
@@ -60,7 +55,8 @@ def test_a_terminal_has_a_row_for_each_arm_and_not_a_paragraph() -> None:
     assert max(map(len, lines)) <= 80
     start = lines.index("Is the RLM worth it?")
     (row,) = [line for line in lines[start:] if line.startswith("rlm_d2")]
-    assert row.split()[:3] == ["rlm_d2", "direct", "+78.6"]
+    assert row.split()[:4] == ["rlm_d2", "direct", "+78.6", "45"]
+    assert "3×" in row
     assert not any("scores +" in line for line in lines)
     assert any("scores +85.7 points" in line for line in shown(ROWS[:28]))  # one arm: in words
 

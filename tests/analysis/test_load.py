@@ -9,12 +9,9 @@ import pytest
 
 from helpers.fake_results import write_run
 from rlm_eval.analysis import arms
-from rlm_eval.analysis.load import COLUMNS, load_results, load_run
+from rlm_eval.analysis.load import COLUMNS, find_runs, load_results, load_run
 from rlm_eval.errors import ConfigError
 
-PUBLISHED = sorted(
-    p.parent for p in Path(__file__).parents[2].glob("results/published/*/results.parquet")
-)
 SMALL = {"contexts": 4, "questions": 1, "lengths": (1000,), "methods": ("direct", "rlm")}
 
 
@@ -51,9 +48,9 @@ def test_arms_of_one_name_and_different_settings_stay_apart(tmp_path: Path) -> N
 
 
 def test_arms_are_named_by_what_tells_them_apart_to_a_reader(tmp_path: Path) -> None:
-    older = {"_target_": "rlm_eval.methods.rlm.Rlm", "child_model": "sub"}
-    newer = {"_target_": "rlm_eval.methods.rlm.engine.Rlm", "matched": False, "max_usd": None}
-    for name, arm, caps in (("a", older, {}), ("b", older | newer, {"tokens": 6000})):
+    first = {"_target_": "my_methods.Rlm", "child_model": "sub"}
+    second = {"_target_": "rlm_eval.methods.rlm.Rlm", "matched": False, "max_usd": None}
+    for name, arm, caps in (("a", first, {}), ("b", first | second, {"tokens": 6000})):
         made = {"method": {"rlm": arm, "direct": {}}, "budget": {"sample": caps}}
         write_run(tmp_path / name, made, run_id=name, model=f"model-{name}", **SMALL)
     found = set(load_results(tmp_path / "*")["arm"])
@@ -96,35 +93,23 @@ def test_budgets_tell_arms_apart_and_are_named(tmp_path: Path) -> None:
         ("rlm", "", "rlm"),
         ("rlm_d3", "rlm_eval.methods.rlm.Rlm", "rlm"),
         ("deep", "rlm_eval.methods.rlm.Rlm", "rlm"),
-        ("direct", "rlm_eval.methods.direct.Direct", "alternative"),
-        ("codeact_subcalls", "", "alternative"),
-        ("no_context", "rlm_eval.methods.direct.Direct", "control"),
-        ("router", "rlm_eval.methods.router.Router", "mixed"),
-        ("code_oracle", "", "control"),
-        ("plain", "my_rlm_bench.plain.Plain", "alternative"),
+        ("rlms", "rlm_eval.methods.foreign.packages.Rlms", "rlm"),
         ("rlm_without_shortcuts", "my_methods.Deep", "rlm"),
         ("deep", "my_methods.MyRLM", "rlm"),
-        ("constantine", "my_methods.Constantine", "alternative"),
-    ],
-)
-def test_kinds(method: str, target: str, expected: str) -> None:
-    assert arms.kind(method, target) == expected
-
-
-@pytest.mark.parametrize(
-    ("method", "target", "expected"),
-    [
-        ("deep", "rlm_eval.methods.rlm.engine.Rlm", "rlm"),
-        ("rlms", "rlm_eval.methods.foreign.packages.Rlms", "rlm"),
+        ("direct", "rlm_eval.methods.direct.Direct", "direct"),
         ("votes", "rlm_eval.methods.direct.Direct", "direct"),
         ("rag_hybrid", "rlm_eval.methods.rag.rag.Rag", "retrieval"),
-        ("agent", "rlm_eval.methods.summarize.compaction.Compaction", "summaries"),
-        ("codeact_bm25", "rlm_eval.methods.codeact.agent.CodeAct", "code"),
-        ("theirs", "rlm_eval.methods.foreign.command.ForeignCommand", "other"),
-        ("router", "rlm_eval.methods.router.Router", "router"),
-        ("code_oracle", "rlm_eval.methods.controls.ScriptedSolver", "control"),
-        ("paragraphs", "my_methods.Paragraphs", "other"),
         ("mine", "my_methods.RagOverPages", "retrieval"),
+        ("agent", "rlm_eval.methods.summarize.compaction.Compaction", "summaries"),
+        ("codeact_bm25", "rlm_eval.methods.codeact.CodeAct", "code"),
+        ("codeact_subcalls", "", "code"),
+        ("router", "rlm_eval.methods.router.Router", "router"),
+        ("no_context", "rlm_eval.methods.direct.Direct", "control"),
+        ("code_oracle", "rlm_eval.methods.controls.ScriptedSolver", "control"),
+        ("theirs", "rlm_eval.methods.foreign.command.ForeignCommand", "other"),
+        ("plain", "my_rlm_bench.plain.Plain", "other"),
+        ("paragraphs", "my_methods.Paragraphs", "other"),
+        ("constantine", "my_methods.Constantine", "other"),
         ("indirect", "", "other"),
     ],
 )
@@ -162,22 +147,12 @@ def test_another_judge_or_embedder_makes_another_arm(tmp_path: Path) -> None:
     assert found == ["direct", "rlm (judge_model.name=large)", "rlm (judge_model.name=small)"]
 
 
-def test_older_tables_have_no_judge_to_pay(tmp_path: Path) -> None:
+def test_a_table_of_another_schema_is_refused(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "a", config(), **SMALL)
-    newer = ["evidence_recall", "score_exact", "judge_cost_usd", "skill"]
-    table = pd.read_parquet(folder / "results.parquet").drop(columns=newer)
-    table.to_parquet(folder / "results.parquet")
-    results = load_results(folder)
-    assert set(results.columns) == set(COLUMNS)
-    assert (results["judge_cost_usd"] == 0).all()
-    assert results["evidence_recall"].isna().all()
-
-
-@pytest.mark.parametrize("run", PUBLISHED, ids=lambda path: path.name)
-def test_published_runs_still_load(run: Path) -> None:
-    results = load_results(run)
-    assert set(results.columns) == set(COLUMNS)
-    assert len(results)
+    table = pd.read_parquet(folder / "results.parquet")
+    table.assign(schema_version=1).to_parquet(folder / "results.parquet")
+    with pytest.raises(ConfigError, match=r"results\.parquet has schema 1, this rlm_eval reads 2"):
+        load_run(folder)
 
 
 def test_arms_are_called_by_their_method_where_no_task_has_two_of_it(tmp_path: Path) -> None:
@@ -213,9 +188,9 @@ def test_arms_keep_the_order_of_the_configuration(tmp_path: Path) -> None:
     assert results["started_at"].notna().all()
 
 
-def test_an_answer_counts_before_a_row_that_is_owed(tmp_path: Path) -> None:
-    for name, owed in (("a", 0.5), ("b", 0.0)):
-        write_run(tmp_path / name, config(), run_id="same", owed=owed, **SMALL)
+def test_an_answer_counts_before_a_row_that_is_pending(tmp_path: Path) -> None:
+    for name, pending in (("a", 0.5), ("b", 0.0)):
+        write_run(tmp_path / name, config(), run_id="same", pending=pending, **SMALL)
     assert not load_results(tmp_path / "a")["asked"].all()
     both = load_results(tmp_path / "*")
     assert both["asked"].all()
@@ -229,3 +204,8 @@ def test_calls_of_an_abandoned_try_are_left_out(tmp_path: Path) -> None:
     again = calls[calls["result_key"] == calls["result_key"].iloc[0]].assign(restart=2)
     pd.concat([calls, again]).to_parquet(folder / "calls.parquet")
     assert len(load_run(folder).calls) == len(calls)
+
+
+def test_a_run_named_twice_is_one_run(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", **SMALL)
+    assert find_runs(run, f"{run}/../run", tmp_path / "*") == [run]

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pandas as pd
 import pytest
 
-from helpers.fake_results import handmade
+from helpers.fake_results import NO_CALLS, handmade
 from rlm_eval.analysis import tables
 from rlm_eval.analysis.aggregate import NOT_SAME, sets, summarize
 from rlm_eval.analysis.arms import by_method
+from rlm_eval.analysis.load import Run
 from rlm_eval.analysis.paired import paired_table
-from rlm_eval.analysis.report_tables import printed, views
+from rlm_eval.analysis.report.views import printed, views
 from rlm_eval.analysis.verdicts import verdicts
 
 
@@ -28,7 +32,7 @@ def test_a_right_answer_bears_the_cost_of_the_wrong_ones() -> None:
     assert found["cost_usd_per_right"] == pytest.approx(0.3)
 
 
-def test_owed_questions_cost_nothing_here_and_no_right_answer_has_no_price() -> None:
+def test_pending_questions_cost_nothing_here_and_no_right_answer_has_no_price() -> None:
     rows = [row(0, False, prompt_tokens=10), row(1, None, prompt_tokens=999)]
     found = tables.costs(handmade(rows)).iloc[0]
     assert found["tokens_per_question"] == 10
@@ -117,33 +121,20 @@ def test_a_judge_is_paid_apart() -> None:
     assert pd.isna(tables.costs(handmade(rows)).iloc[0]["judge_cost_usd_per_question"])
 
 
-def test_paired_matrix_is_antisymmetric_and_marks_significance() -> None:
-    rows = [row(i, False, method="direct", context_id=f"c{i}") for i in range(8)]
-    rows += [row(i, i < 7, context_id=f"c{i}") for i in range(8)]
-    matrix = tables.paired_matrix(paired_table(handmade(rows)))
-    assert matrix[["arm", "direct", "rlm"]].to_numpy().tolist() == [
-        ["direct", "", "−87.5*"],
-        ["rlm", "+87.5*", ""],
-    ]
+HOSTILE = pd.DataFrame({"a|b": ["x_1|y", "50% <b>"], "USD": ["unpriced", "$0.25"]})
 
 
-HOSTILE = pd.DataFrame({"a|b": ["x_1|y", "50% <b>"], "cost_usd": [None, 0.25], "n": [12345, 1]})
-
-
-def test_markdown_escapes_and_says_unpriced() -> None:
-    assert tables.to_markdown(HOSTILE) == (
-        "| a\\|b | cost_usd | n |\n"
-        "| --- | ---: | ---: |\n"
-        "| x_1\\|y | unpriced | 12,345 |\n"
-        "| 50% &lt;b> | 0.25 | 1 |\n"
+def test_markdown_escapes() -> None:
+    assert tables.to_markdown(HOSTILE, [False, True]) == (
+        "| a\\|b | USD |\n| --- | ---: |\n| x_1\\|y | unpriced |\n| 50% &lt;b> | $0.25 |\n"
     )
 
 
 def test_latex_escapes() -> None:
-    text = tables.to_latex(HOSTILE)
-    assert r"x\_1$|$y & unpriced & 12,345 \\" in text
-    assert r"50\% $<$b$>$ & 0.25 & 1 \\" in text
-    assert text.startswith("\\begin{tabular}{lrr}\n\\toprule\n")
+    text = tables.to_latex(HOSTILE, [False, True])
+    assert r"x\_1$|$y & unpriced \\" in text
+    assert r"50\% $<$b$>$ & \$0.25 \\" in text
+    assert text.startswith("\\begin{tabular}{lr}\n\\toprule\n")
 
 
 def test_where_there_are_several_models_every_table_and_verdict_says_which() -> None:
@@ -156,7 +147,7 @@ def test_where_there_are_several_models_every_table_and_verdict_says_which() -> 
     results = by_method(handmade(rows))
     assert set(results["arm"]) == {"direct", "rlm"}
     summary = summarize(results)
-    found = views(results, pd.DataFrame(), summary, paired_table(results), [])
+    found = views(results, NO_CALLS, summary, paired_table(results), [])
     for view in found:
         shown, _ = printed(view)
         models = {"one": "small", "other": "large"}
@@ -166,7 +157,7 @@ def test_where_there_are_several_models_every_table_and_verdict_says_which() -> 
     assert "one, 1,000 tokens, small: " in verdicts(results)[0].text
     one = by_method(handmade(rows[:8]))
     summary = summarize(one)
-    found = views(one, pd.DataFrame(), summary, paired_table(one), [])
+    found = views(one, NO_CALLS, summary, paired_table(one), [])
     assert not any("model" in printed(view)[0] for view in found)
     assert "model" not in tables.method_by_task(summary)
     assert "small" not in verdicts(one)[0].text
@@ -178,14 +169,91 @@ def test_rows_of_other_samples_are_marked_wherever_they_stand_side_by_side() -> 
     results = handmade(rows)
     summary = summarize(results)
     assert sets(summary).tolist() == ["", "", "set 2"]
-    view = views(results, pd.DataFrame(), summary, paired_table(results), [])[0]
+    view = views(results, NO_CALLS, summary, paired_table(results), [])[0]
     assert NOT_SAME in view.note
     assert printed(view)[0]["samples"].tolist() == ["", "", "set 2"]
     for table in (tables.method_by_length(summary), tables.method_by_task(summary)):
         assert ["set" in cell for cell in table.iloc[:, -1]] == [False, False, True]
     same = handmade(rows[:8])
     summary = summarize(same)
-    view = views(same, pd.DataFrame(), summary, paired_table(same), [])[0]
+    view = views(same, NO_CALLS, summary, paired_table(same), [])[0]
     assert NOT_SAME not in view.note
     assert "samples" not in printed(view)[0]
     assert "set" not in tables.method_by_length(summary).iloc[0, -1]
+
+
+def run_of(tmp_path: Path, forecast: list[dict[str, object]]) -> Run:
+    (tmp_path / "forecast.json").write_text(json.dumps(forecast))
+    rows = [
+        {"method": arm, "calls": c, "prompt_tokens": 100, "completion_tokens": 5, "wall_s": 2.0}
+        for arm, c in [("direct", 1), ("direct", 1), ("rlm", 7)]
+    ]
+    results = pd.DataFrame(rows).assign(cost_usd=[0.1, 0.2, None])
+    return Run(tmp_path, results, NO_CALLS, {}, {})
+
+
+def forecast(arm: str, n: int, calls: float | None, source: str = "sizes") -> dict[str, object]:
+    rest = dict.fromkeys(("prompt_tokens", "completion_tokens", "usd", "seconds"), calls)
+    return {
+        "arm": arm,
+        "target_tokens": 1000,
+        "results": n,
+        "source": source,
+        "calls": calls,
+    } | rest
+
+
+def test_what_was_said_beside_what_it_took(tmp_path: Path) -> None:
+    run = run_of(
+        tmp_path, [forecast("direct", 1, 3.0), forecast("direct", 1, 4.0), forecast("rlm", 1, None)]
+    )
+    direct, rlm = tables.forecast_table(run).to_dict("records")
+    assert (direct["method"], direct["results"], direct["from"]) == ("direct", 2, "sizes")
+    assert (direct["calls_forecast"], direct["calls_took"]) == (7.0, 2)
+    assert direct["usd_took"] == 0.1 + 0.2
+    assert pd.isna(rlm["calls_forecast"])
+    assert rlm["calls_took"] == 7
+    assert pd.isna(rlm["usd_took"])  # unpriced, never 0
+
+
+def test_a_forecast_for_other_results_is_not_held_against_these(tmp_path: Path) -> None:
+    table = tables.forecast_table(run_of(tmp_path, [forecast("direct", 1, 1.0)]))
+    assert pd.isna(table.loc[0, "calls_forecast"])
+
+
+def test_without_a_forecast_the_table_is_empty(tmp_path: Path) -> None:
+    run = run_of(tmp_path, [])
+    (tmp_path / "forecast.json").unlink()
+    assert tables.forecast_table(run).empty
+
+
+def answers(recalls: list[float | None], right: str) -> list[dict[str, object]]:
+    """One row per recall; a letter each: r right, w wrong, f own failure, o pending."""
+    ends = {"f": {"outcome": "no_answer"}, "o": {"outcome": "provider_error"}}
+    return [
+        {"method": "rag_bm25", "sample_id": f"s{i}", "context_id": f"c{i}", "evidence_recall": r}
+        | ends.get(letter, {"correct": letter == "r"})
+        for i, (r, letter) in enumerate(zip(recalls, right, strict=True))
+    ]
+
+
+def test_recall_and_the_score_with_and_without_all_of_the_evidence() -> None:
+    rows = answers([1.0, 1.0, 1.0, 0.5, 0.0, 1.0, None], "rrwrfor")
+    (row,) = tables.retrieval(handmade(rows)).to_dict("records")
+    assert row["n"] == 5  # not the pending one, nor the one whose evidence is unknown
+    assert row["evidence_recall"] == pytest.approx(3.5 / 5)
+    assert row["recall_low"] < 0.7 < row["recall_high"]
+    assert (row["n_all"], row["n_part"]) == (3, 2)
+    assert row["score_all"] == pytest.approx(2 / 3)
+    assert row["score_part"] == pytest.approx(1 / 2)  # the failure counts 0
+
+
+def test_without_evidence_there_is_no_row() -> None:
+    frame = handmade(answers([None, None], "rw"))
+    assert tables.retrieval(frame).empty
+    assert summarize(frame)["evidence_recall"].isna().all()
+
+
+def test_the_summary_has_the_mean_over_those_that_are_known() -> None:
+    table = summarize(handmade(answers([1.0, 0.5, None], "rrr")))
+    assert table["evidence_recall"].tolist() == [0.75]

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from helpers.commands import report as main
 from helpers.fake_results import handmade, write_run
 from rlm_eval.analysis.aggregate import summarize
 from rlm_eval.analysis.load import load_run
-from rlm_eval.analysis.tracking import log, metrics
-from rlm_eval.report import main
+from rlm_eval.analysis.report.tracking import log, metrics
 
 SMALL = {"contexts": 4, "questions": 1, "lengths": (1000,), "methods": ("direct",)}
 

@@ -6,7 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from rlm_eval.analysis.trajectory import MAX_CHARS, Node, read_events, read_replies, tree
+import pytest
+
+from rlm_eval.analysis.report.trajectory import MAX_CHARS, Node, read_events, read_replies, tree
+from rlm_eval.errors import ConfigError
+from rlm_eval.records import SCHEMA_VERSION
 
 
 def call(call_id: str, parent: str | None = None, **more: Any) -> dict[str, Any]:
@@ -58,18 +62,18 @@ def test_calls_without_events_are_shown_and_attempts_are_one_call() -> None:
     ]
     first, second = tree([], calls)
     assert first.title == "root call"
-    assert first.meta == ["20 (8 cached) → 4 tokens", "$0.5", "1 s", "2 attempts"]
+    assert first.meta == ["20 (8 cached) → 4 tokens", "$0.50", "1 s", "2 attempts"]
     assert not first.failed  # the last attempt went well
     assert second.meta[1] == "unpriced"
 
 
 def test_replies_come_from_the_journal_where_no_event_has_them(tmp_path: Path) -> None:
     events = [
-        {"v": 1, "type": "begin", "key": "k", "restart": 1},
-        {"v": 1, "type": "call", "call_id": "a", "reply": ""},
-        {"v": 1, "type": "call", "call_id": "a", "reply": "seven"},
+        {"v": SCHEMA_VERSION, "type": "begin", "key": "k", "restart": 1},
+        {"v": SCHEMA_VERSION, "type": "call", "call_id": "a", "reply": ""},
+        {"v": SCHEMA_VERSION, "type": "call", "call_id": "a", "reply": "seven"},
     ]
-    text = "\n".join(json.dumps(e) for e in events) + '\n{"v": 1, "type": "call", "call_'
+    text = "\n".join(json.dumps(e) for e in events) + '\n{"v": 2, "type": "call", "call_'
     (tmp_path / "journal.jsonl").write_text(text)
     assert read_replies(tmp_path) == {"a": "seven"}
     assert read_replies(tmp_path / "nowhere") == {}
@@ -77,18 +81,18 @@ def test_replies_come_from_the_journal_where_no_event_has_them(tmp_path: Path) -
     assert node.parts == [("reply", "seven")]
 
 
-def test_unknown_damaged_and_broken_input_is_shown_not_raised(tmp_path: Path) -> None:
+def test_unknown_events_and_odd_parents_are_shown(tmp_path: Path) -> None:
     path = tmp_path / "t.jsonl"
-    lines = ['{"type": "retrieved", "starts": [3]}', "[1, 2]", '{"type": "turn", "iter']
-    path.write_text("\n".join(lines))
-    nodes = tree(read_events(path), [])
-    assert [n.title for n in nodes] == ["retrieved", "unknown", "damaged line"]
-    assert nodes[0].meta == ["starts [3]"]
-    assert nodes[1].meta == ["value [1, 2]"]
+    path.write_text('{"type": "retrieved", "starts": [3]}\n')
+    (node,) = tree(read_events(path), [])
+    assert (node.title, node.meta) == ("retrieved", ["starts [3]"])
     assert read_events(tmp_path / "none.jsonl") == []
     # A block without its turn, a call that names itself as its parent.
     odd = tree([{"type": "block", "code": "1"}], [call("a", "a")])
     assert [n.title for n in odd] == ["Code", "sub call"]
+    path.write_text('{"type": "turn", "iter')
+    with pytest.raises(ConfigError, match=r"t\.jsonl can't be read"):
+        read_events(path)
 
 
 def test_failures_are_marked_and_long_texts_cut() -> None:

@@ -10,7 +10,7 @@ from rlm_eval.analysis.verdicts import resolution, verdicts
 
 
 def arm(method: str, right: str, questions: int = 1, **more: object) -> list[dict[str, object]]:
-    """One row per letter (r right, w wrong, o owed), ``questions`` to a context."""
+    """One row per letter (r right, w wrong, o pending), ``questions`` to a context."""
     return [
         {"method": method, "sample_id": f"s{i}", "context_id": f"c{i // questions}"}
         | ({"outcome": "provider_error"} if letter == "o" else {"correct": letter == "r"})
@@ -111,7 +111,7 @@ def test_holm_covers_every_alternative_and_length() -> None:
 def test_only_shared_samples_are_compared_and_that_is_said() -> None:
     rows = arm("direct", "wwwwwwwwoo") + arm("rlm", "oorrrrrrrr")
     (verdict,) = verdicts(handmade(rows))
-    assert verdict.questions == 6
+    assert verdict.shared_samples == 6
     assert verdict.difference == 1
     assert "6 questions in 6 contexts, the only ones both have of 8 and 8" in verdict.text
 
@@ -119,7 +119,7 @@ def test_only_shared_samples_are_compared_and_that_is_said() -> None:
 def test_repeats_are_averaged_before_pairing() -> None:
     first, second = arm("rlm", "rrrrrr"), arm("rlm", "wwwwww", repeat=1)
     (verdict,) = verdicts(handmade(arm("direct", "wwwwww") + first + second))
-    assert verdict.questions == 6
+    assert verdict.shared_samples == 6
     assert verdict.difference == pytest.approx(0.5)
 
 

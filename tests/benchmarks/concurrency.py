@@ -26,7 +26,7 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
-from rlm_eval.journal import Journal
+from rlm_eval.journal.journal import Journal
 from rlm_eval.ledger import Budget, Ledger
 from rlm_eval.models.client import CallTags, ModelClient
 from rlm_eval.models.litellm_client import LitellmModel, _litellm

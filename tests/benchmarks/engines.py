@@ -67,7 +67,7 @@ class Ours:
 
     def run(self, turns: Sequence[str], context: str, sub: Sub, depth: int) -> str:
         from rlm_eval.ledger import Ledger
-        from rlm_eval.methods.rlm.engine import Rlm
+        from rlm_eval.methods.rlm import Rlm
         from rlm_eval.models.client import ModelClient
         from rlm_eval.models.scripted import ScriptedModel
         from rlm_eval.records import Context, Problem

@@ -101,7 +101,7 @@ def attempt(session: ReplSession, body: str, names: dict[str, object]) -> str:
     lines = [f"{name} = {value!r}" for name, value in names.items()]
     lines += [PREAMBLE, "def attempt():", *(f"  {line}" for line in body.splitlines())]
     lines += ["submit('open' if (got := attempt()) else 'blocked: no effect')"]
-    result = session.run("\n".join(lines), replayable=False)
+    result = session.run("\n".join(lines))
     if result.submitted == "open" and "ask the harness" in body:
         place = "/dev/shm" if "/dev/shm" in body else "/tmp"
         seen = os.path.exists(os.path.join(place, str(names["TOKEN"])))

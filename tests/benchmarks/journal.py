@@ -19,16 +19,16 @@ from random import Random
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from helpers.some_records import some_call, some_result
-from rlm_eval.journal import FILE_NAME, Journal
+from rlm_eval.journal.journal import FILE_NAME, Journal
+from rlm_eval.journal.past import past_of
+from rlm_eval.journal.redaction import Redactor
+from rlm_eval.journal.tables import tables, write_tables
 from rlm_eval.ledger import Ledger
 from rlm_eval.models.cache import ResponseCache
 from rlm_eval.models.client import ModelClient
 from rlm_eval.models.protocol import user
 from rlm_eval.models.scripted import ScriptedModel
-from rlm_eval.past import past_of
 from rlm_eval.records import Call
-from rlm_eval.redaction import Redactor
-from rlm_eval.tables import export
 
 WORDS = ("the", "model", "says", "that", "this", "line", "of", "text", "tells", "a", "ship", "not")
 #: Design targets (shared/docs/DESIGN.md).
@@ -91,7 +91,7 @@ def measured(folder: Path, calls: int) -> list[tuple[str, str]]:
         ("append a call, 10 known keys", f"{with_keys_ms:.3f} ms"),
         ("append a result, on the disk", f"{result_ms:.3f} ms"),
         ("resume", f"{seconds(lambda: past_of(run_dir)):.2f} s"),
-        ("tables written", f"{seconds(lambda: export(run_dir)):.2f} s"),
+        ("tables written", f"{seconds(lambda: write_tables(*tables(run_dir), run_dir)):.2f} s"),
     ]
     rows.append(
         ("a call answered from the response cache", f"{hit_ms(folder / 'cache.db'):.3f} ms")

@@ -16,20 +16,20 @@ import sys
 import tempfile
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import rlm_eval
-from rlm_eval.assemble import all_work, assemble
-from rlm_eval.compose import compose_tree
-from rlm_eval.config import check_config
-from rlm_eval.journal import Journal
+from rlm_eval.config.check import check_config
+from rlm_eval.config.compose import compose_tree
+from rlm_eval.journal.journal import Journal
 from rlm_eval.ledger import Ledger
-from rlm_eval.runner import RunInfo, Runner
-from rlm_eval.serving import served
+from rlm_eval.run.assemble import all_work, assemble
+from rlm_eval.run.run import served
+from rlm_eval.run.runner import RunInfo, Runner
 
 PACKAGE = Path(rlm_eval.__file__).parent
 HOMES = (PACKAGE, PACKAGE.parent / "tasks")
@@ -80,7 +80,7 @@ def path_of(arm: str, folder: Path) -> Counter[str]:
     run_dir = folder / arm
     name = parts.root.info.name
     with Journal(run_dir) as journal, served(parts, journal, journal.call) as client:
-        info = RunInfo("path", run_dir, name, name, True, parts.revision)
+        info = RunInfo("path", name, name, True)
         runner = Runner(info, parts.task, client, Ledger(), parts.sample_budget, journal, Watcher())
         runner.run([first], 1)
         with counted() as calls:
@@ -90,23 +90,35 @@ def path_of(arm: str, folder: Path) -> Counter[str]:
     return calls
 
 
-def table(listed: bool) -> str:
-    rows = ["| sample | modules | at most | calls of own code | at most |", "|---|---|---|---|---|"]
-    lists = []
-    with tempfile.TemporaryDirectory() as folder:
-        for arm, (modules, most) in BOUNDS.items():
-            calls = path_of(arm, Path(folder))
-            rows.append(f"| `{arm}` | {len(calls)} | {modules} | {calls.total()} | {most or ''} |")
-            lists.append(f"`{arm}`: " + ", ".join(sorted(calls)) + ".")
-            if listed:
-                lists += [f"  {count:5} {name}" for name, count in calls.most_common()]
-    return "\n".join([*rows, "", *lists])
+def table(paths: Mapping[str, Counter[str]], *, listed: bool = False) -> str:
+    """The calls by module of each arm, as Markdown."""
+    lines = [
+        "# The way of one sample",
+        "",
+        "`python tests/benchmarks/path.py`: our modules and calls from handing out a sample to",
+        "its line in the journal, in this process; the scripted model, Python "
+        f"{sys.version_info.major}.{sys.version_info.minor}.",
+        "",
+        "| sample | modules | at most | calls | at most |",
+        "|---|---|---|---|---|",
+    ]
+    for arm, calls in paths.items():
+        modules, most = BOUNDS[arm]
+        lines.append(f"| `{arm}` | {len(calls)} | {modules} | {calls.total()} | {most or ''} |")
+    for arm, calls in paths.items():
+        lines += ["", f"`{arm}`: " + ", ".join(sorted(calls)) + "."]
+        if listed:
+            lines += [f"  {count:5} {name}" for name, count in calls.most_common()]
+    return "\n".join(lines) + "\n"
 
 
-def main(say: Callable[[str], None] = print) -> None:
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--modules", action="store_true", help="the calls of each module")
-    say(table(parser.parse_args().modules))
+    listed = parser.parse_args().modules
+    with tempfile.TemporaryDirectory() as folder:
+        paths = {arm: path_of(arm, Path(folder)) for arm in BOUNDS}
+    print(table(paths, listed=listed), end="")
 
 
 if __name__ == "__main__":

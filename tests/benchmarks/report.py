@@ -20,8 +20,9 @@ from random import Random
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from helpers.fake_results import METHODS, SKILLS, write_run
-from rlm_eval.analysis.report import write_report
-from rlm_eval.journal import Journal
+from rlm_eval.analysis.load import load_run
+from rlm_eval.analysis.report.page import write_report
+from rlm_eval.journal.journal import Journal
 from rlm_eval.records import Call
 
 WORDS = ("the", "model", "says", "that", "this", "line", "of", "text", "tells", "a", "ship", "not")
@@ -57,7 +58,7 @@ def measured(calls: int, arms: int) -> str:
         folder = Path(name) / "run"
         made = simulated(folder, calls, arms)
         cpu, wall = time.process_time(), time.perf_counter()
-        write_report([folder])
+        write_report([load_run(folder)])
         cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
         size = sum(f.stat().st_size for f in (folder / "report_data").rglob("*") if f.is_file())
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -17,15 +17,15 @@ from statistics import fmean, median
 
 from task_rows import row, table
 
-from rlm_eval.assemble import assemble
-from rlm_eval.compose import compose_tree
-from rlm_eval.config import check_config
-from rlm_eval.evidence import recall
+from rlm_eval.config.check import check_config
+from rlm_eval.config.compose import compose_tree
+from rlm_eval.journal.tables import recall
 from rlm_eval.ledger import Ledger
 from rlm_eval.methods.method import Method
 from rlm_eval.models.client import ModelClient
 from rlm_eval.models.protocol import user
 from rlm_eval.records import Context, Problem, Sample
+from rlm_eval.run.assemble import assemble
 
 TASKS = ("needle", "latent_needle", "multihop", "multihop task.variant=semantic", "turns")
 ARMS = "method=[rag_bm25,rag_dense,rag_hybrid]"

@@ -15,6 +15,8 @@ import pytest
 
 from helpers.fake_provider import FakeProvider
 
+pytestmark = pytest.mark.slow
+
 SMALL = ["model=scripted", "task=needle", "task.lengths=[1024]", "task.n=2"]
 
 
@@ -57,8 +59,8 @@ def test_help_is_one_page_of_ours() -> None:
         (["model=litellm", "model.name=openai/gpt-5"], "OPENAI_API_KEY"),
         (["model.gguf=/nope/model.gguf"], "there is no file /nope/model.gguf"),
         (["sub_model=nonsense"], "'nonsense'"),
-        (["repeats=0"], "repeats must be at least 1"),
-        (["budget.run.calls=0"], "must be above 0"),
+        (["repeats=0"], "repeats=0 does not fit: Input should be greater than or equal to 1"),
+        (["budget.run.calls=0"], "budget.run.calls=0 does not fit: Input should be greater than 0"),
         (["task._target_=os.system"], "allow_targets"),
         (["method=[]"], "no method is left"),
         (["results_dir=/proc/nothing/here", "model=scripted"], "can't be made"),
@@ -94,7 +96,7 @@ def test_a_run_leaves_what_the_contract_names(tmp_path: Path) -> None:
     assert run_dir.parent == tmp_path
     for name in ("config.yaml", "environment.json", "journal.jsonl", "summary.csv"):
         assert (run_dir / name).stat().st_size > 0
-    assert {p.suffix for p in (run_dir / "figures").iterdir()} >= {".png", ".pdf", ".csv"}
+    assert {p.suffix for p in (run_dir / "figures").iterdir()} == {".png", ".csv"}
     results = pd.read_parquet(run_dir / "results.parquet")
     calls = pd.read_parquet(run_dir / "calls.parquet")
     assert len(results) == 2 * 4
@@ -122,7 +124,7 @@ def test_the_same_command_again_finds_its_finished_run(tmp_path: Path) -> None:
 def test_more_samples_and_another_arm_reuse_what_is_there(tmp_path: Path) -> None:
     first = rlm_eval(*SMALL, f"results_dir={tmp_path}", "method=[direct]")
     more = rlm_eval(*SMALL[:3], "task.n=3", f"results_dir={tmp_path}", "method=[direct,rag_bm25]")
-    assert "2 results taken over" in more.stderr
+    assert "2 results reused" in more.stderr
     assert last_line(more) != last_line(first)
     results = pd.read_parquet(last_line(more) / "results.parquet")
     assert results.groupby("method").size().to_dict() == {"direct": 3, "rag_bm25": 3}
@@ -162,9 +164,9 @@ def test_an_interrupted_run_is_resumed_with_nothing_counted_twice(tmp_path: Path
     child.send_signal(signal.SIGINT)
     out, err = child.communicate(timeout=60)
     assert child.returncode == 130, err
-    assert "python -m rlm_eval.resume" in err
+    assert "python -m rlm_eval resume" in err
     run_dir = Path(out.strip().splitlines()[-1])
-    done = rlm_eval(str(run_dir), module="rlm_eval.resume")
+    done = rlm_eval("resume", str(run_dir))
     assert done.returncode == 0, done.stderr
     results = pd.read_parquet(run_dir / "results.parquet")
     assert len(results) == 24
@@ -233,7 +235,7 @@ def test_a_model_or_a_cap_that_a_method_does_not_use_is_said(tmp_path: Path) -> 
         *("budget.matched=true", "budget.sample.tokens=9000"),
     )
     assert done.returncode == 0, done.stderr
-    assert "sub_model is set, and not asked by direct, no_context" in done.stderr
+    assert "sub_model is set, and not used by direct, no_context" in done.stderr
     assert "judge_model is set, and task needle is scored by rule" in done.stderr
     assert "budget.matched: the cap is only a limit for no_context" in done.stderr
 
@@ -302,6 +304,6 @@ def test_a_provider_that_fails_throughout_ends_the_run(tmp_path: Path) -> None:
         )
     assert done.returncode == 3
     assert "stopped early: 8 results in a row failed at the provider" in done.stderr
-    assert "30 results are still owed" in done.stderr
+    assert "30 results are still pending" in done.stderr
     assert 8 <= provider.requests <= 10
     assert "sk-canary" not in done.stderr

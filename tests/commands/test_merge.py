@@ -10,17 +10,18 @@ from typing import Any
 import pytest
 import yaml
 
+from helpers.commands import merge as main
+from helpers.commands import replay
 from helpers.some_records import some_call, some_result
 from rlm_eval.analysis.load import load_results
-from rlm_eval.cli import run_command
-from rlm_eval.compose import compose_tree, recorded_tree
+from rlm_eval.commands.cli import run_command
+from rlm_eval.commands.merge import merge
+from rlm_eval.config.compose import compose_tree, recorded_tree
 from rlm_eval.errors import ConfigError
-from rlm_eval.journal import Journal, read_events
+from rlm_eval.journal.journal import Journal, read_events
+from rlm_eval.journal.past import finished_beside, past_of, reuse
+from rlm_eval.journal.tables import tables, write_tables
 from rlm_eval.ledger import Spend
-from rlm_eval.merge import main, merge
-from rlm_eval.past import past_of, take_over
-from rlm_eval.replay import main as replay
-from rlm_eval.tables import export, tables
 
 TREE = compose_tree(["model=scripted", "task=needle", "method=[direct,rag_bm25]"])
 
@@ -50,7 +51,6 @@ def shard(
     (folder / "config.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
     record = {"code_revision": revision, "python": "3.11"}
     (folder / "environment.json").write_text(json.dumps(record))
-    (folder / "trajectories").mkdir()
     for key in keys:
         (folder / "trajectories" / f"{key}.jsonl").write_text(f'"{folder.name}"\n')
     return folder
@@ -71,8 +71,8 @@ def test_shards_become_one_record_that_everything_reads(
     assert main([*map(str, runs), "--out", str(out)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines == [
-        "seed: 0 | 1",
         "task.seed: 0 | 1",
+        "seed: 0 | 1",
         "3 results, 0 of them in several runs",
         str(out),
     ]
@@ -122,11 +122,11 @@ def test_a_result_measured_twice_counts_once_and_is_paid_twice(tmp_path: Path) -
     assert of_r1.restart.tolist() == [0, 1, 2, 3, 4]
     assert past_of(tmp_path / "out").spent.usd == 8 * 0.25
     assert past_of(tmp_path / "out").restarts == {"r1": 5, "r2": 3}
-    export(tmp_path / "out")
+    write_tables(*tables(tmp_path / "out"), tmp_path / "out")
     assert load_results(tmp_path / "out").started_at.notna().all()
 
 
-def test_a_finished_result_goes_before_an_owed_one(tmp_path: Path) -> None:
+def test_a_finished_result_goes_before_a_pending_one(tmp_path: Path) -> None:
     a = shard(tmp_path / "a")
     with Journal(a) as journal:
         journal.begin("r1", 0)
@@ -141,7 +141,7 @@ def test_what_was_taken_over_is_there_once_and_paid_once(tmp_path: Path) -> None
     """Whichever is named first, the run that measured it has it."""
     a, b = shard(tmp_path / "a", "r1"), shard(tmp_path / "b", "r2")
     with Journal(b) as journal:
-        assert take_over(tmp_path, b, {"r1"}, past_of(b), journal) == 1
+        reuse(finished_beside(b, {"r1"}), journal)
     for number, runs in enumerate(([a, b], [b, a])):
         out = tmp_path / f"out{number}"
         merge(runs, out)
@@ -149,7 +149,7 @@ def test_what_was_taken_over_is_there_once_and_paid_once(tmp_path: Path) -> None
         assert results.calls.tolist() == [1, 1]
         assert sorted(calls.call_id) == ["a-r1-0", "b-r2-0"]
         assert past_of(out).spent == Spend(2, 220, 0.5)
-        assert not any("taken_from" in event for event in read_events(out))
+        assert not any("reused_from" in event for event in read_events(out))
 
 
 @pytest.mark.parametrize("snapshot_first", [True, False])
@@ -174,7 +174,7 @@ def test_an_older_copy_of_a_run_adds_nothing(tmp_path: Path, snapshot_first: boo
 def test_what_was_taken_over_from_elsewhere_stays_unpaid(tmp_path: Path) -> None:
     a, b = shard(tmp_path / "a", "r1"), shard(tmp_path / "b", "r2")
     with Journal(b) as journal:
-        take_over(tmp_path, b, {"r1"}, past_of(b), journal)
+        reuse(finished_beside(b, {"r1"}), journal)
     merge([b, shard(tmp_path / "c", "r3")], tmp_path / "out")
     assert past_of(tmp_path / "out").done == {"r1", "r2", "r3"}
     assert past_of(tmp_path / "out").spent == Spend(2, 220, 0.5)
@@ -184,7 +184,7 @@ def test_what_was_taken_over_from_elsewhere_stays_unpaid(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("other", "told"),
     [
-        ({"revision": "two"}, "were made by different sources (one, two)"),
+        ({"revision": "two"}, "have results of one arm made by different sources (rlm: one, two)"),
         ({"model__context_window": 7}, "differ in model.context_window"),
         ({"temperature": 0.5}, "differ in temperature"),
         ({"budget__sample__calls": 3}, "differ in budget.sample.calls"),
@@ -202,7 +202,7 @@ def test_what_can_not_be_compared_is_mixed_only_on_demand_and_marked(
     assert "--allow-mixed" in error
     assert not (tmp_path / "out").exists()
     assert merge(runs, tmp_path / "out", allow_mixed=True).mixed
-    export(tmp_path / "out")
+    write_tables(*tables(tmp_path / "out"), tmp_path / "out")
     merged = environment(tmp_path / "out")
     assert merged["merged"]["mixed"]
     assert merged["code_revision"] == ("one+two" if "revision" in other else "one")
@@ -253,4 +253,4 @@ def test_a_merge_can_be_gone_on_with(tmp_path: Path, capsys: pytest.CaptureFixtu
     capsys.readouterr()
     both = [*small, "method=[direct,rag_bm25]", f"results_dir={tmp_path}/all"]
     assert run_command(both) == 0
-    assert "2 results taken over" in capsys.readouterr().err
+    assert "2 results reused" in capsys.readouterr().err

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from helpers.chat import Script, Table, problem, scripted
 from rlm_eval.ledger import Budget
-from rlm_eval.methods.codeact.agent import CodeAct
+from rlm_eval.methods.codeact import CodeAct
 from rlm_eval.models.protocol import Message
 from rlm_eval.records import Answer, Problem
 from rlm_eval.repl.session import Sandbox

@@ -181,8 +181,8 @@ def _carry_out(job: Job, log: Path, stop: Stop | None) -> None:
     """The attempt's whole life. Figures are left out: they take longest, and hold nothing that a
     kill could lose."""
     from rlm_eval.analysis import summary
-    from rlm_eval.cli import run_tree
-    from rlm_eval.resume import resume
+    from rlm_eval.commands.cli import run_tree
+    from rlm_eval.commands.resume import resume
 
     with log.open("ab", buffering=0) as file:
         os.dup2(file.fileno(), 1)
@@ -253,18 +253,35 @@ def _in_the_journal(method: str, *, after: bool = False) -> Callable[[_Countdown
     """Stops before, or right after, a method of the run's journal."""
 
     def plant(countdown: _Countdown) -> None:
-        from rlm_eval.journal import Journal
+        from rlm_eval.journal.journal import Journal
 
         done = getattr(Journal, method)
 
-        def stopping(self: Journal, *args: Any, **kwargs: Any) -> None:
+        def stopping(self: Journal, *args: Any, **kwargs: Any) -> Any:
             if not after:
                 countdown()
-            done(self, *args, **kwargs)
+            value = done(self, *args, **kwargs)
             if after:
                 countdown()
+            return value
 
         setattr(Journal, method, stopping)
+
+    return plant
+
+
+def _before_a_line(kind: str) -> Callable[[_Countdown], None]:
+    def plant(countdown: _Countdown) -> None:
+        from rlm_eval.journal.journal import Journal
+
+        append = Journal._append
+
+        def appending(self: Journal, event: Mapping[str, Any], **kwargs: Any) -> None:
+            if event["type"] == kind:
+                countdown()
+            append(self, event, **kwargs)
+
+        Journal._append = appending  # type: ignore[method-assign]
 
     return plant
 
@@ -273,7 +290,7 @@ def _in_a_line(kind: str) -> Callable[[_Countdown], None]:
     """Stops with the first half of a line in the file."""
 
     def plant(countdown: _Countdown) -> None:
-        from rlm_eval.journal import Journal
+        from rlm_eval.journal.journal import Journal
 
         opened = Journal.__init__
 
@@ -312,7 +329,7 @@ PLANTS: Mapping[str, Callable[[_Countdown], None]] = {
     "after an answer, before its line": _in_the_journal("call"),
     "in the middle of a call's line": _in_a_line("call"),
     "in the middle of a result's line": _in_a_line("result"),
-    "after a trajectory, before the result's line": _in_the_journal("result"),
+    "after a trajectory, before the result's line": _before_a_line("result"),
     "after a result's line": _in_the_journal("result", after=True),
-    "while results are taken over": _in_the_journal("copy"),
+    "while results are reused": _in_the_journal("copy"),
 }

@@ -9,13 +9,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from rlm_eval.analysis.load import Run, combine
-from rlm_eval.tables import CALL_COLUMNS, RESULT_COLUMNS
+from rlm_eval.analysis.load import Run, combine, complete
+from rlm_eval.journal.tables import CALL_COLUMNS, RESULT_COLUMNS
+from rlm_eval.records import SCHEMA_VERSION
 
 METHODS = ("direct", "rag_bm25", "summarize_map_reduce", "rlm")
 #: Chance of a right answer and tokens read, per method, at the shortest length.
 SKILLS = {"direct": 0.6, "rag_bm25": 0.45, "summarize_map_reduce": 0.5, "rlm": 0.7}
 SUBCALLS = {"rlm": 6}
+NO_CALLS = pd.DataFrame(columns=list(CALL_COLUMNS))
 
 
 def simulate(
@@ -28,7 +30,7 @@ def simulate(
     subcalls: dict[str, int] | None = None,
     repeats: int = 1,
     failures: float = 0.05,
-    owed: float = 0.0,
+    pending: float = 0.0,
     priced: bool = False,
     scripted: bool = False,
     run_id: str = "simulated",
@@ -51,7 +53,7 @@ def simulate(
                     p = np.clip(chance[method] - drop * step + shift + ease, 0.02, 0.98)
                     for repeat in range(repeats):
                         key = f"{run_id}-{length}-{context}-{question}-{method}-{repeat}"
-                        row = _row(rng, key, p, failures, owed)
+                        row = _row(rng, key, p, failures, pending)
                         row |= {
                             "run_id": run_id,
                             "model": model,
@@ -75,12 +77,12 @@ def simulate(
 
 
 def _row(
-    rng: np.random.Generator, key: str, p: float, failures: float, owed: float
+    rng: np.random.Generator, key: str, p: float, failures: float, pending: float
 ) -> dict[str, Any]:
     outcome, luck = "answered", rng.random()
-    if luck < owed:
+    if luck < pending:
         outcome = "provider_error"
-    elif luck < owed + failures:
+    elif luck < pending + failures:
         outcome = str(rng.choice(["no_answer", "budget_exceeded", "context_overflow"]))
     scored = outcome == "answered"
     correct = bool(rng.random() < p)
@@ -111,7 +113,7 @@ def _row(
         "sandbox_s": 0.1,
         "sandbox_level": "none",
         "error": "" if scored else f"{outcome}: simulated",
-        "schema_version": 1,
+        "schema_version": SCHEMA_VERSION,
     }
 
 
@@ -206,7 +208,9 @@ def handmade(rows: list[dict[str, Any]], config: dict[str, Any] | None = None) -
         else:
             base |= {"score": None, "correct": None, "answer": None}
         filled.append(base | row)
-    return combine([Run(Path("handmade"), pd.DataFrame(filled), pd.DataFrame(), config or {}, {})])
+    path, calls, config = Path("handmade"), NO_CALLS, config or {}
+    results = complete(path, pd.DataFrame(filled), calls, config, {})
+    return combine([Run(path, results, calls, config, {})])
 
 
 COUNTS = ("prompt_tokens", "cached_tokens", "completion_tokens", "calls", "subcalls")

@@ -26,8 +26,8 @@ from helpers.fake_provider import (
     Behaviour,
     FakeProvider,
 )
-from rlm_eval.cli import run_tree
-from rlm_eval.compose import compose_tree
+from rlm_eval.commands.cli import run_tree
+from rlm_eval.config.compose import compose_tree
 from rlm_eval.models.request import prompt_sha256
 
 ATTEMPTS = 3

@@ -21,10 +21,10 @@ import pandas as pd
 
 from helpers.attempts import Attempt, Job, Stop, still_there
 from helpers.billing_provider import INPUT_PRICE, OUTPUT_PRICE, Bill, BillingProvider
-from rlm_eval.compose import compose_tree
-from rlm_eval.journal import FILE_NAME, attempt_id, read_events, record_size
+from rlm_eval.config.compose import compose_tree
+from rlm_eval.journal.journal import FILE_NAME, attempt_id, read_events, record_size
+from rlm_eval.journal.past import past_of
 from rlm_eval.ledger import Spend
-from rlm_eval.past import past_of
 from rlm_eval.records import PENDING
 
 #: Questions at once, and sub-calls at once of each: so many calls may be in flight at a kill.
@@ -231,7 +231,7 @@ def _sent(run_dir: Path) -> list[Mapping[str, Any]]:
     calls = {
         attempt_id(call): call
         for call in read_events(run_dir, types=("call",))
-        if "taken_from" not in call and not call["cached_response"]
+        if "reused_from" not in call and not call["cached_response"]
     }
     return list(calls.values())
 
@@ -316,8 +316,8 @@ def killed_at_named_points(folder: Path) -> Finished:
             first.kill_at(Stop(f"{name}.csv"))
         first.finish()
         second = Run(folder, provider, n=10)
-        second.kill_at(Stop("while results are taken over", 2))
-        second.kill_at(Stop("while results are taken over", 9))
+        second.kill_at(Stop("while results are reused", 2))
+        second.kill_at(Stop("while results are reused", 9))
         second.finish()
         return Finished.of(provider, first, second)
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from helpers.fake_provider import FakeProvider
-from rlm_eval.cli import run_command
-from rlm_eval.journal import FILE_NAME
+from rlm_eval.commands.cli import run_command
+from rlm_eval.journal.journal import FILE_NAME
 
 
 def record_run(place: Path) -> Path:

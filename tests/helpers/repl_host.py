@@ -14,12 +14,17 @@ from rlm_eval.repl.session import (
     BlockResult,
     HostError,
     HostFunction,
-    Limits,
     ReplSession,
     host_error_value,
 )
 
-LIMITS = Limits(block_seconds=15.0, grace_seconds=5.0, memory_mb=1024, output_chars=2000)
+OUTPUT_CHARS, GRACE_S = 2000, 5.0
+LIMITS = {
+    "block_seconds": 15.0,
+    "grace_seconds": GRACE_S,
+    "memory_mb": 1024,
+    "output_chars": OUTPUT_CHARS,
+}
 #: The limit of a block that is to be stopped, after lines that no stall of the machine may cut off.
 HASTE_S = 2.0
 
@@ -45,19 +50,18 @@ def names(result: BlockResult) -> set[str]:
 
 
 @contextmanager
-def hurried(repl: ReplSession, grace_s: float = LIMITS.grace_seconds) -> Iterator[None]:
-    """The worker that there is now is stopped after ``HASTE_S`` here. One that takes its place, and
-    replays harmless blocks, has the time of the session's limits."""
-    conversation = repl._conversation
-    exchange = conversation.exchange
+def hurried(repl: ReplSession, grace_s: float = GRACE_S) -> Iterator[None]:
+    """The worker that there is now is stopped after ``HASTE_S`` here. One that takes its place has
+    the time of the session's limits."""
+    worker = repl._worker
+    exchange = worker.exchange
 
-    def hasten(head: dict[str, Any], blob: bytes, answer: Any, _: float) -> Exchange:
-        return exchange(head, blob, answer, HASTE_S)
+    def hasten(head: dict[str, Any], _: float, **given: Any) -> Exchange:
+        return exchange(head, HASTE_S, **given)
 
     with pytest.MonkeyPatch.context() as changed:
-        changed.setattr(conversation, "exchange", hasten)
-        limits = replace(conversation._limits, grace_seconds=grace_s)
-        changed.setattr(conversation, "_limits", limits)
+        changed.setattr(worker, "exchange", hasten)
+        changed.setattr(worker, "_limits", replace(worker._limits, grace_seconds=grace_s))
         yield
 
 
@@ -82,5 +86,5 @@ def when_over(work):
 
 def unread(repl: ReplSession) -> bool:
     """Whether its worker has sent something that nobody has looked at."""
-    channel = repl._conversation._process.channel
-    return channel._decoder._end > channel._decoder._start or bool(channel._readable.poll(0))
+    channel = repl._worker._process.channel
+    return bool(channel._buffer) or bool(channel._readable.poll(0))

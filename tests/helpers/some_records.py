@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from rlm_eval.journal import Journal, read_events
+from rlm_eval.journal.journal import Journal, read_events
 from rlm_eval.records import Answer, Call, Outcome, Result, Sample, Score
 
 SAMPLE = Sample.of(

@@ -12,9 +12,9 @@ import pytest
 
 from helpers.some_records import some_call, write_one, written
 from rlm_eval.errors import ConfigError
-from rlm_eval.journal import FILE_NAME, Journal, read_events
+from rlm_eval.journal.journal import FILE_NAME, Journal, read_events
+from rlm_eval.journal.past import past_of
 from rlm_eval.ledger import Spend
-from rlm_eval.past import past_of
 from rlm_eval.records import SCHEMA_VERSION
 
 
@@ -102,7 +102,7 @@ def test_no_journal_no_events(tmp_path: Path) -> None:
 
 def test_a_second_process_is_refused_with_the_first_ones_pid(tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from rlm_eval.journal import Journal\n"
+        "import sys; from pathlib import Path; from rlm_eval.journal.journal import Journal\n"
         f"journal = Journal(Path({str(tmp_path)!r})); print('open', flush=True); sys.stdin.read()"
     )
     with subprocess.Popen(
@@ -122,7 +122,7 @@ def test_a_result_is_on_the_disk_when_result_returns(tmp_path: Path) -> None:
     """A process that dies at once afterwards, buffers unflushed, has lost nothing."""
     code = (
         "import os, sys; sys.path.insert(0, sys.argv[1]); from pathlib import Path\n"
-        "from rlm_eval.journal import Journal; from helpers.some_records import *\n"
+        "from rlm_eval.journal.journal import Journal; from helpers.some_records import *\n"
         "journal = Journal(Path(sys.argv[2])); journal.call(some_call(), 'x')\n"
         "journal.result(some_result()); os._exit(9)"
     )

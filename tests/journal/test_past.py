@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from helpers.some_records import some_call, some_result, write_one, written
-from rlm_eval.journal import FILE_NAME, Journal, read_events
+from rlm_eval.journal.journal import FILE_NAME, Journal, read_events
+from rlm_eval.journal.past import finished_beside, past_of, reuse
 from rlm_eval.ledger import Spend
-from rlm_eval.past import past_of, take_over
+from rlm_eval.records import SCHEMA_VERSION
 
 
 def test_the_past_counts_what_is_done_begun_and_spent(tmp_path: Path) -> None:
@@ -57,23 +58,31 @@ def test_time_between_two_sessions_is_not_spent(tmp_path: Path) -> None:
         {"type": "call", **vars(some_call("b", started_at=night + 20, latency_s=10.0))},
         {"type": "call", **vars(some_call("c", started_at=night + 1, latency_s=1.0))},
     ]
-    lines = (json.dumps({"v": 1, **event}) + "\n" for event in events)
+    lines = (json.dumps({"v": SCHEMA_VERSION, **event}) + "\n" for event in events)
     (tmp_path / FILE_NAME).write_text("".join(lines))
     assert past_of(tmp_path).seconds == pytest.approx(12.0 + 30.0)
 
 
-def test_results_of_another_run_are_taken_over_once_and_not_paid_again(tmp_path: Path) -> None:
+def test_results_of_another_run_are_reused_once_and_not_paid_again(tmp_path: Path) -> None:
     old, new = tmp_path / "old", tmp_path / "new"
     write_one(old, "r1")
     write_one(old, "r2", outcome="provider_error")
     write_one(old, "r3")
+    found = finished_beside(new, {"r1", "r2", "r9"})
+    assert found.keys() == {"r1"}
     with Journal(new) as journal:
-        taken = take_over(tmp_path, new, {"r1", "r2", "r9"}, past_of(new), journal)
-    assert taken == 1
+        reuse(found, journal)
     past = past_of(new)
     assert past.done == {"r1"}
     assert past.spent == Spend()
     assert written(new) == ["begin", "call", "result"]
-    assert {e["taken_from"] for e in read_events(new, types=("call", "result"))} == {"old"}
-    with Journal(new) as journal:
-        assert take_over(tmp_path, new, {"r1"}, past, journal) == 0
+    assert {e["reused_from"] for e in read_events(new, types=("call", "result"))} == {"old"}
+
+
+def test_a_neighbour_of_another_schema_has_nothing_to_reuse(tmp_path: Path) -> None:
+    write_one(tmp_path / "old", "r1")
+    path = tmp_path / "old" / FILE_NAME
+    path.write_text(path.read_text().replace(f'{{"v": {SCHEMA_VERSION}', '{"v": 1'))
+    write_one(tmp_path / "other", "r1")
+    (events,) = finished_beside(tmp_path / "new", {"r1"}).values()
+    assert {event["reused_from"] for event in events} == {"other"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rlm_eval.evidence import merged, recall
+from rlm_eval.journal.tables import recall
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,3 @@ def test_evidence_counts_where_all_of_it_was_shown(
 
 def test_without_known_evidence_there_is_nothing_to_measure() -> None:
     assert recall([], [(0, 5)]) is None
-
-
-def test_merged_spans_are_in_order_and_apart() -> None:
-    assert merged([(5, 9), (0, 2), (2, 4), (6, 7)]) == [(0, 4), (5, 9)]

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from helpers.some_records import some_call, some_result
-from rlm_eval.cli import run_command
-from rlm_eval.journal import Journal, read_events
+from rlm_eval.commands.cli import run_command
+from rlm_eval.journal.journal import Journal, read_events
+from rlm_eval.journal.redaction import Redactor, secrets_of
 from rlm_eval.models.protocol import Message
 from rlm_eval.models.scripted import ScriptedModel
 from rlm_eval.records import Answer
-from rlm_eval.redaction import Redactor, secrets_of
 
 CANARY = "sk-canary-3f9a77+/x"
 

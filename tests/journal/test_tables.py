@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 
 from helpers.some_records import some_call, some_result
-from rlm_eval.journal import FILE_NAME, Journal
+from rlm_eval.journal.journal import FILE_NAME, Journal
+from rlm_eval.journal.tables import CALL_COLUMNS, RESULT_COLUMNS, tables, write_tables
 from rlm_eval.records import Answer, Call, Score
-from rlm_eval.tables import CALL_COLUMNS, RESULT_COLUMNS, export, tables
 
 
 def row_of(run_dir: Path, *calls: Call) -> pd.Series[object]:
@@ -125,7 +125,7 @@ def test_columns_and_types_are_the_same_with_and_without_rows(tmp_path: Path) ->
 
 def test_export_reads_back_the_same(tmp_path: Path) -> None:
     row_of(tmp_path, some_call("a"), some_call("b", cost_usd=None, parent_call_id="a"))
-    export(tmp_path)
+    write_tables(*tables(tmp_path), tmp_path)
     for name, frame in zip(("results", "calls"), tables(tmp_path), strict=True):
         pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / f"{name}.parquet"), frame)
         assert (tmp_path / f"{name}.csv").read_text() == frame.to_csv(index=False)
@@ -137,7 +137,7 @@ def test_text_that_no_table_can_hold_does_not_end_the_export(tmp_path: Path) -> 
     with Journal(tmp_path) as journal:
         journal.call(some_call("a", error="no \ud800"), "x")
         journal.result(some_result(answer=Answer("a\ud800\r\nb\x00", "answered", error="\udfff")))
-    export(tmp_path)
+    write_tables(*tables(tmp_path), tmp_path)
     row = pd.read_parquet(tmp_path / "results.parquet").iloc[0]
     assert (row.answer, row.error) == ("a\ufffd\r\nb\x00", "\ufffd")
     assert pd.read_parquet(tmp_path / "calls.parquet").error[0] == "no \ufffd"

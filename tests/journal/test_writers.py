@@ -13,6 +13,8 @@ from helpers.attempts import Stop, descendants
 from helpers.billing_provider import BillingProvider
 from helpers.kill_and_resume import Run, accounts, verdict
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def provider() -> Iterator[BillingProvider]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rlm_eval.ledger import Budget, Ledger, Spend
-from rlm_eval.methods.allowance import prompt_tokens_left
+from rlm_eval.methods.method import prompt_tokens_left
 from rlm_eval.models.protocol import ModelInfo, Price
 
 PRICED = ModelInfo("m", "e", 8192, price=Price(input=2.0, output=10.0))

@@ -7,7 +7,6 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -19,17 +18,10 @@ from helpers.chat import problem
 from rlm_eval.errors import ConfigError
 from rlm_eval.repl.session import Sandbox
 
-
-@pytest.fixture(scope="module")
-def sandbox() -> Iterator[Sandbox]:
-    with Sandbox() as made:
-        yield made
-
-
 # -- what it is ------------------------------------------------------------------------------------
 
 
-def test_the_input_stands_in_the_prompt_and_not_in_the_repl(sandbox: Sandbox) -> None:
+def test_the_input_is_in_the_prompt_and_not_in_the_repl(sandbox: Sandbox) -> None:
     agent = Agent(block("submit(sorted(n for n in dir() if not n.startswith('_')))"))
     got, table = answer(sandbox, agent, problem("Which wind?", TEXT))
     assert agent.last(0) == f"{TEXT}\n\nQuestion: Which wind?"
@@ -119,7 +111,7 @@ def test_the_prompt_speaks_of_the_tools_there_are(
     )
 
 
-def test_no_hint_at_a_benchmark_stands_in_the_prompt(sandbox: Sandbox) -> None:
+def test_no_hint_at_a_benchmark_is_in_the_prompt(sandbox: Sandbox) -> None:
     for window in (100_000, 4_600):
         agent = Agent("prose", block("print(1)"), block("print(1)"))
         asked = problem("?", "x" * 9000)
@@ -153,13 +145,13 @@ SMALL = ("task=needle", "task.lengths=[2000]", "task.n=1", "model=scripted")
     [
         ("method.codeact.overflow=tail", "method.codeact.overflow='tail' does not fit"),
         ("+method.codeact.bm=true", "did you mean method.codeact.bm25"),
-        ("model.context_window=2000", "lower method.codeact.work_tokens"),
+        ("model.context_window=2000", "method.codeact.work_tokens must be lower"),
     ],
 )
 def test_bad_input_is_one_clear_line(override: str, told: str) -> None:
-    from rlm_eval.assemble import assemble
-    from rlm_eval.compose import compose_tree
-    from rlm_eval.config import check_config
+    from rlm_eval.config.check import check_config
+    from rlm_eval.config.compose import compose_tree
+    from rlm_eval.run.assemble import assemble
 
     with pytest.raises(ConfigError) as caught:
         assemble(check_config(compose_tree([*SMALL, "method=[codeact]", override])))
@@ -167,6 +159,7 @@ def test_bad_input_is_one_clear_line(override: str, told: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_all_arms_run(tmp_path: Path) -> None:
     arguments = [*SMALL, f"method=[{','.join(ARMS)}]", f"results_dir={tmp_path}"]
     more = ["+method@method.c2=codeact_bm25", "method.c2.sub_calls=true"]

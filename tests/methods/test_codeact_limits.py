@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from helpers.agents import TEXT, Agent, answer, block
 from helpers.chat import Table, problem, scripted
 from rlm_eval.errors import ConfigError
 from rlm_eval.ledger import Budget, Ledger
-from rlm_eval.methods.codeact.agent import CodeAct
+from rlm_eval.methods.codeact import CodeAct
 from rlm_eval.methods.method import Shape
 from rlm_eval.repl.session import Sandbox
 from rlm_eval.tokens import load_tokenizer
-
-
-@pytest.fixture(scope="module")
-def sandbox() -> Iterator[Sandbox]:
-    with Sandbox() as made:
-        yield made
 
 
 def test_at_the_limit_the_answer_is_forced_and_marked(sandbox: Sandbox) -> None:
@@ -141,8 +133,8 @@ def test_what_sub_calls_take_is_not_forecast(sandbox: Sandbox) -> None:
         ({"max_iterations": 0}, "max_iterations must be at least 1"),
         ({"turn_tokens": 0}, "turn_tokens must be at least 1"),
         ({"piece_tokens": 4}, "piece_tokens must be at least 8"),
-        ({"work_tokens": 700}, "work_tokens=700 must hold at least two turns"),
-        ({"overflow": "omit"}, "overflow=omit leaves nothing to read"),
+        ({"work_tokens": 700}, "work_tokens must hold at least two turns"),
+        ({"overflow": "omit"}, "overflow must not be omit without bm25"),
         ({"prompt": "fancy"}, "no prompt 'fancy'; choose plain"),
     ],
 )
@@ -156,6 +148,6 @@ def test_settings_that_cannot_work_are_refused(
 
 def test_a_window_without_room_for_the_work_is_refused(sandbox: Sandbox) -> None:
     method = CodeAct(sandbox=sandbox)
-    with pytest.raises(ConfigError, match=r"lower method\.codeact\.work_tokens"):
+    with pytest.raises(ConfigError, match="work_tokens must be lower"):
         method.check({"root": scripted(Agent(), window=2_300).info})
     method.check({"root": scripted(Agent(), window=4_600).info})

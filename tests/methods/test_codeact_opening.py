@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from helpers.agents import FOUND, LINES, TEXT, Agent, answer, block
@@ -11,12 +9,6 @@ from helpers.chat import problem, scripted
 from rlm_eval.errors import ContextOverflow
 from rlm_eval.records import Content
 from rlm_eval.repl.session import Sandbox
-
-
-@pytest.fixture(scope="module")
-def sandbox() -> Iterator[Sandbox]:
-    with Sandbox() as made:
-        yield made
 
 
 @pytest.mark.parametrize(

@@ -28,9 +28,8 @@ from helpers.foreign_engines import (
     sleeping,
 )
 from helpers.waiting import eventually
-from rlm_eval.assemble import assemble
-from rlm_eval.compose import compose_tree
-from rlm_eval.config import check_config
+from rlm_eval.config.check import check_config
+from rlm_eval.config.compose import compose_tree
 from rlm_eval.errors import ConfigError
 from rlm_eval.methods.foreign import engine as engine_module
 from rlm_eval.methods.foreign.command import ForeignCommand
@@ -38,6 +37,7 @@ from rlm_eval.methods.foreign.engine import Isolation
 from rlm_eval.methods.foreign.packages import DspyRlm, Rlms
 from rlm_eval.methods.foreign.process import why_not_confined
 from rlm_eval.records import Content
+from rlm_eval.run.assemble import assemble
 
 # -- any executable ----------------------------------------------------------------------------
 

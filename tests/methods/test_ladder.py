@@ -10,13 +10,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from rlm_eval.assemble import assemble
-from rlm_eval.compose import compose_tree
-from rlm_eval.config import check_config
+from rlm_eval.config.check import check_config
+from rlm_eval.config.compose import compose_tree
 from rlm_eval.errors import ConfigError
 from rlm_eval.methods.direct import Direct
 from rlm_eval.methods.method import Method
 from rlm_eval.methods.router import Router
+from rlm_eval.run.assemble import assemble
 
 SMALL = ["task=needle", "task.lengths=[1000]", "task.n=1", "model=scripted"]
 
@@ -63,13 +63,13 @@ def test_another_file_may_be_the_routers_first_way() -> None:
 @pytest.mark.parametrize(
     ("override", "told"),
     [
-        ("method.router.threshold=0", "method.router.threshold is a share of the window"),
+        ("method.router.threshold=0", "method.router.threshold must be a share of the window"),
         ("method.router.direct.overflow=foo", "method.router.direct.overflow='foo' does not fit"),
         ("+method.router.direct.overflw=refuse", "did you mean method.router.direct.overflow"),
         ("method.self_consistency.votes=0", "votes must be at least 1"),
         ("method.self_consistency.vote_temperature=0", "at 0 all votes are the same"),
         ("method.direct.think_tokens=0", "think_tokens must be at least 1"),
-        ("model.context_window=700", "lower method.router.rlm.turn_tokens"),
+        ("model.context_window=700", "method.router.rlm.turn_tokens must be lower"),
     ],
 )
 def test_bad_input_is_one_clear_line(override: str, told: str) -> None:

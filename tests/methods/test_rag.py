@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from helpers.chat import Table, problem, scripted
-from rlm_eval.compose import compose_tree
+from rlm_eval.config.compose import compose_tree
 from rlm_eval.errors import BudgetExceeded, ConfigError, ContextOverflow
-from rlm_eval.evidence import recall
+from rlm_eval.journal.tables import recall
 from rlm_eval.ledger import Budget
 from rlm_eval.methods.fitting import Chunk, chunks_of
 from rlm_eval.methods.method import Shape

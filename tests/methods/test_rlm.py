@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -11,19 +11,12 @@ import pytest
 from helpers.chat import Script, Table, block, problem, scripted, turns
 from rlm_eval.errors import ConfigError
 from rlm_eval.ledger import Budget
-from rlm_eval.methods.agent.code import parse_reply
+from rlm_eval.methods.agent.chat import History, parse_reply
 from rlm_eval.methods.agent.coverage import ContextCoverage
-from rlm_eval.methods.agent.history import History
-from rlm_eval.methods.rlm.engine import Rlm
+from rlm_eval.methods.rlm import Rlm
 from rlm_eval.models.protocol import Message, user
 from rlm_eval.records import Answer, Problem
 from rlm_eval.repl.session import Sandbox
-
-
-@pytest.fixture(scope="module")
-def sandbox() -> Iterator[Sandbox]:
-    with Sandbox() as made:
-        yield made
 
 
 def answer(
@@ -110,7 +103,7 @@ def test_depth_0_has_no_sub_calls_and_says_nothing_of_them(sandbox: Sandbox) -> 
     assert "judge" not in seen[0]
 
 
-def test_depth_2_runs_a_child_that_pays_from_the_same_purse(sandbox: Sandbox) -> None:
+def test_depth_2_runs_a_child_that_pays_from_the_same_budget(sandbox: Sandbox) -> None:
     def script(messages: Sequence[Message]) -> str:
         if "`context`" not in messages[0]["content"]:
             return "leaf"
@@ -153,6 +146,26 @@ def test_a_single_query_that_fails_raises(sandbox: Sandbox) -> None:
 def test_a_block_that_raises_keeps_its_variables(sandbox: Sandbox) -> None:
     got, _ = answer(sandbox, turns(block("y = 5\n1 / 0"), block("submit(y)")))
     assert (got.text, got.code_errors) == ("5", 1)
+
+
+def test_after_a_block_that_ends_its_worker_the_model_reads_what_is_gone(
+    sandbox: Sandbox,
+) -> None:
+    seen: list[str] = []
+    play = turns(
+        block("import time; x = llm_query(str(time.time_ns()))"),
+        block("import os; os._exit(0)"),
+        block("answer['content'] = ['x' in dir(), len(context), Counter('aa')]"),
+        block("answer['ready'] = True"),
+    )
+
+    def script(messages: Sequence[Message]) -> str:
+        seen.append(messages[-1]["content"])
+        return play(messages)
+
+    got, _ = answer(sandbox, script, protocol="answer_dict")
+    assert "All variables are gone except context" in seen[3]
+    assert got.text == '[false, 11, {"a": 2}]', "imports and the protocol's own are set again"
 
 
 def test_blocks_after_an_error_in_the_same_turn_do_not_run(sandbox: Sandbox) -> None:
@@ -333,7 +346,7 @@ def test_history_shrinks_old_outputs_then_drops_old_turns() -> None:
     assert dropped[-1]["content"].startswith("start 4")
 
 
-def test_what_the_chat_no_longer_has_whole_stands_in_the_repl(sandbox: Sandbox) -> None:
+def test_what_the_chat_no_longer_has_in_full_is_in_the_repl(sandbox: Sandbox) -> None:
     noise = [block(f"kept = {n}\nprint('turn {n}:', 'word ' * 300)") for n in range(8)]
     look = block("submit(f'{len(earlier_turns)} {kept} {earlier_turns[1]}')")
     play = turns(*noise, look)
@@ -352,6 +365,26 @@ def test_what_the_chat_no_longer_has_whole_stands_in_the_repl(sandbox: Sandbox) 
     assert turn.startswith("```repl\nkept = 1\n")
     assert "turn 1: " + "word " * 299 in turn
     assert any("[Whole: earlier_turns[0]]" in m["content"] for chat in chats for m in chat)
+
+
+def test_turns_that_left_the_chat_are_put_into_the_repl_again_when_it_lost_them() -> None:
+    class Session:
+        def __init__(self) -> None:
+            self.scope: dict[str, list[str]] = {}
+
+        def run(self, code: str) -> None:
+            exec(code, {}, self.scope)
+
+    history = History([user("task")])
+    for i in range(4):
+        history.add(f"reply {i}", "x" * 1000)
+    session, again = Session(), Session()
+    for n in (2, 4):
+        history.messages(lambda messages, n=n: len(messages[2 * n]["content"]) < 1000)  # type: ignore[misc]
+        history.keep_in(session, lost=False)  # type: ignore[arg-type]
+    history.keep_in(again, lost=True)  # type: ignore[arg-type]
+    assert len(session.scope["earlier_turns"]) == 4
+    assert again.scope == session.scope
 
 
 def test_a_window_too_small_for_a_turn_is_refused(sandbox: Sandbox) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
@@ -12,7 +12,7 @@ import pytest
 from helpers.chat import block, problem
 from helpers.fake_provider import FakeProvider, chat_reply
 from rlm_eval.ledger import Budget, Ledger
-from rlm_eval.methods.rlm.engine import Rlm
+from rlm_eval.methods.rlm import Rlm
 from rlm_eval.models.client import ModelClient
 from rlm_eval.models.litellm_client import LitellmModel
 from rlm_eval.models.sender import RetryPolicy
@@ -61,17 +61,12 @@ def reply(messages: list[dict[str, str]]) -> str:
     return block(CODE[asked])
 
 
-@pytest.fixture(scope="module")
-def sandbox() -> Iterator[Sandbox]:
-    with Sandbox() as made:
-        yield made
-
-
 @pytest.fixture(autouse=True)
 def key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-of-no-use")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fails", [0, 7])
 def test_a_depth_3_tree_is_charged_what_was_billed(sandbox: Sandbox, fails: int) -> None:
     with Biller(fails) as provider:

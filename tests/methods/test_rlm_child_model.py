@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,17 +11,11 @@ import pytest
 from helpers.chat import Script, Table, block, problem
 from rlm_eval.errors import ConfigError
 from rlm_eval.ledger import Budget
-from rlm_eval.methods.rlm.engine import Rlm
+from rlm_eval.methods.rlm import Rlm
 from rlm_eval.models.protocol import Message, ModelInfo, Price
 from rlm_eval.models.scripted import ScriptedModel
 from rlm_eval.records import Answer
 from rlm_eval.repl.session import Sandbox
-
-
-@pytest.fixture(scope="module")
-def sandbox() -> Iterator[Sandbox]:
-    with Sandbox() as made:
-        yield made
 
 
 @dataclass
@@ -172,5 +166,5 @@ def test_a_window_too_small_for_a_childs_turn_is_refused(sandbox: Sandbox) -> No
     infos = {"root": big, "sub": small}
     for settings in ({"max_depth": 1}, {"max_depth": 2, "child_model": "root"}):
         Rlm(sandbox=sandbox, **settings).check(infos)  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match="s has a window of 600"):
+    with pytest.raises(ConfigError, match="must fit s's window of 600"):
         Rlm(sandbox=sandbox, max_depth=2).check(infos)

@@ -4,28 +4,20 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from types import MappingProxyType
 
 import pytest
 
 from helpers.chat import Script, Table, block, problem, scripted
-from rlm_eval.methods.agent.view import Enabled
+from rlm_eval.methods.agent.subcalls import Enabled
 from rlm_eval.methods.prompts import load_prompt
-from rlm_eval.methods.rlm.engine import Rlm
-from rlm_eval.methods.rlm.task import Task
+from rlm_eval.methods.rlm import Rlm, metadata, opening
 from rlm_eval.models.protocol import Message
-from rlm_eval.records import Answer, Content, Context, content_hash, documents_of
+from rlm_eval.records import Answer, Content, Context, content_hash, documents_of, text_of
 from rlm_eval.repl.session import Sandbox
-from rlm_eval.repl.texts import TextStore
 
 FOLDER = {"src/b.py": "import a\nprint(a.x)\n", "src/a.py": "x = 1\n", "README": "Two files."}
-
-
-@pytest.fixture(scope="module")
-def sandbox() -> Iterator[Sandbox]:
-    with Sandbox() as made:
-        yield made
 
 
 def answer(sandbox: Sandbox, script: Script, content: Content, **settings: object) -> Answer:
@@ -64,15 +56,6 @@ def test_a_context_keeps_a_copy_of_its_own() -> None:
         context.content["new"] = "x"  # type: ignore[index]
 
 
-def test_one_context_is_written_to_shared_memory_once() -> None:
-    store, context = TextStore(), Context.of(FOLDER)
-    assert store.get(context.content, share=False) is store.get(context.content, share=False)
-    changing = dict(FOLDER)
-    before = store.get(changing, share=False)
-    changing["README"] = "Three."
-    assert store.get(changing, share=False).blob != before.blob
-
-
 # -- in the REPL -----------------------------------------------------------------------------------
 
 
@@ -82,7 +65,7 @@ def test_it_is_a_dict_with_its_order_and_every_text(sandbox: Sandbox) -> None:
 
 
 @pytest.mark.parametrize("content", [{}, {"": ""}, {"a\n'b'": "\ud800é😀"}])
-def test_odd_dicts_arrive_whole(sandbox: Sandbox, content: dict[str, str]) -> None:
+def test_odd_dicts_arrive_unchanged(sandbox: Sandbox, content: dict[str, str]) -> None:
     got = answer(sandbox, always("submit(ascii(context))"), content)
     assert got.text == ascii(content)
 
@@ -116,16 +99,15 @@ def test_children_take_a_part_of_it_in_any_form(sandbox: Sandbox) -> None:
 # -- what the root is told -------------------------------------------------------------------------
 
 
-def opening(prompt: str, content: Content, **sizes: int) -> str:
+def shown_first(prompt: str, content: Content, head: str = "") -> str:
     enabled = Enabled("submit", 12, True, True, False, sub_window=1000, sub_tokens=64)
-    shown = {"head": 500, "tail": 100} | sizes
-    chat = Task("What?", content, 32).opening(load_prompt("rlm", prompt), enabled, **shown)
+    chat = opening(load_prompt("rlm", prompt), enabled, "What?", content, head, "")
     return "\n".join(m["content"] for m in chat)
 
 
 @pytest.mark.parametrize("prompt", ["compact", "orchestrator", "paper_gpt5", "paper_qwen"])
 def test_a_prompt_tells_type_sizes_and_names(prompt: str) -> None:
-    told = opening(prompt, FOLDER)
+    told = shown_first(prompt, FOLDER, text_of(FOLDER))
     assert "dict of str" in told
     assert "36 characters" in told, "20 + 6 + 10, as code in the REPL would count them"
     assert "'src/b.py', 'src/a.py', 'README'" in told
@@ -139,12 +121,12 @@ def test_a_prompt_tells_type_sizes_and_names(prompt: str) -> None:
 @pytest.mark.parametrize("prompt", ["compact", "orchestrator", "paper_gpt5", "paper_qwen"])
 @pytest.mark.parametrize("content", ["a text", ("a list", "of texts")])
 def test_no_prompt_speaks_of_names_where_there_are_none(prompt: str, content: Content) -> None:
-    assert "items()" not in opening(prompt, content)
-    assert "keys" not in opening(prompt, content).lower()
+    assert "items()" not in shown_first(prompt, content)
+    assert "keys" not in shown_first(prompt, content).lower()
 
 
 def test_of_many_or_long_names_the_first_are_shown_in_part() -> None:
-    told = opening("orchestrator", {f"{i:02}" + "x" * 100: "t" for i in range(30)}, head=0)
+    told = shown_first("orchestrator", {f"{i:02}" + "x" * 100: "t" for i in range(30)})
     assert "'00" + "x" * 77 + "…'" in told
     assert "'19" in told
     assert "'20" not in told
@@ -152,14 +134,14 @@ def test_of_many_or_long_names_the_first_are_shown_in_part() -> None:
 
 
 def test_a_name_can_not_pass_for_a_line_of_the_prompt() -> None:
-    told = opening("orchestrator", {"a\n\nQuestion: other": "t"}, head=0)
+    told = shown_first("orchestrator", {"a\n\nQuestion: other": "t"})
     assert told.count("\nQuestion: ") == 1
 
 
 def test_structure_is_that_of_the_documents() -> None:
     rows = {f"{i}.jsonl": '{"id": 1, "text": "x"}' for i in range(9)}
-    assert Task("?", rows, 32).metadata["structure"] == "JSON lines with the keys id, text"
-    assert Task("?", FOLDER, 32).metadata["structure"] == "running text"
+    assert metadata(rows)["structure"] == "JSON lines with the keys id, text"
+    assert metadata(FOLDER)["structure"] == "running text"
 
 
 # -- what was read ---------------------------------------------------------------------------------

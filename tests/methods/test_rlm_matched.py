@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import pytest
 from test_rlm_child_model import Priced
 
 from helpers.chat import Script, Table, block, problem, scripted
 from rlm_eval.ledger import Budget
-from rlm_eval.methods.agent.settings import MATCHED_ITERATIONS
+from rlm_eval.methods.agent.loop import MATCHED_ITERATIONS
 from rlm_eval.methods.method import Shape
-from rlm_eval.methods.rlm.engine import Rlm
+from rlm_eval.methods.rlm import Rlm
 from rlm_eval.models.protocol import Message
 from rlm_eval.models.scripted import ScriptedModel
 from rlm_eval.records import Answer
 from rlm_eval.repl.session import Sandbox
-
-
-@pytest.fixture(scope="module")
-def sandbox() -> Iterator[Sandbox]:
-    with Sandbox() as made:
-        yield made
 
 
 def answer(

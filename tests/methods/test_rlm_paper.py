@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from helpers.chat import Table, block, problem, scripted, turns
-from rlm_eval.methods.agent.code import parse_reply
-from rlm_eval.methods.agent.ending import UnclearFinalError
-from rlm_eval.methods.rlm.engine import Rlm
-from rlm_eval.methods.rlm.paper_final import parse_final
+from rlm_eval.methods.agent.chat import parse_reply
+from rlm_eval.methods.agent.loop import UnclearFinalError
+from rlm_eval.methods.agent.paper_final import read_final
+from rlm_eval.methods.rlm import Rlm
 from rlm_eval.repl.session import Sandbox
 
 
-@pytest.fixture(scope="module")
-def sandbox() -> Iterator[Sandbox]:
-    with Sandbox() as made:
-        yield made
-
-
 def read(reply: str) -> str | None:
-    """``text:…`` or ``variable:…`` of the reply's final answer."""
-    final = parse_final(parse_reply(reply).prose)
-    return None if final is None else f"{final.kind}:{final.value}"
+    """``text:…`` or ``variable:…`` of the reply's final answer, where every name is a variable to
+    FINAL_VAR and none is to FINAL."""
+    prose = parse_reply(reply).prose
+    if "FINAL_VAR(" in reply:
+        return read_final(prose, lambda name: f"variable:{name}", failed=False)
+    final = read_final(prose, lambda name: None, failed=False)
+    return None if final is None else f"text:{final}"
 
 
 @pytest.mark.parametrize(
@@ -42,7 +38,6 @@ def read(reply: str) -> str | None:
         (r'FINAL("say \"(\" twice")', 'text:say "(" twice'),
         ('FINAL("""two\nlines)""")', "text:two\nlines)"),
         ('FINAL("two\nlines")', "text:two\nlines"),
-        ('FINAL("(" opens)', 'text:"(" opens'),
         ('FINAL("yes" and "no")', 'text:"yes" and "no"'),
         # an apostrophe is no quote
         ("FINAL(It's Bob's (the cook's) hat)", "text:It's Bob's (the cook's) hat"),
@@ -82,13 +77,13 @@ def test_what_a_reply_says(reply: str, told: str | None) -> None:
         ("> FINAL(42)", "start of a line"),
         ("**FINAL(42)**", "start of a line"),
         ("    FINAL(42)", "start of a line"),
-        ("FINAL(1) is the first of them", "more text follows"),
-        ("FINAL(42).", "more text follows"),
-        ("FINAL(yes :) sure)", "more text follows"),
-        ("FINAL(a (b", "missing"),
+        ("FINAL(1) is the first of them", "closing parenthesis"),
+        ("FINAL(42).", "closing parenthesis"),
+        ("FINAL(yes :) sure)", "closing parenthesis"),
+        ("FINAL(a (b", "closing parenthesis"),
         ("FINAL(the list:\n```\na\n```\n)", "code block"),
-        ("FINAL(a) or (\nb)", "more text follows"),
-        ('FINAL(say "a)\nand "b")', "two ways"),
+        ("FINAL(a) or (\nb)", "closing parenthesis"),
+        ('FINAL(say "a)\nand "b")', "quotation mark"),
         ('FINAL(5")', "quotation mark"),
         ("FINAL()", "empty"),
         ('FINAL("  ")', "empty"),
@@ -99,7 +94,7 @@ def test_what_a_reply_says(reply: str, told: str | None) -> None:
         ("FINAL_VAR(rows[0])", "name of one variable"),
         ("FINAL_VAR(42)", "name of one variable"),
         ("FINAL_VAR()", "name of one variable"),
-        ('FINAL(f"{x} apples")', "f-string"),
+        ('FINAL("(" opens)', "closing parenthesis"),
     ],
 )
 def test_what_is_unclear_says_why(reply: str, why: str) -> None:

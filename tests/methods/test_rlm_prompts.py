@@ -1,6 +1,6 @@
 """The prompts of the RLM: rendered exactly as agreed, of nothing that is not enabled, no hints.
 
-After a wanted change ``python tests/test_rlm_prompts.py`` writes tests/golden/ anew: one text per
+After a wanted change ``python tests/methods/test_rlm_prompts.py`` writes golden/ anew: one text per
 prompt to read the change in, and a hash of every variant.
 """
 
@@ -9,20 +9,20 @@ from __future__ import annotations
 import itertools
 import json
 import re
+from dataclasses import asdict
 from functools import cache, partial
 from pathlib import Path
 
 import pytest
 
 from helpers.chat import Table, scripted, turns
+from rlm_eval.methods import rlm
 from rlm_eval.methods.agent.coverage import ContextCoverage
-from rlm_eval.methods.agent.subcalls import SubCalls
+from rlm_eval.methods.agent.loop import observed
+from rlm_eval.methods.agent.subcalls import Enabled, SubCalls
 from rlm_eval.methods.agent.trace import Trace
-from rlm_eval.methods.agent.view import Enabled, View
 from rlm_eval.methods.prompts import load_prompt
-from rlm_eval.methods.rlm.children import Children
-from rlm_eval.methods.rlm.task import Task
-from rlm_eval.records import content_hash
+from rlm_eval.records import Content, content_hash, text_of
 from rlm_eval.repl.results import BlockResult, Variable
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -64,9 +64,14 @@ def enabled(protocol: str, powers: str) -> Enabled:
 @cache
 def opening(prompt: str, protocol: str, powers: str) -> str:
     powered = enabled(protocol, powers)
+    contents: tuple[Content, ...] = (
+        "A long tale. " * 20,
+        ("The first part.", "The second part.") * 30,
+    )
     chats = [
-        Task("What came of it?", content, 32).opening(loaded(prompt), powered, 40, 20)
-        for content in ("A long tale. " * 20, ("The first part.", "The second part.") * 30)
+        rlm.opening(loaded(prompt), powered, "What came of it?", content, text[:40], text[-20:])
+        for content in contents
+        for text in (text_of(content),)
     ]
     return "\n\n".join(f"[{m['role']}]\n{m['content']}" for chat in chats for m in chat)
 
@@ -74,25 +79,28 @@ def opening(prompt: str, protocol: str, powers: str) -> str:
 @cache
 def rendered(prompt: str, protocol: str, powers: str) -> str:
     """Two openings and every other template."""
-    view = View(loaded(prompt), enabled(protocol, powers), 400)
+
+    def text(key: str, **values: object) -> str:
+        return loaded(prompt).text(key, **asdict(enabled(protocol, powers)), **values)
+
     variables = (Variable("rows", "list", "120 items"), Variable("n", "int", ""))
     result = BlockResult("x" * 900, "", 900, 0, None, None, "", variables, None, "", "kept", 0, 0)
     failed = BlockResult("", "", 0, 0, None, "boom", "E", (), None, "killed", "lost", 0, 0)
     texts = [
-        view.observation(result, ()),
-        view.observation(failed, ()),
-        view.text("no_code", unknown=(), cut_off=False),
-        view.text("no_code", unknown=("sql",), cut_off=False),
-        view.text("no_code", unknown=(), cut_off=True),
-        view.text("repeated"),
-        view.text("forced", question="What came of it?"),
-        view.text("unclear", reason="the reason"),
+        text("observation", **observed(result, 400, ())),
+        text("observation", **observed(failed, 400, ())),
+        text("no_code", unknown=(), cut_off=False),
+        text("no_code", unknown=("sql",), cut_off=False),
+        text("no_code", unknown=(), cut_off=True),
+        text("repeated"),
+        text("forced", question="What came of it?"),
+        text("unclear", reason="the reason"),
     ]
     return "\n\n=====\n".join([opening(prompt, protocol, powers), *texts]) + "\n"
 
 
 def golden_name(prompt: str) -> tuple[str, str, str]:
-    """The variant of a prompt whose whole text is kept."""
+    """The variant of a prompt whose text is kept in full."""
     return prompt, "paper" if prompt.startswith("paper") else "submit", "recursive, batch"
 
 
@@ -111,18 +119,8 @@ def test_every_variant_is_as_agreed() -> None:
 def test_a_prompt_speaks_of_what_is_enabled_only(prompt: str, protocol: str, powers: str) -> None:
     table = Table(scripted(turns()))
     trace = Trace(ContextCoverage(""))
-    calls = SubCalls(
-        table.lm(),
-        table.ledger(),
-        trace.coverage,
-        trace.sub_call,
-        depth=0,
-        max_tokens=1,
-        concurrency=1,
-    )
-    children = Children(lambda question, content, parent: "", calls, concurrency=1)
-    powered = enabled(protocol, powers)
-    offered = {*calls.functions(powered), *children.functions(powered)}
+    calls = SubCalls(table.lm(), table.ledger(), trace, max_tokens=1, concurrency=1)
+    offered = {*calls.functions(enabled(protocol, powers))}
     text = rendered(prompt, protocol, powers)
     named = set(re.findall(r"\b(?:llm|rlm)_query(?:_batched)?\b|\bbudget(?=\()", text))
     assert named <= offered

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -12,19 +12,13 @@ from typing import Any
 import pytest
 
 from helpers.chat import Script, Table, block, problem, scripted, turns
-from rlm_eval.analysis.trajectory import tree
+from rlm_eval.analysis.report.trajectory import tree
 from rlm_eval.ledger import Budget, Ledger, Spend
-from rlm_eval.methods.agent.reserve import hold_back
-from rlm_eval.methods.rlm.engine import Rlm
+from rlm_eval.methods.agent.loop import hold_back
+from rlm_eval.methods.rlm import Rlm
 from rlm_eval.models.protocol import Message, ModelInfo, Price, Reply, Usage
 from rlm_eval.records import Answer
 from rlm_eval.repl.session import Sandbox
-
-
-@pytest.fixture(scope="module")
-def sandbox() -> Iterator[Sandbox]:
-    with Sandbox() as made:
-        yield made
 
 
 def answer(
@@ -207,7 +201,7 @@ def test_a_turn_holds_its_prompts_size_and_the_budget_left(sandbox: Sandbox) -> 
     assert turned[0]["at_s"] <= turned[1]["at_s"]
 
 
-def test_events_of_children_stand_together_and_name_their_parent(sandbox: Sandbox) -> None:
+def test_events_of_children_are_together_and_name_their_parent(sandbox: Sandbox) -> None:
     root = "submit(rlm_query_batched([('inner', str(i)) for i in range(4)]))"
     child = "import random, time; time.sleep(random.random() / 10); submit(llm_query(context))"
     got, table = answer(sandbox, family(root, child), max_depth=2)

@@ -16,10 +16,11 @@ import pandas as pd
 import pytest
 
 from helpers.fake_provider import FakeProvider
-from rlm_eval.cli import run_command
-from rlm_eval.compose import compose_tree
-from rlm_eval.config import check_config
+from rlm_eval.commands.cli import run_command
+from rlm_eval.config.check import check_config
+from rlm_eval.config.compose import compose_tree
 from rlm_eval.errors import BudgetExceeded, ConfigError, ProviderError
+from rlm_eval.journal.redaction import Redactor
 from rlm_eval.ledger import Budget, Ledger, Spend
 from rlm_eval.models.cache import ResponseCache, check_cache, reply_shaping
 from rlm_eval.models.client import LM, CallTags, ModelClient, RetryPolicy
@@ -27,7 +28,6 @@ from rlm_eval.models.litellm_client import LitellmModel
 from rlm_eval.models.protocol import ChatModel, Message, user
 from rlm_eval.models.scripted import ScriptedModel
 from rlm_eval.records import Call, Role
-from rlm_eval.redaction import Redactor
 
 SUB = CallTags("sub", depth=1, from_repl=True)
 

@@ -86,6 +86,7 @@ def test_built_in_names_are_back_in_the_next_block(repl: ReplSession) -> None:
     assert repl.run("print(__name__)").stdout == "__main__\n"
 
 
+@pytest.mark.slow
 def test_a_session_goes_on_after_such_an_exception_and_says_what_is_lost(
     sandbox: Sandbox,
 ) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from helpers.repl_host import LIMITS, names
+from helpers.repl_host import OUTPUT_CHARS, names
 from rlm_eval.errors import SandboxError
 from rlm_eval.repl.session import ReplSession, Sandbox, Variable
 
@@ -171,6 +171,7 @@ def test_odd_errors_are_reported_and_the_session_goes_on(repl: ReplSession, code
     assert repl.run("x").value == "1"
 
 
+@pytest.mark.slow
 def test_memory_exhaustion_is_a_memory_error_and_keeps_the_state() -> None:
     with Sandbox("auto", {"memory_mb": 256}) as sandbox, sandbox.session({}) as repl:
         repl.run("x = 1")
@@ -184,6 +185,7 @@ def test_memory_exhaustion_is_a_memory_error_and_keeps_the_state() -> None:
             repl.load("context", "x" * (300 << 20))
 
 
+@pytest.mark.slow
 def test_deep_recursion_beyond_the_interpreters_own_limit() -> None:
     limits = {"memory_mb": 256, "block_seconds": 2}
     with Sandbox("auto", limits) as sandbox, sandbox.session({}) as repl:
@@ -191,8 +193,7 @@ def test_deep_recursion_beyond_the_interpreters_own_limit() -> None:
         result = repl.run("import sys\nsys.setrecursionlimit(10**9)\ndef f(n): f(n+1)\nf(0)")
         assert result.error is not None  # a MemoryError, the time limit, or the process's death
         assert len(result.error) < 5000
-        assert result.state in ("kept", "restored")
-        assert repl.run("x").value == "1"
+        assert repl.run("x").value == ("1" if result.state == "kept" else None)
 
 
 # -- output --------------------------------------------------------------------------------------
@@ -208,13 +209,13 @@ def test_long_output_keeps_head_and_tail_and_tells_the_full_length(repl: ReplSes
     assert result.stdout_chars == sum(len(str(i)) + 1 for i in range(100_000))
     assert result.stdout.startswith("0\n1\n2\n")
     assert result.stdout.endswith("99998\n99999\n")
-    assert len(result.stdout) < LIMITS.output_chars + 100
-    dropped = result.stdout_chars - LIMITS.output_chars
+    assert len(result.stdout) < OUTPUT_CHARS + 100
+    dropped = result.stdout_chars - OUTPUT_CHARS
     assert f"[... {dropped:,} characters dropped ...]" in result.stdout
 
 
 def test_output_of_exactly_the_cap_is_whole(repl: ReplSession) -> None:
-    text = "ab" * (LIMITS.output_chars // 2)
+    text = "ab" * (OUTPUT_CHARS // 2)
     result = repl.run(f"print({text!r}, end='')")
     assert result.stdout == text
 
@@ -230,8 +231,8 @@ def test_a_gigabyte_of_output(repl: ReplSession) -> None:
 def test_a_long_value_is_cut(repl: ReplSession) -> None:
     result = repl.run("'a' * 10_000_000")
     assert result.value is not None
-    assert len(result.value) < 2 * LIMITS.output_chars
-    assert len(repl.run("list(range(100_000))").value or "") < LIMITS.output_chars + 100
+    assert len(result.value) < 2 * OUTPUT_CHARS
+    assert len(repl.run("list(range(100_000))").value or "") < OUTPUT_CHARS + 100
 
 
 def test_redirected_output_is_the_models_own(repl: ReplSession) -> None:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,9 +19,11 @@ import pytest
 from helpers.attempts import descendants, still_there
 from helpers.repl_host import HOST, LIMITS, hurried
 from rlm_eval.errors import ConfigError, SandboxError
+from rlm_eval.repl import levels, linux, zygote
 from rlm_eval.repl.commands import CommandLauncher
-from rlm_eval.repl.levels import candidates, make_policy
-from rlm_eval.repl.session import BlockResult, ReplSession, Sandbox, Variable
+from rlm_eval.repl.launch import Launcher
+from rlm_eval.repl.levels import make_policy
+from rlm_eval.repl.session import BlockResult, Limits, ReplSession, Sandbox, Variable
 
 # -- many at once, and the end -------------------------------------------------------------------
 
@@ -39,6 +45,7 @@ def plain(results: list[BlockResult]) -> list[tuple[Any, ...]]:
     return [(r.stdout, r.stderr, r.value, r.error, r.variables, r.submitted) for r in results]
 
 
+@pytest.mark.slow
 def test_64_sessions_at_once_give_what_one_after_another_gives(sandbox: Sandbox) -> None:
     alone = [plain(session_transcript(sandbox, i)) for i in range(64)]
     with ThreadPoolExecutor(64) as pool:
@@ -58,6 +65,7 @@ sessions[0].run("while True: pass")
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("level", ["auto", "landlock", "none"])
 def test_a_killed_harness_leaves_no_process_behind(level: str) -> None:
     harness = subprocess.Popen([sys.executable, "-c", KILLED, level], stdout=subprocess.PIPE)
@@ -93,55 +101,115 @@ def test_a_parent_that_died_is_started_again() -> None:
             assert repl.run("1").value == "1"
 
 
+def test_no_process_is_started_before_the_first_session() -> None:
+    before, dumpable = descendants(os.getpid()), linux.get_dumpable()
+    sandbox = Sandbox()
+    assert descendants(os.getpid()) == before
+    assert linux.get_dumpable() == dumpable
+    sandbox.close()
+    sandbox.close()
+    with pytest.raises(SandboxError, match="closed"):
+        sandbox.session({})
+    assert descendants(os.getpid()) == before
+
+
+def test_first_sessions_at_once_start_one_parent(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[levels.Way] = []
+    launch = levels.launch
+
+    def counted(way: levels.Way, *rest: Any) -> Launcher:
+        started.append(way)
+        return launch(way, *rest)
+
+    monkeypatch.setattr(levels, "launch", counted)
+    with Sandbox("none") as sandbox, ThreadPoolExecutor(8) as pool:
+
+        def answer(i: int) -> str | None:
+            with sandbox.session({}) as repl:
+                return repl.run(f"x = {i}\nx").value
+
+        assert list(pool.map(answer, range(8))) == [str(i) for i in range(8)]
+    assert len(started) == 1
+
+
+def test_a_failed_fork_is_one_sessions_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The parent of the workers goes on."""
+
+    def no_fork() -> int:
+        raise BlockingIOError(11, "no more processes")
+
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    monkeypatch.setattr(os, "fork", no_fork)
+    policy = make_policy(Limits(), [])
+    serving = threading.Thread(
+        target=zygote.serve, args=(theirs, os.pidfd_open(os.getpid()), policy, None)
+    )
+    serving.start()
+    with ours:
+        for passed in ([ours.fileno()], []):
+            socket.send_fds(ours, [json.dumps({"op": "fork", "id": 1}).encode()], passed)
+            assert "can't fork" in json.loads(ours.recv(1000))["error"]
+    serving.join()
+    theirs.close()
+
+
 # -- a worker started by a command, as for containers and on macOS -------------------------------
 
 
+@pytest.mark.slow
 def test_a_worker_on_pipes() -> None:
-    """No forking parent and no shared memory: the same session by standard input and output."""
-    policy = make_policy(candidates("landlock")[0], LIMITS, [])
-    with Sandbox("landlock", LIMITS) as sandbox:
-        sandbox.launcher.close()
-        sandbox.launcher = CommandLauncher("", policy, 1 << 29)
-        with sandbox.session(HOST) as repl:
-            repl.load("context", "x" * 10_000_000)
-            assert repl.run("x = [llm_query('a'), len(context)]\nx").value == "['<a>', 10000000]"
-            assert repl.run("open('/etc/passwd')").error_type == "PermissionError"
-            with hurried(repl):
-                assert repl.run("while True: pass").interrupted == "time_limit"
-        with sandbox.session(HOST) as repl:
-            repl.run("x = llm_query('a')")
-            with hurried(repl, grace_s=1.0):
-                assert repl.run("sum(range(10**12))").interrupted == "killed"
-            result = repl.run("import os; os._exit(7)")
-            assert (result.interrupted, result.state) == ("exited", "restored")
-            assert repl.run("x").value == "'<a>'"
+    """No forking parent: the same session by standard input and output."""
+    policy = replace(make_policy(Limits.of(LIMITS), []), features=("landlock", "seccomp"))
+    launcher = CommandLauncher("", policy, 1 << 29)
+
+    def session() -> ReplSession:
+        return ReplSession(launcher.spawn, Limits.of(LIMITS), HOST)
+
+    with session() as repl:
+        repl.load("context", "x" * 10_000_000)
+        assert repl.run("x = [llm_query('a'), len(context)]\nx").value == "['<a>', 10000000]"
+        assert repl.run("open('/etc/passwd')").error_type == "PermissionError"
+        with hurried(repl):
+            assert repl.run("while True: pass").interrupted == "time_limit"
+    with session() as repl:
+        with hurried(repl, grace_s=1.0):
+            assert repl.run("sum(range(10**12))").interrupted == "killed"
+        result = repl.run("import os; os._exit(7)")
+        assert (result.interrupted, result.state) == ("exited", "lost")
+        assert repl.run("llm_query('a')").value == "'<a>'"
 
 
 # -- settings ------------------------------------------------------------------------------------
 
 
 def test_an_unknown_level_is_a_config_error() -> None:
-    with pytest.raises(ConfigError, match="choose one of auto"):
+    with pytest.raises(ConfigError, match="level must be one of auto"):
         Sandbox("chroot")
 
 
 def test_a_level_this_machine_lacks_says_what_accepts_none() -> None:
-    with pytest.raises(ConfigError, match="sandbox=none"):
-        Sandbox("seatbelt")
+    with Sandbox("seatbelt") as sandbox, pytest.raises(ConfigError, match="sandbox=none"):
+        sandbox.session({})
 
 
-def test_limits_come_from_a_mapping_too() -> None:
+def test_limits() -> None:
     with Sandbox("none", {"output_chars": 10}) as sandbox, sandbox.session({}) as repl:
-        assert repl.level == "none"
+        assert sandbox.level == "none"
         assert repl.run("print('x' * 100)").stdout_chars == 101
-    with pytest.raises(ConfigError, match="unknown 'memory'"):
-        Sandbox("none", {"memory": 1})
-    with pytest.raises(ConfigError, match="at least 256"):
-        Sandbox("none", {"memory_mb": 1})
-    with pytest.raises(ConfigError, match="block_seconds must be more than 0"):
-        Sandbox("none", {"block_seconds": 0})
-    with pytest.raises(ConfigError, match="memory_mb must be a whole number"):
-        Sandbox("none", {"memory_mb": 512.5})
+
+
+@pytest.mark.parametrize(
+    ("limits", "words"),
+    [
+        ({"memory": 1}, "limits.memory is unknown"),
+        ({"memory_mb": 1}, "limits.memory_mb must be at least 256"),
+        ({"block_seconds": 0}, "limits.block_seconds must be more than 0"),
+        ({"memory_mb": 512.5}, "limits.memory_mb must be a whole number"),
+    ],
+)
+def test_limits_that_can_not_be(limits: dict[str, float], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        Sandbox("none", limits)
 
 
 def test_a_package_is_importable_only_where_allowed(repl: ReplSession) -> None:
@@ -158,11 +226,9 @@ def test_a_package_is_importable_only_where_allowed(repl: ReplSession) -> None:
 
 
 def test_the_harness_is_dumpable_again_afterwards() -> None:
-    from rlm_eval.repl import linux
-
     before = linux.get_dumpable()
     sandbox = Sandbox("none")
+    sandbox.session({}).close()
     assert linux.get_dumpable() == 0
-    sandbox.close()
     sandbox.close()
     assert linux.get_dumpable() == before

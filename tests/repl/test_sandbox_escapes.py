@@ -166,7 +166,8 @@ def frame(head, blob=b''):
 caller = sys._getframe()
 while 'number' not in caller.f_locals: caller = caller.f_back
 done = {'op': 'done', 'id': caller.f_locals['number'], 'stdout': 'forged', 'stderr': '',
-        'stdout_chars': 6, 'stderr_chars': 0, 'variables': [], 'submitted': True}
+        'stdout_chars': 6, 'stderr_chars': 0, 'variables': [], 'submitted': True,
+        'value': None, 'error': None, 'error_type': ''}
 call = {'op': 'call', 'id': 1, 'block': done['id'], 'name': 'ask', 'args': ['x'], 'kwargs': {}}
 """
 
@@ -235,6 +236,7 @@ def test_frames_forged_between_blocks_do_not_reach_read_or_load(sandbox: Sandbox
         assert session.read("done") is None
 
 
+@pytest.mark.slow
 def test_a_worker_that_floods_calls_and_reads_nothing_is_stopped() -> None:
     waiting = threading.Semaphore(0)
 

@@ -9,16 +9,16 @@ from pathlib import Path
 import pytest
 
 from helpers.chat import block
-from rlm_eval.journal import Journal
+from rlm_eval.journal.journal import Journal
+from rlm_eval.journal.tables import tables
 from rlm_eval.ledger import Budget, Ledger
-from rlm_eval.methods.rlm.engine import Rlm
+from rlm_eval.methods.rlm import Rlm
 from rlm_eval.models.client import ModelClient
 from rlm_eval.models.protocol import Message, ModelInfo, Price, Reply
 from rlm_eval.models.scripted import ScriptedModel
 from rlm_eval.records import Context, Result, Sample, Score
 from rlm_eval.repl.session import Sandbox
-from rlm_eval.runner import Arm, RunInfo, Runner, Work
-from rlm_eval.tables import tables
+from rlm_eval.run.runner import Arm, RunInfo, Runner, Work
 
 QUESTIONS = 64
 PRICE = Price(3.0, 15.0)
@@ -91,7 +91,7 @@ def works(sandbox: Sandbox) -> list[Work]:
             target_tokens=10,
             length_tokens=10,
         )
-        out.append(Work(f"key{number}", Arm("rlm", rlm, "f"), sample, context, 0, None))
+        out.append(Work(f"key{number}", Arm("rlm", rlm, "f", "r"), sample, context, 0, None))
     return out
 
 
@@ -109,7 +109,7 @@ def test_no_cap_is_passed_by_64_trees_at_once(
 ) -> None:
     model = Meter(latency_s=0.02, script=script)
     ledger = Ledger(whole)
-    info = RunInfo("trees-1", tmp_path, "scripted", "scripted", True, "revision")
+    info = RunInfo("trees-1", "scripted", "scripted", True)
     with Journal(tmp_path) as journal:
         client = ModelClient({"root": model}, journal.call)
         runner = Runner(info, Marked(), client, ledger, each, journal, Nobody())
@@ -131,5 +131,5 @@ def test_no_cap_is_passed_by_64_trees_at_once(
         assert cap is None or 0.7 * cap < amounts.sum() <= cap
         cap = getattr(each, kind)
         assert cap is None or amounts.max() <= cap
-    assert outcome.owed > 0
+    assert outcome.pending > 0
     assert "is spent" in outcome.stopped

@@ -11,10 +11,11 @@ import pytest
 import yaml
 
 import rlm_eval
-from rlm_eval.assemble import assemble
-from rlm_eval.compose import compose_tree
-from rlm_eval.config import build, check_config
+from rlm_eval.config.build import build
+from rlm_eval.config.check import check_config
+from rlm_eval.config.compose import compose_tree
 from rlm_eval.errors import ConfigError
+from rlm_eval.run.assemble import assemble
 
 CONF = Path(rlm_eval.__file__).parent.parent / "conf"
 #: What a file needs beside its name to be complete.
@@ -145,9 +146,10 @@ def test_a_target_deeper_within_is_refused_and_not_built() -> None:
         ("+budget.run.foo=1", r"unknown key budget\.run\.foo"),
         ("+budget.fun=1", r"did you mean budget\.run"),
         ("budget.sample.tokens=1.5", r"budget\.sample\.tokens=1\.5 does not fit"),
-        ("budget.sample.calls=0", r"budget\.sample\.calls must be above 0, got 0"),
+        ("budget.sample.calls=0", r"budget\.sample\.calls=0 does not fit: .* greater than 0"),
         ("budget.matched=often", r"budget\.matched='often'"),
         ("budget.run=5", r"budget\.run=5 does not fit"),
+        ("budget.run.usd=nan", r"budget\.run\.usd=nan does not fit"),
         ("~retry", "retry is missing"),
         ("~repeats", "repeats is missing"),
     ],
@@ -171,8 +173,8 @@ def test_a_budget_without_a_scope_has_no_cap_there() -> None:
         (["method=[router]", "method.router.rlm.max_depth=-1"], r"^method\.router\.rlm\.max_depth"),
         (["embed_model=litellm", "embed_model.name=openai/x", "embed_model.limits.start=99"],
          r"^embed_model\.limits\.start=99"),
-        (["method=[rlm]", "model.context_window=1000"], "window of 1000: lower method.rlm.turn"),
-        (["method=[router]", "model.context_window=1000"], "lower method.router.rlm.turn_tokens"),
+        (["method=[rlm]", "model.context_window=1000"], "^method.rlm.turn_tokens must be lower"),
+        (["method=[router]", "model.context_window=1000"], "^method.router.rlm.turn_tokens must"),
         (["budget.matched=true"], r"matched methods spend up to .* set budget\.sample\.tokens"),
         (["budget.matched=true", "budget.sample.usd=1"], "for models that cost something"),
     ],

@@ -12,7 +12,9 @@ import pytest
 from helpers.billing_provider import BillingProvider
 from helpers.kill_and_resume import IN_FLIGHT, Run, accounts, verdict
 from helpers.some_records import some_call, some_result
-from rlm_eval.journal import Journal, read_events, record_size
+from rlm_eval.journal.journal import Journal, read_events, record_size
+
+pytestmark = pytest.mark.slow
 
 ADVICE = "All that was recorded is kept: make room, then run the same command again"
 

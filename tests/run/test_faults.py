@@ -14,7 +14,7 @@ from helpers.attempts import Attempt, Job
 from helpers.fake_provider import BEHAVIOURS, FakeProvider
 from helpers.fault_table import ATTEMPTS, NO_FAULTS, QUICK, SLOW, Row, fault_table
 from rlm_eval.analysis import summary
-from rlm_eval.compose import compose_tree
+from rlm_eval.config.compose import compose_tree
 
 #: A request that nobody gives up holds its thread, and no exception would end it.
 pytestmark = pytest.mark.timeout(240, method="thread")

@@ -11,20 +11,20 @@ from typing import Any
 import pytest
 
 from helpers.fake_provider import FakeProvider
-from rlm_eval.assemble import Parts, all_work, assemble
-from rlm_eval.cli import run_tree
-from rlm_eval.compose import compose_tree
-from rlm_eval.config import check_config
+from rlm_eval.commands.cli import run_tree
+from rlm_eval.config.check import check_config
+from rlm_eval.config.compose import compose_tree
 from rlm_eval.errors import ConfigError
-from rlm_eval.experience import Experience, Speeds
-from rlm_eval.forecast import JUDGE, Expected, expected, refuse_over_cap
 from rlm_eval.ledger import Budget
 from rlm_eval.methods.direct import Direct
 from rlm_eval.methods.method import Forecast, Method, Shape
 from rlm_eval.models.protocol import ModelInfo, Price
 from rlm_eval.models.scripted import ScriptedModel
 from rlm_eval.records import Role, Sample, Score
-from rlm_eval.runner import Arm
+from rlm_eval.run.assemble import Parts, all_work, assemble
+from rlm_eval.run.experience import Experience, Speeds
+from rlm_eval.run.forecast import JUDGE, Expected, expected, refuse_over_cap
+from rlm_eval.run.runner import Arm
 from rlm_eval.tasks.protocol import Task
 
 SMALL = ["task=needle", "task.lengths=[600,900]", "task.n=2", "model=scripted"]
@@ -95,7 +95,7 @@ class Unknown(Method):
 def parts_of(tmp_path: Path, *methods: Method, **changes: Any) -> Parts:
     tree = compose_tree([*SMALL, "method=[direct]", f"results_dir={tmp_path}"])
     parts = assemble(check_config(tree))
-    arms = tuple(Arm(type(m).__name__.lower(), m, str(i)) for i, m in enumerate(methods))
+    arms = tuple(Arm(type(m).__name__.lower(), m, str(i), "r") for i, m in enumerate(methods))
     return replace(parts, arms=arms, **changes)
 
 

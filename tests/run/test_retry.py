@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import random
-from pathlib import Path
 
 import pytest
-import yaml
 
-from rlm_eval.assemble import assemble
-from rlm_eval.compose import compose_tree, recorded_tree
-from rlm_eval.config import check_config
+from rlm_eval.config.check import check_config
+from rlm_eval.config.compose import compose_tree
 from rlm_eval.errors import ConfigError
 from rlm_eval.models.sender import RetryPolicy
+from rlm_eval.run.assemble import assemble
 
 SMALL = ["model=scripted", "task=needle", "method=[direct]"]
 
@@ -40,13 +38,6 @@ def test_what_is_set_is_what_the_door_gets_and_the_run_keeps_its_name() -> None:
     assert plain.retry == RetryPolicy()
     assert other.retry == RetryPolicy(attempts=7, deadline_s=5)
     assert plain.run_id == other.run_id
-
-
-def test_a_run_from_before_there_was_the_setting_has_its_defaults(tmp_path: Path) -> None:
-    tree = compose_tree(SMALL)
-    defaults = tree.pop("retry")
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump(tree))
-    assert recorded_tree(tmp_path)["retry"] == defaults
 
 
 def test_waits_double_up_to_the_longest_and_are_drawn_below_it() -> None:

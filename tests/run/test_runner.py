@@ -12,19 +12,18 @@ import pandas as pd
 import pytest
 
 from helpers.some_records import some_call, some_result
-from rlm_eval.errors import ConfigError, ProviderError, SampleFailure
-from rlm_eval.journal import Journal
-from rlm_eval.judging import judge_of
+from rlm_eval.errors import ConfigError, ContextOverflow, ProviderError, SampleFailure
+from rlm_eval.journal.journal import Journal
+from rlm_eval.journal.redaction import Redactor, seal_of
+from rlm_eval.journal.tables import tables
 from rlm_eval.ledger import Budget, Ledger
 from rlm_eval.methods.method import Method
 from rlm_eval.models.client import LM, ModelClient, RetryPolicy
 from rlm_eval.models.protocol import Message, user
 from rlm_eval.models.scripted import ScriptedModel
-from rlm_eval.records import Answer, Call, Context, Problem, Result, Sample, Score
-from rlm_eval.redaction import Redactor
-from rlm_eval.runner import Arm, RunInfo, Runner, RunOutcome, Work
-from rlm_eval.sealing import seal_of, sealed_call
-from rlm_eval.tables import tables
+from rlm_eval.records import Answer, Context, Problem, Result, Sample, Score
+from rlm_eval.run.judging import judge_of
+from rlm_eval.run.runner import FAILED_IN_A_ROW, Arm, RunInfo, Runner, RunOutcome, Work
 
 CONTEXT = Context.of("a secret text about Rome")
 SAMPLE = Sample.of(
@@ -113,16 +112,12 @@ def run(
     """``repeats`` results of one sample, written down in ``run_dir``."""
     root = ScriptedModel(script=lambda messages: "a secret reply")
     ledger, seen = Ledger(run_budget), Seen()
-    arm = Arm("one_call", method or OneCall(), "f")
+    arm = Arm("one_call", method or OneCall(), "f", "revision")
     work = [Work(f"key{i}", arm, SAMPLE, CONTEXT, i, None) for i in range(repeats)]
-    info = RunInfo("capitals-1", run_dir, "scripted", "scripted", True, "revision")
-    with Journal(run_dir) as journal:
-
-        def record(call: Call, reply: str) -> None:
-            journal.call(*sealed_call(call, reply, seal_of(task, journal.redact)))
-
+    info = RunInfo("capitals-1", "scripted", "scripted", True)
+    with Journal(run_dir, seal=seal_of(task)) as journal:
         models = {"root": root, "judge": judge}
-        client = ModelClient(models, record, retry=RetryPolicy(attempts=1))
+        client = ModelClient(models, journal.call, retry=RetryPolicy(attempts=1))
         runner = Runner(info, task, client, ledger, sample_budget or Budget(), journal, seen)
         return runner.run(work, 1), seen.results, ledger
 
@@ -169,11 +164,11 @@ def test_what_the_judge_costs_is_kept_apart(tmp_path: Path) -> None:
     assert pd.isna(row.judge_cost_usd)
 
 
-def test_a_run_cap_that_the_judge_would_pass_leaves_the_row_owed(tmp_path: Path) -> None:
+def test_a_run_cap_that_the_judge_would_pass_leaves_the_row_pending(tmp_path: Path) -> None:
     outcome, results, _ = run(
         tmp_path, Capitals(), priced(judge_says()), run_budget=Budget(calls=1), repeats=2
     )
-    assert outcome.owed == 2
+    assert outcome.pending == 2
     assert "calls=1 is spent" in outcome.stopped
     assert not results
 
@@ -186,7 +181,7 @@ def fails(messages: Sequence[Message]) -> str:
     ("script", "told"),
     [(fails, "no luck"), (judge_says("perhaps"), "no verdict in the reply of judge (stop)")],
 )
-def test_a_judge_that_fails_leaves_the_answer_owed(
+def test_a_judge_that_fails_leaves_the_answer_pending(
     tmp_path: Path, script: Callable[[Sequence[Message]], str], told: str
 ) -> None:
     outcome, (result,), _ = run(tmp_path, Capitals(), priced(script))
@@ -267,14 +262,33 @@ def test_nothing_of_a_sealing_task_is_written_in_the_clear(tmp_path: Path) -> No
     assert answer == {"type": "answer", "text": "<14 characters>", "outcome": "answered"}
 
 
-def test_keys_are_cut_out_before_a_text_is_sealed() -> None:
-    class Reversing(Capitals):
-        def seal(self, text: str) -> str:
-            return text[::-1]
+def test_keys_are_cut_out_before_a_text_is_sealed(tmp_path: Path) -> None:
+    with Journal(tmp_path, Redactor({"sk-canary-1"}), lambda text: text[::-1]) as journal:
+        journal.call(some_call("a", error="server: it is sk-canary-1"), "")
+    (row,) = tables(tmp_path)[1].itertuples()
+    assert row.error == "server: ]yek[ si ti"
 
-    seal = seal_of(Reversing(), Redactor({"sk-canary-1"}))
-    assert seal is not None
-    assert seal("it is sk-canary-1") == "]yek[ si ti"
+
+@pytest.mark.parametrize("between", [(), ("context_overflow",)])
+def test_a_provider_that_fails_throughout_ends_the_run(
+    tmp_path: Path, between: tuple[str, ...]
+) -> None:
+    """A bad stretch, with another outcome in it, does not."""
+    failing, left = ProviderError("overloaded", kind="server", retryable=False), list[int]()
+
+    class Failing(OneCall):
+        def answer(self, problem: Problem, lm: LM, ledger: Ledger) -> Answer:
+            left.append(1)
+            if between and len(left) == FAILED_IN_A_ROW:
+                raise ContextOverflow("too long")
+            raise failing
+
+    outcome, results, _ = run(
+        tmp_path, Capitals(), priced(judge_says()), method=Failing(), repeats=FAILED_IN_A_ROW + 2
+    )
+    why = f"{FAILED_IN_A_ROW} results in a row failed at the provider, the last with: overloaded"
+    assert outcome.stopped == ("" if between else why)
+    assert len(results) == FAILED_IN_A_ROW + 2 * bool(between)
 
 
 def test_an_error_is_sealed_but_its_kind(tmp_path: Path) -> None:

@@ -15,9 +15,9 @@ import pytest
 
 from helpers.encrypted_rows import CANARY, document, plain_row, write_rows
 from rlm_eval.errors import ConfigError
-from rlm_eval.evidence import recall
-from rlm_eval.judging import JudgedTask, judge_of
-from rlm_eval.sealing import SealingTask
+from rlm_eval.journal.redaction import SealingTask
+from rlm_eval.journal.tables import recall
+from rlm_eval.run.judging import JudgedTask, judge_of
 from rlm_eval.tasks import export
 from rlm_eval.tasks.browsecomp_plus import QUESTION, BrowseCompPlus
 from rlm_eval.tasks.canary import decrypt, encrypt

@@ -1,189 +1,312 @@
 """The turns of an agent: code out, output in, until its answer is handed in.
 
-An RLM (arXiv 2512.24601, Algorithm 1) and CodeAct (arXiv 2402.01030) take the same turns. What they
-differ in is given: the first chat, what the REPL holds, and what ends the run.
+An RLM (arXiv 2512.24601, Algorithm 1) and CodeAct (arXiv 2402.01030) take the same turns. They
+differ in the first chat, in what the REPL holds, and in what ends a run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, ClassVar
 
 from rlm_eval.errors import BudgetExceeded
-from rlm_eval.ledger import Ledger
-from rlm_eval.methods.agent.asker import Asker
-from rlm_eval.methods.agent.code import IMPORTS, parse_reply
-from rlm_eval.methods.agent.ending import Ending, UnclearFinalError
-from rlm_eval.methods.agent.history import History
-from rlm_eval.methods.agent.reserve import Reserve
-from rlm_eval.methods.agent.settings import AgentSettings
-from rlm_eval.methods.agent.subcalls import SubCalls
+from rlm_eval.ledger import Budget, Ledger, Spend
+from rlm_eval.methods.agent.chat import History, Parsed, parse_reply
+from rlm_eval.methods.agent.subcalls import Enabled, RunChild, SubCalls
 from rlm_eval.methods.agent.trace import Trace
-from rlm_eval.methods.agent.view import Enabled, View
-from rlm_eval.models.client import LM, CallTags
-from rlm_eval.models.protocol import Message
-from rlm_eval.records import Outcome
-from rlm_eval.repl.session import ReplSession
+from rlm_eval.methods.method import Method, at_least, prompt_tokens_left
+from rlm_eval.methods.prompts import Prompt, load_prompt
+from rlm_eval.models.client import LM, CallTags, Completion
+from rlm_eval.models.protocol import Message, Usage, user
+from rlm_eval.records import Content, Outcome, Role
+from rlm_eval.repl.capture import cut
+from rlm_eval.repl.results import BlockResult, HostFunction
+from rlm_eval.repl.session import ReplSession, Sandbox
+
+#: The most turns of a matched run, however large its cap: a model that goes round in circles would
+#: spend it to the end for nothing.
+MATCHED_ITERATIONS = 100
+#: What a prompt file must hold beside its turns.
+TEMPLATES = ("observation", "no_code", "repeated", "forced")
+#: What weak coders forget to import; prompts mention it.
+IMPORTS = "import json, math, re\nfrom collections import Counter"
+#: Template and request around the last turn that a forced turn repeats.
+_SLACK_TOKENS = 256
 
 
-@dataclass(frozen=True)
-class Brief:
-    """What one agent is to do. ``opening``: the chat before its first turn, which tells of what is
-    ``enabled``; ``question`` is asked again for the forced answer, whose chat leaves
-    ``forced_room`` tokens of the window free."""
-
-    opening: Sequence[Message]
-    enabled: Enabled
-    question: str
-    answer_tokens: int
-    forced_room: int
+class UnclearFinalError(ValueError):
+    """A final answer that can be read in more than one way. The message is for the model."""
 
 
-@dataclass(frozen=True)
-class Ran:
-    """A turn's blocks: the final ``answer`` they gave, what the model is ``shown``, and whether
-    one ``failed``, after which no other was run."""
+@dataclass
+class Agent(Method):
+    """A method whose model writes code in turns.
 
-    answer: str | None = None
-    shown: tuple[str, ...] = ()
-    failed: bool = False
-
-
-class Loop:
-    """One agent's turns. ``tags`` mark its calls, of whose window chats and replies fill at most
-    ``share``; ``note`` is told what its code printed.
-
-    ``ledger`` pays for the turns and for what their code asks: the one that is given, less what is
-    held back for the forced turn.
+    At most ``max_iterations`` turns of ``turn_tokens`` each; ``output_chars`` of a block's output
+    are shown (head and tail, the full length always stated). A sub-call answers in at most
+    ``sub_tokens``; a batch runs ``concurrency`` at once. With ``force_answer`` a run at its limit
+    is asked once for an answer in plain text, which is marked ``forced``. ``matched`` lets the
+    sample's cap on tokens or dollars end the run in place of ``max_iterations``.
     """
 
-    def __init__(
-        self,
-        settings: AgentSettings,
-        brief: Brief,
-        ending: Ending,
-        lm: LM,
-        ledger: Ledger,
-        trace: Trace,
-        *,
-        tags: CallTags,
-        share: float,
-        note: Callable[[str], None],
-    ) -> None:
-        self._settings = settings
-        self._brief = brief
-        self._ending = ending
-        self._trace = trace
-        self._note = note
-        self._asker = Asker(lm, trace, tags, share)
-        self._view = View(settings.loaded_prompt, brief.enabled, settings.output_chars)
-        self._history = History(brief.opening)
-        self._reserve = Reserve(lm, tags.role, ledger, brief.answer_tokens)
-        self._given: frozenset[str] = frozenset()
-        self._last_blocks: tuple[str, ...] = ()
-        self._purse = self.ledger = ledger
-        if settings.force_answer:
-            asked = self._asked(brief.opening)
-            self.ledger = self._reserve.loop_ledger(asked, settings.turn_tokens)
+    #: The folder of its prompts in conf/prompt/.
+    prompt_folder: ClassVar[str]
 
-    def run(self, session: ReplSession, calls: SubCalls) -> tuple[Outcome, str | None]:
-        """Outcome and answer text; raises SampleFailure where there is none. ``calls`` are told
-        which turn's code is running."""
-        ready = session.run(f"{IMPORTS}\n{self._ending.setup}")
-        self._given = frozenset(variable.name for variable in ready.variables)
-        try:
-            text = self._turns(session, calls)
-        except BudgetExceeded:
-            if not self._settings.force_answer:
-                raise
-            text = None
-        if text is not None:
-            self._trace.answered()
-            return "answered", text
-        return self._forced(session) if self._settings.force_answer else ("no_answer", None)
+    sandbox: Sandbox
+    prompt: str = ""
+    max_iterations: int = 8
+    turn_tokens: int = 384
+    sub_tokens: int = 64
+    output_chars: int = 2000
+    concurrency: int = 64
+    force_answer: bool = True
+    matched: bool = False
+
+    def __post_init__(self) -> None:
+        names = ("max_iterations", "turn_tokens", "sub_tokens", "output_chars", "concurrency")
+        at_least(1, **{name: getattr(self, name) for name in names})
+        self.loaded_prompt: Prompt = load_prompt(self.prompt_folder, self.prompt)
+        self.loaded_prompt.require(*TEMPLATES)
+
+    def prompt_name(self) -> str:
+        return self.loaded_prompt.name
+
+    def prompt_source(self) -> str:
+        return self.loaded_prompt.source
+
+    def most_turns(self, lm: LM, ledger: Ledger) -> int:
+        """The most turns that ``ledger`` pays; where ``matched`` leaves the end to the sample's
+        cap on tokens or dollars, so many that no sensible run has them."""
+        if self.matched:
+            info, tokens = lm.info("root"), self.turn_tokens
+            left = prompt_tokens_left(ledger, info, calls=1, completion_tokens=tokens)
+            if left is not None:
+                return max(self.max_iterations, MATCHED_ITERATIONS)
+        return self.max_iterations
+
+    def in_block(self, session: ReplSession, block: BlockResult) -> str | None:
+        """The final answer that a block of code handed in."""
+        return block.submitted
+
+    def in_reply(
+        self, session: ReplSession, reply: Completion, parsed: Parsed, *, failed: bool
+    ) -> str | None:
+        """The final answer in a reply whose code has run; ``failed``: some of it did. Raises
+        UnclearFinalError, which the model is shown by the template ``unclear``."""
+        return None
+
+    def close(self) -> None:
+        self.sandbox.close()
+
+
+@dataclass
+class Run:
+    """One agent at work on one question, with its own REPL and its share of the ledger.
+
+    ``opening`` is the chat before its first turn, which tells of what is ``enabled``. The
+    ``role``'s model takes the turns; chats and replies fill at most ``window_share`` of its window.
+    Beside the sub-calls, its REPL begins with ``tools``, ``context`` and what the code ``setup``
+    defines. ``run_child`` starts a child RLM.
+    """
+
+    agent: Agent
+    lm: LM
+    ledger: Ledger
+    trace: Trace
+    enabled: Enabled
+    opening: Sequence[Message]
+    question: str
+    answer_tokens: int
+    role: Role = "root"
+    window_share: float = 1.0
+    tools: Mapping[str, HostFunction] = field(default_factory=dict)
+    context: Content | None = None
+    setup: str = ""
+    run_child: RunChild | None = None
+
+    def __post_init__(self) -> None:
+        #: Pays for all that comes before a forced turn, which ``ledger`` pays.
+        self.loop_ledger = self.ledger
+        self._history = History(self.opening)
+
+    def answer(self) -> tuple[Outcome, str | None]:
+        """Outcome and answer text; raises SampleFailure where there is none."""
+        agent = self.agent
+        if agent.force_answer:
+            self.loop_ledger = self._hold_back()
+        sizes = agent.sub_tokens, agent.concurrency
+        calls = SubCalls(self.lm, self.loop_ledger, self.trace, *sizes, self.run_child)
+        host = {**calls.functions(self.enabled), **self.tools}
+        submit = self.enabled.protocol == "submit"
+        with agent.sandbox.session(host, submit=submit) as session:
+            if self.context is not None:
+                session.load("context", self.context)
+            try:
+                text = self._turns(session, calls)
+            except BudgetExceeded:
+                if not agent.force_answer:
+                    raise
+                text = None
+            if text is not None:
+                return "answered", text
+            return self._forced(session) if agent.force_answer else ("no_answer", None)
 
     def _turns(self, session: ReplSession, calls: SubCalls) -> str | None:
-        for number in range(1, self._brief.enabled.max_iterations + 1):
-            if number > 1 and self._last_chance():
+        """The answer that is handed in; None at the limit of turns."""
+        agent, setup = self.agent, f"{IMPORTS}\n{self.setup}"
+        given = {variable.name for variable in session.run(setup).variables}
+        last_blocks: tuple[str, ...] = ()
+        lost = False
+        for number in range(1, self.enabled.max_iterations + 1):
+            if number > 1 and self._must_end():
                 break
-            text = self._turn(session, calls, number)
-            if text is not None:
-                return text
+            messages = self._history.messages(self._fits)
+            self._history.keep_in(session, lost=lost)
+            reply, parsed = self._ask(number, messages, agent.turn_tokens, self.loop_ledger)
+            calls.turn = reply.call_id
+            shown: list[str] = []
+            failed = lost = False
+            for code in parsed.blocks:
+                result = session.run(code)
+                values = observed(result, agent.output_chars, given)
+                shown.append(self._text("observation", **values))
+                self.trace.block(number, reply.call_id, code, shown[-1], result)
+                if (text := agent.in_block(session, result)) is not None:
+                    return text
+                if lost := result.state == "lost":
+                    session.run(setup)
+                if failed := lost or result.error is not None:
+                    break
+            self.trace.shown("\n\n".join(shown))
+            try:
+                text = agent.in_reply(session, reply, parsed, failed=failed)
+                if text is not None:
+                    return text
+                if not parsed.blocks:
+                    cut_off = reply.finish_reason == "length"
+                    shown.append(self._text("no_code", unknown=parsed.unknown, cut_off=cut_off))
+            except UnclearFinalError as unclear:
+                shown.append(self._text("unclear", reason=str(unclear)))
+            if parsed.blocks and parsed.blocks == last_blocks:
+                shown.append(self._text("repeated"))
+            last_blocks = parsed.blocks or last_blocks
+            self._history.add(reply.text, "\n\n".join(shown))
         return None
-
-    def _last_chance(self) -> bool:
-        """Whether the cap leaves room for a forced turn that another turn would take."""
-        if not self._reserve.tight:
-            return False
-        asked = self._asked(self._history.messages(self._fits))
-        return self._reserve.last_chance(asked, self._settings.turn_tokens)
-
-    def _turn(self, session: ReplSession, calls: SubCalls, number: int) -> str | None:
-        """One reply: its code is run, then it is looked at as a whole; the final answer, if any."""
-        messages = self._history.messages(self._fits)
-        self._history.keep_in(session)
-        reply = self._asker.ask(number, messages, self._settings.turn_tokens, self.ledger)
-        calls.parent = reply.call_id
-        parsed = parse_reply(reply.text)
-        ran = self._run_blocks(session, number, reply.call_id, parsed.blocks)
-        if ran.answer is not None:
-            return ran.answer
-        shown = list(ran.shown)
-        try:
-            text = self._ending.in_reply(session, reply, parsed, failed=ran.failed)
-            if text is not None:
-                return text
-            if not parsed.blocks:
-                cut_off = reply.finish_reason == "length"
-                shown.append(self._view.text("no_code", unknown=parsed.unknown, cut_off=cut_off))
-        except UnclearFinalError as unclear:
-            shown.append(self._view.text("unclear", reason=str(unclear)))
-        if parsed.blocks and parsed.blocks == self._last_blocks:
-            shown.append(self._view.text("repeated"))
-        self._last_blocks = parsed.blocks or self._last_blocks
-        self._history.add(reply.text, "\n\n".join(shown))
-        return None
-
-    def _run_blocks(
-        self, session: ReplSession, number: int, call_id: str, blocks: Sequence[str]
-    ) -> Ran:
-        """Run a turn's blocks up to the first that fails or ends the run."""
-        shown: list[str] = []
-        failed = False
-        for code in blocks:
-            result = session.run(code)
-            shown.append(self._view.observation(result, self._given))
-            self._trace.block(number, call_id, code, shown[-1], result)
-            answer = self._ending.in_block(session, result)
-            if answer is not None:
-                return Ran(answer)
-            failed = result.error is not None or result.state != "kept"
-            if failed:
-                break
-        self._note("\n\n".join(shown))
-        return Ran(None, tuple(shown), failed)
 
     def _forced(self, session: ReplSession) -> tuple[Outcome, str | None]:
         """One last turn for an answer in plain text, always marked as forced."""
 
         def fits(messages: Sequence[Message]) -> bool:
             asked = self._asked(messages)
-            room = self._brief.forced_room
-            return self._asker.fits(asked, room) and self._reserve.affords(asked)
+            return self._fits(asked) and (
+                not self.ledger.counts_tokens
+                or self.ledger.affords(self._spend(self._tokens(asked), self.answer_tokens))
+            )
 
-        messages = self._asked(self._history.messages(fits))
-        number, tokens = self._trace.iterations + 1, self._brief.answer_tokens
-        reply = self._asker.ask(number, messages, tokens, self._purse, forced=True)
-        parsed = parse_reply(reply.text)
+        asked = self._asked(self._history.messages(fits))
+        number = self.trace.iterations + 1
+        reply, parsed = self._ask(number, asked, self.answer_tokens, self.ledger, forced=True)
         try:
-            final = self._ending.in_reply(session, reply, parsed, failed=False)
+            final = self.agent.in_reply(session, reply, parsed, failed=False)
         except UnclearFinalError:
             return "no_answer", None
         text = (reply.text if final is None else final).strip()
         return ("forced", text) if text else ("no_answer", None)
 
+    def _ask(
+        self, number: int, messages: Sequence[Message], tokens: int, ledger: Ledger, **more: bool
+    ) -> tuple[Completion, Parsed]:
+        """Turn ``number``, paid by ``ledger``: the reply, and what is in it."""
+        trace = self.trace
+        tags = CallTags(self.role, trace.depth, trace.parent, from_repl=trace.depth > 0)
+        reply = self.lm.complete(messages, ledger=ledger, max_tokens=tokens, tags=tags)
+        trace.turn(number, reply, messages, budget_left=ledger.remaining(), **more)
+        return reply, parse_reply(reply.text)
+
+    # -- what the model is shown -----------------------------------------------------------------
+
     def _asked(self, messages: Sequence[Message]) -> list[Message]:
-        return self._view.asked(messages, "forced", question=self._brief.question)
+        """The chat with the request for a forced answer at its end."""
+        last = f"{messages[-1]['content']}\n\n{self._text('forced', question=self.question)}"
+        return [*messages[:-1], user(last)]
+
+    def _text(self, key: str, **values: Any) -> str:
+        """One of the prompt's templates."""
+        return self.agent.loaded_prompt.text(key, **asdict(self.enabled), **values)
+
+    # -- what there is room for ------------------------------------------------------------------
 
     def _fits(self, messages: Sequence[Message]) -> bool:
-        return self._asker.fits(messages, self._settings.turn_tokens)
+        """Whether the window holds a turn's chat and reply. A token is at least one byte, so most
+        chats need no counting."""
+        reply_tokens = max(self.agent.turn_tokens, self.answer_tokens)
+        room = self.lm.info(self.role).context_window * self.window_share - reply_tokens
+        size = sum([len(m["content"].encode("utf-8", "replace")) + 8 for m in messages])
+        return size <= room or self._tokens(messages) <= room
+
+    def _hold_back(self) -> Ledger:
+        """Who pays for the turns and for what their code asks: the ledger less one forced turn in
+        its shortest chat, with the last turn in it, so that a forced answer is never priced out.
+        A cap on seconds holds nothing back."""
+        tokens = 0
+        if self.ledger.counts_tokens:
+            shortest = self._tokens(self._asked(self.opening))
+            tokens = shortest + self.agent.turn_tokens + _SLACK_TOKENS
+        return hold_back(self.ledger, self._spend(tokens, self.answer_tokens))
+
+    def _must_end(self) -> bool:
+        """Whether the cap, too small for a forced turn to be held back, leaves room for one now
+        that another turn would take."""
+        ledger, turn_tokens = self.ledger, self.agent.turn_tokens
+        held = self.loop_ledger is not ledger
+        if held or not self.agent.force_answer or not ledger.budget.bounds_what_is_bought:
+            return False
+        tokens = self._tokens(self._asked(self._history.messages(self._fits)))
+        now = self._spend(tokens, self.answer_tokens)
+        later = self._spend(tokens + turn_tokens + _SLACK_TOKENS, self.answer_tokens)
+        turn = self._spend(tokens, turn_tokens)
+        return ledger.affords(now) and not ledger.affords(turn + later)
+
+    def _tokens(self, messages: Sequence[Message]) -> int:
+        return self.lm.prompt_tokens(messages, self.role)
+
+    def _spend(self, prompt_tokens: int, reply_tokens: int) -> Spend:
+        """What one turn takes at most."""
+        info = self.lm.info(self.role)
+        written = reply_tokens + info.reasoning_tokens
+        cost = None if info.price is None else info.price.cost(Usage(prompt_tokens, written))
+        return Spend(1, prompt_tokens + written, cost)
+
+
+def observed(result: BlockResult, chars: int, given: Container[str]) -> dict[str, Any]:
+    """What the template ``observation`` is filled with: a block's output, of ``chars`` characters
+    at most, with its full length; its error; the variables there are, less those ``given``."""
+    output = result.stdout + (result.value or "")
+    if result.stderr:
+        output += f"\n[stderr]\n{result.stderr}"
+    output = output.strip()
+    return {
+        "output": cut(output, chars),
+        "output_chars": result.stdout_chars + result.stderr_chars,
+        "truncated": len(output) > chars or result.stdout_chars > len(result.stdout),
+        "error": result.error,
+        "interrupted": result.interrupted,
+        "state": result.state,
+        "variables": [v for v in result.variables if v.name not in given],
+    }
+
+
+def hold_back(ledger: Ledger, amount: Spend) -> Ledger:
+    """A node below ``ledger`` with its caps less ``amount``. The ledger itself where that would
+    take more than half of a cap: then the turns need it more than a forced answer does. (Not a
+    reservation: a call that would fit but for it would wait for it to settle.)"""
+    left: dict[str, Any] = {}
+    for kind in ("calls", "tokens", "usd"):
+        cap, held = getattr(ledger.budget, kind), getattr(amount, kind)
+        if cap is None:
+            continue
+        if held is None or 2 * held > cap:
+            return ledger
+        left[kind] = cap - held
+    return ledger.child(Budget(**left), scope="agent") if left else ledger

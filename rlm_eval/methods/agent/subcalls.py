@@ -1,127 +1,182 @@
-"""What an agent's code may call in the harness: plain sub-calls, the budget.
+"""What an agent's code may call in the harness: sub-calls, child RLMs, the budget.
 
     llm_query(prompt)                     one reply of the sub-model
     llm_query_batched(prompts)            many, side by side, in order
+    rlm_query(question, context)          the answer of a child RLM with a REPL of its own
+    rlm_query_batched(pairs)              many, of (question, context) pairs
     budget()                              what is left: calls, tokens, usd, seconds
 
-A failed call is a typed error in the REPL: raised by a single query, an error value in a batch.
-Never text that looks like an answer. A spent cap of the run passes through and stops the run.
+A child's context is a str, a list of str, or a dict of str to str. A failed call is a typed error
+in the REPL: raised by a single query, an error value in a batch. Never text that looks like an
+answer. A spent cap of the run passes through and stops the run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
 
 from rlm_eval.errors import ContextOverflow, SampleFailure
 from rlm_eval.ledger import Ledger
-from rlm_eval.methods.agent.coverage import ContextCoverage
-from rlm_eval.methods.agent.view import Enabled
+from rlm_eval.methods.agent.trace import Trace
 from rlm_eval.models.client import LM, CallTags, Completion
 from rlm_eval.models.protocol import user
+from rlm_eval.records import Content
 from rlm_eval.repl.results import HostError, HostFunction, host_error_value
 
 
-class CallLog(Protocol):
-    """Who wants to know of each sub-call: (completion or failure, prompt, depth)."""
+@dataclass(frozen=True)
+class Enabled:
+    """What an agent may do: all that its prompt speaks of and its REPL offers.
 
-    def __call__(
-        self, outcome: Completion | SampleFailure, prompt: str, depth: int, parent: str | None
-    ) -> None: ...
+    ``max_iterations`` are turns; ``recursive``: its sub-calls may be RLMs themselves;
+    ``sub_window`` and ``sub_tokens``: the sub-model's window and longest reply, in its tokens.
+    """
+
+    protocol: str
+    max_iterations: int
+    sub_calls: bool
+    batch: bool
+    recursive: bool
+    sub_window: int
+    sub_tokens: int
+    budget: bool = True
 
 
+#: Starts a child RLM on (question, content, the call whose code asks) and returns its answer.
+RunChild = Callable[[str, Content, str | None], str]
+
+
+@dataclass
 class SubCalls:
-    """The functions one agent's REPL is given. ``parent`` names the turn whose code is running."""
+    """The functions one agent's REPL is given, paid by ``ledger``; at most ``concurrency`` calls or
+    children of a batch run at once. ``run_child`` starts a child RLM on (question, context, the
+    call whose code asks). ``turn`` is the call whose code is running."""
 
-    def __init__(
-        self,
-        lm: LM,
-        ledger: Ledger,
-        coverage: ContextCoverage,
-        log: CallLog,
-        *,
-        depth: int,
-        max_tokens: int,
-        concurrency: int,
-    ) -> None:
-        self._lm = lm
-        self._ledger = ledger
-        self._coverage = coverage
-        self._log = log
-        self._depth = depth
-        self._max_tokens = max_tokens
-        self._concurrency = concurrency
-        self.parent: str | None = None
+    lm: LM
+    ledger: Ledger
+    trace: Trace
+    max_tokens: int
+    concurrency: int
+    run_child: RunChild | None = None
+    turn: str | None = None
 
-    def functions(self, enabled: Enabled) -> Mapping[str, HostFunction]:
+    def functions(self, enabled: Enabled) -> dict[str, HostFunction]:
         """Only what is enabled: the names here are the names a prompt may mention."""
-        out: dict[str, HostFunction] = {"budget": self._ledger.remaining}
-        if enabled.sub_calls:
-            out["llm_query"] = self.llm_query
-        if enabled.batch:
-            out["llm_query_batched"] = self.llm_query_batched
-        return out
+        offered = {
+            "budget": enabled.budget,
+            "llm_query": enabled.sub_calls,
+            "llm_query_batched": enabled.batch,
+            "rlm_query": enabled.recursive,
+            "rlm_query_batched": enabled.recursive and enabled.batch,
+        }
+        return {name: getattr(self, name) for name, is_on in offered.items() if is_on}
+
+    def budget(self) -> dict[str, float | int | None]:
+        """What is left of calls, tokens, usd and seconds; None: no limit."""
+        return self.ledger.remaining()
 
     def llm_query(self, prompt: Any) -> str:
         """Ask the sub-model ``prompt`` (a string); its reply."""
-        outcome = self._ask([prompt_text(prompt)])[0]
-        if isinstance(outcome, SampleFailure):
-            raise host_error(outcome)
-        return outcome.text
+        return _returned(self._ask([prompt])[0])
 
     def llm_query_batched(self, prompts: Any) -> list[Any]:
         """Ask every prompt of a list, side by side; replies in order, failures as error values."""
         if not isinstance(prompts, list):
-            raise HostError("bad_request", "llm_query_batched takes a list of strings", {})
-        outcomes = self._ask([prompt_text(p) for p in prompts])
-        return [batch_value(outcome) for outcome in outcomes]
+            raise HostError("bad_request", "llm_query_batched takes a list of strings")
+        return _in_list(self._ask(prompts))
 
-    def _ask(self, prompts: Sequence[str]) -> list[Completion | SampleFailure]:
-        parent = self.parent
-        for prompt in prompts:
-            self._coverage.note(prompt)
-        tags = CallTags("sub", self._depth + 1, parent, from_repl=True)
+    def rlm_query(self, question: Any, context: Any) -> str:
+        """Have a child RLM answer ``question`` about ``context``; its answer."""
+        return _returned(self._ask_children([(question, context)])[0])
+
+    def rlm_query_batched(self, pairs: Any) -> list[Any]:
+        """The same for a list of (question, context), side by side; answers in order, failures
+        as error values."""
+        if not isinstance(pairs, list) or not all(
+            isinstance(p, list) and len(p) == 2 for p in pairs
+        ):
+            wanted = "rlm_query_batched takes a list of (question, context) pairs"
+            raise HostError("bad_request", wanted)
+        return _in_list(self._ask_children(pairs))
+
+    def _ask(self, prompts: Sequence[Any]) -> list[str | HostError]:
+        turn = self.turn
+        chats = [[user(_string(prompt))] for prompt in prompts]
         try:
-            outcomes = self._lm.complete_batch(
-                [[user(p)] for p in prompts],
-                ledger=self._ledger,
-                max_tokens=self._max_tokens,
-                tags=tags,
-                concurrency=self._concurrency,
+            outcomes = self.lm.complete_batch(
+                chats,
+                ledger=self.ledger,
+                max_tokens=self.max_tokens,
+                tags=CallTags("sub", self.trace.depth + 1, turn, from_repl=True),
+                concurrency=self.concurrency,
             )
         except SampleFailure as failure:
-            raise host_error(failure) from failure
-        outcomes = [_checked(outcome) for outcome in outcomes]
+            raise _host_error(failure) from failure
+        replies: list[str | HostError] = []
         for prompt, outcome in zip(prompts, outcomes, strict=True):
-            self._log(outcome, prompt, self._depth + 1, parent)
-        return outcomes
+            if isinstance(outcome, Completion):
+                self.trace.shown(prompt)
+                if not outcome.text and outcome.finish_reason == "length":
+                    # Cut before any text: a failure, not an empty answer.
+                    outcome = SampleFailure(
+                        "the sub-model spent all its tokens before it wrote an answer"
+                    )
+            self.trace.sub_call(outcome, prompt, turn)
+            replies.append(
+                _host_error(outcome) if isinstance(outcome, SampleFailure) else outcome.text
+            )
+        return replies
+
+    def _ask_children(self, pairs: Sequence[Sequence[Any]]) -> list[str | HostError]:
+        turn = self.turn
+        tasks = [(_string(question), _content(context)) for question, context in pairs]
+
+        def run(task: tuple[str, Content]) -> str | HostError:
+            assert self.run_child is not None
+            try:
+                return self.run_child(*task, turn)
+            except SampleFailure as failure:
+                return _host_error(failure)
+
+        with ThreadPoolExecutor(min(self.concurrency, len(tasks) or 1), "child-rlm") as pool:
+            return list(pool.map(run, tasks))
 
 
-def _checked(outcome: Completion | SampleFailure) -> Completion | SampleFailure:
-    """A reply that was cut before it said anything is a failure, not an empty answer."""
-    if isinstance(outcome, SampleFailure) or outcome.text or outcome.finish_reason != "length":
-        return outcome
-    return SampleFailure("the sub-model spent all its tokens before it wrote an answer")
-
-
-def prompt_text(value: Any) -> str:
+def _string(value: Any) -> str:
     """A string that model code passed. Raises HostError for anything else."""
     if not isinstance(value, str):
-        raise HostError("bad_request", f"a prompt must be a string, got {type(value).__name__}", {})
+        raise HostError("bad_request", f"a prompt must be a string, got {type(value).__name__}")
     return value
 
 
-def batch_value(outcome: Completion | SampleFailure | str) -> Any:
-    """What stands for one outcome in a batch's list: its text, or an error value."""
-    if isinstance(outcome, SampleFailure):
-        error = host_error(outcome)
-        return host_error_value(error.kind, error.message, error.data)
-    return outcome if isinstance(outcome, str) else outcome.text
+def _content(value: Any) -> Content:
+    """A child's context. A dict crosses from the worker as JSON, so its keys are strings."""
+    if isinstance(value, list):
+        return tuple([_string(item) for item in value])
+    if isinstance(value, dict):
+        return {name: _string(text) for name, text in value.items()}
+    return _string(value)
 
 
-def host_error(failure: SampleFailure) -> HostError:
+def _host_error(failure: SampleFailure) -> HostError:
     """The failure as it is raised in the REPL."""
-    data: dict[str, Any] = {}
-    if isinstance(failure, ContextOverflow):
-        data["excess_tokens"] = failure.excess_tokens
+    data = {"excess_tokens": failure.excess_tokens} if isinstance(failure, ContextOverflow) else {}
     return HostError(failure.outcome, str(failure), data)
+
+
+def _returned(outcome: str | HostError) -> str:
+    """What a single query returns or raises."""
+    if isinstance(outcome, HostError):
+        raise outcome
+    return outcome
+
+
+def _in_list(outcomes: Sequence[str | HostError]) -> list[Any]:
+    """What a batch returns: texts, and error values."""
+    return [
+        host_error_value(o.kind, o.message, o.data) if isinstance(o, HostError) else o
+        for o in outcomes
+    ]

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from rlm_eval.errors import ConfigError, ContextOverflow
 from rlm_eval.ledger import Ledger
-from rlm_eval.methods.allowance import prompt_tokens_left
 from rlm_eval.methods.fitting import Chunk, ChunkBy, chunks_of, largest_fitting, offline_tokens
-from rlm_eval.methods.method import Forecast, Method, Shape, at_least
+from rlm_eval.methods.method import Forecast, Method, Shape, at_least, prompt_tokens_left
 from rlm_eval.methods.prompts import load_prompt
 from rlm_eval.methods.rag.ranking import (
     Bm25,

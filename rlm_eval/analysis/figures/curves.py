@@ -1,0 +1,207 @@
+"""Figures with a line or a point for each method: score against length, cost and budget."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from rlm_eval.analysis.aggregate import BEST_CONSTANT
+from rlm_eval.analysis.arms import competitors
+from rlm_eval.analysis.budgets import CELL as BUDGET_CELL
+from rlm_eval.analysis.budgets import budget_table, capped
+from rlm_eval.analysis.figures.drawing import (
+    Plot,
+    empty,
+    facets,
+    finish,
+    intervals,
+    log_axis,
+    panels,
+    style,
+    title,
+)
+from rlm_eval.analysis.figures.styles import HUES, Style, styles
+from rlm_eval.analysis.paired import CELL
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.lines import Line2D
+
+#: The message where there is no score at all.
+UNSCORED = "No question has a score yet."
+SCORE = ("mean_score", "score_low", "score_high")
+UNITS = {"tokens": "tokens", "cost_usd": "US dollars"}
+FRONT = "#BBBBBB"
+#: A level to measure methods by.
+LEVEL: Style = {"linestyle": "--", "linewidth": 1.0, "zorder": 1}
+
+
+def unscored(summary: pd.DataFrame) -> bool:
+    """Whether no arm of ``summary`` has a score."""
+    return bool(summary.loc[summary["arm"] != BEST_CONSTANT, "mean_score"].isna().all())
+
+
+@style()
+def score_vs_length(results: pd.DataFrame, summary: pd.DataFrame) -> Plot:
+    """Mean official score (own failures 0) against context length, one line per arm."""
+    if summary.empty or unscored(summary):
+        return empty(UNSCORED)
+    cells, left_out = facets(summary, ["task"])
+    known = styles(results)
+    sheet = panels([3.0] * len(cells), 4.2)
+    for cell, axes in zip(cells, sheet.grid, strict=True):
+        _curves(axes, cell, "target_tokens", SCORE, known, 100)
+        axes.set(ylim=(-3, 103), ylabel="mean score (%)", xlabel="context length (tokens)")
+        title(axes, cell)
+    notes = [intervals(results), left_out]
+    return finish(sheet, summary, results, notes, legend(known, summary))
+
+
+@style()
+def score_vs_cost(results: pd.DataFrame, summary: pd.DataFrame) -> Plot:
+    """Mean score against what a question costs, per length, with the Pareto front.
+
+    Tokens (prompt + completion, all calls) for every task and length; US dollars as well where
+    every method of a panel is priced. Controls are levels to measure the score by.
+    """
+    if summary.empty or unscored(summary):
+        return empty(UNSCORED)
+    table = summary.assign(tokens=summary["prompt_tokens"] + summary["completion_tokens"])
+    methods = competitors(table)
+    methods = methods[(methods["tokens"] > 0) & methods["mean_score"].notna()]
+    if methods.empty:
+        return empty("No method has a scored question and a token count.")
+    cells, left_out = facets(methods)
+    views = [(unit, cell) for cell in cells for unit in UNITS if (cell[unit] > 0).all()]
+    views = [(unit, cell.assign(axis=unit, pareto=pareto(cell, unit))) for unit, cell in views]
+    controls = table[(table["arm_kind"] == "control") & table["mean_score"].notna()]
+    known = styles(results)
+    sheet = panels([3.0] * len(views), 3.4)
+    for (unit, cell), axes in zip(views, sheet.grid, strict=True):
+        front = cell[cell["pareto"]].sort_values(unit)
+        axes.plot(front[unit], 100 * front["mean_score"], "o-", ms=10, lw=3, color=FRONT, zorder=1)
+        for row in cell.to_dict("records"):
+            its = known[row["arm"]]
+            low, high = 100 * row["score_low"], 100 * row["score_high"]
+            axes.vlines(row[unit], low, high, color=its["color"], linewidth=0.9)
+            axes.plot(row[unit], 100 * row["mean_score"], **its)
+        here = controls[(controls[CELL] == cell[CELL].iloc[0]).all(axis=1)]
+        for row in here.to_dict("records"):
+            axes.axhline(100 * row["mean_score"], color=known[row["arm"]]["color"], **LEVEL)
+        log_axis(axes, cell[unit], dollars=unit == "cost_usd")
+        axes.set(ylim=(-3, 103), ylabel="mean score (%)", xlabel=f"{UNITS[unit]} per question")
+        title(axes, cell)
+    notes = [
+        "On the grey line: methods that none beats on both score and cost (point estimates).",
+        "Dashed: controls.",
+        intervals(results),
+        left_out,
+    ]
+    data = pd.concat([cell for _, cell in views], ignore_index=True)
+    return finish(sheet, data, results, notes, legend(known, table))
+
+
+def pareto(table: pd.DataFrame, cost: str) -> list[bool]:
+    """Whether no other row is at least as good in both score and cost and better in one."""
+    points = list(zip(table[cost], table["mean_score"], strict=True))
+    return [not any(a <= c and b >= s and (a, b) != (c, s) for a, b in points) for c, s in points]
+
+
+@style()
+def subcalls_vs_length(results: pd.DataFrame) -> Plot:
+    """Sub-calls per question against length: mean, and the middle half of the questions."""
+    frame = results[results["asked"]]
+    if frame.empty or frame["subcalls"].sum() == 0:
+        return empty("No method made a sub-call.")
+    frame = frame[frame.groupby("arm")["subcalls"].transform("sum") > 0]
+    grouped = frame.groupby([*CELL, "arm"])["subcalls"]
+    data = grouped.describe(percentiles=[0.25, 0.75]).reset_index()
+    cells, left_out = facets(data, ["task"])
+    known = styles(results)
+    sheet = panels([2.5] * len(cells), 3.6)
+    for cell, axes in zip(cells, sheet.grid, strict=True):
+        _curves(axes, cell, "target_tokens", ("mean", "25%", "75%"), known)
+        axes.set(ylabel="sub-calls per question", xlabel="context length (tokens)")
+        axes.set_ylim(0, max(1.0, axes.get_ylim()[1]))
+        title(axes, cell)
+    notes = ["Bars: the middle half of the questions, not a confidence interval.", left_out]
+    return finish(sheet, data, frame, notes, legend(known, data))
+
+
+@style()
+def score_vs_budget(results: pd.DataFrame, calls: pd.DataFrame) -> Plot:
+    """Mean score against the cap per sample, and beside it the share of the cap that was spent;
+    one line per method, over runs of several budgets."""
+    table = budget_table(results, calls)
+    if table.empty:
+        return empty("Needs runs with one cap per sample each.")
+    table = table[table.groupby(BUDGET_CELL)["cap"].transform("nunique") > 1]
+    if table.empty:
+        return empty("Needs runs with at least two budgets per sample.")
+    frame = capped(results)
+    frame = frame[frame["arm"].isin(table["arm"])]
+    known = styles(frame)
+    cells, left_out = facets(table, [*BUDGET_CELL, "matched"])
+    sheet = panels([2.6] * 2 * len(cells), 3.2)
+    for cell, score, spent in zip(cells, sheet.grid[::2], sheet.grid[1::2], strict=True):
+        _curves(score, cell, "cap", SCORE, known, 100)
+        _curves(spent, cell, "cap", ("spent_share",), known, 100)
+        score.set(ylim=(-3, 103), ylabel="mean score (%)")
+        spent.set(ylim=(0, max(105.0, spent.get_ylim()[1])), ylabel="spent, mean (% of the cap)")
+        spent.axhline(100, color="black", linewidth=0.8)
+        constants = cell["constant_score"].dropna().unique()
+        if len(constants) == 1:  # else the samples differ between the caps
+            score.axhline(100 * constants[0], color=HUES["control"], **LEVEL)
+        kind = "matched budget" if cell["matched"].iloc[0] else "cap"
+        for axes in (score, spent):
+            axes.set(xlabel=f"{kind} per question ({cell['unit'].iloc[0]})")
+            title(axes, cell)
+    notes = [
+        "Matched budget: each method spends up to it in its own way. Cap: a method that needs less "
+        "spends less. Dashed: the best constant.",
+        intervals(frame),
+        left_out,
+    ]
+    return finish(sheet, table, frame, notes, legend(known, table))
+
+
+def legend(known: dict[str, Style], table: pd.DataFrame) -> list[Line2D]:
+    """An entry for each arm of the table."""
+    from matplotlib.lines import Line2D
+
+    arms = set(table["arm"])
+    return [Line2D([], [], **its) for arm, its in known.items() if arm in arms]
+
+
+def _curves(
+    axes: Axes,
+    table: pd.DataFrame,
+    x: str,
+    columns: Sequence[str],
+    known: dict[str, Style],
+    scale: float = 1,
+) -> None:
+    """A line per arm through the first of ``columns``, with bars from the second to the third;
+    arms are a little beside each other. Ticks at the values of ``x``, but for those too near."""
+    levels = sorted(table[x].unique())
+    arms = [arm for arm in known if arm in set(table["arm"])]
+    nearest = min((b / a for a, b in pairwise(levels)), default=3.0)
+    beside = nearest ** min(0.4, 0.03 * len(arms))
+    for i, arm in enumerate(arms):
+        rows = table[table["arm"] == arm].sort_values(x)
+        at = rows[x] * beside ** ((i + 0.5) / len(arms) - 0.5)
+        axes.plot(at, scale * rows[columns[0]], **known[arm])
+        if len(columns) == 3:
+            low, high = (scale * rows[column] for column in columns[1:])
+            axes.vlines(at, low, high, color=known[arm]["color"], linewidth=0.9)
+    axes.set_xscale("log")
+    axes.set_xlim(levels[0] / 1.3 / beside**0.5, levels[-1] * 1.3 * beside**0.5)
+    ticks: list[float] = []
+    for level in levels:
+        if not ticks or level > ticks[-1] * (levels[-1] / levels[0]) ** 0.12:
+            ticks.append(level)
+    axes.set_xticks(ticks, [f"{tick:,.10g}" for tick in ticks])
+    axes.minorticks_off()

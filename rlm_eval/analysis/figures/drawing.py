@@ -1,0 +1,198 @@
+"""What every figure shares: the style file, panels, legend and footer, saving."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from math import log10
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from rlm_eval.analysis.figures.styles import wrapped
+from rlm_eval.analysis.paired import CELL
+from rlm_eval.analysis.stats import MIN_CONTEXTS
+from rlm_eval.analysis.text import plural
+
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+#: Panels in a figure, at most.
+PANELS = 12
+#: Inches around the panels before their size is known; the least width of a figure.
+AROUND, LEAST = 6.0, 5.0
+#: The footer's letters: their size in points, and how many fit an inch.
+SMALL, FOOT = 7, 17
+#: Pixels on either side of a picture, at most.
+PIXELS = 30_000
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A figure and the ``data`` that it shows; without data there was nothing to draw."""
+
+    figure: Figure
+    data: pd.DataFrame
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """The project's one style file, whatever the user's own matplotlibrc says."""
+    import matplotlib as mpl
+
+    with mpl.rc_context(fname=Path(__file__).with_name("style.mplstyle")):
+        yield
+
+
+def facets(table: pd.DataFrame, by: Sequence[str] = CELL) -> tuple[list[pd.DataFrame], str]:
+    """The rows of each panel, at most :data:`PANELS`, and a sentence on those left out."""
+    cells = [cell for _, cell in table.groupby(list(by))]
+    if len(cells) <= PANELS:
+        return cells, ""
+    return cells[:PANELS], f"The first {PANELS} of {len(cells)} panels; the CSV has all."
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A figure being drawn: its panels, and the inches that all of them together are to have."""
+
+    figure: Figure
+    grid: list[Axes]
+    columns: int
+    width: float
+    height: float
+
+
+def panels(heights: Sequence[float], width: float, columns: int = 2) -> Sheet:
+    """Panels so many inches wide and high, those of a row as high as the highest of them."""
+    from matplotlib.figure import Figure
+
+    columns = min(len(heights), columns)
+    rows = [max(heights[i : i + columns]) for i in range(0, len(heights), columns)]
+    wide, tall = width * columns, sum(rows)
+    figure = Figure(figsize=(wide + AROUND, tall + AROUND))
+    grid = list(figure.subplots(len(rows), columns, squeeze=False, height_ratios=rows).flat)
+    for axes in grid[len(heights) :]:
+        axes.remove()
+    return Sheet(figure, grid[: len(heights)], columns, wide, tall)
+
+
+def finish(
+    sheet: Sheet,
+    data: pd.DataFrame,
+    results: pd.DataFrame,
+    notes: Sequence[str],
+    handles: Sequence[Artist] = (),
+) -> Plot:
+    """Add a legend of ``handles`` and the footer; make the figure as large as all of it needs."""
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    figure, arrange = sheet.figure, ConstrainedLayoutEngine().execute
+    foot = figure.supxlabel("", x=0.01, ha="left", size=SMALL)
+    legends = [figure.legend(handles=handles, loc="outside right upper")] if handles else []
+    text = "\n".join([*_basis(results), " ".join(note for note in notes if note)])
+    for _ in range(2):
+        wide, tall = figure.get_size_inches()
+        lines = text.splitlines()
+        foot.set_text("\n".join(wrapped(line, int(wide * FOOT)) for line in lines))
+        arrange(figure)
+        boxes = [axes.get_position() for axes in sheet.grid]
+        wide += sheet.width - wide * sum(box.width for box in boxes[: sheet.columns])
+        tall += sheet.height - tall * sum(box.height for box in boxes[:: sheet.columns])
+        beside = [part.get_window_extent().height / figure.dpi for part in (foot, *legends)]
+        figure.set_size_inches(max(LEAST, wide), max(tall, sum(beside) + 0.2))
+    arrange(figure)
+    return Plot(figure, data)
+
+
+def empty(message: str) -> Plot:
+    """A figure of a message alone: why there is nothing to show."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(LEAST, 1.6))
+    figure.text(0.5, 0.5, message, ha="center", va="center")
+    return Plot(figure, pd.DataFrame())
+
+
+def save(plot: Plot, stem: Path, *, pdf: bool = False) -> list[Path]:
+    """Write ``stem``.png and .csv (the data shown), and .pdf where asked for; return the paths."""
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    written = [stem.with_suffix(s) for s in (".png", ".csv", *([".pdf"] if pdf else []))]
+    plot.data.to_csv(written[1], index=False)
+    with style():
+        figure = plot.figure
+        figure.savefig(written[0], dpi=min(figure.dpi, PIXELS / max(figure.get_size_inches())))
+        if pdf:
+            figure.savefig(written[2], metadata={"CreationDate": None})
+    return written
+
+
+def title(axes: Axes, cell: pd.DataFrame) -> None:
+    """The panel's task, and its length where it has one."""
+    lengths = [f"{int(length):,} tokens" for length in cell["target_tokens"].unique()]
+    text = f"{cell['task'].iloc[0]}{', ' + lengths[0] if len(lengths) == 1 else ''}"
+    axes.set_title(wrapped(text, 34))
+
+
+def log_axis(axes: Axes, values: pd.Series[float], *, dollars: bool = False) -> None:
+    """A logarithmic x axis around the values, with round ticks such as 2k and 5k."""
+    from matplotlib.ticker import EngFormatter, LogLocator
+
+    positive = values[values > 0]
+    low, high = (positive.min() / 2, positive.max() * 2) if len(positive) else (1.0, 10.0)
+    decades = log10(high / low)
+    digits = (1, 2, 5) if decades < 2 else (1, 3) if decades < 3 else (1,)
+    axes.set_xscale("log")
+    axes.set_xlim(low, high)
+    axes.minorticks_off()
+    axes.xaxis.set_major_locator(LogLocator(subs=digits))
+    axes.xaxis.set_major_formatter("${x:.3g}" if dollars else EngFormatter(sep=""))
+
+
+def _basis(results: pd.DataFrame) -> list[str]:
+    """What a figure rests on: questions, contexts, models, dates; first whether all is scripted."""
+    counts = results.groupby(CELL)[["sample_id", "context_id"]].nunique()
+    pairs = results[["model", "sub_model"]].fillna("").drop_duplicates()
+    models = [m if s in ("", m) else f"{m} with {s}" for m, s in pairs.itertuples(index=False) if m]
+    parts = [
+        f"n = {_range(counts['sample_id'], 'question')} in "
+        f"{_range(counts['context_id'], 'context')} per length",
+        f"{results['repeat'].nunique()} repeats" if results["repeat"].nunique() > 1 else "",
+        f"model {', '.join(models)}" if models else "",
+        dates(results),
+    ]
+    asked = results[results["asked"]]
+    samples = asked.groupby([*CELL, "arm"])["sample_id"].agg(lambda s: str(sorted(set(s))))
+    if (samples.groupby(CELL).nunique() > 1).any():
+        parts.append("not the same samples for every method")
+    line = " · ".join(part for part in parts if part)
+    scripted = results.loc[results["model"] != "", "scripted"].astype(bool)
+    if scripted.any():
+        what = "SCRIPTED MODEL: says" if scripted.all() else "(scripted): these say"
+        return [f"{what} nothing about any language model", line]
+    return [line]
+
+
+def _range(values: pd.Series[int], noun: str) -> str:
+    low, high = int(values.min()), int(values.max())
+    return plural(high, noun) if low == high else f"{low}–{plural(high, noun)}"
+
+
+def dates(results: pd.DataFrame) -> str:
+    """The day or days (UTC) on which the calls were made; empty when unknown."""
+    ends = results["started_at"].agg(["min", "max"]).dropna()
+    days = [datetime.fromtimestamp(t, UTC).date().isoformat() for t in ends]
+    return " to ".join(dict.fromkeys(days))
+
+
+def intervals(results: pd.DataFrame) -> str:
+    """The footer's note on intervals, which need 4 contexts."""
+    contexts = results[results["asked"]].groupby([*CELL, "arm"])["context_id"].nunique()
+    if (contexts < MIN_CONTEXTS).all():
+        return f"No intervals: they need {MIN_CONTEXTS} contexts."
+    return f"Bars: 95 % intervals over contexts (none under {MIN_CONTEXTS})."

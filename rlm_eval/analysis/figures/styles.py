@@ -1,0 +1,63 @@
+"""How each method looks in every figure: a hue for each family, a marker for each member."""
+
+from __future__ import annotations
+
+import textwrap
+from typing import Any
+
+import pandas as pd
+
+from rlm_eval.analysis.aggregate import BEST_CONSTANT
+from rlm_eval.analysis.arms import marks
+
+#: Okabe & Ito's colours, which colour-blind readers tell apart; one more for what has no family.
+HUES = {
+    "rlm": "#D55E00",
+    "direct": "#0072B2",
+    "retrieval": "#E69F00",
+    "summaries": "#009E73",
+    "code": "#CC79A7",
+    "router": "#56B4E9",
+    "other": "#8C6D1F",
+    "control": "#666666",
+}
+MARKERS = "os^DvPX*"
+#: How far the hues of a family's members go to black (below 0) or to white.
+SHADES = (0.0, -0.4, 0.35, -0.65)
+#: Characters in a line of a label.
+LINE = 44
+
+#: Keywords of matplotlib's ``plot``.
+Style = dict[str, Any]
+
+
+def styles(results: pd.DataFrame) -> dict[str, Style]:
+    """The style of each arm and of ``best_constant``, families together and controls last."""
+    arms = results.drop_duplicates("arm")
+    families = dict(zip(arms["arm"].astype(str), arms["arm_family"], strict=True))
+    families[BEST_CONSTANT] = "control"
+    labels = marks(results) | {BEST_CONSTANT: f"{BEST_CONSTANT} (control, no model)"}
+    found: dict[str, Style] = {}
+    for offset, (family, hue) in enumerate(HUES.items()):
+        members = [arm for arm, its in families.items() if its == family]
+        for i, arm in enumerate(members):
+            found[arm] = {
+                "label": wrapped(labels[arm]),
+                "color": shaded(hue, SHADES[i % len(SHADES)]),
+                "marker": MARKERS[(offset + i) % len(MARKERS)],
+                "linestyle": "--" if family == "control" else "-",
+            }
+    return found
+
+
+def wrapped(text: str, characters: int = LINE) -> str:
+    return textwrap.fill(text, characters, break_on_hyphens=False)
+
+
+def shaded(colour: str, share: float) -> str:
+    """The colour mixed with a share of white, or of black (below 0)."""
+    from matplotlib.colors import to_hex, to_rgb
+
+    goal = 1.0 if share > 0 else 0.0
+    red, green, blue = (c + abs(share) * (goal - c) for c in to_rgb(colour))
+    return to_hex((red, green, blue))

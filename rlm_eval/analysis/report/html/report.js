@@ -1,0 +1,119 @@
+"use strict";
+/* The report's views and what leads to them. */
+(() => {
+  const { dataTable, h, load, sampleView, samplesLink, samplesView, scroller } = REPORT;
+
+  function banners(main) {
+    return [
+      main.demonstration && "A demonstration, not evidence.",
+      main.revisions > 1 && `Results of ${main.revisions} code revisions: see Runs.`,
+      main.scripted && "Scripted models took part: rows marked (scripted) say nothing about any "
+        + "language model.",
+    ].filter(Boolean).map((text) => h("p", { class: "banner" }, text));
+  }
+
+  /* One RLM arm: its verdict. Several: one line on all of them, the sentences folded below. */
+  const kinds = { "worth it": "good", "not worth it": "bad" };
+  const verdictOf = (v) => h("p", { class: `verdict ${kinds[v.decision] || ""}` },
+    v.text, " ", h("a", { href: samplesLink(v.filter) }, "samples"));
+  const verdictsOf = (group) => (group.members.length === 1 ? verdictOf(group.members[0])
+    : h("details", { class: "verdict" },
+      h("summary", {}, group.headline), group.members.map(verdictOf)));
+
+  function summaryView(main) {
+    const all = (key) => [...new Set(main.runs.flatMap((run) => run[key]))].filter(Boolean).sort();
+    const runs = main.runs.length > 3
+      ? [[`${main.runs.length} runs`, all("models").join(", "), all("dates").join(", ")].join(" · ")]
+      : main.runs.map((run) =>
+        `${run.name} · ${run.models.join(", ")}${run.dates ? " · " + run.dates : ""}`);
+    const figure = main.figures[0];
+    return [
+      h("p", { class: "muted" }, runs.join("; "), ` · ${main.answers.toLocaleString("en")} answers, `
+        + `${main.calls.toLocaleString("en")} calls`),
+      banners(main),
+      h("h2", {}, "Is the RLM worth it?"),
+      main.verdicts.map(verdictsOf),
+      main.verdicts.length ? null
+        : h("p", {}, "No verdict: there is no RLM arm beside an alternative."),
+      dataTable(main.tables[0], true),
+      figure ? figureOf(figure) : null,
+    ];
+  }
+
+  /* Where on a long page each part begins. Buttons, since the address holds the view. */
+  const contents = (parts, kind) => h("div", { class: "bar", role: "navigation",
+    "aria-label": `${kind}s on this page` }, parts.map(({ id, title }) =>
+    h("button", { type: "button", onclick: () => {
+      const part = document.getElementById(`${kind}-${id}`);
+      part.focus({ preventScroll: true });
+      part.scrollIntoView();
+    } }, title)));
+
+  const fileOf = (f, suffix) => `report_data/figures/${f.id}.${suffix}`;
+  const figureOf = (f) => h("figure", { id: `figure-${f.id}`, tabindex: -1 }, h("h2", {}, f.title),
+    scroller(f.title, h("a", { href: fileOf(f, "png") },
+      h("img", { src: fileOf(f, "png"), alt: f.title, loading: "lazy" }))),
+    h("figcaption", {}, ["png", "csv"].flatMap((s, i) =>
+      [i ? " · " : "", h("a", { href: fileOf(f, s) }, s)])));
+
+  function runsView(main) {
+    return main.runs.map((run) => h("section", {}, h("h2", {}, run.name),
+      h("dl", { class: "facts" },
+        ["path", "dates", "answers"].flatMap((k) => [h("dt", {}, k), h("dd", {}, String(run[k]))]),
+        h("dt", {}, "models"), h("dd", {}, run.models.join(", "))),
+      h("details", {}, h("summary", {}, "Configuration"), h("pre", {}, run.config || "not stored")),
+      h("details", {}, h("summary", {}, "Environment"), h("pre", {}, run.environment))));
+  }
+
+  /* What a part of the address after # shows. */
+  const views = {
+    "": (main) => summaryView(main),
+    tables: (main) => [contents(main.tables, "table"), main.tables.map((data) => dataTable(data))],
+    figures: (main) => [contents(main.figures, "figure"), main.figures.map(figureOf)],
+    runs: (main) => runsView(main),
+    samples: samplesView,
+    sample: sampleView,
+  };
+  const titles = { "": "Summary", tables: "Tables", figures: "Figures", runs: "Runs",
+    samples: "Samples", sample: "Sample" };
+  let shown = 0;
+  async function route() {
+    const place = location.hash.startsWith("#/") ? location.hash : ""; // else a spot on the page
+    if (shown && location.hash && !place) return;
+    const [path, query = ""] = place.replace(/^#\/?/, "").split("?");
+    const [name, id = ""] = path.split("/");
+    const mine = ++shown;
+    const content = document.getElementById("content");
+    document.querySelectorAll("nav a").forEach((a) => {
+      const here = a.getAttribute("href") === `#/${name === "sample" ? "samples" : name}`;
+      here ? a.setAttribute("aria-current", "page") : a.removeAttribute("aria-current");
+    });
+    let made;
+    try {
+      const view = views[name];
+      made = view
+        ? await view(await load("main"), new URLSearchParams(query), decodeURIComponent(id))
+        : h("p", { class: "error" }, "There is no such page in this report.");
+    } catch (error) {
+      made = h("p", { class: "error" }, error.message);
+    }
+    if (mine !== shown) return;
+    content.replaceChildren(...[made].flat(3).filter(Boolean));
+    content.dataset.view = name || "summary";
+    document.title = [titles[name], id && decodeURIComponent(id), "rlm_eval report"]
+      .filter(Boolean).join(" · ");
+    if (mine > 1) content.focus({ preventScroll: true });
+    window.scrollTo(0, 0);
+  }
+
+  function start() {
+    window.addEventListener("hashchange", route);
+    document.querySelector(".skip").addEventListener("click", (e) => {
+      e.preventDefault(); // the address holds the view
+      document.getElementById("content").focus();
+    });
+    route();
+  }
+
+  Object.assign(REPORT, { start });
+})();

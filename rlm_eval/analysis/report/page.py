@@ -1,0 +1,146 @@
+"""The static report: ``report.html`` with a ``report_data`` folder, read from disk by a browser.
+
+All data are put into script files that the page loads when it needs them, so the report works
+from ``file://`` without a network. Text of models and contexts reaches the page as data only and
+is shown as text, never as markup.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.resources import files
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pandas as pd
+
+from rlm_eval.analysis import figures, tables
+from rlm_eval.analysis.aggregate import summarize
+from rlm_eval.analysis.arms import by_method
+from rlm_eval.analysis.load import Run, combine
+from rlm_eval.analysis.paired import paired_table
+from rlm_eval.analysis.report.samples import put, write_samples
+from rlm_eval.analysis.report.views import View, printed, views
+from rlm_eval.analysis.verdicts import Verdict, grouped, verdicts
+from rlm_eval.errors import ConfigError
+
+PAGE, DATA = "report.html", "report_data"
+#: Further forms of a table, which are files alone: what they are called, and their names.
+ALSO = {"summary": (("method × length", "method_by_length"), ("method × task", "method_by_task"))}
+ASSETS = ("report.css", "page.js", "table.js", "answers.js", "report.js")
+
+
+def write_report(runs: Sequence[Run], out: Path | None = None) -> Path:
+    """Write ``report.html`` and ``report_data/`` over one or several runs; return the page's path.
+
+    ``out`` is the folder to write to, by default the first run's own.
+    """
+    results = by_method(combine(list(runs)))
+    if results.empty:
+        raise ConfigError(f"{runs[0].path} holds no results yet: resume the run first")
+    folder = out or runs[0].path
+    with _replacing(folder) as new:
+        assets = files("rlm_eval.analysis.report") / "html"
+        for name in ASSETS:
+            (new / DATA / name).write_bytes((assets / name).read_bytes())
+        (new / PAGE).write_bytes((assets / PAGE).read_bytes())
+        _write_data(runs, results, new / DATA)
+    return folder / PAGE
+
+
+@contextmanager
+def _replacing(folder: Path) -> Iterator[Path]:
+    """An empty folder to write a report to. At the end the report takes the place of the one in
+    ``folder``; after an error that one stays as it was."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        beside = TemporaryDirectory(prefix=".report-", dir=folder)
+    except OSError as error:
+        what = "it is a file" if folder.is_file() else error.strerror
+        raise ConfigError(f"can't write to {folder}: {what}; name a folder with --out") from error
+    with beside as place:
+        new = Path(place, "new")
+        (new / DATA).mkdir(parents=True)
+        yield new
+        for name in (DATA, PAGE):
+            if (folder / name).exists():
+                (folder / name).rename(Path(place, name))
+            (new / name).rename(folder / name)
+
+
+def _write_data(runs: Sequence[Run], results: pd.DataFrame, data: Path) -> None:
+    calls = _calls(runs, results)
+    summary, pairs = summarize(results), paired_table(results)
+    found = views(results, calls, summary, pairs, runs)
+    for view in found:
+        tables.write(view.frame, data / "tables" / view.id, *printed(view))
+    tables.write(tables.method_by_length(summary), data / "tables" / "method_by_length")
+    tables.write(tables.method_by_task(summary), data / "tables" / "method_by_task")
+    drawn = []
+    for name, title, plot in figures.draw_all(results, calls, summary, pairs):
+        figures.save(plot, data / "figures" / name)
+        drawn.append({"id": name, "title": title})
+    main = {
+        "runs": [_run(run) for run in runs],
+        "scripted": bool(results["scripted"].any()),
+        "revisions": results["code_revision"].nunique(),
+        "demonstration": any(run.demonstration for run in runs),
+        "verdicts": [
+            {"headline": headline, "members": [_verdict(v) for v in members]}
+            for headline, members in grouped(verdicts(results))
+        ],
+        "tables": [_table(view) for view in found],
+        "figures": drawn,
+        "answers": len(results),
+        "calls": len(calls),
+    }
+    put(data, "main", json.dumps(main, allow_nan=False))
+    write_samples(runs, results, calls, data)
+
+
+def _calls(runs: Sequence[Run], results: pd.DataFrame) -> pd.DataFrame:
+    """The calls of each result in the run that its row is from."""
+    calls = pd.concat([run.calls.assign(run_dir=str(run.path)) for run in runs])
+    calls = calls.merge(results[["result_key", "run_dir"]]).drop(columns="run_dir")
+    return calls.drop_duplicates(["call_id", "attempt"])
+
+
+def _run(run: Run) -> dict[str, Any]:
+    config = run.path / "config.yaml"
+    return {
+        "name": run.path.name,
+        "path": str(run.path),
+        "models": sorted(filter(None, run.results["model"].dropna().unique())),
+        "dates": figures.dates(run.results),
+        "answers": len(run.results),
+        "config": config.read_text("utf-8") if config.is_file() else "",
+        "environment": json.dumps(run.environment, indent=1, ensure_ascii=False, default=str),
+    }
+
+
+def _verdict(v: Verdict) -> dict[str, Any]:
+    place = {"task": v.task, "length": str(v.target_tokens), "samples": "shared"}
+    place |= {"arm": v.arm, "against": v.against}
+    return {"decision": v.decision, "text": v.text, "filter": place}
+
+
+def _table(view: View) -> dict[str, Any]:
+    columns = []
+    for column in view.columns:
+        number = column.kind != "text" and column.name != "target_tokens"
+        link = view.link if column.link is None and number else column.link
+        columns.append([column.heading, column.kind, link, column.more])
+    rows = pd.DataFrame({i: column.values(view.frame) for i, column in enumerate(view.columns)})
+    return {
+        "id": view.id,
+        "title": view.title,
+        "note": view.note,
+        "also": ALSO.get(view.id, ()),
+        "columns": columns,
+        "rows": json.loads(rows.to_json(orient="values", double_precision=15)),
+        "filters": view.filters,
+        "quiet": view.quiet,
+    }

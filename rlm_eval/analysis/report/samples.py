@@ -1,0 +1,100 @@
+"""The report's answers: the list of them, and their trajectories."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from rlm_eval.analysis.arms import marks
+from rlm_eval.analysis.budgets import overspent
+from rlm_eval.analysis.load import Run
+from rlm_eval.analysis.report import trajectory
+
+#: Trajectories come by need, bundled into files of about this many bytes.
+BUNDLE_BYTES = 500_000
+#: What samples.js says of a sample, of an answer to it (``sample`` and ``arm`` are numbers into its
+#: lists of samples and arms, ``bundle`` is where its trajectory is), and of a call.
+SAMPLE_FIELDS = [
+    "sample_id", "task", "target_tokens", "question_group", "context_id", "length_tokens",
+    "constant_score", "question", "gold", "knobs",
+]  # fmt: skip
+ROW_FIELDS = [
+    "sample", "arm", "bundle", "repeat", "outcome", "points", "right", "answer", "error",
+    "iterations", "subcalls", "tokens", "cost_usd", "wall_s", "truncated_tokens", "code_errors",
+    "evidence_recall", "over", "result_key",
+]  # fmt: skip
+CALL_FIELDS = [
+    "call_id", "parent_call_id", "role", "depth", "prompt_tokens", "cached_tokens",
+    "completion_tokens", "cost_usd", "latency_s", "attempt", "cached_response", "error", "reply",
+]  # fmt: skip
+
+
+def write_samples(
+    runs: Sequence[Run], results: pd.DataFrame, calls: pd.DataFrame, data: Path
+) -> None:
+    """Write ``samples.js`` and the bundles of trajectories, ``t/0.js`` …"""
+    samples = results.drop_duplicates("sample_id")
+    gold = samples["gold"].map(lambda listed: " | ".join(map(str, json.loads(listed))))
+    arms, names = list(results["arm"].unique()), marks(results)
+    rows = results.assign(
+        sample=results["sample_id"].map({s: i for i, s in enumerate(samples["sample_id"])}),
+        arm=results["arm"].map({arm: i for i, arm in enumerate(arms)}),
+        bundle=_put_bundles(data, _trees(runs, results, calls)),
+        over=overspent(results, calls).astype(int),
+    )
+    parts = {
+        "samples": _columns(samples.assign(gold=gold)[SAMPLE_FIELDS]),
+        "rows": _columns(rows[ROW_FIELDS]),
+        "arms": json.dumps([names[arm] for arm in arms]),
+        "arm_keys": json.dumps(arms),
+    }
+    put(data, "samples", f"{{{','.join(f'{json.dumps(k)}:{part}' for k, part in parts.items())}}}")
+
+
+def _columns(frame: pd.DataFrame) -> str:
+    """``{"columns": […], "data": [[…], …]}``; null for what is unknown."""
+    return frame.to_json(orient="split", index=False, double_precision=15)
+
+
+def put(folder: Path, name: str, data: str) -> None:
+    """A script that hands ``data``, JSON, to the page. ``<`` is escaped even so, for good
+    measure."""
+    path = folder / f"{name}.js"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = data.replace("<", "\\u003c")
+    path.write_text(f"REPORT.put({json.dumps(name)},{text});\n", encoding="ascii")
+
+
+def _put_bundles(data: Path, items: Iterable[tuple[str, str]]) -> list[int]:
+    """Scripts t/0, t/1, … of keys and their JSON; returns each item's number."""
+    numbers: list[int] = []
+    bundle: list[str] = []
+    number = size = 0
+    for key, text in items:
+        if size > BUNDLE_BYTES:
+            put(data, f"t/{number}", f"{{{','.join(bundle)}}}")
+            bundle, size, number = [], 0, number + 1
+        bundle.append(f"{json.dumps(key)}:{text}")
+        numbers.append(number)
+        size += len(text)
+    put(data, f"t/{number}", f"{{{','.join(bundle)}}}")
+    return numbers
+
+
+def _trees(
+    runs: Sequence[Run], results: pd.DataFrame, calls: pd.DataFrame
+) -> Iterator[tuple[str, str]]:
+    """Each answer's key, and its trajectory as JSON."""
+    groups: dict[str, list[Any]] = {}
+    replies = {k: v for run in runs for k, v in trajectory.read_replies(run.path).items()}
+    ordered = calls.assign(reply=calls["call_id"].map(replies))
+    ordered = ordered.sort_values("started_at", kind="stable")[["result_key", *CALL_FIELDS]]
+    for call in ordered.astype(object).where(ordered.notna(), None).to_dict("records"):
+        groups.setdefault(call["result_key"], []).append(call)
+    for key, folder in zip(results["result_key"], results["run_dir"], strict=True):
+        events = trajectory.read_events(Path(folder) / "trajectories" / f"{key}.jsonl")
+        yield key, json.dumps(trajectory.tree(events, groups.get(key, [])), default=vars)

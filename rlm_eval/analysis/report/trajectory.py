@@ -1,0 +1,171 @@
+"""One answer's trajectory as a tree: turns, the code they ran, the calls that code made.
+
+Built from the events of ``trajectories/KEY.jsonl`` and the rows of ``calls.parquet``; either may
+be missing. Events of a type unknown here are shown as they are.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rlm_eval.analysis.load import read
+from rlm_eval.analysis.text import dollars, seconds
+from rlm_eval.journal.journal import read_events as journal_events
+
+#: Longer texts are cut in the report; the trajectory's file has all of them.
+MAX_CHARS = 20_000
+#: Values up to this length are shown beside the name of an event that is shown as it is.
+SHORT = 40
+Event = Mapping[str, Any]
+
+
+@dataclass
+class Node:
+    """A line of the tree, texts to unfold under it, and what happened inside it."""
+
+    kind: str
+    title: str
+    meta: list[str]
+    parts: list[tuple[str, str]]
+    children: list[Node] = field(default_factory=list)
+    failed: bool = False
+
+
+def read_events(path: Path) -> list[Event]:
+    """The events in a trajectory's file; none when there is no such file."""
+    if not path.is_file():
+        return []
+    return read(path, lambda p: [json.loads(line) for line in p.read_bytes().splitlines()])
+
+
+def read_replies(run_dir: Path) -> dict[str, str]:
+    """Each call's last reply, from the run's journal; empty when there is none."""
+    calls = journal_events(run_dir, types=("call",))
+    return {call["call_id"]: call["reply"] for call in calls if call["reply"]}
+
+
+def tree(events: Iterable[Event], calls: Iterable[Mapping[str, Any]]) -> list[Node]:
+    """The top nodes. ``calls`` are rows of calls.parquet in order, several attempts to a call.
+
+    A call hangs under the turn it names as its parent, inside the code block that was running;
+    calls without an event (a method without turns) show what ``reply`` their row has, before the
+    answer; a judge's come after it.
+    """
+    rows = _merged(calls)
+    tops: list[Node] = []
+    nodes: dict[str, Node] = {}  # by the call that each shows
+    waiting: dict[str, list[Node]] = {}  # by turn, its calls that are in no code block yet
+    turns: dict[int, str] = {}  # the last turn at each depth
+
+    def place(call_id: str, node: Node, parent: Any) -> None:
+        nodes[call_id] = node
+        if parent in nodes and parent != call_id:
+            waiting.setdefault(str(parent), []).append(node)
+        else:
+            tops.append(node)
+
+    for event in events:
+        kind, depth = event.get("type"), int(event.get("depth") or 0)
+        call_id, failed = str(event.get("call_id")), bool(event.get("error"))
+        row = rows.get(call_id, {})
+        if kind == "turn":
+            title = f"Turn {event['iteration']}" + (f" at depth {depth}" if depth else "")
+            parts = _texts(event, ("reply", "code", "output", "error"))
+            turns[depth] = call_id
+            node = Node("turn", title, _spent(event, row), parts, failed=failed)
+            place(call_id, node, row.get("parent_call_id"))
+        elif kind == "call":
+            parent = event.get("parent_call_id") or row.get("parent_call_id")
+            place(call_id, _call_node(event, row), parent)
+        elif kind == "block":
+            meta = [f"{seconds(event['seconds'])} s"] if event.get("seconds") is not None else []
+            if event.get("output_chars"):
+                meta.append(f"{event['output_chars']:,} characters out")
+            parts = _texts(event, ("code", "output", "error"))
+            inside = waiting.pop(turns.get(depth, ""), [])
+            node = Node("block", "Code", meta, parts, inside, failed)
+            (nodes[turns[depth]].children if depth in turns else tops).append(node)
+        elif kind == "answer":
+            title = "Answer" + (f" of the RLM at depth {depth}" if depth else "")
+            node = Node("answer", title, [event.get("outcome", "")], _texts(event, ("text",)))
+            (nodes[turns[depth]].children if depth in turns and depth else tops).append(node)
+        else:
+            tops.append(_as_it_is(event))
+    answer = [tops.pop()] if tops and tops[-1].kind == "answer" else []
+    unseen = {call_id: row for call_id, row in rows.items() if call_id not in nodes}
+    for judged in (False, True):
+        for call_id, row in unseen.items():
+            if (row["role"] == "judge") == judged:
+                place(call_id, _call_node({}, row), row["parent_call_id"])
+        tops += answer if not judged else []
+    for turn, left in waiting.items():
+        nodes[turn].children += left
+    return tops
+
+
+def _as_it_is(event: Event) -> Node:
+    """What is short beside the event's name, the rest below it."""
+    rest = {key: json.dumps(value) for key, value in event.items() if key != "type"}
+    short = [
+        key
+        for key, text in rest.items()
+        if len(text) <= SHORT and "\\n" not in text and "{" not in text
+    ]
+    meta = [f"{key.replace('_', ' ')} {event[key]}" for key in short]
+    parts = _texts(event, (key for key in rest if key not in short))
+    return Node("other", str(event["type"]).replace("_", " "), meta, parts)
+
+
+def _call_node(event: Event, row: Mapping[str, Any]) -> Node:
+    depth = event.get("depth", row.get("depth"))
+    title = f"{event.get('role') or row.get('role')} call" + (f", depth {depth}" if depth else "")
+    error = event.get("error") or row.get("error")
+    shown = {"reply": row.get("reply")} | dict(event) | {"error": error}
+    parts = _texts(shown, ("prompt", "reply", "error"))
+    return Node("call", title, _spent(event, row), parts, failed=bool(error))
+
+
+def _spent(event: Event, row: Mapping[str, Any]) -> list[str]:
+    """Tokens, cost, time and attempts of a call, as short phrases."""
+    source = row or event
+    meta = []
+    if source.get("prompt_tokens") is not None:
+        cached = f" ({source['cached_tokens']:,} cached)" if source.get("cached_tokens") else ""
+        meta.append(f"{source['prompt_tokens']:,}{cached} → {source['completion_tokens']:,} tokens")
+    if row:
+        meta += [dollars(row["cost_usd"]), f"{seconds(row['latency_s'])} s"]
+        meta += [f"{row['attempt']} attempts"] if row["attempt"] > 1 else []
+    return meta + (["from memory"] if source.get("cached_response") else [])
+
+
+def _merged(rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """One entry per call: the last attempt, with tokens, cost and time summed over attempts."""
+    calls: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        merged, before = dict(row), calls.get(row["call_id"])
+        if before:
+            for key in ("prompt_tokens", "cached_tokens", "completion_tokens", "latency_s"):
+                merged[key] += before[key]
+            costs = [c["cost_usd"] for c in (before, row) if c["cost_usd"] is not None]
+            merged["cost_usd"] = sum(costs) if costs else None
+        calls[row["call_id"]] = merged
+    return calls
+
+
+def _texts(event: Event, keys: Iterable[str]) -> list[tuple[str, str]]:
+    found = []
+    for key in keys:
+        value = event.get(key)
+        if isinstance(value, list) and all(isinstance(v, str) for v in value):
+            value = "\n\n".join(value)
+        if value is None or value == "":
+            continue
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=1)
+        if (more := len(text) - MAX_CHARS) > 0:
+            text = f"{text[:MAX_CHARS]}\n… {more:,} more characters in the trajectory's file"
+        found.append((key, text))
+    return found

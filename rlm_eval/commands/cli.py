@@ -1,0 +1,99 @@
+"""The command line: a command's name and its arguments, or the overrides of a run."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from rlm_eval.config.check import ROLE_KEYS, check_config
+from rlm_eval.config.compose import compose_tree
+from rlm_eval.errors import ConfigError
+from rlm_eval.run.run import BAD_INPUT, FAILED, FINISHED, INTERRUPTED, carry_out
+
+#: A first word that is no override names a command: a module with ``main(arguments)``, which
+#: returns the exit code and raises ConfigError for bad input.
+COMMANDS = {
+    "report": "rlm_eval.commands.report",
+    "compare": "rlm_eval.commands.compare",
+    "replay": "rlm_eval.commands.replay",
+    "resume": "rlm_eval.commands.resume",
+    "merge": "rlm_eval.commands.merge",
+    "export": "rlm_eval.tasks.export",
+}
+#: Groups that may be given without their package: sub_model=NAME for model@sub_model=NAME.
+_ALIASES = {key: f"model@{key}" for key in ROLE_KEYS.values()}
+
+
+def run_command(arguments: Sequence[str]) -> int:
+    """Do what the arguments say; the process's exit code."""
+    name = arguments[0] if arguments else ""
+    try:
+        if name in COMMANDS:
+            main: Callable[[Sequence[str]], int]
+            main = importlib.import_module(COMMANDS[name]).main
+            return main(arguments[1:])
+        if name.replace("-", "").isalpha() and not name.startswith("-"):
+            raise ConfigError(_unknown_command(name))
+        name = ""
+        arguments = [_unaliased(a) for a in arguments]
+        if any(a.startswith("-") for a in arguments):
+            return _with_hydra_main(arguments)
+        return run_tree(compose_tree(arguments))
+    except ConfigError as error:
+        return _refused(error, name)
+    except KeyboardInterrupt:  # before a run's first question, or in its report
+        print("rlm_eval: interrupted; the same command goes on with it", file=sys.stderr)
+        return INTERRUPTED
+
+
+def run_tree(tree: Mapping[str, Any]) -> int:
+    """Check a configuration and carry it out."""
+    return carry_out(check_config(tree))
+
+
+def _with_hydra_main(arguments: Sequence[str]) -> int:
+    """Sweeps and Hydra's own flags. The exit code is the worst of the sweep's runs."""
+    import hydra
+    from omegaconf import DictConfig, OmegaConf
+
+    codes: list[int] = []
+
+    @hydra.main(config_path="pkg://rlm_eval.conf", config_name="config", version_base="1.3")
+    def job(config: DictConfig) -> None:
+        tree = OmegaConf.to_container(config, resolve=True)
+        assert isinstance(tree, dict)
+        try:
+            codes.append(run_tree({str(k): v for k, v in tree.items() if k != "experiment"}))
+        except ConfigError as error:
+            codes.append(_refused(error))
+        if codes[-1] == INTERRUPTED:
+            sys.exit(INTERRUPTED)  # the complete sweep, not this job alone
+
+    # Argparse takes no overrides on both sides of a flag.
+    sys.argv = [sys.argv[0], *sorted(arguments, key=lambda a: a not in ("-m", "--multirun"))]
+    try:
+        job()
+    except SystemExit as stopped:
+        # Hydra has printed what is wrong with the configuration itself.
+        if stopped.code not in (0, None):
+            return BAD_INPUT if not codes else max(FAILED, *codes)
+    return max(codes, default=FINISHED)
+
+
+def _unaliased(argument: str) -> str:
+    key, equals, value = argument.partition("=")
+    return f"{_ALIASES[key]}={value}" if equals and key in _ALIASES else argument
+
+
+def _unknown_command(name: str) -> str:
+    near = difflib.get_close_matches(name, COMMANDS, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"commands are {', '.join(COMMANDS)}"
+    return f"there is no command {name!r}: {hint} (a setting is KEY=VALUE)"
+
+
+def _refused(error: ConfigError, command: str = "") -> int:
+    print(f"{' '.join(['rlm_eval', command]).strip()}: {error}", file=sys.stderr)
+    return BAD_INPUT

@@ -1,0 +1,38 @@
+"""``rlm-eval compare RUN_A RUN_B``: what differs between two runs, paired by sample."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from rlm_eval.errors import ConfigError
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Print the comparison. Raises ConfigError for runs with nothing to compare."""
+    parser = argparse.ArgumentParser(
+        prog="rlm-eval compare", description="Compare two runs on the samples they share."
+    )
+    parser.add_argument("run_a", metavar="RUN_A", help="run directory to compare with")
+    parser.add_argument("run_b", metavar="RUN_B", help="run directory whose gain is shown")
+    parser.add_argument("--csv", help="write the paired table to this file as well")
+    options = parser.parse_args(arguments)
+    # Here, so that --help stays quick.
+    from rich.console import Console
+
+    from rlm_eval.analysis.compare import compare_runs, print_comparison
+    from rlm_eval.analysis.load import find_runs, load_run
+
+    paths = []
+    for source in (options.run_a, options.run_b):
+        found = find_runs(source)
+        if len(found) > 1:
+            raise ConfigError(f"{source} names {len(found)} runs; give one")
+        paths.append(found[0])
+    comparison = compare_runs(load_run(paths[0]), load_run(paths[1]))
+    print_comparison(comparison, str(paths[0]), str(paths[1]), Console())
+    if options.csv:
+        comparison.table.to_csv(options.csv, index=False)
+    if comparison.table.empty:
+        raise ConfigError("Nothing is compared: the runs have no arm, task and length in common")
+    return 0

@@ -1,0 +1,350 @@
+"""``rlm-eval merge RUN… --out DIR``: several runs' records as one.
+
+For shards of one configuration from several machines, or for runs of different arms. Each result
+is there once, calls are all there and paid once. The originals stay as they are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from rlm_eval.config.check import RUN_TIME_KEYS, RunConfig
+from rlm_eval.config.compose import recorded_tree
+from rlm_eval.errors import ConfigError
+from rlm_eval.journal.journal import Journal, attempt_id, has_journal, read_events
+from rlm_eval.records import PENDING
+
+#: What the runs of one record may differ in: each result says it of itself, or it does not matter.
+_FREE = ("task", "seed", "repeats", "sandbox", "budget.run")
+Event = Mapping[str, Any]
+Attempt = tuple[str, int]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A run to be merged: its configuration and environment, and of its journal the restarts per
+    key, each key's last result, the keys that were ``measured`` there rather than reused, and
+    the calls that were paid there."""
+
+    folder: Path
+    tree: Mapping[str, Any]
+    environment: Mapping[str, Any]
+    restarts: Mapping[str, frozenset[int]]
+    results: Mapping[str, Event]
+    measured: frozenset[str]
+    paid: frozenset[Attempt]
+
+    @classmethod
+    def of(cls, folder: Path) -> Source:
+        if not has_journal(folder):
+            raise ConfigError(f"{folder} holds no journal: give folders of runs")
+        restarts: dict[str, set[int]] = {}
+        results: dict[str, Event] = {}
+        measured: set[str] = set()
+        paid: set[Attempt] = set()
+        for event in read_events(folder, types=("begin", "call", "result")):
+            key = _key(event) or ""
+            restarts.setdefault(key, set()).add(event["restart"])
+            if event["type"] == "result":
+                results[key] = event
+            if "reused_from" not in event:
+                measured.add(key)
+                paid |= {attempt_id(event)} if event["type"] == "call" else set()
+        path = folder / "environment.json"
+        environment = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        frozen = {key: frozenset(found) for key, found in restarts.items()}
+        return cls(
+            folder,
+            recorded_tree(folder),
+            environment,
+            frozen,
+            results,
+            frozenset(measured),
+            frozenset(paid),
+        )
+
+
+@dataclass(frozen=True)
+class Merged:
+    """What was joined: ``results``, of which ``repeated`` were in several runs; ``differences``
+    between the configurations; ``mixed`` when they are such that rows can't simply be compared."""
+
+    results: int
+    repeated: int
+    differences: Mapping[str, Sequence[Any]]
+    mixed: bool
+
+
+def merge(runs: Sequence[Path], out: Path, *, allow_mixed: bool = False) -> Merged:
+    """Join ``runs`` into the new folder ``out``: journal, trajectories, configuration, environment
+    and tables. Of a result that several runs have, the first finished one counts, measured rather
+    than reused; what the others spent on it stays in the bill as earlier tries.
+
+    Raises ConfigError where the runs do not fit together; see :func:`check_fit`.
+    """
+    folders = list(dict.fromkeys(path.resolve() for path in runs))
+    if len(folders) < 2:
+        raise ConfigError("a merge takes two runs or more")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ConfigError(f"--out={out} is there already: name a new folder")
+    sources = [Source.of(folder) for folder in folders]
+    settings = [settings_of(source.tree) for source in sources]
+    mixed = check_fit(settings, _revisions(sources), allow_mixed=allow_mixed)
+    differences = differences_of(settings)
+    chosen = _chosen(sources)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    building = out.with_name(f".{out.name}.tmp")
+    shutil.rmtree(building, ignore_errors=True)
+    _write_journal(sources, chosen, building)
+    _write_companions(sources, differences, mixed, building)
+    _copy_trajectories(chosen, building)
+    building.replace(out)
+    repeated = sum(sum(key in s.results for s in sources) > 1 for key in chosen)
+    return Merged(len(chosen), repeated, differences, mixed)
+
+
+def settings_of(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """A run's configuration without how it was carried out, but with what its response cache means
+    for its costs."""
+    kept = {key: value for key, value in tree.items() if key not in RUN_TIME_KEYS}
+    return {**kept, "caching": RunConfig(tree).caching}
+
+
+def differences_of(trees: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """The settings that are not the same in all ``trees``, by dotted key, with each one's value
+    (None where there is none). An arm that only some have is no difference."""
+    flat = [dict(_flat(tree)) for tree in trees]
+    keys = dict.fromkeys(key for tree in flat for key in tree)
+    arms = {name for tree in trees for name in tree["method"]}
+    shared = {name for name in arms if all(name in tree["method"] for tree in trees)}
+    found: dict[str, list[Any]] = {}
+    for key in keys:
+        values = [tree.get(key) for tree in flat]
+        alone = key.startswith("method.") and key.split(".")[1] not in shared
+        if not alone and any(value != values[0] for value in values):
+            found[key] = values
+    return found
+
+
+def _flat(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in node.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def check_fit(
+    trees: Sequence[Mapping[str, Any]],
+    revisions: Mapping[str, Collection[str]],
+    *,
+    allow_mixed: bool,
+) -> bool:
+    """Whether the runs are mixed: results of an arm made by different sources (``revisions`` per
+    arm), or with different models or other settings that hold for all rows. Raises ConfigError for
+    that without ``allow_mixed``, and for arms of one name with different settings always: nothing
+    in a row would tell them apart."""
+    for name in {name for tree in trees for name in tree["method"]}:
+        nodes = [tree["method"][name] for tree in trees if name in tree["method"]]
+        if any(node != nodes[0] for node in nodes):
+            keys = ", ".join(differences_of([{"method": {name: node}} for node in nodes]))
+            raise ConfigError(f"the runs' arms {name} differ in {keys}: give one another name")
+    held = [
+        k for k in differences_of(trees) if not any(k == f or k.startswith(f"{f}.") for f in _FREE)
+    ]
+    what = []
+    mixed = {arm: sorted(found) for arm, found in revisions.items() if len(found) > 1}
+    if mixed:
+        each = "; ".join(f"{arm}: {', '.join(found)}" for arm, found in mixed.items())
+        what.append(f"have results of one arm made by different sources ({each})")
+    if held:
+        what.append(f"differ in {', '.join(held)}")
+    if what and not allow_mixed:
+        raise ConfigError(
+            f"the runs {' and '.join(what)}: report and compare take them as they are; "
+            "--allow-mixed joins them all the same, and marks it"
+        )
+    return bool(what)
+
+
+def _revisions(sources: Sequence[Source]) -> dict[str, set[str]]:
+    """The hashes of the sources that made the results, per arm."""
+    found: dict[str, set[str]] = {}
+    for source in sources:
+        for event in source.results.values():
+            found.setdefault(event["method"], set()).add(event["code_revision"])
+    return found
+
+
+def _chosen(sources: Sequence[Source]) -> dict[str, Source]:
+    """Whose result counts, per key."""
+    chosen: dict[str, Source] = {}
+    for source in sources:
+        for key in source.results:
+            if key not in chosen or _rank(source, key) < _rank(chosen[key], key):
+                chosen[key] = source
+    return chosen
+
+
+def _rank(source: Source, key: str) -> tuple[bool, bool]:
+    """The lower, the better: finished before pending, measured there before reused."""
+    event = source.results[key]
+    return event["answer"]["outcome"] in PENDING, "reused_from" in event
+
+
+def _numbers(
+    sources: Sequence[Source], chosen: Mapping[str, Source]
+) -> dict[tuple[Path, str, int], int]:
+    """Restarts counted anew where several runs began the same result: the one that counts has the
+    last ones, so that a row sums its own calls."""
+    began: dict[str, list[Source]] = {}
+    for source in sources:
+        for key in source.restarts:
+            if key in source.measured or chosen.get(key) is source:
+                began.setdefault(key, []).append(source)
+    numbers: dict[tuple[Path, str, int], int] = {}
+    for key, several in began.items():
+        if len(several) == 1:
+            continue
+        last = sorted(several, key=lambda source: source is chosen.get(key))
+        pairs = [(s.folder, e) for s in last for e in sorted(s.restarts[key])]
+        for number, (folder, restart) in enumerate(pairs):
+            numbers[folder, key, restart] = number
+    return numbers
+
+
+def _write_journal(sources: Sequence[Source], chosen: Mapping[str, Source], out: Path) -> None:
+    numbers = _numbers(sources, chosen)
+    paid = frozenset().union(*(source.paid for source in sources))
+    copied: set[Attempt] = set()
+    with Journal(out) as journal:
+        for source in sources:
+            for event in read_events(source.folder):
+                key = _key(event)
+                if key is None:
+                    journal.copy(event)
+                    continue
+                counts = chosen.get(key)
+                if event["type"] == "call" and not _is_its_own(event, source, counts, paid, copied):
+                    continue
+                if _belongs(event, source, counts):
+                    number = numbers.get((source.folder, key, event["restart"]), event["restart"])
+                    journal.copy({**event, "restart": number})
+    with journal.path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _key(event: Event) -> str | None:
+    """The result that an event is about, if it is about one."""
+    key: str | None = event.get("result_key" if event["type"] == "call" else "key")
+    return key
+
+
+def _is_its_own(
+    call: Event,
+    source: Source,
+    chosen: Source | None,
+    paid: frozenset[Attempt],
+    copied: set[Attempt],
+) -> bool:
+    """Whether this is where a call is copied from: where it was paid, if that is among the runs;
+    of several copies of one run, the one whose result counts, else the first."""
+    attempt = attempt_id(call)
+    if "reused_from" in call and attempt in paid:
+        return False
+    if chosen is not None and chosen is not source and attempt in chosen.paid:
+        return False
+    if attempt in copied:
+        return False
+    copied.add(attempt)
+    return True
+
+
+def _belongs(event: Event, source: Source, chosen: Source | None) -> bool:
+    """Whether an event of ``source`` is part of the merged record: what it measured is, but for
+    results that do not count; what it reused, where its result is the one that counts."""
+    if "reused_from" in event and chosen is not source:
+        return False
+    if event["type"] == "result":
+        last = source.results[event["key"]]
+        return chosen is source and event["restart"] == last["restart"]
+    return True
+
+
+def _write_companions(
+    sources: Sequence[Source],
+    differences: Mapping[str, Sequence[Any]],
+    mixed: bool,
+    out: Path,
+) -> None:
+    """config.yaml: the first run's, with the arms of all. environment.json: the first run's, with
+    all revisions, and under ``merged`` what came together."""
+    first = sources[0]
+    arms: dict[str, Any] = {}
+    for source in sources:
+        arms |= {name: node for name, node in source.tree["method"].items() if name not in arms}
+    demonstration = any(source.tree["demonstration"] for source in sources)
+    tree = {**first.tree, "method": arms, "demonstration": demonstration}
+    text = yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
+    (out / "config.yaml").write_text(text, encoding="utf-8")
+    merged = {
+        "runs": [source.folder.name for source in sources],
+        "mixed": mixed,
+        "differences": differences,
+    }
+    revisions = {str(source.environment.get("code_revision")) for source in sources}
+    files = [(source.environment.get("sources") or {}).items() for source in sources]
+    record = {
+        **first.environment,
+        "code_revision": "+".join(sorted(revisions)),
+        "sources": dict(sorted(item for items in files for item in items)),
+        "merged": merged,
+    }
+    text = json.dumps(record, indent=2, ensure_ascii=False)
+    (out / "environment.json").write_text(text, encoding="utf-8")
+
+
+def _copy_trajectories(chosen: Mapping[str, Source], out: Path) -> None:
+    (out / "trajectories").mkdir()
+    for key, source in chosen.items():
+        path = source.folder / "trajectories" / f"{key}.jsonl"
+        if path.is_file():
+            shutil.copyfile(path, out / "trajectories" / path.name)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Merge, derive the tables and print the folder as the last line."""
+    parser = argparse.ArgumentParser(
+        prog="rlm-eval merge", description="Join the records of several runs in one."
+    )
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run directory")
+    parser.add_argument("--out", type=Path, required=True, help="new folder for what is joined")
+    parser.add_argument(
+        "--allow-mixed",
+        action="store_true",
+        help="join runs of different sources or models too; environment.json says so",
+    )
+    options = parser.parse_args(arguments)
+    done = merge(options.runs, options.out, allow_mixed=options.allow_mixed)
+    # Here, so that --help stays quick.
+    from rlm_eval.analysis.summary import write_summary
+    from rlm_eval.journal.tables import tables, write_tables
+
+    write_tables(*tables(options.out), options.out)
+    write_summary(options.out, demonstration=False)
+    for key, values in done.differences.items():
+        print(f"{key}: {' | '.join(map(str, values))}")
+    if done.mixed:
+        print("MIXED: rows of different sources or settings are side by side")
+    print(f"{done.results} results, {done.repeated} of them in several runs")
+    print(options.out)
+    return 0

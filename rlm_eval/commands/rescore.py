@@ -1,0 +1,97 @@
+"""The recorded answers of a run, judged by the task's present scorer.
+
+Needed are the journal and what the task's constructor needs: nothing for tasks that make their own
+samples, the file for those that read one (its rows are not read again: question, gold and answer
+are in the journal). Where a judge's verdict is the official score, the recorded verdicts are read
+again. ``constant_score`` stays as it was recorded, and so ``skill`` is over that constant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rlm_eval.config.build import build
+from rlm_eval.config.check import check_task
+from rlm_eval.config.compose import recorded_tree
+from rlm_eval.errors import ConfigError
+from rlm_eval.journal.journal import read_events
+from rlm_eval.journal.redaction import seal_of
+from rlm_eval.journal.tables import tables_of, write_table
+from rlm_eval.records import SCORED, Sample, Score
+from rlm_eval.run.judging import judge_of
+
+Event = Mapping[str, Any]
+
+
+def rescore(run_dir: Path, out: Path, allow_targets: Sequence[str] = ()) -> int:
+    """Judge anew what the journal in ``run_dir`` holds; write results_rescored.parquet and .csv
+    into ``out``, print a line per answer that is judged otherwise, and return how many there are.
+
+    Raises ConfigError where the task can't be built or its texts are sealed.
+    """
+    task = build("task", check_task(recorded_tree(run_dir)["task"], allow_targets))
+    if seal_of(task) is not None:
+        raise ConfigError(f"the record of {task.name} is sealed: its texts can't be judged again")
+    events = list(read_events(run_dir, types=("result", "call")))
+    last = {event["key"]: event for event in events if event["type"] == "result"}
+    calls = [event for event in events if event["type"] == "call"]
+    if others := {e["sample"]["task"] for e in last.values()} - {task.name}:
+        raise ConfigError(
+            f"{run_dir} holds results of {min(others)} beside {task.name}: rescore the runs it was "
+            "merged from"
+        )
+    # The judge's last reply to each result and restart.
+    verdicts = {
+        (call["result_key"], call["restart"]): call["reply"]
+        for call in calls
+        if call["role"] == "judge" and not call["error"]
+    }
+    rescored = []
+    scored = changed = 0
+    for key, event in last.items():
+        score = _score(task, event, verdicts.get((key, event["restart"])))
+        after = None if score is None else asdict(score)
+        rescored.append({**event, "score": after})
+        scored += after is not None
+        if after is not None and after != event["score"]:
+            changed += 1
+            print(
+                f"{key}  {event['method']}  {event['sample']['question_group']}  "
+                f"{_shown(event['score'])} → {_shown(after)}  answer {event['answer']['text']!r}"
+            )
+    results, _ = tables_of([*calls, *rescored])
+    out.mkdir(parents=True, exist_ok=True)
+    write_table(results, out / "results_rescored")
+    print(f"{changed} of {scored} scored answers are judged otherwise now")
+    print(out / "results_rescored.parquet")
+    return changed
+
+
+def _score(task: Any, event: Event, verdict: str | None) -> Score | None:
+    text, fields = event["answer"]["text"], event["sample"]
+    if event["answer"]["outcome"] not in SCORED or text is None:
+        return None
+    evidence = tuple((start, end) for start, end in fields["evidence"])
+    sample = Sample(**{**fields, "gold": tuple(fields["gold"]), "evidence": evidence})
+    score: Score | None
+    if judge_of(task) is None:
+        score = task.score(sample, text)
+        return score
+    if verdict is None:
+        raise ConfigError(f"result {event['key']} has no judge's verdict in the journal")
+    score = task.judged(sample, text, verdict)
+    return score
+
+
+def _shown(score: Mapping[str, Any] | None) -> str:
+    if score is None:
+        return "no score"
+    exact = "" if score["exact"] is None else f", exact {score['exact']:.4g}"
+    right = "right" if score["correct"] else "wrong"
+    return (
+        f"{score['value']:.4g} (lenient {score['lenient']:.4g}{exact}, {right}, read as "
+        f"{score['parsed']!r})"
+    )

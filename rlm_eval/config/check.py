@@ -1,0 +1,265 @@
+"""A run's composed configuration, checked before anything is built.
+
+The constructor is the schema: each ``_target_`` node is checked against its signature (unknown
+and missing keys, types), so that a typo costs nothing. What has no constructor has
+:class:`Settings`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, is_dataclass
+from typing import Any
+
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+from pydantic.errors import PydanticSchemaGenerationError
+
+from rlm_eval.errors import ConfigError
+from rlm_eval.records import Role, content_hash
+
+#: Top-level keys that change how a run is carried out, not what it measures.
+RUN_TIME_KEYS = frozenset(
+    {
+        *("concurrency", "results_dir", "dry_run", "stop_on_forecast", "allow_targets"),
+        *("demonstration", "response_cache", "cache_samples", "retry"),
+    }
+)
+#: The roles that may have a model of their own, and the key that gives it. Without one they use
+#: ``model``.
+ROLE_KEYS: Mapping[Role, str] = {
+    "sub": "sub_model",
+    "summarize": "summarize_model",
+    "judge": "judge_model",
+}
+#: Groups beside ``method`` that every run needs, and those it may do without.
+NEEDED = ("task", "model", "sandbox", "retry")
+OPTIONAL = (*ROLE_KEYS.values(), "embed_model")
+
+
+class Caps(BaseModel, extra="forbid", allow_inf_nan=False):
+    """The caps of one scope of ``budget``; None is no cap."""
+
+    calls: int | None = Field(default=None, gt=0)
+    tokens: int | None = Field(default=None, gt=0)
+    usd: float | None = Field(default=None, gt=0)
+    seconds: float | None = Field(default=None, gt=0)
+
+
+class BudgetSettings(BaseModel, extra="forbid"):
+    run: Caps = Field(default_factory=Caps)
+    sample: Caps = Field(default_factory=Caps)
+    matched: bool = False
+
+
+class Settings(BaseModel, extra="forbid"):
+    """The keys of conf/config.yaml that have no ``_target_``."""
+
+    repeats: int = Field(ge=1)
+    temperature: float | None
+    memoize: bool
+    response_cache: str | None
+    cache_samples: bool
+    concurrency: int | None = Field(ge=1)
+    results_dir: str
+    dry_run: bool
+    stop_on_forecast: bool
+    seed: int
+    allow_targets: list[str]
+    demonstration: bool | None
+    budget: BudgetSettings
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """The resolved configuration as plain dicts, checked. ``tree`` is all of it."""
+
+    tree: Mapping[str, Any]
+
+    @property
+    def identity(self) -> str:
+        """Hash of what the run measures: the same for any concurrency, path or verbosity."""
+        measured = {k: v for k, v in self.tree.items() if k not in RUN_TIME_KEYS}
+        return content_hash({**measured, "caching": self.caching})
+
+    @property
+    def caching(self) -> str:
+        """What a response cache may answer: it changes what results cost, wherever it lies."""
+        if self.tree["response_cache"] is None:
+            return "nothing"
+        return "all" if self.tree["cache_samples"] else "temperature 0"
+
+    def __getitem__(self, key: str) -> Any:
+        return self.tree[key]
+
+
+def check_config(tree: Mapping[str, Any]) -> RunConfig:
+    """The configuration with each role's model filled in and every value's type settled.
+
+    Raises ConfigError for the first thing that is wrong, naming the key.
+    """
+    for key in NEEDED:
+        if not tree.get(key):
+            raise ConfigError(f"{key} is missing: leave ~{key} out")
+    if not tree.get("method"):
+        raise ConfigError("no method is left: give at least one, as in method=[direct,rlm]")
+    groups = ("method", *NEEDED, *OPTIONAL)
+    checked = _settings({key: value for key, value in tree.items() if key not in groups}, groups)
+    allowed = ("rlm_eval", *checked["allow_targets"])
+    for key in NEEDED:
+        checked[key] = _checked(key, tree[key], allowed)
+    for key in OPTIONAL:
+        node = tree.get(key)
+        if key != "embed_model":
+            node = _role_model(key, tree["model"], node)
+        checked[key] = _checked(key, node, allowed) if node else None
+    checked["method"] = {
+        name: _checked(f"method.{name}", node, allowed) for name, node in tree["method"].items()
+    }
+    return RunConfig(checked)
+
+
+def check_task(node: Any, allow_targets: Sequence[str] = ()) -> dict[str, Any]:
+    """The configuration of a task alone, checked as :func:`check_config` does."""
+    return _checked("task", node, ("rlm_eval", *allow_targets))
+
+
+def _settings(given: Mapping[str, Any], groups: Sequence[str]) -> dict[str, Any]:
+    budget = given.get("budget")
+    if isinstance(budget, Mapping):  # a scope that is left empty has no caps
+        given = {**given, "budget": {k: v for k, v in budget.items() if v is not None}}
+    try:
+        return Settings.model_validate(given).model_dump()
+    except ValidationError as error:
+        problem = error.errors()[0]
+        key = ".".join(map(str, problem["loc"]))
+        if problem["type"] == "missing":
+            raise ConfigError(f"{key} is missing: leave ~{key} out") from None
+        if problem["type"] == "extra_forbidden":
+            known = [*_keys_of(Settings), *groups]
+            raise ConfigError(unknown_key(key, known)) from None
+        raise _misfit(key, error) from None
+
+
+def _keys_of(model: type[BaseModel], prefix: str = "") -> list[str]:
+    out = []
+    for name, field in model.model_fields.items():
+        out.append(prefix + name)
+        if inspect.isclass(field.annotation) and issubclass(field.annotation, BaseModel):
+            out += _keys_of(field.annotation, f"{prefix}{name}.")
+    return out
+
+
+def _role_model(key: str, model: Any, node: Any) -> dict[str, Any] | None:
+    """A role's model: one of its own, the root model with changes, or None (the same).
+
+    ``model@sub_model=NAME`` gives a node with a ``_target_``; ``sub_model.key=`` overlays.
+    """
+    if node is None:
+        return None
+    if not isinstance(node, Mapping):
+        raise ConfigError(f"{key}={node} is no configuration: write model@{key}={node}")
+    given = {k: v for k, v in node.items() if v is not None}
+    if "_target_" in given:
+        return dict(given)
+    return {**model, **given} if given else None
+
+
+def _checked(where: str, node: Any, allowed: Sequence[str]) -> dict[str, Any]:
+    """A ``_target_`` node with its keys and types checked against the target's signature."""
+    if not isinstance(node, Mapping) or "_target_" not in node:
+        raise ConfigError(f"{where} must be a configuration with a _target_, got {node!r}")
+    target = str(node["_target_"])
+    if not any(target.startswith(f"{name}.") for name in allowed):
+        package = target.rpartition(".")[0]
+        raise ConfigError(
+            f"{where}._target_={target} lies outside rlm_eval: if you trust it, add "
+            f"'allow_targets=[{package}]'"
+        )
+    parameters = _parameters(where, target)
+    out: dict[str, Any] = {"_target_": target}
+    for key, value in node.items():
+        if key == "_target_":
+            continue
+        if key not in parameters:
+            raise ConfigError(unknown_key(f"{where}.{key}", [f"{where}.{p}" for p in parameters]))
+        out[key] = _value(f"{where}.{key}", parameters[key], value, allowed)
+    for key, parameter in parameters.items():
+        if parameter.default is inspect.Parameter.empty and key not in out:
+            raise ConfigError(f"{where}.{key} is missing: give {where}.{key}=VALUE")
+    return out
+
+
+def _value(where: str, parameter: inspect.Parameter, value: Any, allowed: Sequence[str]) -> Any:
+    if isinstance(value, Mapping) and "_target_" in value:
+        return _checked(where, value, allowed)
+    if targets(value):
+        raise ConfigError(f"{where} holds a _target_ deeper within: it would not be built")
+    if value == "???":
+        raise ConfigError(f"{where} is missing: give {where}=VALUE")
+    if parameter.annotation is inspect.Parameter.empty:
+        return value
+    try:
+        return _plain(TypeAdapter(parameter.annotation).validate_python(value))
+    except ValidationError as error:
+        raise _misfit(where, error) from None
+    except PydanticSchemaGenerationError:
+        raise ConfigError(f"{where} must be a configuration with a _target_") from None
+    except ConfigError as error:  # of a record that checks itself, as a price does
+        raise error.within(where) from error
+
+
+def _parameters(where: str, target: str) -> dict[str, inspect.Parameter]:
+    """The target's parameters with their annotations resolved to types."""
+    module, _, name = target.rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, ValueError, AttributeError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"{where}._target_={target} can't be loaded: {reason}") from error
+    # A dataclass's own annotations, each resolved in the module of the class that wrote it.
+    plain = inspect.isclass(found) and not is_dataclass(found)
+    hints = typing.get_type_hints(found.__init__ if plain else found)
+    return {
+        name: parameter.replace(annotation=hints.get(name, inspect.Parameter.empty))
+        for name, parameter in inspect.signature(found).parameters.items()
+        if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+    }
+
+
+def _misfit(key: str, error: ValidationError) -> ConfigError:
+    problem = error.errors()[0]
+    return ConfigError(f"{key}={problem['input']!r} does not fit: {problem['msg']}")
+
+
+def _plain(value: Any) -> Any:
+    """Tuples as lists, records as mappings: what YAML and a hash can hold."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return _plain(asdict(value))
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    return value
+
+
+def targets(node: Any) -> list[str]:
+    """Every ``_target_`` in a tree of nodes."""
+    if not isinstance(node, Mapping):
+        return []
+    own = [str(node["_target_"])] if "_target_" in node else []
+    return own + [target for value in node.values() for target in targets(value)]
+
+
+def unknown_key(key: str, known: Sequence[str]) -> str:
+    """One line for a key nobody reads, with the nearest one that exists."""
+    if key in known:
+        return f"{key} can't be set here: set it where {key.rpartition('.')[0]} comes from"
+    if near := difflib.get_close_matches(key, known, n=1):
+        return f"unknown key {key}: did you mean {near[0]}?"
+    parent = key.rpartition(".")[0]
+    beside = sorted(k for k in known if k.rpartition(".")[0] == parent)
+    return f"unknown key {key}: known here: {', '.join(beside) or 'none'}"

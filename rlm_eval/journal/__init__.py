@@ -1,0 +1,1 @@
+"""A run's record: the journal, what it holds, what it was made with."""

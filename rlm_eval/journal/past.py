@@ -1,0 +1,99 @@
+"""What the journals of a results folder hold already: results to keep, money spent."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from rlm_eval.errors import ConfigError
+from rlm_eval.journal.journal import Journal, attempt_id, has_journal, read_events
+from rlm_eval.ledger import Spend
+from rlm_eval.records import PENDING
+
+Event = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Past:
+    """``done`` result keys, ``restarts`` begun per key, what this run itself has ``spent``
+    (reused results of other runs were paid there), and for how many ``seconds`` it was at work,
+    from the start of each of its processes to the end of that one's last call."""
+
+    done: frozenset[str]
+    restarts: Mapping[str, int]
+    spent: Spend
+    seconds: float
+
+    def with_reused(self, keys: Collection[str]) -> Past:
+        return replace(self, done=self.done.union(keys))
+
+
+def past_of(run_dir: Path) -> Past:
+    """Read the journal of ``run_dir``; an empty past when there is none."""
+    done: set[str] = set()
+    restarts: dict[str, int] = {}
+    sessions: list[tuple[float, float]] = []
+    paid: set[tuple[str, int]] = set()
+    spent = Spend()
+    for event in read_events(run_dir):
+        kind = event["type"]
+        if kind == "session":
+            sessions.append((event["started_at"], event["started_at"]))
+        elif kind == "begin":
+            restarts[event["key"]] = max(restarts.get(event["key"], 0), event["restart"] + 1)
+        elif kind == "result" and _is_done(event):
+            done.add(event["key"])
+        elif kind == "call" and "reused_from" not in event and attempt_id(event) not in paid:
+            paid.add(attempt_id(event))
+            spent += _spend(event)
+            if sessions:
+                begun, last = sessions[-1]
+                sessions[-1] = begun, max(last, event["started_at"] + event["latency_s"])
+    seconds = sum(last - begun for begun, last in sessions)
+    return Past(frozenset(done), restarts, spent, seconds)
+
+
+def finished_beside(run_dir: Path, wanted: Collection[str]) -> dict[str, list[Event]]:
+    """The ``wanted`` results that the runs beside ``run_dir`` have finished, each with its events.
+    The same key is the same measurement: sample, arm, prompt, models, sources. Each journal is
+    read once; one of another schema has nothing to reuse."""
+    found: dict[str, list[Event]] = {}
+    for other in sorted(filter(has_journal, run_dir.parent.glob("[!.]*"))):
+        missing = set(wanted) - found.keys()
+        if other != run_dir and missing:
+            with contextlib.suppress(ConfigError):
+                found |= _finished(other, missing)
+    return found
+
+
+def _finished(run_dir: Path, wanted: Collection[str]) -> dict[str, list[Event]]:
+    events: dict[str, list[Event]] = {}
+    done: set[str] = set()
+    for event in read_events(run_dir, types=("begin", "call", "result")):
+        key = event["result_key"] if event["type"] == "call" else event["key"]
+        if key in wanted:
+            events.setdefault(key, []).append({**event, "reused_from": run_dir.name})
+            if event["type"] == "result" and _is_done(event):
+                done.add(key)
+    return {key: events[key] for key in done}
+
+
+def reuse(found: Mapping[str, list[Event]], journal: Journal) -> None:
+    """Copy results of other runs, with their calls."""
+    for events in found.values():
+        for event in events:
+            journal.copy(event)
+
+
+def _is_done(event: Event) -> bool:
+    return event["answer"]["outcome"] not in PENDING
+
+
+def _spend(event: Event) -> Spend:
+    if event["cached_response"]:
+        return Spend()
+    tokens = event["prompt_tokens"] + event["completion_tokens"]
+    return Spend(1, tokens, event["cost_usd"])

@@ -1,0 +1,204 @@
+"""The two tables of a run, derived from its journal: results.parquet and calls.parquet.
+
+Cost, tokens and call counts of a result are sums over its calls, never counters of their own.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rlm_eval.journal.files import replacing
+from rlm_eval.journal.journal import attempt_id, read_events
+from rlm_eval.records import SCORED, Span
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+RESULT_COLUMNS: Mapping[str, str] = {
+    "run_id": "string",
+    "result_key": "string",
+    "task": "string",
+    "question_group": "string",
+    "knobs": "string",
+    "method": "string",
+    "prompt": "string",
+    "protocol": "string",
+    "model": "string",
+    "sub_model": "string",
+    "scripted": "bool",
+    "sample_id": "string",
+    "context_id": "string",
+    "repeat": "int64",
+    "target_tokens": "int64",
+    "length_tokens": "int64",
+    "truncated_tokens": "int64",
+    "outcome": "string",
+    "score": "float64",
+    "score_lenient": "float64",
+    "score_exact": "float64",
+    "constant_score": "float64",
+    "skill": "float64",
+    "correct": "boolean",
+    "answer": "string",
+    "gold": "string",
+    "question": "string",
+    "iterations": "int64",
+    "calls": "int64",
+    "subcalls": "int64",
+    "depth_reached": "int64",
+    "last_subcall_used": "boolean",
+    "code_errors": "int64",
+    "context_chars_read_by_lm": "int64",
+    "evidence_recall": "float64",
+    "prompt_tokens": "int64",
+    "cached_tokens": "int64",
+    "completion_tokens": "int64",
+    "cost_usd": "float64",
+    "judge_cost_usd": "float64",
+    "wall_s": "float64",
+    "lm_s": "float64",
+    "sandbox_s": "float64",
+    "sandbox_level": "string",
+    "error": "string",
+    "schema_version": "int64",
+}
+CALL_COLUMNS: Mapping[str, str] = {
+    "call_id": "string",
+    "parent_call_id": "string",
+    "result_key": "string",
+    "restart": "int64",
+    "role": "string",
+    "depth": "int64",
+    "model": "string",
+    "endpoint": "string",
+    "prompt_sha256": "string",
+    "prompt_tokens": "int64",
+    "cached_tokens": "int64",
+    "completion_tokens": "int64",
+    "reasoning_tokens": "int64",
+    "cost_usd": "float64",
+    "latency_s": "float64",
+    "attempt": "int64",
+    "cached_response": "bool",
+    "from_repl": "bool",
+    "finish_reason": "string",
+    "usage_estimated": "bool",
+    "started_at": "float64",
+    "error": "string",
+}
+
+
+def tables(run_dir: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """(results, calls) of a run, from its journal."""
+    return tables_of(read_events(run_dir, types=("result", "call")))
+
+
+def tables_of(events: Iterable[Mapping[str, Any]]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """(results, calls) of ``result`` and ``call`` events. A result that was begun again counts by
+    its last answer and that restart's calls; ``calls`` has those of every restart."""
+    import pandas as pd
+
+    results: dict[str, dict[str, Any]] = {}
+    calls: dict[tuple[str, int], dict[str, Any]] = {}
+    for event in events:
+        if event["type"] == "result":
+            results[event["key"]] = dict(event)
+        else:
+            call = {**event, "error": _encodable(event["error"])}
+            calls.setdefault(attempt_id(event), call)
+    by_result: dict[tuple[str, int], list[Mapping[str, Any]]] = {}
+    for call in calls.values():
+        by_result.setdefault((call["result_key"], call["restart"]), []).append(call)
+    rows = [_row(e, by_result.get((e["key"], e["restart"]), ())) for e in results.values()]
+    result_frame = pd.DataFrame(rows, columns=list(RESULT_COLUMNS)).astype(dict(RESULT_COLUMNS))
+    call_frame = pd.DataFrame([*calls.values()], columns=list(CALL_COLUMNS))
+    order = ["target_tokens", "context_id", "method", "sample_id", "repeat", "result_key"]
+    return (
+        result_frame.sort_values(order, ignore_index=True),
+        call_frame.astype(dict(CALL_COLUMNS)),
+    )
+
+
+def write_tables(results: pd.DataFrame, calls: pd.DataFrame, folder: Path) -> None:
+    """Write both tables, as parquet and as CSV, into a run's folder."""
+    write_table(results, folder / "results")
+    write_table(calls, folder / "calls")
+
+
+def write_table(frame: pd.DataFrame, path: Path) -> None:
+    """Write ``path``.parquet and ``path``.csv, each atomically."""
+    with replacing(path.with_name(f"{path.name}.parquet")) as temporary:
+        frame.to_parquet(temporary, index=False)
+    with replacing(path.with_name(f"{path.name}.csv")) as temporary:
+        frame.to_csv(temporary, index=False, lineterminator="\n", encoding="utf-8")
+
+
+def _row(event: Mapping[str, Any], calls: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """A row of results.parquet from a result and the calls that count for it. A judge's calls are
+    no part of the method's: only what they cost is kept."""
+    sample, answer = event["sample"], event["answer"]
+    score = event["score"] if answer["outcome"] in SCORED else None
+    own = [call for call in calls if call["role"] != "judge"]
+    constant, value = event["constant_score"], score and score["value"]
+    known = value is not None and constant is not None and constant < 1
+    shown = answer["spans_read"]
+    found = {
+        **{**event, **sample, **answer},
+        "result_key": event["key"],
+        "sample_id": sample["id"],
+        "knobs": json.dumps(sample["knobs"], sort_keys=True),
+        "score": value,
+        "score_lenient": score and score["lenient"],
+        "score_exact": score and score["exact"],
+        "skill": (value - constant) / (1 - constant) if known else None,
+        "correct": score and score["correct"],
+        "answer": answer["text"] and _encodable(answer["text"]),
+        "gold": _encodable(json.dumps(sample["gold"], ensure_ascii=False)),
+        "question": _encodable(sample["question"]),
+        "error": _encodable(answer["error"]),
+        "calls": len({call["call_id"] for call in own}),
+        "subcalls": len({call["call_id"] for call in own if call["from_repl"]}),
+        "depth_reached": max((call["depth"] for call in own), default=0),
+        # None where the task knows of no evidence or the method does not choose what is read.
+        "evidence_recall": None if shown is None else recall(sample["evidence"], shown),
+        "cost_usd": _cost(own),
+        "judge_cost_usd": _cost([call for call in calls if call["role"] == "judge"]),
+        "lm_s": sum(call["latency_s"] for call in own),
+    }
+    for name in ("prompt_tokens", "cached_tokens", "completion_tokens"):
+        found[name] = sum(call[name] for call in own)
+    return {name: found[name] for name in RESULT_COLUMNS}
+
+
+def _cost(calls: Iterable[Mapping[str, Any]]) -> float | None:
+    """US dollars; one unpriced call leaves the sum unknown."""
+    prices = [call["cost_usd"] for call in calls]
+    return None if None in prices else sum(prices)
+
+
+def recall(evidence: Sequence[Span], shown: Iterable[Span]) -> float | None:
+    """The share of ``evidence`` stretches that lie completely in the union of those ``shown``; None
+    where the task knows of no evidence. The measure of a retriever."""
+    if not evidence:
+        return None
+    union: list[tuple[int, int]] = []
+    for start, end in sorted(map(tuple, shown)):
+        if union and start <= union[-1][1]:
+            union[-1] = union[-1][0], max(union[-1][1], end)
+        else:
+            union.append((start, end))
+    found = sum(any(a <= start and end <= b for a, b in union) for start, end in evidence)
+    return found / len(evidence)
+
+
+def _encodable(text: str) -> str:
+    """``text`` as a table can hold it: half of a surrogate pair, which JSON and Python allow, is
+    U+FFFD."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text

@@ -1,0 +1,96 @@
+"""An agent's chat: the code in its replies, and its turns, kept within its window."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from rlm_eval.models.protocol import Message, assistant, user
+from rlm_eval.repl.capture import cut
+from rlm_eval.repl.session import ReplSession
+
+#: Fence languages that are run. The paper's is ``repl``; models write the others by habit.
+RUNNABLE = frozenset({"repl", "python", "py", "python3", "tool_code", ""})
+_OPENING = re.compile(r"^[^\S\n]{0,3}(`{3,}|~{3,})[ \t]*([\w+-]*)[^\n`]*$", re.MULTILINE)
+
+#: The REPL variable that holds the turns which the chat no longer has in full.
+EARLIER = "earlier_turns"
+#: Characters of an old output that stay when it has to shrink.
+_SHRUNK = 160
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """``blocks`` to run, in order; ``unknown`` fence languages that were left out; ``prose``: the
+    stretches of the reply before, between and after its fenced parts."""
+
+    blocks: tuple[str, ...]
+    unknown: tuple[str, ...]
+    prose: tuple[str, ...]
+
+
+def parse_reply(reply: str) -> Parsed:
+    """Fenced blocks by CommonMark's rule: a fence closes with the same character, at least as
+    long, so a shorter fence inside is code. A block cut off by the token limit runs to the
+    reply's end."""
+    reply = reply.replace("\r\n", "\n")
+    blocks: list[str] = []
+    unknown: list[str] = []
+    prose: list[str] = []
+    at = 0
+    while opening := _OPENING.search(reply, at):
+        prose.append(reply[at : opening.start()])
+        fence, language = opening[1], opening[2].lower()
+        closing = re.compile(rf"^[^\S\n]*{fence}{fence[0]}*[^\S\n]*$", re.MULTILINE)
+        closed = closing.search(reply, opening.end())
+        code = reply[opening.end() : closed.start() if closed else None].strip("\n")
+        if language not in RUNNABLE:
+            unknown.append(language)
+        elif code.strip():
+            blocks.append(code)
+        at = closed.end() if closed else len(reply)
+    return Parsed(tuple(blocks), tuple(unknown), (*prose, reply[at:]))
+
+
+class History:
+    """The turns of one agent after its ``opening`` chat. Old outputs shrink first, then old turns
+    go, oldest first; both stay in the REPL as a list. User and assistant always alternate: some
+    servers insist."""
+
+    def __init__(self, opening: Sequence[Message]) -> None:
+        self._opening = list(opening)
+        self._turns: list[tuple[str, str]] = []
+        self._cut = self._kept = 0
+
+    def add(self, reply: str, observation: str) -> None:
+        self._turns.append((reply or "(empty reply)", observation))
+
+    def messages(self, fits: Callable[[Sequence[Message]], bool]) -> list[Message]:
+        """The longest form of the chat that ``fits``; the shortest one if none does."""
+        count = len(self._turns)
+        forms = [(n, 0) for n in range(count + 1)] + [(count, n) for n in range(1, count)]
+        for self._cut, gone in forms:  # outputs that are cut, turns that are gone
+            out = list(self._opening)
+            if gone:
+                note = (
+                    f"[The first {gone} turns were dropped. They stand in the list {EARLIER}, and "
+                    "the variables they set are still there.]"
+                )
+                out[-1] = user(f"{out[-1]['content']}\n\n{note}")
+            for number, (reply, shown) in enumerate(self._turns[gone:], gone):
+                if number < self._cut and len(shown) > _SHRUNK:
+                    shown = f"{cut(shown, _SHRUNK)}\n[Whole: {EARLIER}[{number}]]"
+                out += [assistant(reply), user(shown)]
+            if fits(out):
+                break
+        return out
+
+    def keep_in(self, session: ReplSession, *, lost: bool) -> None:
+        """Put the turns that the last chat does not have in full into the list :data:`EARLIER` in
+        the REPL, unless they are there; all of them where the variables were ``lost``."""
+        kept = 0 if lost else self._kept
+        if self._cut > kept:
+            turns = [f"{reply}\n\n{shown}" for reply, shown in self._turns[kept : self._cut]]
+            session.run(f"{EARLIER} {'+=' if kept else '='} {turns!r}")
+            self._kept = self._cut

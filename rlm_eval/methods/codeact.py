@@ -1,0 +1,236 @@
+"""CodeAct (Wang et al., arXiv 2402.01030), the agent that the RLM paper compares with.
+
+The input is in the prompt, as in the paper's section 3; the REPL holds no copy of it, or this
+would be an RLM that is also shown its context. An input that has no room is cut as ``direct`` cuts
+it, refused, or left to ``search`` alone: the RLM paper's CodeAct ran into the limit (refuse) or, on
+BrowseComp-Plus, only searched (omit).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, ClassVar, Literal
+
+from rlm_eval.errors import ConfigError, ContextOverflow
+from rlm_eval.ledger import Ledger
+from rlm_eval.methods.agent.chat import Parsed
+from rlm_eval.methods.agent.coverage import ContextCoverage
+from rlm_eval.methods.agent.loop import Agent, Run
+from rlm_eval.methods.agent.subcalls import Enabled
+from rlm_eval.methods.agent.trace import Trace
+from rlm_eval.methods.fitting import (
+    chunks_of,
+    document_spans,
+    fitting_spans,
+    marked,
+    offline_tokens,
+)
+from rlm_eval.methods.method import Forecast, Shape, at_least
+from rlm_eval.methods.rag.ranking import Bm25, Indices
+from rlm_eval.models.client import LM, Completion
+from rlm_eval.models.protocol import Message, ModelInfo
+from rlm_eval.records import Answer, Problem, Role, Span
+from rlm_eval.repl.results import HostError
+from rlm_eval.repl.session import ReplSession
+
+Overflow = Literal["refuse", "omit", "truncate_head", "truncate_middle", "truncate_tail"]
+#: How much of the input a prompt shows.
+How = Literal["whole", "part", "none"]
+#: Turns a forecast counts with: one that computes or looks up, one that submits.
+_USUAL_TURNS = 2
+
+
+@dataclass
+class CodeAct(Agent):
+    """An agent whose actions are Python code. It reads the input in its prompt; what its code is
+    to work on, it writes into the code, or finds there by ``search``. It answers by ``submit``, or
+    by a reply without code.
+
+    ``bm25`` gives its code ``search`` over pieces of ``piece_tokens`` (offline tokenizer),
+    ``sub_calls`` the functions ``llm_query`` and ``llm_query_batched``. ``work_tokens`` of the
+    window are kept free of the input for the turns and what each block prints; ``overflow`` is
+    what happens to an input that the rest can't hold.
+    """
+
+    prompt_folder: ClassVar[str] = "codeact"
+
+    prompt: str = "plain"
+    bm25: bool = False
+    sub_calls: bool = False
+    overflow: Overflow = "truncate_middle"
+    work_tokens: int = 2048
+    piece_tokens: int = 128
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least(8, piece_tokens=self.piece_tokens)
+        if self.work_tokens < 2 * self.turn_tokens:
+            raise ConfigError(
+                f"must hold at least two turns of turn_tokens={self.turn_tokens}, got "
+                f"{self.work_tokens}",
+                key="work_tokens",
+            )
+        if self.overflow == "omit" and not self.bm25:
+            raise ConfigError(
+                "must not be omit without bm25: nothing could be read", key="overflow"
+            )
+        self.roles: tuple[Role, ...] = ("root", "sub") if self.sub_calls else ("root",)
+        self._indices: Indices[Bm25] = Indices()
+
+    def check(self, models: Mapping[Role, ModelInfo]) -> None:
+        window = models["root"].context_window
+        frame = self._frame_tokens()
+        if self.work_tokens + frame >= window:
+            raise ConfigError(
+                f"must be lower than {self.work_tokens}: with the prompt without its input, "
+                f"{frame} tokens, it must fit the model's window of {window}",
+                key="work_tokens",
+            )
+
+    def forecast(
+        self, shape: Shape, models: Mapping[Role, ModelInfo]
+    ) -> tuple[Forecast, ...] | None:
+        """Two turns with full replies, as the prompt's examples have. None with sub-calls: their
+        number follows from the code that the model writes."""
+        if self.sub_calls:
+            return None
+        opening = self._frame_tokens() + shape.question_tokens + shape.context_tokens
+        room = models["root"].context_window - max(self.work_tokens, shape.max_answer_tokens)
+        if opening > room:
+            if self.overflow == "refuse":
+                return ()
+            omitted = self._frame_tokens("none") + shape.question_tokens
+            opening = omitted if self.overflow == "omit" else room
+        prompt = _USUAL_TURNS * opening + (_USUAL_TURNS - 1) * self.turn_tokens
+        return (Forecast(_USUAL_TURNS, prompt, _USUAL_TURNS * self.turn_tokens),)
+
+    def answer(self, problem: Problem, lm: LM, ledger: Ledger) -> Answer:
+        context = problem.context
+        enabled = self.enabled(self.most_turns(lm, ledger), lm.info("sub").context_window)
+        opening, spans, truncated = self._opening(problem, lm, enabled)
+        trace = Trace(ContextCoverage(context.text))
+        trace.start("codeact", self, self.sandbox.level, ledger)
+        for start, end in spans:
+            trace.coverage.add(start, end)
+        search = None
+        if self.bm25:
+            content, tokens = context.content, self.piece_tokens
+            index, _ = self._indices.get(context.id, lambda: Bm25(chunks_of(content, tokens)))
+            search = Search(index)
+        run = Run(
+            self,
+            lm,
+            ledger,
+            trace,
+            enabled,
+            opening,
+            problem.question,
+            problem.max_answer_tokens,
+            tools={"search": search.search} if search else {},
+        )
+        answer = trace.answer(
+            run.answer,
+            truncated_tokens=truncated,
+            sandbox_level=self.sandbox.level,
+            protocol=enabled.protocol,
+        )
+        found = search.seen(trace.texts) if search else ()
+        return replace(answer, spans_read=document_spans(context, spans) + found)
+
+    def in_reply(
+        self, session: ReplSession, reply: Completion, parsed: Parsed, *, failed: bool
+    ) -> str | None:
+        """A reply without code: an action is code, or words to the user (arXiv 2402.01030,
+        section 2). An RLM's never is."""
+        if parsed.blocks or parsed.unknown or reply.finish_reason == "length":
+            return None
+        return reply.text.strip() or None
+
+    def close(self) -> None:
+        self._indices.clear()
+        super().close()
+
+    def enabled(self, turns: int, sub_window: int) -> Enabled:
+        """What the run's prompt speaks of."""
+        return Enabled(
+            protocol="submit",
+            max_iterations=turns,
+            sub_calls=self.sub_calls,
+            batch=self.sub_calls,
+            recursive=False,
+            sub_window=sub_window,
+            sub_tokens=self.sub_tokens,
+            budget=self.sub_calls,
+        )
+
+    def _opening(
+        self, problem: Problem, lm: LM, enabled: Enabled
+    ) -> tuple[list[Message], Sequence[Span], int]:
+        """The chat before the first turn (worked examples, as much of the input as has room, the
+        question), the stretches of the input that it shows, and how many tokens were left out.
+        Raises ContextOverflow."""
+        text, question = problem.context.text, problem.question
+        room = lm.info().context_window - max(self.work_tokens, problem.max_answer_tokens)
+
+        def chat_with(how: How, shown: str) -> list[Message]:
+            return self._chat(how, shown, question, len(text), enabled)
+
+        def fits(part: str) -> bool:
+            return lm.prompt_tokens(chat_with("part", part)) <= room
+
+        chat = chat_with("whole", text)
+        complete = lm.prompt_tokens(chat)
+        if complete <= room:
+            return chat, [(0, len(text))], 0
+        sizes = f"the prompt has {complete:,} tokens, the window room for {room:,} beside the turns"
+        if self.overflow == "refuse":
+            raise ContextOverflow(sizes, complete - room)
+        spans: list[Span] = []
+        if self.overflow == "omit":
+            chat = chat_with("none", "")
+        else:
+            spans = fitting_spans(text, self.overflow, fits)
+            chat = chat_with("part", marked(text, spans))
+        size = lm.prompt_tokens(chat)
+        if size > room or (self.overflow != "omit" and not spans):
+            raise ContextOverflow(f"{sizes}, too little even for the question", complete - room)
+        return chat, spans, complete - size
+
+    def _chat(
+        self, how: How, text: str, question: str, chars: int, enabled: Enabled
+    ) -> list[Message]:
+        shown = {"how": how, "context": text, "chars": chars, "question": question}
+        return self.loaded_prompt.messages(**asdict(enabled), bm25=self.bm25, **shown)
+
+    def _frame_tokens(self, how: How = "whole") -> int:
+        """Offline tokens of the chat before the first turn, without input and question."""
+        return offline_tokens(self._chat(how, "", "", 0, self.enabled(self.max_iterations, 0)))
+
+
+class Search:
+    """``search(query, k)`` of one run, and the places of all that it found."""
+
+    def __init__(self, pieces: Bm25) -> None:
+        self._pieces = pieces
+        self._found: dict[str, set[Span]] = {}
+
+    def search(self, query: Any, k: Any = 5) -> list[str]:
+        """The ``k`` pieces that go best with the words of ``query``, the best first; fewer where
+        fewer hold any of them."""
+        if not isinstance(query, str) or not isinstance(k, int) or k < 1:
+            raise HostError("bad_request", "search(query, k) takes a string and a number from 1 on")
+        pieces = self._pieces.matching(query, k)
+        for piece in pieces:
+            self._found.setdefault(piece.passage, set()).add(piece.span)
+        return [piece.passage for piece in pieces]
+
+    def seen(self, texts: Sequence[str]) -> tuple[Span, ...]:
+        """The stretches of the input, documents put end to end, that were found and are in the
+        ``texts``: a piece counts where all of it is, as text or as Python shows a string."""
+        seen: set[Span] = set()
+        for piece, spans in self._found.items():
+            shown_as = piece, repr(piece)[1:-1]
+            if any(form in text for form in shown_as for text in texts):
+                seen |= spans
+        return tuple(sorted(seen))

@@ -1,0 +1,273 @@
+"""The Recursive Language Model (Zhang et al., arXiv 2512.24601, Algorithm 1).
+
+Metadata of the context go in, code comes out, its output goes in, until the answer is set.
+
+Depth 0 is a REPL without sub-calls, depth 1 has plain sub-calls, from depth 2 on a sub-call may be
+an RLM with a REPL of its own. Only the structured channel of its protocol ends a run: text in a
+context, a print or a reply that merely looks like a final answer ends nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar, Literal
+
+from rlm_eval.errors import ConfigError, SampleFailure
+from rlm_eval.ledger import Ledger
+from rlm_eval.methods.agent.chat import Parsed
+from rlm_eval.methods.agent.coverage import ContextCoverage
+from rlm_eval.methods.agent.loop import Agent, Run
+from rlm_eval.methods.agent.paper_final import read_final
+from rlm_eval.methods.agent.subcalls import Enabled
+from rlm_eval.methods.agent.trace import Trace
+from rlm_eval.methods.fitting import offline_tokens
+from rlm_eval.methods.method import Shape, at_least
+from rlm_eval.methods.prompts import Prompt
+from rlm_eval.models.client import LM, Completion
+from rlm_eval.models.protocol import Message, ModelInfo
+from rlm_eval.records import Answer, Content, Outcome, Problem, Role, documents_of, text_of
+from rlm_eval.repl.session import BlockResult, ReplSession
+
+#: How a run ends. ``submit``: a block calls ``submit(answer)``. ``final_variable``: the variable
+#: ``Final`` is set (paper, Algorithm 1). ``answer_dict``: ``answer["ready"]`` is true (the present
+#: form of the reference implementation). ``paper``: ``FINAL(text)`` or ``FINAL_VAR(name)`` in the
+#: reply, outside code (paper, appendix C).
+Protocol = Literal["submit", "final_variable", "answer_dict", "paper"]
+
+#: What the REPL of a protocol holds from the start. In code FINAL and FINAL_VAR end nothing.
+_SETUP: Mapping[Protocol, str] = {
+    "answer_dict": 'answer = {"content": "", "ready": False}',
+    "paper": (
+        "def FINAL(*_):\n"
+        "    print('FINAL and FINAL_VAR count only in your reply, outside code.')\n"
+        "FINAL_VAR = FINAL"
+    ),
+}
+#: Of a dict's names, how many are shown, and how many characters of one.
+_NAMES_SHOWN, _NAME_CHARS = 20, 80
+#: A field at a line's start or after a separator: a short name, a colon, a space.
+_FIELD = re.compile(r"(?:^|(\s*(?:\|\|?|;|\t|,)\s*))([A-Z][\w-]{0,20}): ")
+_LINES_READ = 400
+#: A line's form counts as the text's when at least this share of the lines has it.
+_SHARE = 0.7
+
+
+@dataclass
+class Rlm(Agent):
+    """A Recursive Language Model. In its REPL ``context`` is a str, a list of str, or a dict of
+    str to str, as the problem's content is a string, documents, or documents by name.
+
+    ``max_depth`` levels of sub-calls; ``batch`` gives them a form for lists. ``preview_head`` and
+    ``preview_tail`` characters of the context are shown at the start. ``history_share`` of the
+    window is the most a turn's prompt fills. ``child_model`` names the role whose model takes the
+    turns of child RLMs.
+    """
+
+    prompt_folder: ClassVar[str] = "rlm"
+
+    prompt: str = "compact"
+    protocol: Protocol = "submit"
+    max_depth: int = 1
+    preview_head: int = 500
+    preview_tail: int = 100
+    batch: bool = True
+    history_share: float = 0.8
+    child_model: Literal["root", "sub"] = "sub"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least(0, max_depth=self.max_depth)
+        at_least(0, preview_head=self.preview_head, preview_tail=self.preview_tail)
+        if not 0.1 <= self.history_share <= 1:
+            raise ConfigError(
+                f"must be a share of the window, 0.1 to 1, got {self.history_share:g}",
+                key="history_share",
+            )
+        if self.protocol == "paper":
+            self.loaded_prompt.require("unclear")
+        self.roles: tuple[Role, ...] = ("root", "sub") if self.max_depth else ("root",)
+
+    def enabled(self, depth: int, turns: int, sub_window: int) -> Enabled:
+        """What an RLM at ``depth`` may do; its sub-calls' model has a window of ``sub_window``."""
+        return Enabled(
+            protocol=self.protocol,
+            max_iterations=turns,
+            sub_calls=depth < self.max_depth,
+            batch=depth < self.max_depth and self.batch,
+            recursive=depth + 1 < self.max_depth,
+            sub_window=sub_window,
+            sub_tokens=self.sub_tokens,
+        )
+
+    def check(self, models: Mapping[Role, ModelInfo]) -> None:
+        enabled = self.enabled(0, self.max_iterations, 0)
+        frame = offline_tokens(opening(self.loaded_prompt, enabled, "", "", "", ""))
+        roles: tuple[Role, ...] = ("root", self.child_model) if self.max_depth > 1 else ("root",)
+        for role in roles:
+            info = models.get(role, models["root"])
+            if info.context_window < frame + 2 * self.turn_tokens:
+                raise ConfigError(
+                    f"must be lower than {self.turn_tokens}: two turns and the prompt without its "
+                    f"task, {frame} tokens, must fit {info.name}'s window of {info.context_window}",
+                    key="turn_tokens",
+                )
+
+    def forecast(self, shape: Shape, models: Mapping[Role, ModelInfo]) -> None:
+        """None: sizes don't tell. What an RLM takes follows from the code its model writes: the
+        same input is answered by one search, or by a sub-call for each of its lines, and outlying
+        runs are far dearer than the median (paper, observation 4). Past runs do."""
+
+    def answer(self, problem: Problem, lm: LM, ledger: Ledger) -> Answer:
+        question, content = problem.question, problem.context.content
+        trace = Trace(ContextCoverage(text_of(content)))
+        trace.start("rlm", self, self.sandbox.level, ledger)
+        return trace.answer(
+            lambda: self._run(lm, ledger, trace, question, content, problem.max_answer_tokens),
+            sandbox_level=self.sandbox.level,
+            protocol=self.protocol,
+        )
+
+    def _run(
+        self,
+        lm: LM,
+        ledger: Ledger,
+        trace: Trace,
+        question: str,
+        content: Content,
+        answer_tokens: int,
+    ) -> tuple[Outcome, str | None]:
+        """One RLM at the depth of ``trace``; what it has left pays for its children."""
+        text = text_of(content)
+        head = text[: self.preview_head]
+        tail = text[max(len(head), len(text) - self.preview_tail) :]
+        if trace.depth:
+            trace.shown(head)
+            trace.shown(tail)
+        else:
+            trace.coverage.add(0, len(head))
+            trace.coverage.add(len(text) - len(tail), len(text))
+        # Of matched budgets: children, which a root may begin as often as the cap allows, have
+        # max_iterations as ever.
+        turns = self.max_iterations if trace.depth else self.most_turns(lm, ledger)
+        enabled = self.enabled(trace.depth, turns, lm.info("sub").context_window)
+
+        def run_child(question: str, content: Content, parent: str | None) -> str:
+            child = trace.child(parent)
+            outcome, answer, error = "", None, {}
+            try:
+                paying = run.loop_ledger.child(scope="child")
+                outcome, answer = self._run(lm, paying, child, question, content, self.sub_tokens)
+            except SampleFailure as failure:
+                outcome, error = failure.outcome, {"error": str(failure)}
+                raise
+            finally:
+                child.add("answer", parent_call_id=parent, outcome=outcome, text=answer, **error)
+                trace.join(child)
+            if answer is None:
+                raise SampleFailure(f"the child RLM ended without an answer ({outcome})")
+            return answer
+
+        run = Run(
+            self,
+            lm,
+            ledger,
+            trace,
+            enabled,
+            opening(self.loaded_prompt, enabled, question, content, head, tail),
+            question,
+            answer_tokens,
+            role=self.child_model if trace.depth else "root",
+            window_share=self.history_share,
+            context=content,
+            setup=_SETUP.get(self.protocol, ""),
+            run_child=run_child,
+        )
+        return run.answer()
+
+    def in_block(self, session: ReplSession, block: BlockResult) -> str | None:
+        match self.protocol:
+            case "submit":
+                return block.submitted
+            case "final_variable":
+                return session.read("Final")
+            case "answer_dict" if session.read_item("answer", "ready") in ("true", "True"):
+                return session.read_item("answer", "content") or ""
+        return None
+
+    def in_reply(
+        self, session: ReplSession, reply: Completion, parsed: Parsed, *, failed: bool
+    ) -> str | None:
+        if self.protocol != "paper":
+            return None
+        return read_final(parsed.prose, session.read, failed=failed)
+
+
+def opening(
+    prompt: Prompt, enabled: Enabled, question: str, content: Content, head: str, tail: str
+) -> list[Message]:
+    """The chat before the first turn: the question, the context's metadata and its two ends. The
+    context itself is never shown."""
+    return prompt.messages(
+        **asdict(enabled), **metadata(content), question=question, head=head, tail=tail
+    )
+
+
+def metadata(content: Content) -> dict[str, Any]:
+    """Type, size and structure; sizes in characters. ``items`` is None for a str, ``names`` (the
+    first of a dict's) for all else but a dict.
+
+    A dict is measured by what it holds, a list as its numbered text: so it was in the prompts when
+    they were tuned.
+    """
+    texts = documents_of(content)
+    kind, measured = "str", text_of(content)
+    names: list[str] | None = None
+    if isinstance(content, Mapping):
+        kind, measured = "dict of str", "\n".join(texts)
+        first = list(content)[:_NAMES_SHOWN]
+        names = [repr(n if len(n) <= _NAME_CHARS else n[: _NAME_CHARS - 1] + "…") for n in first]
+    elif not isinstance(content, str):
+        kind = "list of str"
+    return {
+        "kind": kind,
+        "items": None if kind == "str" else len(texts),
+        "names": names,
+        "lengths": [len(text) for text in texts],
+        "lines": measured.count("\n") + 1,
+        "chars": sum(map(len, texts)) if names is not None else len(measured),
+        "structure": structure_of(measured),
+    }
+
+
+def structure_of(text: str) -> str:
+    """``records, one a line: Date: … || User: … || Note: …``, ``JSON lines with the keys a, b``
+    or ``running text``, judged by the first 400 lines that aren't blank. In the metadata because a
+    small model copies the nearest worked example whatever is asked; by the form it chooses between
+    searching and sub-calls."""
+    lines = [line for line in text[: _LINES_READ * 400].splitlines() if line.strip()][:_LINES_READ]
+    if len(lines) < 3:
+        return "running text"
+    keys: Counter[tuple[str, ...]] = Counter()
+    fields: Counter[tuple[tuple[str, str], ...]] = Counter()
+    for line in lines:
+        found = tuple(_FIELD.findall(line))
+        if len(found) > 1:
+            fields[found] += 1
+        try:
+            value = json.loads(line) if line.startswith("{") else None
+        except ValueError:
+            value = None
+        if value and isinstance(value, dict):
+            keys[tuple(value)] += 1
+    for names, count in keys.most_common(1):
+        if count >= _SHARE * len(lines):
+            return f"JSON lines with the keys {', '.join(names)}"
+    for pairs, count in fields.most_common(1):
+        if count >= _SHARE * len(lines):
+            form = "".join([f"{separator}{name}: …" for separator, name in pairs])
+            return f"records, one a line: {form}"
+    return "running text"

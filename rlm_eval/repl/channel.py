@@ -1,0 +1,149 @@
+"""Messages between harness and worker: two lengths, strict JSON, raw bytes. Never pickle.
+
+    4 bytes   length of the JSON object, big-endian
+    4 bytes   length of the raw bytes, big-endian
+    ...       the JSON object (UTF-8), then the raw bytes
+
+The raw bytes are text in UTF-8: code, a piece of a context, what was read from a variable. The
+worker's code can write to its channel, so a reader trusts nothing: the lengths are capped before
+anything is kept, the buffer grows with what has come and not with what was announced, and whatever
+is not one JSON object raises :class:`FrameError`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import struct
+import threading
+import time
+from dataclasses import dataclass
+from typing import Any
+
+HEADER = struct.Struct("!II")
+#: Lone surrogates are legal in a Python string, and model code makes them.
+ERRORS = "surrogatepass"
+#: The kind of a host error that model code sees as a TypeError: arguments that don't fit.
+BAD_CALL = "bad_call"
+#: The one key of the JSON object that stands for an error inside a list of answers.
+ERROR_KEY = "__query_error__"
+_READ_BYTES = 1 << 16
+_SEND_SECONDS = 60
+
+
+class FrameError(Exception):
+    """Bytes that are no frame, or one over its cap."""
+
+
+class ChannelClosedError(Exception):
+    """The process at the other end is gone, or closed its end."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One message. ``size``: bytes it took on the channel."""
+
+    head: dict[str, Any]
+    blob: bytes
+    size: int
+
+    def text(self) -> str:
+        """The raw bytes as text. Raises FrameError."""
+        try:
+            return self.blob.decode("utf-8", ERRORS)
+        except UnicodeDecodeError:
+            raise FrameError("text that is not UTF-8") from None
+
+
+def encode(head: dict[str, Any], text: str = "") -> bytes:
+    """One frame. Raises TypeError, ValueError or RecursionError for what JSON cannot hold (NaN
+    included)."""
+    body, blob = _encoder.encode(head).encode("utf-8", ERRORS), text.encode("utf-8", ERRORS)
+    return b"".join([HEADER.pack(len(body), len(blob)), body, blob])
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+_encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+_decoder = json.JSONDecoder(parse_constant=_no_constant)
+
+
+class Channel:
+    """One end, on a socket or a pair of pipes. One thread receives; any may send.
+
+    Where the descriptors do not block, as in the harness, sending waits at most a minute for the
+    other end to take something.
+    """
+
+    def __init__(self, reader: int, writer: int, max_bytes: int) -> None:
+        self._reader, self._writer, self._max_bytes = reader, writer, max_bytes
+        self._buffer = bytearray()
+        self._lock = threading.Lock()
+        self._closed = False
+        self._readable, self._writable = select.poll(), select.poll()
+        self._readable.register(reader, select.POLLIN)
+        self._writable.register(writer, select.POLLOUT)
+
+    def send(self, data: bytes) -> None:
+        """An encoded frame. Raises ChannelClosedError."""
+        left = memoryview(data)
+        with self._lock:
+            while left:
+                if self._closed:
+                    raise ChannelClosedError("the channel is closed")
+                try:
+                    left = left[os.write(self._writer, left) :]
+                except BlockingIOError:
+                    if not self._writable.poll(_SEND_SECONDS * 1000):
+                        raise ChannelClosedError("the worker reads nothing") from None
+                except OSError as error:
+                    raise ChannelClosedError(str(error)) from None
+
+    def receive(self, seconds: float | None = None) -> Frame | None:
+        """The next frame; None after ``seconds``. Raises ChannelClosedError, FrameError."""
+        deadline = None if seconds is None else time.monotonic() + seconds
+        while (frame := self._next()) is None:
+            if deadline is not None:
+                left = max(0.0, deadline - time.monotonic())
+                if not self._readable.poll(left * 1000):
+                    return None
+            try:
+                data = os.read(self._reader, _READ_BYTES)
+            except OSError as error:
+                raise ChannelClosedError(str(error)) from None
+            if not data:
+                raise ChannelClosedError("the worker closed its channel")
+            self._buffer += data
+        return frame
+
+    def _next(self) -> Frame | None:
+        """The first frame in the buffer, once all of it is there."""
+        if len(self._buffer) < HEADER.size:
+            return None
+        head_bytes, blob_bytes = HEADER.unpack_from(self._buffer)
+        size = HEADER.size + head_bytes + blob_bytes
+        if size > self._max_bytes:
+            raise FrameError(f"a frame of {size:,} bytes is over the cap")
+        if len(self._buffer) < size:
+            return None
+        middle = HEADER.size + head_bytes
+        body, blob = self._buffer[HEADER.size : middle], bytes(self._buffer[middle:size])
+        del self._buffer[:size]
+        try:
+            head = _decoder.decode(body.decode("utf-8", ERRORS))
+        except (ValueError, RecursionError) as error:
+            raise FrameError(f"not a JSON frame: {error}") from None
+        if not isinstance(head, dict):
+            raise FrameError("a frame must be a JSON object")
+        return Frame(head, blob, size)
+
+    def close(self) -> None:
+        """To be called when the other end is dead: waits for whoever still sends."""
+        with self._lock:
+            if not self._closed:
+                self._closed = True
+                for descriptor in {self._reader, self._writer}:
+                    os.close(descriptor)

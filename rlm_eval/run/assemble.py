@@ -1,0 +1,237 @@
+"""The parts of a run, built from its checked configuration. Nothing here starts or spends."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rlm_eval.config.build import build
+from rlm_eval.config.check import ROLE_KEYS, RunConfig
+from rlm_eval.config.check import targets as targets_of
+from rlm_eval.config.sources import revision_of, sources_of
+from rlm_eval.errors import ConfigError
+from rlm_eval.journal.redaction import seal_of
+from rlm_eval.ledger import Budget, refuse_unpriced
+from rlm_eval.methods.method import Method
+from rlm_eval.models.cache import check_cache
+from rlm_eval.models.embedding import EmbeddingModel
+from rlm_eval.models.protocol import ChatModel, ModelInfo
+from rlm_eval.models.sender import RetryPolicy
+from rlm_eval.records import Context, Role, Sample, content_hash
+from rlm_eval.run.judging import judge_of
+from rlm_eval.run.runner import Arm, Work
+
+#: What all results depend on beside their method, task and models.
+_COMMON = ("rlm_eval.run.runner", "rlm_eval.tasks.constant")
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Everything a run is made of, built and checked, nothing started. ``sources`` are the files
+    that its results depend on, by name with their hashes."""
+
+    config: RunConfig
+    task: Any
+    models: Mapping[Role, ChatModel]
+    embedder: EmbeddingModel | None
+    arms: tuple[Arm, ...]
+    sample_budget: Budget
+    run_budget: Budget
+    retry: RetryPolicy
+    sources: Mapping[str, str]
+
+    @property
+    def root(self) -> ChatModel:
+        return self.models["root"]
+
+    @property
+    def models_by_key(self) -> dict[str, ChatModel | EmbeddingModel]:
+        """Every model of the run under the configuration's key for it."""
+        return _by_key(self.models, self.embedder)
+
+    @property
+    def infos(self) -> dict[Role, ModelInfo]:
+        """What is known of each role's model before any is opened."""
+        return _infos(self.models, self.embedder)
+
+    @property
+    def scripted(self) -> bool:
+        return any(info.simulated for info in self.infos.values())
+
+    @property
+    def revision(self) -> str:
+        return revision_of(self.sources)
+
+    @property
+    def run_id(self) -> str:
+        """The task's name and a hash of the configuration and of the sources: results of two
+        revisions never meet in one run."""
+        return f"{self.task.name}-{content_hash([self.config.identity, self.revision])[:10]}"
+
+    @property
+    def demonstration(self) -> bool:
+        """As configured; by default true for stand-ins and the small embedded model."""
+        given = self.config["demonstration"]
+        model = self.config["model"]
+        own = model.get("gguf") or model.get("gguf_repo")
+        small = self.root.info.endpoint == "local" and not own
+        return bool(self.scripted or small if given is None else given)
+
+
+def assemble(config: RunConfig) -> Parts:
+    """Build and check all parts. Raises ConfigError; starts no model and spends nothing."""
+    sandbox = config["sandbox"]
+    shared: dict[str, Any] = {content_hash(sandbox): build("sandbox", sandbox)}
+    task = build("task", config["task"], shared)
+    keys: dict[Role, str] = {"root": "model", **ROLE_KEYS}
+    models: dict[Role, ChatModel] = {
+        role: build(key, config[key], shared) for role, key in keys.items() if config[key]
+    }
+    embed = config["embed_model"]
+    embedder = build("embed_model", embed, shared) if embed else None
+    run_budget, sample_budget = (Budget(**config["budget"][k]) for k in ("run", "sample"))
+    _check_cache(config, task, sample_budget)
+    by_key = _by_key(models, embedder)
+    for key, model in by_key.items():
+        try:
+            model.check()
+        except ConfigError as error:
+            raise error.within(key) from error
+    unpriced = {key: m.info.name for key, m in by_key.items() if m.info.price is None}
+    refuse_unpriced({"run": run_budget, "sample": sample_budget}, unpriced)
+    sources: dict[str, str] = {}
+    arms = []
+    for name, node in config["method"].items():
+        method = _method(f"method.{name}", node, task, _infos(models, embedder), shared)
+        used = {key: config[key] for key in ("model", *model_keys(method)) if config[key]}
+        arms.append(_arm(config, name, method, task, used, sources))
+    _refuse_matched_to_nothing(arms, sample_budget, models["root"].info)
+    retry = build("retry", config["retry"])
+    found = dict(sorted(sources.items()))
+    return Parts(
+        config, task, models, embedder, tuple(arms), sample_budget, run_budget, retry, found
+    )
+
+
+def _by_key(
+    models: Mapping[Role, ChatModel], embedder: EmbeddingModel | None
+) -> dict[str, ChatModel | EmbeddingModel]:
+    keys: Mapping[Role, str] = {"root": "model", **ROLE_KEYS}
+    chat: dict[str, ChatModel | EmbeddingModel]
+    chat = {keys[role]: model for role, model in models.items()}
+    return {**chat, "embed_model": embedder} if embedder else chat
+
+
+def _infos(
+    models: Mapping[Role, ChatModel], embedder: EmbeddingModel | None
+) -> dict[Role, ModelInfo]:
+    embed: dict[Role, ModelInfo] = {"embed": embedder.info} if embedder else {}
+    return {role: model.info for role, model in models.items()} | embed
+
+
+def _check_cache(config: RunConfig, task: Any, sample_budget: Budget) -> None:
+    if config["response_cache"] is None:
+        return
+    check_cache(Path(config["response_cache"]))
+    if sample_budget != Budget():
+        raise ConfigError(
+            "a sample's cap buys more where a cache answers: leave out budget.sample or "
+            "response_cache"
+        )
+    if seal_of(task) is not None:
+        raise ConfigError(
+            f"task {task.name} must not be stored in the clear: leave out response_cache"
+        )
+
+
+def _refuse_matched_to_nothing(arms: Sequence[Arm], cap: Budget, root: ModelInfo) -> None:
+    """Raise ConfigError where methods are to spend up to a cap and there is none that binds."""
+    priced = root.price is not None and root.price.input > 0
+    binds = cap.tokens is not None or (cap.usd is not None and priced)
+    matched = [arm.name for arm in arms if arm.method.matched]
+    if matched and not binds:
+        raise ConfigError(
+            f"{', '.join(matched)}: matched methods spend up to a sample's cap: set "
+            "budget.sample.tokens=N, or budget.sample.usd=N for models that cost something"
+        )
+
+
+def _method(
+    where: str,
+    node: Mapping[str, Any],
+    task: Any,
+    infos: Mapping[Role, ModelInfo],
+    shared: dict[str, Any],
+) -> Method:
+    method: Method = build(where, node, shared)
+    method.bind(task.code_oracle)
+    try:
+        method.check(infos)
+    except ConfigError as error:
+        raise error.within(where) from error
+    if seal_of(task) is not None and method.stores_input():
+        raise ConfigError(
+            f"task {task.name} must not be stored in the clear, and {where} would write it to a "
+            "disk of this machine, which has no /dev/shm: leave it out"
+        )
+    return method
+
+
+def _arm(
+    config: RunConfig,
+    name: str,
+    method: Method,
+    task: Any,
+    models: Mapping[str, Any],
+    all_sources: dict[str, str],
+) -> Arm:
+    """A method with the hash of all that its answers and their scores depend on: configuration,
+    prompts, the models that it and the judge use, and the sources of all of these; those are added
+    to ``all_sources``."""
+    judge = judge_of(task)
+    if judge is not None and config["judge_model"]:
+        models = {**models, "judge_model": config["judge_model"]}
+    node = config["method"][name]
+    nodes = (node, config["task"], *models.values())
+    targets = [target for each in nodes for target in targets_of(each)]
+    sources = sources_of([*_COMMON, *(target.rpartition(".")[0] for target in targets)])
+    all_sources |= sources
+    revision = revision_of(sources)
+    depends_on = [
+        *(name, node, method.prompt_source(), models, config["temperature"], config["memoize"]),
+        *(config.caching, config["budget"]["sample"], revision, judge.source if judge else None),
+    ]
+    return Arm(name, method, content_hash(depends_on), revision)
+
+
+def model_keys(method: Method) -> list[str]:
+    """The configuration keys of the models a method uses beside the root."""
+    keys = {**ROLE_KEYS, "embed": "embed_model"}
+    return [keys[role] for role in method.roles if role in keys]
+
+
+def all_work(parts: Parts, pairs: Sequence[tuple[Context, Sample]]) -> list[Work]:
+    """Context by context, arm by arm within it, so that questions share a prompt's beginning."""
+    constants = _constant_scores(parts, [sample for _, sample in pairs])
+    grouped: dict[str, list[tuple[Context, Sample]]] = {}
+    for context, sample in pairs:
+        grouped.setdefault(context.id, []).append((context, sample))
+    out: list[Work] = []
+    for repeat in range(parts.config["repeats"]):
+        for group in grouped.values():
+            for arm in sorted(parts.arms, key=lambda a: a.method.reads_everything):
+                for context, sample in group:
+                    key = content_hash([sample.id, arm.fingerprint, repeat])
+                    constant = constants.get(sample.id)
+                    out.append(Work(key, arm, sample, context, repeat, constant))
+    return out
+
+
+def _constant_scores(parts: Parts, samples: Sequence[Sample]) -> Mapping[str, float]:
+    """What the best fixed answer scores on each sample; the fitting lies with the tasks."""
+    constant = importlib.import_module("rlm_eval.tasks.constant")
+    scores: Mapping[str, float] = constant.best_constant(parts.task, samples)
+    return scores

@@ -1,0 +1,73 @@
+"""Answers graded by a model, for tasks whose official rule is a judge's verdict.
+
+The judge is called after the answer, through the same client and under its own role. The run's
+budget pays for it, the sample's cap does not, and a row's sums leave it out (``judge_cost_usd``
+has it): what grading takes says nothing about the method.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol, runtime_checkable
+
+from rlm_eval.errors import ProviderError
+from rlm_eval.ledger import Ledger
+from rlm_eval.methods.fitting import offline_tokens
+from rlm_eval.methods.method import Forecast
+from rlm_eval.methods.prompts import load_prompt
+from rlm_eval.models.client import LM, CallTags
+from rlm_eval.records import Sample, Score
+
+
+@runtime_checkable
+class JudgedTask(Protocol):
+    """What a task says of its judge; :mod:`rlm_eval.tasks.protocol` has the words."""
+
+    judge: str | None
+    judge_tokens: int
+
+    def judge_values(self, sample: Sample, answer: str) -> Mapping[str, object]: ...
+
+    def judged(self, sample: Sample, answer: str, verdict: str) -> Score | None: ...
+
+
+class Judge:
+    """Grades a task's answers. Raises ConfigError for a prompt that is not there."""
+
+    def __init__(self, task: JudgedTask, prompt: str) -> None:
+        self._task = task
+        self._prompt = load_prompt("judge", prompt)
+
+    @property
+    def source(self) -> str:
+        """The prompt's text: results graded by another are other results."""
+        return self._prompt.source
+
+    def forecast(self, sample: Sample) -> Forecast:
+        """What grading the longest answer to ``sample`` will take, by sizes alone."""
+        messages = self._prompt.messages(**self._task.judge_values(sample, ""))
+        prompt = offline_tokens(messages) + sample.max_answer_tokens
+        return Forecast(1, prompt, self._task.judge_tokens, "judge")
+
+    def score(self, sample: Sample, answer: str, lm: LM, ledger: Ledger) -> Score:
+        """The score by the judge's verdict. Raises ProviderError where none can be read: a judge
+        that fails makes an answer neither right nor wrong."""
+        messages = self._prompt.messages(**self._task.judge_values(sample, answer))
+        tokens, tags = self._task.judge_tokens, CallTags("judge")
+        reply = lm.complete(messages, ledger=ledger, max_tokens=tokens, tags=tags)
+        score = self._task.judged(sample, answer, reply.text)
+        if score is None:
+            raise ProviderError(
+                f"no verdict in the reply of {lm.info('judge').name} ({reply.finish_reason}): take"
+                " another judge_model, or raise task.judge_tokens",
+                kind="no verdict",
+                retryable=False,
+            )
+        return score
+
+
+def judge_of(task: object) -> Judge | None:
+    """The judge a task asks for, None where its answers are scored by rule."""
+    if isinstance(task, JudgedTask) and task.judge is not None:
+        return Judge(task, task.judge)
+    return None

@@ -1,0 +1,170 @@
+"""`dry_run=true`: what would be run, and what that is expected to take. Nothing is started."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rlm_eval.config.check import ROLE_KEYS
+from rlm_eval.journal.files import write_atomically
+from rlm_eval.journal.past import finished_beside, past_of
+from rlm_eval.ledger import Budget
+from rlm_eval.run.assemble import Parts, model_keys
+from rlm_eval.run.experience import Experience
+from rlm_eval.run.forecast import Expected, expected
+from rlm_eval.run.judging import judge_of
+from rlm_eval.run.runner import Work
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+#: Where runs worth learning from lie, beside the run's own folder.
+_PUBLISHED = Path(__file__).parents[2] / "results" / "published"
+
+
+def experience_of(parts: Parts) -> Experience:
+    """What past runs beside this one, and the published ones, say about it."""
+    folders = [Path(parts.config["results_dir"]), _PUBLISHED]
+    roles = {arm.name: model_keys(arm.method) for arm in parts.arms}
+    return Experience(parts.config.tree, folders, roles)
+
+
+def show_plan(parts: Parts, run_dir: Path, work: Sequence[Work]) -> None:
+    """The forecast of what is left to do, as a table; the run's folder on the last line."""
+    from rich.console import Console
+
+    past = past_of(run_dir)
+    missing = {item.key for item in work} - past.done
+    elsewhere = finished_beside(run_dir, missing).keys()
+    todo = [item for item in work if item.key in missing - elsewhere]
+    rows = expected(parts, todo, experience_of(parts))
+    console = Console()
+    console.print(_table(rows))
+    for note in _notes(parts, rows):
+        console.print(note)
+    contexts = len({item.context.id for item in work})
+    there = f"{len(work) - len(todo)} are there"
+    if elsewhere:
+        there += f", {len(elsewhere)} of them in other runs"
+    print(f"{len(todo)} results to make ({there}), {contexts} contexts")
+    print(f"would go to: {run_dir}")
+
+
+def _table(rows: Sequence[Expected]) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(
+        title="forecast", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False
+    )
+    table.add_column("method", no_wrap=True)
+    for heading in ("tokens", "n", "calls", "prompt", "reply", "USD", "time"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("from", no_wrap=True)
+    for row in rows:
+        cells = _cells(row.calls, row.prompt_tokens, row.completion_tokens, row.usd, row.seconds)
+        table.add_row(row.arm, f"{row.target_tokens:,}", str(row.results), *cells, row.source)
+    table.add_section()
+    sums = [
+        _sum([getattr(row, name) for row in rows])
+        for name in ("calls", "prompt_tokens", "completion_tokens", "usd", "seconds")
+    ]
+    known = all(row.calls is not None for row in rows)
+    total = "all together" if known else "at least"
+    table.add_row(total, "", str(sum(row.results for row in rows)), *_cells(*sums))
+    return table
+
+
+def _sum(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) if known else None
+
+
+def _cells(
+    calls: float | None,
+    prompt: float | None,
+    completion: float | None,
+    usd: float | None,
+    seconds: float | None,
+) -> list[str]:
+    from rlm_eval.analysis.text import count
+
+    counts = ["–" if value is None else count(value) for value in (calls, prompt, completion)]
+    money = "–" if usd is None else f"{usd:,.2f}"
+    return [*counts, money, "–" if seconds is None else _duration(seconds)]
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 120 else f"{seconds / 3600:.1f} h"
+
+
+def _notes(parts: Parts, rows: Sequence[Expected]) -> list[str]:
+    """What the table can't say itself."""
+    notes = [
+        "from: medians of past runs, at another length where none was at this one; the cap that "
+        "budget.matched spends; or the sizes alone (a prompt sent again for the same answer takes "
+        "no time)"
+    ]
+    if any(row.usd is None and row.calls is not None for row in rows):
+        notes.append("USD –: unpriced, as far as the harness knows")
+    if any(row.source == "unknown" for row in rows) and (caps := _caps(parts.sample_budget)):
+        notes.append(f"unknown: at most {caps} for each result (budget.sample)")
+    thought = {i.name: i.reasoning_tokens for i in parts.infos.values() if i.reasoning_tokens}
+    if thought and any(row.source == "sizes" for row in rows):
+        each = ", ".join(f"{tokens:,} a call of {name}" for name, tokens in thought.items())
+        notes.append(f"reply from sizes: with all the reasoning_tokens there may be ({each})")
+    notes += without_effect(parts)
+    return notes
+
+
+def without_effect(parts: Parts) -> list[str]:
+    """A line for what is set and has no effect on some methods: a role's model that they don't
+    use, a cap that they can't spend up to."""
+    notes = []
+    for key in (*ROLE_KEYS.values(), "embed_model"):
+        if parts.config[key] and key != "judge_model":
+            without = [arm.name for arm in parts.arms if key not in model_keys(arm.method)]
+            notes += _arms_line(f"{key} is set, and not used by", without)
+    if parts.config["judge_model"] and judge_of(parts.task) is None:
+        notes.append(f"judge_model is set, and task {parts.task.name} is scored by rule")
+    if parts.config["budget"]["matched"]:
+        idle = [arm.name for arm in parts.arms if not arm.method.matched]
+        notes += _arms_line("budget.matched: the cap is only a limit for", idle)
+    return notes
+
+
+def _caps(budget: Budget) -> str:
+    caps = {key: cap for key, cap in asdict(budget).items() if cap is not None}
+    return ", ".join(f"{cap:,g} {key}" for key, cap in caps.items())
+
+
+def _arms_line(what: str, arms: Sequence[str]) -> list[str]:
+    return [f"{what} {', '.join(arms)}"] if arms else []
+
+
+def keep_forecast(rows: Sequence[Expected], run_dir: Path) -> None:
+    """Write forecast.json: what the first session expected, to compare with what the run took."""
+    path = run_dir / "forecast.json"
+    if not path.exists():
+        write_atomically(path, json.dumps([asdict(row) for row in rows], indent=1))
+
+
+def in_one_line(rows: Sequence[Expected]) -> str:
+    """The forecast for a run that begins now."""
+    names = ("calls", "prompt_tokens", "completion_tokens", "usd", "seconds")
+    calls, prompt, reply, money, time = _cells(
+        *(_sum([getattr(r, n) for r in rows]) for n in names)
+    )
+    known = all(row.calls is not None for row in rows)
+    if all(row.calls is None and row.prompt_tokens is None for row in rows):
+        return "forecast: none, nothing is known about these methods (see dry_run=true)"
+    return (
+        f"forecast{'' if known else ', at least'}: {calls} calls, {prompt} prompt tokens, "
+        f"{reply} reply tokens, ${money}, {time}"
+    )

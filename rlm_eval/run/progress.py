@@ -1,0 +1,168 @@
+"""Live progress on standard error: a table on a terminal, a plain line now and then elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from rlm_eval.records import PENDING, Call, Result
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.live import Live
+    from rich.table import Table
+
+PLAIN_EVERY_S = 15.0
+
+
+@dataclass
+class _Tally:
+    total: int = 0
+    done: int = 0
+    scored: int = 0
+    correct: int = 0
+    score: float = 0.0
+    calls: int = 0
+    tokens: int = 0
+    cached: int = 0
+    cost: float = 0.0
+    unpriced: int = 0
+    seconds: float = 0.0
+
+    def left_s(self, concurrency: int) -> float | None:
+        """As if what is left took as long as what is done: too little where lengths grow."""
+        if not self.done:
+            return None
+        return self.seconds / self.done * (self.total - self.done) / concurrency
+
+
+class Progress:
+    """Counts per arm as calls and results come in; ``arms`` has the arm of each expected result
+    key. Safe for threads."""
+
+    def __init__(
+        self, arms: Mapping[str, str], concurrency: int, console: Console | None = None
+    ) -> None:
+        self._arm_of = dict(arms)
+        self._tallies = {name: _Tally(total) for name, total in Counter(arms.values()).items()}
+        self._concurrency = concurrency
+        self._console = console
+        self._lock = threading.RLock()
+        self._live: Live | None = None
+        self._last_line = 0.0
+        self._started = time.monotonic()
+
+    def __enter__(self) -> Self:
+        from rich.console import Console
+        from rich.live import Live
+
+        console = self._console or Console(stderr=True)
+        if console.is_terminal:
+            self._live = Live(get_renderable=self._table, console=console, refresh_per_second=4)
+            self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+        else:
+            self._print_line(force=True)
+
+    def called(self, call: Call) -> None:
+        arm = self._arm_of.get(call.result_key)
+        if arm is None:
+            return
+        with self._lock:
+            tally = self._tallies[arm]
+            tally.calls += 1
+            tally.tokens += call.prompt_tokens + call.completion_tokens
+            tally.cached += call.cached_tokens
+            tally.cost += call.cost_usd or 0.0
+            tally.unpriced += call.cost_usd is None
+        self._print_line()
+
+    def finished(self, result: Result) -> None:
+        with self._lock:
+            tally = self._tallies[result.method]
+            tally.done += 1
+            tally.seconds += result.wall_s
+            if result.answer.outcome not in PENDING:
+                tally.scored += 1
+                tally.correct += bool(result.score and result.score.correct)
+                tally.score += result.score.value if result.score else 0.0
+        self._print_line(force=tally.done == 1)
+
+    def _sum(self) -> tuple[_Tally, float | None]:
+        """All arms together, and the seconds left; None until each arm has a result."""
+        tallies = self._tallies.values()
+        names = [field.name for field in fields(_Tally)]
+        every = _Tally(**{name: sum(getattr(t, name) for t in tallies) for name in names})
+        left = [tally.left_s(self._concurrency) for tally in tallies]
+        return every, None if None in left else sum(s for s in left if s is not None)
+
+    def _table(self) -> Table:
+        from rich.table import Table
+
+        table = Table(box=None, pad_edge=False, header_style="dim")
+        for name in ("method", "done", "correct", "score", "calls", "tokens", "cached", "cost"):
+            table.add_column(name, justify="left" if name == "method" else "right")
+        table.add_column("left", justify="right")
+        with self._lock:
+            for name, tally in self._tallies.items():
+                table.add_row(name, *_cells(tally, tally.left_s(self._concurrency)))
+            if len(self._tallies) > 1:
+                table.add_section()
+                table.add_row("all", *_cells(*self._sum()))
+        return table
+
+    def _print_line(self, *, force: bool = False) -> None:
+        if self._live is not None:
+            return
+        with self._lock:
+            now = time.monotonic()
+            if not force and now - self._last_line < PLAIN_EVERY_S:
+                return
+            self._last_line = now
+            every, left = self._sum()
+        line = (
+            f"{_duration(now - self._started)}  {every.done}/{every.total} results, "
+            f"{every.correct} correct, {every.calls:,} calls, {every.tokens:,} tokens, "
+            f"{_dollars(every)}"
+        )
+        if left is not None:
+            line += f", about {_duration(left)} left"
+        print(line, file=sys.stderr, flush=True)
+
+
+def _cells(tally: _Tally, left: float | None) -> list[str]:
+    return [
+        f"{tally.done}/{tally.total}",
+        f"{tally.correct}/{tally.scored}",
+        f"{tally.score / tally.scored:.2f}" if tally.scored else "–",
+        f"{tally.calls:,}",
+        f"{tally.tokens:,}",
+        f"{tally.cached / tally.tokens:.0%}" if tally.tokens else "–",
+        _dollars(tally),
+        "–" if left is None else _duration(left),
+    ]
+
+
+def _dollars(tally: _Tally) -> str:
+    return "unpriced" if tally.unpriced else f"${tally.cost:.2f}"
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

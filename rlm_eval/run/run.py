@@ -1,0 +1,295 @@
+"""One run from its parts to its end: what is there already, what is left, tables and summary."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from rlm_eval.config.check import ROLE_KEYS, RunConfig
+from rlm_eval.errors import ConfigError, is_the_machines
+from rlm_eval.journal.environment import write_environment
+from rlm_eval.journal.journal import Journal, read_events, record_size
+from rlm_eval.journal.past import Past, finished_beside, past_of, reuse
+from rlm_eval.journal.redaction import Redactor, seal_of, secrets_of
+from rlm_eval.ledger import Ledger
+from rlm_eval.models.cache import ResponseCache, reply_shaping
+from rlm_eval.models.client import CallSink, ModelClient
+from rlm_eval.models.local import LocalModel
+from rlm_eval.models.protocol import ChatModel
+from rlm_eval.models.weights import SHA256, file_sha256
+from rlm_eval.records import Call, content_hash
+from rlm_eval.run.assemble import Parts, all_work, assemble
+from rlm_eval.run.forecast import Expected, expected, refuse_over_cap
+from rlm_eval.run.plan import experience_of, in_one_line, keep_forecast, show_plan, without_effect
+from rlm_eval.run.progress import Progress
+from rlm_eval.run.runner import RunInfo, Runner, RunOutcome, Work
+
+FINISHED, FAILED, BAD_INPUT, PENDING_LEFT, INTERRUPTED = 0, 1, 2, 3, 130
+#: Why a run stopped, when a signal asked for it.
+_BY_SIGNAL = "interrupted"
+
+
+def carry_out(config: RunConfig) -> int:
+    """Do the run that ``config`` describes; see :func:`carry_out_parts`."""
+    return carry_out_parts(assemble(config))
+
+
+def carry_out_parts(parts: Parts, run_dir: Path | None = None) -> int:
+    """Do the run, in the folder that its name says or in ``run_dir``. Returns the exit code;
+    raises ConfigError before anything has started."""
+    run_dir = run_dir or Path(parts.config["results_dir"]) / parts.run_id
+    try:
+        pairs = list(parts.task.build())
+        if not pairs:
+            raise ConfigError("the task gave no samples: raise task.n or check task.path")
+        work = all_work(parts, pairs)
+        if parts.config["dry_run"]:
+            show_plan(parts, run_dir, work)
+            return FINISHED
+        return _run(parts, run_dir, work)
+    except OSError as error:
+        if not is_the_machines(error):
+            raise
+        where = error.filename or run_dir
+        kept = "All that was recorded is kept: make room, then run the same command again"
+        print(f"rlm_eval: stopped: {error.strerror} ({where}). {kept}", file=sys.stderr)
+        return FAILED
+    finally:
+        for arm in parts.arms:
+            arm.method.close()
+
+
+def _run(parts: Parts, run_dir: Path, work: Sequence[Work]) -> int:
+    size, past = record_size(run_dir), past_of(run_dir)
+    missing = {item.key for item in work} - past.done
+    if not missing:
+        print(f"this run is finished: all {len(work)} results are there", file=sys.stderr)
+        return _finish(parts, run_dir, RunOutcome(0, 0))
+    found = finished_beside(run_dir, missing)
+    rows = _forecast(parts, [w for w in work if w.key in missing - found.keys()], past)
+    levels = _sandbox_levels(parts)
+    try:
+        run_dir.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"results_dir={run_dir.parent} can't be made: {error.strerror}"
+        ) from error
+    with Journal(run_dir, redactor_of(parts.config), seal_of(parts.task)) as journal:
+        if journal.found != size:  # another process ended meanwhile
+            past = past_of(run_dir)
+            found = {key: events for key, events in found.items() if key not in past.done}
+        reuse(found, journal)
+        past = past.with_reused(found)
+        todo = [
+            replace(w, restart=past.restarts.get(w.key, 0)) for w in work if w.key not in past.done
+        ]
+        if found:
+            print(
+                f"{len(found)} results reused from other runs of the same setting", file=sys.stderr
+            )
+        if len(todo) < len(work):
+            there = f"{len(work) - len(todo)} of {len(work)} results are there"
+            print(f"continuing {run_dir}: {there}", file=sys.stderr)
+        _write_environment(parts, run_dir, levels, journal.redact)
+        for note in without_effect(parts):
+            print(note, file=sys.stderr)
+        if rows:
+            keep_forecast(rows, run_dir)
+            print(in_one_line(rows), file=sys.stderr)
+        outcome = _work_off(parts, run_dir, todo, past, journal)
+    return _finish(parts, run_dir, outcome)
+
+
+def _forecast(parts: Parts, work: Sequence[Work], past: Past) -> list[Expected]:
+    """What is left is expected to take; empty for stand-ins, which cost nothing. Raises ConfigError
+    where a run on hosted models would pass its cap in dollars."""
+    if parts.scripted:
+        return []
+    rows = expected(parts, work, experience_of(parts))
+    cap = parts.run_budget.usd
+    if cap is not None and parts.config["stop_on_forecast"]:
+        refuse_over_cap(rows, cap, past.spent.usd or 0.0)
+    return rows
+
+
+def redactor_of(config: RunConfig) -> Redactor:
+    """Cuts out the keys that are in the environment, under whatever name the models take them."""
+    nodes = [config[key] for key in ("model", *ROLE_KEYS.values(), "embed_model") if config[key]]
+    return Redactor(secrets_of(os.environ, {str(node.get("api_key_env")) for node in nodes}))
+
+
+def _sandbox_levels(parts: Parts) -> dict[str, str]:
+    """The isolation level of each arm that has a sandbox: this starts it. Raises ConfigError for a
+    level that the machine lacks."""
+    sandboxes = {arm.name: getattr(arm.method, "sandbox", None) for arm in parts.arms}
+    return {name: sandbox.level for name, sandbox in sandboxes.items() if sandbox is not None}
+
+
+def _write_environment(
+    parts: Parts, run_dir: Path, levels: Mapping[str, str], redact: Callable[[str], str]
+) -> None:
+    write_environment(
+        run_dir,
+        {**parts.config.tree, "demonstration": parts.demonstration},
+        redact,
+        code_revision=parts.revision,
+        sources=parts.sources,
+        prompts={a.name: content_hash(a.method.prompt_source()) for a in parts.arms},
+        sandbox=levels,
+        task_card=parts.task.card,
+        task_source=getattr(parts.task, "source", None),
+        model_sha256=weights_sha256(parts.root),
+    )
+
+
+def _work_off(
+    parts: Parts, run_dir: Path, todo: Sequence[Work], past: Past, journal: Journal
+) -> RunOutcome:
+    """Open the models and do what is left."""
+    ledger = Ledger(parts.run_budget)
+    ledger.add_past(past.spent, past.seconds)
+    own_model = parts.root.info.endpoint == "local"
+    concurrency = parts.config["concurrency"] or (1 if own_model else 16)
+    progress = Progress({work.key: work.arm.name for work in todo}, concurrency)
+
+    def record(call: Call, reply: str) -> None:
+        journal.call(call, reply)
+        progress.called(call)
+
+    sub_name = parts.models.get("sub", parts.root).info.name
+    info = RunInfo(parts.run_id, parts.root.info.name, sub_name, parts.scripted)
+    with served(parts, journal, record) as client:
+        runner = Runner(info, parts.task, client, ledger, parts.sample_budget, journal, progress)
+        with _interrupts(runner.stop, run_dir), progress:
+            return runner.run(todo, concurrency)
+
+
+@contextmanager
+def served(parts: Parts, journal: Journal, record: CallSink) -> Iterator[ModelClient]:
+    """The client of the run's models, open inside the ``with`` block. ``record`` gets every call;
+    what the models said of themselves once open is in the journal."""
+    cache = _response_cache(parts, journal.redact)
+    models = list(parts.models_by_key.values())
+    try:
+        for model in models:
+            model.open()
+        for role, opened in parts.infos.items():
+            journal.note("model", role=role, **asdict(opened))
+        yield ModelClient(
+            parts.models,
+            record,
+            temperature=parts.config["temperature"],
+            retry=parts.retry,
+            memoize=parts.config["memoize"],
+            embedder=parts.embedder,
+            cache=cache,
+        )
+    finally:
+        for model in models:
+            model.close()
+        if cache is not None:
+            cache.close()
+
+
+def _response_cache(parts: Parts, redact: Callable[[str], str]) -> ResponseCache | None:
+    config, path = parts.config, parts.config["response_cache"]
+    if path is None:
+        return None
+    nodes = {role: config["model" if role == "root" else ROLE_KEYS[role]] for role in parts.models}
+    shapes = {
+        role: content_hash([reply_shaping(node), weights_sha256(parts.models[role])])
+        for role, node in nodes.items()
+    }
+    return ResponseCache(Path(path), shapes, sampling=config["cache_samples"], redact=redact)
+
+
+def weights_sha256(model: ChatModel) -> str | None:
+    """The weights' hash where the model is a file on this machine."""
+    if not isinstance(model, LocalModel):
+        return None
+    if model.gguf is None and model.gguf_repo is None:
+        return SHA256
+    return file_sha256(model.weights())
+
+
+@contextmanager
+def _interrupts(stop: Callable[[str], None], run_dir: Path) -> Iterator[None]:
+    """The first Ctrl-C lets what is in flight end, the second leaves at once."""
+    pressed = 0
+
+    def handle(number: int, frame: Any) -> None:
+        nonlocal pressed
+        pressed += 1
+        how = f"continue with: python -m rlm_eval resume {run_dir}"
+        if pressed > 1:
+            print(f"\nstopped now; {how}", file=sys.stderr, flush=True)
+            os._exit(INTERRUPTED)
+        print(f"\nfinishing what is in flight (Ctrl-C again: stop now); {how}", file=sys.stderr)
+        stop(_BY_SIGNAL)
+
+    before = {s: signal.signal(s, handle) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _finish(parts: Parts, run_dir: Path, outcome: RunOutcome) -> int:
+    """Tables, figures and the summary on stdout; the exit code."""
+    from rich.console import Console
+
+    from rlm_eval.analysis.summary import print_summary, write_summary
+    from rlm_eval.journal.tables import tables_of, write_tables
+
+    events = list(read_events(run_dir, types=("result", "call")))
+    results, calls = tables_of(events)
+    write_tables(results, calls, run_dir)
+    summary = write_summary(run_dir, demonstration=parts.demonstration)
+    print_summary(summary.table, summary.verdicts, Console(), demonstration=summary.demonstration)
+    if parts.config["response_cache"] is not None:
+        hits = int(calls.cached_response.sum())
+        print(f"{hits:,} of {len(calls):,} calls were answered without a model: tokens, costs and")
+        print("times leave them out, so compare them with those of runs with this cache only")
+    if sent := int(calls.prompt_tokens.sum()):
+        cached = int(calls.cached_tokens.sum()) / sent
+        print(f"prompt tokens: {sent:,} sent, {cached:.0%} of them from the prompt cache")
+    for line in cut_off(events):
+        print(line, file=sys.stderr)
+    if outcome.stopped and outcome.stopped != _BY_SIGNAL:
+        print(f"stopped early: {redactor_of(parts.config)(outcome.stopped)}", file=sys.stderr)
+    if outcome.pending:
+        print(
+            f"{outcome.pending} results are still pending: run the same command again",
+            file=sys.stderr,
+        )
+    print(run_dir)
+    if outcome.stopped == _BY_SIGNAL:
+        return INTERRUPTED
+    return PENDING_LEFT if outcome.pending else FINISHED
+
+
+def cut_off(events: Iterable[Mapping[str, Any]]) -> list[str]:
+    """A line for each model with replies that ended at their last token before any text: it thought
+    all of them away, and was paid for it."""
+    replies: Counter[str] = Counter()
+    empty: Counter[str] = Counter()
+    for call in events:
+        if call["type"] != "call" or call["role"] == "embed":
+            continue
+        if not call["error"] and not call["cached_response"]:
+            replies[call["model"]] += 1
+            empty[call["model"]] += call["finish_reason"] == "length" and not call["reply"].strip()
+    return [
+        f"{count:,} of {replies[model]:,} replies of {model} were cut off with no text: raise the "
+        "model's reasoning_tokens (or the method's tokens)"
+        for model, count in empty.items()
+        if count
+    ]

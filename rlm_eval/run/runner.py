@@ -1,0 +1,207 @@
+"""Samples × arms × repeats, side by side, each result written down as it ends.
+
+Work is ordered so that questions about one context follow each other within an arm: a server that
+caches prompt prefixes then reads a long input once. Threads, not asyncio: see ARCHITECTURE.md.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from rlm_eval.errors import ConfigError, RunBudgetExceeded, SampleFailure, is_the_machines
+from rlm_eval.journal.journal import Journal
+from rlm_eval.ledger import Budget, Ledger
+from rlm_eval.methods.method import Method
+from rlm_eval.models.client import LM, ModelClient
+from rlm_eval.records import PENDING, SCORED, Answer, Context, Problem, Result, Sample, Score
+from rlm_eval.run.judging import judge_of
+
+#: Results in a row that fail at the provider, each with all its retries, and end the run.
+FAILED_IN_A_ROW = 8
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A named method. ``fingerprint`` is the part of its results' keys that its configuration and
+    its sources decide; ``sources`` hashes the latter alone."""
+
+    name: str
+    method: Method
+    fingerprint: str
+    sources: str
+
+
+@dataclass(frozen=True)
+class Work:
+    """One result to be made. ``restart`` counts how often it was begun before."""
+
+    key: str
+    arm: Arm
+    sample: Sample
+    context: Context
+    repeat: int
+    constant_score: float | None
+    restart: int = 0
+
+
+class Scorer(Protocol):
+    """The part of a task the runner needs while it runs; see also :mod:`rlm_eval.run.judging`."""
+
+    def score(self, sample: Sample, answer: str) -> Score: ...
+
+
+class Watcher(Protocol):
+    """What follows how the run goes."""
+
+    def finished(self, result: Result) -> None: ...
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """What every row of a run says of it."""
+
+    run_id: str
+    model: str
+    sub_model: str
+    scripted: bool
+
+
+@dataclass(frozen=True)
+class RunOutcome:
+    """How a run ended: results made now, results pending, and why it stopped early."""
+
+    finished: int
+    pending: int
+    stopped: str = ""
+
+
+class Runner:
+    """Carries out a list of work. ``stop()`` lets what is in flight end and starts no more."""
+
+    def __init__(
+        self,
+        info: RunInfo,
+        task: Scorer,
+        client: ModelClient,
+        ledger: Ledger,
+        sample_budget: Budget,
+        journal: Journal,
+        watcher: Watcher,
+    ) -> None:
+        self._info = info
+        self._task = task
+        self._client = client
+        self._ledger = ledger
+        self._sample_budget = sample_budget
+        self._journal = journal
+        self._watcher = watcher
+        self._judge = judge_of(task)
+        self._stopped = threading.Event()
+        self._why = ""
+
+    def stop(self, why: str) -> None:
+        self._why = self._why or why
+        self._stopped.set()
+
+    def run(self, work: Sequence[Work], concurrency: int) -> RunOutcome:
+        """Do all of ``work``, ``concurrency`` at once and in order."""
+        finished = in_a_row = 0
+        for result in self._results(iter(work), concurrency):
+            finished += result.answer.outcome not in PENDING
+            self._watcher.finished(result)
+            in_a_row = in_a_row + 1 if result.answer.outcome == "provider_error" else 0
+            if in_a_row >= FAILED_IN_A_ROW:
+                self.stop(
+                    f"{in_a_row} results in a row failed at the provider, the last with: "
+                    f"{result.answer.error}"
+                )
+        return RunOutcome(finished, len(work) - finished, self._why)
+
+    def _results(self, work: Iterator[Work], concurrency: int) -> Iterator[Result]:
+        """Results as they come. No more is handed to the pool than it can work on."""
+        running: set[Future[Result | None]] = set()
+        with ThreadPoolExecutor(concurrency, thread_name_prefix="sample") as pool:
+            while True:
+                while len(running) < concurrency and not self._stopped.is_set():
+                    item = next(work, None)
+                    if item is None:
+                        break
+                    running.add(pool.submit(self._one, item))
+                if not running:
+                    return
+                done, running = wait(running, return_when=FIRST_COMPLETED)
+                for future in done:
+                    result = future.result()
+                    if result is not None:
+                        yield result
+
+    def _one(self, work: Work) -> Result | None:
+        """One result, written to the journal; None when a spent run cap leaves it pending."""
+        self._journal.begin(work.key, work.restart)
+        scope = f"{work.arm.name}|{work.repeat}"
+        lm = self._client.lm(work.key, memory_scope=scope, repeat=work.repeat, restart=work.restart)
+        started = time.perf_counter()
+        try:
+            answer = self._answer(work, lm)
+            wall_s = round(time.perf_counter() - started, 6)
+            answer, score = self._scored(work.sample, answer, lm)
+        except RunBudgetExceeded as spent:
+            self.stop(str(spent))
+            return None
+        result = Result(
+            key=work.key,
+            restart=work.restart,
+            run_id=self._info.run_id,
+            sample=work.sample,
+            method=work.arm.name,
+            prompt=work.arm.method.prompt_name(),
+            model=self._info.model,
+            sub_model=self._info.sub_model,
+            scripted=self._info.scripted,
+            repeat=work.repeat,
+            answer=answer,
+            score=score,
+            constant_score=work.constant_score,
+            wall_s=wall_s,
+            code_revision=work.arm.sources,
+        )
+        return self._journal.result(result)
+
+    def _answer(self, work: Work, lm: LM) -> Answer:
+        """The sample boundary: what fails here is this sample's outcome, never the run's end.
+        A spent run cap, a wrong setting and a machine that fails pass through: they are the run's
+        own."""
+        ledger = self._ledger.child(self._sample_budget)
+        sample = work.sample
+        problem = Problem(sample.id, sample.question, work.context, sample.max_answer_tokens)
+        try:
+            answer = work.arm.method.answer(problem, lm, ledger)
+        except SampleFailure as failure:
+            return Answer(None, failure.outcome, error=str(failure))
+        except (RunBudgetExceeded, ConfigError):
+            raise
+        except Exception as error:  # the one place where a method's bug is caught
+            if isinstance(error, OSError) and is_the_machines(error):
+                raise
+            return Answer(None, "invalid_answer", error=f"{type(error).__name__}: {error}")
+        if answer.outcome in SCORED and not (answer.text or "").strip():
+            return replace(answer, text=None, outcome="no_answer")
+        return answer
+
+    def _scored(self, sample: Sample, answer: Answer, lm: LM) -> tuple[Answer, Score | None]:
+        """The answer with its score, by rule or by the task's judge. Where the judge fails, the
+        answer is neither right nor wrong but pending."""
+        if answer.outcome not in SCORED or answer.text is None:
+            return answer, None
+        if self._judge is None:
+            return answer, self._task.score(sample, answer.text)
+        try:
+            return answer, self._judge.score(sample, answer.text, lm, self._ledger)
+        except SampleFailure as failure:
+            why = f"the judge failed: {failure}"
+            return replace(answer, text=None, outcome="provider_error", error=why), None

@@ -1,0 +1,83 @@
+"""A result belongs to the sources that made it, and to no others."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from rlm_eval.config.check import check_config
+from rlm_eval.config.compose import compose_tree
+from rlm_eval.config.sources import revision_of, sources_of
+from rlm_eval.run.assemble import assemble
+
+DIRECT = ["rlm_eval.methods.direct", "rlm_eval.run.runner"]
+
+
+def write(path: Path, text: str) -> None:
+    """Write a file whose time of change is another than before, however coarse the clock."""
+    before = path.stat().st_mtime_ns if path.exists() else 0
+    path.write_text(text)
+    os.utime(path, ns=(before + 10**9, before + 10**9))
+
+
+def test_what_is_imported_counts_also_inside_functions_and_relative(tmp_path: Path) -> None:
+    package = tmp_path / "sourced"
+    package.mkdir()
+    files = {
+        "__init__.py": "",
+        "a.py": "def f():\n    from .b import g\n    return g\n",
+        "b.py": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import sourced.c\n",
+        "c.py": "",
+        "d.py": "import sourced.b, json, rlm_eval.records\n",
+    }
+    for name, text in files.items():
+        (package / name).write_text(text)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(tmp_path))
+        assert list(sources_of(["sourced.a"])) == ["sourced", "sourced.a", "sourced.b"]
+        found = sources_of(["sourced.d"])
+        assert {"sourced.b", "sourced.d", "rlm_eval.records"} <= found.keys()
+        assert "json" not in found
+        before = revision_of(sources_of(["sourced.a"]))
+        write(package / "c.py", "changed = 1\n")
+        assert revision_of(sources_of(["sourced.a"])) == before
+        write(package / "b.py", files["b.py"] + "changed = 1\n")
+        assert revision_of(sources_of(["sourced.a"])) != before
+
+
+def test_a_plain_methods_results_do_not_depend_on_other_methods_and_tasks() -> None:
+    found = sources_of([*DIRECT, "rlm_eval.tasks.needle"])
+    assert {"rlm_eval.run.runner", "rlm_eval.methods.direct", "rlm_eval.models.client"} <= set(
+        found
+    )
+    others = ("repl", "analysis", "commands", "methods.rlm", "methods.rag", "tasks.pairs", "conf")
+    assert not [n for n in found if n.startswith(tuple(f"rlm_eval.{other}" for other in others))]
+
+
+def test_an_agents_results_depend_on_all_of_the_sandbox() -> None:
+    node = check_config(compose_tree(["method=[rlm]"]))["method"]["rlm"]
+    found = sources_of([node["_target_"].rpartition(".")[0]])
+    repl = Path(__file__).parents[2] / "rlm_eval" / "repl"
+    files = {f"rlm_eval.repl.{p.stem}" for p in repl.glob("*.py") if p.stem != "__init__"}
+    assert files <= set(found)
+
+
+def test_arms_have_keys_of_their_own_sources(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A method's file changes: its results are others, its neighbour's are not."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    module = tmp_path / "keyed_method.py"
+    write(module, "from rlm_eval.methods.direct import Direct as Own\n")
+    tree = compose_tree(["model=scripted", "method=[direct]", "allow_targets=[keyed_method]"])
+    tree["method"]["own"] = tree["method"]["direct"] | {"_target_": "keyed_method.Own"}
+
+    def fingerprints() -> dict[str, str]:
+        return {arm.name: arm.fingerprint for arm in assemble(check_config(tree)).arms}
+
+    before = fingerprints()
+    write(module, module.read_text() + "# changed\n")
+    after = fingerprints()
+    assert (after["direct"], after["own"] == before["own"]) == (before["direct"], False)
