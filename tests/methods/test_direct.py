@@ -60,12 +60,12 @@ def test_the_prompt_is_the_whole_context_and_then_the_question() -> None:
     ("place", "sent"),
     [("before", "Which lamp?\n\nIt is red."), ("both", "Which lamp?\n\nIt is red.\n\nWhich lamp?")],
 )
-def test_the_question_stands_where_told(place: Any, sent: str) -> None:
+def test_the_question_is_where_it_is_set(place: Any, sent: str) -> None:
     _, messages, _ = ask(Direct(question_at=place), "It is red.")
     assert messages[1]["content"] == sent
 
 
-def test_documents_stand_one_after_the_other_under_their_headings() -> None:
+def test_documents_come_one_after_the_other_under_their_headings() -> None:
     _, messages, _ = ask(Direct(), ("one", "two"))
     assert messages[1]["content"].startswith("Document 1:\none\n\nDocument 2:\ntwo\n\n")
     _, messages, _ = ask(Direct(), {"a.txt": "one", "b.txt": "two"})
@@ -98,7 +98,7 @@ def test_a_question_larger_than_the_window_is_one_clear_overflow() -> None:
         ("truncate_middle", True, True),
     ],
 )
-def test_it_truncates_where_told_and_records_it(overflow: Any, head: bool, tail: bool) -> None:
+def test_it_truncates_where_it_is_set_to_and_records_it(overflow: Any, head: bool, tail: bool) -> None:
     got, messages, table = ask(Direct(overflow=overflow), window=1000)
     sent = messages[1]["content"]
     assert (LINES[0] in sent, LINES[-1].strip() in sent) == (head, tail)
