@@ -98,7 +98,7 @@ def test_a_question_larger_than_the_window_is_one_clear_overflow() -> None:
         ("truncate_middle", True, True),
     ],
 )
-def test_it_truncates_where_it_is_set_to_and_records_it(overflow: Any, head: bool, tail: bool) -> None:
+def test_it_truncates_as_it_is_set_and_records_it(overflow: Any, head: bool, tail: bool) -> None:
     got, messages, table = ask(Direct(overflow=overflow), window=1000)
     sent = messages[1]["content"]
     assert (LINES[0] in sent, LINES[-1].strip() in sent) == (head, tail)
