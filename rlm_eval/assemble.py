@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -176,6 +175,5 @@ def all_work(parts: Parts, pairs: Sequence[tuple[Context, Sample]]) -> list[Work
 
 def _constant_scores(parts: Parts, samples: Sequence[Sample]) -> Mapping[str, float]:
     """What the best fixed answer scores on each sample; the fitting lives with the tasks."""
-    constant = importlib.import_module("rlm_eval.tasks.constant")
-    scores: Mapping[str, float] = constant.best_constant(parts.task, samples)
+    scores: Mapping[str, float] = parts.task.constant_scores(samples)
     return scores

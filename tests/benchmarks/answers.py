@@ -59,10 +59,9 @@ from rlm_eval.models.local import LocalModel
 from rlm_eval.models.protocol import ChatModel
 from rlm_eval.records import SCORED, Answer, Call, Context, Problem, Sample, Score
 from rlm_eval.repl.session import Sandbox
-from rlm_eval.tasks.aggregation import Aggregation
-from rlm_eval.tasks.constant import best_constant
-from rlm_eval.tasks.needle import Needle
-from rlm_eval.tasks.protocol import Task
+from rlm_eval.tasks.generated.aggregation import Aggregation
+from rlm_eval.tasks.generated.needle import Needle
+from rlm_eval.tasks.task import Task
 
 ENGINES = ("rlm_eval:compact", "rlms:compact", "rlms:default", "rlm_eval:orchestrator")
 HEAD = (
@@ -105,7 +104,7 @@ def questions(n: int, seed: int) -> Iterator[Question]:
     asked = []
     for kind, task in tasks.items():
         pairs = list(task.build())
-        constants = best_constant(task, [sample for _, sample in pairs])
+        constants = task.constant_scores([sample for _, sample in pairs])
         asked.append([Question(kind, task, c, s, constants[s.id]) for c, s in pairs])
     return chain.from_iterable(zip(*asked, strict=True))
 

@@ -25,7 +25,7 @@ from rlm_eval.models.protocol import ModelInfo, Price
 from rlm_eval.models.scripted import ScriptedModel
 from rlm_eval.records import Role, Sample, Score
 from rlm_eval.runner import Arm
-from rlm_eval.tasks.protocol import Task
+from rlm_eval.tasks.task import Task
 
 SMALL = ["task=needle", "task.lengths=[600,900]", "task.n=2", "model=scripted"]
 

@@ -11,13 +11,12 @@ import pytest
 
 from rlm_eval.errors import ConfigError
 from rlm_eval.records import Context
-from rlm_eval.tasks import questions
-from rlm_eval.tasks.aggregation import Aggregation
-from rlm_eval.tasks.answers import Facts, Query
 from rlm_eval.tasks.draws import Draws
-from rlm_eval.tasks.labelled import load_domain
-from rlm_eval.tasks.questions import KINDS
-from rlm_eval.tasks.windows import Deck, Line, label_weights, read_lines, show_day
+from rlm_eval.tasks.generated import questions
+from rlm_eval.tasks.generated.aggregation import Aggregation
+from rlm_eval.tasks.generated.labels import load_domain
+from rlm_eval.tasks.generated.questions import KINDS, Query
+from rlm_eval.tasks.generated.windows import Deck, Line, label_weights, read_lines, show_day
 from rlm_eval.tokens import NAMES, load_tokenizer
 
 LABELS = ("cold", "hot", "mild")
@@ -140,17 +139,17 @@ HAND = [
     ],
 )
 def test_answers_worked_out_by_hand(query: Query, answer: str | None) -> None:
-    assert KINDS[query.kind].answer(query, HAND, LABELS, questions.GAP) == answer
+    assert questions.answer(query, HAND, LABELS, questions.GAP) == answer
 
 
 def test_ties_and_small_leads_are_never_asked() -> None:
     lines = [Line(i % 1000, 5, "hot" if i % 2 else "cold", "") for i in range(200)]
     lines.append(Line(0, 5, "hot", ""))
-    facts = Facts.of(("cold", "hot"), lines)
-    drawn = questions.draw_queries(["most_common", "compare"], 5, facts, lines, Draws("tie"))
+    labels = ("cold", "hot")
+    drawn = questions.draw_queries(["most_common", "compare"], 5, labels, lines, Draws("tie"))
     assert list(drawn) == []
     even = lines[:-1]
-    gold = KINDS["compare"].answer(Query("compare", "hot", "cold"), even, facts.labels, 0.02)
+    gold = questions.answer(Query("compare", "hot", "cold"), even, labels, 0.02)
     assert gold == "same frequency as"
 
 
@@ -248,7 +247,7 @@ def test_items_in_trec_format_and_latin_1(tmp_path: Path) -> None:
     path = tmp_path / "train.txt"
     text = "DESC:manner How is José ?\nNUM:date When ?\nNUM:date When ?\n"
     path.write_bytes(text.encode("latin-1"))
-    domain = load_domain("reviews", path)
+    domain = load_domain("reviews", str(path))
     assert domain.source["items"] == str(path)
     assert domain.source["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
     assert domain.items == {
@@ -262,7 +261,7 @@ def test_items_in_trec_format_and_latin_1(tmp_path: Path) -> None:
     [
         ({"lengths": [900]}, "the least is"),
         ({"domain": "films"}, "reviews"),
-        ({"items": "/nowhere.tsv"}, "can't read"),
+        ({"items": "/nowhere.tsv"}, "can't be read"),
         ({"kinds": ["median"]}, "label_count"),
         ({"kinds": []}, "must be a list"),
         ({"questions_per_context": 0}, "questions_per_context"),
@@ -276,7 +275,7 @@ def test_bad_knobs_are_refused_at_once(knobs: dict[str, object], message: str) -
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("a\tx\nb y", "line 2 of"), ("a\tx\na\ty", "1 label"), ("", "0 label")],
+    [("a\tx\nb y", "line 2: neither"), ("a\tx\na\ty", "1 label"), ("", "0 label")],
 )
 def test_bad_item_files_are_refused(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "bad.tsv"

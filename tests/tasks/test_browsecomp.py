@@ -13,17 +13,21 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from helpers.answers import asked
 from helpers.encrypted_rows import CANARY, document, plain_row, write_rows
 from rlm_eval.errors import ConfigError
 from rlm_eval.evidence import recall
 from rlm_eval.judging import JudgedTask, judge_of
 from rlm_eval.sealing import SealingTask
 from rlm_eval.tasks import export
-from rlm_eval.tasks.browsecomp_plus import QUESTION, BrowseCompPlus
-from rlm_eval.tasks.canary import decrypt, encrypt
-from rlm_eval.tasks.least import Least
-from rlm_eval.tasks.protocol import Judged, Sealed, Task
-from rlm_eval.tasks.verdict import by_verdict, read_verdict
+from rlm_eval.tasks.datasets.browsecomp_plus import (
+    QUESTION,
+    BrowseCompPlus,
+    Least,
+    decrypt,
+    encrypt,
+)
+from rlm_eval.tasks.scoring.scorers import by_verdict, read_verdict
 from rlm_eval.tokens import load_tokenizer
 
 ROWS = [plain_row(i) for i in range(8)]
@@ -105,36 +109,29 @@ def test_a_short_length_ends_before_the_documents_do(path: str) -> None:
         assert len(context.content) == sample.knobs["n_documents"] > 2
 
 
-def test_a_larger_choice_begins_with_the_smaller_and_makes_only_what_it_keeps() -> None:
-    ranks = [50, 10, 40, 20, 30, 10, 60]
-    made: list[int] = []
-
-    def make_it(raw: int) -> str:
-        made.append(raw)
-        return f"item {raw}"
-
+def test_a_larger_choice_begins_with_the_smaller() -> None:
     two, three = Least[str](2), Least[str](3)
-    for rank in ranks:
-        two.offer(rank, make_it, rank)
+    for rank in [50, 10, 40, 20, 30, 10, 60]:
+        for least in (two, three):
+            if least.wants(rank):
+                least.add(rank, f"item {rank}")
     assert two.ranked() == ["item 10", "item 20"]
-    assert made == [50, 10, 40, 20]
-    for rank in ranks:
-        three.offer(rank, str, rank)
-    assert three.ranked() == ["10", "20", "30"]
+    assert three.ranked() == ["item 10", "item 20", "item 30"]
+    assert not two.wants(10)
 
 
 @pytest.mark.parametrize(
     ("knobs", "message"),
     [
-        ({"canary": "another"}, "task.canary does not open"),
-        ({"documents": 41}, "task.pool"),
+        ({"canary": "another"}, "canary does not open"),
+        ({"documents": 41}, "pool must be"),
         ({"documents": 60, "pool": 60}, "holds 48 documents"),
         ({"n": 9}, "only 8 questions"),
         ({"documents": 1}, "only 0 questions"),
         ({"lengths": [400]}, "the least is 456"),
-        ({"path": None}, "reads a file"),
-        ({"path": None, "hub": "x/y"}, "task.revision"),
-        ({"judge_tokens": 0}, "task.judge_tokens"),
+        ({"path": None}, "path is missing"),
+        ({"path": None, "hub": "x/y"}, "revision must be"),
+        ({"judge_tokens": 0}, "judge_tokens must be"),
     ],
 )
 def test_bad_knobs_are_refused(path: str, knobs: dict[str, Any], message: str) -> None:
@@ -170,24 +167,20 @@ def test_a_verdict_is_read_strictly(reply: str, verdict: bool | None) -> None:
 
 
 def test_the_verdict_is_the_score_and_the_exact_match_stands_beside_it() -> None:
-    yes = by_verdict("answer: Rome\ncorrect: yes", "It is Rome.", ("Rome",))
+    yes = by_verdict(asked("Rome"), "It is Rome.", "answer: Rome\ncorrect: yes")
     assert yes is not None
     assert (yes.value, yes.lenient, yes.exact, yes.correct) == (1.0, 1.0, 0.0, True)
     assert yes.parsed == "Rome"
-    no = by_verdict("correct: no", "the Rome", ("Paris", "Rome"))
+    no = by_verdict(asked("Paris", "Rome"), "the Rome", "correct: no")
     assert no is not None
     assert (no.value, no.lenient, no.exact, no.correct) == (0.0, 1.0, 1.0, False)
-    assert by_verdict("hm", "Rome", ("Rome",)) is None
+    assert by_verdict(asked("Rome"), "Rome", "hm") is None
 
 
 def test_the_judge_is_told_question_reference_and_a_bounded_answer(path: str) -> None:
     task = make(path, n=1, max_answer_tokens=5)
     assert isinstance(task, JudgedTask)
     assert isinstance(task, SealingTask)
-    as_task: Task = task
-    as_judged: Judged = task
-    as_sealed: Sealed = task
-    assert as_task is as_judged is as_sealed
     ((_, sample),) = task.build()
     values = task.judge_values(sample, " Mason and a long story about it")
     assert values["question"] == sample.question.removeprefix(QUESTION)

@@ -11,10 +11,11 @@ import pytest
 import rlm_eval.conf
 from rlm_eval.errors import ConfigError
 from rlm_eval.records import Content, Context, Sample
-from rlm_eval.tasks import export, rules
+from rlm_eval.tasks import export
+from rlm_eval.tasks.datasets.exported import Exported, to_row
 from rlm_eval.tasks.export import make_task
-from rlm_eval.tasks.exported import Exported, to_row
-from rlm_eval.tasks.needle import Needle
+from rlm_eval.tasks.generated.needle import Needle
+from rlm_eval.tasks.scoring.rules import RULES
 
 CONFIGS = sorted(p.stem for p in (Path(rlm_eval.conf.__file__).parent / "task").glob("*.yaml"))
 FILE_ONLY = {"exported": "task.path", "graphwalks": "task.revision", "hotpotqa": "task.revision"}
@@ -36,7 +37,7 @@ def test_every_task_yaml_makes_a_task_or_says_what_it_needs(name: str) -> None:
     for context, sample in task.build():
         assert sample.task == task.name
         assert sample.context_id == context.id
-        assert sample.scorer in rules.RULES
+        assert sample.scorer in RULES
         assert Sample.of(**{k: v for k, v in vars(sample).items() if k != "id"}) == sample
         if sample.target_tokens > 5000:
             break
@@ -162,5 +163,5 @@ def test_an_unknown_rule_is_refused() -> None:
     sample = next(task.build())[1]
     odd = Sample(**{**vars(sample), "scorer": "rouge"})
     with pytest.raises(ConfigError, match="unknown scorer"):
-        rules.score(odd, "x")
-    assert rules.score(sample, sample.gold[0]).correct
+        task.score(odd, "x")
+    assert task.score(sample, sample.gold[0]).correct

@@ -16,33 +16,24 @@ from rlm_eval.methods.foreign import confine
 README = Path(__file__).parents[2] / "README.md"
 SMALL = ["model=scripted", "results_dir=runs"]
 
-TASK = '''
-from rlm_eval.records import Context, Sample
-from rlm_eval.tasks.generated import Generated
+TASK = """
+from rlm_eval.records import Context
+from rlm_eval.tasks.task import Generated
 
 
 class Echo(Generated):
-    """Repeats the one word of the input."""
+    name, scorer = "echo", "squad_em"
 
-    name, card = "echo", __doc__
-
-    def __init__(self, *, lengths: list[int], n: int) -> None:
-        super().__init__(n=n, seed=0, tokenizer="cl100k_base")
-        self._take_lengths(lengths)
-
-    def _shortest(self) -> int:
+    def shortest(self):
         return 100
 
-    def _sample(self, target: int, purpose: str, index: int) -> tuple[Context, Sample]:
+    def make(self, target, purpose, index):
         context = Context.of(f"word{index}")
-        return context, Sample.of(
-            task="echo", context_id=context.id, question="Which word?", gold=(context.text,),
-            scorer="squad_em", question_group="echo", target_tokens=target, length_tokens=2,
-        )
+        yield context, self.sample(context, target, question="Which word?", gold=(context.text,))
 
     def code_oracle(self, question: str, context: Context) -> str:
         return context.text
-'''
+"""
 
 
 def blocks(word: str) -> dict[str, str]:

@@ -1,0 +1,303 @@
+"""browsecomp_plus: a question for deep research, over a thousand web documents.
+
+Source: BrowseComp-Plus (Chen et al. 2025), ``Tevatron/browsecomp-plus``: 830 questions, each with
+its gold documents (the answer is in them), other evidence, and hard negatives. As the RLM paper
+does (150 questions, 1000 documents), a context holds the question's gold and evidence and fills up
+with documents drawn at random from the rest of the set; ``hard_negatives`` puts the question's own
+negatives in first. Questions are taken in an order drawn from the seed.
+
+The data are encrypted against leaking, and stay so: text is decrypted in memory only, whatever a
+run writes down is encrypted again (``seal``), and the export is refused. To read a run's text:
+``rlm_eval.tasks.datasets.browsecomp_plus.decrypt(text, canary)``.
+
+Score: a judge model compares the answer with the reference (role ``judge``), by the rules of the
+benchmark's grader, of which the first ``4 × max_answer_tokens`` characters reach it; lenient: that,
+or an exact match after SQuAD's normalisation, which is reported beside it (``score_exact``).
+``judge=null`` scores by exact match (lenient: F1) alone, as do the constants.
+
+Known shortcuts: a padding document is rarely about the question's subject, so word overlap finds
+some evidence; ``code_oracle`` takes the title of the document with the largest overlap. The
+questions are public, if encrypted: compare with a no_context arm. The wording of the instruction is
+our own.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+from bisect import insort
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain
+from typing import Any, Generic, TypeVar
+
+from rlm_eval.errors import ConfigError
+from rlm_eval.records import Context, Sample, Score, documents_of
+
+from ..draws import Draws, derive_seed
+from ..scoring.scorers import CHARS_PER_TOKEN, by_verdict, short_answer
+from ..sizing import PieceCounter, check_lengths, document_spans, whole_number
+from ..task import Pair
+from .dataset import DataSet, Row
+from .docqa import nearest
+
+T = TypeVar("T")
+
+QUESTION = (
+    "Answer the question from the documents. Reply with the final answer alone, in as few words as"
+    " possible. Question: "
+)
+SUPPORT = ("gold_docs", "evidence_docs")
+NEGATIVES = "negative_docs"
+
+
+# The encryption is the one published by OpenAI for BrowseComp: base64 of the UTF-8 bytes XORed
+# with the SHA-256 of the canary, repeated. It keeps text out of crawls and training sets, no more.
+
+
+def _xor(data: bytes, canary: str) -> bytes:
+    key = hashlib.sha256(canary.encode()).digest()
+    stream = (key * (len(data) // len(key) + 1))[: len(data)]
+    mixed = int.from_bytes(data, "big") ^ int.from_bytes(stream, "big")
+    return mixed.to_bytes(len(data), "big")
+
+
+def encrypt(text: str, canary: str) -> str:
+    """``text`` as base64, to be read with the same canary."""
+    return base64.b64encode(_xor(text.encode("utf-8", "surrogatepass"), canary)).decode("ascii")
+
+
+def decrypt(ciphertext: str, canary: str) -> str:
+    """The text of ``encrypt(text, canary)``. Raises ValueError for what is no such text, by
+    another canary for instance."""
+    try:
+        data = base64.b64decode(ciphertext, validate=True)
+    except binascii.Error as error:
+        raise ValueError("no base64") from error
+    return _xor(data, canary).decode("utf-8", "surrogatepass")
+
+
+class Least(Generic[T]):
+    """The ``size`` items of least rank among many: a random choice in one pass and bounded memory.
+    Whatever is kept of k would be the first k of a larger choice."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._ranks: list[int] = []
+        self._items: dict[int, T] = {}
+
+    def wants(self, rank: int) -> bool:
+        """Whether an item of ``rank`` would be kept; one that is kept already is not wanted."""
+        full = len(self._ranks) == self._size
+        return rank not in self._items and not (full and rank > self._ranks[-1])
+
+    def add(self, rank: int, item: T) -> None:
+        insort(self._ranks, rank)
+        self._items[rank] = item
+        if len(self._ranks) > self._size:
+            del self._items[self._ranks.pop()]
+
+    def ranked(self) -> list[T]:
+        """The items kept, by rank."""
+        return [self._items[rank] for rank in self._ranks]
+
+
+@dataclass(frozen=True)
+class Document:
+    """``rank`` is its place in an order drawn from the seed, the same wherever it is listed."""
+
+    rank: int
+    text: str
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One question with the documents that answer it and the negatives that come with it."""
+
+    id: str
+    question: str
+    gold: str
+    support: tuple[Document, ...]
+    negatives: tuple[Document, ...]
+
+
+@dataclass(kw_only=True, eq=False)
+class BrowseCompPlus(DataSet):
+    lengths: Sequence[int]
+    n: int
+    canary: str
+    documents: int = 1000
+    pool: int = 5000
+    hard_negatives: bool = False
+    judge: str | None = "equivalence"
+    judge_tokens: int = 1024
+    max_answer_tokens: int = 256
+    seed: int = 0
+
+    name = "browsecomp_plus"
+    columns = ("query_id", "query", "answer", *SUPPORT, NEGATIVES)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.scorer = "squad_em" if self.judge is None else "judge"
+        whole_number("n", self.n)
+        whole_number("seed", self.seed, 0)
+        whole_number("documents", self.documents)
+        whole_number("pool", self.pool, self.documents)
+        whole_number("judge_tokens", self.judge_tokens)
+        whole_number("max_answer_tokens", self.max_answer_tokens)
+        self.lengths = check_lengths(self.name, self.lengths, self.max_answer_tokens + 200)
+        self._count = PieceCounter(self._tok)
+        if self.path is not None:
+            self._open(next(self.rows())["query"])
+
+    def seal(self, text: str) -> str:
+        """``text`` encrypted as the data set is."""
+        return encrypt(text, self.canary)
+
+    def build(self) -> Iterator[Pair]:
+        asked, pool = self._read
+        for target in self.lengths:
+            for index, question in enumerate(asked[target]):
+                yield self._sample(question, pool, target, index)
+
+    def score(self, sample: Sample, answer: str) -> Score:
+        return short_answer(sample, answer)
+
+    def judge_values(self, sample: Sample, answer: str) -> Mapping[str, object]:
+        return {
+            "question": sample.question.removeprefix(QUESTION),
+            "gold": list(sample.gold),
+            "answer": answer.strip()[: CHARS_PER_TOKEN * sample.max_answer_tokens],
+        }
+
+    def judged(self, sample: Sample, answer: str, verdict: str) -> Score | None:
+        return by_verdict(sample, answer, verdict)
+
+    def code_oracle(self, question: str, context: Context) -> str | None:
+        best = nearest(question.removeprefix(QUESTION), documents_of(context.content))
+        titles = (line.partition("title:") for line in best.splitlines()[:5])
+        return next((title.strip() for _, found, title in titles if found), None)
+
+    @cached_property
+    def _read(self) -> tuple[Mapping[int, Sequence[Asked]], Sequence[Document]]:
+        """What one pass over the source keeps: questions by length, and the documents to fill
+        with. Texts that are not kept are not decrypted."""
+        asked = {target: Least[Asked](self.n) for target in self.lengths}
+        pool = Least[Document](self.pool)
+        for row in self.rows():
+            for raw in chain.from_iterable(row[kind] for kind in (*SUPPORT, NEGATIVES)):
+                rank = self._rank("document", self._open(raw["docid"]))
+                if pool.wants(rank):
+                    pool.add(rank, self._document(raw))
+            rank = self._rank("question", str(row["query_id"]))
+            for target, least in asked.items():
+                if least.wants(rank) and self._fits(question := self._asked(row), target):
+                    least.add(rank, question)
+        chosen = {target: least.ranked() for target, least in asked.items()}
+        for target, questions in chosen.items():
+            if len(questions) < self.n:
+                raise ConfigError(
+                    f"is {self.n}, but only {len(questions)} questions have gold and evidence that"
+                    f" fit {target} tokens and {self.documents} documents",
+                    key="n",
+                )
+        return chosen, pool.ranked()
+
+    def _rank(self, kind: str, name: str) -> int:
+        return derive_seed(self.name, kind, self.seed, name)
+
+    def _open(self, ciphertext: Any) -> str:
+        try:
+            return decrypt(ciphertext, self.canary)
+        except (ValueError, TypeError) as error:
+            raise ConfigError(
+                "does not open the rows: they must be encrypted as published, with this canary",
+                key="canary",
+            ) from error
+
+    def _document(self, raw: Mapping[str, str]) -> Document:
+        rank = self._rank("document", self._open(raw["docid"]))
+        return Document(rank, self._open(raw["text"]).strip())
+
+    def _asked(self, row: Row) -> Asked:
+        support = {d["docid"]: d for kind in SUPPORT for d in row[kind]}
+        negatives = [d for d in row[NEGATIVES] if d["docid"] not in support]
+        return Asked(
+            id=str(row["query_id"]),
+            question=self._open(row["query"]),
+            gold=self._open(row["answer"]),
+            support=tuple(map(self._document, support.values())),
+            negatives=tuple(map(self._document, negatives)) if self.hard_negatives else (),
+        )
+
+    def _budget(self, asked: Asked, target: int) -> int:
+        return target - self._tok.count(QUESTION + asked.question) - self.max_answer_tokens
+
+    def _fits(self, asked: Asked, target: int) -> bool:
+        """Whether the question's gold and evidence do. A token is at least one byte, so most need
+        no counting."""
+        if len(asked.support) > self.documents:
+            return False
+        budget = self._budget(asked, target)
+        if sum(len(d.text.encode()) + 20 for d in asked.support) <= budget:
+            return True
+        return sum(self._cost(i, d) for i, d in enumerate(asked.support, 1)) <= budget
+
+    def _cost(self, number: int, document: Document) -> int:
+        """Tokens of document ``number`` with its heading and the blank line after it: one piece
+        ends in a newline and the next begins with none (see :mod:`rlm_eval.tasks.sizing`)."""
+        return self._count(f"{document.text}\n\n") + self._count.heading(number)
+
+    def _fill(
+        self, asked: Asked, pool: Sequence[Document], target: int, draws: Draws
+    ) -> tuple[list[Document], int]:
+        """The question's own documents, then others in random order, as many as asked for or fit;
+        and their tokens."""
+        others = list(pool)
+        draws.shuffle(others)
+        budget, used = self._budget(asked, target), 0
+        chosen: dict[int, Document] = {}
+        for document in chain(asked.support, asked.negatives, others):
+            if document.rank in chosen or not document.text:
+                continue
+            cost = self._cost(len(chosen) + 1, document)
+            if len(chosen) == self.documents or used + cost > budget:
+                return list(chosen.values()), used
+            chosen[document.rank] = document
+            used += cost
+        if len(chosen) < self.documents:
+            raise ConfigError(
+                f"is {self.documents}, but the set holds {len(chosen)} documents to fill a context"
+                " with",
+                key="documents",
+            )
+        return list(chosen.values()), used
+
+    def _sample(self, asked: Asked, pool: Sequence[Document], target: int, index: int) -> Pair:
+        draws = Draws(self.name, "fill", self.seed, target, asked.id)
+        documents, used = self._fill(asked, pool, target, draws)
+        draws.shuffle(documents)
+        texts = tuple(document.text for document in documents)
+        context = Context.of(texts)
+        wanted = {document.rank for document in asked.support}
+        places = [i for i, document in enumerate(documents) if document.rank in wanted]
+        sample = self.sample(
+            context,
+            target,
+            question=QUESTION + asked.question,
+            gold=(asked.gold,),
+            summed=used,
+            evidence=document_spans(texts, places),
+            knobs={
+                "query_id": asked.id,
+                "n_documents": len(documents),
+                "n_support": len(asked.support),
+                "hard_negatives": self.hard_negatives,
+                "index": index,
+                "seed": self.seed,
+            },
+        )
+        return context, sample
