@@ -34,21 +34,17 @@ from itertools import chain
 from typing import Any, Generic, TypeVar
 
 from rlm_eval.errors import ConfigError
-from rlm_eval.records import Context, Sample, Score, documents_of
+from rlm_eval.records import Context, Sample, Scalar, Score, documents_of
 
 from ..draws import Draws, derive_seed
 from ..scoring.scorers import CHARS_PER_TOKEN, by_verdict, short_answer
-from ..sizing import PieceCounter, check_lengths, document_spans, whole_number
+from ..sizing import whole_number
 from ..task import Pair
-from .dataset import DataSet, Row
-from .docqa import nearest
+from .dataset import Row
+from .padded import Asked, Padded, nearest
 
 T = TypeVar("T")
 
-QUESTION = (
-    "Answer the question from the documents. Reply with the final answer alone, in as few words as"
-    " possible. Question: "
-)
 SUPPORT = ("gold_docs", "evidence_docs")
 NEGATIVES = "negative_docs"
 
@@ -104,29 +100,8 @@ class Least(Generic[T]):
         return [self._items[rank] for rank in self._ranks]
 
 
-@dataclass(frozen=True)
-class Document:
-    """``rank`` is its place in an order drawn from the seed, the same wherever it is listed."""
-
-    rank: int
-    text: str
-
-
-@dataclass(frozen=True)
-class Asked:
-    """One question with the documents that answer it and the negatives that come with it."""
-
-    id: str
-    question: str
-    gold: str
-    support: tuple[Document, ...]
-    negatives: tuple[Document, ...]
-
-
 @dataclass(kw_only=True, eq=False)
-class BrowseCompPlus(DataSet):
-    lengths: Sequence[int]
-    n: int
+class BrowseCompPlus(Padded):
     canary: str
     documents: int = 1000
     pool: int = 5000
@@ -134,22 +109,22 @@ class BrowseCompPlus(DataSet):
     judge: str | None = "equivalence"
     judge_tokens: int = 1024
     max_answer_tokens: int = 256
-    seed: int = 0
 
     name = "browsecomp_plus"
     columns = ("query_id", "query", "answer", *SUPPORT, NEGATIVES)
+    instruction = (
+        "Answer the question from the documents. Reply with the final answer alone, in as few words"
+        " as possible. Question: "
+    )
+    least_tokens = 200
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.scorer = "squad_em" if self.judge is None else "judge"
-        whole_number("n", self.n)
-        whole_number("seed", self.seed, 0)
         whole_number("documents", self.documents)
         whole_number("pool", self.pool, self.documents)
         whole_number("judge_tokens", self.judge_tokens)
         whole_number("max_answer_tokens", self.max_answer_tokens)
-        self.lengths = check_lengths(self.name, self.lengths, self.max_answer_tokens + 200)
-        self._count = PieceCounter(self._tok)
         if self.path is not None:
             self._open(next(self.rows())["query"])
 
@@ -161,14 +136,16 @@ class BrowseCompPlus(DataSet):
         asked, pool = self._read
         for target in self.lengths:
             for index, question in enumerate(asked[target]):
-                yield self._sample(question, pool, target, index)
+                draws = Draws(self.name, "fill", self.seed, target, question.id)
+                documents, used = self._fill(question, pool, self.budget(question, target), draws)
+                yield self.pair(question, documents, target, index, draws, used)
 
     def score(self, sample: Sample, answer: str) -> Score:
         return short_answer(sample, answer)
 
     def judge_values(self, sample: Sample, answer: str) -> Mapping[str, object]:
         return {
-            "question": sample.question.removeprefix(QUESTION),
+            "question": sample.question.removeprefix(self.instruction),
             "gold": list(sample.gold),
             "answer": answer.strip()[: CHARS_PER_TOKEN * sample.max_answer_tokens],
         }
@@ -177,21 +154,25 @@ class BrowseCompPlus(DataSet):
         return by_verdict(sample, answer, verdict)
 
     def code_oracle(self, question: str, context: Context) -> str | None:
-        best = nearest(question.removeprefix(QUESTION), documents_of(context.content))
+        best = nearest(question.removeprefix(self.instruction), documents_of(context.content))
         titles = (line.partition("title:") for line in best.splitlines()[:5])
         return next((title.strip() for _, found, title in titles if found), None)
 
+    def knobs(self, asked: Asked, places: Sequence[int]) -> Mapping[str, Scalar]:
+        count, hard = len(asked.support), self.hard_negatives
+        return {"query_id": asked.id, "n_support": count, "hard_negatives": hard}
+
     @cached_property
-    def _read(self) -> tuple[Mapping[int, Sequence[Asked]], Sequence[Document]]:
+    def _read(self) -> tuple[Mapping[int, Sequence[Asked]], Sequence[str]]:
         """What one pass over the source keeps: questions by length, and the documents to fill
         with. Texts that are not kept are not decrypted."""
         asked = {target: Least[Asked](self.n) for target in self.lengths}
-        pool = Least[Document](self.pool)
+        pool = Least[str](self.pool)
         for row in self.rows():
             for raw in chain.from_iterable(row[kind] for kind in (*SUPPORT, NEGATIVES)):
                 rank = self._rank("document", self._open(raw["docid"]))
                 if pool.wants(rank):
-                    pool.add(rank, self._document(raw))
+                    pool.add(rank, self._open(raw["text"]).strip())
             rank = self._rank("question", str(row["query_id"]))
             for target, least in asked.items():
                 if least.wants(rank) and self._fits(question := self._asked(row), target):
@@ -218,55 +199,43 @@ class BrowseCompPlus(DataSet):
                 key="canary",
             ) from error
 
-    def _document(self, raw: Mapping[str, str]) -> Document:
-        rank = self._rank("document", self._open(raw["docid"]))
-        return Document(rank, self._open(raw["text"]).strip())
-
     def _asked(self, row: Row) -> Asked:
         support = {d["docid"]: d for kind in SUPPORT for d in row[kind]}
         negatives = [d for d in row[NEGATIVES] if d["docid"] not in support]
-        return Asked(
-            id=str(row["query_id"]),
-            question=self._open(row["query"]),
-            gold=self._open(row["answer"]),
-            support=tuple(map(self._document, support.values())),
-            negatives=tuple(map(self._document, negatives)) if self.hard_negatives else (),
+        others = negatives if self.hard_negatives else []
+        texts, more = (
+            tuple(filter(None, (self._open(d["text"]).strip() for d in documents)))
+            for documents in (support.values(), others)
         )
-
-    def _budget(self, asked: Asked, target: int) -> int:
-        return target - self._tok.count(QUESTION + asked.question) - self.max_answer_tokens
+        question, gold = self._open(row["query"]), self._open(row["answer"])
+        return Asked(str(row["query_id"]), question, (gold,), self.name, texts, more)
 
     def _fits(self, asked: Asked, target: int) -> bool:
         """Whether the question's gold and evidence do. A token is at least one byte, so most need
         no counting."""
         if len(asked.support) > self.documents:
             return False
-        budget = self._budget(asked, target)
-        if sum(len(d.text.encode()) + 20 for d in asked.support) <= budget:
+        budget = self.budget(asked, target)
+        if sum(len(document.encode()) + 20 for document in asked.support) <= budget:
             return True
-        return sum(self._cost(i, d) for i, d in enumerate(asked.support, 1)) <= budget
-
-    def _cost(self, number: int, document: Document) -> int:
-        """Tokens of document ``number`` with its heading and the blank line after it: one piece
-        ends in a newline and the next begins with none (see :mod:`rlm_eval.tasks.sizing`)."""
-        return self._count(f"{document.text}\n\n") + self._count.heading(number)
+        return sum(self.cost(i, document) for i, document in enumerate(asked.support, 1)) <= budget
 
     def _fill(
-        self, asked: Asked, pool: Sequence[Document], target: int, draws: Draws
-    ) -> tuple[list[Document], int]:
+        self, asked: Asked, pool: Sequence[str], budget: int, draws: Draws
+    ) -> tuple[list[str], int]:
         """The question's own documents, then others in random order, as many as asked for or fit;
         and their tokens."""
         others = list(pool)
         draws.shuffle(others)
-        budget, used = self._budget(asked, target), 0
-        chosen: dict[int, Document] = {}
-        for document in chain(asked.support, asked.negatives, others):
-            if document.rank in chosen or not document.text:
+        chosen: dict[str, None] = {}
+        used = 0
+        for document in chain(asked.support, asked.others, others):
+            if document in chosen or not document:
                 continue
-            cost = self._cost(len(chosen) + 1, document)
+            cost = self.cost(len(chosen) + 1, document)
             if len(chosen) == self.documents or used + cost > budget:
-                return list(chosen.values()), used
-            chosen[document.rank] = document
+                return list(chosen), used
+            chosen[document] = None
             used += cost
         if len(chosen) < self.documents:
             raise ConfigError(
@@ -274,30 +243,4 @@ class BrowseCompPlus(DataSet):
                 " with",
                 key="documents",
             )
-        return list(chosen.values()), used
-
-    def _sample(self, asked: Asked, pool: Sequence[Document], target: int, index: int) -> Pair:
-        draws = Draws(self.name, "fill", self.seed, target, asked.id)
-        documents, used = self._fill(asked, pool, target, draws)
-        draws.shuffle(documents)
-        texts = tuple(document.text for document in documents)
-        context = Context.of(texts)
-        wanted = {document.rank for document in asked.support}
-        places = [i for i, document in enumerate(documents) if document.rank in wanted]
-        sample = self.sample(
-            context,
-            target,
-            question=QUESTION + asked.question,
-            gold=(asked.gold,),
-            summed=used,
-            evidence=document_spans(texts, places),
-            knobs={
-                "query_id": asked.id,
-                "n_documents": len(documents),
-                "n_support": len(asked.support),
-                "hard_negatives": self.hard_negatives,
-                "index": index,
-                "seed": self.seed,
-            },
-        )
-        return context, sample
+        return list(chosen), used

@@ -17,88 +17,41 @@ from __future__ import annotations
 
 import re
 from abc import abstractmethod
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain, islice
-from math import log
 
 from rlm_eval.errors import ConfigError
-from rlm_eval.records import Context, documents_of
+from rlm_eval.records import Context, Scalar, documents_of
 
 from ..draws import Draws
-from ..sizing import PieceCounter, check_lengths, document_spans, one_of, whole_number
+from ..sizing import check_lengths, one_of
 from ..task import Pair
-from .dataset import DataSet, Row
+from .dataset import Row
+from .padded import Asked, Padded, nearest
 
 SCORERS = ("squad_em", "hotpot_em", "string_match_part")
 #: English takes fewer characters a token than this: a cheap bound on what a pool can fill.
 CHARS_PER_TOKEN_AT_MOST = 7
-QUESTION = (
-    "Answer the question from the documents, in as few words as possible (a name, a date or a short"
-    " phrase, no sentence). Question: "
-)
-
-
-@dataclass(frozen=True)
-class Document:
-    title: str
-    text: str
-
-    @classmethod
-    def of(cls, title: str, text: str) -> Document:
-        """Both without line breaks and repeated spaces."""
-        return cls(" ".join(title.split()), " ".join(text.split()))
-
-    @property
-    def shown(self) -> str:
-        return f"{self.title}\n{self.text}"
-
-
-@dataclass(frozen=True)
-class Asked:
-    """One question: the documents that answer it, and the distractors its row brings along."""
-
-    id: str
-    question: str
-    gold: tuple[str, ...]
-    group: str
-    support: tuple[Document, ...]
-    distractors: tuple[Document, ...] = ()
-
-
-def nearest(question: str, documents: Sequence[str]) -> str:
-    """The document that shares most words with the question, rare words counting more."""
-    asked = set(re.findall(r"\w+", question.lower()))
-    shared = [asked.intersection(re.findall(r"\w+", document.lower())) for document in documents]
-    frequency = Counter(chain.from_iterable(shared))
-
-    def overlap(i: int) -> float:
-        return sum(log(len(documents) / frequency[word]) for word in shared[i])
-
-    return documents[max(range(len(documents)), key=overlap)]
 
 
 @dataclass(kw_only=True, eq=False)
-class DocumentQA(DataSet):
-    """Questions of a data set, padded. A subclass says how its rows read."""
+class DocumentQA(Padded):
+    """Questions of a data set, padded. A document is its title and, on a second line, its text."""
 
-    lengths: Sequence[int]
-    n: int
-    seed: int = 0
     scorer: str = "squad_em"
     split: str = "validation"
 
     max_answer_tokens = 32
+    instruction = (
+        "Answer the question from the documents, in as few words as possible (a name, a date or a"
+        " short phrase, no sentence). Question: "
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         one_of("scorer", self.scorer, SCORERS)
-        whole_number("n", self.n)
-        whole_number("seed", self.seed, 0)
-        self.lengths = check_lengths(self.name, self.lengths, 100)
-        self._count = PieceCounter(self._tok)
         if self.path is not None:
             self._check_lengths()
 
@@ -111,15 +64,24 @@ class DocumentQA(DataSet):
         self._check_lengths()
         for target in self.lengths:
             for index, asked in enumerate(islice(self._fitting(target), self.n)):
-                yield self._sample(asked, target, index)
+                draws = Draws(self.name, "pad", self.seed, target, asked.id)
+                documents = self._fill(asked, self.budget(asked, target), draws)
+                yield self.pair(asked, documents, target, index, draws)
 
     def code_oracle(self, question: str, context: Context) -> str | None:
-        best = nearest(question.removeprefix(QUESTION), documents_of(context.content))
+        best = nearest(question.removeprefix(self.instruction), documents_of(context.content))
         title, _, text = best.partition("\n")
         if title.lower() not in question.lower():
             return title
         names = re.findall(r"[A-Z]\w+(?: [A-Z]\w+)*", text)
         return next((name for name in names if name.lower() not in question.lower()), None)
+
+    def knobs(self, asked: Asked, places: Sequence[int]) -> Mapping[str, Scalar]:
+        first, last = min(places) + 1, max(places) + 1
+        return {"row": asked.id, "first_support": first, "last_support": last}
+
+    def cost(self, number: int, document: str) -> int:
+        return self._count(document) + self._count.heading(number) + 1
 
     @cached_property
     def _questions(self) -> list[Asked]:
@@ -129,9 +91,9 @@ class DocumentQA(DataSet):
         return found
 
     @cached_property
-    def _pool(self) -> list[Document]:
+    def _pool(self) -> list[str]:
         """Every distinct document of the source."""
-        each = (document for a in self._questions for document in (*a.support, *a.distractors))
+        each = (document for a in self._questions for document in (*a.support, *a.others))
         return list(dict.fromkeys(each))
 
     def _check_lengths(self) -> None:
@@ -144,65 +106,39 @@ class DocumentQA(DataSet):
                     f" supporting documents that fit {target} tokens",
                     key="n",
                 )
-        most = sum(len(document.shown) for document in self._pool) // CHARS_PER_TOKEN_AT_MOST
+        most = sum(map(len, self._pool)) // CHARS_PER_TOKEN_AT_MOST
         check_lengths(self.name, self.lengths, 1, most)
-
-    def _cost(self, number: int, document: Document) -> int:
-        return self._count(document.shown) + self._count.heading(number) + 1
-
-    def _budget(self, asked: Asked, target: int) -> int:
-        return target - self._tok.count(QUESTION + asked.question) - self.max_answer_tokens
 
     def _fitting(self, target: int) -> Iterator[Asked]:
         """Questions whose supporting documents fit."""
         for asked in self._questions:
-            support = sum(self._cost(i, doc) for i, doc in enumerate(asked.support, 1))
-            if support <= self._budget(asked, target):
+            support = sum(self.cost(i, document) for i, document in enumerate(asked.support, 1))
+            if support <= self.budget(asked, target):
                 yield asked
 
-    def _fill(self, asked: Asked, budget: int, draws: Draws) -> list[Document]:
+    def _fill(self, asked: Asked, budget: int, draws: Draws) -> list[str]:
         """The supporting documents, then as many others as fit, nearest first."""
-        own, others = list(asked.distractors), list(self._pool)
+        own, others = list(asked.others), list(self._pool)
         draws.shuffle(own)
         draws.shuffle(others)
-        titles = {document.title for document in asked.support}
-        chosen: dict[Document, None] = {}
-        used = 0
+        titles = {document.partition("\n")[0] for document in asked.support}
+        chosen: dict[str, None] = {}
         for document in chain(asked.support, own, others):
-            if document in chosen or (document.title in titles and document not in asked.support):
+            known = document.partition("\n")[0] in titles and document not in asked.support
+            if document in chosen or known:
                 continue
-            cost = self._cost(len(chosen) + 1, document)
-            if used + cost <= budget:
+            cost = self.cost(len(chosen) + 1, document)
+            if cost <= budget:
                 chosen[document] = None
-                used += cost
+                budget -= cost
             elif len(chosen) >= len(asked.support) + len(own):
                 break
         return list(chosen)
 
-    def _sample(self, asked: Asked, target: int, index: int) -> Pair:
-        draws = Draws(self.name, "pad", self.seed, target, asked.id)
-        documents = self._fill(asked, self._budget(asked, target), draws)
-        draws.shuffle(documents)
-        shown = tuple(document.shown for document in documents)
-        context = Context.of(shown)
-        places = [documents.index(document) for document in asked.support]
-        sample = self.sample(
-            context,
-            target,
-            question=QUESTION + asked.question,
-            gold=asked.gold,
-            group=asked.group,
-            evidence=document_spans(shown, places),
-            knobs={
-                "row": asked.id,
-                "n_documents": len(documents),
-                "first_support": min(places) + 1,
-                "last_support": max(places) + 1,
-                "index": index,
-                "seed": self.seed,
-            },
-        )
-        return context, sample
+
+def _document(title: str, text: str) -> str:
+    """Without line breaks and repeated spaces in either."""
+    return f"{' '.join(title.split())}\n{' '.join(text.split())}"
 
 
 class MuSiQue(DocumentQA):
@@ -216,7 +152,7 @@ class MuSiQue(DocumentQA):
         if not row.get("answerable", True):
             return
         documents = [
-            (bool(p["is_supporting"]), Document.of(p["title"], p["paragraph_text"]))
+            (bool(p["is_supporting"]), _document(p["title"], p["paragraph_text"]))
             for p in row["paragraphs"]
         ]
         yield Asked(
@@ -225,7 +161,7 @@ class MuSiQue(DocumentQA):
             gold=tuple(dict.fromkeys((row["answer"], *(row.get("answer_aliases") or ())))),
             group=str(row["id"]).partition("__")[0],
             support=tuple(document for supports, document in documents if supports),
-            distractors=tuple(document for supports, document in documents if not supports),
+            others=tuple(document for supports, document in documents if not supports),
         )
 
 
@@ -244,14 +180,14 @@ class HotpotQA(DocumentQA):
             titles = titles["title"]
         else:
             titles = [title for title, _ in titles]
-        documents = [(title in titles, Document.of(title, " ".join(text))) for title, text in pairs]
+        documents = [(title in titles, _document(title, " ".join(text))) for title, text in pairs]
         yield Asked(
             id=str(row.get("id") or row.get("_id")),
             question=row["question"],
             gold=(row["answer"],),
             group=row.get("type", "hotpotqa"),
             support=tuple(document for supports, document in documents if supports),
-            distractors=tuple(document for supports, document in documents if not supports),
+            others=tuple(document for supports, document in documents if not supports),
         )
 
 
@@ -279,5 +215,5 @@ class SQuAD(DocumentQA):
                     question=question,
                     gold=tuple(dict.fromkeys(answers)),
                     group="squad",
-                    support=(Document.of(row["title"], context),),
+                    support=(_document(row["title"], context),),
                 )

@@ -21,7 +21,6 @@ from rlm_eval.judging import JudgedTask, judge_of
 from rlm_eval.sealing import SealingTask
 from rlm_eval.tasks import export
 from rlm_eval.tasks.datasets.browsecomp_plus import (
-    QUESTION,
     BrowseCompPlus,
     Least,
     decrypt,
@@ -67,7 +66,7 @@ def test_a_context_holds_gold_and_evidence_once_among_others(path: str) -> None:
         joined = "".join(context.content)
         assert {joined[start:end] for start, end in sample.evidence} == own
         assert recall(sample.evidence, sample.evidence) == 1
-        assert sample.question == QUESTION + row["query"]
+        assert sample.question == BrowseCompPlus.instruction + row["query"]
         assert sample.gold == (row["answer"],)
         assert sample.length_tokens == tok.count(context.text)
         used = sample.length_tokens + tok.count(sample.question) + sample.max_answer_tokens
@@ -183,7 +182,7 @@ def test_the_judge_is_told_question_reference_and_a_bounded_answer(path: str) ->
     assert isinstance(task, SealingTask)
     ((_, sample),) = task.build()
     values = task.judge_values(sample, " Mason and a long story about it")
-    assert values["question"] == sample.question.removeprefix(QUESTION)
+    assert values["question"] == sample.question.removeprefix(BrowseCompPlus.instruction)
     assert values["answer"] == "Mason and a long sto"
     judge = judge_of(task)
     assert judge is not None
@@ -248,7 +247,7 @@ def test_a_run_writes_nothing_in_the_clear(path: str, tmp_path: Path) -> None:
     assert len(results) == 6
     assert results.score.notna().all()
     opened = [decrypt(text, CANARY) for text in results.question]
-    assert all(text.startswith(QUESTION + "zinnia") for text in opened)
+    assert all(text.startswith(BrowseCompPlus.instruction + "zinnia") for text in opened)
     assert {decrypt(json.loads(text)[0], CANARY) for text in results.gold} <= {
         row["answer"] for row in ROWS
     }

@@ -111,8 +111,8 @@ def test_bad_knobs_are_refused_at_once(path: str, knobs: dict[str, Any], message
 def test_musique_row() -> None:
     (asked,) = MuSiQue.read(musique_row(7, answer_aliases=None))
     assert asked.gold == ("thing 7",)
-    assert [document.title for document in asked.support] == ["Title 7-1", "Title 7-3"]
-    assert len(asked.distractors) == 4
+    assert [document.partition("\n")[0] for document in asked.support] == ["Title 7-1", "Title 7-3"]
+    assert len(asked.others) == 4
 
 
 def test_hotpot_rows_of_the_hub_and_of_the_original_read_alike() -> None:
@@ -137,8 +137,8 @@ def test_hotpot_rows_of_the_hub_and_of_the_original_read_alike() -> None:
     }
     (first,), (second,) = HotpotQA.read(original), HotpotQA.read(hub)
     assert first == second
-    assert [document.text for document in first.support] == ["One. Two.", "Four."]
-    assert [document.title for document in first.distractors] == ["B"]
+    assert first.support == ("A\nOne. Two.", "C\nFour.")
+    assert first.others == ("B\nThree.",)
 
 
 def test_squad_rows_of_the_hub_and_of_the_original() -> None:

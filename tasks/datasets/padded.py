@@ -1,0 +1,109 @@
+"""What tasks share whose questions come with documents: the context is filled with other rows'."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from math import log
+from re import findall
+
+from rlm_eval.records import Context, Scalar
+
+from ..draws import Draws
+from ..sizing import PieceCounter, check_lengths, document_spans, whole_number
+from ..task import Pair
+from .dataset import DataSet
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One question: the documents that answer it, and others that its row brings along."""
+
+    id: str
+    question: str
+    gold: tuple[str, ...]
+    group: str
+    support: tuple[str, ...]
+    others: tuple[str, ...] = ()
+
+
+@dataclass(kw_only=True, eq=False)
+class Padded(DataSet):
+    """``n`` questions per length, in an order drawn from the seed."""
+
+    lengths: Sequence[int]
+    n: int
+    seed: int = 0
+
+    #: What every question begins with.
+    instruction = ""
+    #: Tokens that question and context take at least.
+    least_tokens = 68
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        whole_number("n", self.n)
+        whole_number("seed", self.seed, 0)
+        shortest = self.max_answer_tokens + self.least_tokens
+        self.lengths = check_lengths(self.name, self.lengths, shortest)
+        self._count = PieceCounter(self._tok)
+
+    @abstractmethod
+    def knobs(self, asked: Asked, places: Sequence[int]) -> Mapping[str, Scalar]:
+        """What else to note of a sample whose supporting documents have these places (from 0)."""
+
+    def budget(self, asked: Asked, target: int) -> int:
+        """Tokens that the documents may take."""
+        question = self._tok.count(self.instruction + asked.question)
+        return target - question - self.max_answer_tokens
+
+    def cost(self, number: int, document: str) -> int:
+        """Tokens of document ``number`` with its heading and the blank line after it: one piece
+        ends in a newline and the next begins with none (see :mod:`rlm_eval.tasks.sizing`)."""
+        return self._count(f"{document}\n\n") + self._count.heading(number)
+
+    def pair(
+        self,
+        asked: Asked,
+        documents: Sequence[str],
+        target: int,
+        index: int,
+        draws: Draws,
+        summed: int = 0,
+    ) -> Pair:
+        """The question about these documents in random order."""
+        texts = list(documents)
+        draws.shuffle(texts)
+        context = Context.of(tuple(texts))
+        places = [texts.index(document) for document in asked.support]
+        sample = self.sample(
+            context,
+            target,
+            question=self.instruction + asked.question,
+            gold=asked.gold,
+            group=asked.group,
+            summed=summed,
+            evidence=document_spans(texts, places),
+            knobs={
+                **self.knobs(asked, places),
+                "n_documents": len(texts),
+                "index": index,
+                "seed": self.seed,
+            },
+        )
+        return context, sample
+
+
+def nearest(question: str, documents: Sequence[str]) -> str:
+    """The document that shares most words with the question, rare words counting more."""
+    asked = set(findall(r"\w+", question.lower()))
+    shared = [asked.intersection(findall(r"\w+", document.lower())) for document in documents]
+    frequency = Counter(chain.from_iterable(shared))
+
+    def overlap(i: int) -> float:
+        return sum(log(len(documents) / frequency[word]) for word in shared[i])
+
+    return documents[max(range(len(documents)), key=overlap)]
