@@ -14,21 +14,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import accumulate, islice
-from typing import Any
+from typing import TypeVar
 
 from rlm_eval.errors import ConfigError
 from rlm_eval.records import Span
 from rlm_eval.tokens import Tokenizer
+
+T = TypeVar("T")
 
 EXACT_UP_TO = 200_000
 #: Larger samples are refused: their text alone would take some 0.5 GB.
 LONGEST = 100_000_000
 
 
-def whole_number(key: str, value: Any, least: int = 1, most: int | None = None) -> None:
-    """Raises ConfigError unless ``value`` is an int from ``least`` to ``most``."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ConfigError(f"must be a whole number ≥ {least}, not {value!r}", key=key)
+def in_range(key: str, value: int, least: int = 1, most: int | None = None) -> None:
+    """Raises ConfigError unless ``value`` is from ``least`` to ``most``."""
+    if value < least:
+        raise ConfigError(f"must be at least {least}, not {value}", key=key)
     if most is not None and value > most:
         raise ConfigError(f"may be {most} at most, not {value}", key=key)
 
@@ -40,14 +42,12 @@ def one_of(key: str, value: str, choices: Iterable[str]) -> None:
 
 
 def check_lengths(
-    task: str, lengths: Sequence[Any], shortest: int, longest: int = LONGEST
+    task: str, lengths: Sequence[int], shortest: int, longest: int = LONGEST
 ) -> tuple[int, ...]:
     """The lengths in rising order without repeats. Raises ConfigError, naming the limit, for one
     that can't be built."""
-    if isinstance(lengths, str | int) or not lengths:
+    if not lengths:
         raise ConfigError("must be a list such as [4000,16000]", key="lengths")
-    for value in lengths:
-        whole_number("lengths", value)
     values = sorted(set(lengths))
     if values[0] < shortest:
         raise ConfigError(
@@ -80,9 +80,9 @@ class PieceCounter:
         return self(f"Document {10 ** (len(str(number)) - 1)}:\n")
 
 
-def fill(pieces: Iterable[str], count: Callable[[str], int], budget: int) -> tuple[list[str], int]:
+def fill(pieces: Iterable[T], count: Callable[[T], int], budget: int) -> tuple[list[T], int]:
     """The first pieces that fit ``budget`` tokens, and the tokens they take."""
-    taken: list[str] = []
+    taken: list[T] = []
     used = 0
     for piece in pieces:
         cost = count(piece)

@@ -15,7 +15,7 @@ from rlm_eval.records import Context, Sample, Scalar, Score, Span
 from rlm_eval.tokens import load_tokenizer
 
 from .scoring.rules import RULES
-from .sizing import EXACT_UP_TO, LONGEST, check_lengths, whole_number
+from .sizing import EXACT_UP_TO, LONGEST, check_lengths, in_range
 
 Pair = tuple[Context, Sample]
 
@@ -125,7 +125,7 @@ class Task(ABC):
                     scores |= {s.id: self.score(s, answer).value for s in held_out}
         return scores
 
-    def sample(
+    def pair(
         self,
         context: Context,
         target: int,
@@ -137,7 +137,7 @@ class Task(ABC):
         summed: int = 0,
         evidence: tuple[Span, ...] = (),
         knobs: Mapping[str, Scalar] | None = None,
-    ) -> Sample:
+    ) -> Pair:
         """A question about ``context`` as a sample of length ``target``, whose budget is checked.
 
         ``summed`` are the context's tokens by its pieces, at most a few too many: the length of
@@ -148,7 +148,7 @@ class Task(ABC):
         used = length + self._tok.count(question) + answer
         if used > target:
             raise AssertionError(f"a sample of {self.name} takes {used} of {target} tokens")
-        return Sample.of(
+        sample = Sample.of(
             task=self.name,
             context_id=context.id,
             question=question,
@@ -161,6 +161,7 @@ class Task(ABC):
             knobs=knobs or {},
             evidence=evidence,
         )
+        return context, sample
 
 
 @dataclass(kw_only=True, eq=False)
@@ -173,8 +174,8 @@ class Generated(Task):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        whole_number("n", self.n)
-        whole_number("seed", self.seed, 0)
+        in_range("n", self.n)
+        in_range("seed", self.seed, 0)
         self.prepare()
         self.lengths = check_lengths(self.name, self.lengths, self.shortest(), self.longest())
 

@@ -38,7 +38,7 @@ from rlm_eval.records import Context, Sample, Scalar, Score, documents_of
 
 from ..draws import Draws, derive_seed
 from ..scoring.scorers import CHARS_PER_TOKEN, by_verdict, short_answer
-from ..sizing import whole_number
+from ..sizing import in_range
 from ..task import Pair
 from .dataset import Row
 from .padded import Asked, Padded, nearest
@@ -121,10 +121,10 @@ class BrowseCompPlus(Padded):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.scorer = "squad_em" if self.judge is None else "judge"
-        whole_number("documents", self.documents)
-        whole_number("pool", self.pool, self.documents)
-        whole_number("judge_tokens", self.judge_tokens)
-        whole_number("max_answer_tokens", self.max_answer_tokens)
+        in_range("documents", self.documents)
+        in_range("pool", self.pool, self.documents)
+        in_range("judge_tokens", self.judge_tokens)
+        in_range("max_answer_tokens", self.max_answer_tokens)
         if self.path is not None:
             self._open(next(self.rows())["query"])
 
@@ -138,7 +138,7 @@ class BrowseCompPlus(Padded):
             for index, question in enumerate(asked[target]):
                 draws = Draws(self.name, "fill", self.seed, target, question.id)
                 documents, used = self._fill(question, pool, self.budget(question, target), draws)
-                yield self.pair(question, documents, target, index, draws, used)
+                yield self.question_on(question, documents, target, index, draws, used)
 
     def score(self, sample: Sample, answer: str) -> Score:
         return short_answer(sample, answer)

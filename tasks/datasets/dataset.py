@@ -59,20 +59,15 @@ class DataSet(Task):
 
     def rows(self) -> Iterator[Row]:
         """The rows in order."""
-        found = self._stream() if self.path is None else _read_all(Path(self.path))
-        first, origin = next(found, None), self.path or self.hub
+        key, origin = ("path", self.path) if self.path is not None else ("hub", self.hub)
+        found = self._stream() if self.path is None else _read(_files(Path(self.path)))
+        first = next(found, None)
         if first is None:
-            raise ConfigError(f"{origin} holds no rows", key=self._key)
+            raise ConfigError(f"{origin} holds no rows", key=key)
         if missing := [column for column in self.columns if column not in first]:
-            raise ConfigError(
-                f"{origin} has no column {', '.join(missing)}; it has {', '.join(first)}",
-                key=self._key,
-            )
+            lacks = f"no column {', '.join(missing)}; it has {', '.join(first)}"
+            raise ConfigError(f"{origin} has {lacks}", key=key)
         return chain((first,), found)
-
-    @property
-    def _key(self) -> str:
-        return "path" if self.path is not None else "hub"
 
     def _stream(self) -> Iterator[Row]:
         import datasets  # type: ignore[import-untyped]
@@ -108,47 +103,31 @@ def _sha256(files: Iterable[Path]) -> str:
     return digest.hexdigest()
 
 
-def _read_all(path: Path) -> Iterator[Row]:
-    readers = {".parquet": _read_parquet, ".json": _read_json, ".jsonl": _read_jsonl}
-    for file in _files(path):
-        if file.suffix not in readers:
-            raise ConfigError(f"{file} is none of .jsonl, .json, .parquet", key="path")
-        yield from readers[file.suffix](file)
-
-
-def _read_jsonl(path: Path) -> Iterator[Row]:
-    with path.open(encoding="utf-8") as stream:
-        for number, line in enumerate(stream, 1):
-            if line.strip():
-                try:
-                    row = json.loads(line)
-                except ValueError as error:
-                    raise ConfigError(
-                        f"{path}, line {number}: no JSON: {error}", key="path"
-                    ) from error
-                if not isinstance(row, dict):
-                    raise ConfigError(f"{path}, line {number}: no JSON object", key="path")
-                yield row
-
-
-def _read_json(path: Path) -> Iterator[Row]:
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ConfigError(f"{path} is no JSON: {error}", key="path") from error
-    rows = data.get("data") if isinstance(data, dict) else data
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise ConfigError(f'{path} should hold a list of rows, or {{"data": [rows]}}', key="path")
-    yield from rows
-
-
-def _read_parquet(path: Path) -> Iterator[Row]:
-    import pyarrow.lib  # type: ignore[import-untyped]
+def _read(files: Iterable[Path]) -> Iterator[Row]:
     import pyarrow.parquet  # type: ignore[import-untyped]
 
-    try:
-        file = pyarrow.parquet.ParquetFile(path)
-    except (OSError, pyarrow.lib.ArrowInvalid) as error:
-        raise ConfigError(f"{path} is no parquet file: {error}", key="path") from error
-    for batch in file.iter_batches(batch_size=16):
-        yield from batch.to_pylist()
+    for file in files:
+        place = str(file)
+        try:
+            if file.suffix == ".parquet":
+                for batch in pyarrow.parquet.ParquetFile(file).iter_batches(batch_size=16):
+                    yield from batch.to_pylist()
+            elif file.suffix == ".json":
+                data = json.loads(file.read_text(encoding="utf-8"))
+                yield from map(_checked, data["data"] if isinstance(data, dict) else data)
+            elif file.suffix == ".jsonl":
+                with file.open(encoding="utf-8") as stream:
+                    for number, line in enumerate(stream, 1):
+                        place = f"{file}, line {number}"
+                        if line.strip():
+                            yield _checked(json.loads(line))
+            else:
+                raise ValueError("it is none of .jsonl, .json, .parquet")
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ConfigError(f"{place} can't be read: {error}", key="path") from error
+
+
+def _checked(row: Any) -> Row:
+    if not isinstance(row, dict):
+        raise ValueError("a row must be a JSON object")
+    return row

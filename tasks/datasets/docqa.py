@@ -66,7 +66,7 @@ class DocumentQA(Padded):
             for index, asked in enumerate(islice(self._fitting(target), self.n)):
                 draws = Draws(self.name, "pad", self.seed, target, asked.id)
                 documents = self._fill(asked, self.budget(asked, target), draws)
-                yield self.pair(asked, documents, target, index, draws)
+                yield self.question_on(asked, documents, target, index, draws)
 
     def code_oracle(self, question: str, context: Context) -> str | None:
         best = nearest(question.removeprefix(self.instruction), documents_of(context.content))

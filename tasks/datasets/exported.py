@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from rlm_eval.errors import ConfigError
 from rlm_eval.records import Content, Context, Sample, documents_of
 
 from ..scoring.rules import RULES
-from ..sizing import check_lengths, whole_number
+from ..sizing import check_lengths, in_range
 from ..task import Pair, Task
 from .dataset import DataSet, Row
 
@@ -71,7 +71,7 @@ class Exported(DataSet):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.n is not None:
-            whole_number("n", self.n)
+            in_range("n", self.n)
         if self.lengths is not None:
             check_lengths("exported", self.lengths, 1)
         self.name = str(next(self.rows())["task"])
@@ -87,5 +87,4 @@ class Exported(DataSet):
         if not taken:
             raise ConfigError("exported: no sample of task.path has one of task.lengths")
 
-    def constants(self, group_samples: Sequence[Sample]) -> Iterable[str]:
-        return Task.constants(self, group_samples)
+    constants = Task.constants

@@ -15,7 +15,7 @@ from itertools import chain
 from rlm_eval.errors import ConfigError
 from rlm_eval.records import Content, Context, Scalar, Span
 
-from ..sizing import check_lengths, whole_number
+from ..sizing import check_lengths, in_range
 from ..task import Pair
 from .dataset import DataSet, Row
 
@@ -46,7 +46,7 @@ class Fixed(DataSet):
     where: Mapping[str, Scalar] | None = None
 
     def __post_init__(self) -> None:
-        whole_number("n", self.n)
+        in_range("n", self.n)
         self.lengths = check_lengths(self.name, self.lengths, self.max_answer_tokens + 1)
         self.columns = (*self.columns, *(self.where or ()))
         super().__post_init__()
@@ -71,7 +71,7 @@ class Fixed(DataSet):
             target = next((bound for bound in self.lengths if used <= bound), None)
             if target not in room:
                 continue
-            sample = self.sample(
+            pair = self.pair(
                 context,
                 target,
                 question=item.question,
@@ -82,7 +82,7 @@ class Fixed(DataSet):
                 evidence=item.evidence,
                 knobs=item.knobs,
             )
-            found[target].append((context, sample))
+            found[target].append(pair)
             if room == [target] and len(found[target]) == self.n:
                 break
         if not any(found.values()):

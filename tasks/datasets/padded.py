@@ -13,7 +13,7 @@ from re import findall
 from rlm_eval.records import Context, Scalar
 
 from ..draws import Draws
-from ..sizing import PieceCounter, check_lengths, document_spans, whole_number
+from ..sizing import PieceCounter, check_lengths, document_spans, in_range
 from ..task import Pair
 from .dataset import DataSet
 
@@ -45,8 +45,8 @@ class Padded(DataSet):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        whole_number("n", self.n)
-        whole_number("seed", self.seed, 0)
+        in_range("n", self.n)
+        in_range("seed", self.seed, 0)
         shortest = self.max_answer_tokens + self.least_tokens
         self.lengths = check_lengths(self.name, self.lengths, shortest)
         self._count = PieceCounter(self._tok)
@@ -65,7 +65,7 @@ class Padded(DataSet):
         ends in a newline and the next begins with none (see :mod:`rlm_eval.tasks.sizing`)."""
         return self._count(f"{document}\n\n") + self._count.heading(number)
 
-    def pair(
+    def question_on(
         self,
         asked: Asked,
         documents: Sequence[str],
@@ -79,7 +79,7 @@ class Padded(DataSet):
         draws.shuffle(texts)
         context = Context.of(tuple(texts))
         places = [texts.index(document) for document in asked.support]
-        sample = self.sample(
+        return self.pair(
             context,
             target,
             question=self.instruction + asked.question,
@@ -94,7 +94,6 @@ class Padded(DataSet):
                 "seed": self.seed,
             },
         )
-        return context, sample
 
 
 def nearest(question: str, documents: Sequence[str]) -> str:

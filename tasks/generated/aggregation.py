@@ -29,12 +29,12 @@ from rlm_eval.errors import ConfigError
 from rlm_eval.records import Context, Sample
 
 from ..draws import Draws
-from ..sizing import one_of, whole_number
+from ..sizing import in_range, one_of
 from ..task import Generated, Pair
 from . import questions
 from .labels import LabelOf, guess_label, load_domain
 from .questions import KINDS, Query
-from .windows import DAYS, Window, WindowMaker, read_lines
+from .windows import MONTHS, SHOWN, Window, WindowMaker, read_lines
 
 #: Asked by default, in this order.
 FIRST_KINDS = "label_count", "most_common", "compare", "user_label_count", "range_label_count"
@@ -46,7 +46,7 @@ CALIBRATION_LINES = 200_000
 def expand_kinds(names: Sequence[str]) -> tuple[str, ...]:
     """Question kinds, a group's name standing for all of its kinds. Raises ConfigError for a name
     that is neither."""
-    if isinstance(names, str) or not names:
+    if not names:
         raise ConfigError("must be a list such as [label_count,user]", key="kinds")
     found: list[str] = []
     for name in names:
@@ -66,17 +66,16 @@ class Aggregation(Generated):
     name = "aggregation"
 
     def prepare(self) -> None:
-        whole_number("questions_per_context", self.questions_per_context)
+        in_range("questions_per_context", self.questions_per_context)
         self.kinds = expand_kinds(self.kinds)
         self._domain = load_domain(self.domain, self.items)
         self.source = self._domain.source
         self._maker = WindowMaker(self._domain, self._tok, self.structured)
         # The longest question, with room for a number or month that takes one token more.
         wordiest = max(self._domain.labels, key=self._tok.count)
-        specimens = (
-            Query(kind, wordiest, wordiest, (99_999,) * 2, (DAYS - 1,) * 2, 9)
-            for kind in self.kinds
-        )
+        args = {"label": wordiest, "other": wordiest, "users": "99999, 99999"}
+        args |= {"day": SHOWN[-1], "until": SHOWN[-1], "month": MONTHS[8], "number": "9"}
+        specimens = (Query(kind, args) for kind in self.kinds)
         longest = max(self._tok.count(self._question(query)) for query in specimens)
         self._reserve = longest + 4 + self.max_answer_tokens
 
@@ -87,7 +86,8 @@ class Aggregation(Generated):
         lines = self._maker.expected_lines(target_tokens - self._reserve)
         for index in range(min(200, max(4, CALIBRATION_LINES // lines))):
             window, queries = self._draw(target_tokens, "calibration", index)
-            yield from self._samples(window, queries, Context("", ""), target_tokens, index)
+            for _, sample in self._pairs(window, queries, Context("", ""), target_tokens, index):
+                yield sample
 
     def code_oracle(self, question: str, context: Context) -> str | None:
         return self.solve(question, context, lambda text: guess_label(text, self._domain.labels))
@@ -107,8 +107,7 @@ class Aggregation(Generated):
     def make(self, target: int, purpose: str, index: int) -> Iterator[Pair]:
         window, queries = self._draw(target, purpose, index)
         context = Context.of(self._maker.text(window))
-        for sample in self._samples(window, queries, context, target, index):
-            yield context, sample
+        yield from self._pairs(window, queries, context, target, index)
 
     def _draw(
         self, target: int, purpose: str, index: int
@@ -124,17 +123,17 @@ class Aggregation(Generated):
         form = questions.form(query.kind, self._domain.labels)
         return f"{self._maker.statement()} {questions.word(query)} {form}"
 
-    def _samples(
+    def _pairs(
         self,
         window: Window,
         queries: Sequence[tuple[Query, str]],
         context: Context,
         target: int,
         index: int,
-    ) -> Iterator[Sample]:
+    ) -> Iterator[Pair]:
         for place, (query, gold) in enumerate(queries):
             kind = KINDS[query.kind]
-            yield self.sample(
+            yield self.pair(
                 context,
                 target,
                 question=self._question(query),

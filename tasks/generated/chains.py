@@ -20,15 +20,15 @@ at two hops, 4 % at four; best constant: 0).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import cycle, islice
 from typing import Literal, cast
 
-from rlm_eval.records import Context, Span, documents_of
+from rlm_eval.records import Context, documents_of
 
 from ..draws import Draws
-from ..sizing import PieceCounter, document_spans, whole_number
+from ..sizing import PieceCounter, in_range, spans_of
 from ..task import Generated, Pair
 from .haystack import made_up_names
 
@@ -38,12 +38,6 @@ MOST_HOPS = 5
 NAME = re.compile(r"\b[A-Z][a-z]+\b")
 
 Type = Literal["person", "town", "company"]
-
-
-@dataclass(frozen=True)
-class Entity:
-    name: str
-    type: Type
 
 
 @dataclass(frozen=True)
@@ -119,10 +113,6 @@ OPENINGS: dict[Type, str] = {
 }
 TYPES: tuple[Type, ...] = ("person", "person", "town", "company")
 
-Entities = dict[Type, list[Entity]]
-#: What a relation's object is, where that is not left to chance.
-Fixed = dict[tuple[Entity, Relation], Entity]
-
 
 @dataclass(kw_only=True, eq=False)
 class SemanticChain(Generated):
@@ -132,7 +122,7 @@ class SemanticChain(Generated):
     max_answer_tokens = 32
 
     def prepare(self) -> None:
-        whole_number("hops", self.hops, 1, MOST_HOPS)
+        in_range("hops", self.hops, 1, MOST_HOPS)
         self._count = PieceCounter(self._tok)
         self._wordings: dict[str, int] = {}
         longest = max((relation.phrase for relation in RELATIONS), key=self._tok.count)
@@ -167,26 +157,48 @@ class SemanticChain(Generated):
     def make(self, target: int, purpose: str, index: int) -> Iterator[Pair]:
         draws = Draws(self.name, "semantic", purpose, self.hops, self.seed, target, index)
         budget = target - self._reserve
-        # More entities than documents fit: those without a page are only mentioned.
-        entities: Entities = {"person": [], "town": [], "company": []}
+        # More names than documents fit: those without a page are only mentioned.
+        names: dict[Type, list[str]] = {"person": [], "town": [], "company": []}
         count = max(2 * LEAST_DOCUMENTS, budget // 60)
-        for i, name in enumerate(islice(made_up_names(draws), count)):
-            kind = TYPES[i % len(TYPES)]
-            entities[kind].append(Entity(name, kind))
-        chain, relations = self._chain(entities, draws)
+        for kind, name in zip(cycle(TYPES), islice(made_up_names(draws), count), strict=False):
+            names[kind].append(name)
+        kinds = {name: kind for kind, group in names.items() for name in group}
+        kind = draws.choice(TYPES)
+        chain, relations = [draws.choice(names[kind])], list[Relation]()
+        while len(relations) < self.hops:
+            kind = kinds[chain[-1]]
+            relation = draws.choice([r for r in RELATIONS if r.source == kind])
+            following = draws.choice(names[relation.target])
+            while following in chain:
+                following = draws.choice(names[relation.target])
+            relations.append(relation)
+            chain.append(following)
         fixed = dict(zip(zip(chain, relations, strict=False), chain[1:], strict=True))
-        documents, used = self._documents(chain, entities, fixed, budget, draws)
+        others = [name for name in kinds if name not in chain[:-1]]
+        draws.shuffle(others)
+        blank = self._count(".\n\n") - self._count(".")
+        documents: list[str] = []
+        facts: list[str] = []
+        used = 0
+        for subject in [*chain[:-1], *others]:
+            page, stated, cost = self._page(subject, kinds[subject], names, fixed, draws)
+            cost += self._count.heading(len(documents) + 1) + blank
+            if used + cost > budget:
+                break
+            documents.append(page)
+            facts += stated
+            used += cost
         places = list(range(len(documents)))
         draws.shuffle(places)
         context = Context.of(tuple(documents[i] for i in places))
-        sample = self.sample(
+        yield self.pair(
             context,
             target,
-            question=_question([relation.phrase for relation in relations], chain[0].name),
-            gold=(chain[-1].name,),
+            question=_question([relation.phrase for relation in relations], chain[0]),
+            gold=(chain[-1],),
             group=f"semantic_{self.hops}hop",
             summed=used,
-            evidence=_links(chain, relations, [documents[i] for i in places], places),
+            evidence=spans_of("".join(documents_of(context.content)), facts),
             knobs={
                 "variant": "semantic",
                 "hops": self.hops,
@@ -197,91 +209,40 @@ class SemanticChain(Generated):
                 "seed": self.seed,
             },
         )
-        yield context, sample
 
-    def _chain(self, entities: Entities, draws: Draws) -> tuple[list[Entity], list[Relation]]:
-        start = draws.choice(entities[draws.choice(TYPES)])
-        chain, relations = [start], list[Relation]()
-        for _ in range(self.hops):
-            relation = draws.choice([r for r in RELATIONS if r.source == chain[-1].type])
-            following = draws.choice(entities[relation.target])
-            while following in chain:
-                following = draws.choice(entities[relation.target])
-            relations.append(relation)
-            chain.append(following)
-        return chain, relations
-
-    def _documents(
+    def _page(
         self,
-        chain: Sequence[Entity],
-        entities: Entities,
-        fixed: Fixed,
-        budget: int,
+        subject: str,
+        kind: Type,
+        names: Mapping[Type, Sequence[str]],
+        fixed: Mapping[tuple[str, Relation], str],
         draws: Draws,
-    ) -> tuple[list[str], int]:
-        """The chain's documents, first to last but one, then others until ``budget`` is full."""
-        on_chain = set(chain[:-1])
-        others = [e for group in entities.values() for e in group if e not in on_chain]
-        draws.shuffle(others)
-        blank = self._count(".\n\n") - self._count(".")
-        documents: list[str] = []
-        used = 0
-        for subject in [*chain[:-1], *others]:
-            text, cost = self._document(subject, entities, fixed, draws)
-            cost += self._count.heading(len(documents) + 1) + blank
-            if used + cost > budget:
-                break
-            documents.append(text)
-            used += cost
-        return documents, used
-
-    def _document(
-        self, subject: Entity, entities: Entities, fixed: Fixed, draws: Draws
-    ) -> tuple[str, int]:
-        """A page about ``subject``, and its tokens: those of the names and of the wordings."""
-        relations = [relation for relation in RELATIONS if relation.source == subject.type]
+    ) -> tuple[str, list[str], int]:
+        """A document about ``subject``, those of its facts that are ``fixed``, and its tokens: of
+        the names and of the wordings."""
+        relations = [relation for relation in RELATIONS if relation.source == kind]
         draws.shuffle(relations)
-        opening = OPENINGS[subject.type]
-        name_cost = self._count(f" {subject.name}")
-        sentences = [opening.replace("{x}", subject.name)]
-        cost = self._wording(opening) + name_cost
+        own = self._count(f" {subject}")
+        sentences, stated = [OPENINGS[kind].replace("{x}", subject)], []
+        cost = self._wording(OPENINGS[kind]) + own
         for relation in relations:
-            target = fixed.get((subject, relation))
-            while target is None or target == subject:
-                target = draws.choice(entities[relation.target])
+            target = fixed.get((subject, relation), subject)
+            while target == subject:
+                target = draws.choice(names[relation.target])
             template = draws.choice(relation.facts)
-            sentences.append(template.replace("{x}", subject.name).replace("{y}", target.name))
-            cost += self._wording(template) + name_cost + self._count(f" {target.name}")
-        return " ".join(sentences), cost
+            fact = template.replace("{x}", subject).replace("{y}", target)
+            sentences.append(fact)
+            if (subject, relation) in fixed:
+                stated.append(fact)
+            cost += self._wording(template) + own + self._count(f" {target}")
+        return " ".join(sentences), stated, cost
 
     def _wording(self, template: str) -> int:
         """Tokens of ``" " + template`` without its names."""
-        known = self._wordings.get(template)
-        if known is None:
+        if template not in self._wordings:
             parts = re.split(r" \{[xy]\}", f" {template}")
-            known = self._wordings[template] = sum(self._count(part) for part in parts if part)
-        return known
-
-
-def _links(
-    chain: Sequence[Entity],
-    relations: Sequence[Relation],
-    documents: Sequence[str],
-    places: Sequence[int],
-) -> tuple[Span, ...]:
-    """Where the facts are that lead from each entity to the next: that of hop ``i`` in the
-    document whose place is that of ``i`` in ``places``."""
-    out: list[Span] = []
-    hops = zip(relations, chain, chain[1:], strict=False)
-    for hop, (relation, subject, target) in enumerate(hops):
-        place = places.index(hop)
-        text, ((offset, _),) = documents[place], document_spans(documents, [place])
-        named = (fact.replace("{x}", subject.name) for fact in relation.facts)
-        worded = (fact.replace("{y}", target.name) for fact in named)
-        fact = next(fact for fact in worded if fact in text)
-        start = offset + text.index(fact)
-        out.append((start, start + len(fact)))
-    return tuple(out)
+            self._wordings[template] = sum(self._count(part) for part in parts if part)
+        return self._wordings[template]
 
 
 def _question(phrases: Sequence[str], start: str) -> str:

@@ -21,7 +21,7 @@ from rlm_eval.errors import ConfigError
 from rlm_eval.records import Context, Sample
 
 from ..draws import Draws
-from ..sizing import fill_new, whole_number
+from ..sizing import fill_new, in_range
 from ..task import Generated, Pair
 
 NODE_CHARS = 10
@@ -68,8 +68,8 @@ class Graph(Generated):
     max_answer_tokens = 512
 
     def prepare(self) -> None:
-        whole_number("depth", self.depth)
-        whole_number("degree", self.degree)
+        in_range("depth", self.depth)
+        in_range("degree", self.degree)
         if self.degree**self.depth > 60:
             raise ConfigError(
                 f"** depth may be 60 at most, not {self.degree**self.depth}", key="degree"
@@ -97,7 +97,7 @@ class Graph(Generated):
         else:
             start = draws.choice(edges)[0]
             operation = f"Perform a BFS from node {start} with depth {self.depth}."
-        sample = self.sample(
+        yield self.pair(
             context,
             target,
             question=RULES.format(operation=operation),
@@ -112,7 +112,6 @@ class Graph(Generated):
                 "seed": self.seed,
             },
         )
-        yield context, sample
 
     def _lines(self, budget: int, draws: Draws) -> tuple[list[str], int]:
         """Edges in random order that fit ``budget``, one a line, and their tokens."""

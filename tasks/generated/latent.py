@@ -123,7 +123,7 @@ class LatentNeedle(Generated):
         pieces, used = fill(hay.essay_pieces(self._paragraphs, draws), self._count, budget)
         depths = draws.sample(GRID, len(needles))
         context = Context.of(hay.insert(pieces, list(zip(depths, needles, strict=True))))
-        sample = self.sample(
+        yield self.pair(
             context,
             target,
             question=question,
@@ -137,4 +137,3 @@ class LatentNeedle(Generated):
                 "seed": self.seed,
             },
         )
-        yield context, sample

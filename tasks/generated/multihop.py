@@ -25,7 +25,7 @@ from rlm_eval.errors import ConfigError
 from rlm_eval.records import Context
 
 from ..draws import Draws
-from ..sizing import one_of, spans_of, whole_number
+from ..sizing import in_range, one_of, spans_of
 from ..task import Generated, Pair
 from . import haystack as hay
 from .chains import SemanticChain
@@ -69,8 +69,8 @@ class VariableTracking(Generated):
     name = "multihop"
 
     def prepare(self) -> None:
-        whole_number("hops", self.hops)
-        whole_number("chains", self.chains)
+        in_range("hops", self.hops)
+        in_range("chains", self.chains)
         if self.chains * (self.hops + 1) > MOST_STATEMENTS:
             raise ConfigError(f"× (hops + 1) may be {MOST_STATEMENTS} at most", key="chains")
         self._line = "".join(hay.NOISE)
@@ -95,7 +95,12 @@ class VariableTracking(Generated):
     def make(self, target: int, purpose: str, index: int) -> Iterator[Pair]:
         parts = (self.name, "vt", purpose, self.hops, self.chains, self.seed, target, index)
         draws = Draws(*parts)
-        names, numbers = self._names(draws), self._numbers(draws)
+        letters = string.ascii_uppercase
+        names = draws.distinct(
+            self.chains * (self.hops + 1),
+            lambda: "".join(draws.choice(letters) for _ in range(5)),
+        )
+        numbers = draws.distinct(self.chains, lambda: draws.between(10_000, 99_999))
         groups = [names[i :: self.chains] for i in range(self.chains)]
         chains = [
             [f"VAR {group[0]} = {number}", *(f"VAR {b} = VAR {a}" for a, b in pairwise(group))]
@@ -112,7 +117,7 @@ class VariableTracking(Generated):
         depths = sorted(draws.random() for _ in statements)
         needles = list(zip(depths, statements, strict=True))
         context = Context.of(hay.insert([self._line] * lines, needles))
-        sample = self.sample(
+        yield self.pair(
             context,
             target,
             question=question,
@@ -128,7 +133,6 @@ class VariableTracking(Generated):
                 "seed": self.seed,
             },
         )
-        yield context, sample
 
     def _question(self, number: int) -> str:
         return (
@@ -137,15 +141,3 @@ class VariableTracking(Generated):
             f" others, the value {number}? There are {self.hops + 1}. Answer with their names"
             " alone, separated by commas."
         )
-
-    def _names(self, draws: Draws) -> list[str]:
-        names: dict[str, None] = {}
-        while len(names) < self.chains * (self.hops + 1):
-            names["".join(draws.choice(string.ascii_uppercase) for _ in range(5))] = None
-        return list(names)
-
-    def _numbers(self, draws: Draws) -> list[int]:
-        numbers: dict[int, None] = {}
-        while len(numbers) < self.chains:
-            numbers[draws.between(10_000, 99_999)] = None
-        return list(numbers)

@@ -129,8 +129,9 @@ class Needle(Generated):
         self._variant = VARIANTS[self.variant]
         self._haystack = self.haystack or self._variant.haystack
         one_of("haystack", self._haystack, HAYSTACKS)
-        if self.depths is not None:
-            _check_depths(self.depths)
+        for depth in self.depths or ():
+            if not 0 <= depth <= 1:
+                raise ConfigError(f"has {depth}, which is not between 0 and 1", key="depths")
         self._paragraphs = hay.essays(self.haystack_file) if self._haystack == "essay" else ()
         self._count = PieceCounter(self._tok)
 
@@ -156,11 +157,11 @@ class Needle(Generated):
         plan = self._plan(draws)
         pieces, used = self._fill(plan, target - plan.cost, draws)
         depths = draws.sample(GRID, len(plan.sentences))
-        if self.depths is not None:
+        if self.depths:
             depths[0] = self.depths[index % len(self.depths)]
         context = Context.of(hay.insert(pieces, list(zip(depths, plan.sentences, strict=True))))
         answer = self._tok.count(plan.question) + self.max_answer_tokens
-        sample = self.sample(
+        yield self.pair(
             context,
             target,
             question=plan.question,
@@ -176,7 +177,6 @@ class Needle(Generated):
                 "seed": self.seed,
             },
         )
-        yield context, sample
 
     def _plan(self, draws: Draws) -> Plan:
         v = self._variant
@@ -204,11 +204,3 @@ class Needle(Generated):
         names = (key for key in keys(v.key, draws) if key not in plan.used_keys)
         stream = (sentence(v.value, name, value(v.value, draws)) + "\n" for name in names)
         return fill_new(stream, self._tok, budget)
-
-
-def _check_depths(depths: Sequence[float]) -> None:
-    if isinstance(depths, str | int | float) or not depths:
-        raise ConfigError("must be a list such as [0,0.25,0.5,0.75,1], or null", key="depths")
-    for depth in depths:
-        if not isinstance(depth, int | float) or not 0 <= depth <= 1:
-            raise ConfigError(f"has {depth!r}, which is not between 0 and 1", key="depths")

@@ -26,10 +26,10 @@ from rlm_eval.errors import ConfigError
 from rlm_eval.records import Context, Sample
 
 from ..scoring.scorers import count_role_pairs
-from ..sizing import whole_number
+from ..sizing import in_range
 from ..task import Generated, Pair
 from .labels import TREC_LABELS, LabelOf, guess_label, load_domain
-from .windows import DAY_OF, SHOWN, Line, Window, WindowMaker, read_lines
+from .windows import DAY_OF, Line, Window, WindowMaker, read_lines
 
 CALIBRATION_WINDOWS = 4
 
@@ -38,122 +38,99 @@ Users = Mapping[int, Sequence[Line]]
 
 @dataclass(frozen=True)
 class Need:
-    """So many lines of a label: exactly, or at least."""
+    """So many lines of one label or of several: exactly, or at least."""
 
-    label: str
+    labels: tuple[str, ...]
     number: int
-    exactly: bool = False
+    exactly: bool
+
+    @classmethod
+    def of(cls, text: str) -> Need:
+        """``HUM≥1`` at least one, ``HUM=1`` exactly one, ``HUM|LOC≥1`` at least one of either."""
+        labels = tuple(TREC_LABELS[code] for code in text[:-2].split("|"))
+        return cls(labels, int(text[-1]), text[-2] == "=")
 
     def met(self, counts: Mapping[str, int]) -> bool:
-        have = counts[TREC_LABELS[self.label]]
+        have = sum(counts[label] for label in self.labels)
         return have == self.number if self.exactly else have >= self.number
 
     def words(self) -> str:
-        lines = "line" if self.number == 1 else "lines"
         amount = "exactly" if self.exactly else "at least"
-        return f"{amount} {self.number} {lines} labelled '{TREC_LABELS[self.label]}'"
+        number = self.number if len(self.labels) == 1 else "one"
+        labels = " or ".join(f"'{label}'" for label in self.labels)
+        return f"{amount} {number} {'line' if self.number == 1 else 'lines'} labelled {labels}"
 
 
 @dataclass(frozen=True)
-class Clause:
-    """All lines of a label dated before or after a day."""
-
-    label: str
-    after: bool
-    day: int
-
-    def met(self, lines: Iterable[Line]) -> bool:
-        label = TREC_LABELS[self.label]
-        days = [line.day for line in lines if line.label == label]
-        return all(day > self.day if self.after else day < self.day for day in days)
-
-    def words(self) -> str:
-        label, when = TREC_LABELS[self.label], "after" if self.after else "before"
-        return f"all their lines labelled '{label}' are dated {when} {SHOWN[self.day]}"
-
-
-@dataclass(frozen=True)
-class Either:
-    """Queries 1–10: both users have a line of either label, and meet the clause if there is one."""
-
-    one: str
-    other: str
-    clause: Clause | None = None
-
-    def roles(self, users: Users) -> tuple[set[int], set[int]]:
-        labels = {TREC_LABELS[self.one], TREC_LABELS[self.other]}
-        fit = {
-            user
-            for user, lines in users.items()
-            if any(line.label in labels for line in lines)
-            and (self.clause is None or self.clause.met(lines))
-        }
-        return fit, fit
-
-    def words(self) -> str:
-        first = (
-            f"both users have at least one line labelled '{TREC_LABELS[self.one]}' or"
-            f" '{TREC_LABELS[self.other]}'"
-        )
-        if self.clause is None:
-            return first
-        return f"{first}, and for both users {self.clause.words()} (true of a user without any)"
-
-
-@dataclass(frozen=True)
-class Roles:
-    """Queries 11–20: one user meets all needs of ``a``, the other all of ``b``."""
+class Query:
+    """Pairs of which one user meets all needs of ``a``, the other all of ``b``; where there are
+    none of these, both meet ``a``. ``dated``: a label of which all
+    lines must be dated after or before a day."""
 
     a: tuple[Need, ...]
     b: tuple[Need, ...]
+    dated: tuple[str, str, str] | None = None
+
+    @classmethod
+    def of(cls, a: str, b: str = "", dated: tuple[str, str, str] | None = None) -> Query:
+        return cls(tuple(map(Need.of, a.split())), tuple(map(Need.of, b.split())), dated)
 
     def roles(self, users: Users) -> tuple[set[int], set[int]]:
+        """The users that meet ``a``, and those that meet ``b``."""
         counts = {user: Counter(line.label for line in lines) for user, lines in users.items()}
         first, second = (
-            {user for user, have in counts.items() if all(need.met(have) for need in needs)}
-            for needs in (self.a, self.b)
+            {
+                user
+                for user, have in counts.items()
+                if all(need.met(have) for need in needs) and self._in_time(users[user])
+            }
+            for needs in (self.a, self.b or self.a)
         )
         return first, second
 
+    def _in_time(self, lines: Iterable[Line]) -> bool:
+        if self.dated is None:
+            return True
+        code, when, day = self.dated
+        limit, label = DAY_OF[day], TREC_LABELS[code]
+        days = (line.day for line in lines if line.label == label)
+        return all(day > limit if when == "after" else day < limit for day in days)
+
     def words(self) -> str:
         a, b = (" and ".join(need.words() for need in needs) for needs in (self.a, self.b))
-        return f"one user has {a}, and the other user has {b}"
-
-
-Query = Either | Roles
-
-
-def _need(text: str) -> Need:
-    """``HUM≥1`` at least one, ``HUM=1`` exactly one."""
-    return Need(text[:-2], int(text[-1]), exactly=text[-2] == "=")
-
-
-def _roles(a: str, b: str) -> Roles:
-    return Roles(tuple(map(_need, a.split())), tuple(map(_need, b.split())))
+        if b:
+            return f"one user has {a}, and the other user has {b}"
+        if self.dated is None:
+            return f"both users have {a}"
+        code, when, day = self.dated
+        return (
+            f"both users have {a}, and for both users all their lines labelled"
+            f" '{TREC_LABELS[code]}' are dated {when} {day} (true of a user without any)"
+        )
 
 
 #: RLM paper, appendix D.1, in its order.
-QUERIES: tuple[Query, ...] = (
-    Either("NUM", "LOC"),
-    Either("ENTY", "HUM"),
-    Either("DESC", "ABBR"),
-    Either("HUM", "LOC", Clause("HUM", after=True, day=DAY_OF["Jan 06, 2023"])),
-    Either("ENTY", "NUM", Clause("ENTY", after=False, day=DAY_OF["Mar 15, 2023"])),
-    Either("LOC", "ABBR"),
-    Either("DESC", "NUM", Clause("NUM", after=True, day=DAY_OF["Feb 01, 2023"])),
-    Either("HUM", "DESC"),
-    Either("ENTY", "LOC", Clause("LOC", after=True, day=DAY_OF["Apr 10, 2023"])),
-    Either("NUM", "ABBR", Clause("ABBR", after=False, day=DAY_OF["May 20, 2023"])),
-    _roles("ENTY≥1 ABBR≥1", "ENTY=1"),
-    _roles("NUM≥2", "LOC≥1 HUM≥1"),
-    _roles("DESC=1", "ABBR≥1 ENTY≥1"),
-    _roles("HUM≥1 NUM≥1", "LOC=2"),
-    _roles("ENTY≥1 LOC≥1 ABBR≥1", "NUM=1"),
-    _roles("DESC≥1 HUM≥1", "ENTY≥2 ABBR=1"),
-    _roles("NUM=1", "LOC≥1 DESC≥1"),
-    _roles("ABBR≥1 HUM=1", "ENTY≥1 NUM≥1"),
-    _roles("LOC≥2 ENTY≥1", "DESC=1 ABBR=1"),
-    _roles("NUM≥1 HUM≥1", "LOC≥1 ENTY≥1 ABBR=1"),
+QUERIES = (
+    Query.of("NUM|LOC≥1"),
+    Query.of("ENTY|HUM≥1"),
+    Query.of("DESC|ABBR≥1"),
+    Query.of("HUM|LOC≥1", dated=("HUM", "after", "Jan 06, 2023")),
+    Query.of("ENTY|NUM≥1", dated=("ENTY", "before", "Mar 15, 2023")),
+    Query.of("LOC|ABBR≥1"),
+    Query.of("DESC|NUM≥1", dated=("NUM", "after", "Feb 01, 2023")),
+    Query.of("HUM|DESC≥1"),
+    Query.of("ENTY|LOC≥1", dated=("LOC", "after", "Apr 10, 2023")),
+    Query.of("NUM|ABBR≥1", dated=("ABBR", "before", "May 20, 2023")),
+    Query.of("ENTY≥1 ABBR≥1", "ENTY=1"),
+    Query.of("NUM≥2", "LOC≥1 HUM≥1"),
+    Query.of("DESC=1", "ABBR≥1 ENTY≥1"),
+    Query.of("HUM≥1 NUM≥1", "LOC=2"),
+    Query.of("ENTY≥1 LOC≥1 ABBR≥1", "NUM=1"),
+    Query.of("DESC≥1 HUM≥1", "ENTY≥2 ABBR=1"),
+    Query.of("NUM=1", "LOC≥1 DESC≥1"),
+    Query.of("ABBR≥1 HUM=1", "ENTY≥1 NUM≥1"),
+    Query.of("LOC≥2 ENTY≥1", "DESC=1 ABBR=1"),
+    Query.of("NUM≥1 HUM≥1", "LOC≥1 ENTY≥1 ABBR=1"),
 )
 
 
@@ -174,7 +151,7 @@ class Pairs(Generated):
     answer_in_target = False
 
     def prepare(self) -> None:
-        whole_number("max_answer_tokens", self.max_answer_tokens)
+        in_range("max_answer_tokens", self.max_answer_tokens)
         self._domain = load_domain("questions", self.items)
         self.source = self._domain.source
         if set(self._domain.labels) != set(TREC_LABELS.values()):
@@ -194,7 +171,8 @@ class Pairs(Generated):
     def calibration(self, target_tokens: int) -> Iterator[Sample]:
         for index in range(CALIBRATION_WINDOWS):
             window = self._window(target_tokens, "calibration", index)
-            yield from self._samples(window, Context("", ""), target_tokens, index)
+            for _, sample in self._pairs(window, Context("", ""), target_tokens, index):
+                yield sample
 
     def constants(self, group_samples: Sequence[Sample]) -> Iterable[str]:
         """No pair at all: users differ from window to window."""
@@ -219,8 +197,7 @@ class Pairs(Generated):
     def make(self, target: int, purpose: str, index: int) -> Iterator[Pair]:
         window = self._window(target, purpose, index)
         context = Context.of(self._maker.text(window))
-        for sample in self._samples(window, context, target, index):
-            yield context, sample
+        yield from self._pairs(window, context, target, index)
 
     def _question(self, query: Query) -> str:
         return (
@@ -233,18 +210,16 @@ class Pairs(Generated):
         parts = (self.name, self._domain.name, purpose, self.seed, target, index)
         return self._maker.draw(target - self._reserve, *parts)
 
-    def _samples(
-        self, window: Window, context: Context, target: int, index: int
-    ) -> Iterator[Sample]:
+    def _pairs(self, window: Window, context: Context, target: int, index: int) -> Iterator[Pair]:
         users = by_user(window.lines)
         for place, query in enumerate(QUERIES, 1):
             first, second = query.roles(users)
-            yield self.sample(
+            yield self.pair(
                 context,
                 target,
                 question=self._question(query),
                 gold=tuple(" ".join(map(str, sorted(role))) for role in (first, second)),
-                group="both" if isinstance(query, Either) else "roles",
+                group="roles" if query.b else "both",
                 summed=window.tokens if context.content else 0,
                 knobs={
                     "query": place,

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
 
@@ -25,16 +25,16 @@ BUSY_USERS, NAMED_USERS = 20, 2
 RANGE = DAYS // 3
 
 
+#: What the placeholders of a kind's text stand for, as written there.
+Args = Mapping[str, str]
+
+
 @dataclass(frozen=True)
 class Query:
-    """A question as data. ``kind`` names an entry of KINDS; the rest are its arguments."""
+    """A question as data: of a kind in KINDS, with its arguments."""
 
     kind: str
-    label: str = ""
-    other: str = ""
-    users: tuple[int, ...] = ()
-    days: tuple[int, ...] = ()
-    number: int = 0
+    args: Args = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -68,42 +68,44 @@ def _comparison(a: int, b: int, total: int, gap: float | None) -> str | None:
     return "same frequency as" if a == b else "more common than" if a > b else "less common than"
 
 
-def label_count(q: Query, view: View) -> str:
-    return str(sum(line.label == q.label for line in view.lines))
+def label_count(args: Args, view: View) -> str:
+    return str(sum(line.label == args["label"] for line in view.lines))
 
 
-def common_label(q: Query, view: View, *, least: bool = False) -> str | None:
+def common_label(args: Args, view: View, *, least: bool = False) -> str | None:
     counts = Counter(dict.fromkeys(view.labels, 0))
     counts.update(line.label for line in view.lines if line.label in counts)
     lead = None if view.gap is None else view.gap * len(view.lines)
     return _ranked(counts, len(counts) - 1 if least else 0, lead)
 
 
-def compared(q: Query, view: View) -> str | None:
+def compared(args: Args, view: View) -> str | None:
     counts = Counter(line.label for line in view.lines)
-    return _comparison(counts[q.label], counts[q.other], len(view.lines), view.gap)
+    return _comparison(counts[args["label"]], counts[args["other"]], len(view.lines), view.gap)
 
 
-def before_after(q: Query, view: View) -> str | None:
-    days = [line.day for line in view.lines if line.label == q.label]
-    before = sum(day < q.days[0] for day in days)
+def before_after(args: Args, view: View) -> str | None:
+    days = [line.day for line in view.lines if line.label == args["label"]]
+    before = sum(day < DAY_OF[args["day"]] for day in days)
     return _comparison(before, len(days) - before, len(days), view.gap)
 
 
-def top_user(q: Query, view: View, *, rank: int = 0) -> str | None:
-    counts = Counter(line.user for line in view.lines if not q.label or line.label == q.label)
+def top_user(args: Args, view: View, *, rank: int = 0) -> str | None:
+    counts = Counter(
+        line.user for line in view.lines if line.label == args.get("label", line.label)
+    )
     user = _ranked(counts, rank, None if view.gap is None else 0)
     return None if user is None else str(user)
 
 
-def top_date(q: Query, view: View) -> str | None:
+def top_date(args: Args, view: View) -> str | None:
     counts = Counter(line.day for line in view.lines)
     day = _ranked(counts, 0, None if view.gap is None else 0)
     return None if day is None else SHOWN[day]
 
 
-def dates_exactly_n(q: Query, view: View) -> str:
-    return str(list(Counter(line.day for line in view.lines).values()).count(q.number))
+def dates_exactly_n(args: Args, view: View) -> str:
+    return str(list(Counter(line.day for line in view.lines).values()).count(int(args["number"])))
 
 
 # --- Kinds ---------------------------------------------------------------------------------------
@@ -111,13 +113,13 @@ def dates_exactly_n(q: Query, view: View) -> str:
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of question. The placeholders of ``text`` are what a query of it holds; ``find``
+    """A kind of question. The placeholders of ``text`` are a query's arguments; ``find``
     answers it from the lines that remain of its users, dates or month."""
 
     family: Literal["counting", "user", "timeline"]
     form: oolong.Kind
     text: str
-    find: Callable[[Query, View], str | None]
+    find: Callable[[Args, View], str | None]
 
     @property
     def needs_labels(self) -> bool:
@@ -208,17 +210,19 @@ KINDS: dict[str, Kind] = {
 
 
 def answer(
-    q: Query, lines: Sequence[Line], labels: Sequence[str], gap: float | None = None
+    query: Query, lines: Sequence[Line], labels: Sequence[str], gap: float | None = None
 ) -> str | None:
     """The answer to a query from a window's lines; None where it has none."""
-    kind = KINDS[q.kind]
-    if q.users:
-        lines = [line for line in lines if line.user in q.users]
-    if "{until}" in kind.text:
-        lines = [line for line in lines if q.days[0] <= line.day <= q.days[1]]
-    if "{month}" in kind.text:
-        lines = [line for line in lines if MONTH_OF[line.day] == q.number]
-    return kind.find(q, View(lines, labels, gap))
+    args = query.args
+    if "users" in args:
+        users = set(map(int, args["users"].split(", ")))
+        lines = [line for line in lines if line.user in users]
+    if "until" in args:
+        days = range(DAY_OF[args["day"]], DAY_OF[args["until"]] + 1)
+        lines = [line for line in lines if line.day in days]
+    if "month" in args:
+        lines = [line for line in lines if MONTHS[MONTH_OF[line.day] - 1] == args["month"]]
+    return KINDS[query.kind].find(args, View(lines, labels, gap))
 
 
 # --- Draws ---------------------------------------------------------------------------------------
@@ -232,16 +236,16 @@ def draw_queries(
     users = Counter(line.user for line in lines)
     busy = sorted(users, key=lambda user: (-users[user], user))[:BUSY_USERS]
     repeats = sorted(set(Counter(line.day for line in lines).values()))
-    asked: set[Query] = set()
+    asked: set[str] = set()
 
     def draw(kind: str) -> tuple[Query, str] | None:
         tried = set(asked)
         for _ in range(24):
             query = _draw(kind, labels, busy, repeats, draws)
-            gold = None if query in tried else answer(query, lines, labels, GAP)
+            gold = None if word(query) in tried else answer(query, lines, labels, GAP)
             if gold is not None:
                 return query, gold
-            tried.add(query)
+            tried.add(word(query))
         return None
 
     left = list(kinds)
@@ -251,7 +255,7 @@ def draw_queries(
             if found is None:
                 left.remove(kind)
                 continue
-            asked.add(found[0])
+            asked.add(word(found[0]))
             yield found
             if len(asked) == count:
                 return
@@ -262,26 +266,24 @@ def _draw(
 ) -> Query:
     """A query of the kind: whatever its text has a placeholder for, in this order."""
     holds = set(re.findall(r"\{(\w+)\}", KINDS[kind].text))
-    users: tuple[int, ...] = ()
-    days: tuple[int, ...] = ()
-    label = other = ""
-    number = 0
+    args: dict[str, str] = {}
     if "users" in holds:
-        users = tuple(sorted(draws.sample(busy, min(NAMED_USERS, len(busy)))))
+        users = sorted(draws.sample(busy, min(NAMED_USERS, len(busy))))
+        args["users"] = ", ".join(map(str, users))
     if "until" in holds:
         first = draws.below(DAYS - RANGE)
-        days = first, first + RANGE
+        args |= {"day": SHOWN[first], "until": SHOWN[first + RANGE]}
     if "other" in holds:
-        label, other = draws.sample(labels, 2)
+        args["label"], args["other"] = draws.sample(labels, 2)
     elif "label" in holds:
-        label = draws.choice(labels)
-    if "day" in holds and not days:
-        days = (draws.between(DAYS // 5, DAYS * 4 // 5),)
+        args["label"] = draws.choice(labels)
+    if "day" in holds - args.keys():
+        args["day"] = SHOWN[draws.between(DAYS // 5, DAYS * 4 // 5)]
     if "month" in holds:
-        number = draws.between(1, 12)
+        args["month"] = draws.choice(MONTHS)
     if "number" in holds:
-        number = draws.choice(repeats)
-    return Query(kind, label, other, users, days, number)
+        args["number"] = str(draws.choice(repeats))
+    return Query(kind, args)
 
 
 # --- Words ---------------------------------------------------------------------------------------
@@ -289,16 +291,7 @@ def _draw(
 
 def word(query: Query) -> str:
     """The question in words, without the answer's form."""
-    day, until, *_ = [*(SHOWN[day] for day in query.days), "", ""]
-    return KINDS[query.kind].text.format(
-        label=query.label,
-        other=query.other,
-        users=", ".join(map(str, query.users)),
-        day=day,
-        until=until,
-        month=MONTHS[query.number - 1] if query.kind == "month_label_count" else "",
-        number=query.number,
-    )
+    return KINDS[query.kind].text.format(**query.args)
 
 
 def form(kind: str, labels: Sequence[str]) -> str:
@@ -328,16 +321,5 @@ PATTERNS = {name: _pattern(kind.text) for name, kind in KINDS.items()}
 
 def read(text: str) -> Query | None:
     """The query a question's text holds; the inverse of :func:`word`."""
-    for name, pattern in PATTERNS.items():
-        if found := pattern.search(text):
-            part = found.groupdict()
-            number = MONTHS.index(part["month"]) + 1 if "month" in part else part.get("number", 0)
-            return Query(
-                name,
-                label=part.get("label", ""),
-                other=part.get("other", ""),
-                users=tuple(int(u) for u in part.get("users", "").split(", ") if u),
-                days=tuple(DAY_OF[part[key]] for key in ("day", "until") if key in part),
-                number=int(number),
-            )
-    return None
+    found = ((name, pattern.search(text)) for name, pattern in PATTERNS.items())
+    return next((Query(name, match.groupdict()) for name, match in found if match), None)

@@ -17,12 +17,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, repeat
 
 from rlm_eval.records import Context, Sample
 
 from ..draws import Draws
-from ..sizing import PieceCounter, spans_of, whole_number
+from ..sizing import fill, in_range, spans_of
 from ..task import Generated, Pair
 from .haystack import NOUNS, essays
 
@@ -41,13 +41,12 @@ class Turns(Generated):
     max_answer_tokens = 192
 
     def prepare(self) -> None:
-        whole_number("needles", self.needles, 2, MOST_NEEDLES)
-        self._count = PieceCounter(self._tok)
+        in_range("needles", self.needles, 2, MOST_NEEDLES)
         sentences = (piece.strip() for paragraph in essays() for piece in paragraph)
         self._sentences = tuple(dict.fromkeys(sentences))
 
     def shortest(self) -> int:
-        longest = max(self._count(f" {sentence}") for sentence in self._sentences)
+        longest = max(self._tok.count(f" {sentence}") for sentence in self._sentences)
         turn = SENTENCES * longest + 30
         return self.max_answer_tokens + 140 + (self.needles + 2) * turn
 
@@ -77,32 +76,24 @@ class Turns(Generated):
         place = draws.below(self.needles)
         question = self._question(wanted, place, prefix)
         budget = target - self._tok.count(question) - self.max_answer_tokens
-        needles: dict[str, int] = {}
-        while len(needles) < self.needles:
-            text, cost = self._turn(wanted, draws)
-            needles[text] = cost
-        turns: list[str] = []
-        used = sum(needles.values())
-        while True:
-            text, cost = self._turn(draws.choice(others), draws)
-            if used + cost > budget:
-                break
-            turns.append(text)
-            used += cost
+        needles = draws.distinct(self.needles, lambda: self._turn(wanted, draws))
+        hidden = sum(map(self._tok.count, needles))
+        stream = (self._turn(draws.choice(others), draws) for _ in repeat(None))
+        turns, used = fill(stream, self._tok.count, budget - hidden)
         places = sorted(draws.below(len(turns) + 1) for _ in needles)
         for shift, (at, text) in enumerate(zip(places, needles, strict=True)):
             turns.insert(at + shift, text)
         context = Context.of("".join(turns).rstrip("\n"))
-        needle = list(needles)[place].rstrip("\n")
+        needle = needles[place].rstrip("\n")
         reply = needle.partition("Assistant: ")[2]
         ((_, end),) = spans_of(context.text, [needle])
-        sample = self.sample(
+        yield self.pair(
             context,
             target,
             question=question,
             gold=(prefix + reply, prefix),
             group=f"{self.needles}needle",
-            summed=used,
+            summed=hidden + used,
             evidence=((end - len(reply), end),),
             knobs={
                 "needles": self.needles,
@@ -112,7 +103,6 @@ class Turns(Generated):
                 "seed": self.seed,
             },
         )
-        yield context, sample
 
     def _question(self, request: str, place: int, prefix: str) -> str:
         return (
@@ -121,8 +111,7 @@ class Turns(Generated):
             f" right after the characters {prefix}. Start with {prefix} and write nothing else."
         )
 
-    def _turn(self, request: str, draws: Draws) -> tuple[str, int]:
-        """A request with a reply, as two lines; and their tokens."""
-        *before, last = draws.sample_few(self._sentences, SENTENCES)
-        pieces = (f"User: {request}\n", "Assistant:", *(f" {s}" for s in before), f" {last}\n")
-        return "".join(pieces), sum(map(self._count, pieces))
+    def _turn(self, request: str, draws: Draws) -> str:
+        """A request with a reply, as two lines."""
+        reply = " ".join(draws.sample_few(self._sentences, SENTENCES))
+        return f"User: {request}\nAssistant: {reply}\n"

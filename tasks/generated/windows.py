@@ -17,12 +17,13 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
+from itertools import accumulate
 from typing import NamedTuple
 
 from rlm_eval.tokens import Tokenizer
 
-from ..draws import Draws, Weighted
-from ..sizing import PieceCounter
+from ..draws import Draws
+from ..sizing import PieceCounter, fill
 from .labels import Domain
 
 FIRST_DAY = date(2022, 2, 16)
@@ -117,9 +118,10 @@ class WindowMaker:
     def draw(self, budget: int, *parts: str | int) -> Window:
         """The window named by ``parts``: as many lines as fit ``budget`` tokens, 40 at least."""
         for attempt in range(ATTEMPTS):
-            window = self._fill(budget, Draws(*parts, attempt))
-            if len(window.lines) >= LEAST_LINES:
-                return window
+            stream = self._lines(self.expected_lines(budget), Draws(*parts, attempt))
+            lines, used = fill(stream, self._cost, budget - self._frame)
+            if len(lines) >= LEAST_LINES:
+                return Window(lines, used + self._frame)
         raise AssertionError(f"no window of {LEAST_LINES} lines in {budget} tokens")
 
     def text(self, window: Window) -> str:
@@ -155,31 +157,19 @@ class WindowMaker:
 
     def _lines(self, expected: int, draws: Draws) -> Iterator[Line]:
         labels = self.domain.labels
-        weights = Weighted(label_weights(draws, len(labels)))
+        edges = list(accumulate(label_weights(draws, len(labels))))
         decks = {label: Deck(self.domain.items[label], draws) for label in labels}
         pool = [draws.between(10_000, 99_999) for _ in range(max(expected // 10, 1))]
         while True:
             day = draws.below(DAYS)
             common = draws.random() < 0.8
             user = draws.choice(pool) if common else draws.between(10_000, 99_999)
-            label = labels[weights.draw(draws)]
+            label = labels[draws.weighted(edges)]
             yield Line(day, user, label, decks[label].deal(user))
 
-    def _fill(self, budget: int, draws: Draws) -> Window:
-        lines: list[Line] = []
-        used = self._frame
-        count, costs = self._count, self._costs
-        for line in self._lines(self.expected_lines(budget), draws):
-            cost = (
-                count(f"Date: {SHOWN[line.day]} ||")
-                + count(f" User: {line.user} ||")
-                + costs[line.label][line.text]
-            )
-            if used + cost > budget:
-                return Window(lines, used)
-            lines.append(line)
-            used += cost
-        raise AssertionError("lines never end")
+    def _cost(self, line: Line) -> int:
+        head = self._count(f"Date: {SHOWN[line.day]} ||") + self._count(f" User: {line.user} ||")
+        return head + self._costs[line.label][line.text]
 
 
 LINE = re.compile(

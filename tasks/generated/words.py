@@ -64,7 +64,7 @@ class CommonWords(Generated):
         entries = gold * self.common_times + others * self.other_times
         draws.shuffle(entries)
         context = Context.of(" ".join(f"{i}. {word}" for i, word in enumerate(entries, 1)))
-        sample = self.sample(
+        yield self.pair(
             context,
             target,
             question=self.question,
@@ -72,12 +72,6 @@ class CommonWords(Generated):
             summed=used,
             knobs={"n_words": len(words), "index": index, "seed": self.seed},
         )
-        yield context, sample
-
-    def _number_tokens(self, first: int, times: int) -> int:
-        """Tokens of ``" {i}."`` for ``times`` numbers from ``first`` on, by the most digits."""
-        last = 10 ** (len(str(first + times - 1)) - 1)
-        return times * self._count(f" {last}.")
 
     def _words(self, budget: int, draws: Draws) -> tuple[list[str], int]:
         """The common words, then as many others as fit; and the tokens of all entries."""
@@ -90,7 +84,8 @@ class CommonWords(Generated):
         used = entries = 0
         for word in pool:
             times = self.common_times if len(words) < self.common else self.other_times
-            cost = times * self._count(f" {word}") + self._number_tokens(entries + 1, times)
+            number = 10 ** (len(str(entries + times)) - 1)  # with as many digits as the last
+            cost = times * (self._count(f" {word}") + self._count(f" {number}."))
             if used + cost > budget:
                 break
             words.append(word)
@@ -128,7 +123,7 @@ class FrequentWords(Generated):
         draws.shuffle(words)
         context = Context.of(" ".join(words))
         used += self._tok.count(words[0]) - self._tok.count(f" {words[0]}")
-        sample = self.sample(
+        yield self.pair(
             context,
             target,
             question=self.question,
@@ -136,7 +131,6 @@ class FrequentWords(Generated):
             summed=used,
             knobs={"n_words": len(words), "index": index, "seed": self.seed},
         )
-        yield context, sample
 
     def _counts(self, budget: int, draws: Draws) -> tuple[dict[str, int], int]:
         """Times each word occurs, by rank, for the largest N whose text fits; and its tokens."""

@@ -29,7 +29,7 @@ class Echo(Generated):
 
     def make(self, target, purpose, index):
         context = Context.of(f"word{index}")
-        yield context, self.sample(context, target, question="Which word?", gold=(context.text,))
+        yield self.pair(context, target, question="Which word?", gold=(context.text,))
 
     def code_oracle(self, question: str, context: Context) -> str:
         return context.text

@@ -72,11 +72,11 @@ def test_a_missing_column_is_named(files: dict[str, Path]) -> None:
         ("none.jsonl", None, "is no file"),
         ("rows.csv", "a,b", "none of .jsonl"),
         ("bad.jsonl", '{"id": 1, "text": 2}\n{oops', "line 2"),
-        ("list.jsonl", "[1]", "no JSON object"),
-        ("bad.json", "{", "no JSON"),
-        ("odd.json", '{"rows": []}', "list of rows"),
+        ("list.jsonl", "[1]", "must be a JSON object"),
+        ("bad.json", "{", "can.t be read"),
+        ("odd.json", '{"rows": []}', "can.t be read"),
         ("empty.jsonl", "", "no rows"),
-        ("bad.parquet", "text", "no parquet file"),
+        ("bad.parquet", "text", "Parquet file size is 4 bytes"),
     ],
 )
 def test_bad_files_are_one_clear_line(
