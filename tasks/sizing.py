@@ -27,12 +27,18 @@ EXACT_UP_TO = 200_000
 LONGEST = 100_000_000
 
 
-def in_range(key: str, value: int, least: int = 1, most: int | None = None) -> None:
-    """Raises ConfigError unless ``value`` is from ``least`` to ``most``."""
-    if value < least:
-        raise ConfigError(f"must be at least {least}, not {value}", key=key)
-    if most is not None and value > most:
-        raise ConfigError(f"may be {most} at most, not {value}", key=key)
+def at_least(least: int, **settings: int) -> None:
+    """Raises ConfigError for a setting that is less."""
+    for key, value in settings.items():
+        if value < least:
+            raise ConfigError(f"must be at least {least}, not {value}", key=key)
+
+
+def at_most(most: int, **settings: int) -> None:
+    """Raises ConfigError for a setting that is more."""
+    for key, value in settings.items():
+        if value > most:
+            raise ConfigError(f"may be {most} at most, not {value}", key=key)
 
 
 def one_of(key: str, value: str, choices: Iterable[str]) -> None:

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from itertools import chain, count, islice
 from typing import ClassVar
 
 from rlm_eval.errors import ConfigError
@@ -15,7 +15,7 @@ from rlm_eval.records import Context, Sample, Scalar, Score, Span
 from rlm_eval.tokens import load_tokenizer
 
 from .scoring.rules import RULES
-from .sizing import EXACT_UP_TO, LONGEST, check_lengths, in_range
+from .sizing import EXACT_UP_TO, LONGEST, at_least, check_lengths
 
 Pair = tuple[Context, Sample]
 
@@ -31,6 +31,8 @@ class Task(ABC):
     max_answer_tokens = 64
     #: Whether the room for the answer is a part of the target length.
     answer_in_target = True
+    #: Fixed answers to compare with; none where the golds of other samples are worth trying.
+    constant_answers = tuple[str, ...]()
     #: Where the task reads a file: its path and hash, or hub id and revision.
     source: Mapping[str, str] | None = field(default=None, init=False)
     #: The prompt of the model that grades the answers, a name in conf/prompt/judge or the path of
@@ -88,7 +90,9 @@ class Task(ABC):
 
     def constants(self, group_samples: Sequence[Sample]) -> Iterable[str]:
         """Fixed answers worth trying on samples of one question group."""
-        return dict.fromkeys(", ".join(sample.gold) for sample in group_samples)
+        return self.constant_answers or dict.fromkeys(
+            ", ".join(sample.gold) for sample in group_samples
+        )
 
     def fit_constant(self, samples: Sequence[Sample]) -> str:
         """The candidate of :meth:`constants` with the best mean score on ``samples``; the first
@@ -174,8 +178,8 @@ class Generated(Task):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        in_range("n", self.n)
-        in_range("seed", self.seed, 0)
+        at_least(1, n=self.n)
+        at_least(0, seed=self.seed)
         self.prepare()
         self.lengths = check_lengths(self.name, self.lengths, self.shortest(), self.longest())
 
@@ -197,13 +201,8 @@ class Generated(Task):
 
     def build(self) -> Iterator[Pair]:
         for target in self.lengths:
-            yield from islice(self._endless(target), self.n)
-
-    def _endless(self, target: int) -> Iterator[Pair]:
-        index = 0
-        while True:
-            yield from self.make(target, "run", index)
-            index += 1
+            contexts = (self.make(target, "run", index) for index in count())
+            yield from islice(chain.from_iterable(contexts), self.n)
 
     def calibration(self, target_tokens: int) -> Iterator[Sample]:
         """Golds of other seeds. They don't depend on the length, so the shortest is built."""

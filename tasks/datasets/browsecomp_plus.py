@@ -38,7 +38,7 @@ from rlm_eval.records import Context, Sample, Scalar, Score, documents_of
 
 from ..draws import Draws, derive_seed
 from ..scoring.scorers import CHARS_PER_TOKEN, by_verdict, short_answer
-from ..sizing import in_range
+from ..sizing import at_least
 from ..task import Pair
 from .dataset import Row
 from .padded import Asked, Padded, nearest
@@ -121,10 +121,9 @@ class BrowseCompPlus(Padded):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.scorer = "squad_em" if self.judge is None else "judge"
-        in_range("documents", self.documents)
-        in_range("pool", self.pool, self.documents)
-        in_range("judge_tokens", self.judge_tokens)
-        in_range("max_answer_tokens", self.max_answer_tokens)
+        at_least(1, documents=self.documents, judge_tokens=self.judge_tokens)
+        at_least(1, max_answer_tokens=self.max_answer_tokens)
+        at_least(self.documents, pool=self.pool)
         if self.path is not None:
             self._open(next(self.rows())["query"])
 
@@ -153,6 +152,9 @@ class BrowseCompPlus(Padded):
     def judged(self, sample: Sample, answer: str, verdict: str) -> Score | None:
         return by_verdict(sample, answer, verdict)
 
+    def fits(self, asked: Asked, target: int) -> bool:
+        return len(asked.support) <= self.documents and super().fits(asked, target)
+
     def code_oracle(self, question: str, context: Context) -> str | None:
         best = nearest(question.removeprefix(self.instruction), documents_of(context.content))
         titles = (line.partition("title:") for line in best.splitlines()[:5])
@@ -175,7 +177,7 @@ class BrowseCompPlus(Padded):
                     pool.add(rank, self._open(raw["text"]).strip())
             rank = self._rank("question", str(row["query_id"]))
             for target, least in asked.items():
-                if least.wants(rank) and self._fits(question := self._asked(row), target):
+                if least.wants(rank) and self.fits(question := self._asked(row), target):
                     least.add(rank, question)
         chosen = {target: least.ranked() for target, least in asked.items()}
         for target, questions in chosen.items():
@@ -209,16 +211,6 @@ class BrowseCompPlus(Padded):
         )
         question, gold = self._open(row["query"]), self._open(row["answer"])
         return Asked(str(row["query_id"]), question, (gold,), self.name, texts, more)
-
-    def _fits(self, asked: Asked, target: int) -> bool:
-        """Whether the question's gold and evidence do. A token is at least one byte, so most need
-        no counting."""
-        if len(asked.support) > self.documents:
-            return False
-        budget = self.budget(asked, target)
-        if sum(len(document.encode()) + 20 for document in asked.support) <= budget:
-            return True
-        return sum(self.cost(i, document) for i, document in enumerate(asked.support, 1)) <= budget
 
     def _fill(
         self, asked: Asked, pool: Sequence[str], budget: int, draws: Draws

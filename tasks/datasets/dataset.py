@@ -55,7 +55,7 @@ class DataSet(Task):
         self.source = {k: v for k, v in parts.items() if v} | {"revision": self.revision}
 
     def constants(self, group_samples: Sequence[Sample]) -> Iterable[str]:
-        return dict.fromkeys(sample.gold[0] for sample in group_samples)
+        return self.constant_answers or dict.fromkeys(sample.gold[0] for sample in group_samples)
 
     def rows(self) -> Iterator[Row]:
         """The rows in order."""

@@ -63,7 +63,8 @@ class DocumentQA(Padded):
     def build(self) -> Iterator[Pair]:
         self._check_lengths()
         for target in self.lengths:
-            for index, asked in enumerate(islice(self._fitting(target), self.n)):
+            fitting = (asked for asked in self._questions if self.fits(asked, target))
+            for index, asked in enumerate(islice(fitting, self.n)):
                 draws = Draws(self.name, "pad", self.seed, target, asked.id)
                 documents = self._fill(asked, self.budget(asked, target), draws)
                 yield self.question_on(asked, documents, target, index, draws)
@@ -99,7 +100,7 @@ class DocumentQA(Padded):
     def _check_lengths(self) -> None:
         """Raises ConfigError for a length that too few questions, or all documents, can't fill."""
         for target in self.lengths:
-            fitting = sum(1 for _ in islice(self._fitting(target), self.n))
+            fitting = sum(self.fits(asked, target) for asked in self._questions)
             if fitting < self.n:
                 raise ConfigError(
                     f"is {self.n}, but only {fitting} of the {len(self._questions)} questions have"
@@ -108,13 +109,6 @@ class DocumentQA(Padded):
                 )
         most = sum(map(len, self._pool)) // CHARS_PER_TOKEN_AT_MOST
         check_lengths(self.name, self.lengths, 1, most)
-
-    def _fitting(self, target: int) -> Iterator[Asked]:
-        """Questions whose supporting documents fit."""
-        for asked in self._questions:
-            support = sum(self.cost(i, document) for i, document in enumerate(asked.support, 1))
-            if support <= self.budget(asked, target):
-                yield asked
 
     def _fill(self, asked: Asked, budget: int, draws: Draws) -> list[str]:
         """The supporting documents, then as many others as fit, nearest first."""

@@ -15,7 +15,7 @@ from itertools import chain
 from rlm_eval.errors import ConfigError
 from rlm_eval.records import Content, Context, Scalar, Span
 
-from ..sizing import check_lengths, in_range
+from ..sizing import at_least, check_lengths
 from ..task import Pair
 from .dataset import DataSet, Row
 
@@ -46,7 +46,7 @@ class Fixed(DataSet):
     where: Mapping[str, Scalar] | None = None
 
     def __post_init__(self) -> None:
-        in_range("n", self.n)
+        at_least(1, n=self.n)
         self.lengths = check_lengths(self.name, self.lengths, self.max_answer_tokens + 1)
         self.columns = (*self.columns, *(self.where or ()))
         super().__post_init__()

@@ -11,10 +11,10 @@ without code, or writing it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 
 from rlm_eval.errors import ConfigError
-from rlm_eval.records import Context, Sample
+from rlm_eval.records import Context
 
 from ..generated.graph import BFS, PARENTS, RULES, solve
 from .dataset import Row
@@ -25,6 +25,7 @@ class GraphWalks(Fixed):
     name = scorer = "graphwalks"
     columns = ("prompt", "answer_nodes", "problem_type")
     max_answer_tokens = 2048
+    constant_answers = ("Final Answer: []",)
 
     def items(self, row: Row) -> Iterator[Item]:
         _, _, after = row["prompt"].rpartition("The graph has the following edges:")
@@ -38,9 +39,6 @@ class GraphWalks(Fixed):
             gold=tuple(row["answer_nodes"]),
             group=str(row["problem_type"]),
         )
-
-    def constants(self, group_samples: Sequence[Sample]) -> Iterable[str]:
-        return ("Final Answer: []",)
 
     def code_oracle(self, question: str, context: Context) -> str | None:
         return solve(question, context)

@@ -12,9 +12,9 @@ no_context arm.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 
-from rlm_eval.records import Context, Sample
+from rlm_eval.records import Context
 
 from .dataset import Row
 from .fixed import Fixed, Item
@@ -30,6 +30,7 @@ class LongBenchV2(Fixed):
         *("answer", "context"),
     )
     max_answer_tokens = 128
+    constant_answers = tuple(f"The correct answer is ({letter})" for letter in LETTERS)
 
     def items(self, row: Row) -> Iterator[Item]:
         choices = "\n".join(f"({letter}) {row[f'choice_{letter}'].strip()}" for letter in LETTERS)
@@ -43,9 +44,6 @@ class LongBenchV2(Fixed):
             group=row["domain"],
             knobs={key: row[key] for key in ("_id", "sub_domain", "difficulty", "length")},
         )
-
-    def constants(self, group_samples: Sequence[Sample]) -> Iterable[str]:
-        return (f"The correct answer is ({letter})" for letter in LETTERS)
 
     def code_oracle(self, question: str, context: Context) -> str | None:
         choices = re.findall(r"^\(([A-D])\) (.*)$", question, re.MULTILINE)

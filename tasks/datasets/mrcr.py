@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from itertools import pairwise
 
 from rlm_eval.errors import ConfigError
-from rlm_eval.records import Context, Sample
+from rlm_eval.records import Context
 
 from ..sizing import document_spans
 from .dataset import Row
@@ -27,6 +27,7 @@ class MRCR(Fixed):
     name = scorer = "mrcr"
     columns = ("prompt", "answer", "random_string_to_prepend", "n_needles", "desired_msg_index")
     max_answer_tokens = 2048
+    constant_answers = ("",)  # the prefix differs from row to row
 
     def items(self, row: Row) -> Iterator[Item]:
         try:
@@ -44,10 +45,6 @@ class MRCR(Fixed):
             knobs={"n_needles": row["n_needles"], "desired_msg_index": row["desired_msg_index"]},
             evidence=document_spans(content, [content.index(reply)] if reply in content else []),
         )
-
-    def constants(self, group_samples: Sequence[Sample]) -> Iterable[str]:
-        """Nothing: the prefix differs from row to row."""
-        return ("",)
 
     def code_oracle(self, question: str, context: Context) -> str | None:
         asked = re.search(r"Prepend (\S+) to the (\d+)\w* (\(1 indexed\) )?(.+?)\.", question)

@@ -13,7 +13,7 @@ from re import findall
 from rlm_eval.records import Context, Scalar
 
 from ..draws import Draws
-from ..sizing import PieceCounter, check_lengths, document_spans, in_range
+from ..sizing import PieceCounter, at_least, check_lengths, document_spans
 from ..task import Pair
 from .dataset import DataSet
 
@@ -45,8 +45,8 @@ class Padded(DataSet):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        in_range("n", self.n)
-        in_range("seed", self.seed, 0)
+        at_least(1, n=self.n)
+        at_least(0, seed=self.seed)
         shortest = self.max_answer_tokens + self.least_tokens
         self.lengths = check_lengths(self.name, self.lengths, shortest)
         self._count = PieceCounter(self._tok)
@@ -64,6 +64,14 @@ class Padded(DataSet):
         """Tokens of document ``number`` with its heading and the blank line after it: one piece
         ends in a newline and the next begins with none (see :mod:`rlm_eval.tasks.sizing`)."""
         return self._count(f"{document}\n\n") + self._count.heading(number)
+
+    def fits(self, asked: Asked, target: int) -> bool:
+        """Whether the supporting documents do. A token is at least one byte, so most need no
+        counting."""
+        budget = self.budget(asked, target)
+        if sum(len(document.encode()) + 20 for document in asked.support) <= budget:
+            return True
+        return sum(self.cost(i, document) for i, document in enumerate(asked.support, 1)) <= budget
 
     def question_on(
         self,

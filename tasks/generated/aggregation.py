@@ -29,7 +29,7 @@ from rlm_eval.errors import ConfigError
 from rlm_eval.records import Context, Sample
 
 from ..draws import Draws
-from ..sizing import in_range, one_of
+from ..sizing import at_least, one_of
 from ..task import Generated, Pair
 from . import questions
 from .labels import LabelOf, guess_label, load_domain
@@ -66,7 +66,7 @@ class Aggregation(Generated):
     name = "aggregation"
 
     def prepare(self) -> None:
-        in_range("questions_per_context", self.questions_per_context)
+        at_least(1, questions_per_context=self.questions_per_context)
         self.kinds = expand_kinds(self.kinds)
         self._domain = load_domain(self.domain, self.items)
         self.source = self._domain.source

@@ -28,7 +28,7 @@ from typing import Literal, cast
 from rlm_eval.records import Context, documents_of
 
 from ..draws import Draws
-from ..sizing import PieceCounter, in_range, spans_of
+from ..sizing import PieceCounter, at_least, at_most, spans_of
 from ..task import Generated, Pair
 from .haystack import made_up_names
 
@@ -122,7 +122,8 @@ class SemanticChain(Generated):
     max_answer_tokens = 32
 
     def prepare(self) -> None:
-        in_range("hops", self.hops, 1, MOST_HOPS)
+        at_least(1, hops=self.hops)
+        at_most(MOST_HOPS, hops=self.hops)
         self._count = PieceCounter(self._tok)
         self._wordings: dict[str, int] = {}
         longest = max((relation.phrase for relation in RELATIONS), key=self._tok.count)

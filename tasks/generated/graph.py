@@ -14,14 +14,14 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from rlm_eval.errors import ConfigError
-from rlm_eval.records import Context, Sample
+from rlm_eval.records import Context
 
 from ..draws import Draws
-from ..sizing import fill_new, in_range
+from ..sizing import at_least, fill_new
 from ..task import Generated, Pair
 
 NODE_CHARS = 10
@@ -66,18 +66,15 @@ class Graph(Generated):
 
     name, scorer = "graph", "graphwalks"
     max_answer_tokens = 512
+    constant_answers = ("Final Answer: []",)
 
     def prepare(self) -> None:
-        in_range("depth", self.depth)
-        in_range("degree", self.degree)
+        at_least(1, depth=self.depth, degree=self.degree)
         if self.degree**self.depth > 60:
             raise ConfigError(
                 f"** depth may be 60 at most, not {self.degree**self.depth}", key="degree"
             )
         self._reserve = self.max_answer_tokens + 20 + self._tok.count(RULES) + 30
-
-    def constants(self, group_samples: Sequence[Sample]) -> Iterable[str]:
-        return ("Final Answer: []",)
 
     def code_oracle(self, question: str, context: Context) -> str | None:
         return solve(question, context)

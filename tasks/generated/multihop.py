@@ -25,7 +25,7 @@ from rlm_eval.errors import ConfigError
 from rlm_eval.records import Context
 
 from ..draws import Draws
-from ..sizing import in_range, one_of, spans_of
+from ..sizing import at_least, one_of, spans_of
 from ..task import Generated, Pair
 from . import haystack as hay
 from .chains import SemanticChain
@@ -69,8 +69,7 @@ class VariableTracking(Generated):
     name = "multihop"
 
     def prepare(self) -> None:
-        in_range("hops", self.hops)
-        in_range("chains", self.chains)
+        at_least(1, hops=self.hops, chains=self.chains)
         if self.chains * (self.hops + 1) > MOST_STATEMENTS:
             raise ConfigError(f"× (hops + 1) may be {MOST_STATEMENTS} at most", key="chains")
         self._line = "".join(hay.NOISE)

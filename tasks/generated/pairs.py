@@ -26,7 +26,7 @@ from rlm_eval.errors import ConfigError
 from rlm_eval.records import Context, Sample
 
 from ..scoring.scorers import count_role_pairs
-from ..sizing import in_range
+from ..sizing import at_least
 from ..task import Generated, Pair
 from .labels import TREC_LABELS, LabelOf, guess_label, load_domain
 from .windows import DAY_OF, Line, Window, WindowMaker, read_lines
@@ -149,9 +149,10 @@ class Pairs(Generated):
 
     name, scorer = "pairs", "pairs_f1"
     answer_in_target = False
+    constant_answers = ("none",)  # users differ from window to window
 
     def prepare(self) -> None:
-        in_range("max_answer_tokens", self.max_answer_tokens)
+        at_least(1, max_answer_tokens=self.max_answer_tokens)
         self._domain = load_domain("questions", self.items)
         self.source = self._domain.source
         if set(self._domain.labels) != set(TREC_LABELS.values()):
@@ -173,10 +174,6 @@ class Pairs(Generated):
             window = self._window(target_tokens, "calibration", index)
             for _, sample in self._pairs(window, Context("", ""), target_tokens, index):
                 yield sample
-
-    def constants(self, group_samples: Sequence[Sample]) -> Iterable[str]:
-        """No pair at all: users differ from window to window."""
-        return ("none",)
 
     def code_oracle(self, question: str, context: Context) -> str | None:
         return self.solve(question, context, lambda text: guess_label(text, self._domain.labels))

@@ -23,6 +23,8 @@ GAP = 0.02
 #: fixed number, so that the size of the subset tells little about the answer; so is the range.
 BUSY_USERS, NAMED_USERS = 20, 2
 RANGE = DAYS // 3
+#: Queries of a kind that are drawn to find one with an exact answer.
+ATTEMPTS = 24
 
 
 #: What the placeholders of a kind's text stand for, as written there.
@@ -237,21 +239,13 @@ def draw_queries(
     busy = sorted(users, key=lambda user: (-users[user], user))[:BUSY_USERS]
     repeats = sorted(set(Counter(line.day for line in lines).values()))
     asked: set[str] = set()
-
-    def draw(kind: str) -> tuple[Query, str] | None:
-        tried = set(asked)
-        for _ in range(24):
-            query = _draw(kind, labels, busy, repeats, draws)
-            gold = None if word(query) in tried else answer(query, lines, labels, GAP)
-            if gold is not None:
-                return query, gold
-            tried.add(word(query))
-        return None
-
     left = list(kinds)
     while left:
         for kind in tuple(left):
-            found = draw(kind)
+            drawn = (_draw(kind, labels, busy, repeats, draws) for _ in range(ATTEMPTS))
+            new = (query for query in drawn if word(query) not in asked)
+            golds = ((query, answer(query, lines, labels, GAP)) for query in new)
+            found = next(((query, gold) for query, gold in golds if gold is not None), None)
             if found is None:
                 left.remove(kind)
                 continue

@@ -15,14 +15,14 @@ Known shortcut: code that splits the text into turns and counts solves it (``cod
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise, repeat
 
-from rlm_eval.records import Context, Sample
+from rlm_eval.records import Context
 
 from ..draws import Draws
-from ..sizing import fill, in_range, spans_of
+from ..sizing import at_least, at_most, fill, spans_of
 from ..task import Generated, Pair
 from .haystack import NOUNS, essays
 
@@ -39,9 +39,11 @@ class Turns(Generated):
 
     name, scorer = "turns", "mrcr"
     max_answer_tokens = 192
+    constant_answers = ("",)  # the prefix differs from sample to sample
 
     def prepare(self) -> None:
-        in_range("needles", self.needles, 2, MOST_NEEDLES)
+        at_least(2, needles=self.needles)
+        at_most(MOST_NEEDLES, needles=self.needles)
         sentences = (piece.strip() for paragraph in essays() for piece in paragraph)
         self._sentences = tuple(dict.fromkeys(sentences))
 
@@ -49,10 +51,6 @@ class Turns(Generated):
         longest = max(self._tok.count(f" {sentence}") for sentence in self._sentences)
         turn = SENTENCES * longest + 30
         return self.max_answer_tokens + 140 + (self.needles + 2) * turn
-
-    def constants(self, group_samples: Sequence[Sample]) -> Iterable[str]:
-        """Nothing: the prefix differs from sample to sample."""
-        return ("",)
 
     def code_oracle(self, question: str, context: Context) -> str | None:
         asked = ASKED.search(question)

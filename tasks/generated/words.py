@@ -135,7 +135,9 @@ class FrequentWords(Generated):
     def _counts(self, budget: int, draws: Draws) -> tuple[dict[str, int], int]:
         """Times each word occurs, by rank, for the largest N whose text fits; and its tokens."""
         most = int((budget / ZETA_2) ** 0.5) + 2
-        words = ["...", *islice(coded_words(draws), most)]
+        letters = string.ascii_lowercase
+        coded = draws.distinct(most, lambda: "".join(draws.choice(letters) for _ in range(6)))
+        words = ["...", *coded]
         costs = self._tok.count_each([f" {word}" for word in words])
 
         def tokens(n: int) -> int:
@@ -155,13 +157,3 @@ def zeta_counts(n: int) -> Iterator[int]:
         if times == 0:
             return
         yield times
-
-
-def coded_words(draws: Draws) -> Iterator[str]:
-    """Distinct words of six lower-case letters."""
-    seen: set[str] = set()
-    while True:
-        word = "".join(draws.choice(string.ascii_lowercase) for _ in range(6))
-        if word not in seen:
-            seen.add(word)
-            yield word
