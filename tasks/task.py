@@ -89,10 +89,12 @@ class Task(ABC):
         return iter(())
 
     def constants(self, group_samples: Sequence[Sample]) -> Iterable[str]:
-        """Fixed answers worth trying on samples of one question group."""
-        return self.constant_answers or dict.fromkeys(
-            ", ".join(sample.gold) for sample in group_samples
-        )
+        """Fixed answers worth trying on samples of one question group: their golds, all of one
+        sample where all are asked for."""
+        if self.constant_answers:
+            return self.constant_answers
+        every = self.scorer == "string_match_all"
+        return dict.fromkeys(", ".join(s.gold) if every else s.gold[0] for s in group_samples)
 
     def fit_constant(self, samples: Sequence[Sample]) -> str:
         """The candidate of :meth:`constants` with the best mean score on ``samples``; the first

@@ -37,7 +37,7 @@ from rlm_eval.errors import ConfigError
 from rlm_eval.records import Context, Sample, Scalar, Score, documents_of
 
 from ..draws import Draws, derive_seed
-from ..scoring.scorers import CHARS_PER_TOKEN, by_verdict, short_answer
+from ..scoring.scorers import CHARS_PER_TOKEN, by_verdict
 from ..sizing import at_least
 from ..task import Pair
 from .dataset import Row
@@ -138,9 +138,6 @@ class BrowseCompPlus(Padded):
                 draws = Draws(self.name, "fill", self.seed, target, question.id)
                 documents, used = self._fill(question, pool, self.budget(question, target), draws)
                 yield self.question_on(question, documents, target, index, draws, used)
-
-    def score(self, sample: Sample, answer: str) -> Score:
-        return short_answer(sample, answer)
 
     def judge_values(self, sample: Sample, answer: str) -> Mapping[str, object]:
         return {

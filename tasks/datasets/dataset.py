@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from rlm_eval.errors import ConfigError
-from rlm_eval.records import Sample
 
 from ..task import Task
 
@@ -53,9 +52,6 @@ class DataSet(Task):
             )
         parts = {"hub": self.hub, "config": self.config, "split": self.split}
         self.source = {k: v for k, v in parts.items() if v} | {"revision": self.revision}
-
-    def constants(self, group_samples: Sequence[Sample]) -> Iterable[str]:
-        return self.constant_answers or dict.fromkeys(sample.gold[0] for sample in group_samples)
 
     def rows(self) -> Iterator[Row]:
         """The rows in order."""

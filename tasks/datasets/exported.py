@@ -17,7 +17,7 @@ from rlm_eval.records import Content, Context, Sample, documents_of
 
 from ..scoring.rules import RULES
 from ..sizing import at_least, check_lengths
-from ..task import Pair, Task
+from ..task import Pair
 from .dataset import DataSet, Row
 
 #: Of a sample's fields, those a row holds as they are.
@@ -86,5 +86,3 @@ class Exported(DataSet):
                 yield from_row(row)
         if not taken:
             raise ConfigError("exported: no sample of task.path has one of task.lengths")
-
-    constants = Task.constants

@@ -24,42 +24,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from rlm_eval.errors import ConfigError
-from rlm_eval.records import Context, Sample
+from rlm_eval.records import Context
 
 from ..draws import Draws
 from ..sizing import at_least, one_of
-from ..task import Generated, Pair
 from . import questions
-from .labels import LabelOf, guess_label, load_domain
+from .labels import LabelOf
 from .questions import KINDS, Query
-from .windows import MONTHS, SHOWN, Window, WindowMaker, read_lines
+from .windows import MONTHS, SHOWN, Line, Windowed, read_lines
 
 #: Asked by default, in this order.
 FIRST_KINDS = "label_count", "most_common", "compare", "user_label_count", "range_label_count"
 GROUPS = ("counting", "user", "timeline")
-#: Windows' labels are drawn for this many lines in all to fit the best constant answers.
-CALIBRATION_LINES = 200_000
-
-
-def expand_kinds(names: Sequence[str]) -> tuple[str, ...]:
-    """Question kinds, a group's name standing for all of its kinds. Raises ConfigError for a name
-    that is neither."""
-    if not names:
-        raise ConfigError("must be a list such as [label_count,user]", key="kinds")
-    found: list[str] = []
-    for name in names:
-        one_of("kinds", name, (*KINDS, *GROUPS))
-        found += [name] if name in KINDS else [k for k in KINDS if KINDS[k].family == name]
-    return tuple(dict.fromkeys(found))
 
 
 @dataclass(kw_only=True, eq=False)
-class Aggregation(Generated):
+class Aggregation(Windowed):
     domain: str = "reviews"
-    items: str | None = None
-    structured: bool = False
     kinds: Sequence[str] = FIRST_KINDS
     questions_per_context: int = 5
 
@@ -67,33 +51,40 @@ class Aggregation(Generated):
 
     def prepare(self) -> None:
         at_least(1, questions_per_context=self.questions_per_context)
-        self.kinds = expand_kinds(self.kinds)
-        self._domain = load_domain(self.domain, self.items)
-        self.source = self._domain.source
-        self._maker = WindowMaker(self._domain, self._tok, self.structured)
-        # The longest question, with room for a number or month that takes one token more.
-        wordiest = max(self._domain.labels, key=self._tok.count)
+        if not self.kinds:
+            raise ConfigError("must be a list such as [label_count,user]", key="kinds")
+        for name in self.kinds:
+            one_of("kinds", name, (*KINDS, *GROUPS))
+        named = (k for name in self.kinds for k in KINDS if name in (k, KINDS[k].family))
+        self.kinds = tuple(dict.fromkeys(named))
+        super().prepare()
+
+    def reserve(self) -> int:
+        """Of the longest question, with room for a number or month that takes one token more."""
+        wordiest = max(self._items.labels, key=self._tok.count)
         args = {"label": wordiest, "other": wordiest, "users": "99999, 99999"}
         args |= {"day": SHOWN[-1], "until": SHOWN[-1], "month": MONTHS[8], "number": "9"}
-        specimens = (Query(kind, args) for kind in self.kinds)
-        longest = max(self._tok.count(self._question(query)) for query in specimens)
-        self._reserve = longest + 4 + self.max_answer_tokens
+        longest = max(self._tok.count(self._question(Query(kind, args))) for kind in self.kinds)
+        return longest + 4 + self.max_answer_tokens
 
-    def shortest(self) -> int:
-        return self._maker.least_tokens + self._reserve
-
-    def calibration(self, target_tokens: int) -> Iterator[Sample]:
-        lines = self._maker.expected_lines(target_tokens - self._reserve)
-        for index in range(min(200, max(4, CALIBRATION_LINES // lines))):
-            window, queries = self._draw(target_tokens, "calibration", index)
-            for _, sample in self._pairs(window, queries, Context("", ""), target_tokens, index):
-                yield sample
-
-    def code_oracle(self, question: str, context: Context) -> str | None:
-        return self.solve(question, context, lambda text: guess_label(text, self._domain.labels))
+    def ask(self, lines: Sequence[Line], draws: Draws) -> Iterator[dict[str, Any]]:
+        labels, number = self._items.labels, self.questions_per_context
+        drawn = questions.draw_queries(self.kinds, number, labels, lines, draws)
+        for place, (query, gold) in enumerate(drawn):
+            kind = KINDS[query.kind]
+            yield {
+                "question": self._question(query),
+                "gold": (gold,),
+                "group": query.kind,
+                "scorer": f"oolong:{kind.form}",
+                "knobs": {
+                    "family": kind.family,
+                    "labels": "|".join(labels),
+                    "question_index": place,
+                },
+            }
 
     def solve(self, question: str, context: Context, label_of: LabelOf) -> str | None:
-        """The answer by counting, where ``label_of`` gives the labels that no field shows."""
         query = questions.read(question)
         if query is None:
             return None
@@ -102,53 +93,8 @@ class Aggregation(Generated):
             labels = [line.label or label_of(line.text) for line in lines]
             labelled = zip(lines, labels, strict=True)
             lines = [line._replace(label=label) for line, label in labelled if label]
-        return questions.answer(query, lines, self._domain.labels) if lines else None
-
-    def make(self, target: int, purpose: str, index: int) -> Iterator[Pair]:
-        window, queries = self._draw(target, purpose, index)
-        context = Context.of(self._maker.text(window))
-        yield from self._pairs(window, queries, context, target, index)
-
-    def _draw(
-        self, target: int, purpose: str, index: int
-    ) -> tuple[Window, list[tuple[Query, str]]]:
-        """A window with its questions and golds, before any text is written."""
-        parts = (self.name, self._domain.name, purpose, self.seed, target, index)
-        window = self._maker.draw(target - self._reserve, *parts)
-        draws, labels = Draws(*parts, "questions"), self._domain.labels
-        number = self.questions_per_context
-        return window, list(questions.draw_queries(self.kinds, number, labels, window.lines, draws))
+        return questions.answer(query, lines, self._items.labels) if lines else None
 
     def _question(self, query: Query) -> str:
-        form = questions.form(query.kind, self._domain.labels)
-        return f"{self._maker.statement()} {questions.word(query)} {form}"
-
-    def _pairs(
-        self,
-        window: Window,
-        queries: Sequence[tuple[Query, str]],
-        context: Context,
-        target: int,
-        index: int,
-    ) -> Iterator[Pair]:
-        for place, (query, gold) in enumerate(queries):
-            kind = KINDS[query.kind]
-            yield self.pair(
-                context,
-                target,
-                question=self._question(query),
-                gold=(gold,),
-                group=query.kind,
-                scorer=f"oolong:{kind.form}",
-                summed=window.tokens if context.content else 0,
-                knobs={
-                    "family": kind.family,
-                    "domain": self._domain.name,
-                    "labels": "|".join(self._domain.labels),
-                    "structured": self.structured,
-                    "n_lines": len(window.lines),
-                    "context_index": index,
-                    "question_index": place,
-                    "seed": self.seed,
-                },
-            )
+        form = questions.form(query.kind, self._items.labels)
+        return f"{self.statement()} {questions.word(query)} {form}"

@@ -31,21 +31,12 @@ NOISE = (
 
 
 def _file_text(path: Path) -> str:
-    """The text of a plain file, or of a JSON file holding ``{"text": …}`` (the form of RULER's
-    PaulGrahamEssays.json) or a list of such objects or strings."""
+    """The text of a plain file, or of RULER's PaulGrahamEssays.json, ``{"text": …}``."""
     try:
         raw = path.read_text(encoding="utf-8")
-        if path.suffix != ".json":
-            return raw
-        data = json.loads(raw)
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path} can't be read: {error}", key="haystack_file") from error
-    parts = data if isinstance(data, list) else [data]
-    found = [part.get("text") if isinstance(part, dict) else part for part in parts]
-    texts = [text for text in found if isinstance(text, str)]
-    if not texts or len(texts) < len(found):
-        raise ConfigError(f'{path} should hold {{"text": …}} or a list of it', key="haystack_file")
-    return "\n".join(texts)
+        return str(json.loads(raw)["text"]) if path.suffix == ".json" else raw
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"{path} can't be read: {error!r}", key="haystack_file") from error
 
 
 @lru_cache(maxsize=4)

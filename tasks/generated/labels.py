@@ -30,14 +30,14 @@ TREC_LINE = re.compile(r"([A-Z]+):\S+ (.+)")
 
 @dataclass(frozen=True)
 class Domain:
-    """A labelled set: ``items[label]`` are its distinct texts, ``noun`` what one of them is and
+    """A labelled set: ``texts[label]`` are its distinct texts, ``noun`` what one of them is and
     ``criterion`` what its label says; ``source`` names the file and its SHA-256."""
 
     name: str
     noun: str
     criterion: str
     labels: tuple[str, ...]
-    items: dict[str, tuple[str, ...]]
+    texts: dict[str, tuple[str, ...]]
     source: dict[str, str]
 
 
@@ -108,7 +108,7 @@ def load_domain(name: str, file: str | None = None) -> Domain:
         noun=noun,
         criterion=criterion,
         labels=labels,
-        items={label: tuple(found[label]) for label in labels},
+        texts={label: tuple(found[label]) for label in labels},
         source={"items": file or name, "sha256": digest},
     )
 

@@ -83,12 +83,8 @@ WORDINGS = (
 QUESTION = "One of the persons in the text must live in {country}. Who? Answer with the name alone."
 
 
-def _pattern(wording: str) -> str:
-    escaped = re.escape(wording)
-    return escaped.replace(r"\{name\}", r"(\w+)").replace(r"\{landmark\}", ".+?")
-
-
-NAME = re.compile("|".join(map(_pattern, WORDINGS)))
+PATTERNS = (wording.format(name=r"(\w+)", landmark=".+?") for wording in WORDINGS)
+NAME = re.compile("|".join(PATTERNS))
 
 
 @dataclass(kw_only=True, eq=False)

@@ -21,17 +21,16 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from rlm_eval.errors import ConfigError
-from rlm_eval.records import Context, Sample
+from rlm_eval.records import Context
 
+from ..draws import Draws
 from ..scoring.scorers import count_role_pairs
 from ..sizing import at_least
-from ..task import Generated, Pair
-from .labels import TREC_LABELS, LabelOf, guess_label, load_domain
-from .windows import DAY_OF, Line, Window, WindowMaker, read_lines
-
-CALIBRATION_WINDOWS = 4
+from .labels import TREC_LABELS, LabelOf
+from .windows import DAY_OF, Line, Windowed, read_lines
 
 Users = Mapping[int, Sequence[Line]]
 
@@ -142,44 +141,43 @@ def by_user(lines: Iterable[Line]) -> Users:
 
 
 @dataclass(kw_only=True, eq=False)
-class Pairs(Generated):
-    items: str | None = None
-    structured: bool = False
+class Pairs(Windowed):
     max_answer_tokens: int = 4096
 
     name, scorer = "pairs", "pairs_f1"
     answer_in_target = False
     constant_answers = ("none",)  # users differ from window to window
+    most_calibrated = 4
 
-    def prepare(self) -> None:
+    def reserve(self) -> int:
+        """Of the longest question; the labels must be those that the queries name."""
         at_least(1, max_answer_tokens=self.max_answer_tokens)
-        self._domain = load_domain("questions", self.items)
-        self.source = self._domain.source
-        if set(self._domain.labels) != set(TREC_LABELS.values()):
+        if set(self._items.labels) != set(TREC_LABELS.values()):
             labels = ", ".join(TREC_LABELS.values())
             raise ConfigError(f"has other labels: the labels must be {labels}", key="items")
-        self._maker = WindowMaker(self._domain, self._tok, self.structured)
-        self._reserve = max(self._tok.count(self._question(query)) for query in QUERIES)
-
-    def shortest(self) -> int:
-        return self._maker.least_tokens + self._reserve
+        return max(self._tok.count(self._question(query)) for query in QUERIES)
 
     def longest(self) -> int:
         """Users on the windows' lines, and so the answers, grow with the length: beyond this an
         answer has hundreds of millions of pairs."""
         return 2_000_000
 
-    def calibration(self, target_tokens: int) -> Iterator[Sample]:
-        for index in range(CALIBRATION_WINDOWS):
-            window = self._window(target_tokens, "calibration", index)
-            for _, sample in self._pairs(window, Context("", ""), target_tokens, index):
-                yield sample
-
-    def code_oracle(self, question: str, context: Context) -> str | None:
-        return self.solve(question, context, lambda text: guess_label(text, self._domain.labels))
+    def ask(self, lines: Sequence[Line], draws: Draws) -> Iterator[dict[str, Any]]:
+        users = by_user(lines)
+        for place, query in enumerate(QUERIES, 1):
+            first, second = query.roles(users)
+            yield {
+                "question": self._question(query),
+                "gold": tuple(" ".join(map(str, sorted(role))) for role in (first, second)),
+                "group": "roles" if query.b else "both",
+                "knobs": {
+                    "query": place,
+                    "gold_pairs": count_role_pairs(first, second),
+                    "n_users": len(users),
+                },
+            }
 
     def solve(self, question: str, context: Context, label_of: LabelOf) -> str | None:
-        """The answer by code, where ``label_of`` gives the labels that no field shows."""
         query = next((q for q in QUERIES if f"{q.words()}." in question), None)
         if query is None:
             return None
@@ -191,41 +189,9 @@ class Pairs(Generated):
         pairs = {(min(a, b), max(a, b)) for a in first for b in second if a != b}
         return "\n".join(f"({a}, {b})" for a, b in sorted(pairs)) or "none"
 
-    def make(self, target: int, purpose: str, index: int) -> Iterator[Pair]:
-        window = self._window(target, purpose, index)
-        context = Context.of(self._maker.text(window))
-        yield from self._pairs(window, context, target, index)
-
     def _question(self, query: Query) -> str:
         return (
-            f"{self._maker.statement()} List all pairs of user ids (no duplicate pairs, the lower"
-            f" id first) where {query.words()}. Reply with one pair a line, in the form (id1, id2);"
+            f"{self.statement()} List all pairs of user ids (no duplicate pairs, the lower id"
+            f" first) where {query.words()}. Reply with one pair a line, in the form (id1, id2);"
             " if there is none, reply 'none'."
         )
-
-    def _window(self, target: int, purpose: str, index: int) -> Window:
-        parts = (self.name, self._domain.name, purpose, self.seed, target, index)
-        return self._maker.draw(target - self._reserve, *parts)
-
-    def _pairs(self, window: Window, context: Context, target: int, index: int) -> Iterator[Pair]:
-        users = by_user(window.lines)
-        for place, query in enumerate(QUERIES, 1):
-            first, second = query.roles(users)
-            yield self.pair(
-                context,
-                target,
-                question=self._question(query),
-                gold=tuple(" ".join(map(str, sorted(role))) for role in (first, second)),
-                group="roles" if query.b else "both",
-                summed=window.tokens if context.content else 0,
-                knobs={
-                    "query": place,
-                    "gold_pairs": count_role_pairs(first, second),
-                    "domain": self._domain.name,
-                    "structured": self.structured,
-                    "n_lines": len(window.lines),
-                    "n_users": len(users),
-                    "context_index": index,
-                    "seed": self.seed,
-                },
-            )

@@ -14,17 +14,19 @@ from __future__ import annotations
 
 import math
 import re
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from itertools import accumulate
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from rlm_eval.tokens import Tokenizer
+from rlm_eval.records import Context, Sample
 
 from ..draws import Draws
 from ..sizing import PieceCounter, fill
-from .labels import Domain
+from ..task import Generated, Pair
+from .labels import LabelOf, guess_label, load_domain
 
 FIRST_DAY = date(2022, 2, 16)
 DAYS = (date(2025, 6, 21) - FIRST_DAY).days + 1
@@ -33,6 +35,8 @@ MONTHS = (
     *("July", "August", "September", "October", "November", "December"),
 )
 LEAST_LINES = 40
+#: Windows' labels are drawn for this many lines in all to fit the best constant answers.
+CALIBRATION_LINES = 200_000
 #: Windows of fewer than LEAST_LINES lines are drawn again, this often at most.
 ATTEMPTS = 200
 
@@ -44,14 +48,6 @@ class Line(NamedTuple):
     user: int
     label: str
     text: str
-
-
-@dataclass(frozen=True)
-class Window:
-    """Lines in order, and their tokens with the opening and closing sentences."""
-
-    lines: list[Line]
-    tokens: int
 
 
 def show_day(day: int) -> str:
@@ -94,55 +90,89 @@ class Deck:
         return items[here]
 
 
-class WindowMaker:
-    """Draws windows of one domain that fit a token budget, and writes them out."""
+@dataclass(kw_only=True, eq=False)
+class Windowed(Generated):
+    """Several questions about each window. A subclass words and answers them."""
 
-    def __init__(self, domain: Domain, tokenizer: Tokenizer, structured: bool) -> None:
-        self.domain = domain
-        self._structured = structured
-        self._count = PieceCounter(tokenizer)
+    items: str | None = None
+    structured: bool = False
+
+    #: The project's own items that a window's lines are made of, where ``items`` names no file.
+    domain = "questions"
+    #: Windows at most to fit the best constant answers on.
+    most_calibrated = 200
+
+    def prepare(self) -> None:
+        self._items = load_domain(self.domain, self.items)
+        self.source = self._items.source
+        self._count = PieceCounter(self._tok)
         self._costs = {
-            label: {text: tokenizer.count(self._tail(label, text)) for text in items}
-            for label, items in domain.items.items()
+            label: {text: self._tok.count(self._tail(label, text)) for text in texts}
+            for label, texts in self._items.texts.items()
         }
         header = self._count(f"Date: {SHOWN[0]} ||") + self._count(" User: 99999 ||")
-        means = [header + sum(c.values()) / len(c) for c in self._costs.values()]
-        self._mean = sum(means) / len(means)
-        self._frame = sum(self._count(s) for s in self._frames(10**9))
-        #: Least budget for a window: with it, the lines of the wordiest label fit on average.
-        self.least_tokens = self._frame + math.ceil(1.03 * LEAST_LINES * max(means))
+        self._means = [header + sum(c.values()) / len(c) for c in self._costs.values()]
+        self._frame = sum(map(self._count, self._frames(10**9)))
+        self._reserve = self.reserve()
 
-    def expected_lines(self, budget: int) -> int:
-        return max(1, int((budget - self._frame) / self._mean))
+    @abstractmethod
+    def reserve(self) -> int:
+        """Tokens of the target that are not the window's."""
 
-    def draw(self, budget: int, *parts: str | int) -> Window:
-        """The window named by ``parts``: as many lines as fit ``budget`` tokens, 40 at least."""
-        for attempt in range(ATTEMPTS):
-            stream = self._lines(self.expected_lines(budget), Draws(*parts, attempt))
-            lines, used = fill(stream, self._cost, budget - self._frame)
-            if len(lines) >= LEAST_LINES:
-                return Window(lines, used + self._frame)
-        raise AssertionError(f"no window of {LEAST_LINES} lines in {budget} tokens")
+    @abstractmethod
+    def ask(self, lines: Sequence[Line], draws: Draws) -> Iterator[dict[str, Any]]:
+        """The questions about a window, as keyword arguments of :meth:`pair`."""
 
-    def text(self, window: Window) -> str:
-        opening, closing = self._frames(len(window.lines))
-        rows = [
-            f"Date: {SHOWN[day]} || User: {user} ||{self._tail(label, text)}"
-            for day, user, label, text in window.lines
-        ]
-        return "".join([opening, *rows, closing])
+    @abstractmethod
+    def solve(self, question: str, context: Context, label_of: LabelOf) -> str | None:
+        """The answer by code, where ``label_of`` gives the labels that no field shows."""
+
+    def shortest(self) -> int:
+        """With it, the lines of the wordiest label fit on average."""
+        return self._reserve + self._frame + math.ceil(1.03 * LEAST_LINES * max(self._means))
+
+    def code_oracle(self, question: str, context: Context) -> str | None:
+        return self.solve(question, context, lambda text: guess_label(text, self._items.labels))
+
+    def calibration(self, target_tokens: int) -> Iterator[Sample]:
+        windows = CALIBRATION_LINES // self._expected_lines(target_tokens)
+        for index in range(min(self.most_calibrated, max(4, windows))):
+            for _, sample in self.make(target_tokens, "calibration", index):
+                yield sample
+
+    def make(self, target: int, purpose: str, index: int) -> Iterator[Pair]:
+        """Windows to calibrate with are not written out: nobody reads them."""
+        parts = (self.name, self._items.name, purpose, self.seed, target, index)
+        lines, tokens = self._draw(target, parts)
+        context, summed = Context("", ""), 0
+        if purpose == "run":
+            opening, closing = self._frames(len(lines))
+            rows = [
+                f"Date: {SHOWN[day]} || User: {user} ||{self._tail(label, text)}"
+                for day, user, label, text in lines
+            ]
+            context, summed = Context.of("".join([opening, *rows, closing])), tokens
+        shared = {
+            "domain": self._items.name,
+            "structured": self.structured,
+            "n_lines": len(lines),
+            "context_index": index,
+            "seed": self.seed,
+        }
+        for asked in self.ask(lines, Draws(*parts, "questions")):
+            knobs = shared | asked.pop("knobs")
+            yield self.pair(context, target, summed=summed, knobs=knobs, **asked)
 
     def statement(self) -> str:
         """What a line is and which labels there are: part of the context and of each question."""
-        d = self.domain
         where = (
             "The label stands in the line's Label field."
-            if self._structured
+            if self.structured
             else "No line says its label: judge each text by its meaning."
         )
         return (
-            f"Each line holds one {d.noun}, to be classified by {d.criterion} as exactly one of"
-            f" these labels: {', '.join(d.labels)}. {where}"
+            f"Each line holds one {self._items.noun}, to be classified by {self._items.criterion}"
+            f" as exactly one of these labels: {', '.join(self._items.labels)}. {where}"
         )
 
     def _frames(self, lines: int) -> tuple[str, str]:
@@ -152,13 +182,27 @@ class WindowMaker:
         )
 
     def _tail(self, label: str, text: str) -> str:
-        field = f" Label: {label} ||" if self._structured else ""
+        field = f" Label: {label} ||" if self.structured else ""
         return f"{field} Instance: {text}\n"
 
+    def _expected_lines(self, target: int) -> int:
+        mean = sum(self._means) / len(self._means)
+        return max(1, int((target - self._reserve - self._frame) / mean))
+
+    def _draw(self, target: int, parts: Sequence[str | int]) -> tuple[list[Line], int]:
+        """The lines of the window named by ``parts``, as many as fit ``target``, 40 at least; and
+        the window's tokens."""
+        for attempt in range(ATTEMPTS):
+            stream = self._lines(self._expected_lines(target), Draws(*parts, attempt))
+            lines, used = fill(stream, self._cost, target - self._reserve - self._frame)
+            if len(lines) >= LEAST_LINES:
+                return lines, used + self._frame
+        raise AssertionError(f"no window of {LEAST_LINES} lines in {target} tokens")
+
     def _lines(self, expected: int, draws: Draws) -> Iterator[Line]:
-        labels = self.domain.labels
+        labels = self._items.labels
         edges = list(accumulate(label_weights(draws, len(labels))))
-        decks = {label: Deck(self.domain.items[label], draws) for label in labels}
+        decks = {label: Deck(self._items.texts[label], draws) for label in labels}
         pool = [draws.between(10_000, 99_999) for _ in range(max(expected // 10, 1))]
         while True:
             day = draws.below(DAYS)

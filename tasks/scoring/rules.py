@@ -15,6 +15,7 @@ from .scorers import babilong, choice, graphwalks, mrcr, pairs, ruler, short_ans
 
 RULES: dict[str, Callable[[Sample, str], Score]] = {
     "string_match_all": ruler,
+    "judge": short_answer,  # what constants are fitted by
     "string_match_part": partial(ruler, any_of=True),
     "squad_em": short_answer,
     "hotpot_em": partial(short_answer, hotpot=True),

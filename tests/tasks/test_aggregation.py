@@ -248,7 +248,7 @@ def test_items_in_trec_format_and_latin_1(tmp_path: Path) -> None:
     domain = load_domain("reviews", str(path))
     assert domain.source["items"] == str(path)
     assert domain.source["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
-    assert domain.items == {
+    assert domain.texts == {
         "description and abstract concept": ("How is José ?",),
         "numeric value": ("When ?",),
     }
