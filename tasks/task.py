@@ -15,6 +15,7 @@ from rlm_eval.records import Context, Sample, Scalar, Score, Span
 from rlm_eval.tokens import load_tokenizer
 
 from .scoring.rules import RULES
+from .scoring.scorers import CHARS_PER_TOKEN, by_verdict
 from .sizing import EXACT_UP_TO, LONGEST, at_least, check_lengths
 
 Pair = tuple[Context, Sample]
@@ -70,14 +71,15 @@ class Task(ABC):
         return RULES[sample.scorer](sample, answer)
 
     def judge_values(self, sample: Sample, answer: str) -> Mapping[str, object]:
-        """What the judge's prompt is filled with; ``equivalence`` takes question, gold (a list)
-        and answer."""
-        return {"question": sample.question, "gold": list(sample.gold), "answer": answer}
+        """What the judge's prompt is filled with. A longer answer than was asked for is cut."""
+        most = CHARS_PER_TOKEN * sample.max_answer_tokens
+        gold = list(sample.gold)
+        return {"question": sample.question, "gold": gold, "answer": answer.strip()[:most]}
 
     def judged(self, sample: Sample, answer: str, verdict: str) -> Score | None:
         """The score by the judge's reply; None where it holds no verdict, which leaves the row
         pending."""
-        return None
+        return by_verdict(sample, answer, verdict)
 
     def code_oracle(self, question: str, context: Context) -> str | None:
         """What a script that reads only the surface text answers; None where it has no idea."""

@@ -33,15 +33,17 @@ class BABILong(Fixed):
         return tuple(sorted({part.strip() for parts in targets for part in parts}))
 
     def items(self, row: Row) -> Iterator[Item]:
-        yield Item(
-            content=row["input"],
-            question=(
-                "Facts about some persons and things are hidden in the text. Answer from them, in"
-                f" one short sentence. Question: {row['question']}"
-            ),
-            gold=(row["target"],),
-            group=self.split,
-            knobs={"labels": "|".join(self._labels)},
+        yield (
+            row["input"],
+            {
+                "question": (
+                    "Facts about some persons and things are hidden in the text. Answer from them, in"
+                    f" one short sentence. Question: {row['question']}"
+                ),
+                "gold": (row["target"],),
+                "group": self.split,
+                "knobs": {"labels": "|".join(self._labels)},
+            },
         )
 
     def constants(self, group_samples: Sequence[Sample]) -> Iterable[str]:

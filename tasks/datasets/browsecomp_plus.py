@@ -26,18 +26,17 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-from bisect import insort
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 from rlm_eval.errors import ConfigError
-from rlm_eval.records import Context, Sample, Scalar, Score, documents_of
+from rlm_eval.records import Context, Sample, Scalar, documents_of
 
 from ..draws import Draws, derive_seed
-from ..scoring.scorers import CHARS_PER_TOKEN, by_verdict
 from ..sizing import at_least
 from ..task import Pair
 from .dataset import Row
@@ -75,29 +74,13 @@ def decrypt(ciphertext: str, canary: str) -> str:
     return _xor(data, canary).decode("utf-8", "surrogatepass")
 
 
-class Least(Generic[T]):
-    """The ``size`` items of least rank among many: a random choice in one pass and bounded memory.
-    Whatever is kept of k would be the first k of a larger choice."""
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._ranks: list[int] = []
-        self._items: dict[int, T] = {}
-
-    def wants(self, rank: int) -> bool:
-        """Whether an item of ``rank`` would be kept; one that is kept already is not wanted."""
-        full = len(self._ranks) == self._size
-        return rank not in self._items and not (full and rank > self._ranks[-1])
-
-    def add(self, rank: int, item: T) -> None:
-        insort(self._ranks, rank)
-        self._items[rank] = item
-        if len(self._ranks) > self._size:
-            del self._items[self._ranks.pop()]
-
-    def ranked(self) -> list[T]:
-        """The items kept, by rank."""
-        return [self._items[rank] for rank in self._ranks]
+def keep_least(found: dict[int, T], size: int) -> float:
+    """Drops all but the ``size`` items of least rank; the rank below which one more would be kept.
+    So many contexts or questions are chosen at random in one pass and bounded memory, and the first
+    of a larger choice are those of a smaller."""
+    for rank in sorted(found)[size:]:
+        del found[rank]
+    return max(found) if len(found) == size else math.inf
 
 
 @dataclass(kw_only=True, eq=False)
@@ -140,14 +123,8 @@ class BrowseCompPlus(Padded):
                 yield self.question_on(question, documents, target, index, draws, used)
 
     def judge_values(self, sample: Sample, answer: str) -> Mapping[str, object]:
-        return {
-            "question": sample.question.removeprefix(self.instruction),
-            "gold": list(sample.gold),
-            "answer": answer.strip()[: CHARS_PER_TOKEN * sample.max_answer_tokens],
-        }
-
-    def judged(self, sample: Sample, answer: str, verdict: str) -> Score | None:
-        return by_verdict(sample, answer, verdict)
+        question = sample.question.removeprefix(self.instruction)
+        return {**super().judge_values(sample, answer), "question": question}
 
     def fits(self, asked: Asked, target: int) -> bool:
         return len(asked.support) <= self.documents and super().fits(asked, target)
@@ -165,18 +142,23 @@ class BrowseCompPlus(Padded):
     def _read(self) -> tuple[Mapping[int, Sequence[Asked]], Sequence[str]]:
         """What one pass over the source keeps: questions by length, and the documents to fill
         with. Texts that are not kept are not decrypted."""
-        asked = {target: Least[Asked](self.n) for target in self.lengths}
-        pool = Least[str](self.pool)
+        asked: dict[int, dict[int, Asked]] = {target: {} for target in self.lengths}
+        pool: dict[int, str] = {}
         for row in self.rows():
+            limit = keep_least(pool, self.pool)
             for raw in chain.from_iterable(row[kind] for kind in (*SUPPORT, NEGATIVES)):
                 rank = self._rank("document", self._open(raw["docid"]))
-                if pool.wants(rank):
-                    pool.add(rank, self._open(raw["text"]).strip())
+                if rank < limit and rank not in pool:
+                    pool[rank] = self._open(raw["text"]).strip()
             rank = self._rank("question", str(row["query_id"]))
-            for target, least in asked.items():
-                if least.wants(rank) and self.fits(question := self._asked(row), target):
-                    least.add(rank, question)
-        chosen = {target: least.ranked() for target, least in asked.items()}
+            for target, found in asked.items():
+                limit = keep_least(found, self.n)
+                if rank < limit and self.fits(question := self._asked(row), target):
+                    found[rank] = question
+        chosen = {
+            target: [found[rank] for rank in sorted(found)[: self.n]]
+            for target, found in asked.items()
+        }
         for target, questions in chosen.items():
             if len(questions) < self.n:
                 raise ConfigError(
@@ -184,7 +166,7 @@ class BrowseCompPlus(Padded):
                     f" fit {target} tokens and {self.documents} documents",
                     key="n",
                 )
-        return chosen, pool.ranked()
+        return chosen, [pool[rank] for rank in sorted(pool)[: self.pool]]
 
     def _rank(self, kind: str, name: str) -> int:
         return derive_seed(self.name, kind, self.seed, name)

@@ -16,7 +16,6 @@ from rlm_eval.errors import ConfigError
 from rlm_eval.records import Content, Context, Sample, documents_of
 
 from ..scoring.rules import RULES
-from ..sizing import at_least, check_lengths
 from ..task import Pair
 from .dataset import DataSet, Row
 
@@ -70,10 +69,6 @@ class Exported(DataSet):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.n is not None:
-            at_least(1, n=self.n)
-        if self.lengths is not None:
-            check_lengths("exported", self.lengths, 1)
         self.name = str(next(self.rows())["task"])
 
     def build(self) -> Iterator[Pair]:

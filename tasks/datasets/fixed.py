@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import chain
+from typing import Any
 
 from rlm_eval.errors import ConfigError
-from rlm_eval.records import Content, Context, Scalar, Span
+from rlm_eval.records import Content, Context, Scalar
 
 from ..sizing import at_least, check_lengths
 from ..task import Pair
@@ -23,17 +24,8 @@ from .dataset import DataSet, Row
 MOST_CHARS_PER_TOKEN = 12
 
 
-@dataclass(frozen=True)
-class Item:
-    """One question of a row. ``evidence`` where the row says where its answer is."""
-
-    content: Content
-    question: str
-    gold: tuple[str, ...]
-    group: str
-    scorer: str = ""
-    knobs: Mapping[str, Scalar] = field(default_factory=dict)
-    evidence: tuple[Span, ...] = ()
+#: A context's content, and a question about it as keyword arguments of :meth:`Task.pair`.
+Item = tuple[Content, dict[str, Any]]
 
 
 @dataclass(kw_only=True, eq=False)
@@ -60,31 +52,19 @@ class Fixed(DataSet):
         contexts: dict[str, Context] = {}
         wanted = (self.where or {}).items()
         rows = (row for row in self.rows() if all(row[key] == value for key, value in wanted))
-        for item in chain.from_iterable(map(self.items, rows)):
+        for content, asked in chain.from_iterable(map(self.items, rows)):
             room = [bound for bound, pairs in found.items() if len(pairs) < self.n]
-            context = Context.of(item.content)
+            context = Context.of(content)
             if len(context.text) // MOST_CHARS_PER_TOKEN > room[-1]:
                 continue
             context = contexts.setdefault(context.id, context)
             length = self._tok.count(context.text)
-            used = length + self._tok.count(item.question) + self.max_answer_tokens
+            used = length + self._tok.count(asked["question"]) + self.max_answer_tokens
             target = next((bound for bound in self.lengths if used <= bound), None)
-            if target not in room:
-                continue
-            pair = self.pair(
-                context,
-                target,
-                question=item.question,
-                gold=item.gold,
-                group=item.group,
-                scorer=item.scorer,
-                summed=length,
-                evidence=item.evidence,
-                knobs=item.knobs,
-            )
-            found[target].append(pair)
-            if room == [target] and len(found[target]) == self.n:
-                break
+            if target in room:
+                found[target].append(self.pair(context, target, summed=length, **asked))
+                if room == [target] and len(found[target]) == self.n:
+                    break
         if not any(found.values()):
             raise ConfigError("no row of the source matches task.where and fits task.lengths")
         for pairs in found.values():

@@ -33,11 +33,13 @@ class GraphWalks(Fixed):
         line = next((s.strip() for s in operation.splitlines() if s.strip()), "")
         if not (BFS.search(line) or PARENTS.search(line)):
             raise ConfigError(f"{self.name}: a prompt has no known operation: {line[:60]!r}")
-        yield Item(
-            content=edges.strip(),
-            question=RULES.format(operation=line),
-            gold=tuple(row["answer_nodes"]),
-            group=str(row["problem_type"]),
+        yield (
+            edges.strip(),
+            {
+                "question": RULES.format(operation=line),
+                "gold": tuple(row["answer_nodes"]),
+                "group": str(row["problem_type"]),
+            },
         )
 
     def code_oracle(self, question: str, context: Context) -> str | None:

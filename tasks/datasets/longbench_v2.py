@@ -34,15 +34,17 @@ class LongBenchV2(Fixed):
 
     def items(self, row: Row) -> Iterator[Item]:
         choices = "\n".join(f"({letter}) {row[f'choice_{letter}'].strip()}" for letter in LETTERS)
-        yield Item(
-            content=row["context"],
-            question=(
-                f"{row['question'].strip()}\nChoices:\n{choices}\nOne choice is right. Reply in the"
-                " form 'The correct answer is (X)', where X is A, B, C or D."
-            ),
-            gold=(row["answer"].strip(),),
-            group=row["domain"],
-            knobs={key: row[key] for key in ("_id", "sub_domain", "difficulty", "length")},
+        yield (
+            row["context"],
+            {
+                "question": (
+                    f"{row['question'].strip()}\nChoices:\n{choices}\nOne choice is right. Reply in the"
+                    " form 'The correct answer is (X)', where X is A, B, C or D."
+                ),
+                "gold": (row["answer"].strip(),),
+                "group": row["domain"],
+                "knobs": {key: row[key] for key in ("_id", "sub_domain", "difficulty", "length")},
+            },
         )
 
     def code_oracle(self, question: str, context: Context) -> str | None:

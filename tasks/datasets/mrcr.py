@@ -37,13 +37,20 @@ class MRCR(Fixed):
         except (ValueError, KeyError, TypeError) as error:
             raise ConfigError(f"{self.name}: a prompt is no list of chat messages") from error
         reply = f"assistant: {row['answer'].removeprefix(row['random_string_to_prepend'])}"
-        yield Item(
-            content=content,
-            question=question,
-            gold=(row["answer"], row["random_string_to_prepend"]),
-            group=f"{row['n_needles']}needle",
-            knobs={"n_needles": row["n_needles"], "desired_msg_index": row["desired_msg_index"]},
-            evidence=document_spans(content, [content.index(reply)] if reply in content else []),
+        yield (
+            content,
+            {
+                "question": question,
+                "gold": (row["answer"], row["random_string_to_prepend"]),
+                "group": f"{row['n_needles']}needle",
+                "knobs": {
+                    "n_needles": row["n_needles"],
+                    "desired_msg_index": row["desired_msg_index"],
+                },
+                "evidence": document_spans(
+                    content, [content.index(reply)] if reply in content else []
+                ),
+            },
         )
 
     def code_oracle(self, question: str, context: Context) -> str | None:

@@ -63,17 +63,19 @@ class Oolong(Fixed):
         kind = KINDS.get(str(row["answer_type"]).rpartition(".")[2])
         if kind is None:
             raise ConfigError(f"{self.name}: unknown answer_type {row['answer_type']!r}")
-        yield Item(
-            content=row["context_window_text"],
-            question=row["question"],
-            gold=(read_gold(str(row["answer"])),),
-            group=str(row["task"]).rpartition(".")[2].lower(),
-            scorer=f"oolong:{kind}",
-            knobs={
-                "family": str(row["task_group"]),
-                "dataset": row["dataset"],
-                "context_len": row["context_len"],
-                "context_window_id": str(row["context_window_id"]),
+        yield (
+            row["context_window_text"],
+            {
+                "question": row["question"],
+                "gold": (read_gold(str(row["answer"])),),
+                "group": str(row["task"]).rpartition(".")[2].lower(),
+                "scorer": f"oolong:{kind}",
+                "knobs": {
+                    "family": str(row["task_group"]),
+                    "dataset": row["dataset"],
+                    "context_len": row["context_len"],
+                    "context_window_id": str(row["context_window_id"]),
+                },
             },
         )
 
@@ -93,16 +95,18 @@ class OolongReal(Fixed):
     )
 
     def items(self, row: Row) -> Iterator[Item]:
-        yield Item(
-            content=row["context_window_text"],
-            question=f"{row['question'].strip()} {self.form}",
-            gold=(str(row["answer"]),),
-            group=str(row["question_type"]),
-            knobs={
-                "row": str(row["id"]),
-                "campaign": str(row["campaign"]),
-                "n_episodes": len(row["episodes"]),
-                "context_window_id": str(row["context_window_id"]),
+        yield (
+            row["context_window_text"],
+            {
+                "question": f"{row['question'].strip()} {self.form}",
+                "gold": (str(row["answer"]),),
+                "group": str(row["question_type"]),
+                "knobs": {
+                    "row": str(row["id"]),
+                    "campaign": str(row["campaign"]),
+                    "n_episodes": len(row["episodes"]),
+                    "context_window_id": str(row["context_window_id"]),
+                },
             },
         )
 

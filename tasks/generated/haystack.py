@@ -54,11 +54,6 @@ def essays(file: str | None = None) -> tuple[tuple[str, ...], ...]:
     return tuple(paragraphs)
 
 
-def noise_pieces() -> Iterator[str]:
-    while True:
-        yield from NOISE
-
-
 def essay_pieces(paragraphs: Sequence[Sequence[str]], draws: Draws) -> Iterator[str]:
     """Sentences without end: all paragraphs in a fresh order, again and again."""
     order = list(range(len(paragraphs)))

@@ -17,6 +17,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from math import gcd
 
 from rlm_eval.errors import ConfigError
@@ -197,7 +198,7 @@ class Needle(Generated):
 
     def _fill(self, plan: Plan, budget: int, draws: Draws) -> tuple[list[str], int]:
         if self._haystack == "noise":
-            return fill(hay.noise_pieces(), self._count, budget)
+            return fill(cycle(hay.NOISE), self._count, budget)
         if self._haystack == "essay":
             return fill(hay.essay_pieces(self._paragraphs, draws), self._count, budget)
         v = self._variant  # lines of needles with other keys

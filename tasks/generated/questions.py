@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from ..draws import Draws
 from ..scoring import oolong
-from .windows import DAY_OF, DAYS, MONTH_OF, MONTHS, SHOWN, Line
+from .windows import DAY_OF, DAYS, MONTHS, SHOWN, Line
 
 #: Most-common and A-vs-B questions need a lead of more than this share of the lines.
 GAP = 0.02
@@ -223,7 +223,7 @@ def answer(
         days = range(DAY_OF[args["day"]], DAY_OF[args["until"]] + 1)
         lines = [line for line in lines if line.day in days]
     if "month" in args:
-        lines = [line for line in lines if MONTHS[MONTH_OF[line.day] - 1] == args["month"]]
+        lines = [line for line in lines if SHOWN[line.day].startswith(args["month"][:3])]
     return KINDS[query.kind].find(args, View(lines, labels, gap))
 
 

@@ -72,7 +72,11 @@ class Turns(Generated):
         others = [request for request in requests if request != wanted]
         prefix = f"{draws.below(16**8):08x}"
         place = draws.below(self.needles)
-        question = self._question(wanted, place, prefix)
+        question = (
+            f"The user makes the request '{wanted}' {self.needles} times. Repeat, word for word,"
+            f" the assistant's reply number {place + 1} to '{wanted}' (the first is number 1),"
+            f" right after the characters {prefix}. Start with {prefix} and write nothing else."
+        )
         budget = target - self._tok.count(question) - self.max_answer_tokens
         needles = draws.distinct(self.needles, lambda: self._turn(wanted, draws))
         hidden = sum(map(self._tok.count, needles))
@@ -100,13 +104,6 @@ class Turns(Generated):
                 "index": index,
                 "seed": self.seed,
             },
-        )
-
-    def _question(self, request: str, place: int, prefix: str) -> str:
-        return (
-            f"The user makes the request '{request}' {self.needles} times. Repeat, word for word,"
-            f" the assistant's reply number {place + 1} to '{request}' (the first is number 1),"
-            f" right after the characters {prefix}. Start with {prefix} and write nothing else."
         )
 
     def _turn(self, request: str, draws: Draws) -> str:

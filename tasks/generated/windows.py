@@ -50,15 +50,10 @@ class Line(NamedTuple):
     text: str
 
 
-def show_day(day: int) -> str:
-    """``Mar 05, 2024``, whatever the locale."""
-    d = FIRST_DAY + timedelta(days=day)
-    return f"{MONTHS[d.month - 1][:3]} {d.day:02d}, {d.year}"
-
-
-SHOWN = tuple(show_day(day) for day in range(DAYS))
+EVERY_DAY = (FIRST_DAY + timedelta(days=day) for day in range(DAYS))
+#: ``Mar 05, 2024``, whatever the locale.
+SHOWN = tuple(f"{MONTHS[d.month - 1][:3]} {d.day:02d}, {d.year}" for d in EVERY_DAY)
 DAY_OF = {shown: day for day, shown in enumerate(SHOWN)}
-MONTH_OF = tuple((FIRST_DAY + timedelta(days=day)).month for day in range(DAYS))
 
 
 def label_weights(draws: Draws, labels: int) -> list[int]:

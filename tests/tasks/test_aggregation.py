@@ -16,7 +16,7 @@ from rlm_eval.tasks.generated import questions
 from rlm_eval.tasks.generated.aggregation import Aggregation
 from rlm_eval.tasks.generated.labels import load_domain
 from rlm_eval.tasks.generated.questions import KINDS, Query
-from rlm_eval.tasks.generated.windows import Deck, Line, label_weights, read_lines, show_day
+from rlm_eval.tasks.generated.windows import SHOWN, Deck, Line, label_weights, read_lines
 from rlm_eval.tokens import NAMES, load_tokenizer
 
 LABELS = ("cold", "hot", "mild")
@@ -99,7 +99,7 @@ def test_every_kind_is_asked_solved_by_code_on_the_twin_and_round_trips(items: s
     assert set(kinds) == set(KINDS)
 
 
-DAY = {day: i for i, day in enumerate(map(show_day, range(1222)))}
+DAY = {day: i for i, day in enumerate(SHOWN)}
 SPRING = {"day": "Apr 02, 2024", "until": "May 05, 2024"}
 HAND = [
     Line(DAY["Mar 01, 2024"], 11, "hot", ""),
@@ -217,8 +217,8 @@ def test_users_come_from_a_pool_and_dates_from_the_official_range(items: str) ->
     from_pool = sum(line.user in pool for line in lines) / len(lines)
     assert from_pool == pytest.approx(0.8, abs=0.03)
     assert len(pool) == pytest.approx(len(lines) / 10, rel=0.1)
-    assert show_day(0) == "Feb 16, 2022"
-    assert show_day(1221) == "Jun 21, 2025"
+    assert SHOWN[0] == "Feb 16, 2022"
+    assert SHOWN[1221] == "Jun 21, 2025"
     assert (min(line.day for line in lines), max(line.day for line in lines)) == (0, 1221)
 
 

@@ -139,7 +139,6 @@ def test_a_changed_context_is_refused(tmp_path: Path) -> None:
         (["task=nope"], "there is no task 'nope': choose"),
         (["task.n=1"], "name one task"),
         (["task=needle", "task.colour=red"], "task.colour"),
-        (["task=needle", "model=scripted"], "model=scripted is no setting of a task"),
         (["task=needle", "task.lenghts=[1000]"], "did you mean task.lengths?"),
         (["task=needle", "task.lengths=long"], "task.lengths='long' does not fit"),
         (["task=needle", "task.lengths=[3]"], "the least is"),
