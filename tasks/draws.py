@@ -72,7 +72,5 @@ class Draws:
     def uuid4(self) -> str:
         """A random UUID (version 4, RFC 4122 variant)."""
         digits = "".join(f"{self.below(1 << 32):08x}" for _ in range(4))
-        variant = "89ab"[self.below(4)]
-        return (
-            f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
-        )
+        parts = (digits[:8], digits[8:12], f"4{digits[13:16]}")
+        return "-".join((*parts, f"{'89ab'[self.below(4)]}{digits[17:20]}", digits[20:]))

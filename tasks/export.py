@@ -46,10 +46,12 @@ def write_folder(rows: Iterable[dict[str, Any]], folder: Path, name: str) -> int
     import pyarrow as pa  # type: ignore[import-untyped]
     import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
-    texts = pa.list_(pa.string())
-    kinds = {"context": texts, "names": texts, "gold": texts, "documents": pa.bool_()}
-    kinds["evidence"] = pa.list_(pa.list_(pa.int64()))
-    kinds |= dict.fromkeys(("target_tokens", "length_tokens", "max_answer_tokens"), pa.int64())
+    kinds = {
+        **dict.fromkeys(("context", "names", "gold"), pa.list_(pa.string())),
+        **dict.fromkeys(("target_tokens", "length_tokens", "max_answer_tokens"), pa.int64()),
+        "documents": pa.bool_(),
+        "evidence": pa.list_(pa.list_(pa.int64())),
+    }
     schema = pa.schema([(key, kinds.get(key, pa.string())) for key in Exported.columns])
     folder.mkdir(parents=True, exist_ok=True)
     count, stream = 0, iter(rows)

@@ -72,9 +72,11 @@ class Task(ABC):
 
     def judge_values(self, sample: Sample, answer: str) -> Mapping[str, object]:
         """What the judge's prompt is filled with. A longer answer than was asked for is cut."""
-        most = CHARS_PER_TOKEN * sample.max_answer_tokens
-        gold = list(sample.gold)
-        return {"question": sample.question, "gold": gold, "answer": answer.strip()[:most]}
+        return {
+            "question": sample.question,
+            "gold": list(sample.gold),
+            "answer": answer.strip()[: CHARS_PER_TOKEN * sample.max_answer_tokens],
+        }
 
     def judged(self, sample: Sample, answer: str, verdict: str) -> Score | None:
         """The score by the judge's reply; None where it holds no verdict, which leaves the row
@@ -101,11 +103,10 @@ class Task(ABC):
     def fit_constant(self, samples: Sequence[Sample]) -> str:
         """The candidate of :meth:`constants` with the best mean score on ``samples``; the first
         of equals."""
-
-        def total(answer: str) -> float:
-            return sum(self.score(sample, answer).value for sample in samples)
-
-        return max(self.constants(samples), key=total)
+        return max(
+            self.constants(samples),
+            key=lambda answer: sum(self.score(sample, answer).value for sample in samples),
+        )
 
     def constant_scores(self, samples: Iterable[Sample]) -> dict[str, float]:
         """By sample id, what the best fixed answer for its question group and length scores on it:

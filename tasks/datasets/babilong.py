@@ -18,8 +18,8 @@ from functools import cached_property
 
 from rlm_eval.records import Context, Sample
 
-from .dataset import Row
-from .fixed import Fixed, Item
+from .dataset import Fields, Row
+from .fixed import Fixed
 
 
 class BABILong(Fixed):
@@ -32,19 +32,17 @@ class BABILong(Fixed):
         targets = (row["target"].lower().split(",") for row in self.rows())
         return tuple(sorted({part.strip() for parts in targets for part in parts}))
 
-    def items(self, row: Row) -> Iterator[Item]:
-        yield (
-            row["input"],
-            {
-                "question": (
-                    "Facts about some persons and things are hidden in the text. Answer from them, in"
-                    f" one short sentence. Question: {row['question']}"
-                ),
-                "gold": (row["target"],),
-                "group": self.split,
-                "knobs": {"labels": "|".join(self._labels)},
-            },
-        )
+    def items(self, row: Row) -> Iterator[Fields]:
+        yield {
+            "content": row["input"],
+            "question": (
+                "Facts about some persons and things are hidden in the text. Answer from them, in"
+                f" one short sentence. Question: {row['question']}"
+            ),
+            "gold": (row["target"],),
+            "group": self.split,
+            "knobs": {"labels": "|".join(self._labels)},
+        }
 
     def constants(self, group_samples: Sequence[Sample]) -> Iterable[str]:
         return self._labels

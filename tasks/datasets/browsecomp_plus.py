@@ -75,9 +75,8 @@ def decrypt(ciphertext: str, canary: str) -> str:
 
 
 def keep_least(found: dict[int, T], size: int) -> float:
-    """Drops all but the ``size`` items of least rank; the rank below which one more would be kept.
-    So many contexts or questions are chosen at random in one pass and bounded memory, and the first
-    of a larger choice are those of a smaller."""
+    """Drops all but the ``size`` items of least rank; the rank below which one more would be kept:
+    a random choice in one pass and bounded memory, of which the first are those of a smaller."""
     for rank in sorted(found)[size:]:
         del found[rank]
     return max(found) if len(found) == size else math.inf
@@ -135,8 +134,11 @@ class BrowseCompPlus(Padded):
         return next((title.strip() for _, found, title in titles if found), None)
 
     def knobs(self, asked: Asked, places: Sequence[int]) -> Mapping[str, Scalar]:
-        count, hard = len(asked.support), self.hard_negatives
-        return {"query_id": asked.id, "n_support": count, "hard_negatives": hard}
+        return {
+            "query_id": asked.id,
+            "n_support": len(asked.support),
+            "hard_negatives": self.hard_negatives,
+        }
 
     @cached_property
     def _read(self) -> tuple[Mapping[int, Sequence[Asked]], Sequence[str]]:

@@ -21,6 +21,8 @@ from rlm_eval.errors import ConfigError
 from ..task import Task
 
 Row = Mapping[str, Any]
+#: What :meth:`Task.pair` takes.
+Fields = dict[str, Any]
 
 
 @dataclass(kw_only=True, eq=False)

@@ -11,21 +11,16 @@ from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any
 
 from rlm_eval.errors import ConfigError
-from rlm_eval.records import Content, Context, Scalar
+from rlm_eval.records import Context, Scalar
 
 from ..sizing import at_least, check_lengths
 from ..task import Pair
-from .dataset import DataSet, Row
+from .dataset import DataSet, Fields, Row
 
 #: Text takes fewer characters a token than this: a bound that spares counting.
 MOST_CHARS_PER_TOKEN = 12
-
-
-#: A context's content, and a question about it as keyword arguments of :meth:`Task.pair`.
-Item = tuple[Content, dict[str, Any]]
 
 
 @dataclass(kw_only=True, eq=False)
@@ -44,17 +39,17 @@ class Fixed(DataSet):
         super().__post_init__()
 
     @abstractmethod
-    def items(self, row: Row) -> Iterator[Item]:
-        """The questions of a row."""
+    def items(self, row: Row) -> Iterator[Fields]:
+        """The questions of a row: what :meth:`pair` takes, and the ``content`` of the context."""
 
     def build(self) -> Iterator[Pair]:
         found: dict[int, list[Pair]] = {bound: [] for bound in self.lengths}
         contexts: dict[str, Context] = {}
         wanted = (self.where or {}).items()
         rows = (row for row in self.rows() if all(row[key] == value for key, value in wanted))
-        for content, asked in chain.from_iterable(map(self.items, rows)):
+        for asked in chain.from_iterable(map(self.items, rows)):
             room = [bound for bound, pairs in found.items() if len(pairs) < self.n]
-            context = Context.of(content)
+            context = Context.of(asked.pop("content"))
             if len(context.text) // MOST_CHARS_PER_TOKEN > room[-1]:
                 continue
             context = contexts.setdefault(context.id, context)

@@ -17,8 +17,8 @@ from rlm_eval.errors import ConfigError
 from rlm_eval.records import Context
 
 from ..generated.graph import BFS, PARENTS, RULES, solve
-from .dataset import Row
-from .fixed import Fixed, Item
+from .dataset import Fields, Row
+from .fixed import Fixed
 
 
 class GraphWalks(Fixed):
@@ -27,20 +27,18 @@ class GraphWalks(Fixed):
     max_answer_tokens = 2048
     constant_answers = ("Final Answer: []",)
 
-    def items(self, row: Row) -> Iterator[Item]:
+    def items(self, row: Row) -> Iterator[Fields]:
         _, _, after = row["prompt"].rpartition("The graph has the following edges:")
         edges, _, operation = after.partition("Operation:")
         line = next((s.strip() for s in operation.splitlines() if s.strip()), "")
         if not (BFS.search(line) or PARENTS.search(line)):
             raise ConfigError(f"{self.name}: a prompt has no known operation: {line[:60]!r}")
-        yield (
-            edges.strip(),
-            {
-                "question": RULES.format(operation=line),
-                "gold": tuple(row["answer_nodes"]),
-                "group": str(row["problem_type"]),
-            },
-        )
+        yield {
+            "content": edges.strip(),
+            "question": RULES.format(operation=line),
+            "gold": tuple(row["answer_nodes"]),
+            "group": str(row["problem_type"]),
+        }
 
     def code_oracle(self, question: str, context: Context) -> str | None:
         return solve(question, context)

@@ -16,8 +16,8 @@ from collections.abc import Iterator
 
 from rlm_eval.records import Context
 
-from .dataset import Row
-from .fixed import Fixed, Item
+from .dataset import Fields, Row
+from .fixed import Fixed
 
 LETTERS = "ABCD"
 
@@ -32,20 +32,18 @@ class LongBenchV2(Fixed):
     max_answer_tokens = 128
     constant_answers = tuple(f"The correct answer is ({letter})" for letter in LETTERS)
 
-    def items(self, row: Row) -> Iterator[Item]:
+    def items(self, row: Row) -> Iterator[Fields]:
         choices = "\n".join(f"({letter}) {row[f'choice_{letter}'].strip()}" for letter in LETTERS)
-        yield (
-            row["context"],
-            {
-                "question": (
-                    f"{row['question'].strip()}\nChoices:\n{choices}\nOne choice is right. Reply in the"
-                    " form 'The correct answer is (X)', where X is A, B, C or D."
-                ),
-                "gold": (row["answer"].strip(),),
-                "group": row["domain"],
-                "knobs": {key: row[key] for key in ("_id", "sub_domain", "difficulty", "length")},
-            },
-        )
+        yield {
+            "content": row["context"],
+            "question": (
+                f"{row['question'].strip()}\nChoices:\n{choices}\nOne choice is right. Reply in the"
+                " form 'The correct answer is (X)', where X is A, B, C or D."
+            ),
+            "gold": (row["answer"].strip(),),
+            "group": row["domain"],
+            "knobs": {key: row[key] for key in ("_id", "sub_domain", "difficulty", "length")},
+        }
 
     def code_oracle(self, question: str, context: Context) -> str | None:
         choices = re.findall(r"^\(([A-D])\) (.*)$", question, re.MULTILINE)

@@ -19,8 +19,8 @@ from rlm_eval.errors import ConfigError
 from rlm_eval.records import Context
 
 from ..sizing import document_spans
-from .dataset import Row
-from .fixed import Fixed, Item
+from .dataset import Fields, Row
+from .fixed import Fixed
 
 
 class MRCR(Fixed):
@@ -29,7 +29,7 @@ class MRCR(Fixed):
     max_answer_tokens = 2048
     constant_answers = ("",)  # the prefix differs from row to row
 
-    def items(self, row: Row) -> Iterator[Item]:
+    def items(self, row: Row) -> Iterator[Fields]:
         try:
             *turns, last = json.loads(row["prompt"])
             content = tuple(f"{turn['role']}: {turn['content']}" for turn in turns)
@@ -37,21 +37,17 @@ class MRCR(Fixed):
         except (ValueError, KeyError, TypeError) as error:
             raise ConfigError(f"{self.name}: a prompt is no list of chat messages") from error
         reply = f"assistant: {row['answer'].removeprefix(row['random_string_to_prepend'])}"
-        yield (
-            content,
-            {
-                "question": question,
-                "gold": (row["answer"], row["random_string_to_prepend"]),
-                "group": f"{row['n_needles']}needle",
-                "knobs": {
-                    "n_needles": row["n_needles"],
-                    "desired_msg_index": row["desired_msg_index"],
-                },
-                "evidence": document_spans(
-                    content, [content.index(reply)] if reply in content else []
-                ),
+        yield {
+            "content": content,
+            "question": question,
+            "gold": (row["answer"], row["random_string_to_prepend"]),
+            "group": f"{row['n_needles']}needle",
+            "knobs": {
+                "n_needles": row["n_needles"],
+                "desired_msg_index": row["desired_msg_index"],
             },
-        )
+            "evidence": document_spans(content, [content.index(reply)] if reply in content else []),
+        }
 
     def code_oracle(self, question: str, context: Context) -> str | None:
         asked = re.search(r"Prepend (\S+) to the (\d+)\w* (\(1 indexed\) )?(.+?)\.", question)

@@ -26,8 +26,8 @@ from rlm_eval.errors import ConfigError
 from rlm_eval.records import Sample
 
 from ..scoring.oolong import Kind
-from .dataset import Row
-from .fixed import Fixed, Item
+from .dataset import Fields, Row
+from .fixed import Fixed
 
 KINDS: dict[str, Kind] = {
     "LABEL": "label",
@@ -59,25 +59,23 @@ class Oolong(Fixed):
     )
     max_answer_tokens = 64
 
-    def items(self, row: Row) -> Iterator[Item]:
+    def items(self, row: Row) -> Iterator[Fields]:
         kind = KINDS.get(str(row["answer_type"]).rpartition(".")[2])
         if kind is None:
             raise ConfigError(f"{self.name}: unknown answer_type {row['answer_type']!r}")
-        yield (
-            row["context_window_text"],
-            {
-                "question": row["question"],
-                "gold": (read_gold(str(row["answer"])),),
-                "group": str(row["task"]).rpartition(".")[2].lower(),
-                "scorer": f"oolong:{kind}",
-                "knobs": {
-                    "family": str(row["task_group"]),
-                    "dataset": row["dataset"],
-                    "context_len": row["context_len"],
-                    "context_window_id": str(row["context_window_id"]),
-                },
+        yield {
+            "content": row["context_window_text"],
+            "question": row["question"],
+            "gold": (read_gold(str(row["answer"])),),
+            "group": str(row["task"]).rpartition(".")[2].lower(),
+            "scorer": f"oolong:{kind}",
+            "knobs": {
+                "family": str(row["task_group"]),
+                "dataset": row["dataset"],
+                "context_len": row["context_len"],
+                "context_window_id": str(row["context_window_id"]),
             },
-        )
+        }
 
 
 class OolongReal(Fixed):
@@ -94,21 +92,19 @@ class OolongReal(Fixed):
         " commas between them where there are several."
     )
 
-    def items(self, row: Row) -> Iterator[Item]:
-        yield (
-            row["context_window_text"],
-            {
-                "question": f"{row['question'].strip()} {self.form}",
-                "gold": (str(row["answer"]),),
-                "group": str(row["question_type"]),
-                "knobs": {
-                    "row": str(row["id"]),
-                    "campaign": str(row["campaign"]),
-                    "n_episodes": len(row["episodes"]),
-                    "context_window_id": str(row["context_window_id"]),
-                },
+    def items(self, row: Row) -> Iterator[Fields]:
+        yield {
+            "content": row["context_window_text"],
+            "question": f"{row['question'].strip()} {self.form}",
+            "gold": (str(row["answer"]),),
+            "group": str(row["question_type"]),
+            "knobs": {
+                "row": str(row["id"]),
+                "campaign": str(row["campaign"]),
+                "n_episodes": len(row["episodes"]),
+                "context_window_id": str(row["context_window_id"]),
             },
-        )
+        }
 
     def constants(self, group_samples: Sequence[Sample]) -> Iterable[str]:
         return dict.fromkeys(f"\\boxed{{{sample.gold[0]}}}" for sample in group_samples)

@@ -109,8 +109,5 @@ def nearest(question: str, documents: Sequence[str]) -> str:
     asked = set(findall(r"\w+", question.lower()))
     shared = [asked.intersection(findall(r"\w+", document.lower())) for document in documents]
     frequency = Counter(chain.from_iterable(shared))
-
-    def overlap(i: int) -> float:
-        return sum(log(len(documents) / frequency[word]) for word in shared[i])
-
-    return documents[max(range(len(documents)), key=overlap)]
+    overlaps = [sum(log(len(documents) / frequency[word]) for word in words) for words in shared]
+    return documents[overlaps.index(max(overlaps))]

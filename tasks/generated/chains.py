@@ -127,9 +127,8 @@ class SemanticChain(Generated):
         self._count = PieceCounter(self._tok)
         self._wordings: dict[str, int] = {}
         longest = max((relation.phrase for relation in RELATIONS), key=self._tok.count)
-        name = next(made_up_names(Draws(self.name, "specimen")))
-        asked = self._tok.count(_question([longest] * self.hops, name)) + 8
-        self._reserve = self.max_answer_tokens + asked
+        specimen = _question([longest] * self.hops, "Troaneith")
+        self._reserve = self.max_answer_tokens + self._tok.count(specimen) + 8
 
     def shortest(self) -> int:
         """Room for documents with the longest facts and names of ten tokens."""

@@ -84,9 +84,14 @@ class Graph(Generated):
         return self._reserve + 20 * self.degree * 24
 
     def make(self, target: int, purpose: str, index: int) -> Iterator[Pair]:
-        parts = (self.name, purpose, self.depth, self.degree, self.seed, target, index)
-        draws = Draws(*parts)
-        lines, used = self._lines(target - self._reserve, draws)
+        draws = Draws(self.name, purpose, self.depth, self.degree, self.seed, target, index)
+        budget = target - self._reserve
+        specimen = "".join(f"{_node(draws)} -> {_node(draws)}\n" for _ in range(64))
+        count = 67 * budget // (self._tok.count(specimen) * self.degree) + 4
+        names = list(dict.fromkeys(_node(draws) for _ in range(count)))
+        stream = (f"{a} -> {b}\n" for a in names for b in draws.sample_few(names, self.degree))
+        lines, used = fill_new(stream, self._tok, budget)
+        draws.shuffle(lines)
         edges = [(line[:NODE_CHARS], line[-NODE_CHARS - 1 : -1]) for line in lines]
         context = Context.of("".join(lines).removesuffix("\n"))
         if index % 2:
@@ -109,16 +114,6 @@ class Graph(Generated):
                 "seed": self.seed,
             },
         )
-
-    def _lines(self, budget: int, draws: Draws) -> tuple[list[str], int]:
-        """Edges in random order that fit ``budget``, one a line, and their tokens."""
-        specimen = "".join(f"{_node(draws)} -> {_node(draws)}\n" for _ in range(64))
-        count = 67 * budget // (self._tok.count(specimen) * self.degree) + 4
-        names = list(dict.fromkeys(_node(draws) for _ in range(count)))
-        lines = (f"{a} -> {b}\n" for a in names for b in draws.sample_few(names, self.degree))
-        taken, used = fill_new(lines, self._tok, budget)
-        draws.shuffle(taken)
-        return taken, used
 
 
 def _node(draws: Draws) -> str:

@@ -83,8 +83,7 @@ WORDINGS = (
 QUESTION = "One of the persons in the text must live in {country}. Who? Answer with the name alone."
 
 
-PATTERNS = (wording.format(name=r"(\w+)", landmark=".+?") for wording in WORDINGS)
-NAME = re.compile("|".join(PATTERNS))
+NAME = re.compile("|".join(w.format(name=r"(\w+)", landmark=".+?") for w in WORDINGS))
 
 
 @dataclass(kw_only=True, eq=False)

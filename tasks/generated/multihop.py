@@ -16,10 +16,10 @@ Known shortcuts: the statements have one fixed form, so a few lines of code solv
 from __future__ import annotations
 
 import re
-import string
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from string import ascii_uppercase
 
 from rlm_eval.errors import ConfigError
 from rlm_eval.records import Context
@@ -92,12 +92,11 @@ class VariableTracking(Generated):
         return ", ".join(name for name, held in values.items() if held == asked[1]) or None
 
     def make(self, target: int, purpose: str, index: int) -> Iterator[Pair]:
-        parts = (self.name, "vt", purpose, self.hops, self.chains, self.seed, target, index)
-        draws = Draws(*parts)
-        letters = string.ascii_uppercase
+        knobs = (self.hops, self.chains, self.seed)
+        draws = Draws(self.name, "vt", purpose, *knobs, target, index)
         names = draws.distinct(
             self.chains * (self.hops + 1),
-            lambda: "".join(draws.choice(letters) for _ in range(5)),
+            lambda: "".join(draws.choice(ascii_uppercase) for _ in range(5)),
         )
         numbers = draws.distinct(self.chains, lambda: draws.between(10_000, 99_999))
         groups = [names[i :: self.chains] for i in range(self.chains)]

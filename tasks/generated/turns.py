@@ -56,10 +56,9 @@ class Turns(Generated):
         asked = ASKED.search(question)
         if asked is None:
             return None
-        lines = context.text.split("\n")
         replies = [
             reply.removeprefix("Assistant: ")
-            for request, reply in pairwise(lines)
+            for request, reply in pairwise(context.text.split("\n"))
             if request == f"User: {asked[2]}"
         ]
         place = int(asked[1]) - 1

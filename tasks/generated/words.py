@@ -16,10 +16,10 @@ without code, or writing that line.
 from __future__ import annotations
 
 import re
-import string
 from collections import Counter
 from collections.abc import Iterator
-from itertools import chain, count, islice
+from itertools import chain, count, islice, repeat
+from string import ascii_lowercase
 
 from rlm_eval.records import Context
 
@@ -135,9 +135,8 @@ class FrequentWords(Generated):
     def _counts(self, budget: int, draws: Draws) -> tuple[dict[str, int], int]:
         """Times each word occurs, by rank, for the largest N whose text fits; and its tokens."""
         most = int((budget / ZETA_2) ** 0.5) + 2
-        letters = string.ascii_lowercase
-        coded = draws.distinct(most, lambda: "".join(draws.choice(letters) for _ in range(6)))
-        words = ["...", *coded]
+        letters = (draws.choice(ascii_lowercase) for _ in repeat(None))
+        words = ["...", *draws.distinct(most, lambda: "".join(islice(letters, 6)))]
         costs = self._tok.count_each([f" {word}" for word in words])
 
         def tokens(n: int) -> int:
