@@ -45,7 +45,7 @@ class Task(ABC):
     #: answer, reply and trajectory of a run passes through it.
     seal: ClassVar[Callable[..., str] | None] = None
 
-    #: Of this tokenizer (see :func:`rlm_eval.tokens.load_tokenizer`) are all lengths.
+    #: Lengths are in tokens of this one, see :func:`rlm_eval.tokens.load_tokenizer`.
     tokenizer: str = "cl100k_base"
 
     def __post_init__(self) -> None:
@@ -89,7 +89,7 @@ class Task(ABC):
 
     def calibration(self, target_tokens: int) -> Iterator[Sample]:
         """Samples of other seeds, disjoint from every run's, to fit the best constant answer on.
-        None where the task reads a file."""
+        Empty where the task reads a file."""
         return iter(())
 
     def constants(self, group_samples: Sequence[Sample]) -> Iterable[str]:

@@ -19,7 +19,7 @@ from helpers.encrypted_rows import CANARY, document, plain_row, write_rows
 from rlm_eval.errors import ConfigError
 from rlm_eval.evidence import recall
 from rlm_eval.judging import JudgedTask, judge_of
-from rlm_eval.sealing import SealingTask
+from rlm_eval.sealing import SealingTask, seal_of
 from rlm_eval.tasks import export
 from rlm_eval.tasks.datasets.browsecomp_plus import (
     BrowseCompPlus,
@@ -27,6 +27,7 @@ from rlm_eval.tasks.datasets.browsecomp_plus import (
     encrypt,
     keep_least,
 )
+from rlm_eval.tasks.generated.needle import Needle
 from rlm_eval.tasks.scoring.scorers import by_verdict, read_verdict
 from rlm_eval.tokens import load_tokenizer
 
@@ -215,6 +216,12 @@ def test_the_oracle_answers_with_the_nearest_title(tmp_path: Path) -> None:
     assert found["700"] == "The Blue Clock"
 
 
+def test_a_task_without_them_has_no_judge_and_no_seal() -> None:
+    task = Needle(lengths=[1000], n=1)
+    assert judge_of(task) is None
+    assert seal_of(task) is None
+
+
 def test_the_export_is_refused(
     path: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -225,6 +232,7 @@ def test_the_export_is_refused(
     assert not out.exists()
 
 
+@pytest.mark.slow
 def test_a_run_writes_nothing_in_the_clear(path: str, tmp_path: Path) -> None:
     arguments = [
         "model=scripted",

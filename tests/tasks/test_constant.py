@@ -46,6 +46,7 @@ def test_without_calibration_the_constant_comes_from_the_other_contexts() -> Non
     assert task.constant_scores(samples[:2]) == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("domain", "length"), [("reviews", 1700), ("questions", 2500)])
 def test_keywords_are_worth_no_more_than_a_constant(domain: str, length: int) -> None:
     task = Aggregation(lengths=[length], n=300, domain=domain)

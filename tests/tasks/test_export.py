@@ -114,6 +114,7 @@ def test_what_may_not_be_stored_in_the_clear_is_not_exported(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_datasets_opens_the_folder(tmp_path: Path) -> None:
     out = tmp_path / "folder"
     export.main([str(out), "task=needle", "task.n=1", "task.lengths=[1000]"])

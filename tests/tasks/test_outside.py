@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
@@ -12,6 +13,8 @@ import pandas as pd
 import pytest
 
 from rlm_eval.methods.foreign import confine
+
+pytestmark = pytest.mark.slow
 
 README = Path(__file__).parents[2] / "README.md"
 SMALL = ["model=scripted", "results_dir=runs"]
@@ -51,12 +54,15 @@ def blocks(word: str) -> dict[str, str]:
 
 
 def command(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    """Runs with this environment's ``python`` first, as if it were activated."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     return subprocess.run(
         [sys.executable, "-m", "rlm_eval", *arguments],
         cwd=folder,
         capture_output=True,
         text=True,
         timeout=120,
+        env={**os.environ, "PATH": path},
     )
 
 
