@@ -1,7 +1,7 @@
 """``python -m rlm_eval.tasks.export OUT task=NAME task.KEY=VALUE …``: a task's samples as files.
 
 OUT ending in ``.jsonl`` is written as JSONL; any other OUT as a folder that
-``datasets.load_dataset(OUT)`` opens (parquet, and a card). Both come back with ``task=exported
+``datasets.load_dataset(OUT)`` opens (parquet). Both come back with ``task=exported
 task.path=OUT``.
 """
 
@@ -41,8 +41,8 @@ def write_jsonl(rows: Iterable[dict[str, Any]], path: Path) -> int:
         return sum(bool(stream.write(json.dumps(row, ensure_ascii=False) + "\n")) for row in rows)
 
 
-def write_folder(rows: Iterable[dict[str, Any]], folder: Path, name: str) -> int:
-    """A ``datasets`` folder of one parquet file and a card; the number of rows."""
+def write_folder(rows: Iterable[dict[str, Any]], folder: Path) -> int:
+    """A ``datasets`` folder of one parquet file; the number of rows."""
     import pyarrow as pa  # type: ignore[import-untyped]
     import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
@@ -59,7 +59,6 @@ def write_folder(rows: Iterable[dict[str, Any]], folder: Path, name: str) -> int
         while batch := list(islice(stream, ROWS_A_GROUP)):
             writer.write_table(pa.Table.from_pylist(batch, schema=schema))
             count += len(batch)
-    (folder / "README.md").write_text(f"# {name}\n\nWritten by rlm_eval.\n", encoding="utf-8")
     return count
 
 
@@ -80,8 +79,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 " its own encrypted files (task.path)"
             )
         rows = (to_row(*pair) for pair in task.build())
-        jsonl = out.suffix == ".jsonl"
-        count = write_jsonl(rows, out) if jsonl else write_folder(rows, out, name)
+        write = write_jsonl if out.suffix == ".jsonl" else write_folder
+        count = write(rows, out)
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -143,16 +143,17 @@ class Task(ABC):
         gold: tuple[str, ...],
         group: str = "",
         scorer: str = "",
+        length: int = 0,
         summed: int = 0,
         evidence: tuple[Span, ...] = (),
         knobs: Mapping[str, Scalar] | None = None,
     ) -> Pair:
         """A question about ``context`` as a sample of length ``target``, whose budget is checked.
 
-        ``summed`` are the context's tokens by its pieces, at most a few too many: the length of
-        contexts that are too long to be counted again.
+        ``length`` are the context's tokens where they have been counted. Else they are counted
+        here; of a very long context ``summed`` is taken, those of its pieces, at most a few more.
         """
-        length = summed if summed > EXACT_UP_TO else self._tok.count(context.text)
+        length = length or (summed if summed > EXACT_UP_TO else self._tok.count(context.text))
         answer = self.max_answer_tokens if self.answer_in_target else 0
         used = length + self._tok.count(question) + answer
         if used > target:

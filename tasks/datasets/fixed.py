@@ -57,7 +57,7 @@ class Fixed(DataSet):
             used = length + self._tok.count(asked["question"]) + self.max_answer_tokens
             target = next((bound for bound in self.lengths if used <= bound), None)
             if target in room:
-                found[target].append(self.pair(context, target, summed=length, **asked))
+                found[target].append(self.pair(context, target, length=length, **asked))
                 if room == [target] and len(found[target]) == self.n:
                     break
         if not any(found.values()):

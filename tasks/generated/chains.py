@@ -127,8 +127,8 @@ class SemanticChain(Generated):
         self._count = PieceCounter(self._tok)
         self._wordings: dict[str, int] = {}
         longest = max((relation.phrase for relation in RELATIONS), key=self._tok.count)
-        specimen = _question([longest] * self.hops, "Troaneith")
-        self._reserve = self.max_answer_tokens + self._tok.count(specimen) + 8
+        longest_question = self._tok.count(_question([longest] * self.hops, "Troaneith"))
+        self._reserve = self.max_answer_tokens + longest_question + 8
 
     def shortest(self) -> int:
         """Room for documents with the longest facts and names of ten tokens."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -63,7 +63,7 @@ def essay_pieces(paragraphs: Sequence[Sequence[str]], draws: Draws) -> Iterator[
             yield from paragraphs[i]
 
 
-def insert(pieces: Sequence[str], needles: Sequence[tuple[float, str]]) -> str:
+def insert(pieces: Sequence[str], needles: Iterable[tuple[float, str]]) -> str:
     """The text with each ``(depth, sentence)`` put at a sentence boundary.
 
     ``depth`` in [0, 1] counts sentences: 0 is before the first, 1 after the last. Needles of equal

@@ -117,7 +117,7 @@ class LatentNeedle(Generated):
         budget = target - hidden - self._tok.count(question) - self.max_answer_tokens
         pieces, used = fill(hay.essay_pieces(self._paragraphs, draws), self._count, budget)
         depths = draws.sample(GRID, len(needles))
-        context = Context.of(hay.insert(pieces, list(zip(depths, needles, strict=True))))
+        context = Context.of(hay.insert(pieces, zip(depths, needles, strict=True)))
         yield self.pair(
             context,
             target,

@@ -92,8 +92,7 @@ class VariableTracking(Generated):
         return ", ".join(name for name, held in values.items() if held == asked[1]) or None
 
     def make(self, target: int, purpose: str, index: int) -> Iterator[Pair]:
-        knobs = (self.hops, self.chains, self.seed)
-        draws = Draws(self.name, "vt", purpose, *knobs, target, index)
+        draws = Draws(self.name, "vt", purpose, self.hops, self.chains, self.seed, target, index)
         names = draws.distinct(
             self.chains * (self.hops + 1),
             lambda: "".join(draws.choice(ascii_uppercase) for _ in range(5)),
@@ -111,17 +110,16 @@ class VariableTracking(Generated):
         question = self._question(numbers[0])
         stated = sum(self._tok.count(f"{statement}\n") for statement in statements)
         reserve = stated + self._tok.count(question) + self.max_answer_tokens
-        lines = (target - reserve) // self._line_tokens
         depths = sorted(draws.random() for _ in statements)
-        needles = list(zip(depths, statements, strict=True))
-        context = Context.of(hay.insert([self._line] * lines, needles))
+        pieces = [self._line] * ((target - reserve) // self._line_tokens)
+        context = Context.of(hay.insert(pieces, zip(depths, statements, strict=True)))
         yield self.pair(
             context,
             target,
             question=question,
             gold=tuple(groups[0]),
             group="vt",
-            summed=stated + lines * self._line_tokens,
+            summed=stated + len(pieces) * self._line_tokens,
             evidence=spans_of(context.text, chains[0]),
             knobs={
                 "variant": "vt",

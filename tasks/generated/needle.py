@@ -160,7 +160,7 @@ class Needle(Generated):
         depths = draws.sample(GRID, len(plan.sentences))
         if self.depths:
             depths[0] = self.depths[index % len(self.depths)]
-        context = Context.of(hay.insert(pieces, list(zip(depths, plan.sentences, strict=True))))
+        context = Context.of(hay.insert(pieces, zip(depths, plan.sentences, strict=True)))
         answer = self._tok.count(plan.question) + self.max_answer_tokens
         yield self.pair(
             context,

@@ -154,9 +154,12 @@ class Windowed(Generated):
             "context_index": index,
             "seed": self.seed,
         }
+        length = 0
         for asked in self.ask(lines, Draws(*parts, "questions")):
-            knobs = shared | asked.pop("knobs")
-            yield self.pair(context, target, summed=summed, knobs=knobs, **asked)
+            asked["knobs"] |= shared
+            pair = self.pair(context, target, length=length, summed=summed, **asked)
+            length = pair[1].length_tokens
+            yield pair
 
     def statement(self) -> str:
         """What a line is and which labels there are: part of the context and of each question."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -82,9 +81,7 @@ def test_each_kind_of_context_comes_back(tmp_path: Path, name: str, content: Con
     _, plain = next(make_task(["task=needle", "task.n=1"])[1].build())
     sample = replace(plain, context_id=context.id, evidence=((0, 3), (4, 5)))
     out = tmp_path / name
-    write = (
-        export.write_jsonl if name.endswith(".jsonl") else partial(export.write_folder, name="t")
-    )
+    write = export.write_jsonl if name.endswith(".jsonl") else export.write_folder
     assert write([to_row(context, sample)], out) == 1
     ((back, same),) = Exported(path=str(out)).build()
     assert same == sample
