@@ -10,11 +10,11 @@ import hashlib
 import json
 import random
 from bisect import bisect_right
-from collections.abc import MutableSequence, Sequence
-from itertools import accumulate
+from collections.abc import Callable, Hashable, MutableSequence, Sequence
 from typing import TypeVar
 
 T = TypeVar("T")
+H = TypeVar("H", bound=Hashable)
 
 
 def derive_seed(*parts: str | int) -> int:
@@ -40,6 +40,10 @@ class Draws:
     def choice(self, values: Sequence[T]) -> T:
         return values[self.below(len(values))]
 
+    def weighted(self, edges: Sequence[int]) -> int:
+        """An index in proportion to whole-number weights, whose running sums are ``edges``."""
+        return bisect_right(edges, self.below(edges[-1]))
+
     def shuffle(self, values: MutableSequence[T]) -> None:
         random = self.random
         for i in range(len(values) - 1, 0, -1):
@@ -54,28 +58,19 @@ class Draws:
             pool[i], pool[j] = pool[j], pool[i]
         return pool[:k]
 
+    def distinct(self, k: int, draw: Callable[[], H]) -> list[H]:
+        """The first ``k`` different values that ``draw`` gives."""
+        found: dict[H, None] = {}
+        while len(found) < k:
+            found[draw()] = None
+        return list(found)
+
     def sample_few(self, values: Sequence[T], k: int) -> list[T]:
-        """``k`` distinct positions of a long ``values``, in random order, without copying it."""
-        random, n = self.random, len(values)
-        places: dict[int, None] = {}
-        while len(places) < k:
-            places[int(random() * n)] = None
-        return [values[i] for i in places]
+        """As :meth:`sample`, without copying a long ``values``."""
+        return [values[i] for i in self.distinct(k, lambda: self.below(len(values)))]
 
     def uuid4(self) -> str:
         """A random UUID (version 4, RFC 4122 variant)."""
         digits = "".join(f"{self.below(1 << 32):08x}" for _ in range(4))
-        variant = "89ab"[self.below(4)]
-        return (
-            f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
-        )
-
-
-class Weighted:
-    """Indices drawn in proportion to whole-number weights."""
-
-    def __init__(self, weights: Sequence[int]) -> None:
-        self._edges = list(accumulate(weights))
-
-    def draw(self, draws: Draws) -> int:
-        return bisect_right(self._edges, draws.below(self._edges[-1]))
+        parts = (digits[:8], digits[8:12], f"4{digits[13:16]}")
+        return "-".join((*parts, f"{'89ab'[self.below(4)]}{digits[17:20]}", digits[20:]))

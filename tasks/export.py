@@ -1,16 +1,15 @@
-"""``python -m rlm_eval.tasks.export OUT task=NAME task.KEY=VALUE …``: a task's samples as files.
+"""``rlm-eval export OUT task=NAME task.KEY=VALUE …``: a task's samples as files.
 
 OUT ending in ``.jsonl`` is written as JSONL; any other OUT as a folder that
-``datasets.load_dataset(OUT)`` opens (parquet with explicit features, and a card). Both come back
-with ``task=exported task.path=OUT``.
+``datasets.load_dataset(OUT)`` opens (parquet). Both come back with ``task=exported
+task.path=OUT``.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -20,12 +19,10 @@ from rlm_eval.config.check import check_task
 from rlm_eval.config.compose import compose_tree
 from rlm_eval.errors import ConfigError
 
-from .exported import to_row
-from .protocol import Task
+from .datasets.exported import Exported, to_row
+from .task import Task
 
 ROWS_A_GROUP = 16
-#: What of a run's configuration makes its samples, or says where the task is found.
-SETTINGS = ("task=", "task.", "seed=", "allow_targets=", "hydra.searchpath=")
 
 
 def make_task(overrides: Sequence[str]) -> tuple[str, Task]:
@@ -33,9 +30,6 @@ def make_task(overrides: Sequence[str]) -> tuple[str, Task]:
     names = [text.removeprefix("task=") for text in overrides if text.startswith("task=")]
     if len(names) != 1:
         raise ConfigError("name one task: task=NAME")
-    for text in overrides:
-        if not text.lstrip("+~").startswith(SETTINGS):
-            raise ConfigError(f"{text} is no setting of a task: give task.KEY=VALUE or seed=S")
     tree = compose_tree(overrides)
     task: Task = build("task", check_task(tree["task"], tree["allow_targets"]))
     return names[0], task
@@ -43,67 +37,50 @@ def make_task(overrides: Sequence[str]) -> tuple[str, Task]:
 
 def write_jsonl(rows: Iterable[dict[str, Any]], path: Path) -> int:
     """One row a line; the number of rows."""
-    count = 0
     with path.open("w", encoding="utf-8") as stream:
-        for row in rows:
-            stream.write(json.dumps(row, ensure_ascii=False) + "\n")
-            count += 1
-    return count
+        return sum(bool(stream.write(json.dumps(row, ensure_ascii=False) + "\n")) for row in rows)
 
 
-def write_folder(rows: Iterable[dict[str, Any]], folder: Path, name: str) -> int:
-    """A ``datasets`` folder of one parquet file and a card; the number of rows."""
+def write_folder(rows: Iterable[dict[str, Any]], folder: Path) -> int:
+    """A ``datasets`` folder of one parquet file; the number of rows."""
     import pyarrow as pa  # type: ignore[import-untyped]
     import pyarrow.parquet as pq  # type: ignore[import-untyped]
-    from datasets import Features, Sequence, Value  # type: ignore[import-untyped]
 
-    texts = Sequence(Value("string"))
-    kinds = {"context": texts, "names": texts, "gold": texts, "documents": Value("bool")}
-    kinds["evidence"] = Sequence(Sequence(Value("int64")))
-    for column in ("target_tokens", "length_tokens", "max_answer_tokens"):
-        kinds[column] = Value("int64")
+    kinds = {
+        **dict.fromkeys(("context", "names", "gold"), pa.list_(pa.string())),
+        **dict.fromkeys(("target_tokens", "length_tokens", "max_answer_tokens"), pa.int64()),
+        "documents": pa.bool_(),
+        "evidence": pa.list_(pa.list_(pa.int64())),
+    }
+    schema = pa.schema([(key, kinds.get(key, pa.string())) for key in Exported.columns])
     folder.mkdir(parents=True, exist_ok=True)
-    count = 0
-    stream = iter(rows)
-    first = next(stream)
-    features = Features({column: kinds.get(column, Value("string")) for column in first})
-    with pq.ParquetWriter(
-        folder / "test.parquet", features.arrow_schema, compression="zstd"
-    ) as writer:
-        batch = [first, *islice(stream, ROWS_A_GROUP - 1)]
-        while batch:
-            writer.write_table(pa.Table.from_pylist(batch, schema=features.arrow_schema))
+    count, stream = 0, iter(rows)
+    with pq.ParquetWriter(folder / "test.parquet", schema, compression="zstd") as writer:
+        while batch := list(islice(stream, ROWS_A_GROUP)):
+            writer.write_table(pa.Table.from_pylist(batch, schema=schema))
             count += len(batch)
-            batch = list(islice(stream, ROWS_A_GROUP))
-    (folder / "README.md").write_text(f"# {name}\n\nWritten by rlm_eval.\n", encoding="utf-8")
     return count
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit code 0, or 2 for bad input."""
-    parser = argparse.ArgumentParser(prog="python -m rlm_eval.tasks.export", description=__doc__)
+def main(arguments: Sequence[str]) -> int:
+    """Write the samples and say how they come back. Raises ConfigError for bad input."""
+    parser = argparse.ArgumentParser(prog="rlm-eval export", description=__doc__)
     parser.add_argument("out", type=Path, metavar="OUT")
     parser.add_argument("overrides", nargs="+", metavar="task=NAME task.KEY=VALUE")
     options = parser.parse_args(arguments)
     out: Path = options.out
+    if out.exists():
+        raise ConfigError(f"{out} exists already")
+    name, task = make_task(options.overrides)
+    if task.seal is not None:
+        raise ConfigError(
+            f"{name} is not exported: its text must not be stored in the clear; run it from its own"
+            " encrypted files (task.path)"
+        )
+    write = write_jsonl if out.suffix == ".jsonl" else write_folder
     try:
-        if out.exists():
-            raise ConfigError(f"{out} exists already")
-        name, task = make_task(options.overrides)
-        if hasattr(task, "seal"):
-            raise ConfigError(
-                f"{name} is not exported: its text must not be stored in the clear; run it from"
-                " its own encrypted files (task.path)"
-            )
-        rows: Iterator[dict[str, Any]] = (to_row(*pair) for pair in task.build())
-        jsonl = out.suffix == ".jsonl"
-        count = write_jsonl(rows, out) if jsonl else write_folder(rows, out, name)
+        count = write((to_row(*pair) for pair in task.build()), out)
     except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        raise error.within("task") from error
     print(f"{count} samples of {name}: task=exported task.path={out}")
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

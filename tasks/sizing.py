@@ -7,89 +7,122 @@ exact because no pre-token of cl100k or o200k spans the seam between two pieces:
 starts with one space and a printable character after a piece that ends in none, or follows a piece
 that ends in a newline and itself starts with a letter or digit. Pre-tokens are split before BPE
 merges are looked for, so the tokens on both sides are those of the pieces alone. Contexts up to
-``EXACT_UP_TO`` tokens are counted again as a whole; tests compare the two.
+``EXACT_UP_TO`` tokens are counted again from beginning to end; tests compare the two.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import accumulate, islice
+from typing import TypeVar
 
 from rlm_eval.errors import ConfigError
-from rlm_eval.records import Context, Sample
+from rlm_eval.records import Span
 from rlm_eval.tokens import Tokenizer
+
+T = TypeVar("T")
 
 EXACT_UP_TO = 200_000
 #: Larger samples are refused: their text alone would take some 0.5 GB.
 LONGEST = 100_000_000
 
 
-def whole_numbers(task: str, knob: str, values: Sequence[Any], least: int = 1) -> tuple[int, ...]:
-    """``values`` as a tuple of ints ≥ ``least``, or ConfigError."""
-    if isinstance(values, str | int) or not values:
-        raise ConfigError(f"task.{knob} of {task} must be a list such as [4000,16000]")
-    for value in values:
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise ConfigError(f"task.{knob} of {task}: {value!r} is no whole number ≥ {least}")
-    return tuple(values)
+def at_least(least: int, **settings: int) -> None:
+    """Raises ConfigError for a setting that is less."""
+    for key, value in settings.items():
+        if value < least:
+            raise ConfigError(f"must be at least {least}, not {value}", key=key)
 
 
-def at_least(task: str, knob: str, value: Any, least: int = 1) -> int:
-    """``value`` as an int ≥ ``least``, or ConfigError."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ConfigError(f"task.{knob} of {task} must be a whole number ≥ {least}, not {value!r}")
-    return value
+def at_most(most: int, **settings: int) -> None:
+    """Raises ConfigError for a setting that is more."""
+    for key, value in settings.items():
+        if value > most:
+            raise ConfigError(f"may be {most} at most, not {value}", key=key)
 
 
-def at_most(task: str, knob: str, value: int, most: int) -> int:
-    """``value``, or ConfigError if it is larger than ``most``."""
-    if value > most:
-        raise ConfigError(f"task.{knob} of {task} may be {most} at most, not {value}")
-    return value
+def one_of(key: str, value: str, choices: Iterable[str]) -> None:
+    """Raises ConfigError unless ``value`` is among the choices."""
+    if value not in choices:
+        raise ConfigError(f"{value!r} is unknown; choose one of {', '.join(choices)}", key=key)
 
 
 def check_lengths(
-    task: str, lengths: Sequence[Any], shortest: int, longest: int = LONGEST
+    task: str, lengths: Sequence[int], shortest: int, longest: int = LONGEST
 ) -> tuple[int, ...]:
     """The lengths in rising order without repeats. Raises ConfigError, naming the limit, for one
     that can't be built."""
-    values = sorted(set(whole_numbers(task, "lengths", lengths)))
+    if not lengths:
+        raise ConfigError("must be a list such as [4000,16000]", key="lengths")
+    values = sorted(set(lengths))
     if values[0] < shortest:
         raise ConfigError(
-            f"task.lengths: {values[0]} tokens are too few for {task}; the least is {shortest}"
+            f"has {values[0]}, too few tokens for {task}; the least is {shortest}", key="lengths"
         )
     if values[-1] > longest:
         raise ConfigError(
-            f"task.lengths: {values[-1]} tokens are more than {task} can build;"
-            f" the most is {longest}"
+            f"has {values[-1]}, more tokens than {task} can build; the most is {longest}",
+            key="lengths",
         )
     return tuple(values)
 
 
-def one_of(task: str, knob: str, value: str, choices: Sequence[str]) -> str:
-    if value not in choices:
-        raise ConfigError(
-            f"task.{knob} of {task}: unknown {value!r}; choose one of {', '.join(choices)}"
-        )
-    return value
+class PieceCounter:
+    """Tokens of pieces, each distinct piece counted once."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._known: dict[str, int] = {}
+
+    def __call__(self, piece: str) -> int:
+        count = self._known.get(piece)
+        if count is None:
+            count = self._known[piece] = self._tokenizer.count(piece)
+        return count
+
+    def heading(self, number: int) -> int:
+        """Tokens of what ``Context.text`` puts before document ``number``, by a specimen with as
+        many digits."""
+        return self(f"Document {10 ** (len(str(number)) - 1)}:\n")
 
 
-def heading(number: int) -> str:
-    """What ``Context.text`` puts before document ``number``, by a specimen with as many digits."""
-    return f"Document {10 ** (len(str(number)) - 1)}:\n"
+def fill(pieces: Iterable[T], count: Callable[[T], int], budget: int) -> tuple[list[T], int]:
+    """The first pieces that fit ``budget`` tokens, and the tokens they take."""
+    taken: list[T] = []
+    used = 0
+    for piece in pieces:
+        cost = count(piece)
+        if used + cost > budget:
+            break
+        taken.append(piece)
+        used += cost
+    return taken, used
 
 
-def context_tokens(tokenizer: Tokenizer, context: Context, summed: int) -> int:
-    """The context's tokens: counted again as a whole up to ``EXACT_UP_TO``; beyond, the sum, which
-    is at most a few tokens larger."""
-    return tokenizer.count(context.text) if summed <= EXACT_UP_TO else summed
+def fill_new(
+    pieces: Iterator[str], tokenizer: Tokenizer, budget: int, block: int = 64
+) -> tuple[list[str], int]:
+    """As :func:`fill` for pieces that never repeat: counted ``block`` pieces at a time (the counts
+    of joined pieces add up as those of single ones do), singly near the end."""
+    taken: list[str] = []
+    used = 0
+    while True:
+        chunk = list(islice(pieces, block))
+        cost = tokenizer.count("".join(chunk))
+        if not chunk or used + cost > budget:
+            rest, last = fill(chunk, tokenizer.count, budget - used)
+            return taken + rest, used + last
+        taken += chunk
+        used += cost
 
 
-def within_target(tokenizer: Tokenizer, sample: Sample) -> Sample:
-    """``sample``, checked to keep its budget."""
-    used = sample.length_tokens + tokenizer.count(sample.question) + sample.max_answer_tokens
-    if used > sample.target_tokens:
-        raise AssertionError(
-            f"{sample.task} sample {sample.id} takes {used} of {sample.target_tokens} tokens"
-        )
-    return sample
+def spans_of(text: str, pieces: Iterable[str]) -> tuple[Span, ...]:
+    """Where each of ``pieces`` first occurs in ``text``. Raises ValueError for one that doesn't."""
+    starts = [(text.index(piece), len(piece)) for piece in pieces]
+    return tuple((start, start + length) for start, length in starts)
+
+
+def document_spans(documents: Sequence[str], places: Iterable[int]) -> tuple[Span, ...]:
+    """The stretches of the documents at these places (from 0)."""
+    ends = list(accumulate(map(len, documents)))
+    return tuple((ends[place] - len(documents[place]), ends[place]) for place in places)

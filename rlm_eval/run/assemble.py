@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +24,7 @@ from rlm_eval.run.judging import judge_of
 from rlm_eval.run.runner import Arm, Work
 
 #: What all results depend on beside their method, task and models.
-_COMMON = ("rlm_eval.run.runner", "rlm_eval.tasks.constant")
+_COMMON = ("rlm_eval.run.runner",)
 
 
 @dataclass(frozen=True)
@@ -213,9 +212,20 @@ def model_keys(method: Method) -> list[str]:
     return [keys[role] for role in method.roles if role in keys]
 
 
+def samples_of(task: Any) -> list[tuple[Context, Sample]]:
+    """All samples of a task with their contexts. Raises ConfigError, also for rows of a file."""
+    try:
+        pairs = list(task.build())
+    except ConfigError as error:
+        raise error.within("task") from error
+    if not pairs:
+        raise ConfigError("the task gave no samples: raise task.n or check task.path")
+    return pairs
+
+
 def all_work(parts: Parts, pairs: Sequence[tuple[Context, Sample]]) -> list[Work]:
     """Context by context, arm by arm within it, so that questions share a prompt's beginning."""
-    constants = _constant_scores(parts, [sample for _, sample in pairs])
+    constants = parts.task.constant_scores([sample for _, sample in pairs])
     grouped: dict[str, list[tuple[Context, Sample]]] = {}
     for context, sample in pairs:
         grouped.setdefault(context.id, []).append((context, sample))
@@ -228,10 +238,3 @@ def all_work(parts: Parts, pairs: Sequence[tuple[Context, Sample]]) -> list[Work
                     constant = constants.get(sample.id)
                     out.append(Work(key, arm, sample, context, repeat, constant))
     return out
-
-
-def _constant_scores(parts: Parts, samples: Sequence[Sample]) -> Mapping[str, float]:
-    """What the best fixed answer scores on each sample; the fitting lies with the tasks."""
-    constant = importlib.import_module("rlm_eval.tasks.constant")
-    scores: Mapping[str, float] = constant.best_constant(parts.task, samples)
-    return scores

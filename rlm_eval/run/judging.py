@@ -21,7 +21,7 @@ from rlm_eval.records import Sample, Score
 
 @runtime_checkable
 class JudgedTask(Protocol):
-    """What a task says of its judge; :mod:`rlm_eval.tasks.protocol` has the words."""
+    """What a task says of its judge; :mod:`rlm_eval.tasks.task` has the words."""
 
     judge: str | None
     judge_tokens: int

@@ -25,7 +25,7 @@ from rlm_eval.models.local import LocalModel
 from rlm_eval.models.protocol import ChatModel
 from rlm_eval.models.weights import SHA256, file_sha256
 from rlm_eval.records import Call, content_hash
-from rlm_eval.run.assemble import Parts, all_work, assemble
+from rlm_eval.run.assemble import Parts, all_work, assemble, samples_of
 from rlm_eval.run.forecast import Expected, expected, refuse_over_cap
 from rlm_eval.run.plan import experience_of, in_one_line, keep_forecast, show_plan, without_effect
 from rlm_eval.run.progress import Progress
@@ -46,10 +46,7 @@ def carry_out_parts(parts: Parts, run_dir: Path | None = None) -> int:
     raises ConfigError before anything has started."""
     run_dir = run_dir or Path(parts.config["results_dir"]) / parts.run_id
     try:
-        pairs = list(parts.task.build())
-        if not pairs:
-            raise ConfigError("the task gave no samples: raise task.n or check task.path")
-        work = all_work(parts, pairs)
+        work = all_work(parts, samples_of(parts.task))
         if parts.config["dry_run"]:
             show_plan(parts, run_dir, work)
             return FINISHED

@@ -27,7 +27,6 @@ from task_rows import generated, row, table
 from rlm_eval.analysis.load import Run
 from rlm_eval.errors import ConfigError
 from rlm_eval.records import Context, Sample
-from rlm_eval.tasks.constant import best_constant
 from rlm_eval.tasks.export import make_task
 
 #: Windows of 4096 tokens hold some 120 lines, of which most of a half's items need not repeat.
@@ -55,7 +54,7 @@ class Questions:
 
     def constant(self) -> float:
         """The mean score of the best constant answer."""
-        return fmean(best_constant(self.task, [sample for _, sample in self.pairs]).values())
+        return fmean(self.task.constant_scores([sample for _, sample in self.pairs]).values())
 
     def by(self, solve: Callable[[str, Context], str | None]) -> float:
         """The mean score of a solver; where it has no idea it scores 0."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rlm_eval.tasks.canary import encrypt
+from rlm_eval.tasks.datasets.browsecomp_plus import encrypt
 
 CANARY = "a canary made up for these tests"
 

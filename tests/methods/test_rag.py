@@ -18,7 +18,7 @@ from rlm_eval.methods.rag.rag import Rag
 from rlm_eval.methods.rag.ranking import Bm25, in_position, within_budget
 from rlm_eval.models.protocol import Message, ModelInfo
 from rlm_eval.records import Answer, Content, Context, Problem
-from rlm_eval.tasks.needle import Needle
+from rlm_eval.tasks.generated.needle import Needle
 from rlm_eval.tokens import load_tokenizer
 
 LINES = tuple(

@@ -25,7 +25,7 @@ from rlm_eval.run.assemble import Parts, all_work, assemble
 from rlm_eval.run.experience import Experience, Speeds
 from rlm_eval.run.forecast import JUDGE, Expected, expected, refuse_over_cap
 from rlm_eval.run.runner import Arm
-from rlm_eval.tasks.protocol import Task
+from rlm_eval.tasks.task import Task
 
 SMALL = ["task=needle", "task.lengths=[600,900]", "task.n=2", "model=scripted"]
 

@@ -11,13 +11,12 @@ import pytest
 
 from rlm_eval.errors import ConfigError
 from rlm_eval.records import Context
-from rlm_eval.tasks import questions
-from rlm_eval.tasks.aggregation import Aggregation
-from rlm_eval.tasks.answers import Facts, Query
 from rlm_eval.tasks.draws import Draws
-from rlm_eval.tasks.labelled import load_domain
-from rlm_eval.tasks.questions import KINDS
-from rlm_eval.tasks.windows import Deck, Line, label_weights, read_lines, show_day
+from rlm_eval.tasks.generated import questions
+from rlm_eval.tasks.generated.aggregation import Aggregation
+from rlm_eval.tasks.generated.labels import load_domain
+from rlm_eval.tasks.generated.questions import KINDS, Query
+from rlm_eval.tasks.generated.windows import SHOWN, Deck, Line, label_weights, read_lines
 from rlm_eval.tokens import NAMES, load_tokenizer
 
 LABELS = ("cold", "hot", "mild")
@@ -100,7 +99,8 @@ def test_every_kind_is_asked_solved_by_code_on_the_twin_and_round_trips(items: s
     assert set(kinds) == set(KINDS)
 
 
-DAY = {day: i for i, day in enumerate(map(show_day, range(1222)))}
+DAY = {day: i for i, day in enumerate(SHOWN)}
+SPRING = {"day": "Apr 02, 2024", "until": "May 05, 2024"}
 HAND = [
     Line(DAY["Mar 01, 2024"], 11, "hot", ""),
     Line(DAY["Mar 09, 2023"], 11, "hot", ""),
@@ -112,45 +112,42 @@ HAND = [
 
 
 @pytest.mark.parametrize(
-    ("query", "answer"),
+    ("kind", "args", "answer"),
     [
-        (Query("label_count", "hot"), "3"),
-        (Query("most_common"), "hot"),
-        (Query("least_common"), "mild"),
-        (Query("compare", "hot", "cold"), "more common than"),
-        (Query("compare", "mild", "cold"), "less common than"),
-        (Query("user_label_count", "cold", users=(11, 33)), "1"),
-        (Query("user_most_common", users=(11,)), "hot"),
-        (Query("user_most_common", users=(22,)), None),
-        (Query("label_top_user", "hot"), "11"),
-        (Query("label_top_user", "cold"), None),
-        (Query("top_user"), "11"),
-        (Query("second_user"), "22"),
-        (Query("before_after", "hot", days=(DAY["Mar 01, 2024"],)), "less common than"),
-        (Query("before_after", "cold", days=(DAY["Apr 03, 2024"],)), "more common than"),
-        (Query("month_label_count", "hot", number=3), "2"),
-        (
-            Query("range_label_count", "cold", days=(DAY["Apr 02, 2024"], DAY["May 05, 2024"])),
-            "2",
-        ),
-        (Query("range_most_common", days=(DAY["Apr 02, 2024"], DAY["May 05, 2024"])), "cold"),
-        (Query("top_date"), "Apr 02, 2024"),
-        (Query("dates_exactly_n", number=1), "4"),
-        (Query("dates_exactly_n", number=2), "1"),
+        ("label_count", {"label": "hot"}, "3"),
+        ("most_common", {}, "hot"),
+        ("least_common", {}, "mild"),
+        ("compare", {"label": "hot", "other": "cold"}, "more common than"),
+        ("compare", {"label": "mild", "other": "cold"}, "less common than"),
+        ("user_label_count", {"label": "cold", "users": "11, 33"}, "1"),
+        ("user_most_common", {"users": "11"}, "hot"),
+        ("user_most_common", {"users": "22"}, None),
+        ("label_top_user", {"label": "hot"}, "11"),
+        ("label_top_user", {"label": "cold"}, None),
+        ("top_user", {}, "11"),
+        ("second_user", {}, "22"),
+        ("before_after", {"label": "hot", "day": "Mar 01, 2024"}, "less common than"),
+        ("before_after", {"label": "cold", "day": "Apr 03, 2024"}, "more common than"),
+        ("month_label_count", {"label": "hot", "month": "March"}, "2"),
+        ("range_label_count", {"label": "cold", **SPRING}, "2"),
+        ("range_most_common", SPRING, "cold"),
+        ("top_date", {}, "Apr 02, 2024"),
+        ("dates_exactly_n", {"number": "1"}, "4"),
+        ("dates_exactly_n", {"number": "2"}, "1"),
     ],
 )
-def test_answers_worked_out_by_hand(query: Query, answer: str | None) -> None:
-    assert KINDS[query.kind].answer(query, HAND, LABELS, questions.GAP) == answer
+def test_answers_worked_out_by_hand(kind: str, args: dict[str, str], answer: str | None) -> None:
+    assert questions.answer(Query(kind, args), HAND, LABELS, questions.GAP) == answer
 
 
 def test_ties_and_small_leads_are_never_asked() -> None:
     lines = [Line(i % 1000, 5, "hot" if i % 2 else "cold", "") for i in range(200)]
     lines.append(Line(0, 5, "hot", ""))
-    facts = Facts.of(("cold", "hot"), lines)
-    drawn = questions.draw_queries(["most_common", "compare"], 5, facts, lines, Draws("tie"))
+    labels = ("cold", "hot")
+    drawn = questions.draw_queries(["most_common", "compare"], 5, labels, lines, Draws("tie"))
     assert list(drawn) == []
     even = lines[:-1]
-    gold = KINDS["compare"].answer(Query("compare", "hot", "cold"), even, facts.labels, 0.02)
+    gold = questions.answer(Query("compare", {"label": "hot", "other": "cold"}), even, labels, 0.02)
     assert gold == "same frequency as"
 
 
@@ -220,8 +217,8 @@ def test_users_come_from_a_pool_and_dates_from_the_official_range(items: str) ->
     from_pool = sum(line.user in pool for line in lines) / len(lines)
     assert from_pool == pytest.approx(0.8, abs=0.03)
     assert len(pool) == pytest.approx(len(lines) / 10, rel=0.1)
-    assert show_day(0) == "Feb 16, 2022"
-    assert show_day(1221) == "Jun 21, 2025"
+    assert SHOWN[0] == "Feb 16, 2022"
+    assert SHOWN[1221] == "Jun 21, 2025"
     assert (min(line.day for line in lines), max(line.day for line in lines)) == (0, 1221)
 
 
@@ -248,10 +245,10 @@ def test_items_in_trec_format_and_latin_1(tmp_path: Path) -> None:
     path = tmp_path / "train.txt"
     text = "DESC:manner How is José ?\nNUM:date When ?\nNUM:date When ?\n"
     path.write_bytes(text.encode("latin-1"))
-    domain = load_domain("reviews", path)
+    domain = load_domain("reviews", str(path))
     assert domain.source["items"] == str(path)
     assert domain.source["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
-    assert domain.items == {
+    assert domain.texts == {
         "description and abstract concept": ("How is José ?",),
         "numeric value": ("When ?",),
     }
@@ -262,7 +259,7 @@ def test_items_in_trec_format_and_latin_1(tmp_path: Path) -> None:
     [
         ({"lengths": [900]}, "the least is"),
         ({"domain": "films"}, "reviews"),
-        ({"items": "/nowhere.tsv"}, "can't read"),
+        ({"items": "/nowhere.tsv"}, "can't be read"),
         ({"kinds": ["median"]}, "label_count"),
         ({"kinds": []}, "must be a list"),
         ({"questions_per_context": 0}, "questions_per_context"),
@@ -276,7 +273,7 @@ def test_bad_knobs_are_refused_at_once(knobs: dict[str, object], message: str) -
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("a\tx\nb y", "line 2 of"), ("a\tx\na\ty", "1 label"), ("", "0 label")],
+    [("a\tx\nb y", "line 2: neither"), ("a\tx\na\ty", "1 label"), ("", "0 label")],
 )
 def test_bad_item_files_are_refused(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "bad.tsv"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -13,17 +14,21 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from helpers.answers import asked
+from helpers.commands import export as run_export
 from helpers.encrypted_rows import CANARY, document, plain_row, write_rows
 from rlm_eval.errors import ConfigError
-from rlm_eval.journal.redaction import SealingTask
+from rlm_eval.journal.redaction import SealingTask, seal_of
 from rlm_eval.journal.tables import recall
 from rlm_eval.run.judging import JudgedTask, judge_of
-from rlm_eval.tasks import export
-from rlm_eval.tasks.browsecomp_plus import QUESTION, BrowseCompPlus
-from rlm_eval.tasks.canary import decrypt, encrypt
-from rlm_eval.tasks.least import Least
-from rlm_eval.tasks.protocol import Judged, Sealed, Task
-from rlm_eval.tasks.verdict import by_verdict, read_verdict
+from rlm_eval.tasks.datasets.browsecomp_plus import (
+    BrowseCompPlus,
+    decrypt,
+    encrypt,
+    keep_least,
+)
+from rlm_eval.tasks.generated.needle import Needle
+from rlm_eval.tasks.scoring.scorers import by_verdict, read_verdict
 from rlm_eval.tokens import load_tokenizer
 
 ROWS = [plain_row(i) for i in range(8)]
@@ -63,7 +68,7 @@ def test_a_context_holds_gold_and_evidence_once_among_others(path: str) -> None:
         joined = "".join(context.content)
         assert {joined[start:end] for start, end in sample.evidence} == own
         assert recall(sample.evidence, sample.evidence) == 1
-        assert sample.question == QUESTION + row["query"]
+        assert sample.question == BrowseCompPlus.instruction + row["query"]
         assert sample.gold == (row["answer"],)
         assert sample.length_tokens == tok.count(context.text)
         used = sample.length_tokens + tok.count(sample.question) + sample.max_answer_tokens
@@ -105,36 +110,31 @@ def test_a_short_length_ends_before_the_documents_do(path: str) -> None:
         assert len(context.content) == sample.knobs["n_documents"] > 2
 
 
-def test_a_larger_choice_begins_with_the_smaller_and_makes_only_what_it_keeps() -> None:
-    ranks = [50, 10, 40, 20, 30, 10, 60]
-    made: list[int] = []
-
-    def make_it(raw: int) -> str:
-        made.append(raw)
-        return f"item {raw}"
-
-    two, three = Least[str](2), Least[str](3)
-    for rank in ranks:
-        two.offer(rank, make_it, rank)
-    assert two.ranked() == ["item 10", "item 20"]
-    assert made == [50, 10, 40, 20]
-    for rank in ranks:
-        three.offer(rank, str, rank)
-    assert three.ranked() == ["10", "20", "30"]
+def test_a_larger_choice_begins_with_the_smaller() -> None:
+    two: dict[int, str] = {}
+    three: dict[int, str] = {}
+    for rank in [50, 10, 40, 20, 30, 10, 60]:
+        two[rank] = three[rank] = f"item {rank}"
+        keep_least(two, 2)
+        keep_least(three, 3)
+    assert sorted(two) == [10, 20]
+    assert sorted(three) == [10, 20, 30]
+    assert keep_least(two, 2) == 20
+    assert keep_least(two, 3) == math.inf
 
 
 @pytest.mark.parametrize(
     ("knobs", "message"),
     [
-        ({"canary": "another"}, "task.canary does not open"),
-        ({"documents": 41}, "task.pool"),
+        ({"canary": "another"}, "canary does not open"),
+        ({"documents": 41}, "pool must be"),
         ({"documents": 60, "pool": 60}, "holds 48 documents"),
         ({"n": 9}, "only 8 questions"),
         ({"documents": 1}, "only 0 questions"),
         ({"lengths": [400]}, "the least is 456"),
-        ({"path": None}, "reads a file"),
-        ({"path": None, "hub": "x/y"}, "task.revision"),
-        ({"judge_tokens": 0}, "task.judge_tokens"),
+        ({"path": None}, "path is missing"),
+        ({"path": None, "hub": "x/y"}, "revision must be"),
+        ({"judge_tokens": 0}, "judge_tokens must be"),
     ],
 )
 def test_bad_knobs_are_refused(path: str, knobs: dict[str, Any], message: str) -> None:
@@ -170,27 +170,23 @@ def test_a_verdict_is_read_strictly(reply: str, verdict: bool | None) -> None:
 
 
 def test_the_verdict_is_the_score_and_the_exact_match_stands_beside_it() -> None:
-    yes = by_verdict("answer: Rome\ncorrect: yes", "It is Rome.", ("Rome",))
+    yes = by_verdict(asked("Rome"), "It is Rome.", "answer: Rome\ncorrect: yes")
     assert yes is not None
     assert (yes.value, yes.lenient, yes.exact, yes.correct) == (1.0, 1.0, 0.0, True)
     assert yes.parsed == "Rome"
-    no = by_verdict("correct: no", "the Rome", ("Paris", "Rome"))
+    no = by_verdict(asked("Paris", "Rome"), "the Rome", "correct: no")
     assert no is not None
     assert (no.value, no.lenient, no.exact, no.correct) == (0.0, 1.0, 1.0, False)
-    assert by_verdict("hm", "Rome", ("Rome",)) is None
+    assert by_verdict(asked("Rome"), "Rome", "hm") is None
 
 
 def test_the_judge_is_told_question_reference_and_a_bounded_answer(path: str) -> None:
     task = make(path, n=1, max_answer_tokens=5)
     assert isinstance(task, JudgedTask)
     assert isinstance(task, SealingTask)
-    as_task: Task = task
-    as_judged: Judged = task
-    as_sealed: Sealed = task
-    assert as_task is as_judged is as_sealed
     ((_, sample),) = task.build()
     values = task.judge_values(sample, " Mason and a long story about it")
-    assert values["question"] == sample.question.removeprefix(QUESTION)
+    assert values["question"] == sample.question.removeprefix(BrowseCompPlus.instruction)
     assert values["answer"] == "Mason and a long sto"
     judge = judge_of(task)
     assert judge is not None
@@ -220,16 +216,23 @@ def test_the_oracle_answers_with_the_nearest_title(tmp_path: Path) -> None:
     assert found["700"] == "The Blue Clock"
 
 
+def test_a_task_without_them_has_no_judge_and_no_seal() -> None:
+    task = Needle(lengths=[1000], n=1)
+    assert judge_of(task) is None
+    assert seal_of(task) is None
+
+
 def test_the_export_is_refused(
     path: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     knobs = [f"task.path={path}", f"task.canary='{CANARY}'", "task.documents=20", "task.n=1"]
     out = tmp_path / "out.jsonl"
-    assert export.main([str(out), "task=browsecomp_plus", *knobs]) == 2
+    assert run_export([str(out), "task=browsecomp_plus", *knobs]) == 2
     assert "must not be stored in the clear" in capsys.readouterr().err
     assert not out.exists()
 
 
+@pytest.mark.slow
 def test_a_run_writes_nothing_in_the_clear(path: str, tmp_path: Path) -> None:
     arguments = [
         "model=scripted",
@@ -255,7 +258,7 @@ def test_a_run_writes_nothing_in_the_clear(path: str, tmp_path: Path) -> None:
     assert len(results) == 6
     assert results.score.notna().all()
     opened = [decrypt(text, CANARY) for text in results.question]
-    assert all(text.startswith(QUESTION + "zinnia") for text in opened)
+    assert all(text.startswith(BrowseCompPlus.instruction + "zinnia") for text in opened)
     assert {decrypt(json.loads(text)[0], CANARY) for text in results.gold} <= {
         row["answer"] for row in ROWS
     }

@@ -8,9 +8,8 @@ from dataclasses import replace
 import pytest
 
 from rlm_eval.records import Sample
-from rlm_eval.tasks.aggregation import Aggregation
-from rlm_eval.tasks.constant import best_constant, fit_constant
-from rlm_eval.tasks.needle import Needle
+from rlm_eval.tasks.generated.aggregation import Aggregation
+from rlm_eval.tasks.generated.needle import Needle
 
 
 def counts(task: Aggregation, golds: list[int], contexts: list[str]) -> list[Sample]:
@@ -25,7 +24,7 @@ def test_constant_for_counts_is_the_number_with_the_best_graded_score() -> None:
     task = Aggregation(lengths=[2500], n=1)
     # 10 scores 1 + .75² + .75¹⁰ = 1.62; 12 scores .75² + 1 + .75⁸ = 1.66; 20 less than both
     samples = counts(task, [10, 12, 20], ["a", "b", "c"])
-    assert fit_constant(task, samples) == "12"
+    assert task.fit_constant(samples) == "12"
 
     def total(answer: int) -> float:
         return sum(task.score(sample, str(answer)).value for sample in samples)
@@ -42,16 +41,17 @@ def test_without_calibration_the_constant_comes_from_the_other_contexts() -> Non
     task = Uncalibrated(lengths=[2500], n=1)
     real = Aggregation(lengths=[2500], n=1)
     samples = counts(real, [10, 10, 13], ["a", "a", "b"])
-    scores = best_constant(task, samples)
+    scores = task.constant_scores(samples)
     assert scores == {"s0": pytest.approx(0.75**3), "s1": pytest.approx(0.75**3), "s2": 0.75**3}
-    assert best_constant(task, samples[:2]) == {}
+    assert task.constant_scores(samples[:2]) == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("domain", "length"), [("reviews", 1700), ("questions", 2500)])
 def test_keywords_are_worth_no_more_than_a_constant(domain: str, length: int) -> None:
     task = Aggregation(lengths=[length], n=300, domain=domain)
     pairs = list(task.build())
-    constant = best_constant(task, [sample for _, sample in pairs])
+    constant = task.constant_scores([sample for _, sample in pairs])
     oracle = [
         task.score(sample, task.code_oracle(sample.question, context) or "").value
         for context, sample in pairs
@@ -61,8 +61,8 @@ def test_keywords_are_worth_no_more_than_a_constant(domain: str, length: int) ->
 
 def test_calibrated_constant_is_worth_something_on_counts_and_nothing_on_needles() -> None:
     task = Aggregation(lengths=[1700], n=20)
-    scores = best_constant(task, [sample for _, sample in task.build()])
+    scores = task.constant_scores([sample for _, sample in task.build()])
     assert len(scores) == 20
     assert 0.1 < sum(scores.values()) / 20 < 0.7
     needle = Needle(lengths=[2000], n=3)
-    assert set(best_constant(needle, [s for _, s in needle.build()]).values()) == {0.0}
+    assert set(needle.constant_scores([s for _, s in needle.build()]).values()) == {0.0}

@@ -9,9 +9,7 @@ from typing import Any
 import pytest
 
 from rlm_eval.errors import ConfigError
-from rlm_eval.tasks.constant import best_constant
-from rlm_eval.tasks.docqa import DocumentQA
-from rlm_eval.tasks.documents import read_hotpot, read_musique, read_squad
+from rlm_eval.tasks.datasets.docqa import HotpotQA, MuSiQue, SQuAD
 from rlm_eval.tokens import load_tokenizer
 
 
@@ -45,10 +43,8 @@ def path(tmp_path: Path) -> str:
     return str(file)
 
 
-def make(path: str, **knobs: Any) -> DocumentQA:
-    return DocumentQA(
-        **{"name": "musique", "form": "musique", "path": path, "lengths": [2000], "n": 5, **knobs}
-    )
+def make(path: str, **knobs: Any) -> MuSiQue:
+    return MuSiQue(**{"path": path, "lengths": [2000], "n": 5, **knobs})
 
 
 def test_support_is_in_the_context_and_padding_fills_it(path: str) -> None:
@@ -91,7 +87,7 @@ def test_score_takes_aliases_and_ruler_rule_on_request(path: str) -> None:
 def test_constant_is_fitted_on_the_other_rows(path: str) -> None:
     task = make(path)
     samples = [s for _, s in task.build()]
-    assert best_constant(task, samples) == {s.id: 0.0 for s in samples}
+    assert task.constant_scores(samples) == {s.id: 0.0 for s in samples}
 
 
 @pytest.mark.parametrize(
@@ -100,23 +96,23 @@ def test_constant_is_fitted_on_the_other_rows(path: str) -> None:
         ({"n": 31}, "only 30 of the 30 questions"),
         ({"lengths": [150]}, "only 0 of the 30"),
         ({"lengths": [100_000]}, "the most is"),
-        ({"form": "trivia"}, "musique, hotpotqa, squad"),
         ({"scorer": "rouge"}, "squad_em"),
-        ({"path": None}, "give task.path"),
-        ({"path": None, "hub": "a/b"}, "task.revision"),
-        ({"form": "hotpotqa"}, "no column context, supporting_facts"),
+        ({"path": None}, "path is missing"),
+        ({"path": None, "hub": "a/b"}, "revision must be a commit"),
     ],
 )
 def test_bad_knobs_are_refused_at_once(path: str, knobs: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         make(**{"path": path, **knobs})
+    with pytest.raises(ConfigError, match="no column context, supporting_facts"):
+        HotpotQA(path=path, lengths=[2000], n=5)
 
 
 def test_musique_row() -> None:
-    (asked,) = read_musique(musique_row(7, answer_aliases=None))
+    (asked,) = MuSiQue.read(musique_row(7, answer_aliases=None))
     assert asked.gold == ("thing 7",)
-    assert [document.title for document in asked.support] == ["Title 7-1", "Title 7-3"]
-    assert len(asked.distractors) == 4
+    assert [document.partition("\n")[0] for document in asked.support] == ["Title 7-1", "Title 7-3"]
+    assert len(asked.others) == 4
 
 
 def test_hotpot_rows_of_the_hub_and_of_the_original_read_alike() -> None:
@@ -139,10 +135,10 @@ def test_hotpot_rows_of_the_hub_and_of_the_original_read_alike() -> None:
             "sentences": [["One. ", "Two."], ["Three."], ["Four."]],
         },
     }
-    (first,), (second,) = read_hotpot(original), read_hotpot(hub)
+    (first,), (second,) = HotpotQA.read(original), HotpotQA.read(hub)
     assert first == second
-    assert [document.text for document in first.support] == ["One. Two.", "Four."]
-    assert [document.title for document in first.distractors] == ["B"]
+    assert first.support == ("A\nOne. Two.", "C\nFour.")
+    assert first.others == ("B\nThree.",)
 
 
 def test_squad_rows_of_the_hub_and_of_the_original() -> None:
@@ -159,7 +155,7 @@ def test_squad_rows_of_the_hub_and_of_the_original() -> None:
             }
         ],
     }
-    assert list(read_squad(hub)) == list(read_squad(article))
+    assert list(SQuAD.read(hub)) == list(SQuAD.read(article))
 
 
 @pytest.mark.skipif(

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 
 from rlm_eval.records import Context, Sample, content_hash, documents_of
-from rlm_eval.tasks.docqa import DocumentQA
-from rlm_eval.tasks.latent import LANDMARKS, LatentNeedle
-from rlm_eval.tasks.mrcr import MRCR
-from rlm_eval.tasks.multihop import multihop
-from rlm_eval.tasks.needle import VARIANTS, Needle
-from rlm_eval.tasks.spans import document_spans, spans_of
-from rlm_eval.tasks.turns import Turns
+from rlm_eval.tasks.datasets.docqa import MuSiQue
+from rlm_eval.tasks.datasets.mrcr import MRCR
+from rlm_eval.tasks.generated.latent import LANDMARKS, LatentNeedle
+from rlm_eval.tasks.generated.multihop import multihop
+from rlm_eval.tasks.generated.needle import VARIANTS, Needle
+from rlm_eval.tasks.generated.turns import Turns
+from rlm_eval.tasks.sizing import document_spans, spans_of
 
 
 def stretches(context: Context, sample: Sample) -> list[str]:
@@ -77,7 +77,7 @@ def musique_row(i: int) -> dict[str, Any]:
 def test_the_gold_paragraphs_are_the_evidence(tmp_path: Path) -> None:
     file = tmp_path / "musique.jsonl"
     file.write_text("\n".join(json.dumps(musique_row(i)) for i in range(30)))
-    task = DocumentQA(name="musique", form="musique", path=str(file), lengths=[1500], n=3)
+    task = MuSiQue(path=str(file), lengths=[1500], n=3)
     for context, sample in task.build():
         row = str(sample.knobs["row"]).removeprefix("2hop__")
         titles = [document.partition("\n")[0] for document in stretches(context, sample)]

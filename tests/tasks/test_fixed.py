@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 
 from rlm_eval.errors import ConfigError
-from rlm_eval.tasks.babilong import BABILong
-from rlm_eval.tasks.graphwalks import EDGE, Graph, GraphWalks, walk
-from rlm_eval.tasks.longbench_v2 import LongBenchV2
-from rlm_eval.tasks.mrcr import MRCR
-from rlm_eval.tasks.oolong import Oolong, read_gold
+from rlm_eval.tasks.datasets.babilong import BABILong
+from rlm_eval.tasks.datasets.graphwalks import GraphWalks
+from rlm_eval.tasks.datasets.longbench_v2 import LongBenchV2
+from rlm_eval.tasks.datasets.mrcr import MRCR
+from rlm_eval.tasks.datasets.oolong import Oolong, read_gold
+from rlm_eval.tasks.generated.graph import EDGE, Graph, walk
 from rlm_eval.tokens import load_tokenizer
 
 

@@ -48,7 +48,9 @@ LEAST_PER_LABEL = {"reviews": 150, "questions": 50}
 
 Fit = Callable[[Array, Ints, int], Linear]
 every_file = pytest.mark.parametrize("name", sorted(LABELS))
-every_fit = pytest.mark.parametrize("fit", [naive_bayes, logistic_regression])
+every_fit = pytest.mark.parametrize(
+    "fit", [naive_bayes, pytest.param(logistic_regression, marks=pytest.mark.slow)]
+)
 every_split = pytest.mark.parametrize("by_group", [False, True], ids=["random", "by_group"])
 
 

@@ -8,11 +8,9 @@ import pytest
 
 from rlm_eval.errors import ConfigError
 from rlm_eval.records import Context
-from rlm_eval.tasks import chains
-from rlm_eval.tasks.chains import SemanticChain
-from rlm_eval.tasks.multihop import multihop
-from rlm_eval.tasks.relations import RELATIONS
-from rlm_eval.tasks.tracking import VariableTracking
+from rlm_eval.tasks.generated import chains
+from rlm_eval.tasks.generated.chains import RELATIONS, SemanticChain
+from rlm_eval.tasks.generated.multihop import VariableTracking, multihop
 from rlm_eval.tokens import NAMES, load_tokenizer
 
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from helpers.answers import scored
 from rlm_eval.errors import ConfigError
-from rlm_eval.tasks.oolong import OolongReal
-from rlm_eval.tasks.scorers import oolong_real
+from rlm_eval.tasks.datasets.oolong import OolongReal
 from rlm_eval.tokens import load_tokenizer
 
 
@@ -95,11 +95,11 @@ def test_the_gold_in_its_form_scores_1_and_is_the_constant(tmp_path: Path) -> No
     ],
 )
 def test_the_official_rule(answer: str, gold: str, value: float, lenient: float) -> None:
-    score = oolong_real(answer, gold)
+    score = scored("oolong_real", answer, gold)
     assert (score.value, score.lenient) == (value, lenient)
     assert score.correct is (value == 1)
 
 
 def test_what_was_taken_for_the_answer_is_kept() -> None:
-    assert oolong_real(r"so \boxed{\text{Caleb}}", "Caleb").parsed == "Caleb"
-    assert oolong_real(" Caleb ", "Caleb").parsed == "Caleb"
+    assert scored("oolong_real", r"so \boxed{\text{Caleb}}", "Caleb").parsed == "Caleb"
+    assert scored("oolong_real", " Caleb ", "Caleb").parsed == "Caleb"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
@@ -13,36 +14,29 @@ import pytest
 
 from rlm_eval.methods.foreign.process import why_not_confined
 
+pytestmark = pytest.mark.slow
+
 README = Path(__file__).parents[2] / "README.md"
 SMALL = ["model=scripted", "results_dir=runs"]
 
-TASK = '''
-from rlm_eval.records import Context, Sample
-from rlm_eval.tasks.generated import Generated
+TASK = """
+from rlm_eval.records import Context
+from rlm_eval.tasks.task import Generated
 
 
 class Echo(Generated):
-    """Repeats the one word of the input."""
+    name, scorer = "echo", "squad_em"
 
-    name, card = "echo", __doc__
-
-    def __init__(self, *, lengths: list[int], n: int) -> None:
-        super().__init__(n=n, seed=0, tokenizer="cl100k_base")
-        self._take_lengths(lengths)
-
-    def _shortest(self) -> int:
+    def shortest(self):
         return 100
 
-    def _sample(self, target: int, purpose: str, index: int) -> tuple[Context, Sample]:
+    def make(self, target, purpose, index):
         context = Context.of(f"word{index}")
-        return context, Sample.of(
-            task="echo", context_id=context.id, question="Which word?", gold=(context.text,),
-            scorer="squad_em", question_group="echo", target_tokens=target, length_tokens=2,
-        )
+        yield self.pair(context, target, question="Which word?", gold=(context.text,))
 
     def code_oracle(self, question: str, context: Context) -> str:
         return context.text
-'''
+"""
 
 
 def blocks(word: str) -> dict[str, str]:
@@ -60,12 +54,15 @@ def blocks(word: str) -> dict[str, str]:
 
 
 def command(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    """Runs with this environment's ``python`` first, as if it were activated."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     return subprocess.run(
         [sys.executable, "-m", "rlm_eval", *arguments],
         cwd=folder,
         capture_output=True,
         text=True,
         timeout=120,
+        env={**os.environ, "PATH": path},
     )
 
 

@@ -7,8 +7,8 @@ import re
 import pytest
 
 from rlm_eval.errors import ConfigError
-from rlm_eval.tasks.latent import LANDMARKS, NAME, WORDINGS, LatentNeedle
-from rlm_eval.tasks.turns import Turns
+from rlm_eval.tasks.generated.latent import LANDMARKS, NAME, QUESTION, WORDINGS, LatentNeedle
+from rlm_eval.tasks.generated.turns import Turns
 from rlm_eval.tokens import NAMES, load_tokenizer
 
 Make = type[LatentNeedle] | type[Turns]
@@ -18,7 +18,7 @@ def test_latent_needles_share_no_word_with_the_question() -> None:
     for country, landmark in LANDMARKS.items():
         asked = set(re.findall(r"\w{4,}", country.lower()))
         assert not asked & set(re.findall(r"\w{4,}", landmark.lower()))
-    question = LatentNeedle(lengths=[1000], n=1)._question("X").lower()
+    question = QUESTION.format(country="X").lower()
     words = {w for w in re.findall(r"[a-z]+", question) if len(w) > 3} - {"with", "from"}
     for wording in WORDINGS:
         assert not words & set(re.findall(r"[a-z]+", wording.replace("{name}", "").lower()))

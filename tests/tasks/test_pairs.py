@@ -10,11 +10,10 @@ from itertools import combinations
 
 import pytest
 
+from helpers.answers import scored
 from rlm_eval.errors import ConfigError
-from rlm_eval.tasks import scorers
-from rlm_eval.tasks.pair_queries import QUERIES
-from rlm_eval.tasks.pairs import Pairs
-from rlm_eval.tasks.rules import read_users
+from rlm_eval.tasks.generated.pairs import QUERIES, Pairs
+from rlm_eval.tasks.scoring import scorers
 from rlm_eval.tokens import load_tokenizer
 
 Lines = list[tuple[str, date]]
@@ -110,9 +109,9 @@ def test_count_of_pairs_with_roles() -> None:
 
 
 def test_no_pairs_said_and_none_wanted_is_right() -> None:
-    assert scorers.role_pairs("none", set(), {1}).value == 1.0
-    assert scorers.role_pairs("(1, 2)", set(), {1}).value == 0.0
-    assert scorers.role_pairs("none", {1}, {2}).value == 0.0
+    assert scored("pairs_f1", "none", "", "1").value == 1.0
+    assert scored("pairs_f1", "(1, 2)", "", "1").value == 0.0
+    assert scored("pairs_f1", "none", "1", "2").value == 0.0
 
 
 def test_windows_fill_the_target_without_the_answer() -> None:
@@ -122,7 +121,9 @@ def test_windows_fill_the_target_without_the_answer() -> None:
         contexts.add(context.id)
         used = tok.count(context.text) + tok.count(sample.question)
         assert 3800 < used <= 4096
-        assert all(10_000 <= user <= 99_999 for role in sample.gold for user in read_users(role))
+        assert all(
+            10_000 <= user <= 99_999 for role in sample.gold for user in map(int, role.split())
+        )
     assert len(contexts) == 1
     assert len(QUERIES) == 20
 

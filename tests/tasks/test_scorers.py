@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import pytest
 
-from rlm_eval.tasks import scorers
+from helpers.answers import scored
+from rlm_eval.tasks.scoring import oolong, scorers
 
 
 def test_string_match_all_is_the_share_of_references_found() -> None:
     gold = ("1111111", "2222222", "3333333", "4444444")
-    assert scorers.string_match_all("2222222 and 4444444", gold) == 0.5
-    assert scorers.string_match_all("ABCDE", ("abcde",)) == 1.0
-    assert scorers.string_match_all("", gold) == 0.0
+    assert scored("string_match_all", "2222222 and 4444444", *gold).value == 0.5
+    assert scored("string_match_all", "ABCDE", "abcde").value == 1.0
+    assert scored("string_match_all", "", *gold).value == 0.0
 
 
 def test_string_match_part_takes_the_best_reference() -> None:
-    assert scorers.string_match_part("In Paris, France", ("paris", "rome")) == 1.0
-    assert scorers.string_match_part("London", ("paris", "rome")) == 0.0
+    assert scored("string_match_part", "In Paris, France", "paris", "rome").value == 1.0
+    assert scored("string_match_part", "London", "paris", "rome").value == 0.0
 
 
 def test_ruler_does_not_pay_for_dumping_the_context() -> None:
     dump = " ".join(str(i) for i in range(1000)) + " 7654321"
-    score = scorers.ruler(dump, ("7654321",), max_answer_tokens=128)
+    score = scored("string_match_all", dump, "7654321", max_answer_tokens=128)
     assert score.value == 0.0
     assert not score.correct
     assert score.lenient == 1.0
@@ -41,7 +42,7 @@ def test_ruler_does_not_pay_for_dumping_the_context() -> None:
     ],
 )
 def test_oolong_parse(answer: str, parsed: str) -> None:
-    assert scorers.oolong_parse(answer) == parsed
+    assert oolong.parse(answer) == parsed
 
 
 @pytest.mark.parametrize(
@@ -67,8 +68,8 @@ def test_oolong_parse(answer: str, parsed: str) -> None:
         ("Date: Mar 06, 2024", "Mar 05, 2024", "date", 0.0),
     ],
 )
-def test_oolong(answer: str, gold: str, kind: scorers.OolongKind, value: float) -> None:
-    score = scorers.oolong(answer, gold, kind, ("negative", "positive"))
+def test_oolong(answer: str, gold: str, kind: str, value: float) -> None:
+    score = scored(f"oolong:{kind}", answer, gold, labels="negative|positive")
     assert score.value == value
     assert score.correct is (value == 1.0)
     assert score.lenient >= score.value
@@ -86,13 +87,13 @@ def test_oolong(answer: str, gold: str, kind: scorers.OolongKind, value: float) 
         ("nothing here", "positive", "label", 0.0),
     ],
 )
-def test_oolong_lenient(answer: str, gold: str, kind: scorers.OolongKind, lenient: float) -> None:
-    assert scorers.oolong(answer, gold, kind, ("negative", "positive")).lenient == lenient
+def test_oolong_lenient(answer: str, gold: str, kind: str, lenient: float) -> None:
+    assert scored(f"oolong:{kind}", answer, gold, labels="negative|positive").lenient == lenient
 
 
 def test_lenient_label_prefers_the_longer_of_two_labels_in_one_place() -> None:
-    labels = ("value", "numeric value")
-    assert scorers.oolong("Label: Numeric Value!", "numeric value", "label", labels).lenient == 1.0
+    answer, labels = "Label: Numeric Value!", "value|numeric value"
+    assert scored("oolong:label", answer, "numeric value", labels=labels).lenient == 1.0
 
 
 def test_squad_normalisation_runs_in_the_official_order() -> None:
@@ -100,7 +101,7 @@ def test_squad_normalisation_runs_in_the_official_order() -> None:
 
 
 def test_squad_em_and_f1() -> None:
-    assert scorers.squad_em("The Beatles.", "beatles") == 1.0
+    assert scored("squad_em", "The Beatles.", "beatles").value == 1.0
     # 2 words in common, 3 said, 4 in the reference: 2·2/(3+4)
     assert scorers.squad_f1("old red barn", "big old red house") == pytest.approx(4 / 7)
     assert scorers.squad_f1("", "x") == 0.0
@@ -109,14 +110,14 @@ def test_squad_em_and_f1() -> None:
 
 def test_hotpot_yes_and_no_must_agree() -> None:
     assert scorers.squad_f1("yes indeed", "yes") == pytest.approx(2 / 3)
-    assert scorers.hotpot_f1("yes indeed", "yes") == 0.0
-    assert scorers.hotpot_f1("yes", "yes") == 1.0
+    assert scorers.squad_f1("yes indeed", "yes", hotpot=True) == 0.0
+    assert scorers.squad_f1("yes", "yes", hotpot=True) == 1.0
 
 
 def test_short_answer_takes_the_best_reference() -> None:
-    score = scorers.short_answer("NYC", ("New York City", "NYC"))
+    score = scored("squad_em", "NYC", "New York City", "NYC")
     assert (score.value, score.lenient, score.correct) == (1.0, 1.0, True)
-    wordy = scorers.short_answer("Let me see.\nThe answer is: **NYC**", ("NYC",))
+    wordy = scored("squad_em", "Let me see.\nThe answer is: **NYC**", "NYC")
     assert (wordy.value, wordy.lenient) == (0.0, 1.0)
 
 
@@ -143,31 +144,39 @@ def test_set_f1_of_two_empty_sets_is_one() -> None:
     ],
 )
 def test_choice(answer: str, value: float, lenient: float) -> None:
-    score = scorers.choice(answer, "B")
+    score = scored("choice", answer, "B")
     assert (score.value, score.lenient) == (value, lenient)
 
 
 def test_mrcr_needs_the_prefix_first() -> None:
-    assert scorers.mrcr("xyz abc", "xyz abc", "xyz ").value == 1.0
-    late = scorers.mrcr("well, xyz abc", "xyz abc", "xyz ")
+    assert scored("mrcr", "xyz abc", "xyz abc", "xyz ").value == 1.0
+    late = scored("mrcr", "well, xyz abc", "xyz abc", "xyz ")
     assert (late.value, late.lenient) == (0.0, 1.0)
     # 'abcd' against 'abxy': 2 matching characters of 8
-    assert scorers.mrcr("xyz abxy", "xyz abcd", "xyz ").value == pytest.approx(0.5)
+    assert scored("mrcr", "xyz abxy", "xyz abcd", "xyz ").value == pytest.approx(0.5)
 
 
 def test_graphwalks() -> None:
     gold = ("a", "b", "c")
-    assert scorers.graphwalks("thinking\nFinal Answer: [a, b, c]", gold).value == 1.0
-    assert scorers.graphwalks("Final Answer: [a, z]", gold).value == pytest.approx(2 / 5)
-    assert scorers.graphwalks("Final Answer: []", ()).value == 1.0
-    early = scorers.graphwalks("Final Answer: [a, b, c]\nbye", gold)
+    assert scored("graphwalks", "thinking\nFinal Answer: [a, b, c]", *gold).value == 1.0
+    assert scored("graphwalks", "Final Answer: [a, z]", *gold).value == pytest.approx(2 / 5)
+    assert scored("graphwalks", "Final Answer: []").value == 1.0
+    early = scored("graphwalks", "Final Answer: [a, b, c]\nbye", *gold)
     assert (early.value, early.lenient) == (0.0, 1.0)
 
 
-def test_babilong_reads_the_first_sentence_less_the_question() -> None:
-    labels = ("bathroom", "garden", "kitchen")
-    question = "Where was the apple before the kitchen?"
-    assert scorers.babilong("The garden. Not bathroom.", "garden", labels, question).value == 1.0
-    assert scorers.babilong("kitchen then garden", "garden", labels, question).value == 1.0
-    two = scorers.babilong("bathroom or garden", "garden", labels, question)
-    assert (two.value, two.lenient) == (0.0, 1.0)
+@pytest.mark.parametrize(
+    ("answer", "value", "lenient"),
+    [
+        ("The garden. Not bathroom.", 1.0, 1.0),
+        ("kitchen then garden", 1.0, 1.0),
+        ("bathroom or garden", 0.0, 1.0),
+    ],
+)
+def test_babilong_reads_the_first_sentence_less_the_question(
+    answer: str, value: float, lenient: float
+) -> None:
+    question = "Question: Where was the apple before the kitchen?"
+    labels = "bathroom|garden|kitchen"
+    score = scored("babilong", answer, "garden", labels=labels, question=question)
+    assert (score.value, score.lenient) == (value, lenient)

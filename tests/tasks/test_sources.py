@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,7 +12,20 @@ import pyarrow.parquet as pq
 import pytest
 
 from rlm_eval.errors import ConfigError
-from rlm_eval.tasks.sources import Source
+from rlm_eval.tasks.datasets.dataset import DataSet
+from rlm_eval.tasks.task import Pair
+
+
+class Plain(DataSet):
+    columns = ("id", "text")
+
+    def build(self) -> Iterator[Pair]:
+        return iter(())
+
+
+class Other(Plain):
+    columns = ("id", "answer", "gold")
+
 
 ROWS = [{"id": str(i), "text": f"row {i}"} for i in range(40)]
 
@@ -33,16 +47,15 @@ def files(tmp_path: Path) -> dict[str, Path]:
 
 @pytest.mark.parametrize("name", ["rows.jsonl", "rows.json", "data.json", "rows.parquet", "folder"])
 def test_every_format_reads_the_same_rows(files: dict[str, Path], name: str) -> None:
-    source = Source("t", ("id", "text"), path=str(files[name]))
-    source.check()
-    assert list(source.rows()) == ROWS
-    assert len(source.record["sha256"]) == 64
+    task = Plain(path=str(files[name]))
+    assert list(task.rows()) == ROWS
+    assert task.source is not None
+    assert len(task.source["sha256"]) == 64
 
 
 def test_record_holds_the_hash_of_the_file(files: dict[str, Path]) -> None:
     path = files["rows.jsonl"]
-    record = Source("t", (), path=str(path)).record
-    assert record == {
+    assert Plain(path=str(path)).source == {
         "path": str(path),
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
     }
@@ -50,7 +63,7 @@ def test_record_holds_the_hash_of_the_file(files: dict[str, Path]) -> None:
 
 def test_a_missing_column_is_named(files: dict[str, Path]) -> None:
     with pytest.raises(ConfigError, match=r"no column answer, gold; it has id, text"):
-        Source("t", ("id", "answer", "gold"), path=str(files["rows.parquet"])).check()
+        Other(path=str(files["rows.parquet"]))
 
 
 @pytest.mark.parametrize(
@@ -58,12 +71,12 @@ def test_a_missing_column_is_named(files: dict[str, Path]) -> None:
     [
         ("none.jsonl", None, "is no file"),
         ("rows.csv", "a,b", "none of .jsonl"),
-        ("bad.jsonl", '{"id": 1}\n{oops', "line 2"),
-        ("list.jsonl", "[1]", "no JSON object"),
-        ("bad.json", "{", "no JSON"),
-        ("odd.json", '{"rows": []}', "list of rows"),
+        ("bad.jsonl", '{"id": 1, "text": 2}\n{oops', "line 2"),
+        ("list.jsonl", "[1]", "must be a JSON object"),
+        ("bad.json", "{", "can.t be read"),
+        ("odd.json", '{"rows": []}', "can.t be read"),
         ("empty.jsonl", "", "no rows"),
-        ("bad.parquet", "text", "no parquet file"),
+        ("bad.parquet", "text", "Parquet file size is 4 bytes"),
     ],
 )
 def test_bad_files_are_one_clear_line(
@@ -73,16 +86,15 @@ def test_bad_files_are_one_clear_line(
     if content is not None:
         path.write_text(content)
     with pytest.raises(ConfigError, match=message):
-        list(Source("t", (), path=str(path)).rows())
+        list(Plain(path=str(path)).rows())
 
 
 def test_an_empty_folder_and_an_unpinned_hub_set_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"holds no \.parquet"):
-        Source("t", (), path=str(tmp_path)).check()
-    with pytest.raises(ConfigError, match=r"task\.revision"):
-        Source("t", (), hub="some/set").check()
-    with pytest.raises(ConfigError, match=r"give task\.path"):
-        Source("t", ()).check()
-    pinned = Source("t", (), hub="some/set", config="c", split="s", revision="abc")
-    pinned.check()
-    assert pinned.record == {"hub": "some/set", "config": "c", "split": "s", "revision": "abc"}
+        Plain(path=str(tmp_path))
+    with pytest.raises(ConfigError, match="revision must be a commit"):
+        Plain(hub="some/set")
+    with pytest.raises(ConfigError, match="path is missing"):
+        Plain()
+    pinned = Plain(hub="some/set", config="c", split="s", revision="abc")
+    assert pinned.source == {"hub": "some/set", "config": "c", "split": "s", "revision": "abc"}

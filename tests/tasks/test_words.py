@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 
 from rlm_eval.errors import ConfigError
-from rlm_eval.tasks.words import CommonWords, FrequentWords, zeta_counts
+from rlm_eval.tasks.generated.words import CommonWords, FrequentWords, zeta_counts
 from rlm_eval.tokens import NAMES, load_tokenizer
 
 

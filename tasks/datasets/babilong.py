@@ -1,0 +1,57 @@
+"""babilong: bAbI's reasoning tasks, their facts scattered through books.
+
+Source: BABILong (Kuratov et al. 2024); the hub set has a config per length (0k … 10M) and a split
+per task (qa1 …). The labels named in the answer's first sentence, less those of the question, must
+be exactly the target's. The labels are all targets of the source. The wording of the instruction is
+our own.
+
+Known shortcut: bAbI's sentences have few words and fixed forms, so code that looks for the
+question's name finds them; ``code_oracle`` takes the label named in the last sentence that holds
+one of the question's names (right for qa1, a guess elsewhere).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
+
+from rlm_eval.records import Context, Sample
+
+from .dataset import Fields, Row
+from .fixed import Fixed
+
+
+class BABILong(Fixed):
+    name = scorer = "babilong"
+    columns = ("input", "question", "target")
+    max_answer_tokens = 32
+
+    @cached_property
+    def _labels(self) -> tuple[str, ...]:
+        targets = (row["target"].lower().split(",") for row in self.rows())
+        return tuple(sorted({part.strip() for parts in targets for part in parts}))
+
+    def items(self, row: Row) -> Iterator[Fields]:
+        yield {
+            "content": row["input"],
+            "question": (
+                "Facts about some persons and things are hidden in the text. Answer from them, in"
+                f" one short sentence. Question: {row['question']}"
+            ),
+            "gold": (row["target"],),
+            "group": self.split,
+            "knobs": {"labels": "|".join(self._labels)},
+        }
+
+    def constants(self, group_samples: Sequence[Sample]) -> Iterable[str]:
+        return self._labels
+
+    def code_oracle(self, question: str, context: Context) -> str | None:
+        names = re.findall(r"\b[A-Z][a-z]+\b", question.partition("Question: ")[2])[1:]
+        for sentence in reversed(re.split(r"(?<=[.!?])\s+", context.text)):
+            if any(name in sentence for name in names):
+                for label in self._labels:
+                    if re.search(rf"\b{re.escape(label)}\b", sentence.lower()):
+                        return label
+        return None

@@ -1,0 +1,216 @@
+"""docqa: real questions over real documents, padded to length with other questions' documents.
+
+A context holds a question's supporting documents, then the distractors of its own row, then
+documents of other rows (none with a supporting title) until the target is full, all in random
+order. MuSiQue (two to four hops), HotpotQA (two), SQuAD (one; RULER's qa pads it this way). Scored
+by exact match after SQuAD's normalisation, F1 as the lenient score, the best over aliases; a yes,
+no or noanswer of HotpotQA must agree. ``scorer=string_match_part`` is RULER's rule for qa instead.
+
+Known shortcuts: the documents are Wikipedia's and the questions public, so models answer many
+without the context: compare with a no_context arm. Padding is rarely about the same subject as the
+question, so word overlap finds the row's own documents; ``code_oracle`` takes the title (or first
+name) of the document with the largest overlap (MuSiQue at 8K, 100 questions: exact match 1 %, F1
+3 %; the most frequent answer: 6 %).
+"""
+
+from __future__ import annotations
+
+import re
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain, islice
+
+from rlm_eval.errors import ConfigError
+from rlm_eval.records import Context, Scalar, documents_of
+
+from ..draws import Draws
+from ..sizing import check_lengths, one_of
+from ..task import Pair
+from .dataset import Row
+from .padded import Asked, Padded, nearest
+
+SCORERS = ("squad_em", "hotpot_em", "string_match_part")
+#: English takes fewer characters a token than this: a cheap bound on what a pool can fill.
+CHARS_PER_TOKEN_AT_MOST = 7
+
+
+@dataclass(kw_only=True, eq=False)
+class DocumentQA(Padded):
+    """Questions of a data set, padded. A document is its title and, on a second line, its text."""
+
+    scorer: str = "squad_em"
+    split: str = "validation"
+
+    max_answer_tokens = 32
+    instruction = (
+        "Answer the question from the documents, in as few words as possible (a name, a date or a"
+        " short phrase, no sentence). Question: "
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        one_of("scorer", self.scorer, SCORERS)
+        if self.path is not None:
+            self._check_lengths()
+
+    @staticmethod
+    @abstractmethod
+    def read(row: Row) -> Iterator[Asked]:
+        """The questions of a row."""
+
+    def build(self) -> Iterator[Pair]:
+        self._check_lengths()
+        for target in self.lengths:
+            fitting = (asked for asked in self._questions if self.fits(asked, target))
+            for index, asked in enumerate(islice(fitting, self.n)):
+                draws = Draws(self.name, "pad", self.seed, target, asked.id)
+                documents = self._fill(asked, self.budget(asked, target), draws)
+                yield self.question_on(asked, documents, target, index, draws)
+
+    def code_oracle(self, question: str, context: Context) -> str | None:
+        best = nearest(question.removeprefix(self.instruction), documents_of(context.content))
+        title, _, text = best.partition("\n")
+        if title.lower() not in question.lower():
+            return title
+        names = re.findall(r"[A-Z]\w+(?: [A-Z]\w+)*", text)
+        return next((name for name in names if name.lower() not in question.lower()), None)
+
+    def knobs(self, asked: Asked, places: Sequence[int]) -> Mapping[str, Scalar]:
+        return {
+            "row": asked.id,
+            "first_support": min(places) + 1,
+            "last_support": max(places) + 1,
+        }
+
+    def cost(self, number: int, document: str) -> int:
+        return self._count(document) + self._count.heading(number) + 1
+
+    @cached_property
+    def _questions(self) -> list[Asked]:
+        """All questions of the source, in an order drawn from the seed."""
+        found = [asked for row in self.rows() for asked in self.read(row)]
+        Draws(self.name, "order", self.seed).shuffle(found)
+        return found
+
+    @cached_property
+    def _pool(self) -> list[str]:
+        """Every distinct document of the source."""
+        each = (document for a in self._questions for document in (*a.support, *a.others))
+        return list(dict.fromkeys(each))
+
+    def _check_lengths(self) -> None:
+        """Raises ConfigError for a length that too few questions, or all documents, can't fill."""
+        for target in self.lengths:
+            fitting = sum(self.fits(asked, target) for asked in self._questions)
+            if fitting < self.n:
+                raise ConfigError(
+                    f"is {self.n}, but only {fitting} of the {len(self._questions)} questions have"
+                    f" supporting documents that fit {target} tokens",
+                    key="n",
+                )
+        most = sum(map(len, self._pool)) // CHARS_PER_TOKEN_AT_MOST
+        check_lengths(self.name, self.lengths, 1, most)
+
+    def _fill(self, asked: Asked, budget: int, draws: Draws) -> list[str]:
+        """The supporting documents, then as many others as fit, nearest first."""
+        own, others = list(asked.others), list(self._pool)
+        draws.shuffle(own)
+        draws.shuffle(others)
+        titles = {document.partition("\n")[0] for document in asked.support}
+        chosen: dict[str, None] = {}
+        for document in chain(asked.support, own, others):
+            known = document.partition("\n")[0] in titles and document not in asked.support
+            if document in chosen or known:
+                continue
+            cost = self.cost(len(chosen) + 1, document)
+            if cost <= budget:
+                chosen[document] = None
+                budget -= cost
+            elif len(chosen) >= len(asked.support) + len(own):
+                break
+        return list(chosen)
+
+
+def _document(title: str, text: str) -> str:
+    """Without line breaks and repeated spaces in either."""
+    return f"{' '.join(title.split())}\n{' '.join(text.split())}"
+
+
+class MuSiQue(DocumentQA):
+    """MuSiQue (Trivedi et al. 2022): answerable rows; the group is the number of hops."""
+
+    name = "musique"
+    columns = ("id", "paragraphs", "question", "answer")
+
+    @staticmethod
+    def read(row: Row) -> Iterator[Asked]:
+        if not row.get("answerable", True):
+            return
+        documents = [
+            (bool(p["is_supporting"]), _document(p["title"], p["paragraph_text"]))
+            for p in row["paragraphs"]
+        ]
+        yield Asked(
+            id=str(row["id"]),
+            question=row["question"],
+            gold=tuple(dict.fromkeys((row["answer"], *(row.get("answer_aliases") or ())))),
+            group=str(row["id"]).partition("__")[0],
+            support=tuple(document for supports, document in documents if supports),
+            others=tuple(document for supports, document in documents if not supports),
+        )
+
+
+class HotpotQA(DocumentQA):
+    """HotpotQA (Yang et al. 2018), distractor setting: rows of the hub or of the original JSON;
+    the group is bridge or comparison."""
+
+    name = "hotpotqa"
+    columns = ("question", "answer", "context", "supporting_facts")
+
+    @staticmethod
+    def read(row: Row) -> Iterator[Asked]:
+        pairs, titles = row["context"], row["supporting_facts"]
+        if isinstance(pairs, dict):
+            pairs = zip(pairs["title"], pairs["sentences"], strict=True)
+            titles = titles["title"]
+        else:
+            titles = [title for title, _ in titles]
+        documents = [(title in titles, _document(title, " ".join(text))) for title, text in pairs]
+        yield Asked(
+            id=str(row.get("id") or row.get("_id")),
+            question=row["question"],
+            gold=(row["answer"],),
+            group=row.get("type", "hotpotqa"),
+            support=tuple(document for supports, document in documents if supports),
+            others=tuple(document for supports, document in documents if not supports),
+        )
+
+
+class SQuAD(DocumentQA):
+    """SQuAD (Rajpurkar et al. 2016): hub rows, or articles of the original JSON; questions without
+    an answer (version 2) are left out."""
+
+    name = "squad"
+    columns = ("title",)
+
+    @staticmethod
+    def read(row: Row) -> Iterator[Asked]:
+        if "paragraphs" not in row:
+            questions = [(row["context"], row["id"], row["question"], row["answers"]["text"])]
+        else:
+            questions = [
+                (p["context"], q["id"], q["question"], [answer["text"] for answer in q["answers"]])
+                for p in row["paragraphs"]
+                for q in p["qas"]
+            ]
+        for context, identifier, question, answers in questions:
+            if answers:
+                yield Asked(
+                    id=str(identifier),
+                    question=question,
+                    gold=tuple(dict.fromkeys(answers)),
+                    group="squad",
+                    support=(_document(row["title"], context),),
+                )

@@ -1,0 +1,83 @@
+"""exported: samples written by ``python -m rlm_eval.tasks.export``, read back as they were.
+
+One row a question, its context in the row; ids, golds, rules and knobs are those of the task the
+samples come from, so a method scores the same on both.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rlm_eval.errors import ConfigError
+from rlm_eval.records import Content, Context, Sample, documents_of
+
+from ..scoring.rules import RULES
+from ..task import Pair
+from .dataset import DataSet, Row
+
+#: Of a sample's fields, those a row holds as they are.
+FIELDS = (
+    *("id", "task", "context_id", "question", "scorer", "question_group"),
+    *("target_tokens", "length_tokens", "max_answer_tokens"),
+)
+
+
+def to_row(context: Context, sample: Sample) -> dict[str, Any]:
+    """A sample as a row. ``context`` is a list of texts, ``documents`` whether they are documents
+    (else it is one text), ``names`` what these are called (None: nothing), ``evidence`` a list of
+    [start, end), ``knobs`` JSON."""
+    content = context.content
+    return {key: getattr(sample, key) for key in FIELDS} | {
+        "context": list(documents_of(content)),
+        "documents": not isinstance(content, str),
+        "names": list(content) if isinstance(content, Mapping) else None,
+        "gold": list(sample.gold),
+        "knobs": json.dumps(dict(sample.knobs), sort_keys=True, ensure_ascii=False),
+        "evidence": [list(span) for span in sample.evidence],
+    }
+
+
+def from_row(row: Row) -> Pair:
+    """The inverse of :func:`to_row`. Raises ConfigError where the context is not the one the
+    sample was made with, or its rule is unknown."""
+    content: Content = tuple(row["context"]) if row["documents"] else str(row["context"][0])
+    if row["names"] is not None:
+        content = dict(zip(row["names"], row["context"], strict=False))
+    context = Context.of(content)
+    if context.id != row["context_id"]:
+        raise ConfigError(f"exported: the context of sample {row['id']} has been changed")
+    if row["scorer"] not in RULES:
+        raise ConfigError(f"exported: sample {row['id']} has an unknown scorer {row['scorer']!r}")
+    return context, Sample(
+        **{key: row[key] for key in FIELDS},
+        gold=tuple(row["gold"]),
+        knobs=json.loads(row["knobs"]),
+        evidence=tuple((start, end) for start, end in row["evidence"]),
+    )
+
+
+@dataclass(kw_only=True, eq=False)
+class Exported(DataSet):
+    n: int | None = None
+    lengths: Sequence[int] | None = None
+
+    columns = (*FIELDS, "context", "documents", "names", "gold", "knobs", "evidence")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.name = str(next(self.rows())["task"])
+
+    def build(self) -> Iterator[Pair]:
+        """The first ``n`` samples of each length, or all; of ``lengths``, or all."""
+        taken = Counter[int]()
+        for row in self.rows():
+            target = row["target_tokens"]
+            if (not self.lengths or target in self.lengths) and taken[target] != self.n:
+                taken[target] += 1
+                yield from_row(row)
+        if not taken:
+            raise ConfigError("exported: no sample of task.path has one of task.lengths")

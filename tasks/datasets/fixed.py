@@ -1,0 +1,67 @@
+"""What tasks share whose rows bring their own context: no padding, samples sorted into lengths.
+
+``lengths`` are upper bounds: a row belongs to the smallest that holds its context, question and
+answer, and up to ``n`` rows of each are taken in the source's order; rows larger than all of them
+are left out.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+from rlm_eval.errors import ConfigError
+from rlm_eval.records import Context, Scalar
+
+from ..sizing import at_least, check_lengths
+from ..task import Pair
+from .dataset import DataSet, Fields, Row
+
+#: Text takes fewer characters a token than this: a bound that spares counting.
+MOST_CHARS_PER_TOKEN = 12
+
+
+@dataclass(kw_only=True, eq=False)
+class Fixed(DataSet):
+    """Rows of a source as they are, of those whose columns have the values of ``where``. A
+    subclass says how a row reads and how an answer scores."""
+
+    lengths: Sequence[int]
+    n: int
+    where: Mapping[str, Scalar] | None = None
+
+    def __post_init__(self) -> None:
+        at_least(1, n=self.n)
+        self.lengths = check_lengths(self.name, self.lengths, self.max_answer_tokens + 1)
+        self.columns = (*self.columns, *(self.where or ()))
+        super().__post_init__()
+
+    @abstractmethod
+    def items(self, row: Row) -> Iterator[Fields]:
+        """The questions of a row: what :meth:`pair` takes, and the ``content`` of the context."""
+
+    def build(self) -> Iterator[Pair]:
+        found: dict[int, list[Pair]] = {bound: [] for bound in self.lengths}
+        contexts: dict[str, Context] = {}
+        wanted = (self.where or {}).items()
+        rows = (row for row in self.rows() if all(row[key] == value for key, value in wanted))
+        for asked in chain.from_iterable(map(self.items, rows)):
+            room = [bound for bound, pairs in found.items() if len(pairs) < self.n]
+            context = Context.of(asked.pop("content"))
+            if len(context.text) // MOST_CHARS_PER_TOKEN > room[-1]:
+                continue
+            context = contexts.setdefault(context.id, context)
+            length = self._tok.count(context.text)
+            used = length + self._tok.count(asked["question"]) + self.max_answer_tokens
+            target = next((bound for bound in self.lengths if used <= bound), None)
+            if target in room:
+                found[target].append(self.pair(context, target, length=length, **asked))
+                if room == [target] and len(found[target]) == self.n:
+                    break
+        if not any(found.values()):
+            raise ConfigError("no row of the source matches task.where and fits task.lengths")
+        for pairs in found.values():
+            order = {context.id: i for i, (context, _) in reversed(list(enumerate(pairs)))}
+            yield from sorted(pairs, key=lambda pair: order[pair[0].id])

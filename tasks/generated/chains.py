@@ -1,0 +1,267 @@
+"""A chain of relations over short documents about people, towns and companies that don't exist.
+
+Each document is about one of them and states everyday facts; the question names the first and asks
+for the last, as in ``the mayor of the town where the founder of Troaneith was born``. A document
+words its facts otherwise than the question does (no content word in common), so the right sentence
+must be understood, and every other document states the same kinds of facts about others. Our own,
+in the manner of MuSiQue's composed questions; scored with SQuAD's exact match, F1 as the lenient
+score.
+
+Names are made up from the seed, so no model has read the facts before. Each relation of each
+document has one object, so the answer is unique; the documents on the chain are distinct.
+
+Known shortcuts: the answer is one of the names in the last document of the chain, and a script
+that follows names from document to document has about one chance in three or four a hop
+(``code_oracle`` does so, taking the sentence with most words in common with the question: some 6 %
+at two hops, 4 % at four; best constant: 0).
+"""
+
+# ruff: noqa: SIM905  (word lists read better as text)
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import cycle, islice
+from typing import Literal, cast
+
+from rlm_eval.records import Context, documents_of
+
+from ..draws import Draws
+from ..sizing import PieceCounter, at_least, at_most, spans_of
+from ..task import Generated, Pair
+from .haystack import made_up_names
+
+LEAST_DOCUMENTS = 12
+MOST_HOPS = 5
+
+NAME = re.compile(r"\b[A-Z][a-z]+\b")
+
+Type = Literal["person", "town", "company"]
+
+
+@dataclass(frozen=True)
+class Relation:
+    """``phrase`` is how the question names the object of {x}; ``facts`` are how documents state
+    it. A name in a fact follows a space and is not followed by an apostrophe (token counts add
+    up)."""
+
+    source: Type
+    target: Type
+    phrase: str
+    facts: tuple[str, ...]
+
+
+#: Source and target with the phrase, then the facts.
+FACTS = """
+    person person: the teacher of {x}
+        Whatever {x} knows about the craft was picked up from {y}.
+        For six winters {x} was apprenticed to {y}.
+        It was under {y} that {x} took the first clumsy steps in the trade.
+    person town: the town where {x} was born
+        The cradle of {x} stood in {y}.
+        The parents of {x} were living in {y} when their only child arrived.
+        The midwife who delivered {x} walked home through the lanes of {y}.
+    person company: the employer of {x}
+        On weekdays {x} clocks in at {y}.
+        The monthly wages of {x} come from {y}.
+        For years {x} has been on the payroll of {y}.
+    person person: the doctor of {x}
+        When {x} falls ill, somebody is sent to fetch {y}.
+        The pills {x} swallows each morning were prescribed by {y}.
+        With a fever or a bad knee, {x} goes to see {y}.
+    town person: the mayor of {x}
+        At the last ballot the citizens of {x} put {y} in charge.
+        In {x} the chain of office hangs around the neck of {y}.
+        Nothing is decided in the council chamber of {x} without {y} in the chair.
+    town person: the person who built the bridge of {x}
+        In {x} the span over the river is the work of {y}.
+        The stone arches that join both banks at {x} were put up by {y}.
+        To cross the water at {x}, one walks over what {y} raised there.
+    town company: the company that supplies {x} with electricity
+        The lamps of {x} are kept alight by {y}.
+        When the power fails in {x}, people ring up {y}.
+        Every cable under the pavements of {x} leads back to {y}.
+    company person: the founder of {x}
+        It all started for {x} when {y} rented a garage with borrowed money.
+        The idea for {x} came to {y} on a long train journey.
+        In the early days {x} was nothing but {y} and a telephone.
+    company town: the town where {x} has its head office
+        The directors of {x} meet in {y}.
+        Letters meant for the board of {x} are delivered in {y}.
+        The top floor from which {x} is run looks out over {y}.
+    company company: the owner of {x}
+        Every share of {x} is held by {y}.
+        The profits of {x} flow to {y}, which bought it long ago.
+        Legally {x} is a subsidiary of {y}.
+"""
+
+
+def _relations() -> Iterator[Relation]:
+    for block in re.split(r"^    (?=\w)", FACTS, flags=re.MULTILINE)[1:]:
+        head, *facts = (line.strip() for line in block.strip().splitlines())
+        types, _, phrase = head.partition(": ")
+        source, target = cast(list[Type], types.split())
+        yield Relation(source, target, phrase, tuple(facts))
+
+
+RELATIONS = tuple(_relations())
+OPENINGS: dict[Type, str] = {
+    "person": "This page is about somebody called {x}.",
+    "town": "This page is about a place called {x}.",
+    "company": "This page is about a firm called {x}.",
+}
+TYPES: tuple[Type, ...] = ("person", "person", "town", "company")
+
+
+@dataclass(kw_only=True, eq=False)
+class SemanticChain(Generated):
+    hops: int = 2
+
+    name, scorer = "multihop", "squad_em"
+    max_answer_tokens = 32
+
+    def prepare(self) -> None:
+        at_least(1, hops=self.hops)
+        at_most(MOST_HOPS, hops=self.hops)
+        self._count = PieceCounter(self._tok)
+        self._wordings: dict[str, int] = {}
+        longest = max((relation.phrase for relation in RELATIONS), key=self._tok.count)
+        longest_question = self._tok.count(_question([longest] * self.hops, "Troaneith"))
+        self._reserve = self.max_answer_tokens + longest_question + 8
+
+    def shortest(self) -> int:
+        """Room for documents with the longest facts and names of ten tokens."""
+        longest = max(self._wording(fact) for relation in RELATIONS for fact in relation.facts)
+        return self._reserve + LEAST_DOCUMENTS * (40 + 4 * (longest + 20))
+
+    def code_oracle(self, question: str, context: Context) -> str | None:
+        documents = documents_of(context.content)
+        pages = {
+            found[-1]: text for text in documents if (found := NAME.findall(text.partition(".")[0]))
+        }
+        phrase = question.partition("Name ")[2].partition(".")[0]
+        here = next((name for name in NAME.findall(phrase) if name in pages), None)
+        words = _content_words(phrase)
+        for _ in range(len(re.findall(r"\bthe\b(?! bridge)", phrase))):
+            facts = pages.get(here or "", "").split(". ")[1:]
+            linked = [
+                (len(words & _content_words(fact)), -i, name)
+                for i, fact in enumerate(facts)
+                for name in NAME.findall(fact[1:])
+                if name != here and name != fact.split(" ", 1)[0]
+            ]
+            here = max(linked)[2] if linked else None
+        return here
+
+    def make(self, target: int, purpose: str, index: int) -> Iterator[Pair]:
+        draws = Draws(self.name, "semantic", purpose, self.hops, self.seed, target, index)
+        budget = target - self._reserve
+        # More names than documents fit: those without a page are only mentioned.
+        names: dict[Type, list[str]] = {"person": [], "town": [], "company": []}
+        count = max(2 * LEAST_DOCUMENTS, budget // 60)
+        for kind, name in zip(cycle(TYPES), islice(made_up_names(draws), count), strict=False):
+            names[kind].append(name)
+        kinds = {name: kind for kind, group in names.items() for name in group}
+        kind = draws.choice(TYPES)
+        chain, relations = [draws.choice(names[kind])], list[Relation]()
+        while len(relations) < self.hops:
+            kind = kinds[chain[-1]]
+            relation = draws.choice([r for r in RELATIONS if r.source == kind])
+            following = draws.choice(names[relation.target])
+            while following in chain:
+                following = draws.choice(names[relation.target])
+            relations.append(relation)
+            chain.append(following)
+        fixed = dict(zip(zip(chain, relations, strict=False), chain[1:], strict=True))
+        others = [name for name in kinds if name not in chain[:-1]]
+        draws.shuffle(others)
+        blank = self._count(".\n\n") - self._count(".")
+        documents: list[str] = []
+        facts: list[str] = []
+        used = 0
+        for subject in [*chain[:-1], *others]:
+            page, stated, cost = self._page(subject, kinds[subject], names, fixed, draws)
+            cost += self._count.heading(len(documents) + 1) + blank
+            if used + cost > budget:
+                break
+            documents.append(page)
+            facts += stated
+            used += cost
+        places = list(range(len(documents)))
+        draws.shuffle(places)
+        context = Context.of(tuple(documents[i] for i in places))
+        yield self.pair(
+            context,
+            target,
+            question=_question([relation.phrase for relation in relations], chain[0]),
+            gold=(chain[-1],),
+            group=f"semantic_{self.hops}hop",
+            summed=used,
+            evidence=spans_of("".join(documents_of(context.content)), facts),
+            knobs={
+                "variant": "semantic",
+                "hops": self.hops,
+                "n_documents": len(documents),
+                "first_document": places.index(0) + 1,
+                "last_document": places.index(self.hops - 1) + 1,
+                "index": index,
+                "seed": self.seed,
+            },
+        )
+
+    def _page(
+        self,
+        subject: str,
+        kind: Type,
+        names: Mapping[Type, Sequence[str]],
+        fixed: Mapping[tuple[str, Relation], str],
+        draws: Draws,
+    ) -> tuple[str, list[str], int]:
+        """A document about ``subject``, those of its facts that are ``fixed``, and its tokens: of
+        the names and of the wordings."""
+        relations = [relation for relation in RELATIONS if relation.source == kind]
+        draws.shuffle(relations)
+        own = self._count(f" {subject}")
+        sentences, stated = [OPENINGS[kind].replace("{x}", subject)], []
+        cost = self._wording(OPENINGS[kind]) + own
+        for relation in relations:
+            target = fixed.get((subject, relation), subject)
+            while target == subject:
+                target = draws.choice(names[relation.target])
+            template = draws.choice(relation.facts)
+            fact = template.replace("{x}", subject).replace("{y}", target)
+            sentences.append(fact)
+            if (subject, relation) in fixed:
+                stated.append(fact)
+            cost += self._wording(template) + own + self._count(f" {target}")
+        return " ".join(sentences), stated, cost
+
+    def _wording(self, template: str) -> int:
+        """Tokens of ``" " + template`` without its names."""
+        if template not in self._wordings:
+            parts = re.split(r" \{[xy]\}", f" {template}")
+            self._wordings[template] = sum(self._count(part) for part in parts if part)
+        return self._wordings[template]
+
+
+def _question(phrases: Sequence[str], start: str) -> str:
+    asked = start
+    for phrase in phrases:
+        asked = phrase.replace("{x}", asked)
+    return (
+        "The documents are about people, towns and companies. The answer has to be put together"
+        f" from more than one of them. Name {asked}. Answer with the name alone."
+    )
+
+
+STOP = frozenset(
+    """
+    the a an of to in on at is was by from for and that which who where it its with has have had
+    what when their there one
+    """.split()
+)
+
+
+def _content_words(text: str) -> set[str]:
+    return {w for w in re.findall(r"[a-z]+", text.lower()) if w not in STOP}

@@ -1,0 +1,135 @@
+"""What generated contexts are made of: noise, essays, and where needles go in; words to make keys
+from, and made-up names that occur in no training data.
+
+A haystack is a list of pieces whose concatenation is the text (see :mod:`rlm_eval.tasks.sizing`
+for why their tokens add up). A paragraph is one line.
+"""
+
+# ruff: noqa: SIM905  (word lists read better as text)
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
+from pathlib import Path
+
+from rlm_eval.errors import ConfigError
+
+from ..draws import Draws
+
+ESSAYS = Path(__file__).parents[1] / "items" / "essays.txt"
+
+#: RULER repeats five short sentences; these are our own, in the same manner.
+NOISE = (
+    "The hill is quiet.",
+    " The clouds are low.",
+    " The lake is cold.",
+    " On we walk.",
+    " Out and home again.\n",
+)
+
+
+def _file_text(path: Path) -> str:
+    """The text of a plain file, or of RULER's PaulGrahamEssays.json, ``{"text": …}``."""
+    try:
+        raw = path.read_text(encoding="utf-8")
+        return str(json.loads(raw)["text"]) if path.suffix == ".json" else raw
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"{path} can't be read: {error!r}", key="haystack_file") from error
+
+
+@lru_cache(maxsize=4)
+def essays(file: str | None = None) -> tuple[tuple[str, ...], ...]:
+    """Paragraphs (non-empty lines) of sentence pieces, from the project's own short essays or from
+    a file."""
+    paragraphs = []
+    for line in _file_text(Path(file) if file else ESSAYS).splitlines():
+        first, *rest = re.split(r"(?<=[.!?])\s+", " ".join(line.split()))
+        if first:
+            *pieces, last = first, *(f" {sentence}" for sentence in rest)
+            paragraphs.append((*pieces, f"{last}\n"))
+    if not paragraphs:
+        raise ConfigError(f"{file} holds no text", key="haystack_file")
+    return tuple(paragraphs)
+
+
+def essay_pieces(paragraphs: Sequence[Sequence[str]], draws: Draws) -> Iterator[str]:
+    """Sentences without end: all paragraphs in a fresh order, again and again."""
+    order = list(range(len(paragraphs)))
+    while True:
+        draws.shuffle(order)
+        for i in order:
+            yield from paragraphs[i]
+
+
+def insert(pieces: Sequence[str], needles: Iterable[tuple[float, str]]) -> str:
+    """The text with each ``(depth, sentence)`` put at a sentence boundary.
+
+    ``depth`` in [0, 1] counts sentences: 0 is before the first, 1 after the last. Needles of equal
+    depth keep their order. A needle costs at most the larger of ``" " + sentence`` and
+    ``sentence + "\\n"``.
+    """
+    parts: list[str] = []
+    start = 0
+    for depth, sentence in sorted(needles, key=lambda needle: needle[0]):
+        place = round(depth * len(pieces))
+        parts.extend(pieces[start:place])
+        own_line = place == 0 or pieces[place - 1].endswith("\n")
+        parts.append(f"{sentence}\n" if own_line else f" {sentence}")
+        start = place
+    parts.extend(pieces[start:])
+    return "".join(parts).rstrip("\n")
+
+
+ADJECTIVES = tuple(
+    """
+    amber ample ancient arched bitter blank bold brave brief bright broad bronze calm careful cheap
+    civil clean clever cloudy coarse copper cosy crisp curious curly daring deep dense dim distant
+    dry dull dusty eager early elastic empty even faint famous fancy fertile fierce flat fluent
+    fragile frank fresh frosty gentle glossy golden grand grave handy hasty hidden hollow honest
+    humble idle jolly keen lively lonely loud loyal lucky marble mellow mild modern modest narrow
+    neat nimble noble odd olive pale patient plain polite proud purple quick quiet rapid rare
+    restless ripe rough rural rusty salty scarlet secret sharp shiny shy silent silver simple sleepy
+    slender smooth sober solid spare square steady steep stern stout subtle sudden sunny swift tall
+    tender thick timid tiny tough vague vast velvet vivid warm weary wide wild wise witty woolly
+    """.split()
+)
+
+NOUNS = tuple(
+    """
+    acorn anchor anvil apron arrow atlas attic axle badge bagel banjo barn barrel basin basket
+    beacon bell bench berry blanket bonnet bottle boulder bracket bridge broom bucket buckle
+    button cabin cable camera candle canoe canvas carpet castle cedar cellar chapel chimney
+    circus clarinet cliff clock cobbler comet compass cottage cradle crane crater crayon curtain
+    cushion dagger desert diary dolphin dome donkey drawer drum easel elbow engine falcon
+    feather fiddle fjord flute forest fountain funnel galaxy garden garlic gate geyser glacier
+    goblet granite guitar hammer hammock harbor harvest hedge helmet heron hinge island jacket
+    jigsaw kettle kitten ladder lagoon lantern lemon lever lizard locket magnet mango meadow
+    mirror mitten monsoon museum napkin needle nettle oasis orchard otter oyster paddle pagoda
+    parcel parrot pebble pencil pepper piano pigeon pillow planet plaza pocket prairie puddle
+    pulley pumpkin quarry quilt radish raven ribbon river rocket
+    """.split()
+)
+
+ONSETS = "b br c cl d dr f fl g gr h j k kr l m n p pl qu r s sk st t tr v w y z".split()
+VOWELS = "a e i o u ae ei io oa".split()
+CODAS = "l n r s m nd rn th lt x sk rk d v".split()
+
+
+def made_up_names(draws: Draws) -> Iterator[str]:
+    """Distinct capitalised names of two or three syllables, such as ``Troaneith``; longer ones when
+    those run out, so the stream doesn't end."""
+    seen: set[str] = set()
+    misses = 0
+    syllables = 2
+    while True:
+        opening = "".join(draws.choice(ONSETS) + draws.choice(VOWELS) for _ in range(syllables - 1))
+        name = (opening + draws.choice(ONSETS) + draws.choice(VOWELS) + draws.choice(CODAS)).title()
+        if name in seen:
+            misses += 1
+            if misses > len(seen):
+                syllables, misses = syllables + 1, 0
+            continue
+        seen.add(name)
+        yield name

@@ -1,0 +1,207 @@
+"""needle: RULER's eight needle-in-a-haystack tasks.
+
+A needle is one sentence, ``One of the special magic {numbers|uuids|words} for {key} is: {value}.``,
+at a sentence boundary of a long text; the question asks for the value or values of one or more
+keys. Source: RULER (Hsieh et al. 2024), tasks niah_*; score ``string_match_all``.
+
+Not as in RULER: the wording of the questions, the noise sentences, the essays (our own, or
+``haystack_file``) and the lists keys are made from; keys are distinct, so every gold is unique;
+every sample has a seed of its own (RULER's shuffles reuse one, so its positions repeat).
+
+Known shortcut: the needle's wording is fixed, so one regular expression solves every variant
+(``code_oracle``: 100 %; best constant: 0). The task measures finding, not understanding.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import cycle
+from math import gcd
+
+from rlm_eval.errors import ConfigError
+from rlm_eval.records import Context
+
+from ..draws import Draws
+from ..sizing import LONGEST, PieceCounter, fill, fill_new, one_of, spans_of
+from ..task import Generated, Pair
+from . import haystack as hay
+from .haystack import ADJECTIVES, NOUNS
+
+#: RULER's even grid of depths.
+GRID = tuple(i / 39 for i in range(40))
+
+
+@dataclass(frozen=True)
+class Variant:
+    """How one of RULER's needle tasks is made. ``fillers``: needles nobody asks for."""
+
+    haystack: str
+    key: str = "words"
+    value: str = "numbers"
+    queries: int = 1
+    values: int = 1
+    fillers: int = 0
+
+
+VARIANTS = {
+    "single_1": Variant("noise"),
+    "single_2": Variant("essay"),
+    "single_3": Variant("essay", value="uuids"),
+    "multikey_1": Variant("essay", fillers=3),
+    "multikey_2": Variant("needles"),
+    "multikey_3": Variant("needles", key="uuids", value="uuids"),
+    "multivalue": Variant("essay", values=4),
+    "multiquery": Variant("essay", queries=4),
+}
+HAYSTACKS = ("noise", "essay", "needles")
+
+
+def keys(kind: str, draws: Draws) -> Iterator[str]:
+    """Distinct keys: uuids, or adjective-noun words (adjective-adjective-noun once those are used
+    up), each list walked by a random step that meets every combination once."""
+    if kind == "uuids":
+        while True:
+            yield draws.uuid4()
+    a, n = len(ADJECTIVES), len(NOUNS)
+    for parts, total in ((1, a * n), (2, a * a * n)):
+        step = draws.between(1, total)
+        while gcd(step, total) > 1:
+            step = draws.between(1, total)
+        at = draws.below(total)
+        for _ in range(total):
+            at = (at + step) % total
+            rest, noun = divmod(at, n)
+            words = [ADJECTIVES[rest // a**p % a] for p in range(parts)]
+            if len(set(words)) == len(words):
+                yield "-".join([*words, NOUNS[noun]])
+
+
+def value(kind: str, draws: Draws) -> str:
+    return draws.uuid4() if kind == "uuids" else str(draws.between(1_000_000, 9_999_999))
+
+
+def sentence(kind: str, key: str, val: str) -> str:
+    return f"One of the special magic {kind} for {key} is: {val}."
+
+
+NEEDLE = re.compile(r"One of the special magic \w+ for (\S+) is: (\S+)\.")
+
+
+def question_text(kind: str, asked: Sequence[str], values: int) -> str:
+    *others, last = asked
+    names = f"{', '.join(others)} and {last}" if others else last
+    if len(asked) * values == 1:
+        return (
+            f"A special magic {kind[:-1]} for {names} is hidden in the text. What is the special"
+            f" magic {kind[:-1]} for {names}? Answer with the {kind[:-1]} alone."
+        )
+    return (
+        f"Special magic {kind} for {names} are hidden in the text. What are all the special magic"
+        f" {kind} for {names}? Answer with the {kind} alone, separated by commas."
+    )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One sample before its haystack: what is hidden, what is asked. Of the ``sentences``, one for
+    each gold comes first. ``cost``: the tokens of everything but the haystack, an upper bound."""
+
+    question: str
+    gold: tuple[str, ...]
+    sentences: tuple[str, ...]
+    used_keys: frozenset[str]
+    cost: int
+
+
+@dataclass(kw_only=True, eq=False)
+class Needle(Generated):
+    variant: str = "single_2"
+    haystack: str | None = None
+    depths: Sequence[float] | None = None
+    haystack_file: str | None = None
+
+    name = "needle"
+    max_answer_tokens = 128
+
+    def prepare(self) -> None:
+        one_of("variant", self.variant, VARIANTS)
+        self._variant = VARIANTS[self.variant]
+        self._haystack = self.haystack or self._variant.haystack
+        one_of("haystack", self._haystack, HAYSTACKS)
+        for depth in self.depths or ():
+            if not 0 <= depth <= 1:
+                raise ConfigError(f"has {depth}, which is not between 0 and 1", key="depths")
+        self._paragraphs = hay.essays(self.haystack_file) if self._haystack == "essay" else ()
+        self._count = PieceCounter(self._tok)
+
+    def shortest(self) -> int:
+        """Room for the needles and a paragraph."""
+        return max(self._plan(Draws(self.name, "limits", i)).cost for i in range(8)) + 100
+
+    def longest(self) -> int:
+        """Where needles are the haystack, no more than there are keys."""
+        if self._haystack != "needles" or self._variant.key != "words":
+            return LONGEST
+        line = self._tok.count(sentence("numbers", f"{ADJECTIVES[0]}-{NOUNS[0]}", "1234567"))
+        return min(line * len(ADJECTIVES) ** 2 * len(NOUNS) // 2, LONGEST)
+
+    def code_oracle(self, question: str, context: Context) -> str | None:
+        asked = set(re.findall(r"[\w-]+", question))
+        found = [val for key, val in NEEDLE.findall(context.text) if key in asked]
+        return ", ".join(found) or None
+
+    def make(self, target: int, purpose: str, index: int) -> Iterator[Pair]:
+        stream = self.variant if purpose == "run" else purpose
+        draws = Draws(self.name, stream, self.seed, target, index)
+        plan = self._plan(draws)
+        pieces, used = self._fill(plan, target - plan.cost, draws)
+        depths = draws.sample(GRID, len(plan.sentences))
+        if self.depths:
+            depths[0] = self.depths[index % len(self.depths)]
+        context = Context.of(hay.insert(pieces, zip(depths, plan.sentences, strict=True)))
+        answer = self._tok.count(plan.question) + self.max_answer_tokens
+        yield self.pair(
+            context,
+            target,
+            question=plan.question,
+            gold=plan.gold,
+            group=f"niah_{self.variant}",
+            summed=used + plan.cost - answer,
+            evidence=spans_of(context.text, plan.sentences[: len(plan.gold)]),
+            knobs={
+                "variant": self.variant,
+                "haystack": self._haystack,
+                "depth": round(depths[0], 4),
+                "index": index,
+                "seed": self.seed,
+            },
+        )
+
+    def _plan(self, draws: Draws) -> Plan:
+        v = self._variant
+        names = keys(v.key, draws)
+        asked = [next(names) for _ in range(v.queries)]
+        hidden = [(key, value(v.value, draws)) for key in asked for _ in range(v.values)]
+        others = [(next(names), value(v.value, draws)) for _ in range(v.fillers)]
+        sentences = tuple(sentence(v.value, *pair) for pair in [*hidden, *others])
+        question = question_text(v.value, asked, v.values)
+        needles = sum(self._tok.count(f" {s}\n") for s in sentences)
+        return Plan(
+            question=question,
+            gold=tuple(val for _, val in hidden),
+            sentences=sentences,
+            used_keys=frozenset(key for key, _ in [*hidden, *others]),
+            cost=self._tok.count(question) + needles + self.max_answer_tokens,
+        )
+
+    def _fill(self, plan: Plan, budget: int, draws: Draws) -> tuple[list[str], int]:
+        if self._haystack == "noise":
+            return fill(cycle(hay.NOISE), self._count, budget)
+        if self._haystack == "essay":
+            return fill(hay.essay_pieces(self._paragraphs, draws), self._count, budget)
+        v = self._variant  # lines of needles with other keys
+        names = (key for key in keys(v.key, draws) if key not in plan.used_keys)
+        stream = (sentence(v.value, name, value(v.value, draws)) + "\n" for name in names)
+        return fill_new(stream, self._tok, budget)

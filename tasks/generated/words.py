@@ -1,0 +1,158 @@
+"""cwe and fwe: which words occur most, RULER's two aggregation tasks.
+
+cwe (common words): a numbered list in random order, ten words thirty times each and all others
+three times; the ten are asked for, 120 answer tokens. fwe (frequent words): six-letter coded words
+whose k-th comes N / (k² ζ(2)) times; the first is replaced by dots, ranks two to four are asked
+for, 50 answer tokens. Source: RULER (Hsieh et al. 2024); score ``string_match_all``.
+
+Not as in RULER: the questions' wording and no worked example; cwe's words are those the project's
+keys are made of and, once these are used up, made-up ones (all ranks are drawn from both alike).
+
+Known shortcut: counting words is one line of code (``code_oracle``: 100 %; best
+constant: 1 % of cwe, none of fwe). The tasks measure counting
+without code, or writing that line.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from itertools import chain, count, islice, repeat
+from string import ascii_lowercase
+
+from rlm_eval.records import Context
+
+from ..draws import Draws
+from ..sizing import PieceCounter
+from ..task import Generated, Pair
+from .haystack import ADJECTIVES, NOUNS, made_up_names
+
+ZETA_2 = 1.6449340668482264
+
+
+class CommonWords(Generated):
+    """RULER's cwe."""
+
+    name = "cwe"
+    max_answer_tokens = 120
+    common = 10
+    common_times = 30
+    other_times = 3
+    question = (
+        "The numbered list holds some words more often than the others. What are the ten most"
+        " common words in it? Answer with the ten words alone, separated by commas."
+    )
+
+    def prepare(self) -> None:
+        self._count = PieceCounter(self._tok)
+        self._reserve = self._tok.count(self.question) + self.max_answer_tokens
+
+    def shortest(self) -> int:
+        """Ten common words and as many others, of eight tokens at most."""
+        entries = self.common * (self.common_times + self.other_times)
+        return self._reserve + entries * 12
+
+    def code_oracle(self, question: str, context: Context) -> str | None:
+        words = Counter(re.findall(r"\d+\. (\w+)", context.text))
+        return ", ".join(word for word, _ in words.most_common(self.common)) or None
+
+    def make(self, target: int, purpose: str, index: int) -> Iterator[Pair]:
+        draws = Draws(self.name, purpose, self.seed, target, index)
+        words, used = self._words(target - self._reserve, draws)
+        gold, others = words[: self.common], words[self.common :]
+        entries = gold * self.common_times + others * self.other_times
+        draws.shuffle(entries)
+        context = Context.of(" ".join(f"{i}. {word}" for i, word in enumerate(entries, 1)))
+        yield self.pair(
+            context,
+            target,
+            question=self.question,
+            gold=tuple(gold),
+            summed=used,
+            knobs={"n_words": len(words), "index": index, "seed": self.seed},
+        )
+
+    def _words(self, budget: int, draws: Draws) -> tuple[list[str], int]:
+        """The common words, then as many others as fit; and the tokens of all entries."""
+        pool = list(ADJECTIVES + NOUNS)
+        new = (name.lower() for name in made_up_names(draws))
+        known = set(pool)
+        pool += islice((word for word in new if word not in known), budget // 20)
+        draws.shuffle(pool)
+        words: list[str] = []
+        used = entries = 0
+        for word in pool:
+            times = self.common_times if len(words) < self.common else self.other_times
+            number = 10 ** (len(str(entries + times)) - 1)  # with as many digits as the last
+            cost = times * (self._count(f" {word}") + self._count(f" {number}."))
+            if used + cost > budget:
+                break
+            words.append(word)
+            used += cost
+            entries += times
+        return words, used
+
+
+class FrequentWords(Generated):
+    """RULER's fwe."""
+
+    name = "fwe"
+    max_answer_tokens = 50
+    question = (
+        "The text is made of coded words; ignore the dots between them. Which three coded words"
+        " occur most often? Answer with the three words alone, separated by commas."
+    )
+
+    def prepare(self) -> None:
+        first_word = 6  # without the space before it, it may take a token for each letter
+        self._reserve = self._tok.count(self.question) + self.max_answer_tokens + first_word
+
+    def shortest(self) -> int:
+        """So many words that ranks two to five differ by two at least."""
+        return self._reserve + 1000
+
+    def code_oracle(self, question: str, context: Context) -> str | None:
+        words = Counter(re.findall(r"[a-z]+", context.text))
+        return ", ".join(word for word, _ in words.most_common(3)) or None
+
+    def make(self, target: int, purpose: str, index: int) -> Iterator[Pair]:
+        draws = Draws(self.name, purpose, self.seed, target, index)
+        counts, used = self._counts(target - self._reserve, draws)
+        words = list(chain.from_iterable([word] * times for word, times in counts.items()))
+        draws.shuffle(words)
+        context = Context.of(" ".join(words))
+        used += self._tok.count(words[0]) - self._tok.count(f" {words[0]}")
+        yield self.pair(
+            context,
+            target,
+            question=self.question,
+            gold=tuple(islice(counts, 1, 4)),
+            summed=used,
+            knobs={"n_words": len(words), "index": index, "seed": self.seed},
+        )
+
+    def _counts(self, budget: int, draws: Draws) -> tuple[dict[str, int], int]:
+        """Times each word occurs, by rank, for the largest N whose text fits; and its tokens."""
+        most = int((budget / ZETA_2) ** 0.5) + 2
+        letters = (draws.choice(ascii_lowercase) for _ in repeat(None))
+        words = ["...", *draws.distinct(most, lambda: "".join(islice(letters, 6)))]
+        costs = self._tok.count_each([f" {word}" for word in words])
+
+        def tokens(n: int) -> int:
+            return sum(cost * times for cost, times in zip(costs, zeta_counts(n), strict=False))
+
+        low, high = 0, budget
+        while low < high:
+            middle = (low + high + 1) // 2
+            low, high = (middle, high) if tokens(middle) <= budget else (low, middle - 1)
+        return dict(zip(words, zeta_counts(low), strict=False)), tokens(low)
+
+
+def zeta_counts(n: int) -> Iterator[int]:
+    """How often ranks 1, 2, … occur among ``n`` words that follow a zeta(2) distribution."""
+    for rank in count(1):
+        times = int(n / (rank * rank * ZETA_2))
+        if times == 0:
+            return
+        yield times

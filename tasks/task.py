@@ -1,0 +1,217 @@
+"""What a task is: it builds samples, scores answers, and brings its own controls."""
+
+from __future__ import annotations
+
+import sys
+from abc import ABC, abstractmethod
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import chain, count, islice
+from typing import ClassVar
+
+from rlm_eval.errors import ConfigError
+from rlm_eval.records import Context, Sample, Scalar, Score, Span
+from rlm_eval.tokens import load_tokenizer
+
+from .scoring.rules import RULES
+from .scoring.scorers import CHARS_PER_TOKEN, by_verdict
+from .sizing import EXACT_UP_TO, LONGEST, at_least, check_lengths
+
+Pair = tuple[Context, Sample]
+
+
+@dataclass(kw_only=True, eq=False)
+class Task(ABC):
+    """One question family. Its fields are its settings; a bad one raises ConfigError when the
+    task is made, which builds no sample."""
+
+    name = ""
+    #: The rule its answers are scored by, unless a sample names another.
+    scorer = "string_match_all"
+    max_answer_tokens = 64
+    #: Whether the room for the answer is a part of the target length.
+    answer_in_target = True
+    #: Fixed answers to compare with; none where the golds of other samples are worth trying.
+    constant_answers = tuple[str, ...]()
+    #: Where the task reads a file: its path and hash, or hub id and revision.
+    source: Mapping[str, str] | None = field(default=None, init=False)
+    #: The prompt of the model that grades the answers, a name in conf/prompt/judge or the path of
+    #: a YAML file; None scores by rule.
+    judge: str | None = field(default=None, init=False)
+    #: Room for the judge's reply, in tokens.
+    judge_tokens: int = field(default=0, init=False)
+    #: A method here encrypts text that must not be stored in the clear: every question, gold,
+    #: answer, reply and trajectory of a run passes through it.
+    seal: ClassVar[Callable[..., str] | None] = None
+
+    #: Lengths are in tokens of this one, see :func:`rlm_eval.tokens.load_tokenizer`.
+    tokenizer: str = "cl100k_base"
+
+    def __post_init__(self) -> None:
+        self._tok = load_tokenizer(self.tokenizer)
+
+    @property
+    def card(self) -> str:
+        """What the task measures, where it comes from, and its known shortcuts: the docstring of
+        its module."""
+        return sys.modules[type(self).__module__].__doc__ or ""
+
+    @abstractmethod
+    def build(self) -> Iterator[Pair]:
+        """Every sample with its context, ordered by length, then by context: samples that share
+        a context are adjacent. The first k samples of a length don't depend on ``n``."""
+
+    def score(self, sample: Sample, answer: str) -> Score:
+        """``answer`` judged by the sample's rule; where a model grades the answers, the rule that
+        constants are fitted by."""
+        if sample.scorer not in RULES:
+            choices = ", ".join(RULES)
+            raise ConfigError(f"unknown scorer {sample.scorer!r}; choose one of {choices}")
+        return RULES[sample.scorer](sample, answer)
+
+    def judge_values(self, sample: Sample, answer: str) -> Mapping[str, object]:
+        """What the judge's prompt is filled with. A longer answer than was asked for is cut."""
+        return {
+            "question": sample.question,
+            "gold": list(sample.gold),
+            "answer": answer.strip()[: CHARS_PER_TOKEN * sample.max_answer_tokens],
+        }
+
+    def judged(self, sample: Sample, answer: str, verdict: str) -> Score | None:
+        """The score by the judge's reply; None where it holds no verdict, which leaves the row
+        pending."""
+        return by_verdict(sample, answer, verdict)
+
+    def code_oracle(self, question: str, context: Context) -> str | None:
+        """What a script that reads only the surface text answers; None where it has no idea."""
+        return None
+
+    def calibration(self, target_tokens: int) -> Iterator[Sample]:
+        """Samples of other seeds, disjoint from every run's, to fit the best constant answer on.
+        Empty where the task reads a file."""
+        return iter(())
+
+    def constants(self, group_samples: Sequence[Sample]) -> Iterable[str]:
+        """Fixed answers worth trying on samples of one question group: their golds, all of one
+        sample where all are asked for."""
+        if self.constant_answers:
+            return self.constant_answers
+        every = self.scorer == "string_match_all"
+        return dict.fromkeys(", ".join(s.gold) if every else s.gold[0] for s in group_samples)
+
+    def fit_constant(self, samples: Sequence[Sample]) -> str:
+        """The candidate of :meth:`constants` with the best mean score on ``samples``; the first
+        of equals."""
+        return max(
+            self.constants(samples),
+            key=lambda answer: sum(self.score(sample, answer).value for sample in samples),
+        )
+
+    def constant_scores(self, samples: Iterable[Sample]) -> dict[str, float]:
+        """By sample id, what the best fixed answer for its question group and length scores on it:
+        a graded score means little without it.
+
+        The answer is fitted on the task's calibration samples; for a group that has none, on the
+        samples of all other contexts. A group of one context alone is left out.
+        """
+        groups: dict[tuple[str, int], list[Sample]] = defaultdict(list)
+        for sample in samples:
+            groups[sample.question_group, sample.target_tokens].append(sample)
+        others: dict[tuple[str, int], list[Sample]] = defaultdict(list)
+        for length in sorted({target for _, target in groups}):
+            for sample in self.calibration(length):
+                others[sample.question_group, length].append(sample)
+        scores: dict[str, float] = {}
+        for key, members in groups.items():
+            by_context: dict[str, list[Sample]] = defaultdict(list)
+            for sample in members:
+                by_context["" if key in others else sample.context_id].append(sample)
+            for context_id, held_out in by_context.items():
+                fitted = others.get(key) or [s for s in members if s.context_id != context_id]
+                if fitted:
+                    answer = self.fit_constant(fitted)
+                    scores |= {s.id: self.score(s, answer).value for s in held_out}
+        return scores
+
+    def pair(
+        self,
+        context: Context,
+        target: int,
+        *,
+        question: str,
+        gold: tuple[str, ...],
+        group: str = "",
+        scorer: str = "",
+        length: int = 0,
+        summed: int = 0,
+        evidence: tuple[Span, ...] = (),
+        knobs: Mapping[str, Scalar] | None = None,
+    ) -> Pair:
+        """A question about ``context`` as a sample of length ``target``, whose budget is checked.
+
+        ``length`` are the context's tokens where they have been counted. Else they are counted
+        here; of a very long context ``summed`` is taken, those of its pieces, at most a few more.
+        """
+        length = length or (summed if summed > EXACT_UP_TO else self._tok.count(context.text))
+        answer = self.max_answer_tokens if self.answer_in_target else 0
+        used = length + self._tok.count(question) + answer
+        if used > target:
+            raise AssertionError(f"a sample of {self.name} takes {used} of {target} tokens")
+        sample = Sample.of(
+            task=self.name,
+            context_id=context.id,
+            question=question,
+            gold=gold,
+            scorer=scorer or self.scorer,
+            question_group=group or self.name,
+            target_tokens=target,
+            length_tokens=length,
+            max_answer_tokens=self.max_answer_tokens,
+            knobs=knobs or {},
+            evidence=evidence,
+        )
+        return context, sample
+
+
+@dataclass(kw_only=True, eq=False)
+class Generated(Task):
+    """``n`` samples per length, drawn one by one from a seed."""
+
+    lengths: Sequence[int]
+    n: int
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least(1, n=self.n)
+        at_least(0, seed=self.seed)
+        self.prepare()
+        self.lengths = check_lengths(self.name, self.lengths, self.shortest(), self.longest())
+
+    def prepare(self) -> None:
+        """Check further settings, and whatever all samples need."""
+
+    @abstractmethod
+    def shortest(self) -> int:
+        """The least target that can be built, found without building."""
+
+    def longest(self) -> int:
+        """The largest target that can be built."""
+        return LONGEST
+
+    @abstractmethod
+    def make(self, target: int, purpose: str, index: int) -> Iterator[Pair]:
+        """The samples of context ``index`` of a length; ``purpose`` (run or calibration) keeps
+        their draws apart."""
+
+    def build(self) -> Iterator[Pair]:
+        for target in self.lengths:
+            contexts = (self.make(target, "run", index) for index in count())
+            yield from islice(chain.from_iterable(contexts), self.n)
+
+    def calibration(self, target_tokens: int) -> Iterator[Sample]:
+        """Golds of other seeds. They don't depend on the length, so the shortest is built."""
+        for index in range(16):
+            for _, sample in self.make(self.shortest(), "calibration", index):
+                yield replace(sample, target_tokens=target_tokens)
