@@ -147,8 +147,8 @@ def log_axis(axes: Axes, values: pd.Series[float], *, dollars: bool = False) -> 
     low, high = (positive.min() / 2, positive.max() * 2) if len(positive) else (1.0, 10.0)
     decades = log10(high / low)
     digits = (1, 2, 5) if decades < 2 else (1, 3) if decades < 3 else (1,)
+    axes.set_xlim(low, high)  # before the scale, which else looks for positive data
     axes.set_xscale("log")
-    axes.set_xlim(low, high)
     axes.minorticks_off()
     axes.xaxis.set_major_locator(LogLocator(subs=digits))
     axes.xaxis.set_major_formatter("${x:.3g}" if dollars else EngFormatter(sep=""))
