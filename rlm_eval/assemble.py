@@ -15,9 +15,9 @@ from rlm_eval.judging import judge_of
 from rlm_eval.ledger import Budget, refuse_unpriced
 from rlm_eval.methods.method import Method
 from rlm_eval.models.cache import check_cache
+from rlm_eval.models.client import RetryPolicy
 from rlm_eval.models.embedding import EmbeddingModel
 from rlm_eval.models.protocol import ChatModel, ModelInfo
-from rlm_eval.models.sender import RetryPolicy
 from rlm_eval.records import Context, Role, Sample, content_hash
 from rlm_eval.runner import Arm, Work
 from rlm_eval.sealing import seal_of

@@ -9,8 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from rlm_eval.models.protocol import Message
-from rlm_eval.models.sender import Completion
+from rlm_eval.models.protocol import Completion, Message
 
 #: Left to the run, which samples all arms alike, or of no effect on a reply.
 _HELD = {

@@ -10,7 +10,7 @@ from helpers.clients import CANARY, QUICK, SUB, Notebook, Plan, at, open_door
 from helpers.fake_provider import COMPLETION_TOKENS, PROMPT_TOKENS, FakeProvider
 from rlm_eval.errors import ConfigError, ContextOverflow, ProviderError, RunBudgetExceeded
 from rlm_eval.ledger import Budget, Ledger, Spend
-from rlm_eval.models.client import CallTags, ModelClient, RetryPolicy
+from rlm_eval.models.client import CallTags, ModelClient
 from rlm_eval.models.protocol import user
 from rlm_eval.models.scripted import ScriptedModel
 
@@ -111,7 +111,7 @@ def test_a_retry_after_beyond_the_deadline_is_not_waited_for() -> None:
 
 @pytest.mark.parametrize("budget", [Budget(seconds=1000), Budget(calls=1)])
 def test_a_retry_the_sample_cannot_pay_leaves_the_providers_failure(budget: Budget) -> None:
-    """The provider failed, not the method: the question is owed, not out of budget."""
+    """The provider failed, not the method: the question is pending, not out of budget."""
     with FakeProvider(["429_tomorrow"]) as provider:
         lm, book = open_door(at(provider), retry=replace(QUICK, deadline_s=1e6))
         with pytest.raises(ProviderError):
@@ -179,7 +179,7 @@ def test_an_unpriced_call_has_no_cost_in_its_record() -> None:
     assert book.column("cost_usd") == [None]
 
 
-# -- roles and retry policy ----------------------------------------------------------------
+# -- roles ----------------------------------------------------------------------------------
 
 
 def test_a_role_without_a_model_speaks_through_root() -> None:
@@ -192,12 +192,3 @@ def test_a_role_without_a_model_speaks_through_root() -> None:
     assert book.column("model") == ["small", "big", "big"]
     assert (lm.info("sub").context_window, lm.info("judge").name) == (50, "big")
     assert lm.count_tokens("x" * 40) == lm.prompt_tokens([user("x" * 40)]) == 14
-
-
-def test_the_wait_doubles_up_to_its_ceiling_and_is_never_below_retry_after() -> None:
-    policy = RetryPolicy(base_s=1.0, max_s=5.0)
-    for attempt, ceiling in ((1, 1.0), (2, 2.0), (3, 4.0), (4, 5.0), (9, 5.0)):
-        waits = [policy.wait_s(attempt, None) for _ in range(200)]
-        assert min(waits) >= 0
-        assert ceiling / 2 < max(waits) <= ceiling
-    assert policy.wait_s(1, 7.0) == 7.0

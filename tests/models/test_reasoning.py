@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
@@ -27,7 +26,6 @@ from rlm_eval.methods.summarize.compaction import Compaction
 from rlm_eval.methods.summarize.map_reduce import SummarizeMapReduce
 from rlm_eval.models.protocol import BilledError, Message, ModelInfo, Reply, user
 from rlm_eval.models.scripted import ScriptedModel
-from rlm_eval.redrive import redrive
 
 ASKED = [user("how are you?")]
 
@@ -207,13 +205,3 @@ def test_votes_and_the_router_send_no_temperature_that_the_run_leaves_open(
     assert not calls.cached_response.any()
     rows = pd.concat(map(pd.read_parquet, tmp_path.glob("*/results.parquet")))
     assert rows.calls.min() > 1
-
-
-def test_a_replay_knows_the_allowance(tmp_path: Path) -> None:
-    """How many votes a cap buys hangs on it."""
-    with FakeProvider(["thinks"] * 99) as provider:
-        matched = ["method=[self_consistency]", "budget.matched=true", "budget.sample.tokens=20000"]
-        assert run(provider, tmp_path / "runs", *matched) == 0
-    (folder,) = (path for path in (tmp_path / "runs").iterdir() if path.is_dir())
-    done: Any = redrive(folder, tmp_path / "again")
-    assert (done.results, done.different) == (2, {})
