@@ -12,9 +12,9 @@ from rlm_eval.config import ROLE_KEYS
 from rlm_eval.journal import Journal
 from rlm_eval.models.cache import ResponseCache, reply_shaping
 from rlm_eval.models.client import CallSink, ModelClient
-from rlm_eval.models.local import LocalModel
+from rlm_eval.models.local.model import LocalModel
+from rlm_eval.models.local.weights import SHA256, file_sha256
 from rlm_eval.models.protocol import ChatModel
-from rlm_eval.models.weights import SHA256, file_sha256
 from rlm_eval.records import content_hash
 
 

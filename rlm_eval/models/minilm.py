@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlm_eval.errors import ConfigError
+from rlm_eval.models.local.weights import file_sha256
 from rlm_eval.models.protocol import ModelInfo, Price, Usage
-from rlm_eval.models.weights import file_sha256
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

@@ -55,7 +55,7 @@ from rlm_eval.methods.prompts import load_prompt
 from rlm_eval.methods.rlm.engine import Rlm
 from rlm_eval.methods.rlm.task import Task as RlmTask
 from rlm_eval.models.client import ModelClient
-from rlm_eval.models.local import LocalModel
+from rlm_eval.models.local.model import LocalModel
 from rlm_eval.models.protocol import ChatModel
 from rlm_eval.records import SCORED, Answer, Call, Context, Problem, Sample, Score
 from rlm_eval.repl.session import Sandbox

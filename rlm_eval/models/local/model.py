@@ -1,32 +1,39 @@
-"""``model=local``: a GGUF model served by llama.cpp in a child process shared by all runs here.
+"""``model=local``: a GGUF model served by llama.cpp in a child process of the run.
 
-A server that dies is started again, and the call that met the death is retried by the door.
+One run at a time serves on a machine, since two on one laptop's cores crawl: it holds a lock that
+the kernel gives back when the run ends, however it ends, and another run waits for it. A server
+that dies is started again, and the call that met its death is retried by the model client.
 """
 
 from __future__ import annotations
 
+import fcntl
 import importlib.util
+import json
 import os
+import secrets
+import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from rlm_eval.errors import ConfigError, ProviderError
 from rlm_eval.models.litellm_client import LitellmModel, check_params
-from rlm_eval.models.machine_server import Lease, alive, join_or_start
-from rlm_eval.models.protocol import Message, ModelInfo, Price, Reply
-from rlm_eval.models.weights import (
+from rlm_eval.models.local.weights import (
     cache_dir,
     check_embedded_weights,
     check_sha256,
     embedded_weights,
 )
+from rlm_eval.models.protocol import Message, ModelInfo, Price, Reply
 
 EMBEDDED_NAME = "Qwen2.5-Coder-1.5B-Instruct-Q4_K_M"
+_POLL_S = 0.5
 
 
 @dataclass
@@ -59,7 +66,8 @@ class LocalModel:
         if self.name == EMBEDDED_NAME and (own := self.gguf or self.gguf_file):
             self.name = Path(own).stem
         self._lock = threading.Lock()
-        self._lease: Lease | None = None
+        self._machine: TextIO | None = None
+        self._server: subprocess.Popen[str] | None = None
         self._client: LitellmModel | None = None
         self._http: Any = None
         self._window = self.context_window
@@ -67,9 +75,8 @@ class LocalModel:
 
     @property
     def info(self) -> ModelInfo:
-        return ModelInfo(
-            self.name, "local", self._window, Price(0.0, 0.0, 0.0, as_of="runs on this machine")
-        )
+        price = Price(0.0, 0.0, 0.0, as_of="runs on this machine")
+        return ModelInfo(self.name, "local", self._window, price)
 
     def check(self) -> None:
         if importlib.util.find_spec("xllamacpp") is None:
@@ -77,21 +84,23 @@ class LocalModel:
                 'model=local needs llama.cpp: pip install -e ".[local]" '
                 "(or model=litellm model.name=PROVIDER/MODEL for a hosted model)"
             )
-        if min(self.context_window, self.slots, self.pool_windows) < 1:
-            raise ConfigError("model.context_window, slots and pool_windows must be at least 1")
-        if min(self.timeout_s, self.start_timeout_s) <= 0 or self.threads < 0:
-            raise ConfigError("model.timeout_s, start_timeout_s must be above 0, threads 0 or more")
+        for name in ("context_window", "slots", "pool_windows"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"must be at least 1, got {getattr(self, name)}", key=name)
+        for name in ("timeout_s", "start_timeout_s"):
+            if getattr(self, name) <= 0:
+                raise ConfigError(f"must be above 0, got {getattr(self, name):g}", key=name)
+        if self.threads < 0:
+            raise ConfigError(f"must be 0 or more, got {self.threads}", key="threads")
         check_params(self.params)
         if self.gguf_repo and not self.gguf_file:
-            raise ConfigError("model.gguf_repo also needs model.gguf_file, the file's name in it")
+            raise ConfigError("also needs gguf_file, the file's name in it", key="gguf_repo")
         if self.gguf is None and self.gguf_repo is None:
             check_embedded_weights()
-        if self.gguf is not None:
-            path = Path(self.gguf)
-            if not path.is_file():
-                raise ConfigError(f"model.gguf: there is no file {path}")
-            if self.gguf_sha256:
-                check_sha256(path, self.gguf_sha256)
+        if self.gguf is not None and not Path(self.gguf).is_file():
+            raise ConfigError(f"must be a file: there is no file {self.gguf}", key="gguf")
+        if self.gguf is not None and self.gguf_sha256:
+            check_sha256(Path(self.gguf), self.gguf_sha256)
 
     def weights(self) -> Path:
         """The GGUF file, joined or downloaded when it isn't there yet."""
@@ -113,21 +122,38 @@ class LocalModel:
         return path
 
     def open(self) -> None:
+        """Wait for the machine where another run has it, then start the server."""
+        self._path, folder = self.weights(), cache_dir() / "server"
+        self._log = folder / f"{self._path.stem}.log"
+        self._machine = _wait_for_machine(folder)
+        self._serve()
+
+    def _serve(self) -> None:
         import httpx
 
-        lease = join_or_start(_folder(), self._settings(self.weights()), self.start_timeout_s)
-        self._lease = lease
+        api_key = secrets.token_hex(16)
+        settings = {
+            "path": str(self._path.resolve()),
+            "api_key": api_key,
+            "context_window": self.context_window,
+            "slots": self.slots,
+            "pool_tokens": self.context_window * self.pool_windows,
+            "threads": self.threads or _cores(),
+            "gpu_layers": self.gpu_layers,
+            "cache_mb": self.cache_mb,
+        }
+        self._server, address = _start(settings, self._log, self.start_timeout_s)
         self._http = httpx.Client(
-            base_url=lease.address,
-            headers={"Authorization": f"Bearer {lease.api_key}"},
+            base_url=address,
+            headers={"Authorization": f"Bearer {api_key}"},
             timeout=self.timeout_s,
             trust_env=False,
         )
         self._client = LitellmModel(
             name=f"openai/{self.name}",
             context_window=self.context_window,
-            api_base=f"{lease.address}/v1",
-            fixed_api_key=lease.api_key,
+            api_base=f"{address}/v1",
+            fixed_api_key=api_key,
             timeout_s=self.timeout_s,
             params=self.params,
         )
@@ -137,7 +163,7 @@ class LocalModel:
             self._window = int(props["default_generation_settings"]["n_ctx"])
         except (httpx.HTTPError, ValueError, KeyError) as error:
             raise ConfigError(
-                f"the local server started but does not answer ({error}): see {_folder()}"
+                f"the local server started but does not answer ({error}): see {self._log}"
             ) from error
 
     def complete(
@@ -161,15 +187,22 @@ class LocalModel:
         return len(self._post("/tokenize", body)["tokens"])
 
     def close(self) -> None:
-        """Let go of the server; it ends itself when nobody uses it."""
+        """End the server and let the next run have the machine."""
         with self._lock:
-            if self._http is not None:
-                self._http.close()
-            if self._client is not None:
-                self._client.close()
-            if self._lease is not None:
-                self._lease.release()
-            self._http = self._client = self._lease = None
+            self._stop()
+            if self._machine is not None:
+                self._machine.close()
+                self._machine = None
+
+    def _stop(self) -> None:
+        if self._http is not None:
+            self._http.close()
+        if self._client is not None:
+            self._client.close()
+        if self._server is not None:
+            self._server.kill()  # it has nothing to save
+            self._server.communicate()
+        self._http = self._client = self._server = None
 
     def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         """A question to the server that is free to repeat: asked again once if it had died."""
@@ -195,39 +228,95 @@ class LocalModel:
     def _revive(self, failed: LitellmModel) -> None:
         """Start the server again unless it lives or another thread has done it."""
         with self._lock:
-            if self._client is not failed:
+            server = self._server
+            if self._client is not failed or server is None or server.poll() is None:
                 return
-            if self._lease is not None:
-                if alive(self._lease.pid):
-                    return
-                self._lease.release()
             print("the local model's server died; starting it again", file=sys.stderr)
+            self._stop()
             try:
-                self.open()
+                self._serve()
             except ConfigError as error:
                 raise ProviderError(str(error), kind="connection", retryable=False) from error
 
-    def _settings(self, path: Path) -> dict[str, Any]:
-        """What a server must have in common to be shared; a file written anew is another one."""
-        file = path.stat()
-        return {
-            "path": str(path.resolve()),
-            "file": [file.st_size, file.st_mtime_ns],
-            "context_window": self.context_window,
-            "slots": self.slots,
-            "pool_tokens": self.context_window * self.pool_windows,
-            "threads": self.threads or _cores(),
-            "gpu_layers": self.gpu_layers,
-            "cache_mb": self.cache_mb,
-        }
+
+def _wait_for_machine(folder: Path) -> TextIO:
+    """The right to serve on this machine, until the file is closed or the process ends. (The lock
+    is the process's: all models of a run have it together.)"""
+    folder.mkdir(parents=True, exist_ok=True)
+    file = (folder / "lock").open("a+")
+    waiting = False
+    while True:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except (BlockingIOError, PermissionError):
+            file.seek(0)
+            pid = file.read()
+        if not waiting:
+            print(
+                f"waiting: another run (pid {pid}) has the local model; "
+                "this one goes on when that one ends",
+                file=sys.stderr,
+            )
+        waiting = True
+        time.sleep(_POLL_S)
+    file.truncate(0)
+    file.write(str(os.getpid()))
+    file.flush()
+    return file
 
 
-def _folder() -> Path:
-    return cache_dir() / "server"
+def _start(
+    settings: Mapping[str, Any], log: Path, timeout_s: float
+) -> tuple[subprocess.Popen[str], str]:
+    """The server's process and address. Its standard input stays open as long as this process
+    lives. Raises ConfigError when it can't be started."""
+    with log.open("w") as file:
+        child = subprocess.Popen(
+            [sys.executable, "-m", "rlm_eval.models.local.llama_server"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=file,
+            text=True,
+            start_new_session=True,
+            env=_child_environment(),
+        )
+    assert child.stdin is not None
+    assert child.stdout is not None
+    timer = threading.Timer(timeout_s, child.kill)
+    timer.start()
+    try:
+        child.stdin.write(json.dumps(settings) + "\n")
+        child.stdin.flush()
+        address = child.stdout.readline().strip()
+    except BrokenPipeError:
+        address = ""
+    finally:
+        timer.cancel()
+    if address:
+        return child, address
+    child.kill()
+    child.communicate()
+    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    errors = [line.partition(" E ")[2] for line in lines if " E " in line]
+    reason = (errors or lines[-1:] or ["it wrote nothing"])[0].strip()[:300]
+    how = (
+        f"not within {timeout_s:g} s" if child.returncode == -9 else f"exit code {child.returncode}"
+    )
+    raise ConfigError(f"llama.cpp could not serve {settings['path']} ({how}; log {log}): {reason}")
+
+
+def _child_environment() -> dict[str, str]:
+    """No keys, and threads that look for a few microseconds at a barrier before they sleep: waking
+    costs generation speed, and OpenMP's own longer spinning costs more as soon as anything else
+    runs on the same cores (results/published/benchmarks/waiting.md)."""
+    kept = ("PATH", "HOME", "LANG", "LD_LIBRARY_PATH", "PYTHONPATH", "VIRTUAL_ENV", "SYSTEMROOT")
+    environment = {k: v for k, v in os.environ.items() if k in kept}
+    return environment | {"GOMP_SPINCOUNT": "1000"}
 
 
 def _cores() -> int:
-    """Cores this process may use (not every system can say which)."""
+    """Cores this process may use (not every system can tell)."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
