@@ -93,14 +93,11 @@ class ModelInfo:
     reasoning_tokens: int = 0
 
 
-@runtime_checkable
-class ChatModel(Protocol):
-    """A language model. Safe for threads once opened.
+class Model(Protocol):
+    """What chat and embedding models have in common. Safe for threads once opened.
 
     ``check`` starts nothing and raises ConfigError for what can't work (no key, no file).
-    ``open`` makes the model ready; ``info`` is final after it. ``complete`` makes one attempt and
-    raises ProviderError (BilledError when it costs) or ContextOverflow. Retries, caps and records
-    are the model client's business.
+    ``open`` makes the model ready; ``info`` is final after it.
     """
 
     @property
@@ -110,13 +107,19 @@ class ChatModel(Protocol):
 
     def open(self) -> None: ...
 
+    def close(self) -> None: ...
+
+
+@runtime_checkable
+class ChatModel(Model, Protocol):
+    """A language model. ``complete`` makes one attempt and raises ProviderError (BilledError when
+    it costs) or ContextOverflow. Retries, caps and records are the model client's business."""
+
     def complete(
         self, messages: Sequence[Message], *, max_tokens: int, temperature: float | None
     ) -> Reply: ...
 
     def count_tokens(self, messages: Sequence[Message]) -> int: ...
-
-    def close(self) -> None: ...
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from rlm_eval.models.protocol import ModelInfo, Usage
+from rlm_eval.models.protocol import Model, Usage
 
 if TYPE_CHECKING:
     import numpy as np
@@ -15,17 +15,11 @@ if TYPE_CHECKING:
     Vectors = NDArray[np.float32]
 
 
-class EmbeddingModel(Protocol):
-    """An embedding model. Safe for threads once opened.
-
-    ``info.context_window`` holds one text, in the model's own tokens, as ``count_tokens`` counts
-    them. A request takes ``batch_texts`` texts at most; ``at_once`` requests go side by side.
-    ``check`` starts nothing and raises ConfigError for what can't work; ``open`` makes the model
-    ready; ``embed`` makes one attempt and raises as :meth:`ChatModel.complete` does.
-    """
-
-    @property
-    def info(self) -> ModelInfo: ...
+class EmbeddingModel(Model, Protocol):
+    """An embedding model. ``info.context_window`` holds one text, in the model's own tokens, as
+    ``count_tokens`` counts them. A request takes ``batch_texts`` texts at most; ``at_once``
+    requests go side by side. ``embed`` makes one attempt and raises as :meth:`ChatModel.complete`
+    does."""
 
     @property
     def batch_texts(self) -> int: ...
@@ -33,12 +27,6 @@ class EmbeddingModel(Protocol):
     @property
     def at_once(self) -> int: ...
 
-    def check(self) -> None: ...
-
-    def open(self) -> None: ...
-
     def embed(self, texts: Sequence[str]) -> tuple[Vectors, Usage]: ...
 
     def count_tokens(self, text: str) -> int: ...
-
-    def close(self) -> None: ...
