@@ -73,7 +73,7 @@ class Parts:
         """As configured; by default true for stand-ins and the small embedded model."""
         given = self.config["demonstration"]
         model = self.config["model"]
-        own = model.get("gguf") or model.get("gguf_repo")
+        own = model.get("gguf")
         small = self.root.info.endpoint == "local" and not own
         return bool(self.scripted or small if given is None else given)
 

@@ -1,6 +1,6 @@
-"""Budgets: reserve before a call, settle after it, over the whole tree run ⊃ sample ⊃ child RLM.
+"""Budgets: reserve before a call, settle after it, over the tree run ⊃ sample ⊃ child RLM.
 
-A reservation assumes the worst (the whole prompt, the largest completion), so a cap on tokens or
+A reservation assumes the worst (the full prompt, the largest completion), so a cap on tokens or
 dollars is passed only where a provider bills more than that. When only calls in flight are between
 a request and its cap, ``reserve`` waits for them to settle rather than refuse what may fit; so
 nobody may wait who holds a reservation (``wait=False``, and :meth:`Ledger.renew`).
@@ -113,7 +113,7 @@ class Ledger:
         return self.reserve_all([amount], wait=wait)[0]
 
     def reserve_all(self, amounts: Sequence[Spend], *, wait: bool = True) -> list[Reservation]:
-        """Hold a whole batch at once, or raise and hold nothing.
+        """Hold a batch at once, or raise and hold nothing.
 
         BudgetExceeded for a sample's or child's cap, RunBudgetExceeded for the run's;
         ConfigError when a USD cap is set and the amount has no price. Without ``wait``, what is

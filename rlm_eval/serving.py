@@ -61,6 +61,4 @@ def weights_sha256(model: ChatModel) -> str | None:
     """The weights' hash where the model is a file on this machine."""
     if not isinstance(model, LocalModel):
         return None
-    if model.gguf is None and model.gguf_repo is None:
-        return SHA256
-    return file_sha256(model.weights())
+    return SHA256 if model.gguf is None else file_sha256(Path(model.gguf))

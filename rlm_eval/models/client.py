@@ -164,8 +164,8 @@ class LM:
     ) -> list[Completion | SampleFailure]:
         """Calls side by side, answers in the order of ``prompts``; a failed one is an error value.
 
-        The batch is reserved as a whole: when it doesn't fit the budget, BudgetExceeded is raised
-        and nothing is sent. A prompt that can't fit the window, or that is known already or asked
+        The batch is reserved as one: when it doesn't fit the budget, BudgetExceeded is raised and
+        nothing is sent. A prompt that can't fit the window, or that is known already or asked
         twice in the batch, needs no budget. RunBudgetExceeded ends the batch.
         """
         if not prompts:
@@ -188,7 +188,7 @@ class LM:
         """Rows of unit length for ``texts``, float32 of shape (texts, d), by the run's embedding
         model, in requests of its batch size, each a call of role ``embed``.
 
-        Reserved as a whole, as a batch is; the first failure is raised and ends it. Nothing is
+        Reserved as one, as a batch is; the first failure is raised and ends it. Nothing is
         remembered: a method keeps the vectors it needs again.
         """
         import numpy as np
@@ -310,8 +310,8 @@ class LM:
             known = cached or remembered
         if not known:
             return answer
-        ended = answer.finish_reason
-        call = request.call(self._result_key, self._restart, finish_reason=ended, cached=True)
+        call = request.call(self._result_key, self._restart, Usage())
+        call = replace(call, cached_response=True, cost_usd=0.0, finish_reason=answer.finish_reason)
         self._client.record(call, answer.text)
         return replace(answer, call_id=request.call_id, usage=Usage(), cached_response=True)
 
@@ -383,16 +383,9 @@ class LM:
             ledger.settle(held, held.amount)
             raise
         finally:
-            latency_s = time.perf_counter() - clock
+            latency_s = round(time.perf_counter() - clock, 6)
             if gate is not None:
                 gate.leave(entered, failure)
-        return outcome, request.call(
-            self._result_key,
-            self._restart,
-            usage,
-            attempt=attempt,
-            started_at=started,
-            latency_s=round(latency_s, 6),
-            finish_reason=finish_reason,
-            error=error,
-        )
+        call = request.call(self._result_key, self._restart, usage)
+        call = replace(call, attempt=attempt, started_at=started, latency_s=latency_s)
+        return outcome, replace(call, finish_reason=finish_reason, error=error)

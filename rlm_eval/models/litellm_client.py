@@ -18,8 +18,16 @@ from urllib.parse import urlsplit
 
 from rlm_eval.errors import ConfigError
 from rlm_eval.models.faults import classified, reply_of
-from rlm_eval.models.protocol import BilledError, Message, ModelInfo, Price, Reply, Usage
-from rlm_eval.models.traffic import Limits
+from rlm_eval.models.protocol import (
+    BilledError,
+    Limits,
+    Message,
+    ModelInfo,
+    Price,
+    Reply,
+    Usage,
+    require,
+)
 from rlm_eval.tokens import load_tokenizer
 
 if TYPE_CHECKING:
@@ -27,17 +35,9 @@ if TYPE_CHECKING:
 
 #: Environment variables that hold the key, by litellm provider prefix.
 KEY_VARIABLES = {
-    "openai": "OPENAI_API_KEY",
-    "anthropic": "ANTHROPIC_API_KEY",
-    "gemini": "GEMINI_API_KEY",
-    "openrouter": "OPENROUTER_API_KEY",
-    "mistral": "MISTRAL_API_KEY",
-    "deepseek": "DEEPSEEK_API_KEY",
-    "groq": "GROQ_API_KEY",
-    "together_ai": "TOGETHERAI_API_KEY",
-    "fireworks_ai": "FIREWORKS_AI_API_KEY",
-    "xai": "XAI_API_KEY",
-    "azure": "AZURE_API_KEY",
+    **{name: f"{name.upper()}_API_KEY" for name in ("openai", "anthropic", "gemini", "openrouter")},
+    **{name: f"{name.upper()}_API_KEY" for name in ("mistral", "deepseek", "groq", "xai", "azure")},
+    **{"fireworks_ai": "FIREWORKS_AI_API_KEY", "together_ai": "TOGETHERAI_API_KEY"},
 }
 #: Parameters the harness decides itself, and what to use instead.
 RESERVED_PARAMS = {
@@ -149,11 +149,8 @@ class LitellmEndpoint:
     def check(self) -> None:
         if not self.name.strip():
             raise ConfigError("is empty: set it to PROVIDER/MODEL", key="name")
-        if self.context_window < 1:
-            raise ConfigError("must be at least 1 token", key="context_window")
-        for name in ("timeout_s", "token_margin"):
-            if getattr(self, name) <= 0:
-                raise ConfigError(f"must be above 0, got {getattr(self, name):g}", key=name)
+        require(self, "context_window", least=1)
+        require(self, "timeout_s", "token_margin", above=0)
         check_params(self.params)
         _ = self._price, self._limits, load_tokenizer(self.tokenizer)
         variable = self._key_variable
@@ -289,9 +286,7 @@ class LitellmEmbedding(LitellmEndpoint):
     at_once: int = 4
 
     def check(self) -> None:
-        for name in ("batch_texts", "at_once"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"must be at least 1, got {getattr(self, name)}", key=name)
+        require(self, "batch_texts", "at_once", least=1)
         super().check()
 
     def count_tokens(self, text: str) -> int:

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol, runtime_checkable
 
-from rlm_eval.errors import ContextOverflow, ProviderError
+from rlm_eval.errors import ConfigError, ContextOverflow, ProviderError
 from rlm_eval.ledger import Ledger, Reservation, Spend
-from rlm_eval.models.traffic import Limits
 from rlm_eval.records import Call, Role
 
 Message = Mapping[str, str]
@@ -36,7 +35,7 @@ class Usage:
 class Reply:
     """``text`` is never None. A reply without content raises ProviderError instead, unless the
     model ran out of tokens while thinking (``finish_reason="length"``, empty text). An empty
-    string sent as content is what the model said: the method judges it."""
+    string sent as content is the model's answer: the method judges it."""
 
     text: str
     usage: Usage
@@ -46,7 +45,7 @@ class Reply:
 class BilledError(ProviderError):
     """A failed attempt that costs: ``usage`` is what the provider reported for a reply nobody can
     use, or, ``estimated``, the most it may bill when it went silent with the work in hand (the
-    whole prompt, the largest completion). Failures it answers with an error status are free.
+    full prompt, the largest completion). Failures it answers with an error status are free.
     """
 
     def __init__(self, message: str, *, kind: str, retryable: bool, usage: Usage) -> None:
@@ -72,6 +71,35 @@ class Price:
             + cached * cached_rate
             + usage.completion_tokens * self.output
         ) / 1e6
+
+
+def require(
+    settings: object, *names: str, least: float | None = None, above: float | None = None
+) -> None:
+    """Raise ConfigError for the first of these settings, where it is set, that is not at least
+    ``least``, or not above ``above``."""
+    for name in names:
+        value = getattr(settings, name)
+        if value is not None and least is not None and not value >= least:
+            raise ConfigError(f"must be at least {least:g}, got {value}", key=name)
+        if value is not None and above is not None and not value > above:
+            raise ConfigError(f"must be above {above:g}, got {value}", key=name)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What an endpoint may be sent: ``start`` requests at once in the beginning and ``most`` ever;
+    requests and tokens (prompt and largest reply) in any minute, None is no limit."""
+
+    start: int = 16
+    most: int = 64
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+
+    def __post_init__(self) -> None:
+        require(self, "start", "most", "requests_per_minute", "tokens_per_minute", least=1)
+        if self.start > self.most:
+            raise ConfigError(f"must be at most {self.most}, got {self.start}", key="start")
 
 
 @dataclass(frozen=True)
@@ -191,22 +219,8 @@ class Request:
         usd = None if price is None else price.cost(usage)
         return Spend(1, usage.prompt_tokens + usage.completion_tokens, usd)
 
-    def call(
-        self,
-        result_key: str,
-        restart: int,
-        usage: Usage | None = None,
-        *,
-        attempt: int = 1,
-        started_at: float | None = None,
-        latency_s: float = 0.0,
-        finish_reason: str = "",
-        error: str = "",
-        cached: bool = False,
-    ) -> Call:
-        """The record of one attempt, or of an answer that was known (``cached``) and costs nothing
-        whatever the model's price."""
-        used = usage or Usage()
+    def call(self, result_key: str, restart: int, used: Usage) -> Call:
+        """The record of one attempt that used this much."""
         return Call(
             call_id=self.call_id,
             parent_call_id=self.tags.parent_call_id,
@@ -221,15 +235,14 @@ class Request:
             cached_tokens=used.cached_tokens,
             completion_tokens=used.completion_tokens,
             reasoning_tokens=used.reasoning_tokens,
-            cost_usd=0.0 if cached else self.spend(used).usd,
-            latency_s=latency_s,
-            attempt=attempt,
-            cached_response=cached,
+            cost_usd=self.spend(used).usd,
+            latency_s=0.0,
+            attempt=1,
+            cached_response=False,
             from_repl=self.tags.from_repl,
-            finish_reason=finish_reason,
+            finish_reason="",
             usage_estimated=used.estimated,
-            started_at=time.time() if started_at is None else started_at,
-            error=error,
+            started_at=time.time(),
         )
 
 

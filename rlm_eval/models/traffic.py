@@ -15,7 +15,8 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from rlm_eval.errors import ConfigError, ProviderError
+from rlm_eval.errors import ProviderError
+from rlm_eval.models.protocol import Limits, require
 
 _MINUTE_S = 60.0
 #: Kinds of failure that mean: too many requests.
@@ -36,11 +37,8 @@ class RetryPolicy:
     deadline_s: float = 600.0
 
     def __post_init__(self) -> None:
-        if self.attempts < 1:
-            raise ConfigError(f"must be at least 1, got {self.attempts}", key="attempts")
-        for name in ("base_s", "max_s", "deadline_s"):
-            if not getattr(self, name) >= 0:
-                raise ConfigError(f"must be 0 or more, got {getattr(self, name)}", key=name)
+        require(self, "attempts", least=1)
+        require(self, "base_s", "max_s", "deadline_s", least=0)
 
     def wait_s(
         self, failure: Exception, attempt: int, elapsed_s: float = 0.0, left_s: float | None = None
@@ -53,25 +51,6 @@ class RetryPolicy:
         wait = max(random.uniform(0, longest), failure.retry_after_s or 0.0)
         late = elapsed_s + wait > self.deadline_s or (left_s is not None and wait >= left_s)
         return None if late or attempt >= self.attempts else wait
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What an endpoint may be sent: ``start`` requests at once in the beginning and ``most`` ever;
-    requests and tokens (prompt and largest reply) in any minute, None is no limit."""
-
-    start: int = 16
-    most: int = 64
-    requests_per_minute: int | None = None
-    tokens_per_minute: int | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("start", "most", "requests_per_minute", "tokens_per_minute"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ConfigError(f"must be at least 1, got {value}", key=name)
-        if self.start > self.most:
-            raise ConfigError(f"must be at most {self.most}, got {self.start}", key="start")
 
 
 class Traffic:
@@ -142,7 +121,7 @@ class Traffic:
 
     def _wait_s(self, tokens: int) -> float | None:
         """Seconds until a request may be sent: 0 is now, None when another one's end decides. One
-        that is larger than a whole minute's tokens goes out alone."""
+        that is larger than a minute's tokens goes out alone."""
         if self._in_flight >= self.allowed:
             return None
         now = self._clock()

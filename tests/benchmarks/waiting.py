@@ -52,9 +52,9 @@ def timed(tokens: int) -> None:
         **{"pool_tokens": 2048, "context_window": 2048, "threads": os.cpu_count()},
         "gpu_layers": 0,
     }
-    address = serve(settings)
+    server = serve(settings)
     reply = httpx.post(
-        f"{address}/v1/chat/completions",
+        f"{server.listening_address}/v1/chat/completions",
         json={"messages": [{"role": "user", "content": TEXT}], "max_tokens": tokens},
         headers={"Authorization": "Bearer none"},
         timeout=600,

