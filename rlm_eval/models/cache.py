@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any
 
 from rlm_eval.errors import ConfigError
-from rlm_eval.models.memory import Memory
 from rlm_eval.models.protocol import Completion, Request, Usage
 from rlm_eval.records import Role
 
@@ -69,7 +68,7 @@ def check_cache(path: Path) -> None:
 
 class ResponseCache:
     """Safe for threads, and for processes on one machine that share the file (SQLite's write-ahead
-    log does not work over a network). Threads that ask the same at once ask once.
+    log does not work over a network).
 
     ``shapes`` hashes, per role, all settings of its model that its replies depend on; a role
     without one speaks through ``root``. ``sampling``: sampled requests are answered too. A reply
@@ -90,7 +89,6 @@ class ResponseCache:
         self._shapes = shapes
         self._redact = redact
         self._lock = threading.Lock()
-        self._in_flight: Memory[tuple[Completion, bool]] = Memory(keep=False)
         try:
             self._db = sqlite3.connect(
                 path, timeout=_BUSY_S, check_same_thread=False, isolation_level=None
@@ -116,29 +114,16 @@ class ResponseCache:
         what = [shape, info.name, info.endpoint, request.sha256, request.reply_tokens]
         return hashlib.sha256(json.dumps([*what, temperature, repeat, nth]).encode()).digest()
 
-    def has(self, key: bytes) -> bool:
-        return self._in_flight.has(key) or self._read(key) is not None
-
-    def get(self, key: bytes, model: str, ask: Callable[[], Completion]) -> tuple[Completion, bool]:
-        """(the answer, whether it was known). A new one is kept with the name of its ``model``."""
-
-        def read_or_ask() -> tuple[Completion, bool]:
-            known = self._read(key)
-            if known is not None:
-                return known, True
-            answer = ask()
-            if answer.finish_reason in _COMPLETE and self._redact(answer.text) == answer.text:
-                reply = answer.text.encode("utf-8", "surrogatepass")
-                row = (key, reply, answer.finish_reason, model, time.time())
-                self._execute("INSERT OR IGNORE INTO replies VALUES (?, ?, ?, ?, ?)", row)
-            return answer, False
-
-        (answer, known), shared = self._in_flight.get(key, read_or_ask)
-        return answer, known or shared
-
-    def _read(self, key: bytes) -> Completion | None:
+    def read(self, key: bytes) -> Completion | None:
         row = self._execute("SELECT reply, finish_reason FROM replies WHERE key = ?", (key,))
         return row and Completion(row[0].decode("utf-8", "surrogatepass"), "", row[1], Usage())
+
+    def write(self, key: bytes, model: str, answer: Completion) -> None:
+        """Keep the answer of the ``model`` of this name, if it is one to keep."""
+        if answer.finish_reason in _COMPLETE and self._redact(answer.text) == answer.text:
+            reply = answer.text.encode("utf-8", "surrogatepass")
+            row = (key, reply, answer.finish_reason, model, time.time())
+            self._execute("INSERT OR IGNORE INTO replies VALUES (?, ?, ?, ?, ?)", row)
 
     def _execute(self, statement: str, values: Sequence[object]) -> Any:
         """The first row of what the statement finds, None without one."""

@@ -78,8 +78,9 @@ class ModelClient:
         self.temperature = temperature
         self.retry = retry or RetryPolicy()
         self.cache = cache
+        self.memoize = memoize
         #: An answer, and whether it was already known when it came.
-        self.memory: Memory[tuple[Completion, bool]] | None = Memory() if memoize else None
+        self.memory: Memory[tuple[Completion, bool]] = Memory()
         self._embedder = embedder
         infos = [model.info for model in self.models.values()]
         infos += [embedder.info] if embedder else []
@@ -229,14 +230,13 @@ class LM:
         memory, cache = self._client.memory, self._client.cache
         unknown, seen = [], set()
         for request in requests:
-            m, c = request.memory_key, request.cache_key
-            if request.overflow is not None or m in seen or c in seen:
+            key, cache_key = request.memory_key, request.cache_key
+            if request.overflow is not None or key in seen:
                 continue
-            if m is not None and memory is not None and memory.has(m):
-                continue
-            if c is not None and cache is not None and cache.has(c):
-                continue
-            seen |= {m, c} - {None}
+            if key is not None:
+                if memory.has(key) or (cache and cache_key and cache.read(cache_key)):
+                    continue
+                seen.add(key)
             unknown.append(request)
         held = ledger.reserve_all([request.worst_case(ledger) for request in unknown])
         for request, reservation in zip(unknown, held, strict=True):
@@ -279,9 +279,6 @@ class LM:
                     excess_tokens=needed - window,
                 )
                 return request
-        if self._client.memory is not None and tags.role == "sub" and temperature == 0:
-            which = (self._memory_scope, info.name, info.endpoint, max_tokens)
-            request.memory_key = (*which, request.sha256)
         if cache is not None and (temperature == 0 or cache.sampling):
             nth = 0
             if temperature != 0:
@@ -289,6 +286,11 @@ class LM:
                     nth = self._sampled[tags.role, request.sha256]
                     self._sampled[tags.role, request.sha256] += 1
             request.cache_key = cache.key(request, temperature, self._repeat, nth)
+        request.remembered = self._client.memoize and tags.role == "sub" and temperature == 0
+        request.memory_key = request.cache_key
+        if request.remembered:
+            which = (self._memory_scope, info.name, info.endpoint, max_tokens)
+            request.memory_key = (*which, request.sha256)
         return request
 
     def _answer(self, request: Request, ledger: Ledger) -> Completion:
@@ -296,19 +298,23 @@ class LM:
         its own that cost nothing."""
         if request.overflow is not None:
             raise request.overflow
-        memory, cache = self._client.memory, self._client.cache
+        cache = self._client.cache
 
         def look_up() -> tuple[Completion, bool]:
-            if cache is None or (key := request.cache_key) is None:
+            key = request.cache_key
+            if key is None or cache is None:
                 return self._send(request, ledger), False
-            return cache.get(key, request.info.name, lambda: self._send(request, ledger))
+            if (kept := cache.read(key)) is not None:
+                return kept, True
+            answer = self._send(request, ledger)
+            cache.write(key, request.info.name, answer)
+            return answer, False
 
-        if request.memory_key is None or memory is None:
-            answer, known = look_up()
-        else:
-            (answer, cached), remembered = memory.get(request.memory_key, look_up)
-            known = cached or remembered
-        if not known:
+        if request.memory_key is None:
+            return self._send(request, ledger)
+        key, keep = request.memory_key, request.remembered
+        (answer, cached), shared = self._client.memory.get(key, look_up, keep=keep)
+        if not (cached or shared):
             return answer
         call = request.call(self._result_key, self._restart, Usage())
         call = replace(call, cached_response=True, cost_usd=0.0, finish_reason=answer.finish_reason)

@@ -150,7 +150,7 @@ class LitellmEndpoint:
         if not self.name.strip():
             raise ConfigError("is empty: set it to PROVIDER/MODEL", key="name")
         require(self, "context_window", least=1)
-        require(self, "timeout_s", "token_margin", above=0)
+        require(self, "timeout_s", "token_margin", least=0, above=True)
         check_params(self.params)
         _ = self._price, self._limits, load_tokenizer(self.tokenizer)
         variable = self._key_variable

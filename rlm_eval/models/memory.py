@@ -17,20 +17,19 @@ class Memory(Generic[T]):
 
     The first caller asks; those who come meanwhile wait for it and share its answer, or its
     failure where that is the model's (ProviderError, ContextOverflow). A failure of the asker's
-    own, such as its spent budget, is not theirs: one of them asks next. Without ``keep`` an answer
-    is shared only with those who came before it was there.
+    own, such as its spent budget, is not theirs: one of them asks next.
     """
 
-    def __init__(self, *, keep: bool = True) -> None:
-        self._keep = keep
+    def __init__(self) -> None:
         self._known: dict[Hashable, Future[T]] = {}
 
     def has(self, key: Hashable) -> bool:
         """Whether the answer is there or on its way."""
         return key in self._known
 
-    def get(self, key: Hashable, ask: Callable[[], T]) -> tuple[T, bool]:
-        """(the answer, whether it was remembered). ``ask`` runs in the calling thread."""
+    def get(self, key: Hashable, ask: Callable[[], T], *, keep: bool = True) -> tuple[T, bool]:
+        """(the answer, whether it was remembered). ``ask`` runs in the calling thread. Without
+        ``keep`` its answer is shared only with those who came before it was there."""
         mine: Future[T] = Future()
         while (future := self._known.setdefault(key, mine)) is not mine:
             failure = future.exception()
@@ -44,7 +43,7 @@ class Memory(Generic[T]):
             del self._known[key]
             mine.set_exception(failure)
             raise
-        if not self._keep:
+        if not keep:
             del self._known[key]
         mine.set_result(answer)
         return answer, False

@@ -73,17 +73,14 @@ class Price:
         ) / 1e6
 
 
-def require(
-    settings: object, *names: str, least: float | None = None, above: float | None = None
-) -> None:
-    """Raise ConfigError for the first of these settings, where it is set, that is not at least
-    ``least``, or not above ``above``."""
+def require(settings: object, *names: str, least: float, above: bool = False) -> None:
+    """Raise ConfigError for the first of these settings that is set and less than ``least``, or,
+    with ``above``, not more."""
     for name in names:
         value = getattr(settings, name)
-        if value is not None and least is not None and not value >= least:
-            raise ConfigError(f"must be at least {least:g}, got {value}", key=name)
-        if value is not None and above is not None and not value > above:
-            raise ConfigError(f"must be above {above:g}, got {value}", key=name)
+        if value is not None and not (value > least if above else value >= least):
+            bound = f"above {least:g}" if above else f"at least {least:g}"
+            raise ConfigError(f"must be {bound}, got {value}", key=name)
 
 
 @dataclass(frozen=True)
@@ -198,10 +195,12 @@ class Request:
         #: What is held for it in the ledger; None where its answer seems to be known.
         self.held: Reservation | None = None
         self.overflow: ContextOverflow | None = None
-        #: What its answer is kept under in the run's memory and in the response cache; None where
-        #: it may not come from there.
-        self.memory_key: Hashable | None = None
+        #: What its answer is kept under in the response cache and in the run's memory (those who
+        #: ask the same at once share it; with ``remembered``, those who ask later as well); None
+        #: where it may not come from there.
         self.cache_key: bytes | None = None
+        self.memory_key: Hashable | None = None
+        self.remembered = False
 
     @cached_property
     def prompt_tokens(self) -> int:

@@ -192,19 +192,18 @@ class _Handler(BaseHTTPRequestHandler):
     server: Proxy
 
     def do_GET(self) -> None:
-        self._answer(self._get)
+        self._respond()
 
     def do_POST(self) -> None:
-        self._answer(self._post)
+        self._respond()
 
     def log_message(self, format: str, *args: Any) -> None:
         """Nothing: the journal is the record."""
 
-    def _answer(self, make: Callable[[], dict[str, Any] | bytes]) -> None:
-        """The JSON or the events that ``make`` gives, or its refusal."""
+    def _respond(self) -> None:
         status = 200
         try:
-            made = make()
+            made = self._made()
         except RefusedError as refused:
             status, made = refused.status, refused.body()
         events = isinstance(made, bytes)
@@ -217,23 +216,20 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def _get(self) -> dict[str, Any]:
-        self._check_token()
-        if self._path() != "/v1/models":
-            raise RefusedError(404, "not_found", f"there is no GET {self.path}")
-        return self.server.models()
-
-    def _post(self) -> dict[str, Any] | bytes:
-        body = self._body()
-        if self._path() != "/v1/chat/completions":
-            raise RefusedError(404, "not_found", f"only /v1/chat/completions, not {self.path}")
-        request = parse_request(body)
-        reply = self.server.chat(request)
-        write = reply_events if request.stream else reply_body
-        return write(request, reply, int(time.time()))
-
-    def _path(self) -> str:
-        return self.path.partition("?")[0].rstrip("/")
+    def _made(self) -> dict[str, Any] | bytes:
+        """The JSON or the events that answer the request. Raises RefusedError."""
+        path = self.path.partition("?")[0].rstrip("/")
+        if self.command == "GET":
+            self._check_token()
+            if path == "/v1/models":
+                return self.server.models()
+        else:
+            body = self._body()
+            if path == "/v1/chat/completions":
+                request = parse_request(body)
+                write = reply_events if request.stream else reply_body
+                return write(request, self.server.chat(request), int(time.time()))
+        raise RefusedError(404, "not_found", f"there is no {self.command} {self.path}")
 
     def _check_token(self) -> None:
         given = self.headers.get("Authorization", "").removeprefix("Bearer ").strip()

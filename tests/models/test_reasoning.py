@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from helpers.chat import problem
-from helpers.clients import at, open_door
+from helpers.clients import at, open_client
 from helpers.fake_provider import COMPLETION_TOKENS, HIDDEN_TOKENS, PROMPT_TOKENS, FakeProvider
 from helpers.proxied import served
 from rlm_eval.cli import run_tree
@@ -32,7 +32,7 @@ ASKED = [user("how are you?")]
 
 def test_a_reply_that_was_all_thought_is_empty_and_paid() -> None:
     with FakeProvider(["thinks"]) as provider:
-        lm, book = open_door(at(provider))
+        lm, book = open_client(at(provider))
         reply = lm.complete(ASKED, ledger=Ledger(), max_tokens=16)
     assert (reply.text, reply.finish_reason) == ("", "length")
     (call,) = book.calls
@@ -41,7 +41,7 @@ def test_a_reply_that_was_all_thought_is_empty_and_paid() -> None:
 
 def test_the_allowance_is_sent_on_top_and_what_was_billed_is_recorded() -> None:
     with FakeProvider(["thinks"]) as provider:
-        lm, book = open_door(at(provider, reasoning_tokens=HIDDEN_TOKENS))
+        lm, book = open_client(at(provider, reasoning_tokens=HIDDEN_TOKENS))
         ledger = Ledger()
         reply = lm.complete(ASKED, ledger=ledger, max_tokens=16)
     assert (reply.text, reply.finish_reason) == ("fine", "stop")
@@ -56,7 +56,7 @@ def test_the_allowance_is_sent_on_top_and_what_was_billed_is_recorded() -> None:
 def test_gpt_5_is_told_by_its_own_name_for_it() -> None:
     with FakeProvider(["thinks"]) as provider:
         model = at(provider, name="openai/gpt-5", reasoning_tokens=HIDDEN_TOKENS)
-        lm, _ = open_door(model, temperature=None)
+        lm, _ = open_client(model, temperature=None)
         assert lm.complete(ASKED, ledger=Ledger(), max_tokens=16).text == "fine"
     assert provider.received[0]["max_completion_tokens"] == 16 + HIDDEN_TOKENS
 
@@ -64,7 +64,7 @@ def test_gpt_5_is_told_by_its_own_name_for_it() -> None:
 def test_the_allowance_is_reserved() -> None:
     with FakeProvider(["thinks"]) as provider:
         model = at(provider, reasoning_tokens=HIDDEN_TOKENS)
-        lm, _ = open_door(model)
+        lm, _ = open_client(model)
         prompt, reply = model.count_tokens(ASKED), 16 + HIDDEN_TOKENS
         # at() prices a prompt's token at 100, a reply's at 200 dollars a million
         usd = (prompt * 100 + reply * 200) / 1e6
@@ -78,7 +78,7 @@ def test_the_allowance_is_reserved() -> None:
 
 def test_a_reply_that_never_came_is_counted_with_its_allowance() -> None:
     with FakeProvider(["reset"] * 3) as provider:
-        lm, book = open_door(at(provider, reasoning_tokens=HIDDEN_TOKENS))
+        lm, book = open_client(at(provider, reasoning_tokens=HIDDEN_TOKENS))
         with pytest.raises(BilledError):
             lm.complete(ASKED, ledger=Ledger(), max_tokens=16)
     assert book.column("completion_tokens") == [16 + HIDDEN_TOKENS] * 3
@@ -88,19 +88,19 @@ def test_prompt_allowance_and_text_fit_the_window_together() -> None:
     with FakeProvider(["thinks"]) as provider:
         model = at(provider, reasoning_tokens=HIDDEN_TOKENS)
         needed = model.count_tokens(ASKED) + 16 + HIDDEN_TOKENS
-        lm, _ = open_door(replace(model, context_window=needed - 1))
+        lm, _ = open_client(replace(model, context_window=needed - 1))
         with pytest.raises(ContextOverflow) as caught:
             lm.complete(ASKED, ledger=Ledger(), max_tokens=16)
         assert caught.value.excess_tokens == 1
         assert provider.requests == 0
-        lm, _ = open_door(replace(model, context_window=needed))
+        lm, _ = open_client(replace(model, context_window=needed))
         assert lm.complete(ASKED, ledger=Ledger(), max_tokens=16).text == "fine"
 
 
 def test_a_method_cuts_its_input_to_the_window_that_is_left() -> None:
     with FakeProvider(["thinks"]) as provider:
         model = at(provider, reasoning_tokens=HIDDEN_TOKENS)
-        lm, _ = open_door(model)
+        lm, _ = open_client(model)
         got = Direct().answer(problem("Which?", "The lamp is red.\n" * 999), lm, Ledger())
     assert (got.text, got.truncated_tokens > 0) == ("fine", True)
     (sent,) = provider.received
@@ -155,7 +155,7 @@ class Thinker(ScriptedModel):
 )
 @pytest.mark.parametrize("cap", [4000, 6000])
 def test_methods_that_spend_up_to_a_cap_leave_room_for_thinking(method: Method, cap: int) -> None:
-    lm, book = open_door(Thinker(script=lambda messages: "red"))
+    lm, book = open_client(Thinker(script=lambda messages: "red"))
     ledger = Ledger().child(Budget(tokens=cap))
     text = "\n".join(f"Lamp {n} is red." for n in range(400))
     got = method.answer(problem("Which colour is lamp 7?", text), lm, ledger)

@@ -32,7 +32,7 @@ def test_bad_settings_are_refused(setting: str, told: str) -> None:
     assert told in str(caught.value)
 
 
-def test_what_is_set_is_what_the_door_gets_and_the_run_keeps_its_name() -> None:
+def test_what_is_set_is_what_the_client_gets_and_the_run_keeps_its_name() -> None:
     plain, other = (
         assemble(check_config(compose_tree([*SMALL, *more])))
         for more in ([], ["retry.attempts=7", "retry.deadline_s=5"])

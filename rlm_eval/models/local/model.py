@@ -83,7 +83,7 @@ class LocalModel:
                 "(or model=litellm model.name=PROVIDER/MODEL for a hosted model)"
             )
         require(self, "context_window", "slots", "pool_windows", least=1)
-        require(self, "timeout_s", "start_timeout_s", above=0)
+        require(self, "timeout_s", "start_timeout_s", least=0, above=True)
         require(self, "threads", least=0)
         check_params(self.params)
         if self.gguf is None:
