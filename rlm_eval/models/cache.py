@@ -36,7 +36,6 @@ _NOT_SHAPING = frozenset(
         "reasoning_tokens",
     }
 )
-_MAGIC = b"SQLite format 3\x00"
 _APPLICATION_ID, _VERSION = 0x524C4D63, 1
 _BUSY_S = 60.0
 _TABLE = """CREATE TABLE IF NOT EXISTS replies (key BLOB PRIMARY KEY, reply BLOB NOT NULL,
@@ -60,9 +59,7 @@ def check_cache(path: Path) -> None:
         raise ConfigError(f"response_cache={path} must be a file, or not there yet")
     with path.open("rb") as file:
         header = file.read(72)
-    if header and (len(header) < 72 or not header.startswith(_MAGIC)):
-        raise ConfigError(f"response_cache={path} is no SQLite file: name another")
-    if header and struct.unpack(">I4xI", header[60:72]) != (_VERSION, _APPLICATION_ID):
+    if header and header[60:64] + header[68:72] != struct.pack(">II", _VERSION, _APPLICATION_ID):
         raise ConfigError(f"response_cache={path} is no cache of this rlm_eval: name another")
 
 

@@ -104,13 +104,13 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
 def reply_of(response: Any, estimate: Callable[[str], Usage]) -> Reply:
     """litellm's response as a usable reply. Raises BilledError for one that only looks like
     success."""
-    choices = getattr(response, "choices", None)
-    text = choices[0].message.content if choices else None
-    finish = (choices[0].finish_reason if choices else None) or "stop"
-    details = (getattr(choices[0], "provider_specific_fields", None) if choices else None) or {}
+    choice = next(iter(getattr(response, "choices", None) or ()), None)
+    text = choice.message.content if choice else None
+    finish = (choice.finish_reason if choice else None) or "stop"
+    details = getattr(choice, "provider_specific_fields", None) or {}
     usage = _usage(getattr(response, "usage", None), text or "", estimate)
     kind = ""
-    if not choices:
+    if not choice:
         kind, message = "empty_choices", "the reply has no choices"
     elif details.get("native_finish_reason") in _BROKEN_OFF:
         kind, message = "broken_off", "the provider broke off in the middle"

@@ -203,16 +203,15 @@ class LitellmEndpoint:
 
     def _connection(self) -> dict[str, Any]:
         """What a request has beside what it asks: of which model, where, by which key."""
-        out: dict[str, Any] = {"model": self.name, "timeout": self.timeout_s}
-        out |= {"max_retries": 0, "num_retries": 0}
-        if self.api_base:
-            out["api_base"] = self.api_base
-        key = self._key
-        if key or self.api_base:
-            out["api_key"] = key or "none"
-        if self._loopback_client is not None:
-            out["client"] = self._loopback_client
-        return out
+        return {
+            "model": self.name,
+            "timeout": self.timeout_s,
+            "max_retries": 0,
+            "num_retries": 0,
+            "api_base": self.api_base,
+            "api_key": self._key or ("none" if self.api_base else None),
+            "client": self._loopback_client,
+        }
 
     @cached_property
     def _loopback_client(self) -> Any:

@@ -97,6 +97,7 @@ def test_a_bug_inside_a_batch_frees_what_was_held_for_the_rest() -> None:
     assert ledger.remaining()["calls"] == 100 - ledger.spent.calls
 
 
+@pytest.mark.slow
 def test_a_cap_is_never_passed_by_64_samples_with_batches_and_faults() -> None:
     plan = ["ok", "500", "ok", "reset", "429", "ok", "null_content", "ok"] * 40
     with FakeProvider(plan) as provider:

@@ -93,7 +93,7 @@ def test_an_error_status_is_one_request_and_costs_nothing(
         ("html", "bad_response"),
         ("torn_json", "bad_response"),
         ("hang", "timeout"),
-        ("drip", "timeout"),
+        pytest.param("drip", "timeout", marks=pytest.mark.slow),
     ],
 )
 def test_a_provider_that_goes_silent_is_assumed_to_bill_the_most(fault: str, kind: str) -> None:
@@ -269,7 +269,7 @@ def test_cost_prices_cached_tokens_apart() -> None:
         ("reset", "connection", True),
         ("html", "bad_response", True),
         ("hang", "timeout", True),
-        ("drip", "timeout", True),
+        pytest.param("drip", "timeout", True, marks=pytest.mark.slow),
         ("empty_choices", "empty_choices", True),
     ],
 )

@@ -174,6 +174,7 @@ def run(provider: FakeProvider, folder: Path, *changes: str) -> int:
     return run_tree(compose_tree(arguments))
 
 
+@pytest.mark.slow
 def test_a_run_says_of_which_model_replies_were_cut_off_with_no_text(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -192,6 +193,7 @@ def test_a_run_says_of_which_model_replies_were_cut_off_with_no_text(
         assert provider.requests == 6, "another allowance makes other results"
 
 
+@pytest.mark.slow
 def test_votes_and_the_router_send_no_temperature_that_the_run_leaves_open(
     tmp_path: Path,
 ) -> None:

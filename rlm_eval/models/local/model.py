@@ -143,8 +143,7 @@ class LocalModel:
         self, messages: Sequence[Message], *, max_tokens: int, temperature: float | None
     ) -> Reply:
         client = self._client
-        if client is None:
-            raise RuntimeError("open() comes before complete()")
+        assert client is not None, "open() comes before complete()"
         with self._pool.hold(self.count_tokens(messages) + max_tokens):
             try:
                 return client.complete(messages, max_tokens=max_tokens, temperature=temperature)
@@ -214,16 +213,15 @@ def _wait_for_machine(folder: Path) -> TextIO:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             break
         except (BlockingIOError, PermissionError):
-            file.seek(0)
-            pid = file.read()
-        if not waiting:
-            print(
-                f"waiting: another run (pid {pid}) has the local model; "
-                "this one goes on when that one ends",
-                file=sys.stderr,
-            )
-        waiting = True
-        time.sleep(_POLL_S)
+            if not waiting:
+                file.seek(0)
+                print(
+                    f"waiting: another run (pid {file.read()}) has the local model; "
+                    "this one goes on when that one ends",
+                    file=sys.stderr,
+                )
+            waiting = True
+            time.sleep(_POLL_S)
     file.truncate(0)
     file.write(str(os.getpid()))
     file.flush()
