@@ -29,15 +29,11 @@ from rlm_eval.records import Role
 _COMPLETE = frozenset({"stop", "length"})
 #: Settings of a model that say when and at what price it answers, never what; and what is in the
 #: length of the reply that a request allows.
-_NOT_SHAPING = frozenset(
-    {
-        *("price", "limits", "timeout_s", "start_timeout_s", "latency_s", "api_key_env"),
-        *("tokenizer", "token_margin", "slots", "pool_windows", "threads", "cache_mb"),
-        "reasoning_tokens",
-    }
-)
+_NOT_SHAPING = {
+    *("price", "limits", "timeout_s", "start_timeout_s", "latency_s", "api_key_env", "cache_mb"),
+    *("tokenizer", "token_margin", "slots", "pool_windows", "threads", "reasoning_tokens"),
+}
 _APPLICATION_ID, _VERSION = 0x524C4D63, 1
-_BUSY_S = 60.0
 _TABLE = """CREATE TABLE IF NOT EXISTS replies (key BLOB PRIMARY KEY, reply BLOB NOT NULL,
 finish_reason TEXT NOT NULL, model TEXT NOT NULL, saved_at REAL NOT NULL) WITHOUT ROWID"""
 
@@ -88,7 +84,7 @@ class ResponseCache:
         self._lock = threading.Lock()
         try:
             self._db = sqlite3.connect(
-                path, timeout=_BUSY_S, check_same_thread=False, isolation_level=None
+                path, timeout=60.0, check_same_thread=False, isolation_level=None
             )
             for statement in (
                 "BEGIN IMMEDIATE",

@@ -46,8 +46,9 @@ class RefusedError(Exception):
 
     def body(self) -> dict[str, Any]:
         kind = "invalid_request_error" if self.status in (400, 404) else self.code
-        error = {"message": str(self), "type": kind, "param": self.param, "code": self.code}
-        return {"error": error}
+        return {
+            "error": {"message": str(self), "type": kind, "param": self.param, "code": self.code}
+        }
 
 
 @dataclass(frozen=True)
@@ -90,14 +91,12 @@ def parse_request(body: bytes) -> ChatRequest:
 
 
 def _max_tokens(data: Mapping[str, Any]) -> int | None:
-    for name in ("max_completion_tokens", "max_tokens"):
-        value = data.get(name)
-        if value is None:
-            continue
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise _invalid(name, f"{name} must be a whole number above 0")
-        return value
-    return None
+    newer = data.get("max_completion_tokens") is not None
+    name = "max_completion_tokens" if newer else "max_tokens"
+    value = data.get(name)
+    if value is not None and (type(value) is not int or value < 1):
+        raise _invalid(name, f"{name} must be an integer above 0")
+    return value
 
 
 def _message(where: str, item: Any) -> Message:

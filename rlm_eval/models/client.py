@@ -301,8 +301,7 @@ class LM:
         cache = self._client.cache
 
         def look_up() -> tuple[Completion, bool]:
-            key = request.cache_key
-            if key is None or cache is None:
+            if cache is None or (key := request.cache_key) is None:
                 return self._send(request, ledger), False
             if (kept := cache.read(key)) is not None:
                 return kept, True
@@ -374,16 +373,11 @@ class LM:
             entered = place
         started, clock = time.time(), time.perf_counter()
         outcome: Reply | Failure
-        usage, finish_reason, error = Usage(), "", ""
         failure: BaseException | None = None
         try:
             outcome = request.ask()
-            usage, finish_reason = outcome.usage, outcome.finish_reason
         except (ProviderError, ContextOverflow) as caught:
             outcome = failure = caught
-            kind = caught.kind if isinstance(caught, ProviderError) else caught.outcome
-            usage = caught.usage if isinstance(caught, BilledError) else usage
-            error = f"{kind}: {caught}"
         except BaseException as bug:
             failure = bug
             ledger.settle(held, held.amount)
@@ -392,6 +386,10 @@ class LM:
             latency_s = round(time.perf_counter() - clock, 6)
             if gate is not None:
                 gate.leave(entered, failure)
+        usage = outcome.usage if isinstance(outcome, Reply | BilledError) else Usage()
         call = request.call(self._result_key, self._restart, usage)
         call = replace(call, attempt=attempt, started_at=started, latency_s=latency_s)
-        return outcome, replace(call, finish_reason=finish_reason, error=error)
+        if isinstance(outcome, Reply):
+            return outcome, replace(call, finish_reason=outcome.finish_reason)
+        kind = outcome.kind if isinstance(outcome, ProviderError) else outcome.outcome
+        return outcome, replace(call, error=f"{kind}: {outcome}")

@@ -20,18 +20,12 @@ _OVERFLOW_SIGNS = ("context_length_exceeded", "ContextWindowExceeded", "exceed_c
 _QUOTA_SIGNS = ("insufficient_quota", "exceeded your current quota", "credit balance")
 #: HTTP status → (kind, retryable). Others: 4xx ``bad_request``, final; 5xx ``server_error``.
 _STATUS: Mapping[int, tuple[str, bool]] = {
-    401: ("authentication", False),
+    **dict.fromkeys((401, 403), ("authentication", False)),
     402: ("quota", False),
-    403: ("authentication", False),
     404: ("not_found", False),
     408: ("timeout", True),
-    409: ("unavailable", True),
-    425: ("unavailable", True),
     429: ("rate_limit", True),
-    502: ("unavailable", True),
-    503: ("unavailable", True),
-    504: ("unavailable", True),
-    529: ("unavailable", True),
+    **dict.fromkeys((409, 425, 502, 503, 504, 529), ("unavailable", True)),
 }
 #: Errors from before the request reached anybody.
 _NOT_SENT = {"ConnectError", "ConnectTimeout", "PoolTimeout", "ProxyError", "UnsupportedProtocol"}
@@ -88,17 +82,13 @@ def _status(status: int) -> tuple[str, bool]:
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:
     """Seconds a Retry-After header asks for: a number, or the time until an HTTP date."""
-    value = headers.get("retry-after")
-    if value is None:
-        return None
-    try:
-        return max(0.0, float(value))
-    except ValueError:
-        pass
-    try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-    except ValueError:
-        return None
+    value = headers.get("retry-after", "")
+    for read in (float, lambda date: parsedate_to_datetime(date).timestamp() - time.time()):
+        try:
+            return max(0.0, read(value))
+        except ValueError:
+            continue
+    return None
 
 
 def reply_of(response: Any, estimate: Callable[[str], Usage]) -> Reply:

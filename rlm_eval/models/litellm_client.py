@@ -43,15 +43,15 @@ KEY_VARIABLES = {
 RESERVED_PARAMS = {
     "model": "name",
     "messages": "a prompt of conf/prompt",
-    "max_tokens": "the method's and task's token limits, and reasoning_tokens",
-    "max_completion_tokens": "the method's and task's token limits, and reasoning_tokens",
+    **dict.fromkeys(
+        ("max_tokens", "max_completion_tokens"),
+        "the method's and task's token limits, and reasoning_tokens",
+    ),
     "temperature": "temperature (at the top level)",
     "timeout": "timeout_s",
-    "api_base": "api_base beside params",
-    "base_url": "api_base beside params",
+    **dict.fromkeys(("api_base", "base_url"), "api_base beside params"),
     "api_key": "an environment variable, named by api_key_env",
-    "max_retries": "retry (at the top level)",
-    "num_retries": "retry (at the top level)",
+    **dict.fromkeys(("max_retries", "num_retries"), "retry (at the top level)"),
     "fallbacks": "nothing: another model is another run",
     "n": "repeats",
     "stream": "nothing: replies are read as one",
@@ -305,8 +305,7 @@ def _unit_rows(data: Any, count: int, usage: Usage) -> Vectors:
     """The reply's vectors in the order of the texts. Raises BilledError where they are none."""
     import numpy as np
 
-    ordered = sorted(data or [], key=lambda item: item["index"])
-    rows = [item["embedding"] for item in ordered]
+    rows = [item["embedding"] for item in sorted(data or [], key=lambda item: item["index"])]
     if len(rows) == count and len({len(row) for row in rows}) == 1:
         vectors = np.asarray(rows, dtype=np.float32)
         norms = np.linalg.norm(vectors, axis=1, keepdims=True)

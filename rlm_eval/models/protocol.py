@@ -73,6 +73,9 @@ class Price:
         ) / 1e6
 
 
+FREE = Price(0.0, 0.0, 0.0, as_of="runs on this machine")
+
+
 def require(settings: object, *names: str, least: float, above: bool = False) -> None:
     """Raise ConfigError for the first of these settings that is set and less than ``least``, or,
     with ``above``, not more."""

@@ -130,6 +130,4 @@ def _plain_answer(text: str) -> str:
             return str(value)
     options = _OPTIONS.findall(question)
     digest = hashlib.sha256(text.encode("utf-8", "replace")).digest()[0]
-    if options:
-        return str(options[-1][digest % 2])
-    return str(digest % 10)
+    return str(options[-1][digest % 2] if options else digest % 10)

@@ -89,8 +89,7 @@ class Traffic:
                 left = None if deadline is None else deadline - self._clock()
                 if left is not None and left <= 0:
                     return None
-                known = [s for s in (wait, left) if s is not None]
-                self._changed.wait(min(known, default=None))
+                self._changed.wait(min((s for s in (wait, left) if s is not None), default=None))
             self._in_flight += 1
             now = self._clock()
             if self._limits.requests_per_minute or self._limits.tokens_per_minute:
@@ -101,8 +100,8 @@ class Traffic:
     def leave(self, entered: float, failure: BaseException | None = None) -> None:
         """The request that ``entered`` then is answered, or failed. Those refused for one and the
         same crowd halve it once."""
-        now = self._clock()
         with self._changed:
+            now = self._clock()
             self._in_flight -= 1
             if isinstance(failure, ProviderError) and failure.kind in _REFUSALS:
                 pause = failure.retry_after_s or 0.0

@@ -65,14 +65,11 @@ def test_once_joined_the_packages_may_go(site: Path, tmp_path: Path) -> None:
     assert weights.embedded_weights(tmp_path) == path
 
 
-def test_parts_of_the_wrong_size_are_refused_by_the_check(site: Path, tmp_path: Path) -> None:
-    install(site, (*SLICES[:2], b"third, and more"))
-    with pytest.raises(ConfigError, match="reinstall"):
-        weights.check_embedded_weights(tmp_path)
-
-
-def test_wrong_bytes_are_refused_and_nothing_is_left_behind(site: Path, tmp_path: Path) -> None:
-    install(site, (*SLICES[:2], b"THIRD"))
+@pytest.mark.parametrize("third", [b"THIRD", b"third, and more"])
+def test_wrong_bytes_are_refused_and_nothing_is_left_behind(
+    site: Path, tmp_path: Path, third: bytes
+) -> None:
+    install(site, (*SLICES[:2], third))
     with pytest.raises(ConfigError, match=r"SHA-256.*reinstall"):
         weights.embedded_weights(tmp_path)
     assert not (tmp_path / weights.FILE_NAME).exists()

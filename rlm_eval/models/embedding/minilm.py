@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from rlm_eval.errors import ConfigError
 from rlm_eval.models.local.weights import file_sha256
-from rlm_eval.models.protocol import ModelInfo, Price, Usage, require
+from rlm_eval.models.protocol import FREE, ModelInfo, Usage, require
 
 if TYPE_CHECKING:
     from rlm_eval.models.embedding import Vectors
@@ -53,8 +53,7 @@ class MiniLM:
 
     @property
     def info(self) -> ModelInfo:
-        price = Price(0.0, 0.0, 0.0, as_of="runs on this machine")
-        return ModelInfo(self.name, "local", self.context_window, price)
+        return ModelInfo(self.name, "local", self.context_window, FREE)
 
     def check(self) -> None:
         require(self, "batch_texts", least=1)
@@ -87,8 +86,8 @@ class MiniLM:
         self._tokenizer: Tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
-        config = _read(folder / "config.json")
-        self._encoder = SentenceEncoder(load_file(folder / WEIGHTS), config, pooling)
+        weights = load_file(folder / WEIGHTS)
+        self._encoder = SentenceEncoder(weights, _read(folder / "config.json"), pooling)
         # The encoder has threads of its own; BLAS's would spin while they wait for each other.
         self._one_thread = threadpool_limits(1, user_api="blas")
 

@@ -15,7 +15,6 @@ import secrets
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -30,10 +29,9 @@ from rlm_eval.models.local.weights import (
     check_sha256,
     embedded_weights,
 )
-from rlm_eval.models.protocol import Message, ModelInfo, Price, Reply, require
+from rlm_eval.models.protocol import FREE, Message, ModelInfo, Reply, require
 
 EMBEDDED_NAME = "Qwen2.5-Coder-1.5B-Instruct-Q4_K_M"
-_POLL_S = 0.5
 
 
 @dataclass
@@ -73,8 +71,7 @@ class LocalModel:
 
     @property
     def info(self) -> ModelInfo:
-        price = Price(0.0, 0.0, 0.0, as_of="runs on this machine")
-        return ModelInfo(self.name, "local", self._window, price)
+        return ModelInfo(self.name, "local", self._window, FREE)
 
     def check(self) -> None:
         if importlib.util.find_spec("xllamacpp") is None:
@@ -132,8 +129,8 @@ class LocalModel:
         )
         self._client.open()
         try:
-            props = self._http.get("/props").json()
-            self._window = int(props["default_generation_settings"]["n_ctx"])
+            settings = self._http.get("/props").json()["default_generation_settings"]
+            self._window = int(settings["n_ctx"])
         except (httpx.HTTPError, ValueError, KeyError) as error:
             raise ConfigError(
                 f"the local server started but does not answer ({error}): see {self._log}"
@@ -155,8 +152,8 @@ class LocalModel:
     def count_tokens(self, messages: Sequence[Message]) -> int:
         """Tokens of the rendered prompt in the served model's own template and vocabulary."""
         prompt = self._post("/apply-template", {"messages": [dict(m) for m in messages]})["prompt"]
-        body = {"content": prompt, "add_special": True, "parse_special": True}
-        return len(self._post("/tokenize", body)["tokens"])
+        special = {"add_special": True, "parse_special": True}
+        return len(self._post("/tokenize", {"content": prompt, **special})["tokens"])
 
     def close(self) -> None:
         """End the server and let the next run have the machine."""
@@ -207,21 +204,16 @@ def _wait_for_machine(folder: Path) -> TextIO:
         file = (folder / "lock").open("a+")
     except OSError as error:
         raise ConfigError(f"{error}: set RLM_EVAL_CACHE to another folder") from error
-    waiting = False
-    while True:
-        try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            break
-        except (BlockingIOError, PermissionError):
-            if not waiting:
-                file.seek(0)
-                print(
-                    f"waiting: another run (pid {file.read()}) has the local model; "
-                    "this one goes on when that one ends",
-                    file=sys.stderr,
-                )
-            waiting = True
-            time.sleep(_POLL_S)
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        file.seek(0)
+        print(
+            f"waiting: another run (pid {file.read()}) has the local model; "
+            "this one goes on when that one ends",
+            file=sys.stderr,
+        )
+        fcntl.lockf(file, fcntl.LOCK_EX)
     file.truncate(0)
     file.write(str(os.getpid()))
     file.flush()
