@@ -218,7 +218,7 @@ def test_a_proxy_of_the_environment_is_not_asked_for_this_machine(
         ({"reasoning_tokens": -1}, "reasoning_tokens must be at least 0"),
         ({"reasoning_tokens": 1000}, "less than context_window"),
         ({"timeout_s": 0}, "timeout_s must"),
-        ({"tokenizer": "gpt9"}, "unknown tokenizer"),
+        ({"tokenizer": "gpt9"}, "tokenizer must be one of"),
         ({"price": {"input": "cheap", "output": 1.0}}, "price.input must"),
         ({"price": {"input": 1.0, "output": -1.0}}, "price.output must"),
         ({"params": {"temperature": 1}}, "temperature"),
