@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import errno
-import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from rlm_eval.records import Outcome
 
@@ -25,22 +22,6 @@ class ConfigError(Exception):
     def within(self, where: str) -> ConfigError:
         """The same error about ``where.key``; unchanged where no key was named."""
         return ConfigError(self.message, key=f"{where}.{self.key}") if self.key else self
-
-
-@contextmanager
-def speaking_of(where: str) -> Iterator[None]:
-    """A class calls its settings by the usual key (method.rlm, model): a ConfigError within names
-    the key ``where`` its node stands in its place."""
-    usual = {"method": r"\bmethod\.\w+", "model": r"\bmodel(?=\.)"}
-    kind = where.partition(".")[0].rpartition("_")[2]
-    try:
-        yield
-    except ConfigError as error:
-        if error.key:
-            raise error.within(where) from error
-        if kind not in usual or where in str(error):
-            raise
-        raise ConfigError(re.sub(usual[kind], where, str(error))) from error
 
 
 class SampleFailure(Exception):

@@ -1,17 +1,17 @@
-"""Budgets: reserve before a call, settle after it, over the whole tree run ⊃ sample ⊃ child RLM.
+"""Budgets: reserve before a call, settle after it, over the tree run ⊃ sample ⊃ child RLM.
 
-A reservation assumes the worst (the whole prompt, the largest completion), so a cap on tokens or
-dollars is passed only where a provider bills more than that. When only calls in flight stand
-between a request and its cap, ``reserve`` waits for them to settle rather than refuse what may
-fit; so nobody may wait who holds a reservation (``wait=False``, and :meth:`Ledger.renew`).
+A reservation assumes the worst (the full prompt, the largest completion), so a cap on tokens or
+dollars is passed only where a provider bills more than that. When only calls in flight are between
+a request and its cap, ``reserve`` waits for them to settle rather than refuse what may fit; so
+nobody may wait who holds a reservation (``wait=False``, and :meth:`Ledger.renew`).
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
 
 from rlm_eval.errors import BudgetExceeded, ConfigError, RunBudgetExceeded
 
@@ -28,6 +28,10 @@ class Spend:
         usd = None if self.usd is None or other.usd is None else self.usd + other.usd
         return Spend(self.calls + other.calls, self.tokens + other.tokens, usd)
 
+    def __sub__(self, other: Spend) -> Spend:
+        usd = None if self.usd is None or other.usd is None else self.usd - other.usd
+        return Spend(self.calls - other.calls, self.tokens - other.tokens, usd)
+
 
 @dataclass(frozen=True)
 class Budget:
@@ -42,7 +46,7 @@ class Budget:
         for item in fields(self):
             cap = getattr(self, item.name)
             if cap is not None and cap <= 0:
-                raise ConfigError(f"a budget's {item.name} must be above 0, got {cap}")
+                raise ConfigError(f"must be above 0, got {cap}", key=item.name)
 
     @property
     def bounds_what_is_bought(self) -> bool:
@@ -63,35 +67,14 @@ def refuse_unpriced(budgets: Mapping[str, Budget], unpriced: Mapping[str, str]) 
     ``unpriced`` (configuration key → name) has no price: what it spends could not be seen."""
     for scope, budget in budgets.items():
         if budget.usd is not None and unpriced:
-            raise ConfigError(_unpriced(scope, " and ".join(unpriced.values()), *unpriced))
+            raise _unpriced(scope, " and ".join(unpriced.values()), *unpriced)
 
 
-def _unpriced(scope: str, model: str, *keys: str) -> str:
-    wanted = " and ".join(f"{key}.price.input and .output" for key in keys or ("model",))
-    return (
+def _unpriced(scope: str, model: str, *keys: str) -> ConfigError:
+    wanted = " and ".join(f"{key}.price.input and .output" for key in keys)
+    return ConfigError(
         f"budget.{scope}.usd is set but {model} has no price: set {wanted}, or cap tokens instead"
     )
-
-
-@dataclass
-class _Account:
-    """What a node has spent and holds. With nothing held, ``reserved`` is exactly zero: sums of
-    floats would leave a trace behind that a full budget could wait for in vain."""
-
-    spent: Spend = field(default_factory=Spend)
-    reserved: Spend = field(default_factory=Spend)
-    holds: int = 0
-
-    def hold(self, amount: Spend) -> None:
-        self.reserved += amount
-        self.holds += 1
-
-    def give_back(self, amount: Spend) -> None:
-        self.holds -= 1
-        held = self.reserved
-        usd = None if held.usd is None or amount.usd is None else held.usd - amount.usd
-        back = Spend(held.calls - amount.calls, held.tokens - amount.tokens, usd)
-        self.reserved = back if self.holds else Spend()
 
 
 class Ledger:
@@ -102,90 +85,75 @@ class Ledger:
     ) -> None:
         self.budget = budget or Budget()
         self.scope = scope
-        self._parent = parent
+        #: This node and all above it, the run's last; and those of them that have a cap.
+        self._nodes: tuple[Ledger, ...] = (self, *parent._nodes) if parent else (self,)
+        self._capped = tuple([node for node in self._nodes if node.budget != Budget()])
         self._changed: threading.Condition = parent._changed if parent else threading.Condition()
-        self._account = _Account()
+        self._spent = Spend()
+        self._held = Spend()
+        self._holds = 0
         self._started = time.monotonic()
+        #: Whether a cap on tokens or dollars holds here, so that reservations must be exact.
+        self.counts_tokens: bool = self.budget.bounds_what_is_bought or (
+            parent is not None and parent.counts_tokens
+        )
 
     def child(self, budget: Budget | None = None, *, scope: str = "sample") -> Ledger:
         """A node below this one: it can spend what its own caps and all caps above leave."""
         return Ledger(budget, scope=scope, parent=self)
 
-    def _lineage(self) -> Iterator[Ledger]:
-        node: Ledger | None = self
-        while node is not None:
-            yield node
-            node = node._parent
-
     @property
     def run(self) -> Ledger:
         """The topmost node: what serves more than one sample, an index say, is paid here, within
         the run's caps alone."""
-        *_, top = self._lineage()
-        return top
+        return self._nodes[-1]
 
     def reserve(self, amount: Spend, *, wait: bool = True) -> Reservation:
         """Hold ``amount`` on this node and all above, or raise (see :meth:`reserve_all`)."""
         return self.reserve_all([amount], wait=wait)[0]
 
     def reserve_all(self, amounts: Sequence[Spend], *, wait: bool = True) -> list[Reservation]:
-        """Hold a whole batch at once, or raise and hold nothing.
+        """Hold a batch at once, or raise and hold nothing.
 
         BudgetExceeded for a sample's or child's cap, RunBudgetExceeded for the run's;
         ConfigError when a USD cap is set and the amount has no price. Without ``wait``, what is
         held by calls in flight counts as spent.
         """
-        total = sum(amounts, Spend())
+        total = amounts[0] if len(amounts) == 1 else sum(amounts, Spend())
         with self._changed:
-            while not self._fits(total, wait):
+            while (refusal := self._refusal(total, in_flight=True)) is not None:
+                if wait:
+                    refusal = self._refusal(total, in_flight=False)
+                if refusal is not None:
+                    raise refusal
                 self._changed.wait(timeout=0.5)
-            return [self._hold(Reservation(amount)) for amount in amounts]
-
-    def _hold(self, reservation: Reservation) -> Reservation:
-        for node in self._lineage():
-            node._account.hold(reservation.amount)
-        reservation.settled = False
-        return reservation
-
-    def _fits(self, amount: Spend, wait: bool) -> bool:
-        """True if the amount fits now, False if it may fit once calls in flight settle."""
-        fits_now = True
-        for node in self._lineage():
-            spent, held = node._account.spent, node._account.reserved
-            node._raise_if_over(spent + amount if wait else spent + held + amount)
-            fits_now = fits_now and not node._over(spent + held + amount)
-        return fits_now
+            held = [Reservation(amount) for amount in amounts]
+            self._hold(total, len(held))
+            return held
 
     def affords(self, amount: Spend) -> bool:
         """Whether what is left on this node and all above pays ``amount``, calls in flight at
         their worst."""
         with self._changed:
-            return not any(
-                node._over(node._account.spent + node._account.reserved + amount)
-                for node in self._lineage()
-            )
+            return self._refusal(amount, in_flight=True) is None
 
-    def _over(self, total: Spend) -> str:
-        """Which cap ``total`` passes, or the empty string."""
-        cap = self.budget
-        if cap.seconds is not None and time.monotonic() - self._started >= cap.seconds:
-            return f"seconds={cap.seconds:g}"
-        if cap.calls is not None and total.calls > cap.calls:
-            return f"calls={cap.calls}"
-        if cap.tokens is not None and total.tokens > cap.tokens:
-            return f"tokens={cap.tokens}"
-        if cap.usd is not None:
-            if total.usd is None:
-                raise ConfigError(_unpriced(self.scope, "the model"))
-            if total.usd > cap.usd:
-                return f"usd={cap.usd:g}"
-        return ""
+    def _refusal(self, amount: Spend, *, in_flight: bool) -> Exception | None:
+        """The error for a cap that ``amount`` passes on top of what is spent, and, with
+        ``in_flight``, of what is held; None where it fits."""
+        for node in self._capped:
+            total = node._spent + amount
+            if in_flight and node._holds:
+                total += node._held
+            passed = _passed(node, total)
+            if passed:
+                error = RunBudgetExceeded if node.scope == "run" else BudgetExceeded
+                return error(f"the {node.scope}'s cap {passed} is spent")
+        return None
 
-    def _raise_if_over(self, total: Spend) -> None:
-        over = self._over(total)
-        if over:
-            error = RunBudgetExceeded if self.scope == "run" else BudgetExceeded
-            raise error(f"the {self.scope}'s cap {over} is spent")
+    def _hold(self, amount: Spend, reservations: int) -> None:
+        for node in self._nodes:
+            node._held += amount
+            node._holds += reservations
 
     def settle(self, reservation: Reservation, spent: Spend) -> None:
         """Replace a reservation by what the call really took."""
@@ -193,9 +161,12 @@ class Ledger:
             if reservation.settled:
                 raise ValueError("a reservation is settled once")
             reservation.settled = True
-            for node in self._lineage():
-                node._account.give_back(reservation.amount)
-                node._account.spent += spent
+            for node in self._nodes:
+                node._holds -= 1
+                # With nothing held it is exactly zero: sums of floats would leave a trace behind
+                # that a full budget could wait for in vain.
+                node._held = node._held - reservation.amount if node._holds else Spend()
+                node._spent += spent
             self._changed.notify_all()
 
     def renew(self, reservation: Reservation, spent: Spend) -> None:
@@ -206,8 +177,11 @@ class Ledger:
         """
         with self._changed:
             self.settle(reservation, spent)
-            self._fits(reservation.amount, wait=False)
-            self._hold(reservation)
+            refusal = self._refusal(reservation.amount, in_flight=True)
+            if refusal is not None:
+                raise refusal
+            self._hold(reservation.amount, 1)
+            reservation.settled = False
 
     def release(self, reservations: Iterable[Reservation]) -> None:
         """Give back what was reserved and never used; settled ones are left alone."""
@@ -219,44 +193,51 @@ class Ledger:
     def add_past(self, spent: Spend, seconds: float = 0.0) -> None:
         """Count what an interrupted run of the same name already spent: no budget is reset."""
         with self._changed:
-            self._account.spent += spent
+            self._spent += spent
             self._started -= seconds
 
     @property
     def spent(self) -> Spend:
-        return self._account.spent
+        return self._spent
 
     @property
     def seconds(self) -> float:
         return time.monotonic() - self._started
 
-    @property
-    def counts_tokens(self) -> bool:
-        """Whether a cap on tokens or dollars holds here, so that reservations must be exact."""
-        return any(
-            node.budget.tokens is not None or node.budget.usd is not None
-            for node in self._lineage()
-        )
-
     def seconds_left(self) -> float | None:
         """Wall time until the nearest cap on seconds, None without one."""
         left = [
             node.budget.seconds - node.seconds
-            for node in self._lineage()
+            for node in self._capped
             if node.budget.seconds is not None
         ]
         return max(0.0, min(left)) if left else None
 
     def remaining(self) -> dict[str, float | int | None]:
         """The tightest remaining amount per kind over this node and all above (None: no cap)."""
-        out: dict[str, float | int | None] = {"seconds": self.seconds_left()}
+        out: dict[str, float | int | None] = dict.fromkeys(("calls", "tokens", "usd"))
         with self._changed:
-            for kind in ("calls", "tokens", "usd"):
-                left = []
-                for node in self._lineage():
+            for node in self._capped:
+                used = node._spent + node._held
+                for kind, other in out.items():
                     cap = getattr(node.budget, kind)
-                    used = getattr(node._account.spent + node._account.reserved, kind)
                     if cap is not None:
-                        left.append(max(0, cap - (used or 0)))
-                out[kind] = min(left) if left else None
-        return out
+                        left = max(0, cap - (getattr(used, kind) or 0))
+                        out[kind] = left if other is None else min(other, left)
+        return out | {"seconds": self.seconds_left()}
+
+
+def _passed(node: Ledger, total: Spend) -> str:
+    """Which of the node's caps ``total`` passes, or the empty string."""
+    cap = node.budget
+    if cap.seconds is not None and node.seconds >= cap.seconds:
+        return f"seconds={cap.seconds:g}"
+    if cap.calls is not None and total.calls > cap.calls:
+        return f"calls={cap.calls}"
+    if cap.tokens is not None and total.tokens > cap.tokens:
+        return f"tokens={cap.tokens}"
+    if cap.usd is not None and total.usd is None:
+        raise _unpriced(node.scope, "the model", "model")
+    if cap.usd is not None and total.usd is not None and total.usd > cap.usd:
+        return f"usd={cap.usd:g}"
+    return ""

@@ -50,7 +50,7 @@ class Tokenizer:
 def load_tokenizer(name: str = "cl100k_base") -> Tokenizer:
     """The tokenizer called ``name``. Raises ConfigError for a name that is not on board."""
     if name not in NAMES:
-        raise ConfigError(f"unknown tokenizer {name!r}; choose one of {', '.join(NAMES)}")
+        raise ConfigError(f"must be one of {', '.join(NAMES)}, got {name!r}", key="tokenizer")
     spec = importlib.util.find_spec("litellm")
     if spec is None or spec.origin is None:
         raise ConfigError("litellm is not installed: pip install -e .")

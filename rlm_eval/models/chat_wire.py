@@ -1,4 +1,4 @@
-"""OpenAI's chat-completions format, as far as the model door can carry it: requests read, replies
+"""OpenAI's chat-completions format, as far as the model client can carry it: requests read, replies
 and errors written. Source: the OpenAI API reference, "Create chat completion".
 """
 
@@ -9,16 +9,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from rlm_eval.models.protocol import Message
-from rlm_eval.models.sender import Completion
+from rlm_eval.models.protocol import Completion, Message
 
 #: Left to the run, which samples all arms alike, or of no effect on a reply.
-_HELD = {
+_LEFT_OUT = {
     *("temperature", "top_p", "top_k", "min_p", "seed", "presence_penalty", "frequency_penalty"),
     *("reasoning_effort", "user", "metadata", "store", "service_tier", "safety_identifier"),
     *("prompt_cache_key", "tool_choice", "function_call", "parallel_tool_calls"),
 }
-#: What would change a reply in a way the door can't carry, with the values that change nothing.
+#: What would change a reply in a way that is not carried, with the values that change nothing.
 _NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "n": (1,),
     "best_of": (1,),
@@ -47,8 +46,9 @@ class RefusedError(Exception):
 
     def body(self) -> dict[str, Any]:
         kind = "invalid_request_error" if self.status in (400, 404) else self.code
-        error = {"message": str(self), "type": kind, "param": self.param, "code": self.code}
-        return {"error": error}
+        return {
+            "error": {"message": str(self), "type": kind, "param": self.param, "code": self.code}
+        }
 
 
 @dataclass(frozen=True)
@@ -72,17 +72,18 @@ def parse_request(body: bytes) -> ChatRequest:
     if not isinstance(data, dict):
         raise RefusedError(400, "invalid_json", "the body must be a JSON object")
     for name, value in data.items():
-        if name in _READ or name in _HELD or value is None:
-            continue
-        if value not in _NEUTRAL.get(name, ()):
-            raise _unsupported(name, f"{name} is not carried by rlm_eval's model door")
-    model = data.get("model")
-    if not isinstance(model, str):
+        known = name in _READ or name in _LEFT_OUT or value is None
+        if not known and value not in _NEUTRAL.get(name, ()):
+            raise _unsupported(name, f"{name} is not carried by rlm_eval's model client")
+    if not isinstance(data.get("model"), str):
         raise _invalid("model", "model must be a string")
+    given = data.get("messages")
+    if not isinstance(given, list) or not given:
+        raise _invalid("messages", "messages must be a list with at least one message")
     options = data.get("stream_options") or {}
     return ChatRequest(
-        model=model,
-        messages=_messages(data.get("messages")),
+        model=data["model"],
+        messages=tuple(_message(f"messages[{i}]", item) for i, item in enumerate(given)),
         max_tokens=_max_tokens(data),
         stream=data.get("stream") is True,
         stream_usage=isinstance(options, dict) and options.get("include_usage") is True,
@@ -90,44 +91,29 @@ def parse_request(body: bytes) -> ChatRequest:
 
 
 def _max_tokens(data: Mapping[str, Any]) -> int | None:
-    for name in ("max_completion_tokens", "max_tokens"):
-        value = data.get(name)
-        if value is None:
-            continue
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise _invalid(name, f"{name} must be a whole number above 0")
-        return value
-    return None
-
-
-def _messages(given: Any) -> tuple[Message, ...]:
-    if not isinstance(given, list) or not given:
-        raise _invalid("messages", "messages must be a list with at least one message")
-    return tuple(_message(f"messages[{i}]", item) for i, item in enumerate(given))
+    newer = data.get("max_completion_tokens") is not None
+    name = "max_completion_tokens" if newer else "max_tokens"
+    value = data.get(name)
+    if value is not None and (type(value) is not int or value < 1):
+        raise _invalid(name, f"{name} must be an integer above 0")
+    return value
 
 
 def _message(where: str, item: Any) -> Message:
+    """A message whose content is a string, or parts that are all text."""
     if not isinstance(item, dict):
         raise _invalid(where, f"{where} must be an object")
     role = _ROLES.get(str(item.get("role")))
     if role is None:
         raise _unsupported(where, f"{where}: the role {item.get('role')!r} is not carried")
     if item.get("tool_calls") or item.get("function_call"):
-        raise _unsupported(where, f"{where}: tool calls are not carried by rlm_eval's model door")
-    return {"role": role, "content": _text(where, item.get("content"))}
-
-
-def _text(where: str, content: Any) -> str:
-    """A message's content: a string, or parts that are all text."""
-    if content is None:
-        return ""
-    if isinstance(content, str):
-        return content
-    if isinstance(content, list):
-        texts = [part.get("text") if isinstance(part, dict) else None for part in content]
-        if all(isinstance(text, str) for text in texts):
-            return "".join(map(str, texts))
-    raise _unsupported(f"{where}.content", f"{where}: only text is carried")
+        raise _unsupported(where, f"{where}: tool calls are not carried by rlm_eval's model client")
+    content = item.get("content") or ""
+    parts = content if isinstance(content, list) else [{"text": content}]
+    texts = [part.get("text") if isinstance(part, dict) else None for part in parts]
+    if not all(isinstance(text, str) for text in texts):
+        raise _unsupported(f"{where}.content", f"{where}: only text is carried")
+    return {"role": role, "content": "".join(map(str, texts))}
 
 
 def _unsupported(param: str, message: str) -> RefusedError:
@@ -139,54 +125,39 @@ def _invalid(param: str, message: str) -> RefusedError:
 
 
 def reply_body(request: ChatRequest, reply: Completion, created: int) -> dict[str, Any]:
-    """The whole reply in one object; the token counts are the door's."""
-    choice = {
-        "index": 0,
-        "message": {"role": "assistant", "content": reply.text},
-        "finish_reason": reply.finish_reason,
-        "logprobs": None,
+    """The reply in one object; the token counts are the model client's."""
+    usage = reply.usage
+    message = {"role": "assistant", "content": reply.text}
+    ended = {"finish_reason": reply.finish_reason, "logprobs": None}
+    return {
+        "id": f"chatcmpl-{reply.call_id}",
+        "object": "chat.completion",
+        "created": created,
+        "model": request.model,
+        "choices": [{"index": 0, "message": message, **ended}],
+        "usage": {
+            "prompt_tokens": usage.prompt_tokens,
+            "completion_tokens": usage.completion_tokens,
+            "total_tokens": usage.prompt_tokens + usage.completion_tokens,
+            "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
+            "completion_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
+        },
     }
-    head = _head(request, reply, created, "chat.completion")
-    return {**head, "choices": [choice], "usage": _usage(reply)}
 
 
 def reply_events(request: ChatRequest, reply: Completion, created: int) -> bytes:
-    """The same as server-sent events. The door has the whole reply at once, so the text is one
-    event."""
-    head = _head(request, reply, created, "chat.completion.chunk")
-
-    def chunk(delta: Mapping[str, str], finish_reason: str | None) -> dict[str, Any]:
-        return {
-            **head,
-            "choices": [
-                {"index": 0, "delta": delta, "finish_reason": finish_reason, "logprobs": None}
-            ],
-        }
-
-    chunks = [chunk({"role": "assistant", "content": ""}, None)]
-    chunks.append(chunk({"content": reply.text}, None))
-    chunks.append(chunk({}, reply.finish_reason))
+    """The same as server-sent events. The reply is there at once, so its text is one event."""
+    head = reply_body(request, reply, created) | {"object": "chat.completion.chunk"}
+    usage = head.pop("usage")
+    deltas: list[tuple[Mapping[str, str], str | None]] = [
+        ({"role": "assistant", "content": ""}, None),
+        ({"content": reply.text}, None),
+        ({}, reply.finish_reason),
+    ]
+    chunks = []
+    for delta, ended in deltas:
+        choice = {"index": 0, "delta": delta, "finish_reason": ended, "logprobs": None}
+        chunks.append(json.dumps(head | {"choices": [choice]}))
     if request.stream_usage:
-        chunks.append({**head, "choices": [], "usage": _usage(reply)})
-    lines = [json.dumps(item) for item in chunks] + ["[DONE]"]
-    return "".join(f"data: {line}\n\n" for line in lines).encode()
-
-
-def _head(request: ChatRequest, reply: Completion, created: int, kind: str) -> dict[str, Any]:
-    return {
-        "id": f"chatcmpl-{reply.call_id}",
-        "object": kind,
-        "created": created,
-        "model": request.model,
-    }
-
-
-def _usage(reply: Completion) -> dict[str, Any]:
-    usage = reply.usage
-    return {
-        "prompt_tokens": usage.prompt_tokens,
-        "completion_tokens": usage.completion_tokens,
-        "total_tokens": usage.prompt_tokens + usage.completion_tokens,
-        "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
-        "completion_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
-    }
+        chunks.append(json.dumps(head | {"choices": [], "usage": usage}))
+    return "".join(f"data: {chunk}\n\n" for chunk in [*chunks, "[DONE]"]).encode()

@@ -1,39 +1,57 @@
-"""The one door to any language model: caps, retries, memory and records for every call.
+"""The model client: each call of a run is reserved, answered, settled and recorded here.
 
-A method holds an :class:`LM` bound to its sample's result. Each call names the ledger that pays.
-``request`` knows one prompt, ``sender`` sends it, ``known`` says where its answer may be already.
+A method holds an :class:`LM` and says which ledger pays. A call's worst case is reserved; then the
+answer comes from the run's memory or the response cache, else from the model, retried where that
+helps; what was billed is settled, and each attempt is recorded before anyone sees its reply.
 """
 
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import CancelledError, ThreadPoolExecutor
-from functools import partial
-from typing import TYPE_CHECKING, Literal
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import TYPE_CHECKING, Literal, TypeVar
 
-from rlm_eval.errors import ConfigError, SampleFailure
-from rlm_eval.ledger import Ledger, Reservation
-from rlm_eval.models.cache import ResponseCache
-from rlm_eval.models.embedding import EmbeddingModel, EmbeddingRequest
-from rlm_eval.models.known import Known, SubCallMemory
+from rlm_eval.errors import (
+    BudgetExceeded,
+    ConfigError,
+    ContextOverflow,
+    ProviderError,
+    SampleFailure,
+)
+from rlm_eval.ledger import Ledger, Reservation, Spend
 from rlm_eval.models.memory import Memory
-from rlm_eval.models.protocol import ChatModel, Message, ModelInfo
-from rlm_eval.models.request import CallTags, Request
-from rlm_eval.models.sender import CallSink, Completion, RetryPolicy, Sender
-from rlm_eval.models.traffic import Traffic
-from rlm_eval.records import Role
+from rlm_eval.models.protocol import (
+    BilledError,
+    CallTags,
+    ChatModel,
+    Completion,
+    Message,
+    ModelInfo,
+    Reply,
+    Request,
+    Usage,
+    user,
+)
+from rlm_eval.models.traffic import RetryPolicy, Traffic
+from rlm_eval.records import Call, Role
 
 if TYPE_CHECKING:
-    from rlm_eval.models.embedding import Vectors
+    from rlm_eval.models.cache import ResponseCache
+    from rlm_eval.models.embedding import EmbeddingModel, Vectors
 
-__all__ = ["LM", "CallSink", "CallTags", "Completion", "ModelClient", "RetryPolicy"]
+__all__ = ["LM", "CallSink", "CallTags", "Completion", "ModelClient", "RetryPolicy", "Temperature"]
 
-ROOT = CallTags()
-EMBED = CallTags(role="embed")
+#: What is given every attempt, and the reply's text (empty where there is none).
+CallSink = Callable[[Call, str], None]
+Failure = ProviderError | ContextOverflow
 #: The sampling temperature a call asks for: the run's, one of its own, or None for the provider's.
 Temperature = float | Literal["run"] | None
+T = TypeVar("T")
+ROOT, EMBED = CallTags(), CallTags(role="embed")
 
 
 class ModelClient:
@@ -55,21 +73,22 @@ class ModelClient:
         memoize: bool = True,
         cache: ResponseCache | None = None,
     ) -> None:
-        self._models = dict(models)
+        self.models = dict(models)
+        self.record = record
+        self.temperature = temperature
+        self.retry = retry or RetryPolicy()
+        self.cache = cache
+        self.memoize = memoize
+        #: An answer, and whether it was already known when it came.
+        self.memory: Memory[tuple[Completion, bool]] = Memory()
         self._embedder = embedder
-        self._record = record
-        self._temperature = temperature
-        self._retry = retry or RetryPolicy()
-        infos = [model.info for model in self._models.values()]
+        infos = [model.info for model in self.models.values()]
         infos += [embedder.info] if embedder else []
-        self._traffic = {i.endpoint: Traffic(i.limits) for i in reversed(infos) if i.limits}
-        self._cache = cache
-        self._memory: Memory[Completion] | None = None
-        if memoize and temperature == 0:
-            self._memory = Memory()
+        longest = self.retry.deadline_s
+        self.gates = {i.endpoint: Traffic(i.limits, longest) for i in reversed(infos) if i.limits}
 
     def model(self, role: Role) -> ChatModel:
-        return self._models.get(role) or self._models["root"]
+        return self.models.get(role) or self.models["root"]
 
     @property
     def embedder(self) -> EmbeddingModel:
@@ -79,44 +98,41 @@ class ModelClient:
         return self._embedder
 
     def lm(self, result_key: str, *, memory_scope: str, repeat: int = 0, restart: int = 0) -> LM:
-        """The door as one result's method sees it. ``memory_scope`` names arm and repeat."""
-        sender = Sender(
-            result_key, restart, self._temperature, self._retry, self._record, self._traffic
-        )
-        known: list[Known] = []
-        if self._memory is not None:
-            known.append(SubCallMemory(self._memory, memory_scope))
-        if self._cache is not None:
-            known.append(self._cache.answers(repeat))
-        return LM(self, sender, known)
+        """The client as one result's method sees it. ``memory_scope`` names arm and repeat."""
+        return LM(self, result_key, memory_scope, repeat, restart)
 
 
 class LM:
-    """What a method calls models with."""
+    """What a method calls models with, on behalf of one restart of one result."""
 
-    def __init__(self, door: ModelClient, sender: Sender, known: Sequence[Known]) -> None:
-        self._door = door
-        self._sender = sender
-        self._known = known
-        self._asked: Counter[tuple[str, str]] = Counter()
+    def __init__(
+        self, client: ModelClient, result_key: str, memory_scope: str, repeat: int, restart: int
+    ) -> None:
+        self._client = client
+        self._result_key = result_key
+        self._memory_scope = memory_scope
+        self._repeat = repeat
+        self._restart = restart
+        #: How often each prompt was sampled: the response cache keeps its n-th reply.
+        self._sampled: Counter[tuple[Role, str]] = Counter()
         self._lock = threading.Lock()
 
     def info(self, role: Role = "root") -> ModelInfo:
-        return self._door.embedder.info if role == "embed" else self._door.model(role).info
+        return self._client.embedder.info if role == "embed" else self._client.model(role).info
 
     def count_tokens(self, text: str, role: Role = "root") -> int:
         """Tokens of ``text`` as a message of its own, in the served model's tokenizer."""
         if role == "embed":
-            return self._door.embedder.count_tokens(text)
-        return self._door.model(role).count_tokens([{"role": "user", "content": text}])
+            return self._client.embedder.count_tokens(text)
+        return self._client.model(role).count_tokens([{"role": "user", "content": text}])
 
     def prompt_tokens(self, messages: Sequence[Message], role: Role = "root") -> int:
-        return self._door.model(role).count_tokens(messages)
+        return self._client.model(role).count_tokens(messages)
 
     def temperature(self, asked: Temperature) -> float | None:
         """What a call that asks for this temperature is sent at; None sends none. Where the run
         leaves it to the provider no call names one, for some providers refuse any."""
-        run = self._sender.temperature
+        run = self._client.temperature
         return run if asked == "run" or run is None else asked
 
     def complete(
@@ -149,131 +165,231 @@ class LM:
     ) -> list[Completion | SampleFailure]:
         """Calls side by side, answers in the order of ``prompts``; a failed one is an error value.
 
-        The batch is reserved as a whole: when it doesn't fit the budget, BudgetExceeded is raised
-        and nothing is sent. A prompt that can't fit the window, or that is known already or asked
+        The batch is reserved as one: when it doesn't fit the budget, BudgetExceeded is raised and
+        nothing is sent. A prompt that can't fit the window, or that is known already or asked
         twice in the batch, needs no budget. RunBudgetExceeded ends the batch.
         """
         if not prompts:
             return []
-        model = self._door.model(tags.role)
-        chosen = self.temperature(temperature)
-        requests = [Request(model, messages, max_tokens, tags, chosen) for messages in prompts]
-        self._number(requests)
-        exact = ledger.counts_tokens
-        paying = self._paying(requests)
-        try:
-            held = ledger.reserve_all([requests[i].worst_case(exact=exact) for i in paying])
-        except BaseException:
-            self._unnumber(requests)
-            raise
-        reservations = dict(zip(paying, held, strict=True))
+        model, chosen = self._client.model(tags.role), self.temperature(temperature)
+        requests = [self._request(model, m, max_tokens, tags, chosen) for m in prompts]
 
-        def run(index: int) -> Completion | SampleFailure:
-            request, reservation = requests[index], reservations.get(index)
+        def answer(request: Request) -> Completion | SampleFailure:
             try:
-                return self._answer(request, ledger, reservation)
+                return self._answer(request, ledger)
             except SampleFailure as failure:
                 return failure
             finally:
-                if reservation is not None:
-                    ledger.release([reservation])
+                if request.held is not None:
+                    ledger.release([request.held])
 
-        try:
-            if len(requests) == 1:
-                return [run(0)]
-            with ThreadPoolExecutor(min(concurrency, len(requests))) as pool:
-                return list(pool.map(run, range(len(requests))))
-        finally:
-            ledger.release(held)
+        return self._side_by_side(answer, requests, ledger, concurrency)
 
     def embed(self, texts: Sequence[str], *, ledger: Ledger) -> Vectors:
         """Rows of unit length for ``texts``, float32 of shape (texts, d), by the run's embedding
         model, in requests of its batch size, each a call of role ``embed``.
 
-        Reserved as a whole, as a batch is; the first failure is raised and ends it. Nothing is
+        Reserved as one, as a batch is; the first failure is raised and ends it. Nothing is
         remembered: a method keeps the vectors it needs again.
         """
         import numpy as np
 
         if not texts:
             return np.empty((0, 0), dtype=np.float32)
-        model, size = self._door.embedder, self._door.embedder.batch_texts
-        asked = [EmbeddingRequest(model, texts[i : i + size]) for i in range(0, len(texts), size)]
-        requests = [Request(batch, batch.messages, 0, EMBED, None) for batch in asked]
-        self._number(requests)
-        exact = ledger.counts_tokens
-        try:
-            held = ledger.reserve_all([request.worst_case(exact=exact) for request in requests])
-        except BaseException:
-            self._unnumber(requests)
-            raise
-
+        model, size = self._client.embedder, self._client.embedder.batch_texts
+        rows: dict[str, Vectors] = {}
         failed = threading.Event()
 
-        def send(request: Request, reservation: Reservation) -> Completion:
-            if failed.is_set():  # those behind a failure; it is the one that is raised
-                raise CancelledError
+        def request(batch: Sequence[str]) -> Request:
+            def ask() -> Reply:
+                rows[made.call_id], usage = model.embed(batch)
+                return Reply("", usage)
+
+            messages, count = [user(text) for text in batch], model.count_tokens
+            made = Request(model.info, messages, 0, EMBED, ask, lambda: sum(map(count, batch)))
+            return made
+
+        def send(request: Request) -> None:
+            if failed.is_set():  # nothing is sent after a failure, which is the one that is raised
+                return
             try:
-                return self._sender.send(request, ledger, reservation)
+                self._send(request, ledger)
             except BaseException:
                 failed.set()
                 raise
 
+        requests = [request(texts[i : i + size]) for i in range(0, len(texts), size)]
+        self._side_by_side(send, requests, ledger, model.at_once)
+        return np.vstack([rows[request.call_id] for request in requests])
+
+    def _side_by_side(
+        self, work: Callable[[Request], T], requests: list[Request], ledger: Ledger, at_once: int
+    ) -> list[T]:
+        """``work`` on each request, with all that will be sent, as far as one can tell beforehand,
+        reserved as one."""
+        memory, cache = self._client.memory, self._client.cache
+        unknown, seen = [], set()
+        for request in requests:
+            key, cache_key = request.memory_key, request.cache_key
+            if request.overflow is not None or key in seen:
+                continue
+            if key is not None:
+                if memory.has(key) or (cache and cache_key and cache.read(cache_key)):
+                    continue
+                seen.add(key)
+            unknown.append(request)
+        held = ledger.reserve_all([request.worst_case(ledger) for request in unknown])
+        for request, reservation in zip(unknown, held, strict=True):
+            request.held = reservation
         try:
-            with ThreadPoolExecutor(min(model.at_once, len(requests))) as pool:
-                list(pool.map(send, requests, held))
+            if len(requests) == 1:
+                return [work(requests[0])]
+            with ThreadPoolExecutor(min(at_once, len(requests))) as pool:
+                return list(pool.map(work, requests))
         finally:
             ledger.release(held)
-        return np.vstack([batch.vectors for batch in asked])
 
-    def _number(self, requests: Sequence[Request]) -> None:
-        with self._lock:
-            for request in requests:
-                if request.overflow is None:
-                    request.occurrence = self._asked[request.tags.role, request.sha256]
-                    self._asked[request.tags.role, request.sha256] += 1
+    def _request(
+        self,
+        model: ChatModel,
+        messages: Sequence[Message],
+        max_tokens: int,
+        tags: CallTags,
+        temperature: float | None,
+    ) -> Request:
+        """``max_tokens`` bounds the reply's text; what the model may think unseen is sent,
+        reserved and paid on top. A token is at least one byte, so most prompts need no counting to
+        be known to fit the window."""
+        info, cache = model.info, self._client.cache
+        tokens, window = max_tokens + info.reasoning_tokens, info.context_window
+        request = Request(
+            info,
+            messages,
+            tokens,
+            tags,
+            lambda: model.complete(messages, max_tokens=tokens, temperature=temperature),
+            lambda: model.count_tokens(messages),
+        )
+        if request.bytes + max_tokens > window:
+            needed = request.prompt_tokens + max_tokens
+            if needed > window:
+                request.overflow = ContextOverflow(
+                    f"the prompt and its answer need {needed:,} tokens, {needed - window:,} more "
+                    f"than the window of {window:,} of {info.name}",
+                    excess_tokens=needed - window,
+                )
+                return request
+        if cache is not None and (temperature == 0 or cache.sampling):
+            nth = 0
+            if temperature != 0:
+                with self._lock:
+                    nth = self._sampled[tags.role, request.sha256]
+                    self._sampled[tags.role, request.sha256] += 1
+            request.cache_key = cache.key(request, temperature, self._repeat, nth)
+        request.remembered = self._client.memoize and tags.role == "sub" and temperature == 0
+        request.memory_key = request.cache_key
+        if request.remembered:
+            which = (self._memory_scope, info.name, info.endpoint, max_tokens)
+            request.memory_key = (*which, request.sha256)
+        return request
 
-    def _unnumber(self, requests: Sequence[Request]) -> None:
-        """What was not sent after all leaves no gap in the numbers."""
-        with self._lock:
-            for request in reversed(requests):
-                if request.overflow is None:
-                    self._asked[request.tags.role, request.sha256] -= 1
-
-    def _paying(self, requests: Sequence[Request]) -> list[int]:
-        """The indices of the requests that will be sent, as far as one can tell beforehand."""
-        out: list[int] = []
-        seen: set[object] = set()
-        for index, request in enumerate(requests):
-            if request.overflow is not None:
-                continue
-            keys = {key for known in self._known if (key := known.key(request)) is not None}
-            if keys & seen or any(known.has(request) for known in self._known):
-                continue
-            seen |= keys
-            out.append(index)
-        return out
-
-    def _answer(
-        self, request: Request, ledger: Ledger, reservation: Reservation | None
-    ) -> Completion:
+    def _answer(self, request: Request, ledger: Ledger) -> Completion:
+        """The answer where it is known, else the model's. A known one is written down as a call of
+        its own that cost nothing."""
         if request.overflow is not None:
             raise request.overflow
+        cache = self._client.cache
 
-        def ask() -> Completion:
-            """Without a reservation (its answer was known, and then was not) it must not wait for
-            one: the rest of its own batch may hold what it would wait for."""
-            exact = ledger.counts_tokens
-            held = reservation or ledger.reserve(request.worst_case(exact=exact), wait=False)
-            return self._sender.send(request, ledger, held)
+        def look_up() -> tuple[Completion, bool]:
+            if cache is None or (key := request.cache_key) is None:
+                return self._send(request, ledger), False
+            if (kept := cache.read(key)) is not None:
+                return kept, True
+            answer = self._send(request, ledger)
+            cache.write(key, request.info.name, answer)
+            return answer, False
 
-        answer: Callable[[], Completion] = ask
-        for known in reversed(self._known):
-            answer = partial(self._looked_up, known, request, answer)
-        return answer()
+        if request.memory_key is None:
+            return self._send(request, ledger)
+        key, keep = request.memory_key, request.remembered
+        (answer, cached), shared = self._client.memory.get(key, look_up, keep=keep)
+        if not (cached or shared):
+            return answer
+        call = request.call(self._result_key, self._restart, Usage())
+        call = replace(call, cached_response=True, cost_usd=0.0, finish_reason=answer.finish_reason)
+        self._client.record(call, answer.text)
+        return replace(answer, call_id=request.call_id, usage=Usage(), cached_response=True)
 
-    def _looked_up(
-        self, known: Known, request: Request, ask: Callable[[], Completion]
-    ) -> Completion:
-        answer, was_known = known.get(request, ask)
-        return self._sender.from_memory(request, answer) if was_known else answer
+    def _send(self, request: Request, ledger: Ledger) -> Completion:
+        """The model's answer, or the last attempt's failure. The reservation is settled either way.
+
+        A failed attempt counts as a call. It costs what its :class:`BilledError` says, else
+        nothing. Where no budget or no time is left for a retry, the provider's failure is raised:
+        the question is pending, not scored as out of budget. A run's spent cap stops the run.
+        """
+        if request.held is None:
+            # Its answer was known, and then was not. It must not wait for a reservation: the rest
+            # of its own batch may hold what it would wait for.
+            request.held = ledger.reserve(request.worst_case(ledger), wait=False)
+        held, begun, attempt = request.held, time.monotonic(), 1
+        failed: Failure | None = None
+        while True:
+            try:
+                outcome, call = self._attempt(request, attempt, held, ledger)
+            except BudgetExceeded as late:
+                raise failed or late from None
+            spent = Spend(1, call.prompt_tokens + call.completion_tokens, call.cost_usd)
+            if isinstance(outcome, Reply):
+                ledger.settle(held, spent)
+                self._client.record(call, outcome.text)
+                return Completion(outcome.text, call.call_id, outcome.finish_reason, outcome.usage)
+            elapsed_s, left_s = time.monotonic() - begun, ledger.seconds_left()
+            wait = self._client.retry.wait_s(outcome, attempt, elapsed_s, left_s)
+            try:
+                if wait is None:
+                    ledger.settle(held, spent)
+                else:
+                    ledger.renew(held, spent)
+            except BudgetExceeded:
+                wait = None
+            finally:
+                self._client.record(call, "")
+            if wait is None:
+                raise outcome
+            failed = outcome
+            time.sleep(wait)
+            attempt += 1
+
+    def _attempt(
+        self, request: Request, attempt: int, held: Reservation, ledger: Ledger
+    ) -> tuple[Reply | Failure, Call]:
+        """One attempt, once its endpoint's gate is open, and its record. Raises as the ledger does
+        where a cap on seconds passes at the gate. What is no provider's failure passes through,
+        counted at its worst."""
+        gate, entered = self._client.gates.get(request.info.endpoint), 0.0
+        if gate is not None:
+            while (place := gate.enter(held.amount.tokens, ledger.seconds_left())) is None:
+                ledger.release([ledger.reserve(Spend(), wait=False)])
+            entered = place
+        started, clock = time.time(), time.perf_counter()
+        outcome: Reply | Failure
+        failure: BaseException | None = None
+        try:
+            outcome = request.ask()
+        except (ProviderError, ContextOverflow) as caught:
+            outcome = failure = caught
+        except BaseException as bug:
+            failure = bug
+            ledger.settle(held, held.amount)
+            raise
+        finally:
+            latency_s = round(time.perf_counter() - clock, 6)
+            if gate is not None:
+                gate.leave(entered, failure)
+        usage = outcome.usage if isinstance(outcome, Reply | BilledError) else Usage()
+        call = request.call(self._result_key, self._restart, usage)
+        call = replace(call, attempt=attempt, started_at=started, latency_s=latency_s)
+        if isinstance(outcome, Reply):
+            return outcome, replace(call, finish_reason=outcome.finish_reason)
+        kind = outcome.kind if isinstance(outcome, ProviderError) else outcome.outcome
+        return outcome, replace(call, error=f"{kind}: {outcome}")

@@ -1,65 +1,68 @@
-"""Any provider litellm knows, and every OpenAI-compatible server, as a ChatModel.
+"""Any provider litellm knows, and every OpenAI-compatible server: chat and embedding models.
 
 The only file that imports litellm: lazily (it takes seconds) and without its look-up of prices on
-the network. litellm's own retries are off; the door retries.
+the network. litellm's own retries are off; the model client retries.
 """
 
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property, lru_cache
 from types import ModuleType
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from rlm_eval.errors import ConfigError
-from rlm_eval.models.faults import classified
-from rlm_eval.models.litellm_reply import reply_of
-from rlm_eval.models.protocol import Message, ModelInfo, Price, Reply, Usage
-from rlm_eval.models.traffic import Limits
-from rlm_eval.models.workers import Workers
+from rlm_eval.models.faults import classified, reply_of
+from rlm_eval.models.protocol import (
+    BilledError,
+    Limits,
+    Message,
+    ModelInfo,
+    Price,
+    Reply,
+    Usage,
+    require,
+)
 from rlm_eval.tokens import load_tokenizer
+
+if TYPE_CHECKING:
+    from rlm_eval.models.embedding import Vectors
 
 #: Environment variables that hold the key, by litellm provider prefix.
 KEY_VARIABLES = {
-    "openai": "OPENAI_API_KEY",
-    "anthropic": "ANTHROPIC_API_KEY",
-    "gemini": "GEMINI_API_KEY",
-    "openrouter": "OPENROUTER_API_KEY",
-    "mistral": "MISTRAL_API_KEY",
-    "deepseek": "DEEPSEEK_API_KEY",
-    "groq": "GROQ_API_KEY",
-    "together_ai": "TOGETHERAI_API_KEY",
-    "fireworks_ai": "FIREWORKS_AI_API_KEY",
-    "xai": "XAI_API_KEY",
-    "azure": "AZURE_API_KEY",
+    **{name: f"{name.upper()}_API_KEY" for name in ("openai", "anthropic", "gemini", "openrouter")},
+    **{name: f"{name.upper()}_API_KEY" for name in ("mistral", "deepseek", "groq", "xai", "azure")},
+    **{"fireworks_ai": "FIREWORKS_AI_API_KEY", "together_ai": "TOGETHERAI_API_KEY"},
 }
-#: Parameters the harness decides itself, and where.
+#: Parameters the harness decides itself, and what to use instead.
 RESERVED_PARAMS = {
-    "model": "model.name",
+    "model": "name",
     "messages": "a prompt of conf/prompt",
-    "max_tokens": "the method's and task's token limits, and model.reasoning_tokens",
-    "max_completion_tokens": "the method's and task's token limits, and model.reasoning_tokens",
+    **dict.fromkeys(
+        ("max_tokens", "max_completion_tokens"),
+        "the method's and task's token limits, and reasoning_tokens",
+    ),
     "temperature": "temperature (at the top level)",
-    "timeout": "model.timeout_s",
-    "api_base": "model.api_base",
-    "base_url": "model.api_base",
-    "api_key": "an environment variable, named by model.api_key_env",
-    "max_retries": "nothing: the harness retries by itself",
-    "num_retries": "nothing: the harness retries by itself",
+    "timeout": "timeout_s",
+    **dict.fromkeys(("api_base", "base_url"), "api_base beside params"),
+    "api_key": "an environment variable, named by api_key_env",
+    **dict.fromkeys(("max_retries", "num_retries"), "retry (at the top level)"),
     "fallbacks": "nothing: another model is another run",
     "n": "repeats",
-    "stream": "nothing: replies are read whole",
+    "stream": "nothing: replies are read as one",
     "mock_response": "model=scripted",
 }
 
 
 def check_params(params: Mapping[str, Any]) -> None:
-    """Raise ConfigError for a parameter that would get round the door's caps or records."""
+    """Raise ConfigError for a parameter that would get round the client's caps or records."""
     for name in sorted(RESERVED_PARAMS.keys() & params.keys()):
-        raise ConfigError(f"model.params.{name} can't be set; use {RESERVED_PARAMS[name]}")
+        raise ConfigError(f"can't be set; use {RESERVED_PARAMS[name]}", key=f"params.{name}")
 
 
 @lru_cache(maxsize=1)
@@ -100,10 +103,6 @@ class LitellmEndpoint:
     token_margin: float = 1.1
     limits: Mapping[str, int | None] = field(default_factory=dict)
     fixed_api_key: str = field(default="", repr=False)
-    _workers: Workers[Any] = field(default_factory=Workers, init=False, repr=False, compare=False)
-
-    #: Where the model's settings stand.
-    group: ClassVar[str] = "model"
 
     @property
     def info(self) -> ModelInfo:
@@ -114,20 +113,27 @@ class LitellmEndpoint:
     def _limits(self) -> Limits:
         unknown = self.limits.keys() - {item.name for item in fields(Limits)}
         if unknown:
-            raise ConfigError(
-                f"{self.group}.limits has no {min(unknown)}: see conf/model/litellm.yaml"
-            )
-        return Limits(**self.limits)  # type: ignore[arg-type]
+            raise ConfigError(f"has no {min(unknown)}: see conf/model/litellm.yaml", key="limits")
+        try:
+            return Limits(**self.limits)  # type: ignore[arg-type]
+        except ConfigError as error:
+            raise error.within("limits") from None
 
     @cached_property
     def _price(self) -> Price | None:
         """None, which is "unpriced" and never 0, unless input and output both have a price."""
-        rates = [self.price.get(k) for k in ("input", "output", "cached_input")]
-        if rates[0] is None or rates[1] is None:
+        rates: dict[str, float] = {}
+        for kind in ("input", "output", "cached_input"):
+            rate = self.price.get(kind)
+            if isinstance(rate, int | float) and rate >= 0:
+                rates[kind] = float(rate)
+            elif rate is not None:
+                raise ConfigError(
+                    f"must be US dollars per million tokens, got {rate!r}", key=f"price.{kind}"
+                )
+        if not {"input", "output"} <= rates.keys():
             return None
-        cached = None if rates[2] is None else float(rates[2])
-        as_of = str(self.price.get("as_of") or "")
-        return Price(float(rates[0]), float(rates[1]), cached, as_of)
+        return Price(**rates, as_of=str(self.price.get("as_of") or ""))
 
     @property
     def _key_variable(self) -> str | None:
@@ -142,48 +148,53 @@ class LitellmEndpoint:
 
     def check(self) -> None:
         if not self.name.strip():
-            raise ConfigError(f"{self.group}.name is empty: set it to PROVIDER/MODEL")
-        if self.context_window < 1:
-            raise ConfigError(f"{self.group}.context_window must be at least 1 token")
-        if self.timeout_s <= 0 or self.token_margin <= 0:
-            raise ConfigError(f"{self.group}.timeout_s and token_margin must be above 0")
+            raise ConfigError("is empty: set it to PROVIDER/MODEL", key="name")
+        require(self, "context_window", least=1)
+        require(self, "timeout_s", "token_margin", least=0, above=True)
         check_params(self.params)
-        self._check_price()
-        _ = self._limits
-        load_tokenizer(self.tokenizer)
+        _ = self._price, self._limits, load_tokenizer(self.tokenizer)
         variable = self._key_variable
         if variable and not variable.isidentifier():
             raise ConfigError(
-                "model.api_key_env is the name of an environment variable, never the key itself"
+                "is the name of an environment variable, never the key itself", key="api_key_env"
             )
         if variable and not self._key and self.api_base is None:
             raise ConfigError(
-                f"model {self.name} needs a key: set the environment variable {variable}, "
-                f"or {self.group}.api_key_env to the variable that holds it"
+                f"{self.name} needs a key: set the environment variable {variable}, "
+                "or api_key_env to the variable that holds it",
+                key="name",
             )
-
-    def _check_price(self) -> None:
-        for kind in ("input", "output", "cached_input"):
-            rate = self.price.get(kind)
-            if rate is not None and (not isinstance(rate, int | float) or rate < 0):
-                raise ConfigError(
-                    f"{self.group}.price.{kind} must be US dollars per million tokens, got {rate!r}"
-                )
 
     def open(self) -> None:
         _litellm()
 
     def close(self) -> None:
-        self._workers.close()
+        """There is nothing to close."""
+
+    def _count(self, texts: Sequence[str], template_tokens: int) -> int:
+        """Tokens of the texts, as far as the tokenizer tells, with those of a template."""
+        count = load_tokenizer(self.tokenizer).count
+        return int((sum(map(count, texts)) + template_tokens) * self.token_margin + 0.999)
 
     def _ask(self, send: Callable[[ModuleType], Any], worst: Callable[[], Usage]) -> Any:
         """What ``send`` gets from litellm within ``timeout_s``. Raises what went wrong instead,
-        classified; ``worst`` is the most the attempt may have cost."""
-        future = self._workers.start(lambda: send(_litellm()))
+        classified; ``worst`` is the most the attempt may have cost.
+
+        A server that drips bytes for ever is ended by no timeout of a single read. So a request has
+        a thread of its own, which can be left behind."""
+        future: Future[Any] = Future()
+
+        def work() -> None:
+            try:
+                future.set_result(send(_litellm()))
+            except Exception as error:  # noqa: BLE001  handed to the caller, nothing swallowed
+                future.set_exception(error)
+
+        threading.Thread(target=work, daemon=True).start()
         try:
             failure = future.exception(self.timeout_s + 1.0)
         except TimeoutError:
-            failure = TimeoutError(f"no whole reply within {self.timeout_s:g} s")
+            failure = TimeoutError(f"no complete reply within {self.timeout_s:g} s")
         if failure is None:
             return future.result()
         # Raised here, where no other exception is being handled: litellm's own, which may hold
@@ -191,21 +202,16 @@ class LitellmEndpoint:
         raise classified(failure, self.name, self._key, worst())
 
     def _connection(self) -> dict[str, Any]:
-        """What a request says beside what it asks: of which model, where, by which key."""
-        out: dict[str, Any] = {
+        """What a request has beside what it asks: of which model, where, by which key."""
+        return {
             "model": self.name,
             "timeout": self.timeout_s,
             "max_retries": 0,
             "num_retries": 0,
+            "api_base": self.api_base,
+            "api_key": self._key or ("none" if self.api_base else None),
+            "client": self._loopback_client,
         }
-        if self.api_base:
-            out["api_base"] = self.api_base
-        key = self._key
-        if key or self.api_base:
-            out["api_key"] = key or "none"
-        if self._loopback_client is not None:
-            out["client"] = self._loopback_client
-        return out
 
     @cached_property
     def _loopback_client(self) -> Any:
@@ -215,16 +221,12 @@ class LitellmEndpoint:
             return None
         import httpx
 
-        openai = _litellm().openai
-        return openai.OpenAI(
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=100)
+        return _litellm().openai.OpenAI(
             api_key=self._key or "none",
             base_url=self.api_base,
             max_retries=0,
-            http_client=httpx.Client(
-                trust_env=False,
-                timeout=self.timeout_s,
-                limits=httpx.Limits(max_connections=None, max_keepalive_connections=100),
-            ),
+            http_client=httpx.Client(trust_env=False, timeout=self.timeout_s, limits=limits),
         )
 
 
@@ -238,43 +240,76 @@ class LitellmModel(LitellmEndpoint):
 
     @property
     def info(self) -> ModelInfo:
-        info, thought = super().info, self.reasoning_tokens
-        window = self.context_window - thought
-        return replace(info, context_window=window, reasoning_tokens=thought)
+        info, hidden = super().info, self.reasoning_tokens
+        return replace(info, context_window=self.context_window - hidden, reasoning_tokens=hidden)
 
     def check(self) -> None:
         super().check()
         if not 0 <= self.reasoning_tokens < self.context_window:
             raise ConfigError(
-                "model.reasoning_tokens must be at least 0 and less than model.context_window "
-                f"({self.context_window:,}), got {self.reasoning_tokens:,}"
+                f"must be at least 0 and less than context_window ({self.context_window:,}), "
+                f"got {self.reasoning_tokens:,}",
+                key="reasoning_tokens",
             )
 
     def count_tokens(self, messages: Sequence[Message]) -> int:
-        count = load_tokenizer(self.tokenizer).count
-        tokens = sum(count(m["content"]) + 4 for m in messages) + 3
-        return int(tokens * self.token_margin + 0.999)
+        return self._count([m["content"] for m in messages], 4 * len(messages) + 3)
 
     def complete(
         self, messages: Sequence[Message], *, max_tokens: int, temperature: float | None
     ) -> Reply:
-        request = self._request(messages, max_tokens, temperature)
-        response = self._ask(
-            lambda litellm: litellm.completion(**request),
-            lambda: Usage(self.count_tokens(messages), max_tokens, estimated=True),
-        )
-        return reply_of(response, lambda text: self._estimate(messages, text))
-
-    def _request(
-        self, messages: Sequence[Message], max_tokens: int, temperature: float | None
-    ) -> dict[str, Any]:
         request = self._connection()
-        request["messages"] = [dict(m) for m in messages]
-        request["max_tokens"] = max_tokens
+        request |= {"messages": [dict(m) for m in messages], "max_tokens": max_tokens}
         if temperature is not None:
             request["temperature"] = temperature
-        return request | dict(self.params)
+        request |= self.params
 
-    def _estimate(self, messages: Sequence[Message], text: str) -> Usage:
-        completion = load_tokenizer(self.tokenizer).count(text)
-        return Usage(self.count_tokens(messages), completion, estimated=True)
+        def estimate(completion_tokens: int) -> Usage:
+            return Usage(self.count_tokens(messages), completion_tokens, estimated=True)
+
+        response = self._ask(
+            lambda litellm: litellm.completion(**request), lambda: estimate(max_tokens)
+        )
+        count = load_tokenizer(self.tokenizer).count
+        return reply_of(response, lambda text: estimate(count(text)))
+
+
+@dataclass
+class LitellmEmbedding(LitellmEndpoint):
+    """An embedding model, spoken to through ``litellm.embedding``, ``batch_texts`` to a request and
+    ``at_once`` requests side by side. ``params`` may name what a provider offers (``dimensions``,
+    say). Vectors are scaled to unit length, whatever the provider does.
+    """
+
+    batch_texts: int = 128
+    at_once: int = 4
+
+    def check(self) -> None:
+        require(self, "batch_texts", "at_once", least=1)
+        super().check()
+
+    def count_tokens(self, text: str) -> int:
+        return self._count([text], 0)
+
+    def embed(self, texts: Sequence[str]) -> tuple[Vectors, Usage]:
+        # Providers refuse an empty text.
+        request = {**self._connection(), "input": [text or " " for text in texts], **self.params}
+        worst = Usage(sum(map(self.count_tokens, texts)), estimated=True)
+        response = self._ask(lambda litellm: litellm.embedding(**request), lambda: worst)
+        tokens = getattr(getattr(response, "usage", None), "prompt_tokens", None)
+        usage = Usage(prompt_tokens=tokens) if tokens else worst
+        return _unit_rows(response.data, len(texts), usage), usage
+
+
+def _unit_rows(data: Any, count: int, usage: Usage) -> Vectors:
+    """The reply's vectors in the order of the texts. Raises BilledError where they are none."""
+    import numpy as np
+
+    rows = [item["embedding"] for item in sorted(data or [], key=lambda item: item["index"])]
+    if len(rows) == count and len({len(row) for row in rows}) == 1:
+        vectors = np.asarray(rows, dtype=np.float32)
+        norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+        if np.isfinite(norms).all() and norms.min() > 0:
+            return np.asarray(vectors / norms)
+    message = f"the reply has no vector for each of {count} texts"
+    raise BilledError(message, kind="bad_vectors", retryable=True, usage=usage)

@@ -1,15 +1,22 @@
-"""The seam every language model stands behind: one request in, one reply or one error out."""
+"""What goes to a language model and what comes back, and the protocol every model implements."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import hashlib
+import secrets
+import time
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol, runtime_checkable
 
-from rlm_eval.errors import ProviderError
-from rlm_eval.models.traffic import Limits
+from rlm_eval.errors import ConfigError, ContextOverflow, ProviderError
+from rlm_eval.ledger import Ledger, Reservation, Spend
+from rlm_eval.records import Call, Role
 
 Message = Mapping[str, str]
+#: Template tokens a message costs beside its text, assumed when nothing better is known.
+MESSAGE_OVERHEAD_TOKENS = 8
 
 
 @dataclass(frozen=True)
@@ -28,7 +35,7 @@ class Usage:
 class Reply:
     """``text`` is never None. A reply without content raises ProviderError instead, unless the
     model ran out of tokens while thinking (``finish_reason="length"``, empty text). An empty
-    string sent as content is what the model said: the method judges it."""
+    string sent as content is the model's answer: the method judges it."""
 
     text: str
     usage: Usage
@@ -38,7 +45,7 @@ class Reply:
 class BilledError(ProviderError):
     """A failed attempt that costs: ``usage`` is what the provider reported for a reply nobody can
     use, or, ``estimated``, the most it may bill when it went silent with the work in hand (the
-    whole prompt, the largest completion). Failures it answers with an error status are free.
+    full prompt, the largest completion). Failures it answers with an error status are free.
     """
 
     def __init__(self, message: str, *, kind: str, retryable: bool, usage: Usage) -> None:
@@ -66,6 +73,35 @@ class Price:
         ) / 1e6
 
 
+FREE = Price(0.0, 0.0, 0.0, as_of="runs on this machine")
+
+
+def require(settings: object, *names: str, least: float, above: bool = False) -> None:
+    """Raise ConfigError for the first of these settings that is set and less than ``least``, or,
+    with ``above``, not more."""
+    for name in names:
+        value = getattr(settings, name)
+        if value is not None and not (value > least if above else value >= least):
+            bound = f"above {least:g}" if above else f"at least {least:g}"
+            raise ConfigError(f"must be {bound}, got {value}", key=name)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What an endpoint may be sent: ``start`` requests at once in the beginning and ``most`` ever;
+    requests and tokens (prompt and largest reply) in any minute, None is no limit."""
+
+    start: int = 16
+    most: int = 64
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+
+    def __post_init__(self) -> None:
+        require(self, "start", "most", "requests_per_minute", "tokens_per_minute", least=1)
+        if self.start > self.most:
+            raise ConfigError(f"must be at most {self.most}, got {self.start}", key="start")
+
+
 @dataclass(frozen=True)
 class ModelInfo:
     """What the harness knows of a model. ``context_window`` is in the model's own tokens and
@@ -85,14 +121,11 @@ class ModelInfo:
     reasoning_tokens: int = 0
 
 
-@runtime_checkable
-class ChatModel(Protocol):
-    """A model behind the door. Safe for threads once opened.
+class Model(Protocol):
+    """What chat and embedding models have in common. Safe for threads once opened.
 
     ``check`` starts nothing and raises ConfigError for what can't work (no key, no file).
-    ``open`` makes the model ready; ``info`` is final after it. ``complete`` makes one attempt and
-    raises ProviderError (BilledError when it costs) or ContextOverflow. Retries, caps and records
-    are the door's business.
+    ``open`` makes the model ready; ``info`` is final after it.
     """
 
     @property
@@ -102,13 +135,132 @@ class ChatModel(Protocol):
 
     def open(self) -> None: ...
 
+    def close(self) -> None: ...
+
+
+@runtime_checkable
+class ChatModel(Model, Protocol):
+    """A language model. ``complete`` makes one attempt and raises ProviderError (BilledError when
+    it costs) or ContextOverflow. Retries, caps and records are the model client's business."""
+
     def complete(
         self, messages: Sequence[Message], *, max_tokens: int, temperature: float | None
     ) -> Reply: ...
 
     def count_tokens(self, messages: Sequence[Message]) -> int: ...
 
-    def close(self) -> None: ...
+
+@dataclass(frozen=True)
+class CallTags:
+    """Where a call belongs in the tree of one result."""
+
+    role: Role = "root"
+    depth: int = 0
+    parent_call_id: str | None = None
+    from_repl: bool = False
+
+
+@dataclass(frozen=True)
+class Completion:
+    """A reply with the id its call is recorded under."""
+
+    text: str
+    call_id: str
+    finish_reason: str
+    usage: Usage
+    cached_response: bool = False
+
+
+class Request:
+    """One prompt on its way to the model of ``info``: ``ask`` makes an attempt, ``count`` counts
+    the prompt's tokens, ``reply_tokens`` is all that a reply may take.
+
+    ``call_id`` is what the call is recorded under; ids sort by when the calls were asked for.
+    """
+
+    def __init__(
+        self,
+        info: ModelInfo,
+        messages: Sequence[Message],
+        reply_tokens: int,
+        tags: CallTags,
+        ask: Callable[[], Reply],
+        count: Callable[[], int],
+    ) -> None:
+        self.info = info
+        self.reply_tokens = reply_tokens
+        self.tags = tags
+        self.ask = ask
+        self._count = count
+        self.call_id = f"{time.time_ns():016x}{secrets.token_hex(4)}"
+        self.sha256, size = prompt_digest(messages)
+        self.bytes = size + MESSAGE_OVERHEAD_TOKENS * len(messages)
+        #: What is held for it in the ledger; None where its answer seems to be known.
+        self.held: Reservation | None = None
+        self.overflow: ContextOverflow | None = None
+        #: What its answer is kept under in the response cache and in the run's memory (those who
+        #: ask the same at once share it; with ``remembered``, those who ask later as well); None
+        #: where it may not come from there.
+        self.cache_key: bytes | None = None
+        self.memory_key: Hashable | None = None
+        self.remembered = False
+
+    @cached_property
+    def prompt_tokens(self) -> int:
+        return self._count()
+
+    def worst_case(self, ledger: Ledger) -> Spend:
+        """What the call takes at most. Where no cap on tokens or dollars holds the prompt is not
+        counted, only guessed from its bytes."""
+        prompt = self.prompt_tokens if ledger.counts_tokens else self.bytes // 3
+        return self.spend(Usage(prompt_tokens=prompt, completion_tokens=self.reply_tokens))
+
+    def spend(self, usage: Usage) -> Spend:
+        """``usd`` is None when the model has no price."""
+        price = self.info.price
+        usd = None if price is None else price.cost(usage)
+        return Spend(1, usage.prompt_tokens + usage.completion_tokens, usd)
+
+    def call(self, result_key: str, restart: int, used: Usage) -> Call:
+        """The record of one attempt that used this much."""
+        return Call(
+            call_id=self.call_id,
+            parent_call_id=self.tags.parent_call_id,
+            result_key=result_key,
+            restart=restart,
+            role=self.tags.role,
+            depth=self.tags.depth,
+            model=self.info.name,
+            endpoint=self.info.endpoint,
+            prompt_sha256=self.sha256,
+            prompt_tokens=used.prompt_tokens,
+            cached_tokens=used.cached_tokens,
+            completion_tokens=used.completion_tokens,
+            reasoning_tokens=used.reasoning_tokens,
+            cost_usd=self.spend(used).usd,
+            latency_s=0.0,
+            attempt=1,
+            cached_response=False,
+            from_repl=self.tags.from_repl,
+            finish_reason="",
+            usage_estimated=used.estimated,
+            started_at=time.time(),
+        )
+
+
+def prompt_digest(messages: Sequence[Message]) -> tuple[str, int]:
+    """The SHA-256 that a prompt is recorded under, and its bytes. Hashed is, over each message's
+    fields in their order, a line with the field's name and its length in bytes of UTF-8 and then
+    its text, and a line end. (As JSON it would take longer to write than to hash.)"""
+    digest, size = hashlib.sha256(), 0
+    for message in messages:
+        for name, text in message.items():
+            data = text.encode("utf-8", "surrogatepass")
+            digest.update(f"{name} {len(data)}\n".encode())
+            digest.update(data)
+            size += len(name) + len(data)
+        digest.update(b"\n")
+    return digest.hexdigest(), size
 
 
 def user(text: str) -> Message:

@@ -1,7 +1,7 @@
-"""A loopback server in front of the model door, for engines of other makers, in any language.
+"""A loopback server in front of the model client, for engines of other makers, in any language.
 
 It speaks OpenAI's chat completions (``POST /v1/chat/completions``, plain and streamed, and ``GET
-/v1/models``) to whoever holds its token, and puts every request through the sample's door: budget
+/v1/models``) to whoever holds its token, and puts every request through the sample's client: budget
 reserved before, settled after, written to the journal. One server per sample, so samples that run
 side by side can't be confused.
 
@@ -10,7 +10,7 @@ its code began; ``root@2`` is a turn of a child engine at depth 2, ``sub@2`` a c
 What steers sampling (temperature, seed …) is the run's own, equal for all arms; what the engine
 sends of it is left aside. A client that leaves ``max_tokens`` open gets the method's default.
 
-What is refused has a status that OpenAI's clients don't send again: the door has retried already.
+What is refused has a status that OpenAI's clients don't send again: what helps was retried already.
 
     402 budget_exceeded            a cap of the sample is spent
     400 context_length_exceeded    the prompt doesn't fit the model's window
@@ -29,7 +29,6 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
 from typing import Any, Self
 
 from rlm_eval.errors import BudgetExceeded, ContextOverflow, ProviderError, SampleFailure
@@ -46,7 +45,7 @@ from rlm_eval.models.protocol import Message
 
 MAX_BODY_BYTES = 256 << 20
 _MODEL = re.compile(r"(root|sub)(?:@(\d{1,3}))?")
-#: Who is told of each call that reached the door, and what became of it. Called from many threads.
+#: Given each call that reached the model client, and what became of it. Called from many threads.
 CallLog = Callable[[CallTags, Sequence[Message], Completion | SampleFailure], None]
 
 
@@ -58,14 +57,16 @@ def loopback_listener() -> socket.socket:
     return listener
 
 
-class Proxy:
-    """The door of one sample as a server on ``listener``, from ``with`` to the end of its block,
-    which waits for what is in flight.
+class Proxy(ThreadingHTTPServer):
+    """The model client of one sample as a server on ``listener``, from ``with`` to the end of its
+    block, which waits for what is in flight.
 
     ``ending`` is what ends the sample whatever its engine makes of it: a provider's failure, the
-    run's spent cap, a bug; ``stop`` is called when it is set. ``refused`` is the failure the
-    engine was told of last, None once a later call was answered.
+    run's spent cap, a bug; ``stop`` is called when it is set. ``refused`` is the failure that the
+    engine got last, None once a later call was answered.
     """
+
+    daemon_threads = False  # all connections are waited for
 
     def __init__(
         self,
@@ -78,6 +79,9 @@ class Proxy:
         log: CallLog = lambda tags, messages, outcome: None,
         stop: Callable[[], None] = lambda: None,
     ) -> None:
+        super().__init__(listener.getsockname(), _Handler, bind_and_activate=False)
+        self.socket.close()
+        self.socket = listener
         self.token = token or secrets.token_hex(16)
         self.url = "http://{}:{}/v1".format(*listener.getsockname())
         self.ending: BaseException | None = None
@@ -89,50 +93,71 @@ class Proxy:
         self._stop = stop
         self._lock = threading.Lock()
         self._last_turn: str | None = None
-        self._server = _Server(listener, self)
+        self._connections: set[Any] = set()
         self._thread = threading.Thread(
-            target=self._server.serve_forever, args=(0.05,), name="proxy", daemon=True
+            target=self.serve_forever, args=(0.05,), name="proxy", daemon=True
         )
 
     def __enter__(self) -> Self:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._server.shutdown()
-        self._server.hang_up()
-        self._server.server_close()
+    def __exit__(self, *error: object) -> None:
+        self.shutdown()
+        # Read no more from anyone: idle connections end, replies under way still go out.
+        for connection in tuple(self._connections):
+            try:
+                connection.shutdown(socket.SHUT_RD)
+            except OSError:  # it has just ended
+                continue
+        self.server_close()
         self._thread.join()
 
+    def get_request(self) -> tuple[Any, Any]:
+        connection, address = super().get_request()
+        self._connections.add(connection)
+        return connection, address
+
+    def shutdown_request(self, request: Any) -> None:
+        self._connections.discard(request)
+        super().shutdown_request(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        error = sys.exception()
+        if error is not None and not isinstance(error, ConnectionError):
+            self._end(error)
+
     def models(self) -> dict[str, Any]:
-        """What ``GET /v1/models`` answers; ``max_model_len`` is the window, as vLLM tells it."""
-        windows = {role: self._lm.info(role).context_window for role in ("root", "sub")}
+        """What ``GET /v1/models`` answers; ``max_model_len`` is the window, as vLLM has it."""
+        named = {"object": "model", "created": 0, "owned_by": "rlm_eval"}
         data = [
-            {"id": role, "object": "model", "created": 0, "owned_by": "rlm_eval"}
-            | {"max_model_len": window}
-            for role, window in windows.items()
+            {"id": role, **named, "max_model_len": self._lm.info(role).context_window}
+            for role in ("root", "sub")
         ]
         return {"object": "list", "data": data}
 
     def chat(self, request: ChatRequest) -> Completion:
-        """The door's reply. Raises RefusedError; what ends the run passes through."""
+        """The model client's reply. Raises RefusedError; what ends the run passes through."""
         tags = self._tags(request.model)
-        max_tokens = request.max_tokens or self._default_max_tokens
         try:
             reply = self._lm.complete(
-                request.messages, ledger=self._ledger, max_tokens=max_tokens, tags=tags
+                request.messages,
+                ledger=self._ledger,
+                max_tokens=request.max_tokens or self._default_max_tokens,
+                tags=tags,
             )
         except SampleFailure as failure:
             self.refused = failure
             self._log(tags, request.messages, failure)
             if isinstance(failure, ProviderError):
-                self.end(failure)
-            raise _refusal(failure) from failure
+                self._end(failure)
+            if isinstance(failure, BudgetExceeded):
+                refusal = RefusedError(402, "budget_exceeded", str(failure))
+            elif isinstance(failure, ContextOverflow):
+                refusal = RefusedError(400, "context_length_exceeded", str(failure), "messages")
+            else:
+                refusal = RefusedError(424, failure.outcome, str(failure))
+            raise refusal from failure
         with self._lock:
             self.refused = None
             if tags.role == "root" and tags.depth == 0:
@@ -140,68 +165,23 @@ class Proxy:
         self._log(tags, request.messages, reply)
         return reply
 
-    def end(self, error: BaseException) -> None:
+    def _end(self, error: BaseException) -> None:
         """Keep the first ``error`` that ends the sample, and have its engine stopped."""
         with self._lock:
             self.ending = self.ending or error
         self._stop()
 
     def _tags(self, model: str) -> CallTags:
-        """Where a call stands. Its parent is known only right below the engine's own loop, which
+        """Where a call belongs. Its parent is known only right below the engine's own loop, which
         has one turn at a time."""
         named = _MODEL.fullmatch(model)
         if named is None:
             known = "root and sub (root@DEPTH and sub@DEPTH for a child engine's)"
             raise RefusedError(404, "model_not_found", f"no model {model!r}; there are {known}")
-        if named[1] == "root":
-            depth = int(named[2] or 0)
-            parent = self._last_turn if depth == 1 else None
-            return CallTags("root", depth, parent, from_repl=depth > 0)
-        depth = int(named[2] or 0) + 1
-        return CallTags("sub", depth, self._last_turn if depth == 1 else None, from_repl=True)
-
-
-def _refusal(failure: SampleFailure) -> RefusedError:
-    if isinstance(failure, BudgetExceeded):
-        return RefusedError(402, "budget_exceeded", str(failure))
-    if isinstance(failure, ContextOverflow):
-        return RefusedError(400, "context_length_exceeded", str(failure), "messages")
-    return RefusedError(424, failure.outcome, str(failure))
-
-
-class _Server(ThreadingHTTPServer):
-    """A thread per connection, all of them waited for at the end."""
-
-    daemon_threads = False
-
-    def __init__(self, listener: socket.socket, proxy: Proxy) -> None:
-        super().__init__(listener.getsockname(), _Handler, bind_and_activate=False)
-        self.socket.close()
-        self.socket = listener
-        self.proxy = proxy
-        self._open: set[Any] = set()
-
-    def get_request(self) -> tuple[Any, Any]:
-        connection, address = super().get_request()
-        self._open.add(connection)
-        return connection, address
-
-    def shutdown_request(self, request: Any) -> None:
-        self._open.discard(request)
-        super().shutdown_request(request)
-
-    def hang_up(self) -> None:
-        """Read no more from anyone: idle connections end, replies under way still go out."""
-        for connection in tuple(self._open):
-            try:
-                connection.shutdown(socket.SHUT_RD)
-            except OSError:  # it ended at this moment
-                continue
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        error = sys.exception()
-        if error is not None and not isinstance(error, ConnectionError):
-            self.proxy.end(error)
+        sub = named[1] == "sub"
+        depth = int(named[2] or 0) + sub
+        parent = self._last_turn if depth == 1 else None
+        return CallTags("sub" if sub else "root", depth, parent, from_repl=depth > 0)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -209,49 +189,52 @@ class _Handler(BaseHTTPRequestHandler):
     server_version = "rlm_eval"
     sys_version = ""
     disable_nagle_algorithm = True
-    server: _Server
+    server: Proxy
 
     def do_GET(self) -> None:
-        self._answer(self._get)
+        self._respond()
 
     def do_POST(self) -> None:
-        self._answer(self._post)
+        self._respond()
 
     def log_message(self, format: str, *args: Any) -> None:
         """Nothing: the journal is the record."""
 
-    def _answer(self, make: Callable[[], tuple[str, bytes]]) -> None:
+    def _respond(self) -> None:
+        status = 200
         try:
-            kind, body = make()
-            status = 200
+            made = self._made()
         except RefusedError as refused:
-            status, kind, body = refused.status, "application/json", _json(refused.body())
-        self._send(status, kind, body)
+            status, made = refused.status, refused.body()
+        events = isinstance(made, bytes)
+        body = made if isinstance(made, bytes) else json.dumps(made).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "text/event-stream" if events else "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        if self.close_connection:
+            self.send_header("Connection", "close")
+        self.end_headers()
+        self.wfile.write(body)
+
+    def _made(self) -> dict[str, Any] | bytes:
+        """The JSON or the events that answer the request. Raises RefusedError."""
+        path = self.path.partition("?")[0].rstrip("/")
+        if self.command == "GET":
+            self._check_token()
+            if path == "/v1/models":
+                return self.server.models()
+        else:
+            body = self._body()
+            if path == "/v1/chat/completions":
+                request = parse_request(body)
+                write = reply_events if request.stream else reply_body
+                return write(request, self.server.chat(request), int(time.time()))
+        raise RefusedError(404, "not_found", f"there is no {self.command} {self.path}")
 
     def _check_token(self) -> None:
         given = self.headers.get("Authorization", "").removeprefix("Bearer ").strip()
-        if not secrets.compare_digest(given.encode(), self.server.proxy.token.encode()):
+        if not secrets.compare_digest(given.encode(), self.server.token.encode()):
             raise RefusedError(401, "invalid_api_key", "this server has another API key")
-
-    def _get(self) -> tuple[str, bytes]:
-        self._check_token()
-        if self._path() != "/v1/models":
-            raise RefusedError(404, "not_found", f"there is no GET {self.path}")
-        return "application/json", _json(self.server.proxy.models())
-
-    def _post(self) -> tuple[str, bytes]:
-        body = self._body()
-        if self._path() != "/v1/chat/completions":
-            raise RefusedError(404, "not_found", f"only /v1/chat/completions, not {self.path}")
-        request = parse_request(body)
-        reply = self.server.proxy.chat(request)
-        created = int(time.time())
-        if request.stream:
-            return "text/event-stream", reply_events(request, reply, created)
-        return "application/json", _json(reply_body(request, reply, created))
-
-    def _path(self) -> str:
-        return self.path.partition("?")[0].rstrip("/")
 
     def _body(self) -> bytes:
         """The request's body, read before anything is refused: a connection that closes on unread
@@ -270,16 +253,3 @@ class _Handler(BaseHTTPRequestHandler):
                 left -= len(piece)
             raise
         return self.rfile.read(int(length))
-
-    def _send(self, status: int, kind: str, body: bytes) -> None:
-        self.send_response(status)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(body)))
-        if self.close_connection:
-            self.send_header("Connection", "close")
-        self.end_headers()
-        self.wfile.write(body)
-
-
-def _json(data: dict[str, Any]) -> bytes:
-    return json.dumps(data).encode()

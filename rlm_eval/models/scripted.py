@@ -13,8 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from rlm_eval.errors import ConfigError
-from rlm_eval.models.protocol import Message, ModelInfo, Price, Reply, Usage
+from rlm_eval.models.protocol import Message, ModelInfo, Price, Reply, Usage, require
 
 Script = Callable[[Sequence[Message]], str]
 
@@ -41,8 +40,8 @@ class ScriptedModel:
         return ModelInfo(self.name, "scripted", self.context_window, price, simulated=True)
 
     def check(self) -> None:
-        if self.latency_s < 0 or self.context_window < 1:
-            raise ConfigError("model.latency_s must be at least 0, model.context_window at least 1")
+        require(self, "latency_s", least=0)
+        require(self, "context_window", least=1)
 
     def open(self) -> None:
         pass
@@ -68,21 +67,26 @@ class ScriptedModel:
 def default_script(messages: Sequence[Message]) -> str:
     """The shipped script: a turn of an RLM when the prompt tells of its variable, of another agent
     when it tells of ``submit``, else a plain answer."""
-    told = messages[0]["content"] if messages else ""
-    if "`context`" in told:
-        return _rlm_turn(told, messages[-1]["content"])
-    if "submit(" in told:
-        return _agent_turn(told, messages)
+    system = messages[0]["content"] if messages else ""
+    if "`context`" in system:
+        return _rlm_turn(system, messages[-1]["content"])
+    if "submit(" in system:
+        return _agent_turn(system, messages)
     return _plain_answer("\n".join(m["content"] for m in messages))
 
 
-def _rlm_turn(told: str, last: str) -> str:
+def _rlm_turn(system: str, last: str) -> str:
     """First turn: look, and ask one sub-call if there are any; second: finish with what came."""
     question = _QUESTION.search(last)
-    if question is None and "FINAL_VAR" in told:
+    if question is None and "FINAL_VAR" in system:
         return "FINAL_VAR(found)"
     if question is None:
-        return f"```repl\n{_finish(told, 'found')}\n```"
+        ending = "Final = found"
+        if "submit(" in system:
+            ending = "submit(found)"
+        elif 'answer["content"]' in system:
+            ending = 'answer["content"] = found\nanswer["ready"] = True'
+        return f"```repl\n{ending}\n```"
     asked = question[1].strip()
     lines = [
         f"question = {asked!r}",
@@ -91,8 +95,8 @@ def _rlm_turn(told: str, last: str) -> str:
         "lines = context.splitlines() if isinstance(context, str) else list(texts)",
         "best = max(lines, key=lambda line: len(words & set(line.lower().split())))",
     ]
-    if "llm_query" in told:
-        call = "llm_query_batched([prompt])[0]" if "llm_query_batched" in told else None
+    if "llm_query" in system:
+        call = "llm_query_batched([prompt])[0]" if "llm_query_batched" in system else None
         lines.append('prompt = best[:2000] + "\\n\\n" + question')
         lines.append(f"found = {call or 'llm_query(prompt)'}")
     else:
@@ -101,29 +105,21 @@ def _rlm_turn(told: str, last: str) -> str:
     return "```repl\n" + "\n".join(lines) + "\n```"
 
 
-def _agent_turn(told: str, messages: Sequence[Message]) -> str:
-    """First turn: use the tools there are; second: submit what all that was said tells."""
+def _agent_turn(system: str, messages: Sequence[Message]) -> str:
+    """First turn: use the tools there are; second: submit what the chat so far gives."""
     texts = [m["content"] for m in messages]
-    said = "\n".join(texts)
+    seen = "\n".join(texts)
     asked = [text.rpartition("Question: ")[2] for text in texts if "Question: " in text]
     question = asked[-1].strip() if asked else ""
-    answer = _plain_answer(f"{said}\n{question}")
+    answer = _plain_answer(f"{seen}\n{question}")
     lines = [f"submit({answer!r})"]
     if "Question: " in texts[-1]:
         lines = [f"print({answer!r})"]
-        if "search(" in told:
+        if "search(" in system:
             lines.append(f"print(search({question!r}, 3))")
-        if "llm_query(" in told:
-            lines.append(f"print(llm_query({said[-600:]!r}))")
+        if "llm_query(" in system:
+            lines.append(f"print(llm_query({seen[-600:]!r}))")
     return "```python\n" + "\n".join(lines) + "\n```"
-
-
-def _finish(told: str, value: str) -> str:
-    if "submit(" in told:
-        return f"submit({value})"
-    if 'answer["content"]' in told:
-        return f'answer["content"] = {value}\nanswer["ready"] = True'
-    return f"Final = {value}"
 
 
 def _plain_answer(text: str) -> str:
@@ -134,6 +130,4 @@ def _plain_answer(text: str) -> str:
             return str(value)
     options = _OPTIONS.findall(question)
     digest = hashlib.sha256(text.encode("utf-8", "replace")).digest()[0]
-    if options:
-        return str(options[-1][digest % 2])
-    return str(digest % 10)
+    return str(options[-1][digest % 2] if options else digest % 10)

@@ -1,4 +1,4 @@
-"""How many requests an endpoint is sent, at once and per minute.
+"""How many requests an endpoint is sent, at once and per minute, and how often one is sent again.
 
 At once: additive increase, multiplicative decrease (Chiu and Jain 1989), as TCP does it. A
 refusal (429, 503, 529) halves what may be in flight and holds everybody back for as long as the
@@ -8,49 +8,66 @@ provider asks; every full round of answers allows one more. Per minute: what was
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
-from rlm_eval.errors import ConfigError
+from rlm_eval.errors import ProviderError
+from rlm_eval.models.protocol import Limits, require
 
-#: How a request ended: with a reply, turned away for being one too many, or otherwise.
-Passage = Literal["answered", "refused", "failed"]
 _MINUTE_S = 60.0
+#: Kinds of failure that mean: too many requests.
+_REFUSALS = frozenset({"rate_limit", "unavailable"})
 
 
 @dataclass(frozen=True)
-class Limits:
-    """What an endpoint may be sent: ``start`` requests at once in the beginning and ``most`` ever;
-    requests and tokens (prompt and largest reply) in any minute, None is no limit."""
+class RetryPolicy:
+    """Exponential back-off with full jitter; a provider's Retry-After wins when it is longer.
 
-    start: int = 16
-    most: int = 64
-    requests_per_minute: int | None = None
-    tokens_per_minute: int | None = None
+    At most ``attempts`` requests for one call, none of them begun more than ``deadline_s`` seconds
+    after the first.
+    """
+
+    attempts: int = 4
+    base_s: float = 1.0
+    max_s: float = 30.0
+    deadline_s: float = 600.0
 
     def __post_init__(self) -> None:
-        for name in ("start", "most", "requests_per_minute", "tokens_per_minute"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ConfigError(f"model.limits.{name} must be at least 1, got {value}")
-        if self.start > self.most:
-            raise ConfigError(
-                f"model.limits.start={self.start} is above model.limits.most={self.most}"
-            )
+        require(self, "attempts", least=1)
+        require(self, "base_s", "max_s", "deadline_s", least=0)
+
+    def wait_s(
+        self, failure: Exception, attempt: int, elapsed_s: float = 0.0, left_s: float | None = None
+    ) -> float | None:
+        """Seconds to wait after the ``attempt`` that failed, ``elapsed_s`` after the first began
+        and with ``left_s`` of a budget; None when its failure is final."""
+        if not isinstance(failure, ProviderError) or not failure.retryable:
+            return None
+        longest = min(self.max_s, self.base_s * 2 ** (attempt - 1))
+        wait = max(random.uniform(0, longest), failure.retry_after_s or 0.0)
+        late = elapsed_s + wait > self.deadline_s or (left_s is not None and wait >= left_s)
+        return None if late or attempt >= self.attempts else wait
 
 
 class Traffic:
     """The gate in front of one endpoint. Safe for threads.
 
-    ``enter`` before a request, then ``leave`` exactly once with how it went.
+    ``enter`` before a request, then ``leave`` exactly once with how it went. A pause that a
+    provider asks for is made up to ``longest_pause_s``: beyond that, what is asked meanwhile fails.
     """
 
-    def __init__(self, limits: Limits, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        limits: Limits,
+        longest_pause_s: float = 600.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._limits = limits
+        self._longest_pause_s = longest_pause_s
         self._clock = clock
         self._changed = threading.Condition()
         self.allowed = limits.start
@@ -58,7 +75,10 @@ class Traffic:
         self._answers = 0
         self._not_before = 0.0
         self._shrunk_at = -1.0
+        #: When each request of the last minute was sent, and its tokens; only kept under a limit
+        #: per minute.
         self._sent: deque[tuple[float, int]] = deque()
+        self._sent_tokens = 0
 
     def enter(self, tokens: int, timeout_s: float | None = None) -> float | None:
         """Wait for a place for a request of ``tokens``; when it was given, or None where there
@@ -69,60 +89,49 @@ class Traffic:
                 left = None if deadline is None else deadline - self._clock()
                 if left is not None and left <= 0:
                     return None
-                known = [s for s in (wait, left) if s is not None]
-                self._changed.wait(min(known, default=None))
+                self._changed.wait(min((s for s in (wait, left) if s is not None), default=None))
             self._in_flight += 1
             now = self._clock()
-            self._sent.append((now, tokens))
+            if self._limits.requests_per_minute or self._limits.tokens_per_minute:
+                self._sent.append((now, tokens))
+                self._sent_tokens += tokens
             return now
 
-    def leave(self, entered: float, passage: Passage, retry_after_s: float | None = None) -> None:
-        """The request that ``entered`` then is over. Those refused for one and the same crowd
-        halve it once."""
+    def leave(self, entered: float, failure: BaseException | None = None) -> None:
+        """The request that ``entered`` then is answered, or failed. Those refused for one and the
+        same crowd halve it once."""
         with self._changed:
+            now = self._clock()
             self._in_flight -= 1
-            if passage == "refused":
-                self._shrink(entered, retry_after_s or 0.0)
-            elif passage == "answered":
-                self._grow()
+            if isinstance(failure, ProviderError) and failure.kind in _REFUSALS:
+                pause = failure.retry_after_s or 0.0
+                if pause <= self._longest_pause_s:
+                    self._not_before = max(self._not_before, now + pause)
+                self._answers = 0
+                if entered > self._shrunk_at:
+                    self.allowed = max(1, self.allowed // 2)
+                    self._shrunk_at = now
+            elif failure is None:
+                self._answers += 1
+                if self._answers >= self.allowed and self.allowed < self._limits.most:
+                    self.allowed += 1
+                    self._answers = 0
             self._changed.notify_all()
 
-    def _shrink(self, entered: float, pause_s: float) -> None:
-        now = self._clock()
-        self._not_before = max(self._not_before, now + pause_s)
-        self._answers = 0
-        if entered > self._shrunk_at:
-            self.allowed = max(1, self.allowed // 2)
-            self._shrunk_at = now
-
-    def _grow(self) -> None:
-        self._answers += 1
-        if self._answers >= self.allowed and self.allowed < self._limits.most:
-            self.allowed += 1
-            self._answers = 0
-
     def _wait_s(self, tokens: int) -> float | None:
-        """Seconds until a request may be sent: 0 is now, None when another one's end decides."""
+        """Seconds until a request may be sent: 0 is now, None when another one's end decides. One
+        that is larger than a minute's tokens goes out alone."""
         if self._in_flight >= self.allowed:
             return None
         now = self._clock()
+        wait = max(self._not_before - now, 0.0)
         while self._sent and self._sent[0][0] <= now - _MINUTE_S:
-            self._sent.popleft()
-        return max(self._not_before - now, self._minute_wait_s(now, tokens), 0.0)
-
-    def _minute_wait_s(self, now: float, tokens: int) -> float:
-        """Until enough of the last minute's requests are a minute old. One that is larger than a
-        whole minute's tokens goes out alone."""
-        requests, total = len(self._sent) + 1, sum(size for _, size in self._sent) + tokens
-        wait = 0.0
-        for at, size in self._sent:
-            if self._within(requests, total):
+            self._sent_tokens -= self._sent.popleft()[1]
+        requests, total = len(self._sent) + 1, self._sent_tokens + tokens
+        most, most_tokens = self._limits.requests_per_minute, self._limits.tokens_per_minute
+        for sent_at, size in self._sent:  # until enough of them are a minute old
+            if (most is None or requests <= most) and (most_tokens is None or total <= most_tokens):
                 break
-            requests, total, wait = requests - 1, total - size, at + _MINUTE_S - now
+            requests, total = requests - 1, total - size
+            wait = max(wait, sent_at + _MINUTE_S - now)
         return wait
-
-    def _within(self, requests: int, tokens: int) -> bool:
-        per_minute, most_tokens = self._limits.requests_per_minute, self._limits.tokens_per_minute
-        return (per_minute is None or requests <= per_minute) and (
-            most_tokens is None or tokens <= most_tokens
-        )

@@ -16,9 +16,9 @@ from rlm_eval.journal.redaction import seal_of
 from rlm_eval.ledger import Budget, refuse_unpriced
 from rlm_eval.methods.method import Method
 from rlm_eval.models.cache import check_cache
+from rlm_eval.models.client import RetryPolicy
 from rlm_eval.models.embedding import EmbeddingModel
 from rlm_eval.models.protocol import ChatModel, ModelInfo
-from rlm_eval.models.sender import RetryPolicy
 from rlm_eval.records import Context, Role, Sample, content_hash
 from rlm_eval.run.judging import judge_of
 from rlm_eval.run.runner import Arm, Work
@@ -75,8 +75,7 @@ class Parts:
         """As configured; by default true for stand-ins and the small embedded model."""
         given = self.config["demonstration"]
         model = self.config["model"]
-        own = model.get("gguf") or model.get("gguf_repo")
-        small = self.root.info.endpoint == "local" and not own
+        small = self.root.info.endpoint == "local" and not model.get("gguf")
         return bool(self.scripted or small if given is None else given)
 
 

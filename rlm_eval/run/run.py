@@ -21,9 +21,9 @@ from rlm_eval.journal.redaction import Redactor, seal_of, secrets_of
 from rlm_eval.ledger import Ledger
 from rlm_eval.models.cache import ResponseCache, reply_shaping
 from rlm_eval.models.client import CallSink, ModelClient
-from rlm_eval.models.local import LocalModel
+from rlm_eval.models.local.model import LocalModel
+from rlm_eval.models.local.weights import SHA256, file_sha256
 from rlm_eval.models.protocol import ChatModel
-from rlm_eval.models.weights import SHA256, file_sha256
 from rlm_eval.records import Call, content_hash
 from rlm_eval.run.assemble import Parts, all_work, assemble, samples_of
 from rlm_eval.run.forecast import Expected, expected, refuse_over_cap
@@ -211,9 +211,7 @@ def weights_sha256(model: ChatModel) -> str | None:
     """The weights' hash where the model is a file on this machine."""
     if not isinstance(model, LocalModel):
         return None
-    if model.gguf is None and model.gguf_repo is None:
-        return SHA256
-    return file_sha256(model.weights())
+    return SHA256 if model.gguf is None else file_sha256(Path(model.gguf))
 
 
 @contextmanager

@@ -21,8 +21,8 @@ from contextlib import contextmanager
 
 import httpx
 
-from rlm_eval.models.llama_server import serve
-from rlm_eval.models.weights import embedded_weights
+from rlm_eval.models.local.llama_server import serve
+from rlm_eval.models.local.weights import embedded_weights
 
 WAYS: Mapping[str, Mapping[str, str]] = {
     "sleep at once (OMP_WAIT_POLICY=passive)": {"OMP_WAIT_POLICY": "passive"},
@@ -52,9 +52,9 @@ def timed(tokens: int) -> None:
         **{"pool_tokens": 2048, "context_window": 2048, "threads": os.cpu_count()},
         "gpu_layers": 0,
     }
-    address = serve(settings)
+    server = serve(settings)
     reply = httpx.post(
-        f"{address}/v1/chat/completions",
+        f"{server.listening_address}/v1/chat/completions",
         json={"messages": [{"role": "user", "content": TEXT}], "max_tokens": tokens},
         headers={"Authorization": "Bearer none"},
         timeout=600,

@@ -13,7 +13,7 @@ from typing import Any
 
 from helpers.chat import block
 from helpers.fake_provider import BEHAVIOURS, Behaviour, FakeProvider, chat_reply
-from rlm_eval.models.request import prompt_sha256
+from rlm_eval.models.protocol import prompt_digest
 
 #: US dollars per million tokens.
 INPUT_PRICE, OUTPUT_PRICE = 2.0, 8.0
@@ -65,7 +65,7 @@ class BillingProvider(FakeProvider):
             number = next(self._numbers)
             fault = next(self._faults) if number % 8 == 0 else ""
         bill = Bill(
-            number, prompt_sha256(messages), 5 + number % 11, 1 + number % 5, fault != "reset"
+            number, prompt_digest(messages)[0], 5 + number % 11, 1 + number % 5, fault != "reset"
         )
 
         def behaviour(handler: Any) -> None:

@@ -1,4 +1,4 @@
-"""Doors to real servers and scripted models, and what they wrote down."""
+"""Clients to real servers and scripted models, and what they wrote down."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Notebook:
         return [getattr(call, name) for call in self.calls]
 
 
-def open_door(
+def open_client(
     model: ChatModel, *, retry: RetryPolicy = QUICK, temperature: float | None = 0.0
 ) -> tuple[LM, Notebook]:
     notebook = Notebook()

@@ -28,7 +28,7 @@ from helpers.fake_provider import (
 )
 from rlm_eval.commands.cli import run_tree
 from rlm_eval.config.compose import compose_tree
-from rlm_eval.models.request import prompt_sha256
+from rlm_eval.models.protocol import prompt_digest
 
 ATTEMPTS = 3
 #: Those that take a timeout to notice, which is short for them alone.
@@ -101,7 +101,7 @@ class PlannedProvider(FakeProvider):
 
     def take(self, body: Mapping[str, Any]) -> Behaviour:
         super().take(body)
-        prompt = self._here.prompt = prompt_sha256(body["messages"])
+        prompt = self._here.prompt = prompt_digest(body["messages"])[0]
         with self._counting:
             if prompt not in self.fate_of:
                 self.fate_of[prompt] = next(self._fates)

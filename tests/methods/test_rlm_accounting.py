@@ -13,9 +13,8 @@ from helpers.chat import block, problem
 from helpers.fake_provider import FakeProvider, chat_reply
 from rlm_eval.ledger import Budget, Ledger
 from rlm_eval.methods.rlm import Rlm
-from rlm_eval.models.client import ModelClient
+from rlm_eval.models.client import ModelClient, RetryPolicy
 from rlm_eval.models.litellm_client import LitellmModel
-from rlm_eval.models.sender import RetryPolicy
 from rlm_eval.records import Call
 from rlm_eval.repl.session import Sandbox
 

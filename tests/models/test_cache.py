@@ -246,6 +246,7 @@ for i in range(40):
 """
 
 
+@pytest.mark.slow
 def test_processes_share_the_file_from_its_first_moment(tmp_path: Path) -> None:
     """Four that open it together and write 40 replies each, half of them under the same keys."""
     path = tmp_path / "replies.db"
@@ -285,7 +286,7 @@ def test_a_place_that_can_not_be_a_cache_is_refused_before_anything_is_made(
     for name, told in (
         ("nowhere/replies.db", "no folder"),
         (".", "must be a file"),
-        ("notes.txt", "no SQLite file"),
+        ("notes.txt", "no cache of this"),
         ("other.db", "no cache of this"),
     ):
         with pytest.raises(ConfigError, match=told):
@@ -319,6 +320,7 @@ def results(line: str) -> pd.DataFrame:
     return pd.read_parquet(Path(line) / "results.parquet")
 
 
+@pytest.mark.slow
 def test_runs_with_and_without_a_cache_never_meet(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

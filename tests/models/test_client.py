@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from helpers.clients import CANARY, QUICK, SUB, Notebook, Plan, at, open_door
+from helpers.clients import CANARY, QUICK, SUB, Notebook, Plan, at, open_client
 from helpers.fake_provider import COMPLETION_TOKENS, PROMPT_TOKENS, FakeProvider
 from rlm_eval.errors import ConfigError, ContextOverflow, ProviderError, RunBudgetExceeded
 from rlm_eval.ledger import Budget, Ledger, Spend
-from rlm_eval.models.client import CallTags, ModelClient, RetryPolicy
+from rlm_eval.models.client import CallTags, ModelClient
 from rlm_eval.models.protocol import user
 from rlm_eval.models.scripted import ScriptedModel
 
@@ -19,7 +19,7 @@ from rlm_eval.models.scripted import ScriptedModel
 
 def test_a_call_is_recorded_with_its_place_and_the_providers_bill() -> None:
     with FakeProvider() as provider:
-        lm, book = open_door(at(provider))
+        lm, book = open_client(at(provider))
         ledger = Ledger()
         done = lm.complete([user("hi")], ledger=ledger, max_tokens=16, tags=SUB)
     (call,) = book.calls
@@ -38,7 +38,7 @@ def test_a_call_is_recorded_with_its_place_and_the_providers_bill() -> None:
 @pytest.mark.parametrize("fault", ["401", "400", "403", "404", "429_quota", "filtered", "overflow"])
 def test_what_is_final_is_asked_once(fault: str) -> None:
     with FakeProvider([fault]) as provider:
-        lm, book = open_door(at(provider))
+        lm, book = open_client(at(provider))
         with pytest.raises((ProviderError, ContextOverflow)):
             lm.complete([user("hi")], ledger=Ledger(), max_tokens=16)
     assert provider.requests == 1
@@ -63,7 +63,7 @@ def test_a_passing_fault_is_asked_again_and_both_attempts_are_recorded(
 ) -> None:
     with FakeProvider([fault]) as provider:
         model = at(provider)
-        lm, book = open_door(model)
+        lm, book = open_client(model)
         ledger = Ledger()
         done = lm.complete([user("hi")], ledger=ledger, max_tokens=16)
     failed, good = book.calls
@@ -86,7 +86,7 @@ def test_a_passing_fault_is_asked_again_and_both_attempts_are_recorded(
 
 def test_a_provider_that_stays_down_is_left_after_the_last_attempt() -> None:
     with FakeProvider(["503"] * 9) as provider:
-        lm, book = open_door(at(provider))
+        lm, book = open_client(at(provider))
         with pytest.raises(ProviderError) as caught:
             lm.complete([user("hi")], ledger=Ledger(), max_tokens=16)
     assert caught.value.kind == "unavailable"
@@ -96,14 +96,14 @@ def test_a_provider_that_stays_down_is_left_after_the_last_attempt() -> None:
 
 def test_retry_after_is_honoured() -> None:
     with FakeProvider(["429_later"]) as provider:
-        lm, _ = open_door(at(provider))
+        lm, _ = open_client(at(provider))
         lm.complete([user("hi")], ledger=Ledger(), max_tokens=16)
     assert provider.gaps[0] >= 1.0
 
 
 def test_a_retry_after_beyond_the_deadline_is_not_waited_for() -> None:
     with FakeProvider(["429_later"]) as provider:
-        lm, _ = open_door(at(provider), retry=replace(QUICK, deadline_s=0.5))
+        lm, _ = open_client(at(provider), retry=replace(QUICK, deadline_s=0.5))
         with pytest.raises(ProviderError, match="slow down"):
             lm.complete([user("hi")], ledger=Ledger(), max_tokens=16)
     assert provider.requests == 1
@@ -111,9 +111,9 @@ def test_a_retry_after_beyond_the_deadline_is_not_waited_for() -> None:
 
 @pytest.mark.parametrize("budget", [Budget(seconds=1000), Budget(calls=1)])
 def test_a_retry_the_sample_cannot_pay_leaves_the_providers_failure(budget: Budget) -> None:
-    """The provider failed, not the method: the question is owed, not out of budget."""
+    """The provider failed, not the method: the question is pending, not out of budget."""
     with FakeProvider(["429_tomorrow"]) as provider:
-        lm, book = open_door(at(provider), retry=replace(QUICK, deadline_s=1e6))
+        lm, book = open_client(at(provider), retry=replace(QUICK, deadline_s=1e6))
         with pytest.raises(ProviderError):
             lm.complete([user("hi")], ledger=Ledger().child(budget), max_tokens=16)
     assert provider.requests == 1
@@ -122,7 +122,7 @@ def test_a_retry_the_sample_cannot_pay_leaves_the_providers_failure(budget: Budg
 
 def test_a_retry_the_run_cannot_pay_stops_the_run() -> None:
     with FakeProvider(["429"]) as provider:
-        lm, book = open_door(at(provider))
+        lm, book = open_client(at(provider))
         run = Ledger(Budget(calls=1))
         with pytest.raises(RunBudgetExceeded):
             lm.complete([user("hi")], ledger=run.child(), max_tokens=16)
@@ -133,7 +133,7 @@ def test_a_retry_the_run_cannot_pay_stops_the_run() -> None:
 @pytest.mark.parametrize("fault", ["401", "500"])
 def test_the_key_is_in_no_record(fault: str) -> None:
     with FakeProvider([fault] * 3) as provider:
-        lm, book = open_door(at(provider))
+        lm, book = open_client(at(provider))
         with pytest.raises(ProviderError) as caught:
             lm.complete([user("hi")], ledger=Ledger(), max_tokens=16)
     assert all(CANARY not in repr(call) for call in book.calls)
@@ -142,7 +142,7 @@ def test_the_key_is_in_no_record(fault: str) -> None:
 
 
 def test_an_unforeseen_error_passes_with_its_reservation_settled_at_the_worst() -> None:
-    lm, _ = open_door(ScriptedModel(script=Plan([ZeroDivisionError("a bug")])))
+    lm, _ = open_client(ScriptedModel(script=Plan([ZeroDivisionError("a bug")])))
     ledger = Ledger(Budget(tokens=10_000))
     with pytest.raises(ZeroDivisionError):
         lm.complete([user("hi")], ledger=ledger, max_tokens=16)
@@ -156,7 +156,7 @@ def test_an_unforeseen_error_passes_with_its_reservation_settled_at_the_worst() 
 
 def test_a_prompt_beyond_the_window_is_never_sent() -> None:
     script = Plan([])
-    lm, book = open_door(ScriptedModel(context_window=100, script=script))
+    lm, book = open_client(ScriptedModel(context_window=100, script=script))
     with pytest.raises(ContextOverflow) as caught:
         lm.complete([user("x" * 400)], ledger=Ledger(Budget(calls=1)), max_tokens=10)
     # 100 tokens of text, 4 of template, 10 of answer: 14 more than 100.
@@ -166,7 +166,7 @@ def test_a_prompt_beyond_the_window_is_never_sent() -> None:
 
 def test_an_unpriced_model_under_a_dollar_cap_is_refused_before_it_is_asked() -> None:
     with FakeProvider() as provider:
-        lm, _ = open_door(at(provider, price={}))
+        lm, _ = open_client(at(provider, price={}))
         with pytest.raises(ConfigError, match="no price"):
             lm.complete([user("hi")], ledger=Ledger(Budget(usd=1.0)), max_tokens=16)
     assert provider.requests == 0
@@ -174,12 +174,12 @@ def test_an_unpriced_model_under_a_dollar_cap_is_refused_before_it_is_asked() ->
 
 def test_an_unpriced_call_has_no_cost_in_its_record() -> None:
     with FakeProvider() as provider:
-        lm, book = open_door(at(provider, price={}))
+        lm, book = open_client(at(provider, price={}))
         lm.complete([user("hi")], ledger=Ledger(), max_tokens=16)
     assert book.column("cost_usd") == [None]
 
 
-# -- roles and retry policy ----------------------------------------------------------------
+# -- roles ----------------------------------------------------------------------------------
 
 
 def test_a_role_without_a_model_speaks_through_root() -> None:
@@ -192,12 +192,3 @@ def test_a_role_without_a_model_speaks_through_root() -> None:
     assert book.column("model") == ["small", "big", "big"]
     assert (lm.info("sub").context_window, lm.info("judge").name) == (50, "big")
     assert lm.count_tokens("x" * 40) == lm.prompt_tokens([user("x" * 40)]) == 14
-
-
-def test_the_wait_doubles_up_to_its_ceiling_and_is_never_below_retry_after() -> None:
-    policy = RetryPolicy(base_s=1.0, max_s=5.0)
-    for attempt, ceiling in ((1, 1.0), (2, 2.0), (3, 4.0), (4, 5.0), (9, 5.0)):
-        waits = [policy.wait_s(attempt, None) for _ in range(200)]
-        assert min(waits) >= 0
-        assert ceiling / 2 < max(waits) <= ceiling
-    assert policy.wait_s(1, 7.0) == 7.0

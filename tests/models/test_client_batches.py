@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from helpers.clients import SUB, Plan, at, down, open_door, prompts, texts
+from helpers.clients import SUB, Plan, at, down, open_client, prompts, texts
 from helpers.fake_provider import FakeProvider
 from rlm_eval.errors import BudgetExceeded, ProviderError, RunBudgetExceeded
 from rlm_eval.ledger import Budget, Ledger, Spend
@@ -15,7 +15,7 @@ from rlm_eval.models.scripted import ScriptedModel
 
 
 def test_no_prompts_no_calls() -> None:
-    lm, book = open_door(ScriptedModel())
+    lm, book = open_client(ScriptedModel())
     spent = Ledger(Budget(calls=1))
     spent.settle(spent.reserve(Spend(1)), Spend(1))
     assert lm.complete_batch([], ledger=spent, max_tokens=16) == []
@@ -25,7 +25,7 @@ def test_no_prompts_no_calls() -> None:
 def test_answers_come_in_the_order_of_the_prompts_and_side_by_side() -> None:
     words = [f"word {i}" for i in range(24)]
     with FakeProvider(["echo"] * 24, latency_s=0.1) as provider:
-        lm, book = open_door(at(provider))
+        lm, book = open_client(at(provider))
         outcomes = lm.complete_batch(
             prompts(*words), ledger=Ledger(), max_tokens=16, tags=SUB, concurrency=8
         )
@@ -36,14 +36,14 @@ def test_answers_come_in_the_order_of_the_prompts_and_side_by_side() -> None:
     assert len({c.call_id for c in book.calls}) == 24
 
     # … and the order is shown by a model that knows whom it answers.
-    lm, _ = open_door(ScriptedModel(latency_s=0.001, script=lambda m: m[-1]["content"].upper()))
+    lm, _ = open_client(ScriptedModel(latency_s=0.001, script=lambda m: m[-1]["content"].upper()))
     outcomes = lm.complete_batch(prompts(*words), ledger=Ledger(), max_tokens=16, tags=SUB)
     assert texts(outcomes) == [w.upper() for w in words]
 
 
 def test_a_failed_call_is_an_error_value_beside_good_ones() -> None:
     final = ProviderError("no", kind="bad_request", retryable=False)
-    lm, _ = open_door(ScriptedModel(context_window=100, script=Plan(["a", final, "c"])))
+    lm, _ = open_client(ScriptedModel(context_window=100, script=Plan(["a", final, "c"])))
     outcomes = lm.complete_batch(
         prompts("1", "2", "3", "x" * 4000),
         ledger=Ledger(),
@@ -56,7 +56,7 @@ def test_a_failed_call_is_an_error_value_beside_good_ones() -> None:
 
 def test_a_batch_beyond_the_cap_sends_nothing() -> None:
     script = Plan([])
-    lm, book = open_door(ScriptedModel(script=script))
+    lm, book = open_client(ScriptedModel(script=script))
     ledger = Ledger().child(Budget(calls=2))
     with pytest.raises(BudgetExceeded):
         lm.complete_batch(prompts("a", "b", "c"), ledger=ledger, max_tokens=16, tags=SUB)
@@ -66,7 +66,7 @@ def test_a_batch_beyond_the_cap_sends_nothing() -> None:
 
 def test_retries_in_a_batch_that_fills_its_cap_end_and_do_not_wait_for_each_other() -> None:
     """One worker: what the retry would wait for is queued behind it."""
-    lm, _ = open_door(ScriptedModel(script=Plan([down(), "b", "c"])))
+    lm, _ = open_client(ScriptedModel(script=Plan([down(), "b", "c"])))
     ledger = Ledger().child(Budget(calls=3))
     outcomes = lm.complete_batch(
         prompts("a", "b", "c"), ledger=ledger, max_tokens=16, tags=SUB, concurrency=1
@@ -76,7 +76,7 @@ def test_retries_in_a_batch_that_fills_its_cap_end_and_do_not_wait_for_each_othe
 
 
 def test_a_run_cap_inside_a_batch_frees_what_was_held_for_the_rest() -> None:
-    lm, _ = open_door(ScriptedModel(script=Plan([down()])))
+    lm, _ = open_client(ScriptedModel(script=Plan([down()])))
     run = Ledger(Budget(calls=3))
     with pytest.raises(RunBudgetExceeded):
         lm.complete_batch(
@@ -88,7 +88,7 @@ def test_a_run_cap_inside_a_batch_frees_what_was_held_for_the_rest() -> None:
 
 
 def test_a_bug_inside_a_batch_frees_what_was_held_for_the_rest() -> None:
-    lm, _ = open_door(ScriptedModel(script=Plan(["a", ZeroDivisionError("a bug")])))
+    lm, _ = open_client(ScriptedModel(script=Plan(["a", ZeroDivisionError("a bug")])))
     ledger = Ledger(Budget(calls=100))
     with pytest.raises(ZeroDivisionError):
         lm.complete_batch(
@@ -97,10 +97,11 @@ def test_a_bug_inside_a_batch_frees_what_was_held_for_the_rest() -> None:
     assert ledger.remaining()["calls"] == 100 - ledger.spent.calls
 
 
+@pytest.mark.slow
 def test_a_cap_is_never_passed_by_64_samples_with_batches_and_faults() -> None:
     plan = ["ok", "500", "ok", "reset", "429", "ok", "null_content", "ok"] * 40
     with FakeProvider(plan) as provider:
-        lm, book = open_door(at(provider, context_window=100_000))
+        lm, book = open_client(at(provider, context_window=100_000))
         run = Ledger(Budget(calls=150, usd=2.0))
 
         def sample(number: int) -> str:

@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
-from helpers.clients import SUB, Notebook, Plan, at, down, open_door, prompts
+from helpers.clients import SUB, Notebook, Plan, at, down, open_client, prompts
 from helpers.fake_provider import FakeProvider
 from rlm_eval.errors import ProviderError, RunBudgetExceeded
 from rlm_eval.ledger import Budget, Ledger
@@ -19,7 +19,7 @@ from rlm_eval.models.scripted import ScriptedModel
 
 def test_what_was_asked_before_is_remembered_and_counted_as_cached() -> None:
     script = Plan([])
-    lm, book = open_door(ScriptedModel(script=script))
+    lm, book = open_client(ScriptedModel(script=script))
     ledger = Ledger()
     first = lm.complete([user("same")], ledger=ledger, max_tokens=16, tags=SUB)
     again = lm.complete([user("same")], ledger=ledger, max_tokens=16, tags=SUB)
@@ -40,7 +40,7 @@ def test_only_sub_calls_at_temperature_zero_are_remembered(
     tags: CallTags, temperature: float
 ) -> None:
     script = Plan([])
-    lm, _ = open_door(ScriptedModel(script=script), temperature=temperature)
+    lm, _ = open_client(ScriptedModel(script=script), temperature=temperature)
     for _ in range(2):
         lm.complete([user("same")], ledger=Ledger(), max_tokens=16, tags=tags)
     assert len(script.asked) == 2
@@ -49,7 +49,7 @@ def test_only_sub_calls_at_temperature_zero_are_remembered(
 @pytest.mark.parametrize("temperature", [0.7, None])
 def test_sub_calls_sampled_on_request_are_never_remembered(temperature: float | None) -> None:
     script = Plan([])
-    lm, book = open_door(ScriptedModel(script=script), temperature=0.0)
+    lm, book = open_client(ScriptedModel(script=script), temperature=0.0)
     lm.complete([user("same")], ledger=Ledger(), max_tokens=16, tags=SUB)
     ledger = Ledger().child(Budget(calls=3))
     outcomes = lm.complete_batch(
@@ -62,7 +62,7 @@ def test_sub_calls_sampled_on_request_are_never_remembered(temperature: float | 
 
 def test_a_call_is_sent_at_its_own_temperature_or_else_the_runs() -> None:
     with FakeProvider() as provider:
-        lm, _ = open_door(at(provider), temperature=0.0)
+        lm, _ = open_client(at(provider), temperature=0.0)
         lm.complete([user("a")], ledger=Ledger(), max_tokens=16)
         lm.complete([user("a")], ledger=Ledger(), max_tokens=16, temperature=0.7)
         lm.complete([user("a")], ledger=Ledger(), max_tokens=16, temperature=None)
@@ -71,7 +71,7 @@ def test_a_call_is_sent_at_its_own_temperature_or_else_the_runs() -> None:
 
 def test_no_temperature_is_ever_sent_where_the_run_leaves_it_to_the_provider() -> None:
     with FakeProvider(["own_temperature"] * 3) as provider:
-        lm, _ = open_door(at(provider), temperature=None)
+        lm, _ = open_client(at(provider), temperature=None)
         for asked in ("run", 0.7, None):
             lm.complete([user("a")], ledger=Ledger(), max_tokens=16, temperature=asked)
     assert provider.requests == 3
@@ -80,7 +80,7 @@ def test_no_temperature_is_ever_sent_where_the_run_leaves_it_to_the_provider() -
 @pytest.mark.parametrize("concurrency", [1, 2, 8])
 def test_twins_in_one_batch_are_asked_once_and_paid_once(concurrency: int) -> None:
     script = Plan([])
-    lm, book = open_door(ScriptedModel(latency_s=0.01, script=script))
+    lm, book = open_client(ScriptedModel(latency_s=0.01, script=script))
     ledger = Ledger().child(Budget(calls=2))
     outcomes = lm.complete_batch(
         prompts("a", "b", "a", "a", "b", "a"),
@@ -126,7 +126,7 @@ def test_those_who_wait_for_a_failing_call_share_its_failure_and_it_is_not_remem
         return ProviderError("no", kind="bad_request", retryable=False)
 
     script = Plan([fail_all])
-    lm, _ = open_door(ScriptedModel(script=script))
+    lm, _ = open_client(ScriptedModel(script=script))
 
     def ask() -> Completion:
         return lm.complete([user("same")], ledger=Ledger(), max_tokens=16, tags=SUB)
@@ -147,7 +147,7 @@ def test_anothers_spent_budget_is_not_ones_own(waiting: threading.Semaphore) -> 
         return down()
 
     script = Plan([fail, "fine"])
-    lm, book = open_door(ScriptedModel(script=script))
+    lm, book = open_client(ScriptedModel(script=script))
     poor, rich = Ledger(Budget(calls=1)), Ledger().child(Budget(calls=5))
 
     def ask(ledger: Ledger) -> Completion:

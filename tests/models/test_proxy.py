@@ -129,7 +129,7 @@ def test_what_the_run_holds_or_changes_nothing_is_taken(more: Mapping[str, Any])
         {"guided_json": {}},
     ],
 )
-def test_what_the_door_cannot_carry_is_refused_by_name(more: Mapping[str, Any]) -> None:
+def test_what_cannot_be_carried_is_refused_by_name(more: Mapping[str, Any]) -> None:
     with served() as it:
         status, body = it.raw({"model": "root", "messages": HELLO, **more})
     (name,) = more
@@ -183,7 +183,7 @@ def test_unknown_models_and_paths_are_not_found() -> None:
             it.client().models.retrieve("root")
 
 
-def test_only_the_samples_own_token_opens_the_door() -> None:
+def test_only_the_samples_own_token_is_let_in() -> None:
     with served() as one, served() as other:
         asked = {"model": "root", "messages": HELLO}
         for token in ("", "x", "é", other.proxy.token, one.proxy.token[:-1]):

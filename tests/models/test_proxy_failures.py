@@ -66,7 +66,7 @@ def test_a_providers_failure_ends_the_sample() -> None:
     assert len(it.table.calls) == 1, "the client did not ask again"
 
 
-def test_the_door_retries_so_that_clients_need_not() -> None:
+def test_the_model_client_retries_so_that_engines_need_not() -> None:
     model = Failing()
     model.error = ProviderError("busy", kind="rate_limit", retryable=True)
     calls: list[Call] = []

@@ -6,13 +6,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
 
 from helpers.chat import problem
-from helpers.clients import at, open_door
+from helpers.clients import at, open_client
 from helpers.fake_provider import COMPLETION_TOKENS, HIDDEN_TOKENS, PROMPT_TOKENS, FakeProvider
 from helpers.proxied import served
 from rlm_eval.commands.cli import run_tree
@@ -26,14 +25,13 @@ from rlm_eval.methods.summarize.compaction import Compaction
 from rlm_eval.methods.summarize.notes import SummarizeMapReduce
 from rlm_eval.models.protocol import BilledError, Message, ModelInfo, Reply, user
 from rlm_eval.models.scripted import ScriptedModel
-from rlm_eval.redrive import redrive
 
 ASKED = [user("how are you?")]
 
 
 def test_a_reply_that_was_all_thought_is_empty_and_paid() -> None:
     with FakeProvider(["thinks"]) as provider:
-        lm, book = open_door(at(provider))
+        lm, book = open_client(at(provider))
         reply = lm.complete(ASKED, ledger=Ledger(), max_tokens=16)
     assert (reply.text, reply.finish_reason) == ("", "length")
     (call,) = book.calls
@@ -42,7 +40,7 @@ def test_a_reply_that_was_all_thought_is_empty_and_paid() -> None:
 
 def test_the_allowance_is_sent_on_top_and_what_was_billed_is_recorded() -> None:
     with FakeProvider(["thinks"]) as provider:
-        lm, book = open_door(at(provider, reasoning_tokens=HIDDEN_TOKENS))
+        lm, book = open_client(at(provider, reasoning_tokens=HIDDEN_TOKENS))
         ledger = Ledger()
         reply = lm.complete(ASKED, ledger=ledger, max_tokens=16)
     assert (reply.text, reply.finish_reason) == ("fine", "stop")
@@ -57,7 +55,7 @@ def test_the_allowance_is_sent_on_top_and_what_was_billed_is_recorded() -> None:
 def test_gpt_5_is_told_by_its_own_name_for_it() -> None:
     with FakeProvider(["thinks"]) as provider:
         model = at(provider, name="openai/gpt-5", reasoning_tokens=HIDDEN_TOKENS)
-        lm, _ = open_door(model, temperature=None)
+        lm, _ = open_client(model, temperature=None)
         assert lm.complete(ASKED, ledger=Ledger(), max_tokens=16).text == "fine"
     assert provider.received[0]["max_completion_tokens"] == 16 + HIDDEN_TOKENS
 
@@ -65,7 +63,7 @@ def test_gpt_5_is_told_by_its_own_name_for_it() -> None:
 def test_the_allowance_is_reserved() -> None:
     with FakeProvider(["thinks"]) as provider:
         model = at(provider, reasoning_tokens=HIDDEN_TOKENS)
-        lm, _ = open_door(model)
+        lm, _ = open_client(model)
         prompt, reply = model.count_tokens(ASKED), 16 + HIDDEN_TOKENS
         # at() prices a prompt's token at 100, a reply's at 200 dollars a million
         usd = (prompt * 100 + reply * 200) / 1e6
@@ -79,7 +77,7 @@ def test_the_allowance_is_reserved() -> None:
 
 def test_a_reply_that_never_came_is_counted_with_its_allowance() -> None:
     with FakeProvider(["reset"] * 3) as provider:
-        lm, book = open_door(at(provider, reasoning_tokens=HIDDEN_TOKENS))
+        lm, book = open_client(at(provider, reasoning_tokens=HIDDEN_TOKENS))
         with pytest.raises(BilledError):
             lm.complete(ASKED, ledger=Ledger(), max_tokens=16)
     assert book.column("completion_tokens") == [16 + HIDDEN_TOKENS] * 3
@@ -89,19 +87,19 @@ def test_prompt_allowance_and_text_fit_the_window_together() -> None:
     with FakeProvider(["thinks"]) as provider:
         model = at(provider, reasoning_tokens=HIDDEN_TOKENS)
         needed = model.count_tokens(ASKED) + 16 + HIDDEN_TOKENS
-        lm, _ = open_door(replace(model, context_window=needed - 1))
+        lm, _ = open_client(replace(model, context_window=needed - 1))
         with pytest.raises(ContextOverflow) as caught:
             lm.complete(ASKED, ledger=Ledger(), max_tokens=16)
         assert caught.value.excess_tokens == 1
         assert provider.requests == 0
-        lm, _ = open_door(replace(model, context_window=needed))
+        lm, _ = open_client(replace(model, context_window=needed))
         assert lm.complete(ASKED, ledger=Ledger(), max_tokens=16).text == "fine"
 
 
 def test_a_method_cuts_its_input_to_the_window_that_is_left() -> None:
     with FakeProvider(["thinks"]) as provider:
         model = at(provider, reasoning_tokens=HIDDEN_TOKENS)
-        lm, _ = open_door(model)
+        lm, _ = open_client(model)
         got = Direct().answer(problem("Which?", "The lamp is red.\n" * 999), lm, Ledger())
     assert (got.text, got.truncated_tokens > 0) == ("fine", True)
     (sent,) = provider.received
@@ -156,7 +154,7 @@ class Thinker(ScriptedModel):
 )
 @pytest.mark.parametrize("cap", [4000, 6000])
 def test_methods_that_spend_up_to_a_cap_leave_room_for_thinking(method: Method, cap: int) -> None:
-    lm, book = open_door(Thinker(script=lambda messages: "red"))
+    lm, book = open_client(Thinker(script=lambda messages: "red"))
     ledger = Ledger().child(Budget(tokens=cap))
     text = "\n".join(f"Lamp {n} is red." for n in range(400))
     got = method.answer(problem("Which colour is lamp 7?", text), lm, ledger)
@@ -175,6 +173,7 @@ def run(provider: FakeProvider, folder: Path, *changes: str) -> int:
     return run_tree(compose_tree(arguments))
 
 
+@pytest.mark.slow
 def test_a_run_says_of_which_model_replies_were_cut_off_with_no_text(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -193,6 +192,7 @@ def test_a_run_says_of_which_model_replies_were_cut_off_with_no_text(
         assert provider.requests == 6, "another allowance makes other results"
 
 
+@pytest.mark.slow
 def test_votes_and_the_router_send_no_temperature_that_the_run_leaves_open(
     tmp_path: Path,
 ) -> None:
@@ -206,13 +206,3 @@ def test_votes_and_the_router_send_no_temperature_that_the_run_leaves_open(
     assert not calls.cached_response.any()
     rows = pd.concat(map(pd.read_parquet, tmp_path.glob("*/results.parquet")))
     assert rows.calls.min() > 1
-
-
-def test_a_replay_knows_the_allowance(tmp_path: Path) -> None:
-    """How many votes a cap buys hangs on it."""
-    with FakeProvider(["thinks"] * 99) as provider:
-        matched = ["method=[self_consistency]", "budget.matched=true", "budget.sample.tokens=20000"]
-        assert run(provider, tmp_path / "runs", *matched) == 0
-    (folder,) = (path for path in (tmp_path / "runs").iterdir() if path.is_dir())
-    done: Any = redrive(folder, tmp_path / "again")
-    assert (done.results, done.different) == (2, {})

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -13,10 +16,11 @@ from helpers.fake_provider import BEHAVIOURS, FakeProvider
 from helpers.waiting import eventually
 from rlm_eval.errors import BudgetExceeded, ConfigError, ProviderError
 from rlm_eval.ledger import Budget, Ledger
+from rlm_eval.models import traffic
 from rlm_eval.models.client import ModelClient, RetryPolicy
 from rlm_eval.models.litellm_client import LitellmModel
-from rlm_eval.models.protocol import user
-from rlm_eval.models.traffic import Limits, Traffic
+from rlm_eval.models.protocol import Limits, user
+from rlm_eval.models.traffic import Traffic
 
 
 class Clock:
@@ -25,6 +29,13 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
+
+
+BAD_REQUEST = ProviderError("no", kind="bad_request", retryable=False)
+
+
+def refused(retry_after_s: float | None = None) -> ProviderError:
+    return ProviderError("busy", kind="rate_limit", retryable=True, retry_after_s=retry_after_s)
 
 
 def entered(gate: Traffic, tokens: int = 1) -> float | None:
@@ -38,7 +49,7 @@ def test_no_more_at_once_than_allowed() -> None:
     assert first is not None
     assert entered(gate) is not None
     assert entered(gate) is None
-    gate.leave(first, "failed")
+    gate.leave(first, BAD_REQUEST)
     assert entered(gate) is not None
 
 
@@ -47,7 +58,7 @@ def test_a_round_of_answers_allows_one_more_up_to_the_most() -> None:
     for allowed in (2, 3, 3, 3, 3, 3):
         place = entered(gate)
         assert place is not None
-        gate.leave(place, "answered")
+        gate.leave(place)
         assert gate.allowed == allowed
 
 
@@ -55,34 +66,34 @@ def test_a_failure_that_is_no_refusal_changes_nothing() -> None:
     gate = Traffic(Limits(start=1, most=9))
     place = entered(gate)
     assert place is not None
-    gate.leave(place, "failed")
+    gate.leave(place, BAD_REQUEST)
     assert gate.allowed == 1
 
 
 def test_a_crowd_that_is_refused_halves_it_once_and_never_below_one() -> None:
     clock = Clock()
-    gate = Traffic(Limits(start=8), clock)
+    gate = Traffic(Limits(start=8), clock=clock)
     crowd = [entered(gate) for _ in range(8)]
     clock.now += 1
     for place in crowd:
         assert place is not None
-        gate.leave(place, "refused")
+        gate.leave(place, refused())
     assert gate.allowed == 4
     for expected in (2, 1, 1):
         clock.now += 1
         place = entered(gate)
         assert place is not None
         clock.now += 1
-        gate.leave(place, "refused")
+        gate.leave(place, refused())
         assert gate.allowed == expected
 
 
 def test_a_pause_that_the_provider_asks_for_holds_everybody_back() -> None:
     clock = Clock()
-    gate = Traffic(Limits(), clock)
+    gate = Traffic(Limits(), clock=clock)
     place = entered(gate)
     assert place is not None
-    gate.leave(place, "refused", 30.0)
+    gate.leave(place, refused(30.0))
     assert entered(gate) is None
     clock.now += 29.9
     assert entered(gate) is None
@@ -93,7 +104,7 @@ def test_a_pause_that_the_provider_asks_for_holds_everybody_back() -> None:
 @pytest.mark.parametrize("limits", [Limits(requests_per_minute=3), Limits(tokens_per_minute=30)])
 def test_what_was_sent_in_the_last_minute_counts(limits: Limits) -> None:
     clock = Clock()
-    gate = Traffic(limits, clock)
+    gate = Traffic(limits, clock=clock)
     for _ in range(3):
         assert entered(gate, tokens=10) is not None
         clock.now += 10
@@ -105,9 +116,43 @@ def test_what_was_sent_in_the_last_minute_counts(limits: Limits) -> None:
     assert entered(gate, tokens=10) is None
 
 
+def steps(gate: Traffic) -> int:
+    """Lines of code that one request passes in the gate."""
+    count = 0
+
+    def trace(frame: FrameType, event: str, _: Any) -> Any:
+        nonlocal count
+        count += event == "line"
+        return trace if frame.f_code.co_filename == traffic.__file__ else None
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        place = gate.enter(5)
+        assert place is not None
+        gate.leave(place)
+    finally:
+        sys.settrace(before)
+    return count
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [Limits(), Limits(requests_per_minute=9000), Limits(tokens_per_minute=90_000)],
+    ids=("no limit", "requests", "tokens"),
+)
+def test_what_was_sent_costs_nothing_while_no_limit_is_near(limits: Limits) -> None:
+    clock = Clock()
+    gate = Traffic(replace(limits, most=limits.start), clock=clock)
+    first = steps(gate)
+    for _ in range(5000):
+        gate.leave(gate.enter(5) or 0.0)
+    assert steps(gate) <= first + 10
+
+
 def test_a_request_beyond_a_minutes_tokens_goes_out_alone() -> None:
     clock = Clock()
-    gate = Traffic(Limits(tokens_per_minute=30), clock)
+    gate = Traffic(Limits(tokens_per_minute=30), clock=clock)
     assert entered(gate, tokens=5) is not None
     assert entered(gate, tokens=500) is None
     clock.now += 60
@@ -118,7 +163,7 @@ def test_a_waiting_request_goes_as_soon_as_there_is_room() -> None:
     gate = Traffic(Limits(start=1))
     place = entered(gate)
     assert place is not None
-    threading.Timer(0.1, gate.leave, (place, "answered")).start()
+    threading.Timer(0.1, gate.leave, (place,)).start()
     began = time.monotonic()
     assert gate.enter(1, timeout_s=60) is not None
     assert time.monotonic() - began < 20
@@ -128,8 +173,9 @@ def test_a_waiting_request_goes_as_soon_as_there_is_room() -> None:
     "settings", [{"start": 0}, {"most": 0}, {"requests_per_minute": 0}, {"start": 9, "most": 8}]
 )
 def test_limits_that_can_send_nothing_are_refused(settings: dict[str, int]) -> None:
-    with pytest.raises(ConfigError, match=r"model\.limits\."):
+    with pytest.raises(ConfigError, match=min(settings)) as caught:
         Limits(**settings)
+    assert caught.value.key in settings
 
 
 def test_an_unknown_limit_is_refused() -> None:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import subprocess
-import sys
+import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from rlm_eval.errors import ConfigError
-from rlm_eval.models import weights
+from rlm_eval.models.local import weights
 
 SLICES = (b"GGUF first ", b"second ", b"third")
-WHOLE = b"".join(SLICES)
+COMPLETE = b"".join(SLICES)
 
 
 def install(site: Path, slices: Sequence[bytes] = SLICES) -> None:
@@ -33,8 +33,8 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     monkeypatch.syspath_prepend(str(folder))
     monkeypatch.setattr(weights, "PARTS", tuple(f"tiny_weights_part{i}" for i in (1, 2, 3)))
-    monkeypatch.setattr(weights, "SIZE_BYTES", len(WHOLE))
-    monkeypatch.setattr(weights, "SHA256", hashlib.sha256(WHOLE).hexdigest())
+    monkeypatch.setattr(weights, "SIZE_BYTES", len(COMPLETE))
+    monkeypatch.setattr(weights, "SHA256", hashlib.sha256(COMPLETE).hexdigest())
     return folder
 
 
@@ -44,7 +44,7 @@ def test_the_parts_are_joined_in_order_and_left_alone_afterwards(
     install(site)
     cache = tmp_path / "cache"
     path = weights.embedded_weights(cache)
-    assert path.read_bytes() == WHOLE
+    assert path.read_bytes() == COMPLETE
     made = path.stat().st_mtime_ns
     assert weights.embedded_weights(cache) == path
     assert path.stat().st_mtime_ns == made
@@ -60,19 +60,16 @@ def test_missing_packages_are_named_with_the_install_command(site: Path, tmp_pat
 
 def test_once_joined_the_packages_may_go(site: Path, tmp_path: Path) -> None:
     path = tmp_path / weights.FILE_NAME
-    path.write_bytes(WHOLE)
+    path.write_bytes(COMPLETE)
     weights.check_embedded_weights(tmp_path)
     assert weights.embedded_weights(tmp_path) == path
 
 
-def test_parts_of_the_wrong_size_are_refused_by_the_check(site: Path, tmp_path: Path) -> None:
-    install(site, (*SLICES[:2], b"third, and more"))
-    with pytest.raises(ConfigError, match="reinstall"):
-        weights.check_embedded_weights(tmp_path)
-
-
-def test_wrong_bytes_are_refused_and_nothing_is_left_behind(site: Path, tmp_path: Path) -> None:
-    install(site, (*SLICES[:2], b"THIRD"))
+@pytest.mark.parametrize("third", [b"THIRD", b"third, and more"])
+def test_wrong_bytes_are_refused_and_nothing_is_left_behind(
+    site: Path, tmp_path: Path, third: bytes
+) -> None:
+    install(site, (*SLICES[:2], third))
     with pytest.raises(ConfigError, match=r"SHA-256.*reinstall"):
         weights.embedded_weights(tmp_path)
     assert not (tmp_path / weights.FILE_NAME).exists()
@@ -81,7 +78,7 @@ def test_wrong_bytes_are_refused_and_nothing_is_left_behind(site: Path, tmp_path
 
 def test_a_damaged_file_in_the_cache_is_named(site: Path, tmp_path: Path) -> None:
     path = tmp_path / weights.FILE_NAME
-    path.write_bytes(WHOLE[:5])
+    path.write_bytes(COMPLETE[:5])
     for look in (weights.check_embedded_weights, weights.embedded_weights):
         with pytest.raises(ConfigError, match=f"{path} is damaged: delete it"):
             look(tmp_path)
@@ -102,47 +99,66 @@ def test_a_folder_that_cannot_be_written_is_a_clear_line(site: Path, tmp_path: P
         weights.embedded_weights(tmp_path / "file" / "cache")
 
 
-def test_too_little_room_is_said_before_anything_is_written(
-    site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    install(site)
-    monkeypatch.setattr(weights, "SIZE_BYTES", 10**18)
-    monkeypatch.setattr(weights, "PARTS", ())
-    with pytest.raises(ConfigError, match="make room"):
-        weights.embedded_weights(tmp_path)
+@pytest.fixture
+def reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The files whose bytes were hashed; the cache folder is the test's own."""
+    monkeypatch.setenv("RLM_EVAL_CACHE", str(tmp_path / "cache"))
+    read: list[str] = []
+    digest = hashlib.file_digest
+
+    def counted(file: Any, kind: str) -> Any:
+        read.append(Path(file.name).name)
+        return digest(file, kind)
+
+    monkeypatch.setattr(weights.hashlib, "file_digest", counted)
+    return read
 
 
-def test_processes_that_start_at_once_join_once(site: Path, tmp_path: Path) -> None:
-    install(site)
-    code = (
-        "import sys; from pathlib import Path\n"
-        "from rlm_eval.models import weights\n"
-        f"weights.PARTS = {weights.PARTS!r}\n"
-        f"weights.SIZE_BYTES, weights.SHA256 = {weights.SIZE_BYTES}, {weights.SHA256!r}\n"
-        f"sys.path.insert(0, {str(site)!r})\n"
-        "join = weights._join\n"
-        "def slow_join(*args):\n"
-        "    import time; print('joined', flush=True); time.sleep(0.3); join(*args)\n"
-        "weights._join = slow_join\n"
-        "sys.stdin.readline()\n"
-        f"print(weights.embedded_weights(Path({str(tmp_path)!r})).read_bytes() == {WHOLE!r})\n"
-    )
-    command = [sys.executable, "-c", code]
-    pipe = subprocess.PIPE
-    both = [subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) for _ in range(3)]
-    for process in both:
-        assert process.stdin is not None
-        process.stdin.write("go\n")
-        process.stdin.flush()
-    told = [process.communicate(timeout=60)[0].split() for process in both]
-    assert sorted(told) == [["True"], ["True"], ["joined", "True"]]
-    assert not list(tmp_path.glob("*.tmp"))
-
-
-def test_a_sha256_is_checked_whatever_its_letters_case(tmp_path: Path) -> None:
+def test_a_sha256_is_checked_whatever_its_letters_case(tmp_path: Path, reads: list[str]) -> None:
     path = tmp_path / "a.gguf"
-    path.write_bytes(WHOLE)
-    digest = hashlib.sha256(WHOLE).hexdigest()
+    path.write_bytes(COMPLETE)
+    digest = hashlib.sha256(COMPLETE).hexdigest()
     weights.check_sha256(path, digest.upper())
     with pytest.raises(ConfigError, match="gguf_sha256"):
         weights.check_sha256(path, "0" * 64)
+
+
+def test_a_file_is_hashed_again_only_when_it_changed(
+    tmp_path: Path, reads: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(weights, "_SETTLED_S", -1.0)
+    one, other = tmp_path / "one.gguf", tmp_path / "other.gguf"
+    one.write_bytes(b"one")
+    other.write_bytes(b"other")
+    for _ in range(3):
+        assert weights.file_sha256(one) == hashlib.sha256(b"one").hexdigest()
+        assert weights.file_sha256(other) == hashlib.sha256(b"other").hexdigest()
+    assert reads == ["one.gguf", "other.gguf"]
+    before = one.stat()
+    other.replace(one)
+    os.utime(one, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert weights.file_sha256(one) == hashlib.sha256(b"other").hexdigest()
+    one.write_bytes(b"ONE")
+    assert weights.file_sha256(one) == hashlib.sha256(b"ONE").hexdigest()
+    assert weights.file_sha256(one) == hashlib.sha256(b"ONE").hexdigest()
+    assert reads[2:] == ["one.gguf", "one.gguf"]
+
+
+def test_what_is_only_just_written_is_not_trusted_to_be_unchanged(
+    tmp_path: Path, reads: list[str]
+) -> None:
+    path = tmp_path / "a.gguf"
+    path.write_bytes(b"new")
+    for _ in range(2):
+        weights.file_sha256(path)
+    assert reads == ["a.gguf"] * 2
+
+
+@pytest.mark.parametrize("content", ["{", "[]"])
+def test_a_broken_store_of_hashes_is_no_trouble(
+    content: str, tmp_path: Path, reads: list[str]
+) -> None:
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "sha256.json").write_text(content)
+    (tmp_path / "a.gguf").write_bytes(b"x")
+    assert weights.file_sha256(tmp_path / "a.gguf") == hashlib.sha256(b"x").hexdigest()

@@ -20,6 +20,8 @@ from rlm_eval.records import Context, Result, Sample, Score
 from rlm_eval.repl.session import Sandbox
 from rlm_eval.run.runner import Arm, RunInfo, Runner, Work
 
+pytestmark = pytest.mark.slow
+
 QUESTIONS = 64
 PRICE = Price(3.0, 15.0)
 #: What each level of a tree runs, by a word of its question: 15 calls in all, the deepest at 3.

@@ -130,6 +130,19 @@ def test_without_wait_what_is_held_counts_as_spent() -> None:
     ledger.reserve(CALL, wait=False)
 
 
+def test_a_ledger_affords_what_it_would_hold_without_waiting() -> None:
+    run = Ledger(Budget(usd=0.05))
+    sample = run.child(Budget(calls=3))
+    assert sample.affords(Spend(3, 300, 0.05))
+    assert not sample.affords(Spend(4, 400, 0.04))
+    assert not sample.affords(Spend(1, 100, 0.06)), "the run's cap"
+    sample.reserve(Spend(2, 200, 0.02))
+    assert sample.affords(Spend(1, 100, 0.03))
+    assert not sample.affords(Spend(2, 200, 0.02)), "calls in flight count at their worst"
+    assert run.affords(Spend(2, 200, 0.02))
+    assert sample.spent == Spend()
+
+
 def test_a_retry_keeps_its_place_and_pays_for_the_failed_attempt() -> None:
     ledger = Ledger(Budget(calls=3, tokens=250))
     held = ledger.reserve(CALL)

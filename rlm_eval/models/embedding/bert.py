@@ -8,9 +8,8 @@ side, one to a core; the matrix products are best held to one thread each.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import Any, Literal
 
@@ -18,61 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float32]
+Pair = tuple[Array, Array]
 Pooling = Literal["mean", "cls"]
 #: Tokens that go through the layers together: enough for the matrix products to be quick, few
 #: enough to stay in the processor's caches.
 _BLOCK_TOKENS = 1024
 #: Rows that GELU takes at a time, for the same reason.
 _GELU_ROWS = 16
-
-
-@dataclass(frozen=True)
-class Affine:
-    """x @ weight + bias."""
-
-    weight: Array
-    bias: Array
-
-    def __call__(self, x: Array) -> Array:
-        out: Array = x @ self.weight
-        out += self.bias
-        return out
-
-
-@dataclass(frozen=True)
-class LayerNorm:
-    scale: Array
-    shift: Array
-    epsilon: float
-
-    def __call__(self, x: Array) -> Array:
-        out: Array = x - x.mean(axis=1, keepdims=True)
-        variance = np.einsum("ij,ij->i", out, out) / np.float32(x.shape[1])
-        out /= np.sqrt(variance + np.float32(self.epsilon))[:, None]
-        out *= self.scale
-        out += self.shift
-        return out
-
-
-@dataclass(frozen=True)
-class Layer:
-    """One encoder layer; ``qkv`` makes queries, keys and values in one product."""
-
-    qkv: Affine
-    attended: Affine
-    attended_norm: LayerNorm
-    up: Affine
-    down: Affine
-    down_norm: LayerNorm
-
-    def __call__(self, x: Array, bounds: Sequence[tuple[int, int]], heads: int) -> Array:
-        qkv, mixed = self.qkv(x), np.empty_like(x)
-        for start, end in bounds:
-            mixed[start:end] = _attention(qkv[start:end], heads)
-        x = self.attended_norm(self.attended(mixed) + x)
-        inner = self.up(x)
-        gelu_in_place(inner)
-        return self.down_norm(self.down(inner) + x)
 
 
 class SentenceEncoder:
@@ -82,16 +33,35 @@ class SentenceEncoder:
         self, weights: Mapping[str, Array], config: Mapping[str, Any], pooling: Pooling
     ) -> None:
         self._heads = int(config["num_attention_heads"])
+        self._epsilon = np.float32(config["layer_norm_eps"])
         self._pooling = pooling
         self._words = weights["embeddings.word_embeddings.weight"]
         self._places = (
             weights["embeddings.position_embeddings.weight"]
             + weights["embeddings.token_type_embeddings.weight"][0]
         )
-        norm = _norms(weights, float(config["layer_norm_eps"]))
-        self._norm = norm("embeddings.LayerNorm")
-        names = [f"encoder.layer.{i}" for i in range(int(config["num_hidden_layers"]))]
-        self._layers = [_layer(name, weights, norm) for name in names]
+
+        def affine(*names: str) -> Pair:
+            """A product's weight and bias; of several, one beside the other."""
+            weight = np.hstack([weights[f"{name}.weight"].T for name in names])
+            bias = np.concatenate([weights[f"{name}.bias"] for name in names])
+            return np.ascontiguousarray(weight), bias
+
+        def norm(name: str) -> Pair:
+            return weights[f"{name}.weight"], weights[f"{name}.bias"]
+
+        self._first_norm = norm("embeddings.LayerNorm")
+        self._layers = [
+            (
+                affine(*(f"{name}.attention.self.{part}" for part in ("query", "key", "value"))),
+                affine(f"{name}.attention.output.dense"),
+                norm(f"{name}.attention.output.LayerNorm"),
+                affine(f"{name}.intermediate.dense"),
+                affine(f"{name}.output.dense"),
+                norm(f"{name}.output.LayerNorm"),
+            )
+            for name in (f"encoder.layer.{i}" for i in range(int(config["num_hidden_layers"])))
+        ]
 
     def encode(self, ids: Sequence[Sequence[int]]) -> Array:
         """One row of unit length per sequence of token ids, shape (sequences, hidden size)."""
@@ -101,16 +71,36 @@ class SentenceEncoder:
 
     def _encode_block(self, ids: Sequence[Sequence[int]]) -> Array:
         bounds = list(pairwise(accumulate(map(len, ids), initial=0)))
-        starts = [start for start, _ in bounds]
         places = np.concatenate([np.arange(len(sequence)) for sequence in ids])
-        x = self._norm(self._words[np.concatenate(ids)] + self._places[places])
-        for layer in self._layers:
-            x = layer(x, bounds, self._heads)
-        pooled = x[starts]
-        if self._pooling == "mean":
-            pooled = np.asarray(np.add.reduceat(x, starts, axis=0), dtype=np.float32)
+        x = self._words[np.concatenate(ids)] + self._places[places]
+        x = self._normed(x, *self._first_norm)
+        for qkv, attended, attended_norm, up, down, down_norm in self._layers:
+            parts, mixed = _affine(x, *qkv), np.empty_like(x)
+            for start, end in bounds:
+                mixed[start:end] = _attention(parts[start:end], self._heads)
+            x = self._normed(_affine(mixed, *attended) + x, *attended_norm)
+            inner = _affine(x, *up)
+            gelu_in_place(inner)
+            x = self._normed(_affine(inner, *down) + x, *down_norm)
+        starts = [start for start, _ in bounds]
+        pooled = x[starts] if self._pooling == "cls" else np.add.reduceat(x, starts, axis=0)
         lengths = np.linalg.norm(pooled, axis=1, keepdims=True)
         return np.asarray(pooled / lengths, dtype=np.float32)
+
+    def _normed(self, x: Array, scale: Array, shift: Array) -> Array:
+        """Layer normalisation."""
+        out: Array = x - x.mean(axis=1, keepdims=True)
+        variance = np.einsum("ij,ij->i", out, out) / np.float32(x.shape[1])
+        out /= np.sqrt(variance + self._epsilon)[:, None]
+        out *= scale
+        out += shift
+        return out
+
+
+def _affine(x: Array, weight: Array, bias: Array) -> Array:
+    out: Array = x @ weight
+    out += bias
+    return out
 
 
 def gelu_in_place(x: Array) -> None:
@@ -161,23 +151,3 @@ def _blocks(ids: Sequence[Sequence[int]]) -> Iterator[list[Sequence[int]]]:
         used += len(sequence)
     if block:
         yield block
-
-
-def _layer(name: str, weights: Mapping[str, Array], norm: Callable[[str], LayerNorm]) -> Layer:
-    def affine(*parts: str) -> Affine:
-        matrices = [weights[f"{name}.{part}.weight"].T for part in parts]
-        biases = [weights[f"{name}.{part}.bias"] for part in parts]
-        return Affine(np.ascontiguousarray(np.hstack(matrices)), np.concatenate(biases))
-
-    return Layer(
-        qkv=affine(*(f"attention.self.{part}" for part in ("query", "key", "value"))),
-        attended=affine("attention.output.dense"),
-        attended_norm=norm(f"{name}.attention.output.LayerNorm"),
-        up=affine("intermediate.dense"),
-        down=affine("output.dense"),
-        down_norm=norm(f"{name}.output.LayerNorm"),
-    )
-
-
-def _norms(weights: Mapping[str, Array], epsilon: float) -> Callable[[str], LayerNorm]:
-    return lambda name: LayerNorm(weights[f"{name}.weight"], weights[f"{name}.bias"], epsilon)
