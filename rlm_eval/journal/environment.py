@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from rlm_eval.journal.files import write_atomically
+from rlm_eval.journal.journal import write_atomically
 
 PACKAGES = (
     "rlm_eval",

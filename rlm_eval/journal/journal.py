@@ -14,13 +14,13 @@ import os
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self
 
 from rlm_eval.errors import ConfigError
-from rlm_eval.journal.files import write_atomically
 from rlm_eval.journal.redaction import Redactor, Seal, sealed_call, sealed_result, secrets_of
 from rlm_eval.records import SCHEMA_VERSION, Call, Result
 
@@ -220,3 +220,22 @@ def _claim(path: Path) -> BinaryIO:
     file.write(str(os.getpid()).encode())
     file.flush()
     return file
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A file beside ``path`` to write to; when the block ends, it takes the place of ``path``.
+
+    Whoever reads meanwhile, or after the writer was killed, finds the old file or the new one.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", errors="surrogatepass")

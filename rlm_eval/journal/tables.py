@@ -10,8 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rlm_eval.journal.files import replacing
-from rlm_eval.journal.journal import attempt_id, read_events
+from rlm_eval.journal.journal import attempt_id, read_events, replacing
 from rlm_eval.records import SCORED, Span
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rlm_eval.config.check import ROLE_KEYS
-from rlm_eval.journal.files import write_atomically
+from rlm_eval.journal.journal import write_atomically
 from rlm_eval.journal.past import finished_beside, past_of
 from rlm_eval.ledger import Budget
 from rlm_eval.run.assemble import Parts, model_keys
