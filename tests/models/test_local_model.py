@@ -316,6 +316,7 @@ def test_another_run_waits_and_says_so_until_the_first_ends_however_it_ends(
 
 
 @pytest.mark.model
+@pytest.mark.slow
 def test_the_embedded_model_answers_and_counts_as_it_bills() -> None:
     model = LocalModel()
     model.check()

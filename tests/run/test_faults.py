@@ -17,7 +17,7 @@ from rlm_eval.analysis import summary
 from rlm_eval.config.compose import compose_tree
 
 #: A request that nobody gives up holds its thread, and no exception would end it.
-pytestmark = pytest.mark.timeout(240, method="thread")
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240, method="thread")]
 
 #: Faults that another request may escape, and how they are classified.
 PASSING = {

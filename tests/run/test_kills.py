@@ -24,7 +24,7 @@ from helpers.kill_and_resume import (
 from rlm_eval.journal.past import past_of
 
 #: The first test waits for all kills.
-pytestmark = pytest.mark.timeout(1200)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 
 @pytest.fixture(scope="module")
