@@ -57,6 +57,12 @@ class Task(ABC):
         its module."""
         return sys.modules[type(self).__module__].__doc__ or ""
 
+    @property
+    def scoring(self) -> Mapping[str, Scalar]:
+        """The settings that change scores and no sample: with them in each result's key, a score
+        is reused only where it would be the same."""
+        return {"judge": self.judge, "judge_tokens": self.judge_tokens}
+
     @abstractmethod
     def build(self) -> Iterator[Pair]:
         """Every sample with its context, ordered by length, then by context: samples that share

@@ -15,14 +15,17 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 
+from rlm_eval.errors import ConfigError
+
 #: Packages with files that are run by path in processes of their own: they count as one.
-_TOGETHER = ("rlm_eval.repl", "rlm_eval.methods.foreign")
+_TOGETHER = ("rlm_eval.repl", "rlm_eval.methods.foreign", "rlm_eval.models.local")
 
 
 def sources_of(modules: Iterable[str]) -> dict[str, str]:
     """Name → hash (16 hex digits of SHA-256) of every source file behind ``modules``: ours, and
     those in the packages that ``modules`` lie in. The same for a wheel and a checkout."""
     roots = list(modules)
+    named = frozenset(roots)
     ours = {"rlm_eval", *(name.partition(".")[0] for name in roots)}
     found: dict[str, str] = {}
     seen = {"rlm_eval"}  # the package itself only offers names to users
@@ -32,6 +35,8 @@ def sources_of(modules: Iterable[str]) -> dict[str, str]:
             continue
         seen.add(name)
         path = _file_of(name)
+        if path is None and name in named:
+            raise ConfigError(f"the module {name} has no source file: a result can't be told by it")
         if path is None:
             continue
         found[name], imported = _read(name, path, path.stat().st_mtime_ns)

@@ -38,8 +38,6 @@ def write_environment(
     run_dir: Path, tree: Mapping[str, Any], redact: Callable[[str], str], **more: Any
 ) -> None:
     """Write both files: the configuration ``tree``; versions, machine and ``more``."""
-    text = yaml.safe_dump(dict(tree), sort_keys=False, allow_unicode=True)
-    write_atomically(run_dir / "config.yaml", redact(text))
     record = {
         "python": sys.version.split()[0],
         "platform": platform.platform(),
@@ -50,6 +48,9 @@ def write_environment(
     }
     text = json.dumps(record, indent=2, ensure_ascii=False)
     write_atomically(run_dir / "environment.json", redact(text))
+    # Last: what has it, is a run.
+    text = yaml.safe_dump(dict(tree), sort_keys=False, allow_unicode=True)
+    write_atomically(run_dir / "config.yaml", redact(text))
 
 
 def recorded_environment(run_dir: Path) -> dict[str, Any]:

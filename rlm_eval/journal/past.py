@@ -56,36 +56,30 @@ def past_of(run_dir: Path) -> Past:
     return Past(frozenset(done), restarts, spent, seconds)
 
 
-def finished_beside(run_dir: Path, wanted: Collection[str]) -> dict[str, list[Event]]:
-    """The ``wanted`` results that the runs beside ``run_dir`` have finished, each with its events.
-    The same key is the same measurement: sample, arm, prompt, models, sources. Each journal is
-    read once; one of another schema has nothing to reuse."""
-    found: dict[str, list[Event]] = {}
+def finished_beside(run_dir: Path, wanted: Collection[str]) -> dict[str, Path]:
+    """The ``wanted`` results that the runs beside ``run_dir`` have finished, each with the run that
+    has it. The same key is the same measurement: sample, arm, prompt, models, sources. A journal of
+    another schema has nothing to reuse."""
+    found: dict[str, Path] = {}
     for other in sorted(filter(has_journal, run_dir.parent.glob("[!.]*"))):
         missing = set(wanted) - found.keys()
         if other != run_dir and missing:
             with contextlib.suppress(ConfigError):
-                found |= _finished(other, missing)
+                results = read_events(other, types=("result",))
+                done = {event["key"] for event in results if _is_done(event)}
+                found |= dict.fromkeys(done & missing, other)
     return found
 
 
-def _finished(run_dir: Path, wanted: Collection[str]) -> dict[str, list[Event]]:
-    events: dict[str, list[Event]] = {}
-    done: set[str] = set()
-    for event in read_events(run_dir, types=("begin", "call", "result")):
-        key = event["result_key"] if event["type"] == "call" else event["key"]
-        if key in wanted:
-            events.setdefault(key, []).append({**event, "reused_from": run_dir.name})
-            if event["type"] == "result" and _is_done(event):
-                done.add(key)
-    return {key: events[key] for key in done}
-
-
-def reuse(found: Mapping[str, list[Event]], journal: Journal) -> None:
-    """Copy results of other runs, with their calls."""
-    for events in found.values():
-        for event in events:
-            journal.copy(event)
+def reuse(found: Mapping[str, Path], past: Past, journal: Journal) -> None:
+    """Copy results of other runs with their calls, as restarts after those that were begun here
+    already: a row sums the calls of its last one."""
+    for other in dict.fromkeys(found.values()):
+        for event in read_events(other, types=("begin", "call", "result")):
+            key = event["result_key"] if event["type"] == "call" else event["key"]
+            if found.get(key) == other:
+                restart = event["restart"] + past.restarts.get(key, 0)
+                journal.copy({**event, "restart": restart, "reused_from": other.name})
 
 
 def _is_done(event: Event) -> bool:

@@ -96,7 +96,7 @@ class CodeAct(Agent):
         if self.sub_calls:
             return None
         opening = self._frame_tokens() + shape.question_tokens + shape.context_tokens
-        room = models["root"].context_window - max(self.work_tokens, shape.max_answer_tokens)
+        room = models["root"].context_window - self._beside(shape.max_answer_tokens)
         if opening > room:
             if self.overflow == "refuse":
                 return ()
@@ -171,7 +171,7 @@ class CodeAct(Agent):
         question), the stretches of the input that it shows, and how many tokens were left out.
         Raises ContextOverflow."""
         text, question = problem.context.text, problem.question
-        room = lm.info().context_window - max(self.work_tokens, problem.max_answer_tokens)
+        room = lm.info().context_window - self._beside(problem.max_answer_tokens)
 
         def chat_with(how: How, shown: str) -> list[Message]:
             return self._chat(how, shown, question, len(text), enabled)
@@ -196,6 +196,10 @@ class CodeAct(Agent):
         if size > room or (self.overflow != "omit" and not spans):
             raise ContextOverflow(f"{sizes}, too little even for the question", complete - room)
         return chat, spans, complete - size
+
+    def _beside(self, answer_tokens: int) -> int:
+        """Tokens of the window that are left to the turns: also to two of them and the answer."""
+        return max(self.work_tokens, answer_tokens + 2 * self.turn_tokens)
 
     def _chat(
         self, how: How, text: str, question: str, chars: int, enabled: Enabled

@@ -18,6 +18,7 @@ Interrupted = Literal["", "time_limit", "killed", "memory", "exited", "crashed"]
 State = Literal["kept", "lost"]
 
 _SLACK = 1000  # characters a mark of what was dropped may add
+_LONGEST_ERROR = 6000  # characters: a message, and the lines of code that led to it
 _MOST_VARIABLES = 1000
 
 
@@ -130,7 +131,9 @@ def checked_result(frame: Frame, limits: Limits, submit: bool, **rest: Any) -> B
             "variables": list(listed),
             "submitted": bool(has_submitted),
         }:
-            longest = max(map(len, (stdout, stderr, error or "", error_type)))
+            longest = max(map(len, (stdout, stderr)))
+            if max(len(error or ""), len(error_type)) > _LONGEST_ERROR:
+                raise FrameError("an error over its cap")
         case _:
             raise FrameError("a malformed report")
     keep = limits.output_chars + _SLACK

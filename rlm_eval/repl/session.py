@@ -132,6 +132,11 @@ class ReplSession:
         """The same for ``name[key]``, None when there is no such item."""
         return self._read({"op": "read", "name": name, "key": key})
 
+    @property
+    def lost(self) -> bool:
+        """Whether the variables are gone since the last block, by a read that had to be killed."""
+        return self._state == "lost" or not self._worker.alive
+
     def close(self) -> None:
         """End the worker; calls in flight are waited for."""
         self._worker.close()

@@ -19,6 +19,7 @@ import signal
 import sys
 import threading
 import types
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -70,7 +71,7 @@ class Inbox:
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
-        self._ready: dict[int, Frame] = {}
+        self._ready: dict[int, deque[Frame]] = {}
         self._changed = threading.Condition()
         self._reading = False
 
@@ -79,7 +80,10 @@ class Inbox:
         with self._changed:
             self._changed.wait_for(lambda: key in self._ready or not self._reading)
             if key in self._ready:
-                return self._ready.pop(key)
+                frame = self._ready[key].popleft()
+                if not self._ready[key]:
+                    del self._ready[key]
+                return frame
             self._reading = True
         try:
             while True:
@@ -88,7 +92,7 @@ class Inbox:
                 if owner == key:
                     return frame
                 with self._changed:
-                    self._ready[owner] = frame
+                    self._ready.setdefault(owner, deque()).append(frame)
                     self._changed.notify_all()
         finally:
             with self._changed:

@@ -66,9 +66,14 @@ class Parts:
 
     @property
     def run_id(self) -> str:
-        """The task's name and a hash of the configuration and of the sources: results of two
-        revisions never meet in one run."""
-        return f"{self.task.name}-{content_hash([self.config.identity, self.revision])[:10]}"
+        """The task's name and a hash of the configuration and of the arms with their prompts and
+        sources: results of two revisions never meet in one run."""
+        made_with = [self.config.identity, self.fingerprints]
+        return f"{self.task.name}-{content_hash(made_with)[:10]}"
+
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        return {arm.name: arm.fingerprint for arm in self.arms}
 
     @property
     def demonstration(self) -> bool:
@@ -200,7 +205,8 @@ def _arm(
     revision = revision_of(sources)
     depends_on = [
         *(name, node, method.prompt_source(), models, config["temperature"], config["memoize"]),
-        *(config.caching, config["budget"]["sample"], revision, judge.source if judge else None),
+        *(config.caching, config["budget"]["sample"], revision),
+        *(dict(task.scoring), judge.source if judge else None),
     ]
     return Arm(name, method, content_hash(depends_on), revision)
 

@@ -39,7 +39,8 @@ def show_plan(parts: Parts, run_dir: Path, work: Sequence[Work]) -> None:
     past = past_of(run_dir)
     missing = {item.key for item in work} - past.done
     elsewhere = finished_beside(run_dir, missing).keys()
-    todo = [item for item in work if item.key in missing - elsewhere]
+    left = missing - elsewhere
+    todo = [item for item in work if item.key in left]
     rows = expected(parts, todo, experience_of(parts))
     console = Console()
     console.print(_table(rows))

@@ -70,7 +70,8 @@ def _run(parts: Parts, run_dir: Path, work: Sequence[Work]) -> int:
         print(f"this run is finished: all {len(work)} results are there", file=sys.stderr)
         return _finish(parts, run_dir, RunOutcome(0, 0))
     found = finished_beside(run_dir, missing)
-    rows = _forecast(parts, [w for w in work if w.key in missing - found.keys()], past)
+    left = missing - found.keys()
+    rows = _forecast(parts, [item for item in work if item.key in left], past)
     levels = _sandbox_levels(parts)
     try:
         run_dir.parent.mkdir(parents=True, exist_ok=True)
@@ -81,8 +82,8 @@ def _run(parts: Parts, run_dir: Path, work: Sequence[Work]) -> int:
     with Journal(run_dir, redactor_of(parts.config), seal_of(parts.task)) as journal:
         if journal.found != size:  # another process ended meanwhile
             past = past_of(run_dir)
-            found = {key: events for key, events in found.items() if key not in past.done}
-        reuse(found, journal)
+            found = {key: run for key, run in found.items() if key not in past.done}
+        reuse(found, past, journal)
         past = past.with_reused(found)
         todo = [
             replace(w, restart=past.restarts.get(w.key, 0)) for w in work if w.key not in past.done
@@ -137,6 +138,7 @@ def _write_environment(
         {**parts.config.tree, "demonstration": parts.demonstration},
         redact,
         code_revision=parts.revision,
+        fingerprints=parts.fingerprints,
         sources=parts.sources,
         prompts={a.name: content_hash(a.method.prompt_source()) for a in parts.arms},
         sandbox=levels,

@@ -11,15 +11,17 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from rlm_eval.errors import ConfigError, RunBudgetExceeded, SampleFailure, is_the_machines
-from rlm_eval.journal.journal import Journal
 from rlm_eval.ledger import Budget, Ledger
 from rlm_eval.methods.method import Method
 from rlm_eval.models.client import LM, ModelClient
 from rlm_eval.records import PENDING, SCORED, Answer, Context, Problem, Result, Sample, Score
 from rlm_eval.run.judging import judge_of
+
+if TYPE_CHECKING:
+    from rlm_eval.journal.journal import Journal
 
 #: Results in a row that fail at the provider, each with all its retries, and end the run.
 FAILED_IN_A_ROW = 8

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import rlm_eval.conf
 from rlm_eval.commands.cli import run_command
 from rlm_eval.journal.journal import FILE_NAME
 from rlm_eval.journal.past import past_of
@@ -33,6 +34,7 @@ def other_sources(run_dir: Path) -> None:
     path = run_dir / "environment.json"
     record = json.loads(path.read_text())
     record["sources"] |= {"rlm_eval.methods.direct": "0" * 16, "rlm_eval.tasks.gone": "1" * 16}
+    record["fingerprints"]["direct"] = "2" * 16
     path.write_text(json.dumps(record))
 
 
@@ -55,12 +57,30 @@ def test_changed_sources_stop_it_unless_a_new_run_is_wanted(
     error = capsys.readouterr().err
     assert len(error.splitlines()) == 1
     assert "rlm_eval.methods.direct, rlm_eval.tasks.gone" in error
-    assert "--changed-sources" in error
+    assert "--changed" in error
     assert not run_dir.exists()
-    assert run_command(["resume", str(old), "--changed-sources"]) == 0
+    assert run_command(["resume", str(old), "--changed"]) == 0
     assert "1 results reused" in capsys.readouterr().err
     assert len(past_of(run_dir).done) == 2
     assert (old / FILE_NAME).read_bytes() == journal
+
+
+def test_a_changed_configuration_or_prompt_is_another_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prompt = tmp_path / "mine.yaml"
+    plain = Path(rlm_eval.conf.__file__).parent / "prompt" / "direct" / "plain.yaml"
+    prompt.write_text(plain.read_text())
+    arguments = [*SMALL, f"method.direct.prompt={prompt}", f"results_dir={tmp_path / 'runs'}"]
+    assert run_command(arguments) == 0
+    (first,) = (tmp_path / "runs").iterdir()
+    prompt.write_text(prompt.read_text().replace("?", "??") + "\n# another\n")
+    capsys.readouterr()
+    assert run_command(["resume", str(first)]) == 2
+    assert "its configuration or a prompt" in capsys.readouterr().err
+    assert run_command(arguments) == 0
+    assert len(list((tmp_path / "runs").iterdir())) == 2
+    assert len(past_of(first).done) == 2
 
 
 @pytest.mark.parametrize(

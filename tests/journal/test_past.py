@@ -10,6 +10,7 @@ import pytest
 from helpers.some_records import some_call, some_result, write_one, written
 from rlm_eval.journal.journal import FILE_NAME, Journal, read_events
 from rlm_eval.journal.past import finished_beside, past_of, reuse
+from rlm_eval.journal.tables import tables
 from rlm_eval.ledger import Spend
 from rlm_eval.records import SCHEMA_VERSION
 
@@ -71,7 +72,7 @@ def test_results_of_another_run_are_reused_once_and_not_paid_again(tmp_path: Pat
     found = finished_beside(new, {"r1", "r2", "r9"})
     assert found.keys() == {"r1"}
     with Journal(new) as journal:
-        reuse(found, journal)
+        reuse(found, past_of(new), journal)
     past = past_of(new)
     assert past.done == {"r1"}
     assert past.spent == Spend()
@@ -84,5 +85,19 @@ def test_a_neighbour_of_another_schema_has_nothing_to_reuse(tmp_path: Path) -> N
     path = tmp_path / "old" / FILE_NAME
     path.write_text(path.read_text().replace(f'{{"v": {SCHEMA_VERSION}', '{"v": 1'))
     write_one(tmp_path / "other", "r1")
-    (events,) = finished_beside(tmp_path / "new", {"r1"}).values()
-    assert {event["reused_from"] for event in events} == {"other"}
+    assert finished_beside(tmp_path / "new", {"r1"}) == {"r1": tmp_path / "other"}
+
+
+def test_what_was_tried_here_before_is_no_part_of_a_reused_row(tmp_path: Path) -> None:
+    """Its provider failed, for $5; the other run's answer took one call of $0.25."""
+    new = tmp_path / "new"
+    with Journal(new) as journal:
+        journal.begin("r1", 0)
+        journal.call(some_call("failed", result_key="r1", cost_usd=5.0, error="server: no"), "")
+        journal.result(some_result("r1", "provider_error"))
+    write_one(tmp_path / "old", "r1")
+    with Journal(new) as journal:
+        reuse(finished_beside(new, {"r1"}), past_of(new), journal)
+    (row,) = tables(new)[0].itertuples()
+    assert (row.outcome, row.calls, row.cost_usd) == ("answered", 1, 0.25)
+    assert past_of(new).spent.usd == 5.0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from helpers.agents import TEXT, Agent, answer, block
@@ -35,6 +37,17 @@ def test_a_cap_leaves_the_forced_turn(sandbox: Sandbox) -> None:
     )
     assert (got.text, got.outcome) == (None, "budget_exceeded")
     assert "tokens=20000" in got.error
+
+
+@pytest.mark.parametrize("tokens", [64, 2048, 4096])
+def test_a_long_answer_takes_no_room_from_what_code_printed(sandbox: Sandbox, tokens: int) -> None:
+    """The input fills the window; outputs are shown all the same, and the forced turn fits."""
+    agent = Agent(block("print('row ' * 200)"), block("print('line ' * 200)"))
+    asked = replace(problem(content=TEXT * 15), max_answer_tokens=tokens)
+    got, _ = answer(sandbox, agent, asked, window=20_000, max_iterations=2)
+    assert got.truncated_tokens > 0
+    assert agent.last(1).count("row") == 200
+    assert got.outcome == "forced"
 
 
 @pytest.mark.parametrize("more", [500, 1_000])

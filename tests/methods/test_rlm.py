@@ -397,3 +397,27 @@ def test_a_window_too_small_for_a_turn_is_refused(sandbox: Sandbox) -> None:
 def test_settings_out_of_range_are_refused(sandbox: Sandbox, setting: dict[str, object]) -> None:
     with pytest.raises(ConfigError):
         Rlm(sandbox=sandbox, **setting)  # type: ignore[arg-type]
+
+
+HANGS = """class Hangs:
+    def __repr__(self):
+        while True:
+            try:
+                __import__('time').sleep(9)
+            except BaseException:
+                pass
+x, Final = 1, Hangs()"""
+
+
+@pytest.mark.slow
+def test_a_read_that_has_to_be_killed_is_told_and_the_setup_runs_again() -> None:
+    chats: list[Sequence[Message]] = []
+
+    def script(messages: Sequence[Message]) -> str:
+        chats.append(messages)
+        return block(HANGS if len(chats) == 1 else "Final = re.sub('a', 'b', 'aa')")
+
+    with Sandbox("auto", {"block_seconds": 1, "grace_seconds": 0.3}) as sandbox:
+        got, _ = answer(sandbox, script, protocol="final_variable", max_iterations=3)
+    assert (got.text, got.outcome) == ("bb", "answered")
+    assert "All variables but the context are gone" in chats[1][-1]["content"]

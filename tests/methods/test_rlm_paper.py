@@ -57,6 +57,8 @@ def read(reply: str) -> str | None:
         ("~~~\nFINAL(42)\n~~~", None),
         ("```repl\ncut off\nFINAL(42)", None),
         # other words
+        ("FINAL('''a)\nb''')", "text:a)\nb"),
+        ("FINAL(r'''a)\nb''')", "text:a)\nb"),
         ("FINALLY(42)", None),
         ("final(42)", None),
         ("FINAL ANSWER: 42", None),
@@ -95,6 +97,8 @@ def test_what_a_reply_says(reply: str, told: str | None) -> None:
         ("FINAL_VAR(42)", "name of one variable"),
         ("FINAL_VAR()", "name of one variable"),
         ('FINAL("(" opens)', "closing parenthesis"),
+        ('FINAL(f"{1 + 1}")', "closing parenthesis"),
+        ("FINAL('''a (b\nc)", "closing parenthesis"),
     ],
 )
 def test_what_is_unclear_says_why(reply: str, why: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -124,3 +125,25 @@ def test_what_code_has_set_gives_way_to_a_load() -> None:
         repl.load("context", "x" * (60 << 20))
         result = repl.run("len(context)")
         assert (result.value, result.state) == (str(60 << 20), "lost")
+
+
+def test_a_context_loads_while_a_thread_of_the_code_is_in_a_host_call(sandbox: Sandbox) -> None:
+    def ask(text: str) -> str:
+        time.sleep(0.05)
+        return text
+
+    code = """
+import threading, time
+def work():
+    until = time.time() + 0.6
+    while time.time() < until:
+        ask('q')
+for _ in range(3): threading.Thread(target=work, daemon=True).start()
+"""
+    with sandbox.session({"ask": ask}) as session:
+        session.run(code)
+        for number in range(6):
+            session.load("context", "z" * MILLION + str(number))
+            result = session.run("len(context), context[-1], threading.active_count()")
+            assert result.state == "kept"
+            assert (result.value or "").startswith(f"(1000001, '{number}'")

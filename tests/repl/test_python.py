@@ -243,3 +243,9 @@ def test_redirected_output_is_the_models_own(repl: ReplSession) -> None:
     assert result.stdout == "a\na\n"
     repl.run("import sys\nsys.stdout = None")
     assert repl.run("print('back')").stdout == "back\n"
+
+
+def test_a_long_error_is_cut_however_little_output_is_kept() -> None:
+    with Sandbox("auto", {"output_chars": 500}) as sandbox, sandbox.session({}) as session:
+        result = session.run("kept = 1\nraise ValueError('m' * 5000)")
+        assert (result.error_type, result.state) == ("ValueError", "kept")

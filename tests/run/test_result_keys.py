@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -48,11 +49,19 @@ def test_what_is_imported_counts_also_inside_functions_and_relative(tmp_path: Pa
 
 
 def test_a_plain_methods_results_do_not_depend_on_other_methods_and_tasks() -> None:
-    found = sources_of([*DIRECT, "rlm_eval.tasks.needle"])
+    found = sources_of([*DIRECT, "rlm_eval.tasks.generated.needle"])
     assert {"rlm_eval.run.runner", "rlm_eval.methods.direct", "rlm_eval.models.client"} <= set(
         found
     )
-    others = ("repl", "analysis", "commands", "methods.rlm", "methods.rag", "tasks.pairs", "conf")
+    others = (
+        "repl",
+        "analysis",
+        "commands",
+        "methods.rlm",
+        "methods.rag",
+        "tasks.generated.pairs",
+        "conf",
+    )
     assert not [n for n in found if n.startswith(tuple(f"rlm_eval.{other}" for other in others))]
 
 
@@ -62,6 +71,23 @@ def test_an_agents_results_depend_on_all_of_the_sandbox() -> None:
     repl = Path(__file__).parents[2] / "rlm_eval" / "repl"
     files = {f"rlm_eval.repl.{p.stem}" for p in repl.glob("*.py") if p.stem != "__init__"}
     assert files <= set(found)
+
+
+def test_what_is_started_as_a_process_counts_too() -> None:
+    """Modules and files that are named in strings, to be started by name or path, are among the
+    sources of whoever starts them."""
+    root = Path(__file__).parents[2]
+    named = re.compile(r'"(rlm_eval(?:\.\w+)+)"|"(\w+)\.py"')
+    started = set()
+    for room in ("models", "methods", "repl"):
+        for file in (root / "rlm_eval" / room).rglob("*.py"):
+            user = ".".join(file.relative_to(root).with_suffix("").parts)
+            for module, sibling in named.findall(file.read_text()):
+                if module != "rlm_eval.conf":  # prompts have hashes of their own
+                    started.add((user, module or f"{user.rpartition('.')[0]}.{sibling}"))
+    assert {name.rpartition(".")[2] for _, name in started} >= {"llama_server", "host", "starter"}
+    for user, name in started:
+        assert name in sources_of([user]), (user, name)
 
 
 def test_arms_have_keys_of_their_own_sources(

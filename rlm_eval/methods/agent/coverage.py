@@ -38,7 +38,7 @@ class ContextCoverage:
 
     def note(self, prompt: str) -> None:
         """Mark every stretch of the context that is in ``prompt``."""
-        text, size, done = self._context, self._block, 0
+        text, size, at = self._context, self._block, 0
         if min(len(prompt), len(text)) < size:
             return
         with self._lock:
@@ -46,13 +46,17 @@ class ContextCoverage:
             if not places:
                 for place in range(0, len(text) - size + 1, size):
                     places.setdefault(text[place : place + size], []).append(place)
-            found = [at for at in range(len(prompt) - size + 1) if prompt[at : at + size] in places]
-            for at in found:
-                if at >= done:
-                    candidates = places[prompt[at : at + size]][:_CANDIDATES]
-                    matches = [_match(prompt, at, text, place, size) for place in candidates]
-                    _, start, end, done = max(matches, key=itemgetter(0))
-                    self._seen.append((start, end))
+            last = len(prompt) - size
+            while at <= last:
+                candidates = places.get(prompt[at : at + size])
+                if candidates is None:
+                    at += 1
+                    continue
+                matches = [
+                    _match(prompt, at, text, place, size) for place in candidates[:_CANDIDATES]
+                ]
+                _, start, end, at = max(matches, key=itemgetter(0))
+                self._seen.append((start, end))
 
     def chars(self) -> int:
         """Size of the union so far, in characters."""

@@ -7,7 +7,7 @@ differ in the first chat, in what the REPL holds, and in what ends a run.
 from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, ClassVar
 
 from rlm_eval.errors import BudgetExceeded
@@ -33,6 +33,7 @@ TEMPLATES = ("observation", "no_code", "repeated", "forced")
 IMPORTS = "import json, math, re\nfrom collections import Counter"
 #: Template and request around the last turn that a forced turn repeats.
 _SLACK_TOKENS = 256
+_LOST_IN_READ = "Reading a variable ended this process. All variables but the context are gone."
 
 
 class UnclearFinalError(ValueError):
@@ -169,10 +170,13 @@ class Run:
             failed = lost = False
             for code in parsed.blocks:
                 result = session.run(code)
+                text = agent.in_block(session, result)
+                if session.lost:
+                    result = replace(result, state="lost", error=_LOST_IN_READ)
                 values = observed(result, agent.output_chars, given)
                 shown.append(self._text("observation", **values))
                 self.trace.block(number, reply.call_id, code, shown[-1], result)
-                if (text := agent.in_block(session, result)) is not None:
+                if text is not None:
                     return text
                 if lost := result.state == "lost":
                     session.run(setup)
@@ -188,6 +192,10 @@ class Run:
                     shown.append(self._text("no_code", unknown=parsed.unknown, cut_off=cut_off))
             except UnclearFinalError as unclear:
                 shown.append(self._text("unclear", reason=str(unclear)))
+            if session.lost:
+                lost = True
+                session.run(setup)
+                shown.append(_LOST_IN_READ)
             if parsed.blocks and parsed.blocks == last_blocks:
                 shown.append(self._text("repeated"))
             last_blocks = parsed.blocks or last_blocks
@@ -199,7 +207,7 @@ class Run:
 
         def fits(messages: Sequence[Message]) -> bool:
             asked = self._asked(messages)
-            return self._fits(asked) and (
+            return self._fits(asked, self.answer_tokens) and (
                 not self.ledger.counts_tokens
                 or self.ledger.affords(self._spend(self._tokens(asked), self.answer_tokens))
             )
@@ -237,10 +245,10 @@ class Run:
 
     # -- what there is room for ------------------------------------------------------------------
 
-    def _fits(self, messages: Sequence[Message]) -> bool:
-        """Whether the window holds a turn's chat and reply. A token is at least one byte, so most
-        chats need no counting."""
-        reply_tokens = max(self.agent.turn_tokens, self.answer_tokens)
+    def _fits(self, messages: Sequence[Message], reply_tokens: int = 0) -> bool:
+        """Whether the window holds a chat and a turn's reply, or one of ``reply_tokens`` if that is
+        more. A token is at least one byte, so most chats need no counting."""
+        reply_tokens = max(self.agent.turn_tokens, reply_tokens)
         room = self.lm.info(self.role).context_window * self.window_share - reply_tokens
         size = sum([len(m["content"].encode("utf-8", "replace")) + 8 for m in messages])
         return size <= room or self._tokens(messages) <= room

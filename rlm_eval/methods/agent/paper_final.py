@@ -19,6 +19,8 @@ from rlm_eval.methods.agent.loop import UnclearFinalError
 _STATEMENT = re.compile(r"^ {0,3}(FINAL|FINAL_VAR) ?\(", re.MULTILINE)
 _MENTION = re.compile(r"(?<!\w)FINAL(?:_VAR)? ?\(")
 _CLOSING = re.compile(r"\)[ \t\r]*$", re.MULTILINE)
+#: How a string in triple quotes or an f-string begins: what it holds is no plain text.
+_OPEN_STRING = re.compile(r"""[rRbBuU]{0,2}("{3}|'{3})|[rR]?[fF][rR]?["']""")
 #: What Python's parsers raise for text that is no code.
 _NO_CODE = (ValueError, SyntaxError, MemoryError, RecursionError)
 
@@ -79,6 +81,8 @@ def _argument(stretch: str, start: int) -> tuple[str, bool, int]:
         literal = _literal(argument)
         if literal is not None:
             return literal, True, closing.end()
+        if _OPEN_STRING.match(argument):
+            continue  # a longer argument may close it
         depths = [0, *accumulate(1 if c == "(" else -1 for c in re.findall("[()]", argument))]
         if min(depths) == depths[-1] == 0:
             return argument, False, closing.end()
