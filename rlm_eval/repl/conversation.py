@@ -214,7 +214,11 @@ class Conversation:
         with calls.changed:
             calls.pending += 1
             calls.pending_bytes += frame.size
-        self._pool.submit(answer)
+            alone = calls.pending == 1 and frame.head.get("alone") is True
+        if alone:  # nothing else can come meanwhile: no other thread need wake for it
+            answer()
+        else:
+            self._pool.submit(answer)
 
     def _outcome(
         self, name: str, args: list[Any], kwargs: dict[str, Any], late: bool

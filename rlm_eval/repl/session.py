@@ -48,7 +48,8 @@ __all__ = [
 class ReplSession:
     """One persistent namespace in a process of its own. Owned by one thread at a time.
 
-    Host functions are called from other threads, several at once when model code uses threads.
+    Host functions are called from the owning thread or, when model code uses threads, from others,
+    several at once.
     """
 
     def __init__(

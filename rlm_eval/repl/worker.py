@@ -293,6 +293,7 @@ class Worker:
         try:
             number = next(self._calls)
             call = {"op": "call", "id": number, "block": self._block, "name": name}
+            call["alone"] = threading.active_count() == 1
             text = ""
             if args and type(args[0]) is str:  # most often a long prompt, which JSON would slow
                 text, args = args[0], ("", *args[1:])

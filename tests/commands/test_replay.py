@@ -20,6 +20,8 @@ from helpers.some_records import some_call, some_result
 from rlm_eval.analysis.load import load_results
 from rlm_eval.commands.replay import DERIVED, differences, rebuild
 from rlm_eval.commands.rescore import rescore
+from rlm_eval.config.check import check_config
+from rlm_eval.config.compose import recorded_tree
 from rlm_eval.errors import ConfigError
 from rlm_eval.journal.journal import FILE_NAME, Journal
 from rlm_eval.records import Sample, Score
@@ -42,6 +44,11 @@ def test_what_is_published_is_what_its_journal_says(published: Path) -> None:
     """Tables, and the summary as bytes of CSV."""
     assert main([str(published)]) == 0
     assert (published / "summary.csv").is_file()
+    check_config(recorded_tree(published))  # every _target_ in it is still there
+
+
+def test_there_is_something_published() -> None:
+    assert PUBLISHED
 
 
 def test_a_run_is_rebuilt_from_its_journal_byte_by_byte(run_dir: Path, tmp_path: Path) -> None:
