@@ -19,7 +19,7 @@ from math import ceil
 from rlm_eval.errors import ConfigError
 from rlm_eval.ledger import Budget
 from rlm_eval.methods.method import Forecast, Method, Shape
-from rlm_eval.models.protocol import ModelInfo, Usage
+from rlm_eval.models.protocol import ModelInfo
 from rlm_eval.records import Role
 from rlm_eval.run.assemble import Parts
 from rlm_eval.run.experience import Experience, Speeds
@@ -162,7 +162,8 @@ def _from_sizes(
     prompt = sum(usage.prompt_tokens for usage in usages)
     completion = sum(usage.completion_tokens for usage in usages)
     fresh = prompt - sum(part.repeated_tokens for part in parts)
-    costs = [_usd(usage, info) for usage, info in zip(usages, served, strict=True)]
+    pairs = zip(usages, served, strict=True)
+    costs = [None if info.price is None else info.price.cost(usage) for usage, info in pairs]
     return Expected(
         arm,
         length,
@@ -174,10 +175,6 @@ def _from_sizes(
         usd=None if None in costs else sum(cost for cost in costs if cost is not None),
         seconds=0.0 if not parts else speeds.seconds(fresh, completion) if speeds else None,
     )
-
-
-def _usd(usage: Usage, info: ModelInfo) -> float | None:
-    return None if info.price is None else info.price.cost(usage)
 
 
 def refuse_over_cap(rows: Sequence[Expected], cap_usd: float, spent_usd: float) -> None:

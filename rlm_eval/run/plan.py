@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from rlm_eval.config.check import ROLE_KEYS
 from rlm_eval.journal.journal import write_atomically
 from rlm_eval.journal.past import finished_beside, past_of
-from rlm_eval.ledger import Budget
 from rlm_eval.run.assemble import Parts, model_keys
 from rlm_eval.run.experience import Experience
 from rlm_eval.run.forecast import Expected, expected
@@ -66,36 +65,28 @@ def _table(rows: Sequence[Expected]) -> Table:
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("from", no_wrap=True)
     for row in rows:
-        cells = _cells(row.calls, row.prompt_tokens, row.completion_tokens, row.usd, row.seconds)
+        cells = _cells([row])
         table.add_row(row.arm, f"{row.target_tokens:,}", str(row.results), *cells, row.source)
     table.add_section()
-    sums = [
-        _sum([getattr(row, name) for row in rows])
-        for name in ("calls", "prompt_tokens", "completion_tokens", "usd", "seconds")
-    ]
-    known = all(row.calls is not None for row in rows)
-    total = "all together" if known else "at least"
-    table.add_row(total, "", str(sum(row.results for row in rows)), *_cells(*sums))
+    total = "all together" if _all_known(rows) else "at least"
+    table.add_row(total, "", str(sum(row.results for row in rows)), *_cells(rows))
     return table
 
 
-def _sum(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) if known else None
+def _all_known(rows: Sequence[Expected]) -> bool:
+    return all(row.calls is not None for row in rows)
 
 
-def _cells(
-    calls: float | None,
-    prompt: float | None,
-    completion: float | None,
-    usd: float | None,
-    seconds: float | None,
-) -> list[str]:
+def _cells(rows: Sequence[Expected]) -> list[str]:
+    """What rows take together, as far as it is known: calls, prompt and reply tokens, USD, time."""
     from rlm_eval.analysis.text import count
 
-    counts = ["–" if value is None else count(value) for value in (calls, prompt, completion)]
-    money = "–" if usd is None else f"{usd:,.2f}"
-    return [*counts, money, "–" if seconds is None else _duration(seconds)]
+    cells = []
+    for name in ("calls", "prompt_tokens", "completion_tokens", "usd", "seconds"):
+        known = [value for row in rows if (value := getattr(row, name)) is not None]
+        shown = {"usd": "{:,.2f}".format, "seconds": _duration}.get(name, count)
+        cells.append(shown(sum(known)) if known else "–")
+    return cells
 
 
 def _duration(seconds: float) -> str:
@@ -114,8 +105,9 @@ def _notes(parts: Parts, rows: Sequence[Expected]) -> list[str]:
     ]
     if any(row.usd is None and row.calls is not None for row in rows):
         notes.append("USD –: unpriced, as far as the harness knows")
-    if any(row.source == "unknown" for row in rows) and (caps := _caps(parts.sample_budget)):
-        notes.append(f"unknown: at most {caps} for each result (budget.sample)")
+    caps = [f"{cap:,g} {k}" for k, cap in asdict(parts.sample_budget).items() if cap is not None]
+    if caps and any(row.source == "unknown" for row in rows):
+        notes.append(f"unknown: at most {', '.join(caps)} for each result (budget.sample)")
     thought = {i.name: i.reasoning_tokens for i in parts.infos.values() if i.reasoning_tokens}
     if thought and any(row.source == "sizes" for row in rows):
         each = ", ".join(f"{tokens:,} a call of {name}" for name, tokens in thought.items())
@@ -140,11 +132,6 @@ def without_effect(parts: Parts) -> list[str]:
     return notes
 
 
-def _caps(budget: Budget) -> str:
-    caps = {key: cap for key, cap in asdict(budget).items() if cap is not None}
-    return ", ".join(f"{cap:,g} {key}" for key, cap in caps.items())
-
-
 def _arms_line(what: str, arms: Sequence[str]) -> list[str]:
     return [f"{what} {', '.join(arms)}"] if arms else []
 
@@ -158,14 +145,9 @@ def keep_forecast(rows: Sequence[Expected], run_dir: Path) -> None:
 
 def in_one_line(rows: Sequence[Expected]) -> str:
     """The forecast for a run that begins now."""
-    names = ("calls", "prompt_tokens", "completion_tokens", "usd", "seconds")
-    calls, prompt, reply, money, time = _cells(
-        *(_sum([getattr(r, n) for r in rows]) for n in names)
-    )
-    known = all(row.calls is not None for row in rows)
+    calls, prompt, reply, money, time = _cells(rows)
     if all(row.calls is None and row.prompt_tokens is None for row in rows):
         return "forecast: none, nothing is known about these methods (see dry_run=true)"
-    return (
-        f"forecast{'' if known else ', at least'}: {calls} calls, {prompt} prompt tokens, "
-        f"{reply} reply tokens, ${money}, {time}"
-    )
+    least = "" if _all_known(rows) else ", at least"
+    tokens = f"{prompt} prompt tokens, {reply} reply tokens"
+    return f"forecast{least}: {calls} calls, {tokens}, ${money}, {time}"
