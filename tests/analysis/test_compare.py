@@ -1,4 +1,4 @@
-"""python -m rlm_eval.compare."""
+"""rlm-eval compare."""
 
 from __future__ import annotations
 

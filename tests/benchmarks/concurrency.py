@@ -90,7 +90,7 @@ def bare_asyncio(model: LitellmModel, prompts: list[list[Message]], at_once: int
     asyncio.run(run())
 
 
-def through_door(model: ChatModel, prompts: list[list[Message]], at_once: int) -> None:
+def through_client(model: ChatModel, prompts: list[list[Message]], at_once: int) -> None:
     with tempfile.TemporaryDirectory() as folder, Journal(Path(folder)) as journal:
         client = ModelClient({"root": model}, journal.call)
         lm = client.lm("result", memory_scope="arm|0")
@@ -112,8 +112,8 @@ def measure(latency_s: float, at_once: int, calls: int, rounds: int) -> dict[str
         ways = {
             "asyncio": lambda p: bare_asyncio(model, p, at_once),
             "threads": lambda p: bare_threads(model, p, at_once),
-            "client": lambda p: through_door(model, p, at_once),
-            "instant": lambda p: through_door(ScriptedModel(), p, at_once),
+            "client": lambda p: through_client(model, p, at_once),
+            "instant": lambda p: through_client(ScriptedModel(), p, at_once),
         }
         for number in range(rounds + 1):
             row = {}

@@ -164,7 +164,7 @@ def words_alone(n: int) -> tuple[list[str], bool]:
 
 def no_context(runs: Sequence[Path]) -> list[str]:
     """What models answer without the input, by task and length. A failure of the arm's own scores
-    0; owed rows don't count."""
+    0; pending rows don't count."""
     from rlm_eval.analysis.load import combine, load_run
 
     lines = table(["task", "tokens", "n", "best constant", "no_context", "model"])

@@ -2,7 +2,7 @@
 
 Each fault meets two questions, one that it strikes once and one that it strikes every time. A run
 asks them all. Then the provider is in good health: another run, with a copy of the first one's
-response cache, shows what had been cached, and the first one's resume shows what was owed.
+response cache, shows what had been cached, and the first one's resume shows what was pending.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class Row:
     requests: int
     scored: bool
     cached: bool
-    owed: bool
+    pending: bool
     recorded: int
     billed: int
     estimated: bool
@@ -135,7 +135,7 @@ def fault_table(folder: Path, faults: Sequence[str] = QUICK, **settings: object)
         uncached = provider.requests_for
         provider.recover()
         _carry_out(tree)
-        owed = provider.requests_for
+        pending = provider.requests_for
     rows = []
     for key, group in calls.groupby("result_key"):
         prompt = group.prompt_sha256.iloc[0]
@@ -152,7 +152,7 @@ def fault_table(folder: Path, faults: Sequence[str] = QUICK, **settings: object)
                 requests=requests[prompt],
                 scored=bool(pd.notna(results.score[key])),
                 cached=not uncached[prompt],
-                owed=bool(owed[prompt]),
+                pending=bool(pending[prompt]),
                 recorded=int(group.prompt_tokens.sum() + group.completion_tokens.sum()),
                 billed=billed[prompt],
                 estimated=bool(group.usage_estimated.any()),
@@ -184,17 +184,17 @@ def _carry_out(tree: Mapping[str, Any]) -> Path:
 
 
 COLUMNS = (
-    *("fault", "classified as", "struck once", "struck every time", "scored", "cached", "owed"),
+    *("fault", "classified as", "struck once", "struck every time", "scored", "cached", "pending"),
     *("tokens recorded / billed, once", "every time"),
 )
 
 
 def report(rows: Sequence[Row]) -> str:
-    """One line per fault, as Markdown. Scored, cached and owed are of the question that it strikes
+    """One line per fault, as Markdown. Scored, cached and pending are of the question it strikes
     every time; ``~`` marks tokens that the provider did not report."""
     lines = [f"| {' | '.join(COLUMNS)} |", f"|{'---|' * len(COLUMNS)}"]
     for once, always in zip(rows[::2], rows[1::2], strict=True):
-        flags = ["yes" if flag else "no" for flag in (always.scored, always.cached, always.owed)]
+        flags = ["yes" if flag else "no" for flag in (always.scored, always.cached, always.pending)]
         came = [f"{r.outcome}, {_count(r.requests, 'request')}" for r in (once, always)]
         name = TOLD.get(once.fault, once.fault.replace("_", " "))
         cells = [name, once.kind or "–", *came, *flags, _tokens(once), _tokens(always)]

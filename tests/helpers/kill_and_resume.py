@@ -145,7 +145,7 @@ class Run:
         return self.kill(attempt, f"at random, {where}")
 
     def finish(self) -> None:
-        """Attempt it until nothing is owed any more."""
+        """Attempt it until nothing is pending any more."""
         code = 3
         for _ in range(10):
             code = self.attempt().wait()
@@ -155,7 +155,7 @@ class Run:
             raise AssertionError(f"exit code {code}:\n{self.tail}")
 
     def results(self) -> list[str]:
-        """The keys of the results in the journal that are not owed, in the order of writing."""
+        """The keys of the results in the journal that are not pending, in the order of writing."""
         events = read_events(self.run_dir, types=("result",))
         return [e["key"] for e in events if e["answer"]["outcome"] not in PENDING]
 
@@ -250,7 +250,7 @@ def _sign(call: Mapping[str, Any]) -> object:
 @dataclass(frozen=True)
 class Verdict:
     """What the records of a finished run say. ``doubled``: results written twice though the first
-    was not owed, and keys that are in a table twice. ``counted`` is what a resumed run takes for
+    was not pending, and keys that are in a table twice. ``counted`` is what a resumed run takes for
     spent, ``journal`` what its calls add up to."""
 
     expected: int

@@ -1,4 +1,4 @@
-"""Every fault a provider can have, through a whole run: what is sent, scored, kept, owed, paid.
+"""Every fault a provider can have, through a whole run: what is sent, scored, kept, pending, paid.
 
 The rows come from ``fault_table``, which ``benchmarks/faults.py`` prints.
 """
@@ -68,10 +68,10 @@ def test_a_passing_fault_is_tried_again_and_owed_at_last(
     table: Mapping[str, tuple[Row, Row]], fault: str
 ) -> None:
     once, always = table[fault]
-    assert (once.outcome, once.requests, once.scored, once.owed) == ("answered", 2, True, False)
+    assert (once.outcome, once.requests, once.scored, once.pending) == ("answered", 2, True, False)
     assert once.cached, "the good reply that came in the end"
     assert (always.outcome, always.requests) == ("provider_error", ATTEMPTS)
-    assert (always.scored, always.cached, always.owed) == (False, False, True)
+    assert (always.scored, always.cached, always.pending) == (False, False, True)
     assert once.kind == always.kind == PASSING[fault]
 
 
@@ -81,13 +81,13 @@ def test_a_final_fault_is_one_request_and_owed(
 ) -> None:
     for row in table[fault]:
         assert (row.outcome, row.requests, row.kind) == ("provider_error", 1, FINAL[fault])
-        assert (row.scored, row.cached, row.owed) == (False, False, True)
+        assert (row.scored, row.cached, row.pending) == (False, False, True)
 
 
 def test_an_overflow_is_the_methods_own_failure(table: Mapping[str, tuple[Row, Row]]) -> None:
     for row in table["overflow"]:
         assert (row.outcome, row.requests) == ("context_overflow", 1)
-        assert (row.scored, row.cached, row.owed) == (False, False, False)
+        assert (row.scored, row.cached, row.pending) == (False, False, False)
 
 
 @pytest.mark.parametrize("fault", REPLIES)
@@ -96,7 +96,7 @@ def test_a_reply_is_kept_whatever_it_is_worth(
 ) -> None:
     for row in table[fault]:
         assert (row.outcome, row.requests, row.kind) == (REPLIES[fault], 1, "")
-        assert (row.scored, row.cached, row.owed) == (row.outcome == "answered", True, False)
+        assert (row.scored, row.cached, row.pending) == (row.outcome == "answered", True, False)
 
 
 @pytest.mark.parametrize("fault", sorted({*PASSING, *FINAL, *REPLIES, "overflow"}))

@@ -63,7 +63,7 @@ def test_random_moments(killed: tuple[Finished, list[Finished]]) -> None:
 
 
 def test_no_kill_gives_a_cap_back(tmp_path: Path) -> None:
-    """The run's cap holds over all its attempts together; what is left stays owed."""
+    """The run's cap holds over all its attempts together; what is left stays pending."""
     cap, chance = 40, random.Random(1)
     for folder in (tmp_path / str(trial) for trial in range(5)):
         with BillingProvider() as provider:
