@@ -148,7 +148,7 @@ def test_a_spent_sample_cap_is_an_outcome(tmp_path: Path) -> None:
 
 
 def test_an_interrupted_run_is_resumed_with_nothing_counted_twice(tmp_path: Path) -> None:
-    arguments = [*SMALL[:3], "task.n=6", "model.latency_s=0.15", f"results_dir={tmp_path}"]
+    arguments = [*SMALL[:3], "task.n=6", "model.latency_s=0.05", f"results_dir={tmp_path}"]
     child = subprocess.Popen(
         [sys.executable, "-m", "rlm_eval", *arguments, "concurrency=1"],
         stdout=subprocess.PIPE,

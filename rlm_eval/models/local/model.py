@@ -32,6 +32,7 @@ from rlm_eval.models.local.weights import (
 from rlm_eval.models.protocol import FREE, Message, ModelInfo, Reply, require
 
 EMBEDDED_NAME = "Qwen2.5-Coder-1.5B-Instruct-Q4_K_M"
+_DYING_S = 2.0
 
 
 @dataclass
@@ -186,7 +187,11 @@ class LocalModel:
         """Start the server again unless it lives or another thread has done it."""
         with self._lock:
             server = self._server
-            if self._client is not failed or server is None or server.poll() is None:
+            if self._client is not failed or server is None:
+                return
+            try:
+                server.wait(_DYING_S)  # its connections may end before it does
+            except subprocess.TimeoutExpired:
                 return
             print("the local model's server died; starting it again", file=sys.stderr)
             server.communicate()
