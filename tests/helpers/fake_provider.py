@@ -95,14 +95,14 @@ class FakeProvider:
             self.most_at_once = max(self.most_at_once, self.at_once)
 
     @contextmanager
-    def busier(self) -> Iterator[None]:
+    def busier(self, by: int = 1) -> Iterator[None]:
         with self._lock:
-            self.busy += 1
+            self.busy += by
         try:
             yield
         finally:
             with self._lock:
-                self.busy -= 1
+                self.busy -= by
 
     def bill(self, prompt: int = PROMPT_TOKENS, completion: int = COMPLETION_TOKENS) -> None:
         with self._lock:
@@ -135,8 +135,10 @@ class _Handler(BaseHTTPRequestHandler):
             super().handle_one_request()
 
     def do_POST(self) -> None:
-        self.body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         provider = self.server.provider
+        with provider.busier(-1):  # a client that was stopped sends the rest when it goes on
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.body = json.loads(body)
         behaviour = provider.take(self.body)
         provider.enter(+1)
         try:
