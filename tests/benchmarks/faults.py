@@ -13,7 +13,7 @@ from helpers.fault_table import ATTEMPTS, QUICK, SLOW, fault_table, report
 TEXT = """\
 # Provider faults
 
-`PYTHONPATH=tests python tests/benchmarks/faults.py`; `tests/test_faults.py` asserts each line.
+`PYTHONPATH=tests python tests/benchmarks/faults.py`; `tests/run/test_faults.py` asserts each line.
 
 Every fault strikes one question once, and another one every time it is asked. Each question is
 asked through litellm over HTTP in a whole run with `retry.attempts={attempts}`. Scored, cached and

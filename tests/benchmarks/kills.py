@@ -20,7 +20,7 @@ from helpers.kill_and_resume import (
 TEXT = """\
 # Kill and resume
 
-`PYTHONPATH=tests python tests/benchmarks/kills.py`; `tests/test_kills.py` asserts that every run
+`PYTHONPATH=tests python tests/benchmarks/kills.py`; `tests/run/test_kills.py` asserts that every run
 ends with all results, each once, that no bill is missing but those of calls in flight at a kill,
 and that no process is left.
 
@@ -29,7 +29,7 @@ eighth request ({faults}, in turn). {questions} questions at once, each with up 
 sub-calls at once: at most {in_flight} calls are in flight at a kill. At a named point the whole
 process stops itself, and is killed there. Lost: billed, and in no journal. Assumed: what journals
 hold above the bills of requests whose connection was reset, as nobody told what they cost. The
-second table's first line is two runs, the later of which takes over the earlier one's results.
+second table's first line is two runs, the later of which reuses the earlier one's results.
 
 {tables}"""
 
