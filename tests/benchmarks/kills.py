@@ -20,9 +20,9 @@ from helpers.kill_and_resume import (
 TEXT = """\
 # Kill and resume
 
-`PYTHONPATH=tests python tests/benchmarks/kills.py`; `tests/run/test_kills.py` asserts that every run
-ends with all results, each once, that no bill is missing but those of calls in flight at a kill,
-and that no process is left.
+`PYTHONPATH=tests python tests/benchmarks/kills.py`; `tests/run/test_kills.py` asserts that every
+run ends with all results, each once, that no bill is missing but those of calls in flight at a
+kill, and that no process is left.
 
 Real runs of the arms direct and rlm through litellm against a provider over HTTP that fails every
 eighth request ({faults}, in turn). {questions} questions at once, each with up to {sub_calls}
