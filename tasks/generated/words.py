@@ -9,7 +9,7 @@ cwe's words are those the project's keys are made of and, once these are used up
 ranks are drawn from both alike); RULER's are wonderwords' (no effect on scores is known: models
 count them alike).
 
-``task=ruler_cwe`` and ``task=ruler_fwe`` (``official=true``) are RULER's own: its preface, its
+``task=ruler_cwe`` and ``task=ruler_fwe`` (a ``template``) are RULER's own: its preface, its
 question and answer prefix, for cwe a worked example of forty words before the preface, and
 ``string_match_all``. What stays different: fwe has as many ranks as its length allows (RULER:
 length / 50, of which those that occur are as many), and every sample is filled to its target.
@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, count, islice, repeat
 from string import ascii_lowercase
@@ -34,25 +34,11 @@ from rlm_eval.records import Context
 from ..draws import Draws
 from ..sizing import PieceCounter
 from ..task import Generated, Pair
-from .haystack import ADJECTIVES, NOUNS, made_up_names
+from .haystack import ADJECTIVES, NOUNS, filled, made_up_names
 
 ZETA_2 = 1.6449340668482264
 
 
-#: RULER's prompts around a text; what follows the question begins the answer.
-RULER_CWE = (
-    "Below is a numbered list of words. In these words, some appear more often than others."
-    " Memorize the ones that appear most often.\n",
-    "Question: What are the 10 most common words in the above list? Answer: The top 10 words that"
-    " appear most often in the list are:",
-)
-RULER_FWE = (
-    "Read the following coded text and track the frequency of each coded word. Find the three most"
-    " frequently appeared coded words. ",
-    "Question: Do not provide any explanation. Please ignore the dots '....'. What are the three"
-    " most frequently appeared words in the above coded text? Answer: According to the coded text"
-    " above, the three most frequently appeared words are:",
-)
 #: Of RULER's worked example: times that ten words occur, and thirty others.
 EXAMPLE_TIMES = (10, 3)
 
@@ -65,7 +51,7 @@ def numbered(words: Iterable[str]) -> str:
 class CommonWords(Generated):
     """RULER's cwe."""
 
-    official: bool = False
+    template: Sequence[str] | None = None
 
     name = "cwe"
     max_answer_tokens = 120
@@ -79,24 +65,24 @@ class CommonWords(Generated):
 
     def prepare(self) -> None:
         self._count = PieceCounter(self._tok)
-        if self.official:
-            self.scorer, self.question = "string_match_all", RULER_CWE[1]
+        if self.template:
+            self.scorer, (_, self.question) = "string_match_all", filled(self.template)
         self._reserve = self._tok.count(self.question) + self.max_answer_tokens
 
     def shortest(self) -> int:
         """Ten common words and as many others, of eight tokens at most; for RULER's 4096, of five
         beside the worked example."""
         entries = self.common * (self.common_times + self.other_times)
-        return self._reserve + (entries * 8 + 1000 if self.official else entries * 12)
+        return self._reserve + (entries * 8 + 1000 if self.template else entries * 12)
 
     def code_oracle(self, question: str, context: Context) -> str | None:
-        text = context.text.rpartition(RULER_CWE[0])[2]
-        words = Counter(re.findall(r"\d+\. (\w+)", text))
+        text = context.text.rpartition("\n1. ")[2]  # without a worked example
+        words = Counter(re.findall(r"\d+\. (\w+)", f"1. {text}"))
         return ", ".join(word for word, _ in words.most_common(self.common)) or None
 
     def make(self, target: int, purpose: str, index: int) -> Iterator[Pair]:
         draws = Draws(self.name, purpose, self.seed, target, index)
-        before = self._example(draws) + RULER_CWE[0] if self.official else ""
+        before = self._example(draws, self.template[0]) if self.template else ""
         spent = self._tok.count(before)
         words, used = self._words(target - self._reserve - spent, draws)
         gold, others = words[: self.common], words[self.common :]
@@ -112,13 +98,14 @@ class CommonWords(Generated):
             knobs={"n_words": len(words), "index": index, "seed": self.seed},
         )
 
-    def _example(self, draws: Draws) -> str:
-        """RULER's worked example: a shorter list, its question and its answer."""
+    def _example(self, draws: Draws, before: str) -> str:
+        """RULER's worked example (a shorter list, its question and its answer) and what comes
+        before the list."""
         words = draws.sample(ADJECTIVES + NOUNS, 40)
         often, seldom = words[: self.common], words[self.common :]
         entries = often * EXAMPLE_TIMES[0] + seldom * EXAMPLE_TIMES[1]
         draws.shuffle(entries)
-        return f"{RULER_CWE[0]}{numbered(entries)}\n{self.question} {numbered(often)}\n"
+        return f"{before}{numbered(entries)}\n{self.question} {numbered(often)}\n{before}"
 
     def _words(self, budget: int, draws: Draws) -> tuple[list[str], int]:
         """The common words, then as many others as fit; and the tokens of all entries."""
@@ -145,7 +132,7 @@ class CommonWords(Generated):
 class FrequentWords(Generated):
     """RULER's fwe."""
 
-    official: bool = False
+    template: Sequence[str] | None = None
 
     name = "fwe"
     max_answer_tokens = 50
@@ -157,8 +144,8 @@ class FrequentWords(Generated):
     def prepare(self) -> None:
         first_word = 6  # without the space before it, it may take a token for each letter
         self._preface = ""
-        if self.official:
-            self.scorer, (self._preface, self.question) = "string_match_all", RULER_FWE
+        if self.template:
+            self.scorer, (self._preface, self.question) = "string_match_all", filled(self.template)
         said = self._tok.count(self._preface + self.question)
         self._reserve = said + self.max_answer_tokens + first_word
 
@@ -167,7 +154,7 @@ class FrequentWords(Generated):
         return self._reserve + 1000
 
     def code_oracle(self, question: str, context: Context) -> str | None:
-        text = context.text.removeprefix(RULER_FWE[0])
+        text = context.text.removeprefix(self._preface)
         words = Counter(re.findall(r"[a-z]+", text))
         return ", ".join(word for word, _ in words.most_common(3)) or None
 
