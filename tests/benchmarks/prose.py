@@ -109,7 +109,7 @@ def paragraphs(text: str, seen: set[str]) -> Iterator[str]:
             ):
                 line = re.sub(f"[{re.escape(marks)}]", "", line)
         if line:
-            yield line
+            yield " ".join(line.split())
 
 
 def main() -> None:

@@ -21,6 +21,7 @@ from rlm_eval.tasks.export import make_task
     [
         ("reviews.tsv", "1f5579178f3c90a8d32e451d332ddb16ef848e457a845fa1e3a97d2d18acb390"),
         ("questions.tsv", "cab5b3afb0d0ebb6eb661d480cb19482a3fa4fbab9f6d097900dff46d753f6c6"),
+        ("prose.txt.xz", "0291066d22aaa22f09d96b739d032f30d5f487a7428398091f236213bc948f46"),
     ],
 )
 def test_the_items_are_the_frozen_ones(name: str, sha256: str) -> None:

