@@ -58,7 +58,7 @@ def _file_text(path: Path) -> str:
         if path.suffix == ".xz":
             return lzma.decompress(path.read_bytes()).decode("utf-8")
         raw = path.read_text(encoding="utf-8")
-        return str(json.loads(raw)["text"]) if path.suffix == ".json" else raw
+        return str.strip(json.loads(raw)["text"]) if path.suffix == ".json" else raw
     except (OSError, ValueError, KeyError, TypeError, lzma.LZMAError) as error:
         raise ConfigError(f"{path} can't be read: {error!r}", key="haystack_file") from error
 
@@ -76,17 +76,19 @@ def prose(file: str | None = None) -> tuple[str, ...]:
     return paragraphs
 
 
-def longest(paragraphs: Sequence[str], lengths: Sequence[int], tokenizer: Tokenizer) -> int:
-    """The most tokens that a text, once through, can fill; not counted where it is far more than
-    the lengths asked for. Raises ConfigError, with the reason, for a length above."""
+def longest(
+    paragraphs: Sequence[str], lengths: Sequence[int], tokenizer: Tokenizer, used: float = 1.0
+) -> int:
+    """The most tokens that the ``used`` share of a text, once through, can fill; not counted where
+    it is far more than the lengths asked for. Raises ConfigError, with the reason, for a length
+    above."""
     wanted = max(lengths, default=0)
-    if wanted < sum(map(len, paragraphs)) // MOST_CHARS_PER_TOKEN:
+    if wanted < used * sum(map(len, paragraphs)) / MOST_CHARS_PER_TOKEN:
         return LONGEST
-    most = tokenizer.count("\n".join(paragraphs))
+    most = int(used * tokenizer.count("\n".join(paragraphs)))
     if wanted > most:
         raise ConfigError(
-            f"has {wanted}, but the haystack's text has {most} tokens and none of it is used twice:"
-            " the most is less, or give a longer haystack_file",
+            f"has {wanted}, but no sentence of the haystack's text is used twice: the most is {most}",
             key="lengths",
         )
     return most

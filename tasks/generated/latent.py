@@ -59,8 +59,8 @@ class LatentNeedle(Generated):
         return self.max_answer_tokens + 100 + (DECOYS + 1) * 50
 
     def longest(self) -> int:
-        """A tenth of the prose is more than what is left out of it."""
-        return hay.longest(self._paragraphs, [n * 10 // 9 for n in self.lengths], self._tok)
+        """A twentieth of the prose is more than what is left out of it."""
+        return hay.longest(self._paragraphs, self.lengths, self._tok, used=0.95)
 
     def code_oracle(self, question: str, context: Context) -> str | None:
         found = NAME.search(context.text)

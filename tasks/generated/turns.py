@@ -1,9 +1,9 @@
 """turns: repeat the n-th of several alike replies in a long conversation.
 
-A conversation of requests (``Write a riddle about an otter.``) and replies of three sentences; one
-request comes ``needles`` times, each time with another reply, and one of those replies is asked for
-word for word after a random prefix. Our own, in the manner of MRCR (Vodrahalli et al. 2024), with
-its rule: 0 without the prefix, else the SequenceMatcher ratio.
+A conversation of requests (``Write a riddle about: otter.``) and replies of up to three sentences;
+one request comes ``needles`` times, each time with another reply, and one of those replies is asked
+for word for word after a random prefix. Our own, in the manner of MRCR (Vodrahalli et al. 2024),
+with its rule: 0 without the prefix, else the SequenceMatcher ratio.
 
 Not as in MRCR: replies are sentences of public-domain prose (items/prose.md) and don't fit their
 requests, so nothing but order and wording tells them apart. No sentence occurs twice.
@@ -15,7 +15,7 @@ Known shortcut: code that splits the text into turns and counts solves it (``cod
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice, pairwise
 
@@ -28,8 +28,8 @@ from .haystack import NOUNS, longest, prose, prose_pieces
 
 KINDS = ("riddle", "poem", "limerick", "fable", "speech", "letter", "toast", "lullaby")
 SENTENCES = 3
-#: Three longer ones may not fit the room for the answer.
-MOST_CHARS = 230
+#: Of a reply, so that it fits the room for the answer.
+MOST_CHARS = 600
 MOST_NEEDLES = 20
 
 ASKED = re.compile(r"reply number (\d+) to '(.+?)'.*right after the characters (\w{8})", re.DOTALL)
@@ -53,8 +53,7 @@ class Turns(Generated):
         return self.max_answer_tokens + 140 + (self.needles + 2) * turn
 
     def longest(self) -> int:
-        """Short sentences are two thirds of the prose, requests a fifth of a conversation."""
-        return longest(self._paragraphs, [n * 6 // 5 for n in self.lengths], self._tok)
+        return longest(self._paragraphs, self.lengths, self._tok)
 
     def code_oracle(self, question: str, context: Context) -> str | None:
         asked = ASKED.search(question)
@@ -81,9 +80,7 @@ class Turns(Generated):
             f" right after the characters {prefix}. Start with {prefix} and write nothing else."
         )
         budget = target - self._tok.count(question) - self.max_answer_tokens
-        pieces = map(str.strip, prose_pieces(self._paragraphs, draws))
-        short = (piece for piece in pieces if len(piece) <= MOST_CHARS)
-        replies = map(" ".join, zip(*[short] * SENTENCES, strict=False))
+        replies = _replies(prose_pieces(self._paragraphs, draws))
         needles = [_turn(wanted, reply) for reply in islice(replies, self.needles)]
         hidden = sum(map(self._tok.count, needles))
         stream = (_turn(draws.choice(others), reply) for reply in replies)
@@ -111,6 +108,17 @@ class Turns(Generated):
                 "seed": self.seed,
             },
         )
+
+
+def _replies(sentences: Iterable[str]) -> Iterator[str]:
+    """The sentences in their order, three or fewer a reply."""
+    reply: list[str] = []
+    for sentence in map(str.strip, sentences):
+        full = len(reply) == SENTENCES or len(" ".join((*reply, sentence))) > MOST_CHARS
+        if reply and full:
+            yield " ".join(reply)
+            reply = []
+        reply.append(sentence)
 
 
 def _turn(request: str, reply: str) -> str:

@@ -5,15 +5,12 @@ three times; the ten are asked for, 120 answer tokens. fwe (frequent words): six
 whose k-th comes N / (k² ζ(2)) times; the first is replaced by dots, ranks two to four are asked
 for, 50 answer tokens. Source: RULER (Hsieh et al. 2024).
 
-cwe's words are those the project's keys are made of and, once these are used up, made-up ones (all
-ranks are drawn from both alike); RULER's are wonderwords' (no effect on scores is known: models
-count them alike).
-
 ``task=ruler_cwe`` and ``task=ruler_fwe`` (a ``template``) are RULER's own: its preface, its
 question and answer prefix, for cwe a worked example of forty words before the preface, and
-``string_match_all``. What stays different: fwe has as many ranks as its length allows (RULER:
-length / 50, of which those that occur are as many), and every sample is filled to its target.
-Preface and example begin the context, the prefix ends the question.
+``string_match_all``. Preface and example begin the context, the prefix ends the question. What
+stays different: cwe's words are those the project's keys are made of and, once these are used up,
+made-up ones, of which some three tokens each fill a length with fewer entries than RULER's English
+words do (all ranks are drawn from both alike); every sample is filled to its target.
 
 Known shortcut: counting words is one line of code (``code_oracle``: 100 %; best
 constant: 1 % of cwe, none of fwe). The tasks measure counting
@@ -37,8 +34,6 @@ from ..task import Generated, Pair
 from .haystack import ADJECTIVES, NOUNS, filled, made_up_names
 
 ZETA_2 = 1.6449340668482264
-
-
 #: Of RULER's worked example: times that ten words occur, and thirty others.
 EXAMPLE_TIMES = (10, 3)
 
@@ -76,8 +71,8 @@ class CommonWords(Generated):
         return self._reserve + (entries * 8 + 1000 if self.template else entries * 12)
 
     def code_oracle(self, question: str, context: Context) -> str | None:
-        text = context.text.rpartition("\n1. ")[2]  # without a worked example
-        words = Counter(re.findall(r"\d+\. (\w+)", f"1. {text}"))
+        listed = context.text.rpartition("\n")[2]  # without a worked example
+        words = Counter(re.findall(r"\d+\. (\w+)", listed))
         return ", ".join(word for word, _ in words.most_common(self.common)) or None
 
     def make(self, target: int, purpose: str, index: int) -> Iterator[Pair]:

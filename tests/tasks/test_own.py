@@ -74,7 +74,7 @@ def test_samples_fill_their_target_and_counts_add_up(make: Make, tokenizer: str)
     ("make", "digest"),
     [
         (LatentNeedle, "ba7a337a10cfc968 0cd0f6e02dd4d875"),
-        (Turns, "ac9f5cd6e9a20439 c29887b96dd4130b"),
+        (Turns, "c2652e125649006f 6b2065bb6ebd8482"),
     ],
 )
 def test_same_seed_same_bytes_everywhere(make: Make, digest: str) -> None:
