@@ -88,7 +88,8 @@ def longest(
     most = int(used * tokenizer.count("\n".join(paragraphs)))
     if wanted > most:
         raise ConfigError(
-            f"has {wanted}, but no sentence of the haystack's text is used twice: the most is {most}",
+            f"has {wanted}, but no sentence of the haystack's text is used twice: the most is"
+            f" {most}",
             key="lengths",
         )
     return most
