@@ -53,6 +53,8 @@ class DocumentQA(Padded):
     split: str = "validation"
     template: str | None = None
 
+    #: The name that the task has with RULER's data.
+    ruler_name = ""
     max_answer_tokens = 32
     instruction = (
         "Answer the question from the documents, in as few words as possible (a name, a date or a"
@@ -62,6 +64,7 @@ class DocumentQA(Padded):
     def __post_init__(self) -> None:
         if self.path == "ruler":
             self.path = str(ruler_file(f"{self.name}.json", "path"))
+            self.name = self.ruler_name
         self.instruction, _, self._end = (
             self.template or f"{self.instruction}{{question}}"
         ).partition("{question}")
@@ -185,7 +188,7 @@ class HotpotQA(DocumentQA):
     """HotpotQA (Yang et al. 2018), distractor setting: rows of the hub or of the original JSON;
     the group is bridge or comparison."""
 
-    name = "hotpotqa"
+    name, ruler_name = "hotpotqa", "ruler_qa_2"
     columns = ("question", "answer", "context", "supporting_facts")
 
     @staticmethod
@@ -211,7 +214,7 @@ class SQuAD(DocumentQA):
     """SQuAD (Rajpurkar et al. 2016): hub rows, or articles of the original JSON; questions without
     an answer (version 2) are left out."""
 
-    name = "squad"
+    name, ruler_name = "squad", "ruler_qa_1"
     columns = ("title",)
 
     @cached_property

@@ -13,9 +13,9 @@ sample has an example and a seed of its own, and each is filled to its target. P
 begin the context, the prefix ends the question.
 
 Known shortcuts: the statements have one fixed form, so a few lines of code solve it
-(``code_oracle``: 100 %; best constant: 0); with one chain the list of all variables is the answer.
-``chains`` above 1 adds chains that lead to other numbers. In noise the statements are the only
-sentences that occur once, by RULER's construction.
+(``code_oracle``: 100 %; best constant: 0). With one chain, as in RULER, the list of all variables
+is the answer; here a second one leads to another number (``chains``). In noise the statements are
+the only sentences that occur once, by RULER's construction.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def multihop(
     n: int,
     variant: str = "vt",
     hops: int | None = None,
-    chains: int = 1,
+    chains: int = 2,
     haystack: str = "essay",
     template: Sequence[str] | None = None,
     seed: int = 0,
@@ -74,7 +74,7 @@ def multihop(
 @dataclass(kw_only=True, eq=False)
 class VariableTracking(Generated):
     hops: int = 4
-    chains: int = 1
+    chains: int = 2
     haystack: str = "essay"
     template: Sequence[str] | None = None
 
@@ -89,7 +89,7 @@ class VariableTracking(Generated):
         self._line = hay.RULER_NOISE if self.template else "".join(hay.NOISE)
         self._line_tokens = self._tok.count(self._line)
         if self.template:
-            self.scorer = "string_match_all"
+            self.name, self.scorer = "ruler_vt", "string_match_all"
         self.max_answer_tokens = max(30, 6 * (self.hops + 1))
 
     def shortest(self) -> int:

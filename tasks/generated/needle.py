@@ -161,7 +161,7 @@ class Needle(Generated):
         self._count = PieceCounter(self._tok)
         self._paragraphs = hay.prose(self.haystack_file) if self._haystack == "essay" else ()
         if self.template:
-            self.scorer = "string_match_all"
+            self.name, self.scorer = "ruler_niah", "string_match_all"
             self._in_order = hay.sentences(" ".join(self._paragraphs))
 
     def shortest(self) -> int:

@@ -61,7 +61,8 @@ class CommonWords(Generated):
     def prepare(self) -> None:
         self._count = PieceCounter(self._tok)
         if self.template:
-            self.scorer, (_, self.question) = "string_match_all", filled(self.template)
+            self.name, self.scorer = "ruler_cwe", "string_match_all"
+            _, self.question = filled(self.template)
         self._reserve = self._tok.count(self.question) + self.max_answer_tokens
 
     def shortest(self) -> int:
@@ -140,7 +141,8 @@ class FrequentWords(Generated):
         first_word = 6  # without the space before it, it may take a token for each letter
         self._preface = ""
         if self.template:
-            self.scorer, (self._preface, self.question) = "string_match_all", filled(self.template)
+            self.name, self.scorer = "ruler_fwe", "string_match_all"
+            self._preface, self.question = filled(self.template)
         said = self._tok.count(self._preface + self.question)
         self._reserve = said + self.max_answer_tokens + first_word
 

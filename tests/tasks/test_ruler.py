@@ -65,6 +65,7 @@ def samples(*words: str) -> list[tuple[Context, Sample]]:
         used = load_tokenizer().count(f"{context.text}\n") + sample.max_answer_tokens
         used += load_tokenizer().count(sample.question)
         assert sample.target_tokens - 130 < used <= sample.target_tokens + 1
+        assert sample.task == name
         assert sample.scorer == ("string_match_part" if "qa" in name else "string_match_all")
         if "qa" not in name:
             said = task.code_oracle(sample.question, context)
