@@ -14,8 +14,9 @@ from rlm_eval.errors import ConfigError
 from rlm_eval.records import Context, Sample, Scalar, Score, Span
 from rlm_eval.tokens import load_tokenizer
 
+from .scoring.matching import CHARS_PER_TOKEN
 from .scoring.rules import RULES
-from .scoring.scorers import CHARS_PER_TOKEN, by_verdict
+from .scoring.scorers import by_verdict
 from .sizing import EXACT_UP_TO, LONGEST, at_least, check_lengths
 
 Pair = tuple[Context, Sample]
@@ -103,7 +104,7 @@ class Task(ABC):
         sample where all are asked for."""
         if self.constant_answers:
             return self.constant_answers
-        every = self.scorer == "string_match_all"
+        every = self.scorer in ("string_match_all", "strict_match")
         return dict.fromkeys(", ".join(s.gold) if every else s.gold[0] for s in group_samples)
 
     def fit_constant(self, samples: Sequence[Sample]) -> str:
@@ -187,6 +188,8 @@ class Generated(Task):
     lengths: Sequence[int]
     n: int
     seed: int = 0
+
+    scorer = "strict_match"
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -35,6 +35,7 @@ KINDS: dict[str, Kind] = {
     "COMPARISON": "comparison",
     "USER": "user",
     "DATE": "date",
+    "MONTH_YEAR": "month_year",
 }
 
 

@@ -47,7 +47,7 @@ class Aggregation(Windowed):
     kinds: Sequence[str] = FIRST_KINDS
     questions_per_context: int = 5
 
-    name = "aggregation"
+    name, scorer = "aggregation", "strict"
 
     def prepare(self) -> None:
         at_least(1, questions_per_context=self.questions_per_context)
@@ -76,7 +76,7 @@ class Aggregation(Windowed):
                 "question": self._question(query),
                 "gold": (gold,),
                 "group": query.kind,
-                "scorer": f"oolong:{kind.form}",
+                "scorer": f"{self.scorer}:{kind.form}",
                 "knobs": {
                     "family": kind.family,
                     "labels": "|".join(labels),

@@ -118,7 +118,7 @@ TYPES: tuple[Type, ...] = ("person", "person", "town", "company")
 class SemanticChain(Generated):
     hops: int = 2
 
-    name, scorer = "multihop", "squad_em"
+    name, scorer = "multihop", "strict_answer"
     max_answer_tokens = 32
 
     def prepare(self) -> None:

@@ -90,7 +90,7 @@ NAME = re.compile("|".join(w.format(name=r"(\w+)", landmark=".+?") for w in WORD
 class LatentNeedle(Generated):
     haystack_file: str | None = None
 
-    name, scorer = "latent_needle", "squad_em"
+    name, scorer = "latent_needle", "strict_answer"
     max_answer_tokens = 32
 
     def prepare(self) -> None:
