@@ -129,7 +129,7 @@ def readings(results: pd.DataFrame) -> list[str]:
     """The columns ``score_NAME`` of a frame, or of a summary: what other rules than that of
     ``score`` say."""
     own = {"score_rule", "score_low", "score_high", "score_completed"}
-    return [name for name in results if name.startswith("score_") and name not in own]
+    return [c for c in map(str, results.columns) if c.startswith("score_") and c not in own]
 
 
 def find_runs(*sources: str | Path) -> list[Path]:

@@ -29,13 +29,13 @@ BETWEEN_ITEMS = re.compile(r"[,;\n|/&]|\b(?:and|or)\b|(?<=[.!?])\s")
 #: Words of answers in sentences; those of the question come on top.
 WORDING = frozenset(
     """
-    a according after all also an appear appears are as at based be because been boxed by can
-    certainly code coded common count counted counting counts does each final first following
-    for found frequent frequently from given has have hence here i in indeed is it its json
-    last list lives mentioned most must my namely no not occur occurrence occurrences
-    occurring occurs of often on one only over person plaintext result so sure text than that
-    the their them then there therefore these they this three thus time times to top two value
-    values was were which who whose with word words yes
+    a according after all also an answer answers appear appears are as at based be because
+    been boxed by can certainly code coded common count counted counting counts does each
+    final first following for found frequent frequently from given has have hence here i in
+    indeed is it its json last list lives mentioned most must my namely no not occur
+    occurrence occurrences occurring occurs of often on one only over person plaintext result
+    so sure text than that the their them then there therefore these they this three thus time
+    times to top two value values was were which who whose with word words yes
     """.split()
 )
 
@@ -51,7 +51,7 @@ def final_part(sample: Sample, answer: str) -> str:
 def _final_part(answer: str, room: int) -> str:
     marks = [mark.end() for mark in MARK.finditer(answer)]
     marked = 0 < len(marks) < 6
-    part = answer[marks[-1] :].strip() if marked else answer.strip()
+    part = (answer[marks[-1] :] if marked else answer).strip("*_` \t\r\n")
     return part if len(part) <= room + (MARKED if marked else UNMARKED) else ""
 
 

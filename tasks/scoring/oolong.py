@@ -48,10 +48,11 @@ def moment(text: str) -> datetime | None:
     return found.pop() if len(found) == 1 else None
 
 
-def _graded(given: int, gold: int) -> float:
+def _graded(given: int | str, gold: int | str) -> float:
+    """``0.75 ** |error|``; 0 for what is no whole number."""
     try:
-        return float(0.75 ** abs(given - gold))
-    except OverflowError:
+        return float(0.75 ** abs(int(given) - int(gold)))
+    except (ValueError, OverflowError):
         return 0.0
 
 
@@ -59,32 +60,30 @@ def _official(parsed: str, gold: str, kind: Kind) -> float:
     if parsed == gold or (parsed in PHRASES and parsed in gold):
         return 1.0
     if kind == "number":
-        try:
-            return _graded(int(parsed), int(gold))
-        except ValueError:
-            return 0.0
+        return _graded(parsed, gold)
     date = moment(parsed) if kind == "date" else None
     return float(date is not None and date == moment(gold))
 
 
 def _strict(sample: Sample, answer: str, kind: Kind) -> float:
     """The one value of the kind that is asked for which the final part of the answer names."""
-    gold, part = sample.gold[0], final_part(sample, answer)
+    gold, part = sample.gold[0], re.sub(r"\([^()]*\)", " ", final_part(sample, answer))
     if kind == "user":
         return strict_share(sample, answer)
     if kind == "number":
         told = _numbers(sample.question) | {float(sample.knobs.get("n_lines") or 0)}
-        said = _numbers(re.sub(r"\([^()]*\)", " ", part))
+        said = _numbers(part)
         values = list(said - told or said)
-        exact = len(values) == 1 and values[0].is_integer() and abs(values[0]) < 1e15
-        return _graded(int(values[0]), int(gold)) if exact else 0.0
+        return _graded(f"{values[0]:.15g}", gold) if len(values) == 1 else 0.0
     if kind == "comparison":
         return float(_relation(sample, part) == _relation(sample, gold))
     if kind == "label":
-        return float({*named(part, labels_of(sample) or [gold])} == {gold.lower()})
-    form = DATE if kind == "date" else rf"{MONTH},? \d{{4}}"
-    dates = {moment(f"1 {d}" if kind == "month_year" else d) for d in re.findall(form, part, re.I)}
-    return float(dates == {moment(f"1 {gold}" if kind == "month_year" else gold)} != {None})
+        labels = {label.lower() for label in labels_of(sample)} or {gold.lower()}
+        with_denied = labels | {f"not {label}" for label in labels}
+        return float(labels.intersection(named(part, with_denied)) == {gold.lower()})
+    form, first = (DATE, "") if kind == "date" else (rf"{MONTH},? \d{{4}}", "1 ")
+    dates = [found[0] for found in re.finditer(form, part, re.I)] or [part]
+    return float({moment(first + date) for date in dates} == {moment(first + gold)} != {None})
 
 
 @lru_cache(maxsize=1024)

@@ -122,7 +122,8 @@ def by_verdict(sample: Sample, answer: str, reply: str) -> Score | None:
 PAIR = re.compile(r"\(\s*(-?\d{1,18})\s*,\s*(-?\d{1,18})\s*\)")
 BARE_PAIR = re.compile(r"(?<![\w/-])(\d{1,18})\s*[,/&]\s*(\d{1,18})(?![\w/-])")
 MONTH = r"(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)[a-z]*\.?"
-DATE = rf"{MONTH} \d{{1,2}}(?:st|nd|rd|th)?,? \d{{4}}|\d{{1,4}}[/-]\d{{1,2}}[/-]\d{{1,4}}"
+DAY = r"\d{1,2}(?:st|nd|rd|th)?"
+DATE = rf"(?:{MONTH} {DAY}|{DAY}(?: of)? {MONTH}),? \d{{4}}|\d{{1,4}}([/.-])\d\d?\1\d{{1,4}}"
 Pair = tuple[int, int]
 
 
