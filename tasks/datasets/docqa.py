@@ -2,9 +2,10 @@
 
 A context holds a question's supporting documents, then the distractors of its own row, then
 documents of other rows (none with a supporting title) until the target is full, all in random
-order. MuSiQue (two to four hops), HotpotQA (two), SQuAD (one; RULER's qa pads it this way). Scored
-by exact match after SQuAD's normalisation, F1 as the lenient score, the best over aliases; a yes,
-no or noanswer of HotpotQA must agree. ``scorer=string_match_part`` is RULER's rule for qa instead.
+order. MuSiQue (two to four hops), HotpotQA (two), SQuAD (one; RULER's qa pads it this way). Score:
+official, exact match after SQuAD's normalisation, with F1 in ``score_f1``, each the best over
+aliases; for the F1 a yes, no or noanswer of HotpotQA must agree. ``scorer=string_match_part`` is
+RULER's rule for qa instead, exact match and F1 beside it.
 
 Known shortcuts: the documents are Wikipedia's and the questions public, so models answer many
 without the context: compare with a no_context arm. Padding is rarely about the same subject as the

@@ -3,7 +3,8 @@
 One person lives by a landmark; the question asks who lives in that landmark's country. Three more
 persons live by landmarks of other countries, so the sentence can't be found by being odd alone: the
 landmark must be known. Our own, in the manner of NoLiMa (Modarressi et al. 2025), with our own
-landmarks and wordings; scored by exact match after SQuAD's normalisation.
+landmarks and wordings. Score: ``strict_answer``, 1 where the answer names the person and nobody
+else; exact match and F1 after SQuAD's normalisation stand beside it.
 
 Known shortcuts: code finds the four sentences by their made-up names and has one chance in four
 (``code_oracle`` takes the first: 27 %).

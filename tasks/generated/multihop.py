@@ -3,7 +3,8 @@
 
 Lines such as ``VAR KQWDA = 48210`` and ``VAR PLMEX = VAR KQWDA`` are scattered in order through
 noise; the question gives the number and asks for every variable that has it, through all hops.
-Source: RULER (Hsieh et al. 2024), task vt; score ``string_match_all``; 30 answer tokens.
+Source: RULER (Hsieh et al. 2024), task vt; 30 answer tokens. Score: ``strict_match``, the variables
+named less wrong ones, in an answer and no more; RULER's ``string_match_all`` is ``score_official``.
 
 Not as in RULER: the noise sentences and the question's wording, no worked example in the prompt,
 statements are on lines of their own.

@@ -2,7 +2,9 @@
 
 A needle is one sentence, ``One of the special magic {numbers|uuids|words} for {key} is: {value}.``,
 at a sentence boundary of a long text; the question asks for the value or values of one or more
-keys. Source: RULER (Hsieh et al. 2024), tasks niah_*; score ``string_match_all``.
+keys. Source: RULER (Hsieh et al. 2024), tasks niah_*. Score: ``strict_match``, the values named
+less other values of their form, in an answer and no more; RULER's ``string_match_all`` is
+``score_official``.
 
 Not as in RULER: the wording of the questions, the noise sentences, the essays (our own, or
 ``haystack_file``) and the lists keys are made from; keys are distinct, so every gold is unique;

@@ -3,7 +3,8 @@
 A conversation of requests (``Write a riddle about an otter.``) and replies of three sentences; one
 request comes ``needles`` times, each time with another reply, and one of those replies is asked for
 word for word after a random prefix. Our own, in the manner of MRCR (Vodrahalli et al. 2024), with
-its rule: 0 without the prefix, else the SequenceMatcher ratio.
+its rule, strict as it is: 0 without the prefix, else the SequenceMatcher ratio; with text before
+the prefix ``score_anywhere``.
 
 Not as in MRCR: replies are sentences of the project's own essays and don't fit their requests, so
 nothing but order and wording tells them apart.

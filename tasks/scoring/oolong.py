@@ -13,8 +13,8 @@ from rlm_eval.records import Sample, Score
 from .matching import final_part, strict_share
 from .scorers import DATE, MONTH, labels_of, named
 
-Kind = Literal["label", "number", "comparison", "user", "date", "month_year"]
-KINDS: tuple[Kind, ...] = ("label", "number", "comparison", "user", "date", "month_year")
+Kind = Literal["label", "number", "comparison", "user", "date", "month"]
+KINDS: tuple[Kind, ...] = ("label", "number", "comparison", "user", "date", "month")
 PHRASES = ("more common", "less common", "same frequency")
 #: Other words for them.
 SAME_AS = (

@@ -26,7 +26,7 @@ RULES: dict[str, Callable[[Sample, str], Score]] = {
     "hotpot_em": partial(scorers.short_answer, hotpot=True),
     "choice": scorers.choice,
     "pairs_f1": scorers.pairs,
-    "oolong_pairs": scorers.oolong_pairs,
+    "strict_pairs": partial(scorers.pairs, strict=True),
     "mrcr": scorers.mrcr,
     "graphwalks": scorers.graphwalks,
     "babilong": scorers.babilong,

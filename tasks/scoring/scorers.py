@@ -143,28 +143,27 @@ def count_role_pairs(first: set[int], second: set[int]) -> int:
     return len(first) * len(second) - both - both * (both - 1) // 2
 
 
-def oolong_pairs(sample: Sample, answer: str) -> Score:
-    """F1 of the pairs written ``(a, b)`` against the golds, which are written so; both empty → 1
-    (OOLONG-Pairs by its authors' code). ``bare_pairs``: pairs without parentheses count where there
-    are no others."""
-    gold = parse_pairs(" ".join(sample.gold))
-    given, bare = parse_pairs(answer), parse_pairs(answer, bare=True)
-    value, other = (f1(len(each), len(gold), len(each & gold)) for each in (given, bare))
-    return Score(value, f"{len(given)} pairs", {"bare_pairs": other})
+def pairs(sample: Sample, answer: str, *, strict: bool = False) -> Score:
+    """F1 of the answer's pairs, written ``(a, b)``, against all unordered pairs of a user of one
+    role and another of a second, either way round; both empty → 1 (OOLONG-Pairs by its authors'
+    code). The golds are the users of either role, separated by spaces, or several such twos that
+    have no pair in common. ``bare_pairs``: pairs without parentheses count where there are no
+    others. ``strict``: text without a pair means none only where it is short."""
+    roles = [set(map(int, users.split())) for users in sample.gold]
+    twos = list(zip(roles[::2], roles[1::2], strict=True))
+    wanted = sum(count_role_pairs(*two) for two in twos)
+    partners: dict[int, list[set[int]]] = {}
+    for x, y in twos:
+        for user in x:
+            partners.setdefault(user, []).append(y)
 
-
-def pairs(sample: Sample, answer: str) -> Score:
-    """The same of golds that are the users of two roles, separated by spaces: all pairs of a user
-    of either role, either way round. Where there are none, 1 for a short answer without a pair."""
-    first, second = (set(map(int, users.split())) for users in sample.gold)
-    wanted = count_role_pairs(first, second)
+    def hit(a: int, b: int) -> bool:
+        return a != b and any(b in users for users in partners.get(a, ()))
 
     def score(given: set[Pair]) -> float:
-        if not given and len(answer) > UNMARKED:
+        if strict and not given and len(answer) > UNMARKED:
             return 0.0
-        ways = ((a, b) for pair in given if pair[0] != pair[1] for a, b in (pair, pair[::-1]))
-        hits = {(min(a, b), max(a, b)) for a, b in ways if a in first and b in second}
-        return f1(len(given), wanted, len(hits))
+        return f1(len(given), wanted, sum(hit(a, b) or hit(b, a) for a, b in given))
 
     given = parse_pairs(answer)
     bare = {"bare_pairs": score(parse_pairs(answer, bare=True))}

@@ -77,8 +77,8 @@ def test_oolong_parse(answer: str, parsed: str) -> None:
         ("User: 48212", "48211", "user", 0.0),
         ("**Label:** spam", "spam", "label", 0.0),
         ("spam\n", "spam", "label", 0.0),
-        ("Answer: October 2022", "October 2022", "month_year", 1.0),
-        ("Answer: 10/2022", "October 2022", "month_year", 0.0),
+        ("Answer: October 2022", "October 2022", "month", 1.0),
+        ("Answer: 10/2022", "October 2022", "month", 0.0),
         ("Answer: 0", "9" * 5000, "number", 0.0),
     ],
 )
@@ -164,14 +164,16 @@ def test_bare_pairs_are_the_other_reading_and_dates_are_none(
     assert scorers.parse_pairs(answer, bare=True) == pairs
 
 
-def test_oolong_pairs_scores_the_authors_golds() -> None:
-    gold = ("(1, 2)", "(1, 3)", "(2, 3)")
-    score = scored("oolong_pairs", "(2, 1) and (3, 1)", *gold)
+def test_pairs_score_as_the_authors_code() -> None:
+    gold = ("1 2 3", "1 2 3")  # three pairs
+    score = scored("pairs_f1", "(2, 1) and (3, 1)", *gold)
     assert score.value == score.readings["bare_pairs"] == pytest.approx(0.8)
-    assert scored("oolong_pairs", "(1, 2), (5, 5)", "(1, 2)").value == pytest.approx(2 / 3)
-    bare = scored("oolong_pairs", "1, 2", "(1, 2)")
+    assert scored("pairs_f1", "(1, 2), (5, 5)", "1", "2").value == pytest.approx(2 / 3)
+    assert scored("pairs_f1", "(1, 2), (1, 1)", "1 2", "1 2").value == pytest.approx(2 / 3)
+    bare = scored("pairs_f1", "1, 2", "1", "2")
     assert (bare.value, bare.readings) == (0.0, {"bare_pairs": 1.0})
-    assert scored("oolong_pairs", "There are none.").value == 1.0
+    assert scored("pairs_f1", "There are none. " * 99, "", "").value == 1.0
+    assert scored("pairs_f1", "(1, 2), (8, 9)", "1", "2 3", "8", "9").value == pytest.approx(0.8)
 
 
 def test_f1_of_two_empty_sets_is_one() -> None:

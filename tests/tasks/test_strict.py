@@ -189,8 +189,8 @@ COMPARE = "Is the label 'positive' more common than, less common than, or as oft
         ("date", "Mar 05, 2024", "Mar 05, 2024 or Mar 06, 2024", 0.0),
         ("date", "Mar 05, 2024", "March 2024", 0.0),
         ("date", "Mar 05, 2024", "never", 0.0),
-        ("month_year", "October 2022", "In October 2022.", 1.0),
-        ("month_year", "October 2022", "October 2022, November 2022", 0.0),
+        ("month", "October 2022", "In October 2022.", 1.0),
+        ("month", "October 2022", "October 2022, November 2022", 0.0),
     ],
 )
 def test_questions_about_a_window(kind: str, gold: str, answer: str, value: float) -> None:
@@ -210,9 +210,9 @@ def test_labels_come_from_the_question_where_no_knob_has_them() -> None:
 
 def test_no_pair_at_all_is_right_only_in_a_short_answer() -> None:
     window = "Date: Mar 05, 2024 || User: 1 || Instance: x\n" * 40
-    assert scored("pairs_f1", "There is no such pair.", "", "1").value == 1.0
-    assert scored("pairs_f1", window, "", "1").value == 0.0
-    assert scored("pairs_f1", "(1, 1)", "1 2", "1 2").value == 0.0
+    assert scored("strict_pairs", "There is no such pair.", "", "1").value == 1.0
+    assert scored("strict_pairs", window, "", "1").value == 0.0
+    assert scored("strict_pairs", "(1, 1)", "1 2", "1 2").value == 0.0
 
 
 #: Tasks whose ``code_oracle`` knows the answer.

@@ -57,6 +57,7 @@ SUMMARY = View(
         Column("accuracy_completed", "share", "of completed", more=True, link="scored"),
         Column("mean_score", "share", "score %"),
         Column("score", "range", "95 %"),
+        Column("score_rule", "text", "scored by", more=True, if_any=True, link=""),
         Column("skill", "share", "skill %"),
         Column("skill", "range", "95 %"),
         Column("evidence_recall", "share", "recall %", if_any=True, link="recall known"),
