@@ -105,7 +105,9 @@ class Task(ABC):
         if self.constant_answers:
             return self.constant_answers
         every = self.scorer in ("string_match_all", "strict_match")
-        return dict.fromkeys(", ".join(s.gold) if every else s.gold[0] for s in group_samples)
+        golds = ((s, ", ".join(s.gold) if every else s.gold[0]) for s in group_samples)
+        # OOLONG reads of a bare answer of 20 characters its last word alone.
+        return dict.fromkeys(f"Answer: {g}" if "oolong:" in s.scorer else g for s, g in golds)
 
     def fit_constant(self, samples: Sequence[Sample]) -> str:
         """The candidate of :meth:`constants` with the best mean score on ``samples``; the first

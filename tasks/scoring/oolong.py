@@ -76,7 +76,7 @@ def _strict(sample: Sample, answer: str, kind: Kind) -> float:
         values = list(said - told or said)
         return _graded(f"{values[0]:.15g}", gold) if len(values) == 1 else 0.0
     if kind == "comparison":
-        return float(_relation(sample, part) == _relation(sample, gold))
+        return float(_relation(sample, part) == _relation(sample, gold) != "")
     if kind == "label":
         labels = {label.lower() for label in labels_of(sample)} or {gold.lower()}
         with_denied = labels | {f"not {label}" for label in labels}
