@@ -35,8 +35,8 @@ def f1(given: int, wanted: int, common: int) -> float:
     ones agree."""
     if not common:
         return float(given == wanted == 0)
-    precision, recall = common / given, common / wanted
-    return 2 * precision * recall / (precision + recall)
+    precision, share = common / given, common / wanted
+    return 2 * precision * share / (precision + share)
 
 
 # --- SQuAD, HotpotQA, MuSiQue --------------------------------------------------------------------
@@ -52,13 +52,11 @@ def squad_f1(answer: str, gold: str, *, hotpot: bool = False) -> float:
     """F1 over the bags of normalised words; two empty answers agree (SQuAD 2.0, MuSiQue).
     ``hotpot``: 0 for these, and where one side is yes, no or noanswer and they differ."""
     given, reference = squad_normalise(answer), squad_normalise(gold)
-    if hotpot and (not given or (given != reference and {given, reference} & HOTPOT_WORDS)):
+    verdict = {given, reference} & {"yes", "no", "noanswer"}
+    if hotpot and (not given or (given != reference and verdict)):
         return 0.0
     words, wanted = Counter(given.split()), Counter(reference.split())
     return f1(words.total(), wanted.total(), (words & wanted).total())
-
-
-HOTPOT_WORDS = {"yes", "no", "noanswer"}
 
 
 def squad(sample: Sample, answer: str, *, hotpot: bool = False) -> dict[str, float]:
@@ -95,9 +93,8 @@ VERDICT = r"(?:\*\*correct:\*\*|\*\*correct\*\*:|correct:)\s*(yes|no)(?!\s*(?:or
 
 
 def read_verdict(reply: str) -> bool | None:
-    """What a judge's reply says after ``correct:``, wherever it stands (BrowseComp-Plus); None
-    where it says nothing or, otherwise than there, both. Where it says both, what it says at the
-    beginning of lines counts."""
+    """What a judge's reply says after ``correct:``, wherever that stands (BrowseComp-Plus). Where
+    it says both, the beginnings of lines count; None where these say both, or nothing is said."""
     for place in ("", r"^[\W\d]*"):
         found = {word.lower() for word in re.findall(place + VERDICT, reply, re.I | re.M)}
         if len(found) < 2:
@@ -121,6 +118,7 @@ def by_verdict(sample: Sample, answer: str, reply: str) -> Score | None:
 
 PAIR = re.compile(r"\(\s*(-?\d{1,18})\s*,\s*(-?\d{1,18})\s*\)")
 BARE_PAIR = re.compile(r"(?<![\w/-])(\d{1,18})\s*[,/&]\s*(\d{1,18})(?![\w/-])")
+NODES = re.compile(r"Final Answer:\s*\[(.*)\]")
 MONTH = r"(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)[a-z]*\.?"
 DAY = r"\d{1,2}(?:st|nd|rd|th)?"
 DATE = rf"(?:{MONTH} {DAY}|{DAY}(?: of)? {MONTH}),? \d{{4}}|\d{{1,4}}([/.-])\d\d?\1\d{{1,4}}"
@@ -184,8 +182,6 @@ def graphwalks(sample: Sample, answer: str) -> Score:
     lines = answer.rstrip("\n").split("\n")
     return Score(score(lines[-1:]), lines[-1], {"anywhere": score(lines)})
 
-
-NODES = re.compile(r"Final Answer:\s*\[(.*)\]")
 
 # --- Multiple choice, MRCR, BABILong -------------------------------------------------------------
 
