@@ -1,9 +1,11 @@
 """babilong: bAbI's reasoning tasks, their facts scattered through books.
 
 Source: BABILong (Kuratov et al. 2024); the hub set has a config per length (0k … 10M) and a split
-per task (qa1 …). The labels named in the answer's first sentence, less those of the question, must
-be exactly the target's. The labels are all targets of the source. Instruction, examples and form of
-the answer are BABILong's per task (items/babilong.yaml; ours for a split that is none of qa1 …
+per task (qa1 …). Score: official. Of the task's fixed labels those in the answer up to its first
+period, less those of the question, must be exactly the target's. Parts of words count, so qa7's
+``none`` holds ``one`` and is never right, and ``now`` says ``no``: the official number has these
+defects, ``score_strict`` (whole words, the complete answer) has not. Instruction, examples and form
+of the answer are BABILong's per task (items/babilong.yaml; ours for a split that is none of qa1 …
 qa20). BABILong puts them before the text and the question after it; here they are together, where
 ``method.direct.question_at`` says.
 

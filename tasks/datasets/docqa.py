@@ -3,15 +3,16 @@
 A context holds a question's supporting documents, then the distractors of its own row (in SQuAD the
 other paragraphs of its article), then documents of other rows (none with a supporting title) until
 the target is full, all in random order. MuSiQue (two to four hops), HotpotQA (two), SQuAD (one, its
-paragraphs without titles). Scored by exact match after SQuAD's normalisation, F1 as the lenient
-score, the best over aliases; a yes, no or noanswer of HotpotQA must agree.
+paragraphs without titles). Score: official, exact match after SQuAD's normalisation, with F1 in
+``score_f1``, each the best over aliases; for the F1 a yes, no or noanswer of HotpotQA must agree.
 
 ``task=ruler_qa_1`` (SQuAD) and ``task=ruler_qa_2`` (HotpotQA) are RULER's own: its data, its
-question and answer prefix (a ``template``), ``string_match_part``. What stays different: each
-sample is filled to its target (RULER takes as many documents as its first sample holds), questions
-are in an order drawn from the seed (RULER: the file's), SQuAD's paragraphs without an answerable
-question are left out, HotpotQA's distractors never have a supporting title (some of RULER's do by
-chance), and RULER says its instruction before the documents too.
+question and answer prefix (a ``template``), its rule ``string_match_part`` (exact match and F1
+beside it). What stays different: each sample is filled to its target (RULER takes as many documents
+as its first sample holds), questions are in an order drawn from the seed (RULER: the file's),
+SQuAD's paragraphs without an answerable question are left out, HotpotQA's distractors never have a
+supporting title (some of RULER's do by chance), and RULER says its instruction before the documents
+too.
 
 Known shortcuts: the documents are Wikipedia's and the questions public, so models answer many
 without the context: compare with a no_context arm. Padding is rarely about the same subject as the

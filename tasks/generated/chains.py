@@ -4,8 +4,8 @@ Each document is about one of them and states everyday facts; the question names
 for the last, as in ``the mayor of the town where the founder of Troaneith was born``. A document
 words its facts otherwise than the question does (no content word in common), so the right sentence
 must be understood, and every other document states the same kinds of facts about others. Our own,
-in the manner of MuSiQue's composed questions; scored with SQuAD's exact match, F1 as the lenient
-score.
+in the manner of MuSiQue's composed questions. Score: ``strict_answer``, 1 where the answer names
+the wanted one and no other candidate; MuSiQue's exact match and F1 stand beside it.
 
 Names are made up from the seed, so no model has read the facts before. Each relation of each
 document has one object, so the answer is unique; the documents on the chain are distinct.
@@ -75,7 +75,7 @@ TYPES: tuple[Type, ...] = ("person", "person", "town", "company")
 class SemanticChain(Generated):
     hops: int = 2
 
-    name, scorer = "multihop", "squad_em"
+    name, scorer = "multihop", "strict_answer"
     max_answer_tokens = 32
 
     def prepare(self) -> None:

@@ -3,7 +3,8 @@
 One person lives by a landmark; the question asks who lives in that landmark's country. Three more
 persons live by landmarks of other countries, so the sentence can't be found by being odd alone: the
 landmark must be known. Our own, in the manner of NoLiMa (Modarressi et al. 2025), with our own
-landmarks and wordings; scored by exact match after SQuAD's normalisation. The prose (that of
+landmarks and wordings. Score: ``strict_answer``, 1 where the answer names the person and nobody
+else; exact match and F1 after SQuAD's normalisation stand beside it. The prose (that of
 ``needle``; no sentence occurs twice) is of English and American people, so neither country is asked
 for, and sentences that name one of the others, its people or a city of it are left out.
 
@@ -49,7 +50,7 @@ NAME = re.compile("|".join(w.format(name=r"(\w+)", landmark=".+?") for w in WORD
 class LatentNeedle(Generated):
     haystack_file: str | None = None
 
-    name, scorer = "latent_needle", "squad_em"
+    name, scorer = "latent_needle", "strict_answer"
     max_answer_tokens = 32
 
     def prepare(self) -> None:

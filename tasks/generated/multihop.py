@@ -4,7 +4,8 @@
 Statements such as ``VAR KQWDA = 48210.`` and ``VAR PLMEX = VAR KQWDA.`` are scattered in order
 through prose in which no sentence occurs twice (that of ``needle``; ``haystack=noise`` repeats five
 sentences); the question gives the number and asks for every variable that has it, through all hops.
-Source: RULER (Hsieh et al. 2024), task vt; 30 answer tokens.
+Source: RULER (Hsieh et al. 2024), task vt; 30 answer tokens. Score: ``strict_match``, the variables
+named less wrong ones, in an answer and no more; RULER's ``string_match_all`` is ``score_official``.
 
 ``task=ruler_vt`` (a ``template``) is RULER's own: its noise, preface, worked example (500 tokens
 of the same task, three-letter names) before the preface, question, answer prefix,

@@ -2,7 +2,9 @@
 
 A needle is one sentence, ``One of the special magic {numbers|uuids|words} for {key} is: {value}.``,
 at a sentence boundary of a long text; the question asks for the value or values of one or more
-keys. Source: RULER (Hsieh et al. 2024), tasks niah_*.
+keys. Source: RULER (Hsieh et al. 2024), tasks niah_*. Score: ``strict_match``, the values named
+less other values of their form, in an answer and no more; RULER's ``string_match_all`` is
+``score_official``.
 
 The default text is public-domain prose (items/prose.md) in which no sentence occurs twice, 1.26M
 tokens of cl100k; paragraphs are drawn anew for each sample. ``haystack_file=ruler`` takes RULER's

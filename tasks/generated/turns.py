@@ -3,7 +3,8 @@
 A conversation of requests (``Write a riddle about: otter.``) and replies of up to three sentences;
 one request comes ``needles`` times, each time with another reply, and one of those replies is asked
 for word for word after a random prefix. Our own, in the manner of MRCR (Vodrahalli et al. 2024),
-with its rule: 0 without the prefix, else the SequenceMatcher ratio.
+with its rule, strict as it is: 0 without the prefix, else the SequenceMatcher ratio; with text
+before the prefix ``score_anywhere``.
 
 Not as in MRCR: replies are sentences of public-domain prose (items/prose.md) and don't fit their
 requests, so nothing but order and wording tells them apart. No sentence occurs twice.

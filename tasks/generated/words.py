@@ -3,7 +3,9 @@
 cwe (common words): a numbered list in random order, ten words thirty times each and all others
 three times; the ten are asked for, 120 answer tokens. fwe (frequent words): six-letter coded words
 whose k-th comes N / (k² ζ(2)) times; the first is replaced by dots, ranks two to four are asked
-for, 50 answer tokens. Source: RULER (Hsieh et al. 2024).
+for, 50 answer tokens. Source: RULER (Hsieh et al. 2024). Score: ``strict_match``, the words named
+less other entries of the answer's list, in an answer and no more; RULER's ``string_match_all`` is
+``score_official``.
 
 ``task=ruler_cwe`` and ``task=ruler_fwe`` (a ``template``) are RULER's own: its preface, its
 question and answer prefix, for cwe a worked example of forty words before the preface, and

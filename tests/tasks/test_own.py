@@ -73,7 +73,7 @@ def test_samples_fill_their_target_and_counts_add_up(make: Make, tokenizer: str)
 @pytest.mark.parametrize(
     ("make", "digest"),
     [
-        (LatentNeedle, "ba7a337a10cfc968 0cd0f6e02dd4d875"),
+        (LatentNeedle, "ba7a337a10cfc968 809298902d9aa7a6"),
         (Turns, "c2652e125649006f 6b2065bb6ebd8482"),
     ],
 )
