@@ -60,6 +60,10 @@ class ProviderError(SampleFailure):
         self.retry_after_s = retry_after_s
 
 
+#: Kinds of a provider's failure that no repetition mends: they are about key, account or settings.
+PERMANENT = frozenset({"authentication", "not_found", "quota", "bad_request"})
+
+
 class SandboxError(SampleFailure):
     """The sandbox itself failed (not the code in it)."""
 

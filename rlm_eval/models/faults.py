@@ -8,21 +8,22 @@ provider sent one, else the transport's error.
 
 from __future__ import annotations
 
+import json
+import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from email.utils import parsedate_to_datetime
+from http.client import responses
 from typing import Any
 
 from rlm_eval.errors import ContextOverflow, ProviderError
 from rlm_eval.models.protocol import BilledError, Reply, Usage
 
-_OVERFLOW_SIGNS = ("context_length_exceeded", "ContextWindowExceeded", "exceed_context_size")
-_QUOTA_SIGNS = ("insufficient_quota", "exceeded your current quota", "credit balance")
 #: HTTP status → (kind, retryable). Others: 4xx ``bad_request``, final; 5xx ``server_error``.
 _STATUS: Mapping[int, tuple[str, bool]] = {
     **dict.fromkeys((401, 403), ("authentication", False)),
     402: ("quota", False),
-    404: ("not_found", False),
+    **dict.fromkeys((404, 405), ("not_found", False)),
     408: ("timeout", True),
     429: ("rate_limit", True),
     **dict.fromkeys((409, 425, 502, 503, 504, 529), ("unavailable", True)),
@@ -35,49 +36,177 @@ _BROKEN = {"ReadError", "WriteError", "CloseError", "RemoteProtocolError", "Loca
 _BROKEN_OFF = frozenset({"error", "ERROR", "network_error"})
 
 
+def _signs(lines: str, **words: str) -> re.Pattern[str]:
+    """Any of these patterns, one a line, with ``words`` for the names in capitals."""
+    for name, pattern in words.items():
+        lines = lines.replace(name, pattern)
+    return re.compile("|".join(line.strip() for line in lines.splitlines() if line.strip()))
+
+
+# What servers write, in lower case and in one line. tests/models/provider_errors.jsonl has each.
+
+#: The prompt is larger than the model takes. ``_`` is a space here.
+_OVERFLOW = _signs(
+    r"""
+    context ?(?:length|window|size) ?exceeded|exceed context size|tokens limit reached
+    string above max length|request too large|code 1261\b|range of input length
+    max(?:imum)? (?:allowed )?(?:total )?KIND (?:length|window|size|tokens)
+    max tokens of [\d,]+ exceeded|n keep.{0,40}n ctx|> session len|\+ `?max new tokens`? must be
+    context (?:length|window|size|limit)s?\b.{0,40}?(?:exceed|too small|overflow|of only)
+    (?:token|length|prompt|input) (?:limit|length|size)s? (?:has been |is |was )?exceeded
+    \b(?:exceed|longer|larger|greater|more|over|beyond|fit)\w*\b.{0,60}?\b(?:context|model) SIZE
+    INPUT.{0,50}?\btoo (?:long|large|big)\b|too many (?:(?:in|con|prom)\w+ )?tokens
+    INPUT.{0,80}?\b(?:exceed(?:s|ed|ing)?|(?:longer|larger|greater|more) than)\b.{0,60}?MOST
+    INPUT.{0,40}? (?:must|should|can|may|cannot|only).{0,40}?LESS ?`?[\d,]+.{0,12}?(?:tokens|given)
+    input (?:token count|length|tokens?).{0,40}?(?:only supports|supports up to|limit)
+    (?:reduc|shorten|decreas|trunc)\w* (?:the |your )?(?:length |size |number )?(?:of )?OURS
+    shorter (?:prompt|input|message)|超长|过长|(?:长度|上下文|输入|tokens?).{0,12}(?:超过|超出|超限)
+    """,
+    INPUT=r"\b(?:prompts?|inputs?|messages?|contexts?|conversation|history|query|sequence|texts?|"
+    r"contents?|request(?: body)?|payload|total (?:number of )?tokens?|tokens? count|"
+    r"number of tokens)\b",
+    KIND="(?:context|prompt|input|sequence|model|session)",
+    SIZE="(?:length|window|size|limit|token limit)",
+    MOST=r"\b(?:tokens?|lengths?|max|maximum|limit|allowed|window|session len|size)\b",
+    LESS="(?:less than|at most|up to|shorter|<=?|exceed)",
+    OURS="(?:the |your )?(?:prompt|input|message)",
+)
+#: It speaks of the reply's length, of a rate, of time or of money, and so not of the prompt.
+_OUTPUT = _signs(
+    r"""max_?(?:completion|new|output)?_?tokens|(?:output|completion) tokens
+    maximum tokens (?:you|value)"""
+)
+_PROMPT = re.compile(r"\b(?:prompt|inputs?|messages?|context)\b")
+_RATE = _signs(
+    r"""per ?(?:min|hour|day|sec|month)|\b[tr]p[mdh]\b|rate.?limit|quota|throttl
+    time.?out|timed|concurr"""
+)
+#: The size of a rate limit, and mostly of the request.
+_SIZES = re.compile(r"\blimit:? ([\d,]+).{0,60}?\brequested:? ([\d,]+)|limit of ([\d,]+)")
+#: Kinds that a status below 500 does not tell, by what is said.
+_SAID: Mapping[str, re.Pattern[str]] = {
+    "quota": _signs(
+        r"""^(?!.*(?:retryinfo|per ?min)).*exceeded[ _](?:\w+[ _])?current[ _]quota
+        insufficient_(?:user_)?quota|insufficient.?balance|credit balance|out of credits
+        billing_(?:hard_limit|not_active)|余额不足"""
+    ),
+    "content_filter": _signs(
+        r"""content_filter|content_policy|content management policy|responsibleaipolicy
+        data_?inspection_?failed|\bmoderation|flagged"""
+    ),
+    "authentication": _signs(
+        r"""(?:invalid|incorrect|wrong|missing|no).api.?key|no_db_connection|authentication_?error
+        api.?key.{0,12}(?:invalid|incorrect|not valid)"""
+    ),
+    "not_found": _signs(
+        r"""model_not_found|(?:invalid|unknown|no such) model\b
+        \bmodels?\b.{0,80}?\b(?:not found|(?:does ?n.?o?t|not) exist|not (?:available|loaded))"""
+    ),
+}
+_ADVICE: Mapping[str, str] = {
+    "over_rate_limit": "; the request alone is larger than the limit: have it raised, or send less",
+    "authentication": "; is the key right, and this server's?",
+    "quota": "; the account has to be topped up",
+    "not_found": "; are the model's name and api_base (which mostly ends in /v1) right?",
+    "bad_response": "; is api_base (which mostly ends in /v1) right?",
+}
+#: Parts of an error's body that repeat the request, and those that are for people.
+_ECHOES = frozenset({"input", "loc", "ctx", "url", "request", "messages", "headers", "body"})
+_SENTENCES = frozenset({"message", "msg", "error", "detail", "error_msg", "status_msg", "raw", ""})
+
+
 def classified(
-    error: BaseException, model: str, secret: str, worst: Usage
+    error: BaseException, model: str, secret: str, worst: Usage, url: str = ""
 ) -> ProviderError | ContextOverflow:
     """The harness's error for one that litellm raised, with ``secret`` cut out of its message.
 
     ``worst`` is the most the attempt may have cost; it is charged when the provider had the
-    request and neither answered nor refused it.
+    request and neither answered nor refused it. ``url`` is where the model is asked.
     """
     chain = [error]
     while (cause := chain[-1].__cause__ or chain[-1].__context__) and cause not in chain:
         chain.append(cause)
     names = {type(e).__name__ for e in chain}
-    # Cut to length only after the secret is out, lest half of it stay.
-    text = str(error).replace(secret, "[key]") if secret else str(error)
-    line = next((line for line in text.splitlines() if line), type(error).__name__)
-    message = f"{model}: {line[:300]}"
-    signs = " ".join([*map(str, chain[:3]), *names])
-    if any(sign in signs for sign in _OVERFLOW_SIGNS):
-        return ContextOverflow(message)
+    status, body = getattr(error, "status_code", None), getattr(error, "body", None) or str(error)
+    answered = False
     for step in chain:
         if type(step).__name__ == "HTTPStatusError":  # the response a provider really sent
             response: Any = getattr(step, "response", None)
-            kind, retryable = _status(int(response.status_code))
-            if kind == "rate_limit" and any(sign in signs for sign in _QUOTA_SIGNS):
-                kind, retryable = "quota", False
-            pause = retry_after_s(response.headers)
-            return ProviderError(message, kind=kind, retryable=retryable, retry_after_s=pause)
-    if names & _NOT_SENT:
-        return ProviderError(message, kind="connection", retryable=True)
-    if names & _BROKEN:
-        return BilledError(message, kind="connection", retryable=True, usage=worst)
-    if names & _SILENT:
-        return BilledError(message, kind="timeout", retryable=True, usage=worst)
-    stated = getattr(error, "status_code", None)
-    if isinstance(stated, int) and 400 <= stated < 500:
-        kind, retryable = _status(stated)
-        return ProviderError(message, kind=kind, retryable=retryable)
-    return BilledError(message, kind="bad_response", retryable=True, usage=worst)
+            status, body, answered = int(response.status_code), response.text, True
+            asked = response.request.url  # what may be secret in it stays out: a user, a query
+            url = f"{asked.scheme}://{asked.netloc.decode().rpartition('@')[2]}{asked.path}"
+    if not answered and not (isinstance(status, int) and 400 <= status < 500):
+        status = None
+    # Cut to length only after the secret is out, lest half of it stay.
+    parts = [(key, text.replace(secret or "\0", "[key]")) for key, text in _parts(body)]
+    told = " ".join(" ".join(text for _, text in parts).lower().split())[:4000]
+    line = _sentence(parts) or responses.get(status or 0, type(error).__name__)
+    where = f"{model}: {f'{status} from ' if answered else ''}{url}: "
+    if _overflows(status, told) or ("ContextWindowExceededError" in names and not answered):
+        return ContextOverflow(where + line)
+    if names & _NOT_SENT and not answered:
+        said = f"no connection ({chain[-1]}); is the server up, and is api_base right?"
+        return ProviderError(where + said, kind="connection", retryable=True)
+    if status is not None and (answered or not names & (_BROKEN | _SILENT)):
+        kind, retryable = _verdict(status, told, worst)
+        pause = retry_after_s(response.headers) if answered else None
+        said = where + line + _ADVICE.get(kind, "")
+        return ProviderError(said, kind=kind, retryable=retryable, retry_after_s=pause)
+    kind = "connection" if names & _BROKEN else "timeout" if names & _SILENT else "bad_response"
+    said = where + line + _ADVICE.get(kind, "")
+    return BilledError(said, kind=kind, retryable=True, usage=worst)
 
 
-def _status(status: int) -> tuple[str, bool]:
+def _overflows(status: int | None, told: str) -> bool:
+    """Whether an error says that the prompt is larger than the model takes."""
+    if status in (401, 402, 403, 429) or _RATE.search(told):
+        return "context_length_exceeded" in told
+    if _OUTPUT.search(told) and not _PROMPT.search(told):
+        return False
+    plain = re.sub(r"(?:input )?validation error|input should be", "", told).replace("_", " ")
+    return status == 413 or bool(_OVERFLOW.search(plain))
+
+
+def _verdict(status: int, told: str, worst: Usage) -> tuple[str, bool]:
+    """The kind of an error of this status that says this, and whether to send again."""
+    if status in (413, 429) and _RATE.search(told):
+        found = _SIZES.search(told)
+        numbers = [int((n or "0").replace(",", "")) for n in found.groups()] if found else [0, 0, 0]
+        if numbers[1] > numbers[0] or 0 < numbers[2] < worst.prompt_tokens:
+            return "over_rate_limit", False
+    for kind, signs in _SAID.items():
+        if status < 500 and signs.search(told):
+            return kind, False
     other = ("server_error", True) if status >= 500 else ("bad_request", False)
     return _STATUS.get(status, other)
+
+
+def _parts(body: Any, key: str = "", depth: int = 0) -> Iterator[tuple[str, str]]:
+    """The texts in an error's body with the keys they stand under: JSON, JSON in strings (a
+    gateway hands on what it got), lists, or a text as it is."""
+    if depth > 8:
+        return
+    if isinstance(body, str):
+        try:
+            inner = json.loads(body) if body.lstrip()[:1] in ("{", "[", '"') else None
+        except (ValueError, RecursionError):
+            inner = None
+        yield from ((key, body),) if inner is None else _parts(inner, key, depth + 1)
+    elif isinstance(body, Mapping):
+        for name, value in body.items():
+            if name not in _ECHOES:
+                yield from _parts(value, str(name), depth + 1)
+    elif isinstance(body, Sequence):
+        for item in body:
+            yield from _parts(item, key, depth + 1)
+    elif isinstance(body, int):
+        yield "code", f"{key} {body}"
+
+
+def _sentence(parts: Sequence[tuple[str, str]]) -> str:
+    """What an error's body says for people, in one line."""
+    found = [re.sub(r"<[^>]*>", " ", text) for key, text in parts if key in _SENTENCES]
+    return "; ".join(dict.fromkeys(" ".join(text.split()) for text in found if text.strip()))[:300]
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:

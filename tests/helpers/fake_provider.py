@@ -241,6 +241,17 @@ def _error(status: int, code: str, message: str, **headers: str) -> Behaviour:
     return behaviour
 
 
+def saying(status: int, body: object) -> Behaviour:
+    """An error of this status and body: a text as it is, all else as JSON."""
+
+    def behaviour(handler: _Handler) -> None:
+        if isinstance(body, str):
+            return handler.send(status, body.encode(), kind="text/plain")
+        return handler.send_json(status, body)
+
+    return behaviour
+
+
 def _html(handler: _Handler) -> None:
     handler.server.provider.bill()
     handler.send(
