@@ -44,7 +44,13 @@ class FakeProvider:
     ``received`` holds the request bodies, ``billed`` the (prompt, completion) tokens charged.
     """
 
-    def __init__(self, plan: Iterable[str | Behaviour] = (), *, latency_s: float = 0.0) -> None:
+    def __init__(
+        self,
+        plan: Iterable[str | Behaviour] = (),
+        *,
+        latency_s: float = 0.0,
+        host: str = "127.0.0.1",
+    ) -> None:
         self.latency_s = latency_s
         self.received: list[Mapping[str, Any]] = []
         self.arrivals: list[float] = []
@@ -54,9 +60,11 @@ class FakeProvider:
         self.closing = threading.Event()
         self._plan = list(plan)
         self._lock = threading.Lock()
-        self._server = _Server(("127.0.0.1", 0), _Handler)
+        server = _Server6 if ":" in host else _Server
+        self._server = server((host, 0), _Handler)
         self._server.provider = self
-        self.api_base = f"http://127.0.0.1:{self._server.server_address[1]}/v1"
+        name = f"[{host}]" if ":" in host else host
+        self.api_base = f"http://{name}:{self._server.server_address[1]}/v1"
 
     def __enter__(self) -> Self:
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
@@ -117,6 +125,10 @@ class _Server(ThreadingHTTPServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that hangs up is part of the tests."""
+
+
+class _Server6(_Server):
+    address_family = socket.AF_INET6
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -248,6 +260,19 @@ def saying(status: int, body: object) -> Behaviour:
         if isinstance(body, str):
             return handler.send(status, body.encode(), kind="text/plain")
         return handler.send_json(status, body)
+
+    return behaviour
+
+
+def limit_of(name: str) -> Behaviour:
+    """A good reply to who bounds it by the parameter ``name``."""
+
+    def behaviour(handler: _Handler) -> None:
+        if name in handler.body:
+            return _ok(handler)
+        other = "max_tokens" if name != "max_tokens" else "max_completion_tokens"
+        told = f"Unsupported parameter: '{other}' is not supported. Use '{name}' instead."
+        return _error(400, "unsupported_parameter", told)(handler)
 
     return behaviour
 
