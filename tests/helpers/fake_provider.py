@@ -58,7 +58,7 @@ class FakeProvider:
         self.at_once = self.most_at_once = 0
         self.busy = 0  # handlers between the first byte of a request and the last of its answer
         self.closing = threading.Event()
-        self._plan = list(plan)
+        self.plan = list(plan)
         self._lock = threading.Lock()
         server = _Server6 if ":" in host else _Server
         self._server = server((host, 0), _Handler)
@@ -94,7 +94,7 @@ class FakeProvider:
         with self._lock:
             self.received.append(body)
             self.arrivals.append(time.monotonic())
-            step = self._plan.pop(0) if self._plan else "ok"
+            step = self.plan.pop(0) if self.plan else "ok"
         return BEHAVIOURS[step] if isinstance(step, str) else step
 
     def enter(self, change: int) -> None:
