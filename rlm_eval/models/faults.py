@@ -99,7 +99,8 @@ _SAID: Mapping[str, re.Pattern[str]] = {
         api.?key.{0,12}(?:invalid|incorrect|not valid)"""
     ),
     "not_found": _signs(
-        r"""model_not_found|(?:invalid|unknown|no such) model\b
+        r"""model_not_found|(?:invalid|unknown|no such) model\b|unexpected endpoint|invalid url
+        error in response object
         \bmodels?\b.{0,80}?\b(?:not found|(?:does ?n.?o?t|not) exist|not (?:available|loaded))"""
     ),
 }
@@ -127,8 +128,10 @@ def classified(
     while (cause := chain[-1].__cause__ or chain[-1].__context__) and cause not in chain:
         chain.append(cause)
     names = {type(e).__name__ for e in chain}
-    status, body = getattr(error, "status_code", None), getattr(error, "body", None) or str(error)
-    answered = False
+    # An error object in a reply of status 200 is a plain Exception of litellm's with its message.
+    told_by = chain[-1] if type(chain[-1]) is Exception else error
+    status, answered = getattr(told_by, "status_code", None), False
+    body = getattr(told_by, "body", None) or getattr(told_by, "message", None) or str(error)
     for step in chain:
         if type(step).__name__ == "HTTPStatusError":  # the response a provider really sent
             response: Any = getattr(step, "response", None)
@@ -142,7 +145,8 @@ def classified(
     told = " ".join(" ".join(text for _, text in parts).lower().split())[:4000]
     line = _sentence(parts) or responses.get(status or 0, type(error).__name__)
     where = f"{model}: {f'{status} from ' if answered else ''}{url}: "
-    if _overflows(status, told) or ("ContextWindowExceededError" in names and not answered):
+    litellms = "ContextWindowExceededError" in names and not answered
+    if status is not None and (litellms or _overflows(status, told)):
         return ContextOverflow(where + line)
     if names & _NOT_SENT and not answered:
         said = f"no connection ({chain[-1]}); is the server up, and is api_base right?"
@@ -157,7 +161,7 @@ def classified(
     return BilledError(said, kind=kind, retryable=True, usage=worst)
 
 
-def _overflows(status: int | None, told: str) -> bool:
+def _overflows(status: int, told: str) -> bool:
     """Whether an error says that the prompt is larger than the model takes."""
     if status in (401, 402, 403, 429) or _RATE.search(told):
         return "context_length_exceeded" in told

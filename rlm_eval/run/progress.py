@@ -60,9 +60,9 @@ class Progress:
         self._concurrency = concurrency
         self._console = console
         self._redact = redact
-        #: The first of each distinct error, and how many there were.
-        self._errors: dict[str, str] = {}
-        self._counts: Counter[str] = Counter()
+        self._first: dict[str, str] = {}
+        #: Each distinct error, as it came first, with its count; in the order they came.
+        self.errors: Counter[str] = Counter()
         self._lock = threading.RLock()
         self._live: Live | None = None
         self._last_line = 0.0
@@ -84,21 +84,13 @@ class Progress:
         else:
             self._print_line(force=True)
 
-    @property
-    def errors(self) -> dict[str, int]:
-        """Each distinct error, as it came first, with its count; in the order they came."""
-        with self._lock:
-            return {error: self._counts[alike] for alike, error in self._errors.items()}
-
     def _failed(self, error: str) -> None:
-        alike = re.sub(r"\d+|\b[0-9a-f-]{8,}\b", "#", error)
+        alike = re.sub(r"\b[0-9a-f-]{8,}\b|\d+", "#", error)
         with self._lock:
-            self._counts[alike] += 1
-            if alike in self._errors:
-                return
-            self._errors[alike] = self._redact(" ".join(error.split()))
-            if self._live is None:
-                print(f"failed: {self._errors[alike]}", file=sys.stderr, flush=True)
+            first = self._first.setdefault(alike, self._redact(" ".join(error.split())))
+            self.errors[first] += 1
+            if self.errors[first] == 1 and self._live is None:
+                print(f"failed: {first}", file=sys.stderr, flush=True)
 
     def called(self, call: Call) -> None:
         if call.error:
@@ -152,8 +144,7 @@ class Progress:
             if len(self._tallies) > 1:
                 table.add_section()
                 table.add_row("all", *_cells(*self._sum()))
-            newest = list(self.errors.items())[-_SHOWN:]
-        failed = [f"{count:,} × {error}" for error, count in newest]
+            failed = [f"{n:,} × {error}" for error, n in [*self.errors.items()][-_SHOWN:]]
         return Group(table, *(Text(f, "red", no_wrap=True, overflow="ellipsis") for f in failed))
 
     def _print_line(self, *, force: bool = False) -> None:

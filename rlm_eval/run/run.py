@@ -159,11 +159,17 @@ def _work_off(
     concurrency = parts.config["concurrency"] or (1 if own_model else 16)
     arms = {work.key: work.arm.name for work in todo}
     progress = Progress(arms, concurrency, redact=journal.redact)
+    #: Where a bad request is its question's own, and not the settings'.
+    answering: set[tuple[str, str]] = set()
 
     def record(call: Call, reply: str) -> None:
         journal.call(call, reply)
         progress.called(call)
-        runner.called(call)
+        model, kind = (call.model, call.endpoint), call.error.partition(":")[0]
+        if not call.error:
+            answering.add(model)
+        elif kind in PERMANENT and (kind != "bad_request" or model not in answering):
+            runner.stop(f"{kind}, which every other request would meet as well")
 
     sub_name = parts.models.get("sub", parts.root).info.name
     info = RunInfo(parts.run_id, parts.root.info.name, sub_name, parts.scripted)

@@ -13,27 +13,11 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
-from rlm_eval.errors import (
-    PERMANENT,
-    ConfigError,
-    RunBudgetExceeded,
-    SampleFailure,
-    is_the_machines,
-)
+from rlm_eval.errors import ConfigError, RunBudgetExceeded, SampleFailure, is_the_machines
 from rlm_eval.ledger import Budget, Ledger
 from rlm_eval.methods.method import Method
 from rlm_eval.models.client import LM, ModelClient
-from rlm_eval.records import (
-    PENDING,
-    SCORED,
-    Answer,
-    Call,
-    Context,
-    Problem,
-    Result,
-    Sample,
-    Score,
-)
+from rlm_eval.records import PENDING, SCORED, Answer, Context, Problem, Result, Sample, Score
 from rlm_eval.run.judging import judge_of
 
 if TYPE_CHECKING:
@@ -123,20 +107,10 @@ class Runner:
         self._judge = judge_of(task)
         self._stopped = threading.Event()
         self._why = ""
-        self._answering: set[tuple[str, str]] = set()
 
     def stop(self, why: str) -> None:
         self._why = self._why or why
         self._stopped.set()
-
-    def called(self, call: Call) -> None:
-        """Stop where a call failed as all others would. A bad request is about the settings unless
-        the model has answered another one."""
-        model, kind = (call.model, call.endpoint), call.error.partition(":")[0]
-        if not call.error:
-            self._answering.add(model)
-        elif kind in PERMANENT and (kind != "bad_request" or model not in self._answering):
-            self.stop(f"{kind}, which every other request would meet as well")
 
     def run(self, work: Sequence[Work], concurrency: int) -> RunOutcome:
         """Do all of ``work``, ``concurrency`` at once and in order."""

@@ -64,6 +64,30 @@ def test_overflow_is_read_through_litellms_other_ways_too(server: str, name: str
         assert kind_of(refused(model_at(provider.api_base, name))) == "context_overflow"
 
 
+OTHER_WAYS = ["openai/fake", "hosted_vllm/fake", "openrouter/fake"]
+
+
+@pytest.mark.parametrize("name", OTHER_WAYS)
+def test_an_error_object_in_a_reply_of_status_200_is_read_too(name: str) -> None:
+    body = next(row["body"] for row in ROWS if row["server"] == "openrouter")
+    with FakeProvider([saying(200, body)]) as provider:
+        assert kind_of(refused(model_at(provider.api_base, name))) == "context_overflow"
+    with FakeProvider([saying(200, {"error": "Unexpected endpoint or method."})]) as provider:
+        failure = refused(model_at(provider.api_base, name))
+    assert kind_of(failure) == "not_found"
+    assert "and api_base (which mostly ends in /v1) right?" in str(failure)
+
+
+@pytest.mark.parametrize("name", OTHER_WAYS)
+def test_what_a_model_says_of_its_context_is_no_overflow(name: str) -> None:
+    """A reply that breaks off in the middle of its JSON: paid, and not the prompt's fault."""
+    torn = '{"choices":[{"message":{"content":"the prompt is too long for the context length'
+    with FakeProvider([saying(200, torn)]) as provider:
+        failure = refused(model_at(provider.api_base, name))
+    assert isinstance(failure, BilledError)
+    assert failure.kind == "bad_response"
+
+
 def test_an_embedding_servers_overflow_is_read_the_same_way() -> None:
     row = next(row for row in ROWS if row["server"] == "llama.cpp embeddings")
     with FakeProvider([saying(row["status"], row["body"])]) as provider:
