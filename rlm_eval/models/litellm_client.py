@@ -112,7 +112,7 @@ def _is_here(host: str) -> bool:
     try:
         return socket.inet_aton(host)[0] in (0, 127)  # also for 127.1
     except OSError:
-        return host in ("::1", "::", socket.gethostname()) or host.endswith("localhost")
+        return host in ("::1", "::", socket.gethostname()) or f".{host}".endswith(".localhost")
 
 
 @dataclass

@@ -115,7 +115,9 @@ def test_another_machine_is_asked_through_the_proxy(proxy: RecordingProxy) -> No
         with pytest.raises(ProviderError):
             ask(LitellmModel(name, 1000, api_base="http://llm.example:8000/v1"))
     assert len(proxy.asked) == 2
-    assert not any(map(_is_here, ("llm.example", "10.0.0.1", "128.0.0.1", "localhost.example")))
+    assert not any(
+        map(_is_here, ("llm.example", "10.0.0.1", "128.0.0.1", "localhost.example", "notlocalhost"))
+    )
 
 
 # -- addresses of the environment ------------------------------------------------------------------
