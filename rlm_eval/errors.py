@@ -30,6 +30,14 @@ class SampleFailure(Exception):
     outcome: Outcome = "no_answer"
 
 
+class NoReply(SampleFailure):
+    """A model was asked and said nothing that counts, for a reason that ``outcome`` names."""
+
+    def __init__(self, message: str, outcome: Outcome) -> None:
+        super().__init__(message)
+        self.outcome = outcome
+
+
 class BudgetExceeded(SampleFailure):
     """A cap of the sample, or of an RLM inside it, is spent."""
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from rlm_eval.errors import ConfigError
-from rlm_eval.models.faults import classified, reply_of
+from rlm_eval.models.faults import classified, raw_response, reply_of
 from rlm_eval.models.protocol import (
     BilledError,
     Limits,
@@ -267,11 +267,18 @@ class LitellmModel(LitellmEndpoint):
         def estimate(completion_tokens: int) -> Usage:
             return Usage(self.count_tokens(messages), completion_tokens, estimated=True)
 
-        response = self._ask(
-            lambda litellm: litellm.completion(**request), lambda: estimate(max_tokens)
-        )
-        count = load_tokenizer(self.tokenizer).count
-        return reply_of(response, lambda text: estimate(count(text)))
+        bodies: list[object] = []
+        request["logger_fn"] = lambda seen: bodies.append(seen.get("original_response"))
+        try:
+            response = self._ask(
+                lambda litellm: litellm.completion(**request), lambda: estimate(max_tokens)
+            )
+        except BilledError:
+            response = raw_response(bodies)
+            if response is None:
+                raise
+        count, size = load_tokenizer(self.tokenizer).count, sum(len(m["content"]) for m in messages)
+        return reply_of(response, max_tokens, size, lambda text: estimate(count(text)))
 
 
 @dataclass
@@ -297,7 +304,8 @@ class LitellmEmbedding(LitellmEndpoint):
         worst = Usage(sum(map(self.count_tokens, texts)), estimated=True)
         response = self._ask(lambda litellm: litellm.embedding(**request), lambda: worst)
         tokens = getattr(getattr(response, "usage", None), "prompt_tokens", None)
-        usage = Usage(prompt_tokens=tokens) if tokens else worst
+        sane = isinstance(tokens, int) and 0 < tokens <= 10 * worst.prompt_tokens + 10_000
+        usage = Usage(prompt_tokens=tokens) if sane else worst
         return _unit_rows(response.data, len(texts), usage), usage
 
 

@@ -119,11 +119,7 @@ class SubCalls:
         for prompt, outcome in zip(prompts, outcomes, strict=True):
             if isinstance(outcome, Completion):
                 self.trace.shown(prompt)
-                if not outcome.text and outcome.finish_reason == "length":
-                    # Cut before any text: a failure, not an empty answer.
-                    outcome = SampleFailure(
-                        "the sub-model spent all its tokens before it wrote an answer"
-                    )
+                outcome = outcome.no_reply or outcome
             self.trace.sub_call(outcome, prompt, turn)
             replies.append(
                 _host_error(outcome) if isinstance(outcome, SampleFailure) else outcome.text
