@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import errno
+from typing import Literal
 
 from rlm_eval.records import Outcome
+
+#: The outcome, and the kind of a provider's error, where a filter refused the prompt or the reply.
+CONTENT_FILTER: Literal["content_filter"] = "content_filter"
 
 
 class ConfigError(Exception):
@@ -66,6 +70,8 @@ class ProviderError(SampleFailure):
         self.kind = kind
         self.retryable = retryable
         self.retry_after_s = retry_after_s
+        if kind == CONTENT_FILTER:  # the provider did its work, and would do the same again
+            self.outcome = CONTENT_FILTER
 
 
 class SandboxError(SampleFailure):

@@ -19,7 +19,6 @@ from rlm_eval.errors import (
     BudgetExceeded,
     ConfigError,
     ContextOverflow,
-    NoReply,
     ProviderError,
     SampleFailure,
 )
@@ -49,7 +48,7 @@ __all__ = ["LM", "CallSink", "CallTags", "Completion", "ModelClient", "RetryPoli
 
 #: What is given every attempt, and the reply's text (empty where there is none).
 CallSink = Callable[[Call, str], None]
-Failure = ProviderError | ContextOverflow | NoReply
+Failure = ProviderError | ContextOverflow
 #: The sampling temperature a call asks for: the run's, one of its own, or None for the provider's.
 Temperature = float | Literal["run"] | None
 T = TypeVar("T")
@@ -355,7 +354,7 @@ class LM:
             except BudgetExceeded:
                 wait = None
             finally:
-                self._client.record(call, "")
+                self._client.record(call, outcome.text if isinstance(outcome, BilledError) else "")
             if wait is None:
                 raise outcome
             failed = outcome
@@ -378,7 +377,7 @@ class LM:
         failure: BaseException | None = None
         try:
             outcome = request.ask()
-        except (ProviderError, ContextOverflow, NoReply) as caught:
+        except (ProviderError, ContextOverflow) as caught:
             outcome = failure = caught
         except BaseException as bug:
             failure = bug

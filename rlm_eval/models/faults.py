@@ -15,7 +15,7 @@ from email.utils import parsedate_to_datetime
 from types import SimpleNamespace
 from typing import Any
 
-from rlm_eval.errors import ContextOverflow, NoReply, ProviderError
+from rlm_eval.errors import CONTENT_FILTER, ContextOverflow, ProviderError
 from rlm_eval.models.protocol import BilledError, Reply, Usage
 
 #: The prompt's tokens, and those of this reply.
@@ -51,10 +51,10 @@ _FILTER_SIGNS = (
 )
 #: The same in a reply without choices.
 _FILTERED_SIGNS = ("'filtered': True", "filtered=True", "blockReason", "block_reason")
-#: Finish reasons (in lower case) of a reply that a filter or the model's own safety cut off.
+#: Finish reasons, in lower case, of a reply that a filter cut off.
 _WITHHELD = frozenset(
     {
-        *("content_filter", "content_filtered", "refusal", "safety", "recitation", "blocklist"),
+        *("content_filter", "content_filtered", "safety", "recitation", "blocklist"),
         *("prohibited_content", "spii", "sensitive", "guardrail_intervened", "image_safety"),
     }
 )
@@ -67,7 +67,7 @@ _BROKEN_OFF = frozenset({"error", "ERROR", "network_error"})
 
 def classified(
     error: BaseException, model: str, secret: str, worst: Usage
-) -> ProviderError | ContextOverflow | NoReply:
+) -> ProviderError | ContextOverflow:
     """The harness's error for one that litellm raised, with ``secret`` cut out of its message.
 
     ``worst`` is the most the attempt may have cost; it is charged when the provider had the
@@ -85,7 +85,7 @@ def classified(
     if any(sign in signs for sign in _OVERFLOW_SIGNS):
         return ContextOverflow(message)
     if any(sign in signs for sign in _FILTER_SIGNS):
-        return NoReply(message, "content_filter")
+        return ProviderError(message, kind=CONTENT_FILTER, retryable=False)
     if "UnicodeEncodeError" in names:  # it never left
         return ProviderError(message, kind="bad_request", retryable=False)
     for step in chain:
@@ -143,22 +143,26 @@ def reply_of(response: Any, max_tokens: int, prompt_chars: int, estimate: Estima
     ended = getattr(choice, "finish_reason", None) or "stop"
     details = getattr(choice, "provider_specific_fields", None)
     native = str(details.get("native_finish_reason") or ended if details else ended)
-    finish = "length" if ended == "length" else "stop"
-    if native.lower() in _WITHHELD or ended == "content_filter":
-        finish = "refusal" if native.lower() == "refusal" else "content_filter"
-        text, beside = "", [*beside, text]
+    finish, whole = "length" if ended == "length" else "stop", "\n\n".join(filter(None, beside))
+    kind = ""
+    if native.lower() == "refusal":
+        finish, text, whole = "refusal", "", f"{whole}\n\n{text}".strip()
+    elif native.lower() in _WITHHELD or ended == CONTENT_FILTER:
+        kind, why = CONTENT_FILTER, "the provider's content filter withheld the reply"
     elif native in _BROKEN_OFF:
-        message = "the provider broke off in the middle"
-        raise BilledError(message, kind="broken_off", retryable=True, usage=usage)
+        kind, why = "broken_off", "the provider broke off in the middle"
     elif choice is None and any(sign in str(response) for sign in _FILTERED_SIGNS):
-        finish = "content_filter"
+        kind, why = CONTENT_FILTER, "the provider's content filter refused the prompt"
     elif choice is None:
-        message = "the reply has no choices"
-        raise BilledError(message, kind="empty_choices", retryable=True, usage=usage)
+        kind, why = "empty_choices", "the reply has no choices"
     elif not text.strip() and finish == "stop":
         finish = "refusal" if refusal else "tool_call" if calls else finish
         finish = "thoughts_only" if thoughts and finish == "stop" else finish
-    return Reply(text, usage, finish, "\n\n".join(part for part in beside if part))
+    reply = Reply(text, usage, finish, whole)
+    if kind:
+        retryable = kind != CONTENT_FILTER
+        raise BilledError(why, kind=kind, retryable=retryable, usage=usage, text=reply.whole)
+    return reply
 
 
 def raw_response(bodies: Iterable[object]) -> Any:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable
 from concurrent.futures import Future
 from typing import Generic, TypeVar
 
-from rlm_eval.errors import ContextOverflow, NoReply, ProviderError
+from rlm_eval.errors import ContextOverflow, ProviderError
 
 T = TypeVar("T")
 
@@ -16,8 +16,8 @@ class Memory(Generic[T]):
     dictionary is atomic.
 
     The first caller asks; those who come meanwhile wait for it and share its answer, or its
-    failure where that is the model's (ProviderError, ContextOverflow, NoReply). A failure of the
-    asker's own, such as its spent budget, is not theirs: one of them asks next.
+    failure where that is the model's (ProviderError, ContextOverflow). A failure of the asker's
+    own, such as its spent budget, is not theirs: one of them asks next.
     """
 
     def __init__(self) -> None:
@@ -35,7 +35,7 @@ class Memory(Generic[T]):
             failure = future.exception()
             if failure is None:
                 return future.result(), True
-            if isinstance(failure, ProviderError | ContextOverflow | NoReply):
+            if isinstance(failure, ProviderError | ContextOverflow):
                 raise failure
         try:
             answer = ask()

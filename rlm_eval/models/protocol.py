@@ -42,14 +42,13 @@ NOT_SAID: Mapping[str, tuple[Outcome, str]] = {
     "thoughts_only": ("thoughts_only", "the model thought and then said nothing"),
     "refusal": ("refusal", "the model refused to answer"),
     "tool_call": ("tool_call", "the model called a tool that it was not offered, and said nothing"),
-    "content_filter": ("content_filter", "the provider's content filter withheld the reply"),
 }
 
 
 @dataclass(frozen=True)
 class Reply:
     """``text`` is what came as content, thoughts in it included, and is never None; ``beside`` came
-    with it and is no answer: thoughts apart, a refusal, a tool's call, a withheld text.
+    with it and is no answer: thoughts apart, a refusal, a tool's call.
 
     ``finish_reason`` is ``stop``, ``length``, or, of a reply without text, what it was instead (see
     :data:`NOT_SAID`). An empty string that just stops is the model's answer: the method judges it.
@@ -63,12 +62,12 @@ class Reply:
     @property
     def whole(self) -> str:
         """All that came, for the record."""
-        return storable(f"{self.beside}\n\n{self.text}".strip() if self.beside else self.text)
+        return f"{self.beside}\n\n{self.text}".strip() if self.beside else self.text
 
     def answering(self, call: Call) -> tuple[Completion, Call]:
         """What the method that made the ``call`` is given, thoughts left out, and its record. The
         finish reason is ``length`` where the model still thinks at the reply's end."""
-        text, finish = storable(self.text), self.finish_reason
+        text, finish = self.text, self.finish_reason
         if THOUGHT.search(text) is not None:
             text, complete = said(text)
             if not text:
@@ -82,11 +81,15 @@ class BilledError(ProviderError):
     """A failed attempt that costs: ``usage`` is what the provider reported for a reply nobody can
     use, or, ``estimated``, the most it may bill when it went silent with the work in hand (the
     full prompt, the largest completion). Failures it answers with an error status are free.
+    ``text`` is what came even so.
     """
 
-    def __init__(self, message: str, *, kind: str, retryable: bool, usage: Usage) -> None:
+    def __init__(
+        self, message: str, *, kind: str, retryable: bool, usage: Usage, text: str = ""
+    ) -> None:
         super().__init__(message, kind=kind, retryable=retryable)
         self.usage = usage
+        self.text = text
 
 
 @dataclass(frozen=True)
@@ -323,9 +326,12 @@ def prompt_digest(messages: Sequence[Message]) -> tuple[str, int]:
     return digest.hexdigest(), size
 
 
-def sendable(messages: Sequence[Message]) -> list[Message]:
+def sendable(messages: Sequence[Message]) -> Sequence[Message]:
     """The messages as a request can hold them (:func:`storable`); some servers take no NUL."""
-    texts = [storable(message["content"]).replace("\0", "\ufffd") for message in messages]
+    contents = [message["content"] for message in messages]
+    texts = [storable(content).replace("\0", "\ufffd") for content in contents]
+    if texts == contents:
+        return messages
     return [{**message, "content": text} for message, text in zip(messages, texts, strict=True)]
 
 

@@ -56,8 +56,6 @@ class Judge:
         tokens, tags = self._task.judge_tokens, CallTags("judge")
         reply = lm.complete(messages, ledger=ledger, max_tokens=tokens, tags=tags)
         score = self._task.judged(sample, answer, reply.text)
-        if score is None and reply.no_reply and reply.no_reply.outcome == "content_filter":
-            raise reply.no_reply
         if score is None:
             raise ProviderError(
                 f"no verdict in the reply of {lm.info('judge').name} ({reply.finish_reason}): take"

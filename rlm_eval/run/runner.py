@@ -13,7 +13,13 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
-from rlm_eval.errors import ConfigError, RunBudgetExceeded, SampleFailure, is_the_machines
+from rlm_eval.errors import (
+    CONTENT_FILTER,
+    ConfigError,
+    RunBudgetExceeded,
+    SampleFailure,
+    is_the_machines,
+)
 from rlm_eval.ledger import Budget, Ledger
 from rlm_eval.methods.method import Method
 from rlm_eval.models.client import LM, Completion, ModelClient
@@ -221,5 +227,5 @@ class Runner:
             return answer, self._judge.score(sample, answer.text, lm, self._ledger)
         except SampleFailure as failure:
             why, outcome = f"the judge failed: {failure}", failure.outcome
-            outcome = outcome if outcome == "content_filter" else "provider_error"
+            outcome = outcome if outcome == CONTENT_FILTER else "provider_error"
             return replace(answer, text=None, outcome=outcome, error=why), None

@@ -199,9 +199,6 @@ class Summarizer(Method):
             if isinstance(reply, SampleFailure):
                 raise reply
             out.append(reply.text.strip())
-            nothing = reply.no_reply
-            if nothing is not None and nothing.outcome == "content_filter":
-                raise nothing
             if not out[-1] and reply.finish_reason == "length":
                 raise SampleFailure(
                     "the summarising model spent all its tokens before it wrote anything: raise "
