@@ -127,6 +127,8 @@ def fenced(text: str) -> Iterator[Fenced]:
         body = min(opening.end + len(opening.after) + 1, len(text))
         margin = (margin or "").strip(_INVISIBLE)
         ends = _ends(text, opening, runs[number : number + _MOST_RUNS])
+        if not is_run:
+            ends = [min((pair for pair in ends if pair[0] < pair[1]), default=ends[0])]
         found = [(_at_margin(text[body:stop], margin), end) for stop, end in ends]
         python = next((pair for pair in found if is_run and _is_python(pair[0])), None)
         code, end = python or found[0]
