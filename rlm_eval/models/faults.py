@@ -206,24 +206,25 @@ def _usage(raw: Any, largest: Usage, estimate: Callable[[], Usage]) -> Usage:
     the cache than were sent are the other way to count (Anthropic's) where the total agrees, and
     else none."""
 
-    def read(source: object, name: str, most: int) -> int | None:
-        value = getattr(source, name, None)
+    odd = False
+
+    def read(part: str, name: str, most: int) -> int | None:
+        nonlocal odd
+        value = getattr(getattr(raw, part, None) if part else raw, name, None)
         whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
-        return int(value) if whole and 0 <= value <= most else None
+        can_be = whole and 0 <= value <= most
+        odd = odd or (value is not None and not can_be)
+        return int(value) if can_be else None
 
     most_prompt, most_completion = largest.prompt_tokens, largest.completion_tokens
-    prompt = read(raw, "prompt_tokens", most_prompt)
-    completion = read(raw, "completion_tokens", most_completion)
-    total = read(raw, "total_tokens", most_prompt + most_completion)
-    details = getattr(raw, "prompt_tokens_details", None)
-    told = getattr(details, "cached_tokens", None)
-    cached = read(details, "cached_tokens", most_prompt)
-    reasoning = read(
-        getattr(raw, "completion_tokens_details", None), "reasoning_tokens", most_completion
-    )
+    prompt = read("", "prompt_tokens", most_prompt)
+    completion = read("", "completion_tokens", most_completion)
+    cached = read("prompt_tokens_details", "cached_tokens", most_prompt)
+    estimated = odd or not prompt
+    total = read("", "total_tokens", most_prompt + most_completion)
+    reasoning = read("completion_tokens_details", "reasoning_tokens", most_completion)
     beyond = max(0, (total or 0) - prompt - (completion or 0)) if prompt else 0
     thought = beyond if completion else 0
-    estimated = (cached is None and told is not None) or not prompt
     if prompt and cached and prompt < cached == beyond:
         prompt, beyond, thought = prompt + cached, 0, 0
     completion = (completion or 0) + beyond
