@@ -8,6 +8,7 @@ from typing import get_args
 import pandas as pd
 
 from rlm_eval.analysis import stats
+from rlm_eval.analysis.paired import CELL
 from rlm_eval.records import Outcome, content_hash
 
 BEST_CONSTANT = "best_constant"
@@ -37,12 +38,12 @@ def summarize(results: pd.DataFrame) -> pd.DataFrame:
     """
     by = ["task", "target_tokens", "model", "sub_model", "budget", "arm", "method", "arm_kind"]
     rows = []
-    filtered = results[results["outcome"] == "content_filter"]
-    filtered = filtered.groupby(["task", "target_tokens"])["sample_id"].agg(set).to_dict()
+    met = results[results["outcome"] == "content_filter"]
+    filtered = {cell: set(ids) for cell, ids in met.groupby(CELL)["sample_id"]}
     for keys, group in results.groupby(by, sort=False, dropna=False):
         rows.append(dict(zip(by, keys, strict=True)) | _arm_row(group))
         rows[-1] |= _unfiltered(group[group["asked"]], "points", filtered.get(keys[:2]))
-    for cell, group in results.groupby(["task", "target_tokens"], sort=False):
+    for cell, group in results.groupby(CELL, sort=False):
         samples = group.drop_duplicates("sample_id")
         for row in _constant_row(samples):
             rows.append(row | _unfiltered(samples, "constant_score", filtered.get(cell)))

@@ -210,7 +210,7 @@ def _usage(raw: Any, largest: Usage, estimate: Callable[[], Usage]) -> Usage:
 
     def read(part: str, name: str, most: int) -> int | None:
         nonlocal odd
-        value = getattr(getattr(raw, part, None) if part else raw, name, None)
+        value: Any = getattr(getattr(raw, part, None) if part else raw, name, None)
         whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
         can_be = whole and 0 <= value <= most
         odd = odd or (value is not None and not can_be)

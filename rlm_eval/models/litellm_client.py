@@ -303,7 +303,7 @@ class LitellmEmbedding(LitellmEndpoint):
         request = {**self._connection(), "input": [text or " " for text in texts], **self.params}
         worst = Usage(sum(map(self.count_tokens, texts)), estimated=True)
         response = self._ask(lambda litellm: litellm.embedding(**request), lambda: worst)
-        tokens = getattr(getattr(response, "usage", None), "prompt_tokens", None)
+        tokens: Any = getattr(getattr(response, "usage", None), "prompt_tokens", None)
         sane = isinstance(tokens, int) and 0 < tokens <= 10 * worst.prompt_tokens + 10_000
         usage = Usage(prompt_tokens=tokens) if sane else worst
         return _unit_rows(response.data, len(texts), usage), usage

@@ -212,8 +212,8 @@ class Runner:
             return answer
         nothing = lm.last.no_reply if isinstance(lm.last, Completion) else None
         outcome: Outcome = nothing.outcome if nothing else "no_answer"
-        error = str(nothing) if nothing else answer.error
-        return replace(answer, text=None, outcome=outcome, error=error)
+        why = str(nothing) if nothing else answer.error
+        return replace(answer, text=None, outcome=outcome, error=why)
 
     def _scored(self, sample: Sample, answer: Answer, lm: LM) -> tuple[Answer, Score | None]:
         """The answer with its score, by rule or by the task's judge. Where the judge fails, the

@@ -118,8 +118,8 @@ class SubCalls:
         except SampleFailure as failure:
             self._count_unpaid(failure)
             raise _host_error(failure) from failure
-        for failure in [o for o in outcomes if isinstance(o, BudgetExceeded)][:1]:
-            self._count_unpaid(failure)
+        for late in [o for o in outcomes if isinstance(o, BudgetExceeded)][:1]:
+            self._count_unpaid(late)
         replies: list[str | HostError] = []
         for prompt, outcome in zip(prompts, outcomes, strict=True):
             if isinstance(outcome, Completion):
