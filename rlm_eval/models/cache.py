@@ -26,7 +26,7 @@ from rlm_eval.models.protocol import Completion, Request, Usage
 from rlm_eval.records import Role
 
 #: How a complete reply ends. A filter's or a failing server's end is neither.
-_COMPLETE = frozenset({"stop", "length"})
+_COMPLETE = frozenset({"stop", "length", "refusal", "tool_call", "thoughts_only"})
 #: Settings of a model that say when and at what price it answers, never what; and what is in the
 #: length of the reply that a request allows.
 _NOT_SHAPING = {

@@ -11,13 +11,17 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from email.utils import parsedate_to_datetime
 from http.client import responses
+from types import SimpleNamespace
 from typing import Any
 
-from rlm_eval.errors import ContextOverflow, ProviderError
+from rlm_eval.errors import CONTENT_FILTER, ContextOverflow, ProviderError
 from rlm_eval.models.protocol import BilledError, Reply, Usage
+
+#: The prompt's tokens, and those of this reply.
+Estimate = Callable[[str], Usage]
 
 #: HTTP status → (kind, retryable). Others: 4xx ``bad_request``, final; 5xx ``server_error``.
 _STATUS: Mapping[int, tuple[str, bool]] = {
@@ -29,9 +33,27 @@ _STATUS: Mapping[int, tuple[str, bool]] = {
     **dict.fromkeys((409, 425, 502, 503, 504, 529), ("unavailable", True)),
 }
 #: Errors from before the request reached anybody.
-_NOT_SENT = {"ConnectError", "ConnectTimeout", "PoolTimeout", "ProxyError", "UnsupportedProtocol"}
+_NOT_SENT = {
+    "ConnectError",
+    "ConnectTimeout",
+    "PoolTimeout",
+    "ProxyError",
+    "UnsupportedProtocol",
+} | {"UnicodeEncodeError"}
 _SILENT = {"ReadTimeout", "WriteTimeout", "APITimeoutError", "Timeout", "TimeoutError"}
 _BROKEN = {"ReadError", "WriteError", "CloseError", "RemoteProtocolError", "LocalProtocolError"}
+#: What says that a filter refused the prompt, in a reply without choices.
+_FILTERED_SIGNS = ("'filtered': True", "filtered=True", "blockReason", "block_reason")
+#: Finish reasons, in lower case, of a reply that a filter cut off.
+_WITHHELD = frozenset(
+    {
+        *("content_filter", "content_filtered", "safety", "recitation", "blocklist"),
+        *("prohibited_content", "spii", "sensitive", "guardrail_intervened", "image_safety"),
+    }
+)
+#: Tokens that a provider may count beside what was sent and asked for: its own instructions and
+#: template, and what a model thinks beyond max_tokens.
+_BESIDE_PROMPT, _BESIDE_REPLY = 10_000, 200_000
 #: How providers end a reply that they failed to finish, and litellm calls an ordinary stop.
 _BROKEN_OFF = frozenset({"error", "ERROR", "network_error"})
 
@@ -90,9 +112,10 @@ _SAID: Mapping[str, re.Pattern[str]] = {
         insufficient_(?:user_)?quota|insufficient.?balance|credit balance|out of credits
         billing_(?:hard_limit|not_active)|余额不足"""
     ),
-    "content_filter": _signs(
+    CONTENT_FILTER: _signs(
         r"""content_filter|content_policy|content management policy|responsibleaipolicy
-        data_?inspection_?failed|\bmoderation|flagged"""
+        data_?inspection_?failed|\bmoderation|flagged|content exists risk|prohibited_content
+        violates usage guidelines|considered high risk|contentpolicyviolation"""
     ),
     "authentication": _signs(
         r"""(?:invalid|incorrect|wrong|missing|no).api.?key|no_db_connection|authentication_?error
@@ -148,6 +171,8 @@ def classified(
     litellms = "ContextWindowExceededError" in names and not answered
     if status is not None and (litellms or _overflows(status, told)):
         return ContextOverflow(where + line)
+    if "UnicodeEncodeError" in names:  # it never left
+        return ProviderError(where + line, kind="bad_request", retryable=False)
     if names & _NOT_SENT and not answered:
         said = f"no connection ({chain[-1]}); is the server up, and is api_base right?"
         return ProviderError(where + said, kind="connection", retryable=True)
@@ -224,43 +249,113 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
     return None
 
 
-def reply_of(response: Any, estimate: Callable[[str], Usage]) -> Reply:
-    """litellm's response as a usable reply. Raises BilledError for one that only looks like
-    success."""
+def reply_of(response: Any, max_tokens: int, prompt_chars: int, estimate: Estimate) -> Reply:
+    """A response, litellm's or :func:`raw_response`, as a usable reply to a prompt of so many
+    characters. Raises BilledError for one that only looks like success."""
     choice = next(iter(getattr(response, "choices", None) or ()), None)
-    text = choice.message.content if choice else None
-    finish = (choice.finish_reason if choice else None) or "stop"
-    details = getattr(choice, "provider_specific_fields", None) or {}
-    usage = _usage(getattr(response, "usage", None), text or "", estimate)
-    kind = ""
-    if not choice:
-        kind, message = "empty_choices", "the reply has no choices"
-    elif details.get("native_finish_reason") in _BROKEN_OFF:
-        kind, message = "broken_off", "the provider broke off in the middle"
-    elif text is None and finish == "content_filter":
-        kind, message = "content_filter", "the provider withheld the reply"
-    elif text is None and finish != "length":
-        kind, message = "null_content", "the reply has no content"
-    if kind:
-        retryable = kind != "content_filter"
-        raise BilledError(message, kind=kind, retryable=retryable, usage=usage)
-    return Reply(text=text or "", usage=usage, finish_reason=finish)
-
-
-def _usage(raw: Any, text: str, estimate: Callable[[str], Usage]) -> Usage:
-    """What the provider reports for ``text``. Estimated is what it leaves out, and all of it where
-    it reports less than nothing."""
-    prompt = getattr(raw, "prompt_tokens", None) or 0
-    completion = getattr(raw, "completion_tokens", None) or 0
-    if prompt <= 0 or completion < 0:
-        return estimate(text)
-    prompt_details = getattr(raw, "prompt_tokens_details", None)
-    completion_details = getattr(raw, "completion_tokens_details", None)
-    left_out = bool(text) and not completion
-    return Usage(
-        prompt_tokens=prompt,
-        completion_tokens=estimate(text).completion_tokens if left_out else completion,
-        cached_tokens=max(0, getattr(prompt_details, "cached_tokens", None) or 0),
-        reasoning_tokens=max(0, getattr(completion_details, "reasoning_tokens", None) or 0),
-        estimated=left_out,
+    message = getattr(choice, "message", None)
+    text, thoughts, refusal = _content(getattr(message, "content", None))
+    thoughts = getattr(message, "reasoning_content", None) or thoughts
+    refusal = getattr(message, "refusal", None) or refusal
+    calls = getattr(message, "tool_calls", None) or getattr(message, "function_call", None)
+    beside = [f"<think>\n{thoughts}\n</think>"] if thoughts else []
+    beside += [str(part) for part in (refusal, calls) if part]
+    largest = Usage(4 * prompt_chars + _BESIDE_PROMPT, 8 * max_tokens + _BESIDE_REPLY)
+    usage = _usage(
+        getattr(response, "usage", None), largest, lambda: estimate("".join([*beside, text]))
     )
+    ended = getattr(choice, "finish_reason", None) or "stop"
+    details = getattr(choice, "provider_specific_fields", None)
+    native = str(details.get("native_finish_reason") or ended if details else ended)
+    finish, whole = "length" if ended == "length" else "stop", "\n\n".join(filter(None, beside))
+    kind = ""
+    if native.lower() == "refusal":
+        finish, text, whole = "refusal", "", f"{whole}\n\n{text}".strip()
+    elif native.lower() in _WITHHELD or ended == CONTENT_FILTER:
+        kind, why = CONTENT_FILTER, "the provider's content filter withheld the reply"
+    elif native in _BROKEN_OFF:
+        kind, why = "broken_off", "the provider broke off in the middle"
+    elif choice is None and any(sign in str(response) for sign in _FILTERED_SIGNS):
+        kind, why = CONTENT_FILTER, "the provider's content filter refused the prompt"
+    elif choice is None:
+        kind, why = "empty_choices", "the reply has no choices"
+    elif not text.strip() and finish == "stop":
+        finish = "refusal" if refusal else "tool_call" if calls else finish
+        finish = "thoughts_only" if thoughts and finish == "stop" else finish
+    reply = Reply(text, usage, finish, whole)
+    if kind:
+        retryable = kind != CONTENT_FILTER
+        raise BilledError(why, kind=kind, retryable=retryable, usage=usage, text=reply.whole)
+    return reply
+
+
+def raw_response(bodies: Iterable[object]) -> Any:
+    """The last of the ``bodies`` that is a chat completion with a choice, for :func:`reply_of`;
+    None where none is. litellm refuses replies whose content is in parts or whose usage is no
+    number, paid though they are."""
+    for body in reversed([body for body in bodies if isinstance(body, str)]):
+        try:
+            found = json.loads(body, object_hook=lambda fields: SimpleNamespace(**fields))
+        except (ValueError, TypeError, RecursionError):
+            continue
+        if isinstance(getattr(found, "choices", None), list) and found.choices:
+            return found
+    return None
+
+
+def _content(content: Any) -> tuple[str, str, str]:
+    """The text in a message's content, be it in parts; the thoughts and the refusal in it."""
+    texts, thoughts, refusals = [], [], []
+    for part in content if isinstance(content, list) else [content]:
+        fields = {} if part is None or isinstance(part, str | int | float) else _fields(part)
+        if not fields:
+            texts.append("" if part is None else str(part))
+        elif (thought := fields.get("thinking") or fields.get("reasoning")) is not None:
+            thoughts.append(_content(thought)[0])
+        elif isinstance(fields.get("refusal"), str):
+            refusals.append(fields["refusal"])
+        else:
+            texts.append(_content(fields.get("text"))[0])
+    return "".join(texts), "".join(thoughts), "".join(refusals)
+
+
+def _fields(part: Any) -> Mapping[str, Any]:
+    return part if isinstance(part, Mapping) else vars(part)
+
+
+def _usage(raw: Any, largest: Usage, estimate: Callable[[], Usage]) -> Usage:
+    """What the provider reports. Estimated is what it leaves out or what can't be true: less than
+    nothing, no whole number, or more than the ``largest``. What its total has beyond prompt and
+    completion was thought, and some don't count that with the rest (xAI, Gemini); more tokens from
+    the cache than were sent are the other way to count (Anthropic's) where the total agrees, and
+    else none."""
+
+    odd = False
+
+    def read(part: str, name: str, most: int) -> int | None:
+        nonlocal odd
+        value: Any = getattr(getattr(raw, part, None) if part else raw, name, None)
+        whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
+        can_be = whole and 0 <= value <= most
+        odd = odd or (value is not None and not can_be)
+        return int(value) if can_be else None
+
+    most_prompt, most_completion = largest.prompt_tokens, largest.completion_tokens
+    prompt = read("", "prompt_tokens", most_prompt)
+    completion = read("", "completion_tokens", most_completion)
+    cached = read("prompt_tokens_details", "cached_tokens", most_prompt)
+    estimated = odd or not prompt
+    total = read("", "total_tokens", most_prompt + most_completion)
+    reasoning = read("completion_tokens_details", "reasoning_tokens", most_completion)
+    beyond = max(0, (total or 0) - prompt - (completion or 0)) if prompt else 0
+    thought = beyond if completion else 0
+    if prompt and cached and prompt < cached == beyond:
+        prompt, beyond, thought = prompt + cached, 0, 0
+    completion = (completion or 0) + beyond
+    if not (prompt and completion):
+        guess = estimate()
+        estimated = estimated or guess.completion_tokens > 0
+        prompt, completion = prompt or guess.prompt_tokens, completion or guess.completion_tokens
+    if cached and cached > prompt:
+        cached, estimated = 0, True
+    return Usage(prompt, completion, cached or 0, max(reasoning or 0, thought), estimated)

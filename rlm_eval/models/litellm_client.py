@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 from rlm_eval.errors import ConfigError, ProviderError
-from rlm_eval.models.faults import classified, reply_of
+from rlm_eval.models.faults import classified, raw_response, reply_of
 from rlm_eval.models.protocol import (
     BilledError,
     Limits,
@@ -323,6 +323,9 @@ class LitellmModel(LitellmEndpoint):
         def estimate(completion_tokens: int) -> Usage:
             return Usage(self.count_tokens(messages), completion_tokens, estimated=True)
 
+        bodies: list[object] = []
+        request["logger_fn"] = lambda seen: bodies.append(seen.get("original_response"))
+
         def send(name: LimitName) -> Any:
             bounded = request | {name: max_tokens}
             return self._ask(
@@ -332,14 +335,18 @@ class LitellmModel(LitellmEndpoint):
         name = self.limit_name or self._learned
         try:
             response = send(name)
+        except BilledError:
+            response = raw_response(bodies)
+            if response is None:
+                raise
         except ProviderError as refusal:  # which is free, and no attempt at an answer
             wanted = refusal.kind == "bad_request" and _OTHER_LIMIT.search(str(refusal))
             if self.limit_name or name != "max_tokens" or not wanted:
                 raise
             response = send("max_completion_tokens")
             self._learned = "max_completion_tokens"
-        count = load_tokenizer(self.tokenizer).count
-        return reply_of(response, lambda text: estimate(count(text)))
+        count, size = load_tokenizer(self.tokenizer).count, sum(len(m["content"]) for m in messages)
+        return reply_of(response, max_tokens, size, lambda text: estimate(count(text)))
 
 
 @dataclass
@@ -364,8 +371,9 @@ class LitellmEmbedding(LitellmEndpoint):
         request = {**self._connection(), "input": [text or " " for text in texts], **self.params}
         worst = Usage(sum(map(self.count_tokens, texts)), estimated=True)
         response = self._ask(lambda litellm: litellm.embedding(**request), lambda: worst)
-        tokens = getattr(getattr(response, "usage", None), "prompt_tokens", None)
-        usage = Usage(prompt_tokens=tokens) if tokens else worst
+        tokens: Any = getattr(getattr(response, "usage", None), "prompt_tokens", None)
+        sane = isinstance(tokens, int) and 0 < tokens <= 10 * worst.prompt_tokens + 10_000
+        usage = Usage(prompt_tokens=tokens) if sane else worst
         return _unit_rows(response.data, len(texts), usage), usage
 
 

@@ -297,7 +297,8 @@ def cut_off(events: Iterable[Mapping[str, Any]]) -> list[str]:
             continue
         if not call["error"] and not call["cached_response"]:
             replies[call["model"]] += 1
-            empty[call["model"]] += call["finish_reason"] == "length" and not call["reply"].strip()
+            said = len(call["reply"].strip()) > call.get("thought_chars", 0)
+            empty[call["model"]] += call["finish_reason"] == "length" and not said
     return [
         f"{count:,} of {replies[model]:,} replies of {model} were cut off with no text: raise the "
         "model's reasoning_tokens (or the method's tokens)"

@@ -34,6 +34,12 @@ HIDDEN_TOKENS = 200
 
 NEGATIVE_USAGE = {"prompt_tokens": -9000, "completion_tokens": -9000, "total_tokens": -18000}
 
+HUGE_USAGE = {"prompt_tokens": 10**20, "completion_tokens": 10**20, "total_tokens": 2 * 10**20}
+TEXT_USAGE = {"prompt_tokens": "many", "completion_tokens": float("nan"), "total_tokens": None}
+CACHED_USAGE = USAGE | {"prompt_tokens_details": {"cached_tokens": 9000}}
+TOOL_CALL = {"id": "1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
+FILTERED = {"content_filter_results": {"hate": {"filtered": True, "severity": "high"}}}
+
 Behaviour = Callable[["_Handler"], None]
 
 
@@ -198,6 +204,13 @@ def chat_reply(
     return reply if usage is None else reply | {"usage": usage}
 
 
+def message_reply(content: Any, *, finish: str = "stop", **fields: Any) -> dict[str, Any]:
+    """A reply whose message has more than text in it, or its content in another form."""
+    reply = chat_reply(finish=finish)
+    reply["choices"][0]["message"] = {"role": "assistant", "content": content, **fields}
+    return reply
+
+
 def _ok(handler: _Handler) -> None:
     handler.server.provider.bill()
     handler.send_json(200, chat_reply())
@@ -225,6 +238,13 @@ def _thinks(handler: _Handler) -> None:
     whole = completion == hidden + COMPLETION_TOKENS
     finish = "stop" if whole else "length"
     handler.send_json(200, chat_reply("fine" if whole else "", finish=finish, usage=usage))
+
+
+def _thoughts_beside(handler: _Handler) -> None:
+    """Thoughts that are billed beside the completion, as the total alone tells."""
+    handler.server.provider.bill(completion=HIDDEN_TOKENS + COMPLETION_TOKENS)
+    usage = USAGE | {"total_tokens": PROMPT_TOKENS + HIDDEN_TOKENS + COMPLETION_TOKENS}
+    handler.send_json(200, chat_reply(usage=usage))
 
 
 def _own_temperature(handler: _Handler) -> None:
@@ -358,6 +378,25 @@ BEHAVIOURS: Mapping[str, Behaviour] = {
     "broken_off": _billed(chat_reply("one two", finish="error")),
     "missing_usage": _billed(chat_reply("one two three", usage=None)),
     "half_usage": _billed(chat_reply("one two three", usage={"prompt_tokens": PROMPT_TOKENS})),
+    "only_thoughts": _billed(message_reply(None, reasoning_content="A, B or C")),
+    "refusal": _billed(message_reply(None, refusal="I can't help with that.")),
+    "tool_call": _billed(message_reply(None, tool_calls=[TOOL_CALL], finish="tool_calls")),
+    "unclosed_thought": _billed(chat_reply("<think>It may be A, B or C", finish="length")),
+    "parts": _billed(
+        message_reply([{"type": "text", "text": "fi"}, {"type": "text", "text": "ne"}])
+    ),
+    "filtered_text": _billed(chat_reply("It is", finish="content_filter")),
+    "filtered_prompt": _billed(chat_reply() | {"choices": [], "prompt_filter_results": [FILTERED]}),
+    "400_filter": lambda handler: _error(
+        400,
+        "content_filter",
+        "The response was filtered due to the prompt triggering Azure OpenAI's content "
+        "management policy.",
+    )(handler),
+    "thoughts_beside": lambda handler: _thoughts_beside(handler),
+    "huge_usage": _billed(chat_reply("one two three", usage=HUGE_USAGE)),
+    "text_usage": _billed(chat_reply("one two three", usage=TEXT_USAGE)),
+    "cached_usage": _billed(chat_reply("one two three", usage=CACHED_USAGE)),
     "negative_usage": _billed(chat_reply("one two three", usage=NEGATIVE_USAGE)),
     "400": _error(400, "invalid_request_error", "unknown field"),
     "401": _error(401, "invalid_api_key", "Incorrect API key provided: <key>"),

@@ -37,13 +37,12 @@ PASSING = {
     **dict.fromkeys(("html", "torn_json", "empty_body", "error_in_200"), "bad_response"),
     **dict.fromkeys(("429", "429_later"), "rate_limit"),
     **dict.fromkeys(("502", "503", "504", "529"), "unavailable"),
-    **{"500": "server_error", "empty_choices": "empty_choices", "null_content": "null_content"},
-    **{"broken_off": "broken_off"},
+    **{"500": "server_error", "empty_choices": "empty_choices", "broken_off": "broken_off"},
 }
 #: Faults that the same request would meet again.
 FINAL = {
     **dict.fromkeys(("400", "422"), "bad_request"),
-    **{"filtered": "content_filter", "429_tomorrow": "rate_limit"},
+    "429_tomorrow": "rate_limit",
 }
 #: Those that every other request would meet as well.
 STOPPED = {
@@ -54,10 +53,16 @@ STOPPED = {
 }
 #: A prompt that is larger than the model takes.
 TOO_LARGE = ("overflow", "413")
+#: What a content filter refused: the same request would be refused again, and the arm answers for
+#: what it sent.
+FILTERED = ("filtered", "filtered_text", "filtered_prompt", "400_filter")
 #: What looks like a fault and is the model's own doing.
 REPLIES = {
-    **dict.fromkeys(("empty_string", "out_of_tokens"), "no_answer"),
-    **dict.fromkeys(("missing_usage", "half_usage", "negative_usage"), "answered"),
+    **dict.fromkeys(("empty_string", "out_of_tokens", "null_content"), "no_answer"),
+    **{"unclosed_thought": "no_answer", "only_thoughts": "thoughts_only"},
+    **{"refusal": "refusal", "tool_call": "tool_call"},
+    **dict.fromkeys(("missing_usage", "half_usage", "negative_usage", "huge_usage"), "answered"),
+    **dict.fromkeys(("text_usage", "cached_usage", "thoughts_beside", "parts"), "answered"),
 }
 #: Where the provider took the request and nobody knows what it charged.
 SILENT = {"hang", "drip", "reset", "short_body", "short_chunks", "html", "torn_json"} | {
@@ -77,7 +82,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, tuple[Row, R
 
 
 def test_every_behaviour_of_the_provider_has_its_row(table: Mapping[str, object]) -> None:
-    expected = {*PASSING, *FINAL, *REPLIES, *TOO_LARGE}
+    expected = {*PASSING, *FINAL, *REPLIES, *TOO_LARGE, *FILTERED}
     assert table.keys() == expected == BEHAVIOURS.keys() - {*NO_FAULTS, *PERMANENT}
 
 
@@ -111,6 +116,15 @@ def test_an_overflow_is_the_methods_own_failure(
         assert (row.scored, row.cached, row.pending) == (False, False, False)
 
 
+@pytest.mark.parametrize("fault", FILTERED)
+def test_what_a_filter_refused_is_an_outcome_and_never_pending(
+    table: Mapping[str, tuple[Row, Row]], fault: str
+) -> None:
+    for row in table[fault]:
+        assert (row.outcome, row.requests, row.kind) == ("content_filter", 1, "content_filter")
+        assert (row.scored, row.cached, row.pending) == (False, False, False)
+
+
 @pytest.mark.parametrize("fault", REPLIES)
 def test_a_reply_is_kept_whatever_it_is_worth(
     table: Mapping[str, tuple[Row, Row]], fault: str
@@ -120,7 +134,7 @@ def test_a_reply_is_kept_whatever_it_is_worth(
         assert (row.scored, row.cached, row.pending) == (row.outcome == "answered", True, False)
 
 
-@pytest.mark.parametrize("fault", sorted({*PASSING, *FINAL, *REPLIES, *TOO_LARGE}))
+@pytest.mark.parametrize("fault", sorted({*PASSING, *FINAL, *REPLIES, *TOO_LARGE, *FILTERED}))
 def test_what_is_recorded_is_what_was_billed(
     table: Mapping[str, tuple[Row, Row]], fault: str
 ) -> None:
