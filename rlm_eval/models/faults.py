@@ -74,13 +74,14 @@ _OVERFLOW = _signs(
     string above max length|request too large|code 1261\b|range of input length
     max(?:imum)? (?:allowed )?(?:total )?KIND (?:length|window|size|tokens)
     max tokens of [\d,]+ exceeded|n keep.{0,40}n ctx|> session len|\+ `?max new tokens`? must be
-    context (?:length|window|size|limit)s?\b.{0,40}?(?:exceed|too small|overflow|of only)
+    context (?:length|window|size|limit)s?\b.{0,40}?(?:exceed|too small|overflow|of only|reached)
+    out of context|context (?:is )?full|INPUT.{0,60}> ?(?:\d|limit|max)
     (?:token|length|prompt|input) (?:limit|length|size)s? (?:has been |is |was )?exceeded
     \b(?:exceed|longer|larger|greater|more|over|beyond|fit)\w*\b.{0,60}?\b(?:context|model) SIZE
     INPUT.{0,50}?\btoo (?:long|large|big)\b|too many (?:(?:in|con|prom)\w+ )?tokens
     INPUT.{0,80}?\b(?:exceed(?:s|ed|ing)?|(?:longer|larger|greater|more) than)\b.{0,60}?MOST
     INPUT.{0,40}? (?:must|should|can|may|cannot|only).{0,40}?LESS ?`?[\d,]+.{0,12}?(?:tokens|given)
-    input (?:token count|length|tokens?).{0,40}?(?:only supports|supports up to|limit)
+    INPUT.{0,80}?(?:only supports|supports (?:only|up to|at most)) (?:up to )?[\d,]+
     (?:reduc|shorten|decreas|trunc)\w* (?:the |your )?(?:length |size |number )?(?:of )?OURS
     shorter (?:prompt|input|message)|超长|过长|(?:长度|上下文|输入|tokens?).{0,12}(?:超过|超出|超限)
     """,
@@ -188,7 +189,7 @@ def classified(
 
 def _overflows(status: int, told: str) -> bool:
     """Whether an error says that the prompt is larger than the model takes."""
-    if status in (401, 402, 403, 429) or _RATE.search(told):
+    if status in (401, 402, 403, 429) or status > 501 or _RATE.search(told):
         return "context_length_exceeded" in told
     if _OUTPUT.search(told) and not _PROMPT.search(told):
         return False
