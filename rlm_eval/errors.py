@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import errno
+from typing import Literal
 
 from rlm_eval.records import Outcome
+
+#: The outcome, and the kind of a provider's error, where a filter refused the prompt or the reply.
+CONTENT_FILTER: Literal["content_filter"] = "content_filter"
 
 
 class ConfigError(Exception):
@@ -28,6 +32,14 @@ class SampleFailure(Exception):
     """A question that could not be answered. Becomes ``outcome``, never an empty answer."""
 
     outcome: Outcome = "no_answer"
+
+
+class NoReply(SampleFailure):
+    """A model was asked and said nothing that counts, for a reason that ``outcome`` names."""
+
+    def __init__(self, message: str, outcome: Outcome) -> None:
+        super().__init__(message)
+        self.outcome = outcome
 
 
 class BudgetExceeded(SampleFailure):
@@ -58,6 +70,12 @@ class ProviderError(SampleFailure):
         self.kind = kind
         self.retryable = retryable
         self.retry_after_s = retry_after_s
+        if kind == CONTENT_FILTER:  # the provider did its work, and would do the same again
+            self.outcome = CONTENT_FILTER
+
+
+#: Kinds of a provider's failure that no repetition mends: they are about key, account or settings.
+PERMANENT = frozenset({"authentication", "not_found", "quota", "bad_request"})
 
 
 class SandboxError(SampleFailure):

@@ -15,6 +15,9 @@ from dataclasses import dataclass, fields
 
 from rlm_eval.errors import BudgetExceeded, ConfigError, RunBudgetExceeded
 
+#: Prompts larger than the window that a sample may try.
+MOST_REFUSED = 200
+
 
 @dataclass(frozen=True)
 class Spend:
@@ -91,7 +94,7 @@ class Ledger:
         self._changed: threading.Condition = parent._changed if parent else threading.Condition()
         self._spent = Spend()
         self._held = Spend()
-        self._holds = 0
+        self._holds = self._refused = 0
         self._started = time.monotonic()
         #: Whether a cap on tokens or dollars holds here, so that reservations must be exact.
         self.counts_tokens: bool = self.budget.bounds_what_is_bought or (
@@ -182,6 +185,20 @@ class Ledger:
                 raise refusal
             self._hold(reservation.amount, 1)
             reservation.settled = False
+
+    def count_refused(self) -> None:
+        """Count a prompt that was refused unsent. It costs nothing and is in no sum; but a loop
+        over one would never end, so from a sample's cap on calls on, and from :data:`MOST_REFUSED`,
+        BudgetExceeded is raised."""
+        with self._changed:
+            for node in self._nodes[:-1]:
+                node._refused += 1
+                cap, made = node.budget.calls, node._spent.calls + node._refused
+                if node._refused > MOST_REFUSED or (cap is not None and made > cap):
+                    raise BudgetExceeded(
+                        f"{node._refused:,} prompts were larger than the model's window: the "
+                        f"{node.scope} may try no more"
+                    )
 
     def release(self, reservations: Iterable[Reservation]) -> None:
         """Give back what was reserved and never used; settled ones are left alone."""

@@ -32,6 +32,10 @@ Outcome = Literal[
     "answered",
     "forced",
     "no_answer",
+    "thoughts_only",
+    "refusal",
+    "tool_call",
+    "content_filter",
     "budget_exceeded",
     "context_overflow",
     "provider_error",
@@ -41,6 +45,17 @@ Outcome = Literal[
 SCORED: frozenset[str] = frozenset({"answered", "forced"})
 #: Neither right nor wrong: asked again on resume.
 PENDING: frozenset[str] = frozenset({"provider_error", "sandbox_error"})
+
+
+def storable(text: str) -> str:
+    """``text`` as every request, table and page can hold it: half of a surrogate pair, which JSON
+    and Python allow, is U+FFFD."""
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
 
 
 def content_hash(value: Any) -> str:
@@ -173,7 +188,8 @@ class Call:
     Retries share ``call_id`` and count ``attempt`` up from 1. ``restart`` counts how often the
     result was begun: a row's sums take the last restart, a run's bill takes them all. Times are
     seconds, cost US dollars (None when the model has no price), tokens the provider's own unless
-    ``usage_estimated``.
+    ``usage_estimated``. Of the recorded reply, ``thought_chars`` were thoughts or else no answer,
+    which neither the method nor a scorer saw.
     """
 
     call_id: str
@@ -198,6 +214,7 @@ class Call:
     usage_estimated: bool
     started_at: float
     error: str = ""
+    thought_chars: int = 0
 
 
 @dataclass(frozen=True)

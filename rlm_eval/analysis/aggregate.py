@@ -10,6 +10,7 @@ import pandas as pd
 
 from rlm_eval.analysis import stats
 from rlm_eval.analysis.load import readings
+from rlm_eval.analysis.paired import CELL
 from rlm_eval.analysis.text import Column
 from rlm_eval.records import Outcome, content_hash
 
@@ -34,15 +35,22 @@ def summarize(results: pd.DataFrame) -> pd.DataFrame:
     when any question is unpriced; ``judge_cost_usd`` is what grading one took, which is no part
     of ``cost_usd``. ``score_rule`` names the rule of ``mean_score``; what others say is in a column
     ``score_NAME`` each (own failures 0, null where no answer has it). ``evidence_recall`` is a mean
-    over the answers that have one, else null. ``outcome_*`` count rows. Accuracy, scores, skill and
-    recall are shares (1 = 100 %). Controls come last.
+    over the answers that have one, else null. ``score_unfiltered`` is the mean score over the
+    ``asked_unfiltered`` answers to samples on which no arm of the task and length met a content
+    filter; null where none did. ``outcome_*`` count rows. Accuracy, scores, skill and recall are
+    shares (1 = 100 %). Controls come last.
     """
     by = ["task", "target_tokens", "model", "sub_model", "budget", "arm", "method", "arm_kind"]
     rows = []
+    met = results[results["outcome"] == "content_filter"]
+    filtered = {cell: set(ids) for cell, ids in met.groupby(CELL)["sample_id"]}
     for keys, group in results.groupby(by, sort=False, dropna=False):
         rows.append(dict(zip(by, keys, strict=True)) | _arm_row(group))
-    for _, group in results.groupby(["task", "target_tokens"], sort=False):
-        rows += _constant_row(group.drop_duplicates("sample_id"))
+        rows[-1] |= _unfiltered(group[group["asked"]], "points", filtered.get(keys[:2]))
+    for cell, group in results.groupby(CELL, sort=False):
+        samples = group.drop_duplicates("sample_id")
+        for row in _constant_row(samples):
+            rows.append(row | _unfiltered(samples, "constant_score", filtered.get(cell)))
     table = pd.DataFrame(rows)
     return table.sort_values(["task", "target_tokens"], kind="stable", ignore_index=True)
 
@@ -113,6 +121,15 @@ def _arm_row(group: pd.DataFrame) -> dict[str, object]:
         row |= {f"{column}_p50": known.quantile(0.5), f"{column}_p95": known.quantile(0.95)}
     counts = group["outcome"].value_counts()
     return row | {f"outcome_{name}": int(counts.get(name, 0)) for name in OUTCOMES}
+
+
+def _unfiltered(asked: pd.DataFrame, column: str, filtered: set[str] | None) -> dict[str, object]:
+    """The second number beside the score, of the answers that count; null without a filter."""
+    rest = asked[~asked["sample_id"].isin(filtered or ())]
+    return {
+        "score_unfiltered": rest[column].mean() if filtered else nan,
+        "asked_unfiltered": len(rest),
+    }
 
 
 def _interval(name: str, interval: stats.Interval) -> dict[str, object]:

@@ -39,7 +39,8 @@ COLUMNS: dict[str, str] = {
     "target_tokens": "length asked for, in tokens of the task's tokenizer",
     "length_tokens": "length of the context, same tokens",
     "truncated_tokens": "tokens of the context the arm left out",
-    "outcome": "answered, forced (both scored), no_answer, budget_exceeded, context_overflow, "
+    "outcome": "answered, forced (both scored), no_answer (thoughts_only, refusal, tool_call and "
+    "content_filter where the last reply was that), budget_exceeded, context_overflow, "
     "invalid_answer, or provider_error and sandbox_error, which are pending",
     "score": "score in [0, 1] by score_rule; null unless scored",
     "score_rule": "the rule: a benchmark's own, or one that begins with strict",
@@ -62,6 +63,8 @@ COLUMNS: dict[str, str] = {
     "prompt_tokens": "sum over calls",
     "cached_tokens": "of these, taken from the server's prompt cache",
     "completion_tokens": "sum over calls",
+    "thought_chars": "characters of replies that were thoughts or else no answer, which neither "
+    "code nor a scorer saw; sum over calls",
     "cost_usd": "US dollars; null = unpriced",
     "judge_cost_usd": "US dollars for the judge's calls, which no other column counts; null = "
     "unpriced",

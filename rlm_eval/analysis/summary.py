@@ -33,6 +33,7 @@ COLUMNS = (
     Column("accuracy", "range", "95 %", if_any=True),
     Column("mean_score", "percent", "score %"),
     Column("score", "range", "95 %", more=True, if_any=True),
+    Column("score_unfiltered", "percent", "unfiltered %", if_any=True),
     Column("skill", "percent", "skill %", if_any=True),
     Column("evidence_recall", "percent", "recall %", more=True, if_any=True),
     Column("subcalls", "count", "subs"),
@@ -59,6 +60,9 @@ LEGEND = (
     " tokens. Resolves: the smallest difference in points that this n can show; – where none can be"
     " shown. No interval and no verdict under 4 contexts. In words: verdicts.csv."
 )
+
+
+UNFILTERED = "Unfiltered: without the samples on which any arm met a content filter, for all arms."
 
 
 @dataclass(frozen=True)
@@ -149,6 +153,8 @@ def _notes(rows: pd.DataFrame) -> list[str]:
         notes.append(f"No intervals: they need 4 contexts, this is {contexts}.")
     if sets(rows).any():
         notes.append(NOT_SAME)
+    if rows["score_unfiltered"].notna().any():
+        notes.append(UNFILTERED)
     for row in rows.to_dict("records"):
         counts = {name: row[f"outcome_{name}"] for name in OUTCOMES if name != "answered"}
         listed = [f"{n:.0f} {name}" for name, n in counts.items() if n > 0]

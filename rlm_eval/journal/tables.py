@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlm_eval.journal.journal import attempt_id, read_events, replacing
-from rlm_eval.records import SCORED, Span
+from rlm_eval.records import SCORED, Span, storable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,6 +55,7 @@ RESULT_COLUMNS: Mapping[str, str] = {
     "prompt_tokens": "int64",
     "cached_tokens": "int64",
     "completion_tokens": "int64",
+    "thought_chars": "int64",
     "cost_usd": "float64",
     "judge_cost_usd": "float64",
     "wall_s": "float64",
@@ -87,6 +88,7 @@ CALL_COLUMNS: Mapping[str, str] = {
     "usage_estimated": "bool",
     "started_at": "float64",
     "error": "string",
+    "thought_chars": "int64",
 }
 
 
@@ -106,7 +108,7 @@ def tables_of(events: Iterable[Mapping[str, Any]]) -> tuple[pd.DataFrame, pd.Dat
         if event["type"] == "result":
             results[event["key"]] = dict(event)
         else:
-            call = {**event, "error": _encodable(event["error"])}
+            call = {"thought_chars": 0, **event, "error": storable(event["error"])}
             calls.setdefault(attempt_id(event), call)
     by_result: dict[tuple[str, int], list[Mapping[str, Any]]] = {}
     for call in calls.values():
@@ -156,10 +158,10 @@ def _row(event: Mapping[str, Any], calls: Sequence[Mapping[str, Any]]) -> dict[s
         "score_rule": sample["scorer"],
         "skill": (value - constant) / (1 - constant) if known else None,
         "correct": score and value == 1.0,
-        "answer": answer["text"] and _encodable(answer["text"]),
-        "gold": _encodable(json.dumps(sample["gold"], ensure_ascii=False)),
-        "question": _encodable(sample["question"]),
-        "error": _encodable(answer["error"]),
+        "answer": answer["text"] and storable(answer["text"]),
+        "gold": storable(json.dumps(sample["gold"], ensure_ascii=False)),
+        "question": storable(sample["question"]),
+        "error": storable(answer["error"]),
         "calls": len({call["call_id"] for call in own}),
         "subcalls": len({call["call_id"] for call in own if call["from_repl"]}),
         "depth_reached": max((call["depth"] for call in own), default=0),
@@ -169,7 +171,7 @@ def _row(event: Mapping[str, Any], calls: Sequence[Mapping[str, Any]]) -> dict[s
         "judge_cost_usd": _cost([call for call in calls if call["role"] == "judge"]),
         "lm_s": fsum([call["latency_s"] for call in own]),  # the same in every Python
     }
-    for name in ("prompt_tokens", "cached_tokens", "completion_tokens"):
+    for name in ("prompt_tokens", "cached_tokens", "completion_tokens", "thought_chars"):
         found[name] = sum(call[name] for call in own)
     others = score["readings"] if score else {}
     return {name: found[name] for name in RESULT_COLUMNS} | {
@@ -196,13 +198,3 @@ def recall(evidence: Sequence[Span], shown: Iterable[Span]) -> float | None:
             union.append((start, end))
     found = sum(any(a <= start and end <= b for a, b in union) for start, end in evidence)
     return found / len(evidence)
-
-
-def _encodable(text: str) -> str:
-    """``text`` as a table can hold it: half of a surrogate pair, which JSON and Python allow, is
-    U+FFFD."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return text

@@ -26,12 +26,13 @@ from rlm_eval.models.protocol import Completion, Request, Usage
 from rlm_eval.records import Role
 
 #: How a complete reply ends. A filter's or a failing server's end is neither.
-_COMPLETE = frozenset({"stop", "length"})
+_COMPLETE = frozenset({"stop", "length", "refusal", "tool_call", "thoughts_only"})
 #: Settings of a model that say when and at what price it answers, never what; and what is in the
 #: length of the reply that a request allows.
 _NOT_SHAPING = {
     *("price", "limits", "timeout_s", "start_timeout_s", "latency_s", "api_key_env", "cache_mb"),
     *("tokenizer", "token_margin", "slots", "pool_windows", "threads", "reasoning_tokens"),
+    "limit_name",
 }
 _APPLICATION_ID, _VERSION = 0x524C4D63, 1
 _TABLE = """CREATE TABLE IF NOT EXISTS replies (key BLOB PRIMARY KEY, reply BLOB NOT NULL,

@@ -31,6 +31,7 @@ _NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "logit_bias": ({},),
 }
 _READ = {"model", "messages", "max_tokens", "max_completion_tokens", "stream", "stream_options"}
+_FINISH = ("stop", "length", "content_filter")
 _ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
 
 
@@ -128,7 +129,8 @@ def reply_body(request: ChatRequest, reply: Completion, created: int) -> dict[st
     """The reply in one object; the token counts are the model client's."""
     usage = reply.usage
     message = {"role": "assistant", "content": reply.text}
-    ended = {"finish_reason": reply.finish_reason, "logprobs": None}
+    finish = reply.finish_reason if reply.finish_reason in _FINISH else "stop"
+    ended = {"finish_reason": finish, "logprobs": None}
     return {
         "id": f"chatcmpl-{reply.call_id}",
         "object": "chat.completion",
@@ -152,7 +154,7 @@ def reply_events(request: ChatRequest, reply: Completion, created: int) -> bytes
     deltas: list[tuple[Mapping[str, str], str | None]] = [
         ({"role": "assistant", "content": ""}, None),
         ({"content": reply.text}, None),
-        ({}, reply.finish_reason),
+        ({}, head["choices"][0]["finish_reason"]),
     ]
     chunks = []
     for delta, ended in deltas:

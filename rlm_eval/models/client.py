@@ -34,10 +34,11 @@ from rlm_eval.models.protocol import (
     Reply,
     Request,
     Usage,
+    sendable,
     user,
 )
 from rlm_eval.models.traffic import RetryPolicy, Traffic
-from rlm_eval.records import Call, Role
+from rlm_eval.records import Call, Role, storable
 
 if TYPE_CHECKING:
     from rlm_eval.models.cache import ResponseCache
@@ -116,6 +117,8 @@ class LM:
         #: How often each prompt was sampled: the response cache keeps its n-th reply.
         self._sampled: Counter[tuple[Role, str]] = Counter()
         self._lock = threading.Lock()
+        #: What the method's own last call came to; in a batch, that of its last prompt.
+        self.last: Completion | SampleFailure | None = None
 
     def info(self, role: Role = "root") -> ModelInfo:
         return self._client.embedder.info if role == "embed" else self._client.model(role).info
@@ -123,11 +126,11 @@ class LM:
     def count_tokens(self, text: str, role: Role = "root") -> int:
         """Tokens of ``text`` as a message of its own, in the served model's tokenizer."""
         if role == "embed":
-            return self._client.embedder.count_tokens(text)
-        return self._client.model(role).count_tokens([{"role": "user", "content": text}])
+            return self._client.embedder.count_tokens(storable(text))
+        return self.prompt_tokens([user(text)], role)
 
     def prompt_tokens(self, messages: Sequence[Message], role: Role = "root") -> int:
-        return self._client.model(role).count_tokens(messages)
+        return self._client.model(role).count_tokens(sendable(messages))
 
     def temperature(self, asked: Temperature) -> float | None:
         """What a call that asks for this temperature is sent at; None sends none. Where the run
@@ -183,7 +186,10 @@ class LM:
                 if request.held is not None:
                     ledger.release([request.held])
 
-        return self._side_by_side(answer, requests, ledger, concurrency)
+        outcomes = self._side_by_side(answer, requests, ledger, concurrency)
+        if not tags.depth and tags.role != "judge":
+            self.last = outcomes[-1]
+        return outcomes
 
     def embed(self, texts: Sequence[str], *, ledger: Ledger) -> Vectors:
         """Rows of unit length for ``texts``, float32 of shape (texts, d), by the run's embedding
@@ -218,6 +224,7 @@ class LM:
                 failed.set()
                 raise
 
+        texts = [storable(text) for text in texts]
         requests = [request(texts[i : i + size]) for i in range(0, len(texts), size)]
         self._side_by_side(send, requests, ledger, model.at_once)
         return np.vstack([rows[request.call_id] for request in requests])
@@ -258,10 +265,9 @@ class LM:
         temperature: float | None,
     ) -> Request:
         """``max_tokens`` bounds the reply's text; what the model may think unseen is sent,
-        reserved and paid on top. A token is at least one byte, so most prompts need no counting to
-        be known to fit the window."""
-        info, cache = model.info, self._client.cache
-        tokens, window = max_tokens + info.reasoning_tokens, info.context_window
+        reserved and paid on top."""
+        info, cache, messages = model.info, self._client.cache, sendable(messages)
+        tokens = max_tokens + info.reasoning_tokens
         request = Request(
             info,
             messages,
@@ -270,15 +276,8 @@ class LM:
             lambda: model.complete(messages, max_tokens=tokens, temperature=temperature),
             lambda: model.count_tokens(messages),
         )
-        if request.bytes + max_tokens > window:
-            needed = request.prompt_tokens + max_tokens
-            if needed > window:
-                request.overflow = ContextOverflow(
-                    f"the prompt and its answer need {needed:,} tokens, {needed - window:,} more "
-                    f"than the window of {window:,} of {info.name}",
-                    excess_tokens=needed - window,
-                )
-                return request
+        if request.is_too_large(max_tokens):
+            return request
         if cache is not None and (temperature == 0 or cache.sampling):
             nth = 0
             if temperature != 0:
@@ -297,6 +296,7 @@ class LM:
         """The answer where it is known, else the model's. A known one is written down as a call of
         its own that cost nothing."""
         if request.overflow is not None:
+            ledger.count_refused()
             raise request.overflow
         cache = self._client.cache
 
@@ -341,8 +341,9 @@ class LM:
             spent = Spend(1, call.prompt_tokens + call.completion_tokens, call.cost_usd)
             if isinstance(outcome, Reply):
                 ledger.settle(held, spent)
-                self._client.record(call, outcome.text)
-                return Completion(outcome.text, call.call_id, outcome.finish_reason, outcome.usage)
+                completion, call = outcome.answering(call)
+                self._client.record(call, outcome.whole)
+                return completion
             elapsed_s, left_s = time.monotonic() - begun, ledger.seconds_left()
             wait = self._client.retry.wait_s(outcome, attempt, elapsed_s, left_s)
             try:
@@ -353,7 +354,7 @@ class LM:
             except BudgetExceeded:
                 wait = None
             finally:
-                self._client.record(call, "")
+                self._client.record(call, outcome.text if isinstance(outcome, BilledError) else "")
             if wait is None:
                 raise outcome
             failed = outcome
@@ -390,6 +391,6 @@ class LM:
         call = request.call(self._result_key, self._restart, usage)
         call = replace(call, attempt=attempt, started_at=started, latency_s=latency_s)
         if isinstance(outcome, Reply):
-            return outcome, replace(call, finish_reason=outcome.finish_reason)
+            return outcome, call
         kind = outcome.kind if isinstance(outcome, ProviderError) else outcome.outcome
         return outcome, replace(call, error=f"{kind}: {outcome}")

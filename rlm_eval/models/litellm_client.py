@@ -7,17 +7,19 @@ the network. litellm's own retries are off; the model client retries.
 from __future__ import annotations
 
 import os
+import re
+import socket
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property, lru_cache
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
-from rlm_eval.errors import ConfigError
-from rlm_eval.models.faults import classified, reply_of
+from rlm_eval.errors import ConfigError, ProviderError
+from rlm_eval.models.faults import classified, raw_response, reply_of
 from rlm_eval.models.protocol import (
     BilledError,
     Limits,
@@ -39,6 +41,20 @@ KEY_VARIABLES = {
     **{name: f"{name.upper()}_API_KEY" for name in ("mistral", "deepseek", "groq", "xai", "azure")},
     **{"fireworks_ai": "FIREWORKS_AI_API_KEY", "together_ai": "TOGETHERAI_API_KEY"},
 }
+#: What litellm's variables for an address begin with, where that is not the provider's name.
+_ADDRESS_PREFIX = {
+    **dict.fromkeys(("text-completion-openai", "custom_openai"), "OPENAI"),
+    **{"ollama_chat": "OLLAMA", "fireworks_ai": "FIREWORKS", "vertex_ai": "VERTEXAI"},
+    **{"huggingface": "HF", "cohere_chat": "COHERE", "azure_text": "AZURE"},
+}
+#: The names of this machine. ``direct`` adds others.
+_HERE = ("localhost", "127.0.0.1", "::1", "0.0.0.0")
+#: How a server refuses the one parameter that bounds a reply, and wants the other.
+_OTHER_LIMIT = re.compile(
+    r"(?=.*max_tokens).*(?:n.t support|unsupported|instead|unknown|unexpected|permitted)",
+    re.I | re.S,
+)
+LimitName = Literal["max_tokens", "max_completion_tokens"]
 #: Parameters the harness decides itself, and what to use instead.
 RESERVED_PARAMS = {
     "model": "name",
@@ -68,6 +84,7 @@ def check_params(params: Mapping[str, Any]) -> None:
 @lru_cache(maxsize=1)
 def _litellm() -> ModuleType:
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+    _direct(_HERE)
     import litellm
 
     litellm.suppress_debug_info = True
@@ -78,18 +95,40 @@ def _litellm() -> ModuleType:
     return litellm
 
 
+def _direct(hosts: Sequence[str]) -> bool:
+    """Keep requests to ``hosts`` off the environment's proxies; whether they were not yet. NO_PROXY
+    is the one way there is for all that litellm sends, by whatever client."""
+    changed = False
+    for variable in ("no_proxy", "NO_PROXY"):
+        there = os.environ.get(variable, "").split(",")
+        if new := [host for host in hosts if host not in there]:
+            os.environ[variable] = ",".join([*filter(None, there), *new])
+            changed = True
+    return changed
+
+
+def _is_here(host: str) -> bool:
+    """Whether a host name is this machine's."""
+    try:
+        return socket.inet_aton(host)[0] in (0, 127)  # also for 127.1
+    except OSError:
+        return host in ("::1", "::", socket.gethostname()) or f".{host}".endswith(".localhost")
+
+
 @dataclass
 class LitellmEndpoint:
     """A hosted or self-served model and how litellm reaches it; a subclass says what it is asked.
 
     ``name`` is litellm's, with the provider first (``openai/gpt-5-mini``). ``api_base`` points to
-    a server of your own. The key comes from the environment variable ``api_key_env`` (by default
-    the provider's usual one) and is read at each call, never stored. ``params`` go into each
-    request as they are. ``context_window`` in the model's tokens. ``timeout_s`` is the longest a
-    request may take, all in all. ``tokenizer`` sizes prompts offline, so counts are estimates for
-    models with another vocabulary: ``token_margin`` multiplies them. ``price``: US dollars per
-    million tokens (input, output, cached_input) and as_of, its date. ``limits``: what the endpoint
-    may be sent (:class:`Limits`); models of one endpoint share the first one's.
+    a server of your own; without it, the environment's variable for the provider does
+    (OPENAI_BASE_URL, OPENAI_API_BASE; PROVIDER_API_BASE for others). The key comes from the
+    environment variable ``api_key_env`` (by default the provider's usual one) and is read at each
+    call, never stored. ``params`` go into each request as they are. ``context_window`` in the
+    model's tokens. ``timeout_s`` is the longest a request may take, all in all. ``tokenizer`` sizes
+    prompts offline, so counts are estimates for models with another vocabulary: ``token_margin``
+    multiplies them. ``price``: US dollars per million tokens (input, output, cached_input) and
+    as_of, its date. ``limits``: what the endpoint may be sent (:class:`Limits`); models of one
+    endpoint share the first one's.
     """
 
     name: str
@@ -106,8 +145,21 @@ class LitellmEndpoint:
 
     @property
     def info(self) -> ModelInfo:
-        endpoint = self.api_base or self.name.partition("/")[0]
+        endpoint = self._base[0] or self.name.partition("/")[0]
         return ModelInfo(self.name, endpoint, self.context_window, self._price, limits=self._limits)
+
+    @property
+    def _base(self) -> tuple[str | None, str]:
+        """Where requests go, None for the provider's own address, and the setting that says so."""
+        if self.api_base:
+            return self.api_base, "api_base"
+        provider, slash, _ = self.name.partition("/")
+        provider = provider if slash else "openai"
+        prefix = _ADDRESS_PREFIX.get(provider, provider.upper().replace("-", "_"))
+        for variable in (f"{prefix}_BASE_URL", f"{prefix}_API_BASE"):
+            if found := os.environ.get(variable):
+                return found, variable
+        return None, "api_base"
 
     @cached_property
     def _limits(self) -> Limits:
@@ -158,7 +210,10 @@ class LitellmEndpoint:
             raise ConfigError(
                 "is the name of an environment variable, never the key itself", key="api_key_env"
             )
-        if variable and not self._key and self.api_base is None:
+        base, where = self._base
+        if base is not None:
+            _check_address(base, where)
+        if variable and not self._key and base is None:
             raise ConfigError(
                 f"{self.name} needs a key: set the environment variable {variable}, "
                 "or api_key_env to the variable that holds it",
@@ -199,44 +254,46 @@ class LitellmEndpoint:
             return future.result()
         # Raised here, where no other exception is being handled: litellm's own, which may hold
         # the key, is then no part of this one.
-        raise classified(failure, self.name, self._key, worst())
+        raise classified(failure, self.name, self._key, worst(), self.info.endpoint)
 
     def _connection(self) -> dict[str, Any]:
         """What a request has beside what it asks: of which model, where, by which key."""
+        base, _ = self._base
+        host = urlsplit(base or "").hostname or ""
+        if _direct([*_HERE, host] if _is_here(host) else _HERE):  # what it made before may not know
+            litellm: Any = _litellm()
+            litellm.in_memory_llm_clients_cache.flush_cache()
+            litellm.module_level_client = litellm.HTTPHandler(timeout=litellm.request_timeout)
         return {
             "model": self.name,
             "timeout": self.timeout_s,
             "max_retries": 0,
             "num_retries": 0,
-            "api_base": self.api_base,
-            "api_key": self._key or ("none" if self.api_base else None),
-            "client": self._loopback_client,
+            "api_base": base,
+            "api_key": self._key or ("none" if base else None),
         }
 
-    @cached_property
-    def _loopback_client(self) -> Any:
-        """For a server on this machine: a client that leaves the environment's proxies aside."""
-        host = urlsplit(self.api_base or "").hostname
-        if host not in ("127.0.0.1", "localhost", "::1") or not self.name.startswith("openai/"):
-            return None
-        import httpx
 
-        limits = httpx.Limits(max_connections=None, max_keepalive_connections=100)
-        return _litellm().openai.OpenAI(
-            api_key=self._key or "none",
-            base_url=self.api_base,
-            max_retries=0,
-            http_client=httpx.Client(trust_env=False, timeout=self.timeout_s, limits=limits),
-        )
+def _check_address(base: str, where: str) -> None:
+    """Raise ConfigError for what is no address of a server."""
+    parts, source = urlsplit(base), "" if where == "api_base" else f"(from {where}) "
+    if "@" in parts.netloc:
+        raise ConfigError(f"{source}must name no user: a key goes by api_key_env", key="api_base")
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        example = "http://localhost:8000/v1"
+        raise ConfigError(f"{source}must be an address like {example}, got {base}", key="api_base")
 
 
 @dataclass
 class LitellmModel(LitellmEndpoint):
     """A chat model, spoken to through ``litellm.completion``. ``reasoning_tokens`` is what it may
     think unseen in each reply, beside the text that a method asks for; they are set aside of
-    ``context_window``."""
+    ``context_window``. ``limit_name`` is the parameter that bounds a reply; None begins with
+    ``max_tokens`` and takes the other one from the first refusal that asks for it."""
 
     reasoning_tokens: int = 0
+    limit_name: LimitName | None = None
+    _learned: LimitName = field(default="max_tokens", init=False, repr=False, compare=False)
 
     @property
     def info(self) -> ModelInfo:
@@ -258,8 +315,7 @@ class LitellmModel(LitellmEndpoint):
     def complete(
         self, messages: Sequence[Message], *, max_tokens: int, temperature: float | None
     ) -> Reply:
-        request = self._connection()
-        request |= {"messages": [dict(m) for m in messages], "max_tokens": max_tokens}
+        request = self._connection() | {"messages": [dict(m) for m in messages]}
         if temperature is not None:
             request["temperature"] = temperature
         request |= self.params
@@ -267,11 +323,30 @@ class LitellmModel(LitellmEndpoint):
         def estimate(completion_tokens: int) -> Usage:
             return Usage(self.count_tokens(messages), completion_tokens, estimated=True)
 
-        response = self._ask(
-            lambda litellm: litellm.completion(**request), lambda: estimate(max_tokens)
-        )
-        count = load_tokenizer(self.tokenizer).count
-        return reply_of(response, lambda text: estimate(count(text)))
+        bodies: list[object] = []
+        request["logger_fn"] = lambda seen: bodies.append(seen.get("original_response"))
+
+        def send(name: LimitName) -> Any:
+            bounded = request | {name: max_tokens}
+            return self._ask(
+                lambda litellm: litellm.completion(**bounded), lambda: estimate(max_tokens)
+            )
+
+        name = self.limit_name or self._learned
+        try:
+            response = send(name)
+        except BilledError:
+            response = raw_response(bodies)
+            if response is None:
+                raise
+        except ProviderError as refusal:  # which is free, and no attempt at an answer
+            wanted = refusal.kind == "bad_request" and _OTHER_LIMIT.search(str(refusal))
+            if self.limit_name or name != "max_tokens" or not wanted:
+                raise
+            response = send("max_completion_tokens")
+            self._learned = "max_completion_tokens"
+        count, size = load_tokenizer(self.tokenizer).count, sum(len(m["content"]) for m in messages)
+        return reply_of(response, max_tokens, size, lambda text: estimate(count(text)))
 
 
 @dataclass
@@ -296,8 +371,9 @@ class LitellmEmbedding(LitellmEndpoint):
         request = {**self._connection(), "input": [text or " " for text in texts], **self.params}
         worst = Usage(sum(map(self.count_tokens, texts)), estimated=True)
         response = self._ask(lambda litellm: litellm.embedding(**request), lambda: worst)
-        tokens = getattr(getattr(response, "usage", None), "prompt_tokens", None)
-        usage = Usage(prompt_tokens=tokens) if tokens else worst
+        tokens: Any = getattr(getattr(response, "usage", None), "prompt_tokens", None)
+        sane = isinstance(tokens, int) and 0 < tokens <= 10 * worst.prompt_tokens + 10_000
+        usage = Usage(prompt_tokens=tokens) if sane else worst
         return _unit_rows(response.data, len(texts), usage), usage
 
 

@@ -6,13 +6,14 @@ import hashlib
 import secrets
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol, runtime_checkable
 
-from rlm_eval.errors import ConfigError, ContextOverflow, ProviderError
+from rlm_eval.errors import ConfigError, ContextOverflow, NoReply, ProviderError
 from rlm_eval.ledger import Ledger, Reservation, Spend
-from rlm_eval.records import Call, Role
+from rlm_eval.models.replies import THOUGHT, said
+from rlm_eval.records import Call, Outcome, Role, storable
 
 Message = Mapping[str, str]
 #: Template tokens a message costs beside its text, assumed when nothing better is known.
@@ -31,26 +32,64 @@ class Usage:
     estimated: bool = False
 
 
+#: What a reply without text was instead, by its finish reason.
+NOT_SAID: Mapping[str, tuple[Outcome, str]] = {
+    "length": (
+        "no_answer",
+        "no answer yet: the reply was cut off within the model's thoughts; more room is needed "
+        "(the model's reasoning_tokens, or the method's tokens)",
+    ),
+    "thoughts_only": ("thoughts_only", "the model thought and then said nothing"),
+    "refusal": ("refusal", "the model refused to answer"),
+    "tool_call": ("tool_call", "the model called a tool that it was not offered, and said nothing"),
+}
+
+
 @dataclass(frozen=True)
 class Reply:
-    """``text`` is never None. A reply without content raises ProviderError instead, unless the
-    model ran out of tokens while thinking (``finish_reason="length"``, empty text). An empty
-    string sent as content is the model's answer: the method judges it."""
+    """``text`` is what came as content, thoughts in it included, and is never None; ``beside`` came
+    with it and is no answer: thoughts apart, a refusal, a tool's call.
+
+    ``finish_reason`` is ``stop``, ``length``, or, of a reply without text, what it was instead (see
+    :data:`NOT_SAID`). An empty string that just stops is the model's answer: the method judges it.
+    """
 
     text: str
     usage: Usage
     finish_reason: str = "stop"
+    beside: str = ""
+
+    @property
+    def whole(self) -> str:
+        """All that came, for the record."""
+        return f"{self.beside}\n\n{self.text}".strip() if self.beside else self.text
+
+    def answering(self, call: Call) -> tuple[Completion, Call]:
+        """What the method that made the ``call`` is given, thoughts left out, and its record. The
+        finish reason is ``length`` where the model still thinks at the reply's end."""
+        text, finish = self.text, self.finish_reason
+        if THOUGHT.search(text) is not None:
+            text, complete = said(text)
+            if not text:
+                finish = "thoughts_only" if complete and finish == "stop" else "length"
+        unseen = len(self.whole) - len(text)
+        call = replace(call, finish_reason=finish, thought_chars=unseen)
+        return Completion(text, call.call_id, finish, self.usage), call
 
 
 class BilledError(ProviderError):
     """A failed attempt that costs: ``usage`` is what the provider reported for a reply nobody can
     use, or, ``estimated``, the most it may bill when it went silent with the work in hand (the
     full prompt, the largest completion). Failures it answers with an error status are free.
+    ``text`` is what came even so.
     """
 
-    def __init__(self, message: str, *, kind: str, retryable: bool, usage: Usage) -> None:
+    def __init__(
+        self, message: str, *, kind: str, retryable: bool, usage: Usage, text: str = ""
+    ) -> None:
         super().__init__(message, kind=kind, retryable=retryable)
         self.usage = usage
+        self.text = text
 
 
 @dataclass(frozen=True)
@@ -170,6 +209,14 @@ class Completion:
     usage: Usage
     cached_response: bool = False
 
+    @property
+    def no_reply(self) -> NoReply | None:
+        """Why it has no text, where that has a name."""
+        if self.text.strip() or self.finish_reason not in NOT_SAID:
+            return None
+        outcome, message = NOT_SAID[self.finish_reason]
+        return NoReply(message, outcome)
+
 
 class Request:
     """One prompt on its way to the model of ``info``: ``ask`` makes an attempt, ``count`` counts
@@ -208,6 +255,22 @@ class Request:
     @cached_property
     def prompt_tokens(self) -> int:
         return self._count()
+
+    def is_too_large(self, reply_tokens: int) -> bool:
+        """Whether the window is too small for it and a text of ``reply_tokens``; then ``overflow``
+        says so. A token is at least one byte, so most prompts need no counting to be known to fit.
+        """
+        window = self.info.context_window
+        if self.bytes + reply_tokens <= window:
+            return False
+        needed = self.prompt_tokens + reply_tokens
+        if needed > window:
+            self.overflow = ContextOverflow(
+                f"the prompt and its answer need {needed:,} tokens, {needed - window:,} more "
+                f"than the window of {window:,} of {self.info.name}",
+                excess_tokens=needed - window,
+            )
+        return needed > window
 
     def worst_case(self, ledger: Ledger) -> Spend:
         """What the call takes at most. Where no cap on tokens or dollars holds the prompt is not
@@ -261,6 +324,15 @@ def prompt_digest(messages: Sequence[Message]) -> tuple[str, int]:
             size += len(name) + len(data)
         digest.update(b"\n")
     return digest.hexdigest(), size
+
+
+def sendable(messages: Sequence[Message]) -> Sequence[Message]:
+    """The messages as a request can hold them (:func:`storable`); some servers take no NUL."""
+    contents = [message["content"] for message in messages]
+    texts = [storable(content).replace("\0", "\ufffd") for content in contents]
+    if texts == contents:
+        return messages
+    return [{**message, "content": text} for message, text in zip(messages, texts, strict=True)]
 
 
 def user(text: str) -> Message:

@@ -105,11 +105,14 @@ def assemble(config: RunConfig) -> Parts:
             raise error.within(key) from error
     unpriced = {key: m.info.name for key, m in by_key.items() if m.info.price is None}
     refuse_unpriced({"run": run_budget, "sample": sample_budget}, unpriced)
+    # With the address that is asked in the end: an environment variable may give it.
+    nodes = {key: {**config[key], "endpoint": m.info.endpoint} for key, m in by_key.items()}
     sources: dict[str, str] = {}
     arms = []
     for name, node in config["method"].items():
         method = _method(f"method.{name}", node, task, _infos(models, embedder), shared)
-        used = {key: config[key] for key in ("model", *model_keys(method)) if config[key]}
+        keys_used = ["model", *model_keys(method), *(["judge_model"] if judge_of(task) else [])]
+        used = {key: nodes[key] for key in keys_used if key in nodes}
         arms.append(_arm(config, name, method, task, used, sources))
     _refuse_matched_to_nothing(arms, sample_budget, models["root"].info)
     retry = build("retry", config["retry"])
@@ -194,10 +197,7 @@ def _arm(
     """A method with the hash of all that its answers and their scores depend on: configuration,
     prompts, the models that it and the judge use, and the sources of all of these; those are added
     to ``all_sources``."""
-    judge = judge_of(task)
-    if judge is not None and config["judge_model"]:
-        models = {**models, "judge_model": config["judge_model"]}
-    node = config["method"][name]
+    judge, node = judge_of(task), config["method"][name]
     nodes = (node, config["task"], *models.values())
     targets = [target for each in nodes for target in targets_of(each)]
     sources = sources_of([*_COMMON, *(target.rpartition(".")[0] for target in targets)])

@@ -59,7 +59,7 @@ class Judge:
         if score is None:
             raise ProviderError(
                 f"no verdict in the reply of {lm.info('judge').name} ({reply.finish_reason}): take"
-                " another judge_model, or raise task.judge_tokens",
+                " another judge_model, or raise task.judge_tokens or judge_model.reasoning_tokens",
                 kind="no verdict",
                 retryable=False,
             )

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Self
 
 from rlm_eval.records import PENDING, Call, Result
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, Group
     from rich.live import Live
-    from rich.table import Table
 
 PLAIN_EVERY_S = 15.0
+#: Distinct errors that the live table shows, the newest.
+_SHOWN = 3
 
 
 @dataclass
@@ -43,15 +45,24 @@ class _Tally:
 
 class Progress:
     """Counts per arm as calls and results come in; ``arms`` has the arm of each expected result
-    key. Safe for threads."""
+    key. What failed, be it a call, an engine or a sandbox, is shown once: errors that differ in
+    numbers alone are one. Safe for threads."""
 
     def __init__(
-        self, arms: Mapping[str, str], concurrency: int, console: Console | None = None
+        self,
+        arms: Mapping[str, str],
+        concurrency: int,
+        console: Console | None = None,
+        redact: Callable[[str], str] = str,
     ) -> None:
         self._arm_of = dict(arms)
         self._tallies = {name: _Tally(total) for name, total in Counter(arms.values()).items()}
         self._concurrency = concurrency
         self._console = console
+        self._redact = redact
+        self._first: dict[str, str] = {}
+        #: Each distinct error, as it came first, with its count; in the order they came.
+        self.errors: Counter[str] = Counter()
         self._lock = threading.RLock()
         self._live: Live | None = None
         self._last_line = 0.0
@@ -73,7 +84,17 @@ class Progress:
         else:
             self._print_line(force=True)
 
+    def _failed(self, error: str) -> None:
+        alike = re.sub(r"\b[0-9a-f-]{8,}\b|\d+", "#", error)
+        with self._lock:
+            first = self._first.setdefault(alike, self._redact(" ".join(error.split())))
+            self.errors[first] += 1
+            if self.errors[first] == 1 and self._live is None:
+                print(f"failed: {first}", file=sys.stderr, flush=True)
+
     def called(self, call: Call) -> None:
+        if call.error:
+            self._failed(call.error)
         arm = self._arm_of.get(call.result_key)
         if arm is None:
             return
@@ -87,6 +108,9 @@ class Progress:
         self._print_line()
 
     def finished(self, result: Result) -> None:
+        outcome, error = result.answer.outcome, result.answer.error
+        if error and outcome in ("invalid_answer", "sandbox_error"):
+            self._failed(f"{outcome}: {result.method}: {error}")
         with self._lock:
             tally = self._tallies[result.method]
             tally.done += 1
@@ -105,8 +129,10 @@ class Progress:
         left = [tally.left_s(self._concurrency) for tally in tallies]
         return every, None if None in left else sum(s for s in left if s is not None)
 
-    def _table(self) -> Table:
+    def _table(self) -> Group:
+        from rich.console import Group
         from rich.table import Table
+        from rich.text import Text
 
         table = Table(box=None, pad_edge=False, header_style="dim")
         for name in ("method", "done", "correct", "score", "calls", "tokens", "cached", "cost"):
@@ -118,7 +144,8 @@ class Progress:
             if len(self._tallies) > 1:
                 table.add_section()
                 table.add_row("all", *_cells(*self._sum()))
-        return table
+            failed = [f"{n:,} × {error}" for error, n in [*self.errors.items()][-_SHOWN:]]
+        return Group(table, *(Text(f, "red", no_wrap=True, overflow="ellipsis") for f in failed))
 
     def _print_line(self, *, force: bool = False) -> None:
         if self._live is not None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from rlm_eval.config.check import ROLE_KEYS, RunConfig
-from rlm_eval.errors import ConfigError, is_the_machines
+from rlm_eval.errors import PERMANENT, ConfigError, is_the_machines
 from rlm_eval.journal.environment import write_environment
 from rlm_eval.journal.journal import Journal, read_events, record_size
 from rlm_eval.journal.past import Past, finished_beside, past_of, reuse
@@ -142,6 +142,7 @@ def _write_environment(
         sources=parts.sources,
         prompts={a.name: content_hash(a.method.prompt_source()) for a in parts.arms},
         sandbox=levels,
+        endpoints={role: info.endpoint for role, info in parts.infos.items()},
         task_card=parts.task.card,
         task_source=getattr(parts.task, "source", None),
         model_sha256=weights_sha256(parts.root),
@@ -156,18 +157,27 @@ def _work_off(
     ledger.add_past(past.spent, past.seconds)
     own_model = parts.root.info.endpoint == "local"
     concurrency = parts.config["concurrency"] or (1 if own_model else 16)
-    progress = Progress({work.key: work.arm.name for work in todo}, concurrency)
+    arms = {work.key: work.arm.name for work in todo}
+    progress = Progress(arms, concurrency, redact=journal.redact)
+    #: Where a bad request is its question's own, and not the settings'.
+    answering: set[tuple[str, str]] = set()
 
     def record(call: Call, reply: str) -> None:
         journal.call(call, reply)
         progress.called(call)
+        model, kind = (call.model, call.endpoint), call.error.partition(":")[0]
+        if not call.error:
+            answering.add(model)
+        elif kind in PERMANENT and (kind != "bad_request" or model not in answering):
+            runner.stop(f"{kind}, which every other request would meet as well")
 
     sub_name = parts.models.get("sub", parts.root).info.name
     info = RunInfo(parts.run_id, parts.root.info.name, sub_name, parts.scripted)
     with served(parts, journal, record) as client:
         runner = Runner(info, parts.task, client, ledger, parts.sample_budget, journal, progress)
         with _interrupts(runner.stop, run_dir), progress:
-            return runner.run(todo, concurrency)
+            outcome = runner.run(todo, concurrency)
+    return replace(outcome, errors=progress.errors)
 
 
 @contextmanager
@@ -260,11 +270,15 @@ def _finish(parts: Parts, run_dir: Path, outcome: RunOutcome) -> int:
         print(f"prompt tokens: {sent:,} sent, {cached:.0%} of them from the prompt cache")
     for line in cut_off(events):
         print(line, file=sys.stderr)
+    for error, count in outcome.errors.items():
+        print(f"{count:,} × {error}", file=sys.stderr)
     if outcome.stopped and outcome.stopped != _BY_SIGNAL:
         print(f"stopped early: {redactor_of(parts.config)(outcome.stopped)}", file=sys.stderr)
     if outcome.pending:
+        mend = any(error.partition(":")[0] in PERMANENT for error in outcome.errors)
+        first = "mend what failed, then " if mend else ""
         print(
-            f"{outcome.pending} results are still pending: run the same command again",
+            f"{outcome.pending} results are still pending: {first}run the same command again",
             file=sys.stderr,
         )
     print(run_dir)
@@ -283,7 +297,8 @@ def cut_off(events: Iterable[Mapping[str, Any]]) -> list[str]:
             continue
         if not call["error"] and not call["cached_response"]:
             replies[call["model"]] += 1
-            empty[call["model"]] += call["finish_reason"] == "length" and not call["reply"].strip()
+            said = len(call["reply"].strip()) > call.get("thought_chars", 0)
+            empty[call["model"]] += call["finish_reason"] == "length" and not said
     return [
         f"{count:,} of {replies[model]:,} replies of {model} were cut off with no text: raise the "
         "model's reasoning_tokens (or the method's tokens)"

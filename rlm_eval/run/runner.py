@@ -8,16 +8,32 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
-from rlm_eval.errors import ConfigError, RunBudgetExceeded, SampleFailure, is_the_machines
+from rlm_eval.errors import (
+    CONTENT_FILTER,
+    ConfigError,
+    RunBudgetExceeded,
+    SampleFailure,
+    is_the_machines,
+)
 from rlm_eval.ledger import Budget, Ledger
 from rlm_eval.methods.method import Method
-from rlm_eval.models.client import LM, ModelClient
-from rlm_eval.records import PENDING, SCORED, Answer, Context, Problem, Result, Sample, Score
+from rlm_eval.models.client import LM, Completion, ModelClient
+from rlm_eval.records import (
+    PENDING,
+    SCORED,
+    Answer,
+    Context,
+    Outcome,
+    Problem,
+    Result,
+    Sample,
+    Score,
+)
 from rlm_eval.run.judging import judge_of
 
 if TYPE_CHECKING:
@@ -75,11 +91,13 @@ class RunInfo:
 
 @dataclass(frozen=True)
 class RunOutcome:
-    """How a run ended: results made now, results pending, and why it stopped early."""
+    """How a run ended: results made now, results pending, why it stopped early, and each distinct
+    error with its count."""
 
     finished: int
     pending: int
     stopped: str = ""
+    errors: Mapping[str, int] = field(default_factory=dict)
 
 
 class Runner:
@@ -191,13 +209,18 @@ class Runner:
             if isinstance(error, OSError) and is_the_machines(error):
                 raise
             return Answer(None, "invalid_answer", error=f"{type(error).__name__}: {error}")
-        if answer.outcome in SCORED and not (answer.text or "").strip():
-            return replace(answer, text=None, outcome="no_answer")
-        return answer
+        empty = answer.outcome in SCORED and not (answer.text or "").strip()
+        if not empty and answer.outcome != "no_answer":
+            return answer
+        nothing = lm.last.no_reply if isinstance(lm.last, Completion) else None
+        outcome: Outcome = nothing.outcome if nothing else "no_answer"
+        why = str(nothing) if nothing else answer.error
+        return replace(answer, text=None, outcome=outcome, error=why)
 
     def _scored(self, sample: Sample, answer: Answer, lm: LM) -> tuple[Answer, Score | None]:
         """The answer with its score, by rule or by the task's judge. Where the judge fails, the
-        answer is neither right nor wrong but pending."""
+        answer is neither right nor wrong but pending; one that a filter keeps from the judge would
+        be that for ever."""
         if answer.outcome not in SCORED or answer.text is None:
             return answer, None
         if self._judge is None:
@@ -205,5 +228,6 @@ class Runner:
         try:
             return answer, self._judge.score(sample, answer.text, lm, self._ledger)
         except SampleFailure as failure:
-            why = f"the judge failed: {failure}"
-            return replace(answer, text=None, outcome="provider_error", error=why), None
+            why, outcome = f"the judge failed: {failure}", failure.outcome
+            outcome = outcome if outcome == CONTENT_FILTER else "provider_error"
+            return replace(answer, text=None, outcome=outcome, error=why), None

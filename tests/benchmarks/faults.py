@@ -8,7 +8,17 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from helpers.fault_table import ATTEMPTS, QUICK, SLOW, fault_table, report
+from helpers.fault_table import (
+    ASKED,
+    ATTEMPTS,
+    QUICK,
+    SLOW,
+    errors_report,
+    fault_table,
+    report,
+    stops,
+    stops_report,
+)
 
 TEXT = """\
 # Provider faults
@@ -23,7 +33,21 @@ Tokens are those in the journal / those on the provider's bill. With ~ the provi
 them: the harness estimates them, or assumes the most they can be where it got no whole reply. An
 error status is free.
 
-{table}"""
+{table}
+
+## What every request would meet
+
+The first of {asked} questions meets it, and the run stops there; the same command, once the
+provider is well, asks all of them.
+
+{stops}
+
+## What servers write
+
+`tests/models/provider_errors.jsonl` has their words, `tests/models/test_provider_errors.py` sends
+each through litellm over HTTP. Before: as revision 4b7ac73 read them.
+
+{errors}"""
 
 
 def main() -> None:
@@ -31,7 +55,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         rows = fault_table(Path(folder, "quick"), QUICK)
         rows += fault_table(Path(folder, "slow"), SLOW, **slow)
-    print(TEXT.format(attempts=ATTEMPTS, table=report(rows)))
+        stopped = stops_report(stops(Path(folder)))
+    tables = {"table": report(rows), "stops": stopped, "errors": errors_report()}
+    print(TEXT.format(attempts=ATTEMPTS, asked=ASKED, **tables))
 
 
 if __name__ == "__main__":

@@ -34,6 +34,12 @@ HIDDEN_TOKENS = 200
 
 NEGATIVE_USAGE = {"prompt_tokens": -9000, "completion_tokens": -9000, "total_tokens": -18000}
 
+HUGE_USAGE = {"prompt_tokens": 10**20, "completion_tokens": 10**20, "total_tokens": 2 * 10**20}
+TEXT_USAGE = {"prompt_tokens": "many", "completion_tokens": float("nan"), "total_tokens": None}
+CACHED_USAGE = USAGE | {"prompt_tokens_details": {"cached_tokens": 9000}}
+TOOL_CALL = {"id": "1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
+FILTERED = {"content_filter_results": {"hate": {"filtered": True, "severity": "high"}}}
+
 Behaviour = Callable[["_Handler"], None]
 
 
@@ -44,7 +50,13 @@ class FakeProvider:
     ``received`` holds the request bodies, ``billed`` the (prompt, completion) tokens charged.
     """
 
-    def __init__(self, plan: Iterable[str | Behaviour] = (), *, latency_s: float = 0.0) -> None:
+    def __init__(
+        self,
+        plan: Iterable[str | Behaviour] = (),
+        *,
+        latency_s: float = 0.0,
+        host: str = "127.0.0.1",
+    ) -> None:
         self.latency_s = latency_s
         self.received: list[Mapping[str, Any]] = []
         self.arrivals: list[float] = []
@@ -52,11 +64,13 @@ class FakeProvider:
         self.at_once = self.most_at_once = 0
         self.busy = 0  # handlers between the first byte of a request and the last of its answer
         self.closing = threading.Event()
-        self._plan = list(plan)
+        self.plan = list(plan)
         self._lock = threading.Lock()
-        self._server = _Server(("127.0.0.1", 0), _Handler)
+        server = _Server6 if ":" in host else _Server
+        self._server = server((host, 0), _Handler)
         self._server.provider = self
-        self.api_base = f"http://127.0.0.1:{self._server.server_address[1]}/v1"
+        name = f"[{host}]" if ":" in host else host
+        self.api_base = f"http://{name}:{self._server.server_address[1]}/v1"
 
     def __enter__(self) -> Self:
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
@@ -86,7 +100,7 @@ class FakeProvider:
         with self._lock:
             self.received.append(body)
             self.arrivals.append(time.monotonic())
-            step = self._plan.pop(0) if self._plan else "ok"
+            step = self.plan.pop(0) if self.plan else "ok"
         return BEHAVIOURS[step] if isinstance(step, str) else step
 
     def enter(self, change: int) -> None:
@@ -117,6 +131,10 @@ class _Server(ThreadingHTTPServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that hangs up is part of the tests."""
+
+
+class _Server6(_Server):
+    address_family = socket.AF_INET6
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -186,6 +204,13 @@ def chat_reply(
     return reply if usage is None else reply | {"usage": usage}
 
 
+def message_reply(content: Any, *, finish: str = "stop", **fields: Any) -> dict[str, Any]:
+    """A reply whose message has more than text in it, or its content in another form."""
+    reply = chat_reply(finish=finish)
+    reply["choices"][0]["message"] = {"role": "assistant", "content": content, **fields}
+    return reply
+
+
 def _ok(handler: _Handler) -> None:
     handler.server.provider.bill()
     handler.send_json(200, chat_reply())
@@ -215,6 +240,13 @@ def _thinks(handler: _Handler) -> None:
     handler.send_json(200, chat_reply("fine" if whole else "", finish=finish, usage=usage))
 
 
+def _thoughts_beside(handler: _Handler) -> None:
+    """Thoughts that are billed beside the completion, as the total alone tells."""
+    handler.server.provider.bill(completion=HIDDEN_TOKENS + COMPLETION_TOKENS)
+    usage = USAGE | {"total_tokens": PROMPT_TOKENS + HIDDEN_TOKENS + COMPLETION_TOKENS}
+    handler.send_json(200, chat_reply(usage=usage))
+
+
 def _own_temperature(handler: _Handler) -> None:
     """A good reply, unless a temperature is asked for."""
     if "temperature" in handler.body:
@@ -237,6 +269,30 @@ def _error(status: int, code: str, message: str, **headers: str) -> Behaviour:
         body = {"error": {"message": text, "type": code, "param": None, "code": code}}
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         handler.send_json(status, body, headers=named)
+
+    return behaviour
+
+
+def saying(status: int, body: object) -> Behaviour:
+    """An error of this status and body: a text as it is, all else as JSON."""
+
+    def behaviour(handler: _Handler) -> None:
+        if isinstance(body, str):
+            return handler.send(status, body.encode(), kind="text/plain")
+        return handler.send_json(status, body)
+
+    return behaviour
+
+
+def limit_of(name: str) -> Behaviour:
+    """A good reply to who bounds it by the parameter ``name``."""
+
+    def behaviour(handler: _Handler) -> None:
+        if name in handler.body:
+            return _ok(handler)
+        other = "max_tokens" if name != "max_tokens" else "max_completion_tokens"
+        told = f"Unsupported parameter: '{other}' is not supported. Use '{name}' instead."
+        return _error(400, "unsupported_parameter", told)(handler)
 
     return behaviour
 
@@ -322,6 +378,25 @@ BEHAVIOURS: Mapping[str, Behaviour] = {
     "broken_off": _billed(chat_reply("one two", finish="error")),
     "missing_usage": _billed(chat_reply("one two three", usage=None)),
     "half_usage": _billed(chat_reply("one two three", usage={"prompt_tokens": PROMPT_TOKENS})),
+    "only_thoughts": _billed(message_reply(None, reasoning_content="A, B or C")),
+    "refusal": _billed(message_reply(None, refusal="I can't help with that.")),
+    "tool_call": _billed(message_reply(None, tool_calls=[TOOL_CALL], finish="tool_calls")),
+    "unclosed_thought": _billed(chat_reply("<think>It may be A, B or C", finish="length")),
+    "parts": _billed(
+        message_reply([{"type": "text", "text": "fi"}, {"type": "text", "text": "ne"}])
+    ),
+    "filtered_text": _billed(chat_reply("It is", finish="content_filter")),
+    "filtered_prompt": _billed(chat_reply() | {"choices": [], "prompt_filter_results": [FILTERED]}),
+    "400_filter": lambda handler: _error(
+        400,
+        "content_filter",
+        "The response was filtered due to the prompt triggering Azure OpenAI's content "
+        "management policy.",
+    )(handler),
+    "thoughts_beside": lambda handler: _thoughts_beside(handler),
+    "huge_usage": _billed(chat_reply("one two three", usage=HUGE_USAGE)),
+    "text_usage": _billed(chat_reply("one two three", usage=TEXT_USAGE)),
+    "cached_usage": _billed(chat_reply("one two three", usage=CACHED_USAGE)),
     "negative_usage": _billed(chat_reply("one two three", usage=NEGATIVE_USAGE)),
     "400": _error(400, "invalid_request_error", "unknown field"),
     "401": _error(401, "invalid_api_key", "Incorrect API key provided: <key>"),

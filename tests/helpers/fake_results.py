@@ -145,13 +145,14 @@ def _calls(
                 "usage_estimated": False,
                 "started_at": 1_763_800_000.0 + len(made),
                 "error": "",
+                "thought_chars": 0,
             }
         )
     return made
 
 
 def _sums(made: list[dict[str, Any]], priced: bool) -> dict[str, Any]:
-    fields = ("prompt_tokens", "cached_tokens", "completion_tokens")
+    fields = ("prompt_tokens", "cached_tokens", "completion_tokens", "thought_chars")
     return {f: sum(c[f] for c in made) for f in fields} | {
         "calls": len(made),
         "subcalls": len(made) - 1,
@@ -212,4 +213,7 @@ def handmade(rows: list[dict[str, Any]], config: dict[str, Any] | None = None) -
     return combine([Run(path, results, calls, config, {})])
 
 
-COUNTS = ("prompt_tokens", "cached_tokens", "completion_tokens", "calls", "subcalls")
+COUNTS = (
+    *("prompt_tokens", "cached_tokens", "completion_tokens", "thought_chars"),
+    *("calls", "subcalls"),
+)

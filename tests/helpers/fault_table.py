@@ -8,6 +8,8 @@ response cache, shows what had been cached, and the first one's resume shows wha
 from __future__ import annotations
 
 import contextlib
+import io
+import json
 import shutil
 import sys
 import threading
@@ -43,6 +45,18 @@ TOLD = {
     "error_in_200": "200 with an error in it",
     "html": "200 with an HTML page",
     "null_content": "content: null",
+    "only_thoughts": "content: null, and thoughts",
+    "refusal": "content: null, and a refusal",
+    "tool_call": "content: null, and a tool's call",
+    "unclosed_thought": "a thought without its end",
+    "parts": "content in parts",
+    "filtered_text": "half a text, finish_reason: content_filter",
+    "filtered_prompt": "no choices, the prompt was filtered",
+    "400_filter": "400, content filter",
+    "thoughts_beside": "thoughts billed beside the completion",
+    "huge_usage": "usage of 10^20 tokens",
+    "text_usage": "usage in words and NaN",
+    "cached_usage": "more tokens cached than sent",
     "empty_string": "content: an empty string",
     "out_of_tokens": "content: null, finish_reason: length",
     "filtered": "content: null, finish_reason: content_filter",
@@ -58,7 +72,11 @@ TOLD = {
 }
 #: What models do that are well.
 NO_FAULTS = (HEALTHY, "echo", "thinks", "own_temperature")
-QUICK = tuple(name for name in BEHAVIOURS if name not in (*NO_FAULTS, *SLOW))
+#: What every request would meet, and a run stops at. Of two it depends on what came before.
+PERMANENT = ("401", "402", "403", "404", "429_quota")
+STOPPING = (*PERMANENT, "400", "422")
+QUICK = tuple(name for name in BEHAVIOURS if name not in (*NO_FAULTS, *SLOW, *PERMANENT))
+ERRORS = Path(__file__).parent.parent / "models/provider_errors.jsonl"
 
 
 @dataclass(frozen=True)
@@ -159,6 +177,59 @@ def fault_table(folder: Path, faults: Sequence[str] = QUICK, **settings: object)
             )
         )
     return sorted(rows, key=lambda row: (faults.index(row.fault), row.times))
+
+
+@dataclass(frozen=True)
+class Stop:
+    """A run of :data:`ASKED` questions whose first meets ``fault``: the ``requests`` until it
+    stopped with ``exit_code``, the last line it ``said``; and those ``answered`` by the same
+    command once all is well."""
+
+    fault: str
+    kind: str
+    requests: int
+    exit_code: int
+    said: str
+    answered: int
+
+
+ASKED = 5
+
+
+def stops(folder: Path) -> list[Stop]:
+    rows = []
+    for fault in STOPPING:
+        with FakeProvider([fault]) as provider:
+            tree = _tree(provider, folder / fault, ASKED, {})
+            tree["response_cache"], told = None, io.StringIO()
+            with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(told):
+                code, requests = run_tree(tree), provider.requests
+                run_tree(tree)
+        calls = pd.read_parquet(next((folder / fault).rglob("calls.parquet")))
+        kind = next(error.partition(":")[0] for error in calls.error if error)
+        said = next(line for line in told.getvalue().splitlines() if "pending" in line)
+        rows.append(Stop(fault, kind, requests, code, said, int((calls.error == "").sum())))
+    return rows
+
+
+def stops_report(rows: Sequence[Stop]) -> str:
+    lines = [
+        "| fault | classified as | requests | exit code | said | then answered |",
+        f"|{'---|' * 6}",
+    ]
+    for row in rows:
+        cells = [TOLD.get(row.fault, row.fault), row.kind, row.requests, row.exit_code, row.said]
+        lines.append(f"| {' | '.join(map(str, [*cells, row.answered]))} |")
+    return "\n".join(lines)
+
+
+def errors_report() -> str:
+    """The servers' own words, how they were read before and how they are; the suite asserts it."""
+    lines = ["| server | status | before | now |", f"|{'---|' * 4}"]
+    for line in ERRORS.read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
+        lines.append("| {server} | {status} | {before} | {expected} |".format(**row))
+    return "\n".join(lines)
 
 
 def _tree(

@@ -53,7 +53,6 @@ def test_what_is_final_is_asked_once(fault: str) -> None:
         ("429", "rate_limit", False, 0),
         ("500", "server_error", False, 0),
         ("empty_choices", "empty_choices", False, 45),
-        ("null_content", "null_content", False, 45),
         ("reset", "connection", True, None),
         ("html", "bad_response", True, None),
     ],

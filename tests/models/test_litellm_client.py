@@ -112,7 +112,6 @@ def test_a_provider_that_goes_silent_is_assumed_to_bill_the_most(fault: str, kin
     ("fault", "kind", "retryable"),
     [
         ("empty_choices", "empty_choices", True),
-        ("null_content", "null_content", True),
         ("filtered", "content_filter", False),
     ],
 )

@@ -12,7 +12,18 @@ import pytest
 
 from helpers.attempts import Attempt, Job
 from helpers.fake_provider import BEHAVIOURS, FakeProvider
-from helpers.fault_table import ATTEMPTS, NO_FAULTS, QUICK, SLOW, Row, fault_table
+from helpers.fault_table import (
+    ASKED,
+    ATTEMPTS,
+    NO_FAULTS,
+    PERMANENT,
+    QUICK,
+    SLOW,
+    STOPPING,
+    Row,
+    fault_table,
+    stops,
+)
 from rlm_eval.analysis import summary
 from rlm_eval.config.compose import compose_tree
 
@@ -26,20 +37,32 @@ PASSING = {
     **dict.fromkeys(("html", "torn_json", "empty_body", "error_in_200"), "bad_response"),
     **dict.fromkeys(("429", "429_later"), "rate_limit"),
     **dict.fromkeys(("502", "503", "504", "529"), "unavailable"),
-    **{"500": "server_error", "empty_choices": "empty_choices", "null_content": "null_content"},
-    **{"broken_off": "broken_off"},
+    **{"500": "server_error", "empty_choices": "empty_choices", "broken_off": "broken_off"},
 }
 #: Faults that the same request would meet again.
 FINAL = {
-    **dict.fromkeys(("400", "413", "422"), "bad_request"),
+    **dict.fromkeys(("400", "422"), "bad_request"),
+    "429_tomorrow": "rate_limit",
+}
+#: Those that every other request would meet as well.
+STOPPED = {
     **dict.fromkeys(("401", "403"), "authentication"),
     **dict.fromkeys(("402", "429_quota"), "quota"),
-    **{"404": "not_found", "filtered": "content_filter", "429_tomorrow": "rate_limit"},
+    **dict.fromkeys(("400", "422"), "bad_request"),
+    "404": "not_found",
 }
+#: A prompt that is larger than the model takes.
+TOO_LARGE = ("overflow", "413")
+#: What a content filter refused: the same request would be refused again, and the arm answers for
+#: what it sent.
+FILTERED = ("filtered", "filtered_text", "filtered_prompt", "400_filter")
 #: What looks like a fault and is the model's own doing.
 REPLIES = {
-    **dict.fromkeys(("empty_string", "out_of_tokens"), "no_answer"),
-    **dict.fromkeys(("missing_usage", "half_usage", "negative_usage"), "answered"),
+    **dict.fromkeys(("empty_string", "out_of_tokens", "null_content"), "no_answer"),
+    **{"unclosed_thought": "no_answer", "only_thoughts": "thoughts_only"},
+    **{"refusal": "refusal", "tool_call": "tool_call"},
+    **dict.fromkeys(("missing_usage", "half_usage", "negative_usage", "huge_usage"), "answered"),
+    **dict.fromkeys(("text_usage", "cached_usage", "thoughts_beside", "parts"), "answered"),
 }
 #: Where the provider took the request and nobody knows what it charged.
 SILENT = {"hang", "drip", "reset", "short_body", "short_chunks", "html", "torn_json"} | {
@@ -59,8 +82,8 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, tuple[Row, R
 
 
 def test_every_behaviour_of_the_provider_has_its_row(table: Mapping[str, object]) -> None:
-    expected = {*PASSING, *FINAL, *REPLIES, "overflow"}
-    assert table.keys() == expected == BEHAVIOURS.keys() - set(NO_FAULTS)
+    expected = {*PASSING, *FINAL, *REPLIES, *TOO_LARGE, *FILTERED}
+    assert table.keys() == expected == BEHAVIOURS.keys() - {*NO_FAULTS, *PERMANENT}
 
 
 @pytest.mark.parametrize("fault", PASSING)
@@ -84,9 +107,21 @@ def test_a_final_fault_is_one_request_and_owed(
         assert (row.scored, row.cached, row.pending) == (False, False, True)
 
 
-def test_an_overflow_is_the_methods_own_failure(table: Mapping[str, tuple[Row, Row]]) -> None:
-    for row in table["overflow"]:
+@pytest.mark.parametrize("fault", TOO_LARGE)
+def test_an_overflow_is_the_methods_own_failure(
+    table: Mapping[str, tuple[Row, Row]], fault: str
+) -> None:
+    for row in table[fault]:
         assert (row.outcome, row.requests) == ("context_overflow", 1)
+        assert (row.scored, row.cached, row.pending) == (False, False, False)
+
+
+@pytest.mark.parametrize("fault", FILTERED)
+def test_what_a_filter_refused_is_an_outcome_and_never_pending(
+    table: Mapping[str, tuple[Row, Row]], fault: str
+) -> None:
+    for row in table[fault]:
+        assert (row.outcome, row.requests, row.kind) == ("content_filter", 1, "content_filter")
         assert (row.scored, row.cached, row.pending) == (False, False, False)
 
 
@@ -99,7 +134,7 @@ def test_a_reply_is_kept_whatever_it_is_worth(
         assert (row.scored, row.cached, row.pending) == (row.outcome == "answered", True, False)
 
 
-@pytest.mark.parametrize("fault", sorted({*PASSING, *FINAL, *REPLIES, "overflow"}))
+@pytest.mark.parametrize("fault", sorted({*PASSING, *FINAL, *REPLIES, *TOO_LARGE, *FILTERED}))
 def test_what_is_recorded_is_what_was_billed(
     table: Mapping[str, tuple[Row, Row]], fault: str
 ) -> None:
@@ -113,6 +148,20 @@ def test_what_is_recorded_is_what_was_billed(
             assert row.recorded > 0
         else:
             assert row.recorded == row.billed
+
+
+def test_what_every_request_would_meet_stops_the_run_at_the_first(tmp_path: Path) -> None:
+    rows = {row.fault: row for row in stops(tmp_path)}
+    assert (
+        {fault: row.kind for fault, row in rows.items()}
+        == STOPPED
+        == dict.fromkeys(STOPPING) | STOPPED
+    )
+    for row in rows.values():
+        assert (row.requests, row.exit_code, row.answered) == (1, 3, ASKED)
+        assert row.said == (
+            f"{ASKED} results are still pending: mend what failed, then run the same command again"
+        )
 
 
 def test_a_provider_that_says_tomorrow_ends_the_run_today(tmp_path: Path) -> None:

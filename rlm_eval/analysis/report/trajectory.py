@@ -15,6 +15,7 @@ from typing import Any
 from rlm_eval.analysis.load import read
 from rlm_eval.analysis.text import dollars, seconds
 from rlm_eval.journal.journal import read_events as journal_events
+from rlm_eval.records import storable
 
 #: Longer texts are cut in the report; the trajectory's file has all of them.
 MAX_CHARS = 20_000
@@ -45,7 +46,7 @@ def read_events(path: Path) -> list[Event]:
 def read_replies(run_dir: Path) -> dict[str, str]:
     """Each call's last reply, from the run's journal; empty when there is none."""
     calls = journal_events(run_dir, types=("call",))
-    return {call["call_id"]: call["reply"] for call in calls if call["reply"]}
+    return {call["call_id"]: storable(call["reply"]) for call in calls if call["reply"]}
 
 
 def tree(events: Iterable[Event], calls: Iterable[Mapping[str, Any]]) -> list[Node]:

@@ -44,7 +44,8 @@ SUMMARY = View(
     "Score per method and length",
     "Accuracy and score over the answers that count (own failures 0); limits are 95 %, by context, "
     "and missing under 4 contexts. Skill: gain over the best constant answer. Controls come last: "
-    "they say what a score is worth, and compete with nobody.",
+    "they say what a score is worth, and compete with nobody. Unfiltered: without the samples on "
+    "which any arm met a content filter, for all arms.",
     (
         *ARM,
         Column("set", "text", "samples", if_any=True),
@@ -57,6 +58,7 @@ SUMMARY = View(
         Column("accuracy_completed", "share", "of completed", more=True, link="scored"),
         Column("mean_score", "share", "score %"),
         Column("score", "range", "95 %"),
+        Column("score_unfiltered", "share", "unfiltered %", if_any=True),
         Column("score_rule", "text", "scored by", more=True, if_any=True, link=""),
         Column("skill", "share", "skill %"),
         Column("skill", "range", "95 %"),

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from rlm_eval.models.protocol import Message, assistant, user
+from rlm_eval.models.replies import fenced, said, with_line_ends
 from rlm_eval.repl.capture import cut
 from rlm_eval.repl.session import ReplSession
-
-#: Fence languages that are run. The paper's is ``repl``; models write the others by habit.
-RUNNABLE = frozenset({"repl", "python", "py", "python3", "tool_code", ""})
-_OPENING = re.compile(r"^[^\S\n]{0,3}(`{3,}|~{3,})[ \t]*([\w+-]*)[^\n`]*$", re.MULTILINE)
 
 #: The REPL variable that holds the turns which the chat no longer has in full.
 EARLIER = "earlier_turns"
@@ -31,26 +27,20 @@ class Parsed:
 
 
 def parse_reply(reply: str) -> Parsed:
-    """Fenced blocks by CommonMark's rule: a fence closes with the same character, at least as
-    long, so a shorter fence inside is code. A block cut off by the token limit runs to the
-    reply's end."""
-    reply = reply.replace("\r\n", "\n")
+    """What a reply says, thoughts left out: its fenced parts (:func:`fenced`) and the rest."""
+    text = with_line_ends(said(reply)[0])
     blocks: list[str] = []
     unknown: list[str] = []
     prose: list[str] = []
     at = 0
-    while opening := _OPENING.search(reply, at):
-        prose.append(reply[at : opening.start()])
-        fence, language = opening[1], opening[2].lower()
-        closing = re.compile(rf"^[^\S\n]*{fence}{fence[0]}*[^\S\n]*$", re.MULTILINE)
-        closed = closing.search(reply, opening.end())
-        code = reply[opening.end() : closed.start() if closed else None].strip("\n")
-        if language not in RUNNABLE:
-            unknown.append(language)
-        elif code.strip():
-            blocks.append(code)
-        at = closed.end() if closed else len(reply)
-    return Parsed(tuple(blocks), tuple(unknown), (*prose, reply[at:]))
+    for part in fenced(text):
+        prose.append(text[at : part.start])
+        if not part.runs:
+            unknown.append(part.language)
+        elif part.code.strip():
+            blocks.append(part.code)
+        at = part.end
+    return Parsed(tuple(blocks), tuple(unknown), (*prose, text[at:]))
 
 
 class History:

@@ -199,6 +199,8 @@ class Run:
             if parsed.blocks and parsed.blocks == last_blocks:
                 shown.append(self._text("repeated"))
             last_blocks = parsed.blocks or last_blocks
+            if reply.no_reply:
+                shown.insert(0, f"[No reply came: {reply.no_reply}.]")
             self._history.add(reply.text, "\n\n".join(shown))
         return None
 

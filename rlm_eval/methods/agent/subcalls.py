@@ -18,8 +18,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from rlm_eval.errors import ContextOverflow, SampleFailure
-from rlm_eval.ledger import Ledger
+from rlm_eval.errors import BudgetExceeded, ContextOverflow, SampleFailure
+from rlm_eval.ledger import MOST_REFUSED, Ledger
 from rlm_eval.methods.agent.trace import Trace
 from rlm_eval.models.client import LM, CallTags, Completion
 from rlm_eval.models.protocol import user
@@ -62,6 +62,8 @@ class SubCalls:
     concurrency: int
     run_child: RunChild | None = None
     turn: str | None = None
+    #: How often the budget refused what was asked.
+    unpaid: int = 0
 
     def functions(self, enabled: Enabled) -> dict[str, HostFunction]:
         """Only what is enabled: the names here are the names a prompt may mention."""
@@ -114,21 +116,27 @@ class SubCalls:
                 concurrency=self.concurrency,
             )
         except SampleFailure as failure:
+            self._count_unpaid(failure)
             raise _host_error(failure) from failure
+        for late in [o for o in outcomes if isinstance(o, BudgetExceeded)][:1]:
+            self._count_unpaid(late)
         replies: list[str | HostError] = []
         for prompt, outcome in zip(prompts, outcomes, strict=True):
             if isinstance(outcome, Completion):
                 self.trace.shown(prompt)
-                if not outcome.text and outcome.finish_reason == "length":
-                    # Cut before any text: a failure, not an empty answer.
-                    outcome = SampleFailure(
-                        "the sub-model spent all its tokens before it wrote an answer"
-                    )
-            self.trace.sub_call(outcome, prompt, turn)
+                outcome = outcome.no_reply or outcome
+            if not isinstance(outcome, BudgetExceeded):  # nothing was asked
+                self.trace.sub_call(outcome, prompt, turn)
             replies.append(
                 _host_error(outcome) if isinstance(outcome, SampleFailure) else outcome.text
             )
         return replies
+
+    def _count_unpaid(self, failure: SampleFailure) -> None:
+        """Raise the failure itself, which ends the code, where the code takes no notice of it."""
+        self.unpaid += isinstance(failure, BudgetExceeded)
+        if self.unpaid > MOST_REFUSED:
+            raise failure
 
     def _ask_children(self, pairs: Sequence[Sequence[Any]]) -> list[str | HostError]:
         turn = self.turn

@@ -3,7 +3,9 @@
 A trajectory is JSONL. Its first event, ``start``, has the format's ``version`` and the settings;
 then ``turn`` (one reply of an agent's model, at any depth), ``call`` (a plain sub-call), ``block``
 (code that ran) and ``answer`` in the order they ended; a child RLM's events are next to each other.
-``at_s`` are seconds since the start. The replies and the code are complete.
+``at_s`` are seconds since the start. The replies and the code are complete; a prompt is too, once:
+a long one that was sent before stands by its hash, and of one that was refused unsent there are
+its two ends.
 """
 
 from __future__ import annotations
@@ -14,16 +16,39 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from rlm_eval.errors import SampleFailure
+from rlm_eval.errors import ProviderError, SampleFailure
 from rlm_eval.ledger import Ledger
 from rlm_eval.methods.agent.coverage import ContextCoverage
 from rlm_eval.methods.method import Method
 from rlm_eval.models.client import Completion
 from rlm_eval.models.protocol import Message
 from rlm_eval.records import Answer, Outcome, content_hash
+from rlm_eval.repl.capture import cut
 from rlm_eval.repl.results import BlockResult
 
 TRAJECTORY_VERSION = 1
+#: Characters from which on a prompt is long, and of a refused one that stay.
+LONG, ENDS = 2000, 400
+
+
+class Prompts:
+    """The long prompts that a trajectory holds already. Safe for threads."""
+
+    def __init__(self) -> None:
+        self._held: set[str] = set()
+
+    def stored(self, prompt: str, outcome: Completion | SampleFailure) -> dict[str, Any]:
+        """What an event says of a prompt with this outcome."""
+        if len(prompt) <= LONG:
+            return {"prompt": prompt}
+        digest = content_hash(prompt)
+        event = {"prompt_hash": digest, "prompt_chars": len(prompt)}
+        if isinstance(outcome, SampleFailure) and not isinstance(outcome, ProviderError):
+            return {"prompt": cut(prompt, ENDS), **event}
+        if digest in self._held:
+            return {"prompt": f"[{len(prompt):,} characters, as before: {digest}]", **event}
+        self._held.add(digest)
+        return {"prompt": prompt, **event}
 
 
 @dataclass
@@ -42,12 +67,15 @@ class Trace:
     sandbox_s: float = 0.0
     #: Whether a sub-call or a child was asked.
     has_asked: bool = False
+    prompts: Prompts = field(default_factory=Prompts)
     started: float = field(default_factory=time.perf_counter)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def child(self, parent: str | None) -> Trace:
         """The trace of a child RLM begun by the call ``parent``; to be joined when it ends."""
-        return Trace(self.coverage, self.depth + 1, parent, started=self.started)
+        return Trace(
+            self.coverage, self.depth + 1, parent, prompts=self.prompts, started=self.started
+        )
 
     def join(self, child: Trace) -> None:
         """Add an ended child's events and counts."""
@@ -104,7 +132,8 @@ class Trace:
     def sub_call(
         self, outcome: Completion | SampleFailure, prompt: str, parent: str | None
     ) -> None:
-        event: dict[str, Any] = {"role": "sub", "parent_call_id": parent, "prompt": prompt}
+        event: dict[str, Any] = {"role": "sub", "parent_call_id": parent}
+        event |= self.prompts.stored(prompt, outcome)
         if isinstance(outcome, SampleFailure):
             event |= {"error": str(outcome), "outcome": outcome.outcome}
         else:

@@ -140,7 +140,7 @@ class EngineProcess:
 
     def wait(self, seconds: float) -> tuple[int | None, bytes, str]:
         """Its exit code, None when it ran longer than ``seconds`` and was killed; what it wrote to
-        standard output; the last line of its standard error."""
+        standard output; the last lines of its standard error."""
         try:
             code: int | None = self.process.wait(timeout=seconds)
         except subprocess.TimeoutExpired:
@@ -168,7 +168,7 @@ class EngineProcess:
     def _last_words(self) -> str:
         self.err.seek(max(0, self.err.seek(0, os.SEEK_END) - 4096))
         lines = self.err.read().decode(errors="replace").strip().splitlines()
-        return lines[-1][:300] if lines else "no error message"
+        return " | ".join(map(str.strip, lines[-3:]))[-300:] or "no error message"
 
 
 def _in_memory(data: bytes) -> int:

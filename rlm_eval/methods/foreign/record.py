@@ -10,7 +10,7 @@ from typing import Any
 
 from rlm_eval.errors import SampleFailure
 from rlm_eval.methods.agent.coverage import ContextCoverage
-from rlm_eval.methods.agent.trace import TRAJECTORY_VERSION
+from rlm_eval.methods.agent.trace import TRAJECTORY_VERSION, Prompts
 from rlm_eval.models.client import CallTags, Completion
 from rlm_eval.models.protocol import Message
 
@@ -27,6 +27,7 @@ class Record:
         self.calls = 0
         self.coverage = ContextCoverage(context)
         self._seen: set[int] = set()
+        self._prompts = Prompts()
         self._lock = threading.Lock()
         self._started = time.perf_counter()
         start = {"type": "start", "depth": 0, "at_s": 0.0, "version": TRAJECTORY_VERSION}
@@ -60,7 +61,7 @@ class Record:
         if turn:
             event |= {"messages": len(texts), "prompt_chars": sum(map(len, texts))}
         else:
-            event["prompt"] = "\n\n".join(texts)
+            event |= self._prompts.stored("\n\n".join(texts), outcome)
         with self._lock:
             self.calls += 1
             if turn and tags.depth == 0:
