@@ -131,7 +131,7 @@ def load_results(source: str | Path | Iterable[str | Path]) -> pd.DataFrame:
 def readings(results: pd.DataFrame) -> list[str]:
     """The columns ``score_NAME`` of a frame, or of a summary: what other rules than that of
     ``score`` say."""
-    own = {"score_rule", "score_low", "score_high", "score_completed"}
+    own = {f"score_{own}" for own in ("rule", "low", "high", "completed", "unfiltered")}
     return [c for c in map(str, results.columns) if c.startswith("score_") and c not in own]
 
 

@@ -276,7 +276,7 @@ class LM:
             lambda: model.complete(messages, max_tokens=tokens, temperature=temperature),
             lambda: model.count_tokens(messages),
         )
-        if request.is_too_large(max_tokens):
+        if request.is_too_large(max_tokens, model.count_tokens):
             return request
         if cache is not None and (temperature == 0 or cache.sampling):
             nth = 0

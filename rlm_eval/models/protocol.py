@@ -239,6 +239,7 @@ class Request:
         self.tags = tags
         self.ask = ask
         self._count = count
+        self._messages = messages
         self.call_id = f"{time.time_ns():016x}{secrets.token_hex(4)}"
         self.sha256, size = prompt_digest(messages)
         self.bytes = size + MESSAGE_OVERHEAD_TOKENS * len(messages)
@@ -256,14 +257,20 @@ class Request:
     def prompt_tokens(self) -> int:
         return self._count()
 
-    def is_too_large(self, reply_tokens: int) -> bool:
+    def is_too_large(self, reply_tokens: int, count: Callable[[Sequence[Message]], int]) -> bool:
         """Whether the window is too small for it and a text of ``reply_tokens``; then ``overflow``
         says so. A token is at least one byte, so most prompts need no counting to be known to fit.
-        """
-        window = self.info.context_window
+        Of a huge one the beginning is enough, and the rest is taken to be like it."""
+        window, needed = self.info.context_window, 0
         if self.bytes + reply_tokens <= window:
             return False
-        needed = self.prompt_tokens + reply_tokens
+        if self.bytes > 12 * window:
+            texts = [message["content"] for message in self._messages]
+            heads = [text[: 6 * window] for text in texts]
+            least = count([user(head) for head in heads])
+            if least + reply_tokens > window:
+                needed = least * sum(map(len, texts)) // sum(map(len, heads)) + reply_tokens
+        needed = needed or self.prompt_tokens + reply_tokens
         if needed > window:
             self.overflow = ContextOverflow(
                 f"the prompt and its answer need {needed:,} tokens, {needed - window:,} more "

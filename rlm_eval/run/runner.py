@@ -23,17 +23,7 @@ from rlm_eval.errors import (
 from rlm_eval.ledger import Budget, Ledger
 from rlm_eval.methods.method import Method
 from rlm_eval.models.client import LM, Completion, ModelClient
-from rlm_eval.records import (
-    PENDING,
-    SCORED,
-    Answer,
-    Context,
-    Outcome,
-    Problem,
-    Result,
-    Sample,
-    Score,
-)
+from rlm_eval.records import PENDING, SCORED, Answer, Context, Problem, Result, Sample, Score
 from rlm_eval.run.judging import judge_of
 
 if TYPE_CHECKING:
@@ -213,9 +203,9 @@ class Runner:
         if not empty and answer.outcome != "no_answer":
             return answer
         nothing = lm.last.no_reply if isinstance(lm.last, Completion) else None
-        outcome: Outcome = nothing.outcome if nothing else "no_answer"
-        why = str(nothing) if nothing else answer.error
-        return replace(answer, text=None, outcome=outcome, error=why)
+        if nothing is None:
+            return replace(answer, text=None, outcome="no_answer")
+        return replace(answer, text=None, outcome=nothing.outcome, error=str(nothing))
 
     def _scored(self, sample: Sample, answer: Answer, lm: LM) -> tuple[Answer, Score | None]:
         """The answer with its score, by rule or by the task's judge. Where the judge fails, the

@@ -18,7 +18,7 @@ from rlm_eval.models.protocol import prompt_digest
 #: US dollars per million tokens.
 INPUT_PRICE, OUTPUT_PRICE = 2.0, 8.0
 #: What happens to every eighth request, in turn.
-FAULTS = ("500", "429", "reset", "null_content", "503")
+FAULTS = ("500", "429", "reset", "empty_choices", "503")
 
 
 @dataclass(frozen=True)
@@ -69,10 +69,10 @@ class BillingProvider(FakeProvider):
         )
 
         def behaviour(handler: Any) -> None:
-            if fault in ("", "null_content"):
+            if fault in ("", "empty_choices"):
                 self.bills.append(bill)
-                text = None if fault else _reply(messages)
-                handler.send_json(200, chat_reply(text, usage=_usage(bill)))
+                body = chat_reply(_reply(messages), usage=_usage(bill))
+                handler.send_json(200, body | {"choices": []} if fault else body)
                 return
             if fault == "reset":
                 self.bills.append(bill)

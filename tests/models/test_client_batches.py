@@ -99,7 +99,7 @@ def test_a_bug_inside_a_batch_frees_what_was_held_for_the_rest() -> None:
 
 @pytest.mark.slow
 def test_a_cap_is_never_passed_by_64_samples_with_batches_and_faults() -> None:
-    plan = ["ok", "500", "ok", "reset", "429", "ok", "null_content", "ok"] * 40
+    plan = ["ok", "500", "ok", "reset", "429", "ok", "empty_choices", "ok"] * 40
     with FakeProvider(plan) as provider:
         lm, book = open_client(at(provider, context_window=100_000))
         run = Ledger(Budget(calls=150, usd=2.0))
