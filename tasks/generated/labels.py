@@ -1,14 +1,22 @@
-"""Labelled items, short texts whose label must be judged by meaning, and what keywords guess."""
+"""Labelled items, short texts whose label must be judged by meaning, and what keywords guess.
+
+The project's own items are composed from the parts in tasks/items so that no part, word or pair of
+words tells the label. A review says what somebody needed and what they got: it is positive where
+the two agree, and each part comes as often in positive ones as in negative ones. A question lists
+four things to be asked for, all of different kinds, and then says which of them is meant.
+"""
 
 # ruff: noqa: SIM905  (word lists read better as text)
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
+from itertools import permutations
 from pathlib import Path
+from typing import overload
 
 from rlm_eval.errors import ConfigError
 
@@ -29,23 +37,101 @@ TREC_LINE = re.compile(r"([A-Z]+):\S+ (.+)")
 
 
 @dataclass(frozen=True)
+class Composed(Sequence[str]):
+    """``size`` different texts, each made when it is asked for."""
+
+    size: int
+    make: Callable[[int], str]
+
+    def __len__(self) -> int:
+        return self.size
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[str]: ...
+    def __getitem__(self, index: int | slice) -> str | Sequence[str]:
+        if isinstance(index, slice):
+            return [self.make(i) for i in range(*index.indices(self.size))]
+        return self.make(range(self.size)[index])
+
+
+@dataclass(frozen=True)
 class Domain:
     """A labelled set: ``texts[label]`` are its distinct texts, ``noun`` what one of them is and
-    ``criterion`` what its label says; ``source`` names the file and its SHA-256."""
+    ``criterion`` what its label says; ``source`` names the file and its SHA-256. ``repeats``:
+    whether a window may hold one of them twice."""
 
     name: str
     noun: str
     criterion: str
     labels: tuple[str, ...]
-    texts: dict[str, tuple[str, ...]]
+    texts: Mapping[str, Sequence[str]]
     source: dict[str, str]
+    repeats: bool
 
 
-#: What the project's own sets hold: file stem → (noun, criterion).
+#: The project's own sets: file stem → (noun, criterion).
 OWN = {
     "reviews": ("review", "sentiment"),
     "questions": ("question", "kind of answer it asks for"),
 }
+#: How a review begins.
+WHEN = (
+    *(f"Last {day}" for day in ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday")),
+    *("Last Saturday", "Last Sunday", "Yesterday", "Recently", "A week ago", "Not long ago"),
+    *("Some time ago", "The other day", "A few days ago"),
+)
+#: How a question lists what it might ask for, and how it says which of them it does.
+LISTED = (
+    *("Quiz card", "On my list", "Four things to look up", "Four gaps in a crossword"),
+    *("Riddles for tonight", "Left to find out"),
+)
+MEANT = (
+    *("What is the {}?", "Answer the {}.", "It is the {} that I need.", "Please do the {} for me."),
+    *("The {} is the one being asked.", "Nobody knows the {}, do you?"),
+)
+PLACES = ("first", "second", "third", "fourth")
+#: Which three of the five other kinds are listed, in which order.
+DECOYS = tuple(permutations(range(5), len(PLACES) - 1))
+
+Parts = Sequence[Sequence[Sequence[str]]]
+
+
+def _review(agrees: bool, squares: Parts, index: int) -> str:
+    index, when = divmod(index, len(WHEN))
+    index, square = divmod(index, len(squares))
+    index, side = divmod(index, 2)
+    needs, got = squares[square][side], squares[square][2 + (side if agrees else 1 - side)]
+    return f"{WHEN[when]} {needs[index // len(got)]}. {got[index % len(got)]}."
+
+
+def _question(kind: int, topics: Parts, index: int) -> str:
+    index, listed = divmod(index, len(LISTED))
+    index, meant = divmod(index, len(MEANT))
+    index, topic = divmod(index, len(topics))
+    decoys, place = divmod(index, len(PLACES))
+    things = [things[0] for things in topics[topic]]
+    asked = things.pop(kind)
+    shown = [things[i] for i in DECOYS[decoys]]
+    shown.insert(place, asked)
+    return f"{LISTED[listed]}: {'; '.join(shown)}. {MEANT[meant].format(PLACES[place])}"
+
+
+def compose(lines: Sequence[str]) -> dict[str, Sequence[str]]:
+    """The texts of each label from a file of parts: what was needed and got, twice each, or a thing
+    to ask for of each kind. Parts of a cell are apart by ``|``."""
+    head, *rows = (line.split("\t")[1:] for line in lines)
+    parts = [[cell.split(" | ") for cell in row] for row in rows]
+    if head[0] == "need 1":
+        per_square = 2 * len(parts[0][0]) * len(parts[0][2])
+        size = len(WHEN) * len(parts) * per_square
+        return {
+            label: Composed(size, partial(_review, label == "positive", parts))
+            for label in ("negative", "positive")
+        }
+    size = len(LISTED) * len(MEANT) * len(parts) * len(PLACES) * len(DECOYS)
+    return {label: Composed(size, partial(_question, i, parts)) for i, label in enumerate(head)}
 
 
 def _read(path: Path) -> tuple[list[str], str]:
@@ -95,21 +181,26 @@ def load_domain(name: str, file: str | None = None) -> Domain:
         one_of("domain", name, OWN)
         noun, criterion = OWN[name]
     lines, digest = _read(path)
-    found: dict[str, dict[str, None]] = {}
-    for label, text in _parse(path, lines):
-        found.setdefault(" ".join(label.split()), {})[" ".join(text.split())] = None
-    if set(found) == set(TREC_LABELS.values()):
+    texts: Mapping[str, Sequence[str]]
+    if file:
+        found: dict[str, dict[str, None]] = {}
+        for label, text in _parse(path, lines):
+            found.setdefault(" ".join(label.split()), {})[" ".join(text.split())] = None
+        texts = {label: tuple(found[label]) for label in sorted(found)}
+    else:
+        texts = compose(lines)
+    if set(texts) == set(TREC_LABELS.values()):
         noun, criterion = OWN["questions"]
-    if len(found) < 2:
-        raise ConfigError(f"{path} holds {len(found)} label(s); at least 2 are needed", key="items")
-    labels = tuple(sorted(found))
+    if len(texts) < 2:
+        raise ConfigError(f"{path} holds {len(texts)} label(s); at least 2 are needed", key="items")
     return Domain(
         name=path.stem,
         noun=noun,
         criterion=criterion,
-        labels=labels,
-        texts={label: tuple(found[label]) for label in labels},
+        labels=tuple(texts),
+        texts=texts,
         source={"items": file or name, "sha256": digest},
+        repeats=file is not None,
     )
 
 

@@ -19,7 +19,7 @@ answer 'none': .08.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -185,9 +185,12 @@ class Pairs(Windowed):
             line._replace(label=line.label or label_of(line.text) or "")
             for line in read_lines(context.text)
         ]
-        first, second = query.roles(by_user(lines))
-        pairs = {(min(a, b), max(a, b)) for a in first for b in second if a != b}
-        return "\n".join(f"({a}, {b})" for a, b in sorted(pairs)) or "none"
+        return _listed(*query.roles(by_user(lines)))
+
+    def count_alone(self, question: str, context: Context) -> str | None:
+        """Every pair of users."""
+        users = by_user(read_lines(context.text))
+        return _listed(users, users)
 
     def _question(self, query: Query) -> str:
         return (
@@ -195,3 +198,8 @@ class Pairs(Windowed):
             f" first) where {query.words()}. Reply with one pair a line, in the form (id1, id2);"
             " if there is none, reply 'none'."
         )
+
+
+def _listed(first: Iterable[int], second: Collection[int]) -> str:
+    pairs = {(min(a, b), max(a, b)) for a in first for b in second if a != b}
+    return "\n".join(f"({a}, {b})" for a, b in sorted(pairs)) or "none"
