@@ -6,7 +6,6 @@ the two agree, and each part comes as often in positive ones as in negative ones
 four things to be asked for, all of different kinds, and then says which of them is meant.
 """
 
-# ruff: noqa: SIM905  (word lists read better as text)
 from __future__ import annotations
 
 import hashlib
@@ -16,7 +15,7 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 from itertools import permutations
 from pathlib import Path
-from typing import overload
+from typing import Any
 
 from rlm_eval.errors import ConfigError
 
@@ -46,14 +45,10 @@ class Composed(Sequence[str]):
     def __len__(self) -> int:
         return self.size
 
-    @overload
-    def __getitem__(self, index: int) -> str: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[str]: ...
-    def __getitem__(self, index: int | slice) -> str | Sequence[str]:
+    def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
             return [self.make(i) for i in range(*index.indices(self.size))]
-        return self.make(range(self.size)[index])
+        return self.make(index)
 
 
 @dataclass(frozen=True)
@@ -76,62 +71,50 @@ OWN = {
     "reviews": ("review", "sentiment"),
     "questions": ("question", "kind of answer it asks for"),
 }
-#: How a review begins.
-WHEN = (
-    *(f"Last {day}" for day in ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday")),
-    *("Last Saturday", "Last Sunday", "Yesterday", "Recently", "A week ago", "Not long ago"),
-    *("Some time ago", "The other day", "A few days ago"),
-)
-#: How a question lists what it might ask for, and how it says which of them it does.
-LISTED = (
-    *("Quiz card", "On my list", "Four things to look up", "Four gaps in a crossword"),
-    *("Riddles for tonight", "Left to find out"),
-)
-MEANT = (
-    *("What is the {}?", "Answer the {}.", "It is the {} that I need.", "Please do the {} for me."),
-    *("The {} is the one being asked.", "Nobody knows the {}, do you?"),
-)
+#: How a question says which of the four things that it lists is meant.
 PLACES = ("first", "second", "third", "fourth")
-#: Which three of the five other kinds are listed, in which order.
+#: Which three of the five other kinds it lists, in which order.
 DECOYS = tuple(permutations(range(5), len(PLACES) - 1))
 
+#: The cells of a file of parts, each with its phrases.
 Parts = Sequence[Sequence[Sequence[str]]]
 
 
-def _review(agrees: bool, squares: Parts, index: int) -> str:
-    index, when = divmod(index, len(WHEN))
+def _review(agrees: bool, when: Sequence[str], squares: Parts, index: int) -> str:
+    index, begin = divmod(index, len(when))
     index, square = divmod(index, len(squares))
     index, side = divmod(index, 2)
     needs, got = squares[square][side], squares[square][2 + (side if agrees else 1 - side)]
-    return f"{WHEN[when]} {needs[index // len(got)]}. {got[index % len(got)]}."
+    return f"{when[begin]} {needs[index // len(got)]}. {got[index % len(got)]}."
 
 
-def _question(kind: int, topics: Parts, index: int) -> str:
-    index, listed = divmod(index, len(LISTED))
-    index, meant = divmod(index, len(MEANT))
+def _question(kind: int, frame: Sequence[Sequence[str]], topics: Parts, index: int) -> str:
+    index, listed = divmod(index, len(frame[0]))
+    index, meant = divmod(index, len(frame[1]))
     index, topic = divmod(index, len(topics))
     decoys, place = divmod(index, len(PLACES))
-    things = [things[0] for things in topics[topic]]
+    things = [phrases[0] for phrases in topics[topic]]
     asked = things.pop(kind)
     shown = [things[i] for i in DECOYS[decoys]]
     shown.insert(place, asked)
-    return f"{LISTED[listed]}: {'; '.join(shown)}. {MEANT[meant].format(PLACES[place])}"
+    return f"{frame[0][listed]}: {'; '.join(shown)}. {frame[1][meant].format(PLACES[place])}"
 
 
 def compose(lines: Sequence[str]) -> dict[str, Sequence[str]]:
-    """The texts of each label from a file of parts: what was needed and got, twice each, or a thing
-    to ask for of each kind. Parts of a cell are apart by ``|``."""
-    head, *rows = (line.split("\t")[1:] for line in lines)
-    parts = [[cell.split(" | ") for cell in row] for row in rows]
+    """The texts of each label from a file of parts: a header, the frames, and in each row what was
+    needed and got, twice each, or a thing to ask for of each kind."""
+    head = lines[0].split("\t")[1:]
+    frame, *parts = ([cell.split(" | ") for cell in line.split("\t")[1:]] for line in lines[1:])
     if head[0] == "need 1":
-        per_square = 2 * len(parts[0][0]) * len(parts[0][2])
-        size = len(WHEN) * len(parts) * per_square
+        size = len(frame[0]) * len(parts) * 2 * len(parts[0][0]) * len(parts[0][2])
         return {
-            label: Composed(size, partial(_review, label == "positive", parts))
+            label: Composed(size, partial(_review, label == "positive", frame[0], parts))
             for label in ("negative", "positive")
         }
-    size = len(LISTED) * len(MEANT) * len(parts) * len(PLACES) * len(DECOYS)
-    return {label: Composed(size, partial(_question, i, parts)) for i, label in enumerate(head)}
+    size = len(frame[0]) * len(frame[1]) * len(parts) * len(PLACES) * len(DECOYS)
+    return {
+        label: Composed(size, partial(_question, i, frame, parts)) for i, label in enumerate(head)
+    }
 
 
 def _read(path: Path) -> tuple[list[str], str]:
@@ -209,29 +192,6 @@ def load_domain(name: str, file: str | None = None) -> Domain:
 #: The label of a text, None where it has no idea.
 LabelOf = Callable[[str], str | None]
 
-PRAISE = frozenset(
-    """
-    amazing awesome beautiful best better brilliant charming cheerful clean comfortable delicious
-    delighted easily easy enjoy enjoyed excellent fantastic fast favorite favourite finally fine
-    flawless fresh friendly fun generous glad good great happy helpful impressed kept lasted laughed
-    like love loved lovely nice perfect perfectly pleasant pleased polite prompt quick quickly quiet
-    recommend recommended refund reliable right safe satisfied smile smooth smoothly solid still
-    superb sturdy sweet thank thanked thanks warm well wonderful worked works worth
-    """.split()
-)
-COMPLAINT = frozenset(
-    """
-    awful bad badly bland blamed boring broke broken burnt cancelled cheap cold complained crashed
-    cracked damaged dead delayed difficult dirty disappointed disappointing dull empty error fail
-    failed fell flimsy gave hate hated horrible hour hours hung ignored lacked late leak leaked left
-    lost mistake missing mould nasty neither never no nobody noisy nor not nothing painful poor
-    refused regret returned rude rust rusty sick slow slowly smelled soggy stained stale stopped
-    stuck terrible tired torn twice ugly unhelpful unless useless wait waited waste wasted weak
-    worse worst wrong wobbly
-    """.split()
-)
-
-
 #: First rule whose pattern is found wins; question types of TREC.
 QUESTION_RULES = (
     ("ABBR", r"\b(abbreviat|acronym|stands? for|short for|full form|initials)"),
@@ -248,12 +208,7 @@ QUESTION_RULES = (
 
 def guess_label(text: str, labels: Sequence[str]) -> str | None:
     """The label that keywords suggest, or None for a label set there are no keywords for."""
-    lowered = text.lower()
-    if set(labels) == {"positive", "negative"}:
-        words = re.findall(r"[a-z]+", lowered)
-        balance = sum(w in PRAISE for w in words) - sum(w in COMPLAINT for w in words)
-        return "positive" if balance >= 0 else "negative"
-    if set(labels) == set(TREC_LABELS.values()):
-        codes = (code for code, pattern in QUESTION_RULES if re.search(pattern, lowered))
-        return TREC_LABELS[next(codes, "ENTY")]
-    return None
+    if set(labels) != set(TREC_LABELS.values()):
+        return None
+    codes = (code for code, pattern in QUESTION_RULES if re.search(pattern, text.lower()))
+    return TREC_LABELS[next(codes, "ENTY")]

@@ -16,13 +16,12 @@ from __future__ import annotations
 import math
 import re
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
-from functools import partial
-from itertools import accumulate, islice, pairwise
+from itertools import accumulate, pairwise, repeat
 from statistics import fmean
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from rlm_eval.errors import ConfigError
 from rlm_eval.records import Context, Sample
@@ -45,8 +44,6 @@ CALIBRATION_LINES = 200_000
 ATTEMPTS = 200
 #: Items of each label whose mean length says how many lines to expect.
 SPECIMENS = 200
-
-T = TypeVar("T")
 
 
 class Line(NamedTuple):
@@ -103,35 +100,6 @@ def deal(items: Sequence[str], draws: Draws) -> Iterator[str]:
             yield items[chosen]
 
 
-class Counted(Generic[T]):
-    """What an iterator gives, as far as it is asked for, and the tokens that it takes."""
-
-    def __init__(self, pieces: Iterator[T], count: Callable[[T], int]) -> None:
-        self._pieces, self._count = pieces, count
-        self._used = [0]
-        self.taken: list[T] = []
-
-    def cost(self, number: int) -> int:
-        """The tokens of the first ``number``."""
-        for piece in islice(self._pieces, max(0, number - len(self.taken))):
-            self.taken.append(piece)
-            self._used.append(self._used[-1] + self._count(piece))
-        return self._used[number]
-
-
-class Stock(NamedTuple):
-    """All that a window can be made of: heads, and texts of each label."""
-
-    weights: Sequence[int]
-    heads: Counted[tuple[int, int]]
-    texts: Sequence[Counted[str]]
-
-    def cost(self, lines: int) -> int:
-        """The tokens of a window of so many lines, without its frame."""
-        counts = zip(self.texts, shares(self.weights, lines), strict=True)
-        return self.heads.cost(lines) + sum(texts.cost(count) for texts, count in counts)
-
-
 @dataclass(kw_only=True, eq=False)
 class Windowed(Generated):
     """Several questions about each window. A subclass words and answers them."""
@@ -150,13 +118,16 @@ class Windowed(Generated):
         self._count = PieceCounter(self._tok)
         draws, texts = Draws("specimens"), self._items.texts
         self._means = [
-            self._head_cost((0, 99_999))
-            + fmean(self._text_cost(label, draws.choice(texts[label])) for _ in range(SPECIMENS))
+            fmean(
+                self._cost(Line(0, 99_999, label, draws.choice(texts[label])))
+                for _ in range(SPECIMENS)
+            )
             for label in self._items.labels
         ]
         self._frame = sum(map(self._count, self._frames(10**9)))
         self._reserve = self.reserve()
-        if not self._items.repeats and max(self.lengths, default=0) > (most := self.longest()):
+        most = Windowed.longest(self)
+        if not self._items.repeats and max(self.lengths, default=0) > most:
             raise ConfigError(
                 f"has {max(self.lengths)}, where items would come twice: there are"
                 f" {min(map(len, texts.values()))} of each label, enough for {most} tokens",
@@ -191,7 +162,7 @@ class Windowed(Generated):
         return self.solve(question, context, lambda text: guess_label(text, self._items.labels))
 
     def calibration(self, target_tokens: int) -> Iterator[Sample]:
-        windows = CALIBRATION_LINES // self._expected_lines(target_tokens)
+        windows = int(CALIBRATION_LINES * fmean(self._means) / target_tokens)
         for index in range(min(self.most_calibrated, max(4, windows))):
             for _, sample in self.make(target_tokens, "calibration", index):
                 yield sample
@@ -252,52 +223,32 @@ class Windowed(Generated):
     ) -> tuple[list[Line], int]:
         """The lines of the window named by ``parts``, as many as fit ``target``, 40 at least; and
         the window's tokens. What is not ``written`` has as many as are expected, without texts."""
-        number = expected = max(LEAST_LINES, self._expected_lines(target))
+        budget, labels = target - self._reserve - self._frame, self._items.labels
         for attempt in range(ATTEMPTS):
-            draws = Draws(*parts, attempt)
-            weights = label_weights(draws, len(self._items.labels))
-            if not written:
-                order, found = self._labels(weights, expected, draws), heads(expected, draws)
-                return [Line(*next(found), label, "") for label in order], 0
-            stock = Stock(
-                weights,
-                Counted(heads(expected, Draws(*parts, attempt, "heads")), self._head_cost),
-                [
-                    Counted(
-                        deal(texts, Draws(*parts, attempt, label)), partial(self._text_cost, label)
-                    )
-                    for label, texts in self._items.texts.items()
-                ],
-            )
-            budget = target - self._reserve - self._frame
-            while stock.cost(number + 1) <= budget:
-                number += 1
-            while number >= LEAST_LINES and stock.cost(number) > budget:
-                number -= 1
-            if number >= LEAST_LINES:
-                named = zip(self._items.labels, stock.texts, strict=True)
-                dealt = {label: iter(texts.taken) for label, texts in named}
-                order = self._labels(weights, number, draws)
-                lines = [
-                    Line(*head, label, next(dealt[label]))
-                    for head, label in zip(stock.heads.taken, order, strict=False)
+            weights = label_weights(Draws(*parts, attempt), len(labels))
+            mean = sum(map(math.prod, zip(weights, self._means, strict=True))) / sum(weights)
+            expected = max(LEAST_LINES, int(1.01 * budget / mean) + 3)
+            lines = expected
+            while lines >= LEAST_LINES:
+                order = [
+                    x for x, n in zip(labels, shares(weights, lines), strict=True) for _ in range(n)
                 ]
-                return lines, stock.cost(number) + self._frame
-            number = expected
+                Draws(*parts, attempt, "order").shuffle(order)
+                starts = heads(expected, Draws(*parts, attempt, "heads"))
+                decks = {
+                    label: deal(texts, Draws(*parts, attempt, label)) if written else repeat("")
+                    for label, texts in self._items.texts.items()
+                }
+                window = [Line(*next(starts), label, next(decks[label])) for label in order]
+                used = sum(map(self._cost, window)) if written else 0
+                if used <= budget:
+                    return window, used + self._frame
+                lines = min(lines - 1, int(lines * budget / used))
         raise AssertionError(f"no window of {LEAST_LINES} lines in {target} tokens")
 
-    def _labels(self, weights: Sequence[int], lines: int, draws: Draws) -> list[str]:
-        """Each label as often as its share says, in random order."""
-        counts = zip(self._items.labels, shares(weights, lines), strict=True)
-        order = [label for label, count in counts for _ in range(count)]
-        draws.shuffle(order)
-        return order
-
-    def _head_cost(self, head: tuple[int, int]) -> int:
-        return self._count(f"Date: {SHOWN[head[0]]} ||") + self._count(f" User: {head[1]} ||")
-
-    def _text_cost(self, label: str, text: str) -> int:
-        return self._tok.count(self._tail(label, text))
+    def _cost(self, line: Line) -> int:
+        head = self._count(f"Date: {SHOWN[line.day]} ||") + self._count(f" User: {line.user} ||")
+        return head + self._count(self._tail(line.label, line.text))
 
 
 LINE = re.compile(

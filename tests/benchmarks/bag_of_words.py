@@ -36,11 +36,11 @@ class Item:
 def items_of(domain: str) -> list[Item]:
     """Some of the project's items, of each group of parts and label as many."""
     path = files("rlm_eval.tasks").joinpath("items", f"{domain}.tsv")
-    head, *rows = path.read_text(encoding="utf-8").splitlines()
+    head, frame, *rows = path.read_text(encoding="utf-8").splitlines()
     return [
         Item(label, row.partition("\t")[0], text)
         for row in rows
-        for label, texts in compose([head, row]).items()
+        for label, texts in compose([head, frame, row]).items()
         for text in Draws("items", label, row).sample_few(texts, PER_GROUP[domain])
     ]
 

@@ -46,7 +46,7 @@ def test_every_task_yaml_makes_a_task_or_says_what_it_needs(name: str) -> None:
 @pytest.mark.parametrize("name", ["samples.jsonl", "folder"])
 def test_an_export_comes_back_as_it_was(tmp_path: Path, name: str) -> None:
     out = tmp_path / name
-    knobs = ["task.n=7", "task.lengths=[1800,2500]"]
+    knobs = ["task.n=7", "task.lengths=[2000,2800]"]
     assert run_export([str(out), "task=aggregation", *knobs]) == 0
     _, task = make_task(["task=aggregation", *knobs])
     back = Exported(path=str(out))
