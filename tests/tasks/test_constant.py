@@ -47,7 +47,7 @@ def test_without_calibration_the_constant_comes_from_the_other_contexts() -> Non
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("domain", "length"), [("reviews", 1700), ("questions", 2500)])
+@pytest.mark.parametrize(("domain", "length"), [("reviews", 2100), ("questions", 3200)])
 def test_keywords_are_worth_no_more_than_a_constant(domain: str, length: int) -> None:
     task = Aggregation(lengths=[length], n=300, domain=domain)
     pairs = list(task.build())
@@ -60,7 +60,7 @@ def test_keywords_are_worth_no_more_than_a_constant(domain: str, length: int) ->
 
 
 def test_calibrated_constant_is_worth_something_on_counts_and_nothing_on_needles() -> None:
-    task = Aggregation(lengths=[1700], n=20)
+    task = Aggregation(lengths=[2100], n=20)
     scores = task.constant_scores([sample for _, sample in task.build()])
     assert len(scores) == 20
     assert 0.1 < sum(scores.values()) / 20 < 0.7

@@ -52,8 +52,8 @@ def test_an_export_comes_back_as_it_was(tmp_path: Path, name: str) -> None:
     back = Exported(path=str(out))
     assert list(back.build()) == list(task.build())
     assert back.name == "aggregation"
-    some = list(Exported(path=str(out), n=2, lengths=[2500]).build())
-    assert [s.target_tokens for _, s in some] == [2500, 2500]
+    some = list(Exported(path=str(out), n=2, lengths=[2800]).build())
+    assert [s.target_tokens for _, s in some] == [2800, 2800]
     sample = some[0][1]
     assert back.score(sample, f"Answer: {sample.gold[0]}").correct
 
