@@ -8,23 +8,25 @@ date distributions, question kinds, answer forms and graded score (exact 1; numb
 and :mod:`rlm_eval.tasks.generated.questions`. ``task=oolong_style`` asks all of OOLONG's kinds, 25
 questions a window, drawn its way (``official=true``).
 
-Not as in OOLONG: the default items are the project's own, so scores are not OOLONG's; OOLONG draws
-its 25 questions from all that a window gives, most of them about pairs of labels, here kinds take
-turns, so each weighs the same; only golds that are unique are asked (OOLONG's ties take the first);
-a subset's labels are all labels, OOLONG's those that occur in it; "exactly n times" counts all
-dates, OOLONG's the 50 most frequent; of two users the first named is right in OOLONG, here either;
-the first month has one gold; the labels are named in the question as well as in the window, so
-that a method that reads the window in pieces can judge each piece.
+Not as in OOLONG, and what it does: the items are the project's own (scores are not OOLONG's) and
+longer (fewer lines at a length); windows are filled, OOLONG's to 95 %; kinds take turns, where
+OOLONG draws 25 of all questions that a window gives, most of them about pairs of labels (each kind
+weighs the same); only golds that are unique are asked (no point for one of two right answers); the
+labels of a subset are all labels, not those that occur in it (least common may be one without
+lines); "exactly n times" counts all dates, not the 50 most frequent (a larger number at 131K); of
+two users either may be right, in OOLONG the one named first; the first month has one gold; labels
+are named in the question too, so that a method that reads the window in pieces can judge each.
 
 Known shortcuts: a graded count rewards any constant near the middle, so read skill over
 ``best_constant``, never the bare score. Questions without labels (top_user, second_user,
 named_top_user, named_second_user, top_date, second_date, dates_exactly_n) are solved by counting
 lines without reading one (``cheat_count`` scores 1), as is the whole structured twin
 (``structured=true``, where the label is a visible field) by code: the twin measures counting, the
-difference measures judging. ``code_oracle`` otherwise guesses labels from a keyword list. A small
-part is inherent: whoever counts a user's lines knows an upper bound of the answer. The items are
-composed (tasks/items/README.md): no text comes twice in a window, but parts do. What these, labels
-by coin and classifiers of words score: ``python tests/benchmarks/tasks.py controls``.
+difference measures judging. ``code_oracle`` otherwise guesses the six types of question from
+keywords, and has no idea about other labels. A small part is inherent: whoever counts a user's
+lines knows an upper bound of the answer. The items are composed (tasks/items/README.md): no text
+comes twice in a window, but its parts do. What these, labels by coin and classifiers of words
+score: ``python tests/benchmarks/tasks.py controls``.
 """
 
 from __future__ import annotations
@@ -101,6 +103,7 @@ class Aggregation(Windowed):
                 "knobs": {
                     "family": kind.family,
                     "labels": "|".join(labels),
+                    "needs_labels": kind.needs_labels,
                     "question_index": place,
                 },
             }

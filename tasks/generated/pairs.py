@@ -11,9 +11,12 @@ the set of unordered pairs; where both are empty, 1.
 pair with roles counts either way round. The answer's tokens don't count towards the target: at 32K
 it may be larger than the window. A gold is stored as the users of either role, not as pairs.
 
-Known shortcuts: answering with every pair of users scores well where a condition is weak;
-``code_oracle`` guesses labels from keywords: F1 .22 at 4K tokens, 1 on the structured twin; the
-answer 'none': .08.
+The items are the project's own (tasks/items/README.md), some 65 tokens a line where trec_coarse has
+39: fewer lines and pairs at a length. No item comes twice in a window.
+
+Known shortcuts: answering with every pair of users (``cheat_count``) scores well where a condition
+is weak; ``code_oracle``, which guesses labels from keywords, is right on the structured twin, as is
+any code. What these score: ``python tests/benchmarks/tasks.py controls``.
 """
 
 from __future__ import annotations

@@ -243,7 +243,7 @@ class Windowed(Generated):
                 used = sum(map(self._cost, window)) if written else 0
                 if used <= budget:
                     return window, used + self._frame
-                lines = min(lines - 1, int(lines * budget / used))
+                lines = min(lines - 1, int(0.9999 * lines * budget / used))
         raise AssertionError(f"no window of {LEAST_LINES} lines in {target} tokens")
 
     def _cost(self, line: Line) -> int:
