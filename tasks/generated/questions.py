@@ -23,7 +23,6 @@ LEAD = 2
 
 #: How an answer is to be written.
 Form = Literal["label", "number", "comparison", "user", "date", "month"]
-MONTH_OF = {month[:3]: month for month in MONTHS}
 #: What the placeholders of a kind's text stand for, as written there.
 Args = Mapping[str, str]
 
@@ -127,8 +126,8 @@ def _leads(args: Args, view: View) -> dict[str, bool]:
     label, or than each other where none is named."""
     months: dict[str, Counter[str]] = defaultdict(Counter)
     for line in sorted(view.lines, key=lambda line: line.day):
-        shown = SHOWN[line.day]
-        months[f"{MONTH_OF[shown[:3]]} {shown[-4:]}"][line.label] += 1
+        day = EVERY_DAY[line.day]
+        months[f"{MONTHS[day.month - 1]} {day.year}"][line.label] += 1
     label = args["label"]
     others = [args["other"]] if "other" in args else [x for x in view.labels if x != label]
     return {
