@@ -45,14 +45,15 @@ from ..sizing import at_least, one_of
 from . import questions
 from .labels import LabelOf
 from .questions import KINDS, Query
-from .windows import DAY_OF, MONTHS, SHOWN, Line, Windowed, read_lines
+from .windows import DAY_OF, DAYS, MONTHS, SHOWN, Line, Windowed, read_lines
 
 #: Asked by default, in this order.
 FIRST_KINDS = "label_count", "most_common", "compare", "user_label_count", "range_label_count"
 GROUPS = ("counting", "user", "timeline")
 #: Users that a question may be about: so many with most lines, and so many of these are named. A
-#: fixed number, so that the size of the subset tells little about the answer.
+#: fixed number, so that the size of the subset tells little about the answer; so is the range.
 BUSY_USERS, NAMED_USERS = 20, 2
+RANGE = DAYS // 3
 #: OOLONG's own, for ``official`` draws: 10 to 20 of the 50 users with most lines, 4 in 5 at most.
 OFFICIAL_BUSY, OFFICIAL_NAMED, OFFICIAL_PART = 50, (10, 20), 0.8
 #: Queries of a kind that are drawn to find one with an exact answer.
@@ -236,8 +237,11 @@ class Source:
         return self._days[self._draws.between(int(low * lines), int(high * lines))]
 
     def _range(self) -> tuple[int, int]:
-        """The first and last day of a range, which begins in the first half of the lines and holds
-        ten more at least."""
+        """The first and last day of a range; OOLONG's begins in the first half of the lines and
+        holds ten more at least."""
+        if not self._official:
+            first = self._draws.below(DAYS - RANGE)
+            return first, first + RANGE
         days, lines = self._days, len(self._days)
         begin = self._draws.between(int(0.1 * lines), int(0.5 * lines))
         end = self._draws.between(begin + 10, max(begin + 12, int(0.9 * lines)))
