@@ -94,6 +94,10 @@ class Task(ABC):
         """What a script that reads only the surface text answers; None where it has no idea."""
         return None
 
+    def count_alone(self, question: str, context: Context) -> str | None:
+        """What counting lines, users and dates gives without reading a text; None where nothing."""
+        return None
+
     def calibration(self, target_tokens: int) -> Iterator[Sample]:
         """Samples of other seeds, disjoint from every run's, to fit the best constant answer on.
         Empty where the task reads a file."""

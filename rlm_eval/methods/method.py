@@ -73,8 +73,9 @@ class Method:
     def check(self, models: Mapping[Role, ModelInfo]) -> None:
         """Raise ConfigError for what can't work with these models. Nothing has started yet."""
 
-    def bind(self, code_oracle: CodeOracle) -> None:
-        """Take the task's scripted solver. Only the control that runs it does."""
+    def bind(self, code_oracle: CodeOracle, count_alone: CodeOracle) -> None:
+        """Take the task's scripts: its solver, and what counts without reading. Only the controls
+        that run them do."""
 
     def forecast(
         self, shape: Shape, models: Mapping[Role, ModelInfo]

@@ -53,9 +53,9 @@ class Router(Method):
             except ConfigError as error:
                 raise error.within(name) from error
 
-    def bind(self, code_oracle: CodeOracle) -> None:
-        self.direct.bind(code_oracle)
-        self.rlm.bind(code_oracle)
+    def bind(self, code_oracle: CodeOracle, count_alone: CodeOracle) -> None:
+        self.direct.bind(code_oracle, count_alone)
+        self.rlm.bind(code_oracle, count_alone)
 
     def answer(self, problem: Problem, lm: LM, ledger: Ledger) -> Answer:
         size, limit = self.direct.size(problem, lm), self._limit(lm.info())

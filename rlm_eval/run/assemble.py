@@ -173,7 +173,7 @@ def _method(
     shared: dict[str, Any],
 ) -> Method:
     method: Method = build(where, node, shared)
-    method.bind(task.code_oracle)
+    method.bind(task.code_oracle, task.count_alone)
     try:
         method.check(infos)
     except ConfigError as error:

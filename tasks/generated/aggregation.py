@@ -3,27 +3,39 @@
 A window is 40 lines or more, ``Date: … || User: … || Instance: …``; a question asks for counts over
 them by label, user or date, and the label of a line must be judged by its meaning. Several
 questions share a window. Source: OOLONG (Bertsch et al. 2025), synthetic split: label, user and
-date distributions, question groups and answer forms follow it; see
+date distributions, question kinds and answer forms follow it; see
 :mod:`rlm_eval.tasks.generated.windows` and :mod:`rlm_eval.tasks.generated.questions`. Score:
 ``strict``, the one value that the answer names, in any wording, graded as OOLONG does (numbers
 ``0.75 ** |error|``, else 0 or 1); OOLONG's own reading of the same answer is ``score_official``.
+``task=oolong_style`` asks all of OOLONG's kinds, 25 questions a window, drawn its way
+(``official=true``), and scores as OOLONG does.
 
-Not as in OOLONG: the default items are the project's own; only golds that are unique are asked;
-the labels are named in the question as well as in the window, so that a method that reads the
-window in pieces can judge each piece.
+Not as in OOLONG, and what it does: the items are the project's own (scores are not OOLONG's) and
+longer (fewer lines at a length); windows are filled, OOLONG's to 95 %; kinds take turns, where
+OOLONG draws 25 of all questions that a window gives, most of them about pairs of labels (each kind
+weighs the same); only golds that are unique are asked (no point for one of two right answers); the
+labels of a subset are all labels, not those that occur in it (least common may be one without
+lines); "exactly n times" counts all dates, not the 50 most frequent (a larger number at 131K); of
+two users either may be right, in OOLONG the one named first; the first month has one gold; labels
+are named in the question too, so that a method that reads the window in pieces can judge each.
 
 Known shortcuts: a graded count rewards any constant near the middle, so read skill over
-``best_constant``, never the bare score. Questions without labels (top_user, second_user, top_date,
-dates_exactly_n) are solved by code alone, as is the whole structured twin (``structured=true``,
-where the label is a visible field): the twin measures counting, the difference measures judging.
-``code_oracle`` otherwise guesses labels from a keyword list. A small part is inherent: whoever
-counts a user's lines knows an upper bound of the answer. What these, labels by coin and classifiers
-of words score: ``python tests/benchmarks/tasks.py controls``.
+``best_constant``, never the bare score. Questions without labels (top_user, second_user,
+named_top_user, named_second_user, top_date, second_date, dates_exactly_n) are solved by counting
+lines without reading one (``cheat_count`` scores 1), as is the whole structured twin
+(``structured=true``, where the label is a visible field) by code: the twin measures counting, the
+difference measures judging. ``code_oracle`` otherwise guesses the six types of question from
+keywords, and has no idea about other labels. A small part is inherent: whoever counts a user's
+lines knows an upper bound of the answer. The items are composed (tasks/items/README.md): no text
+comes twice in a window, but its parts do. What these, labels by coin and classifiers of words
+score: ``python tests/benchmarks/tasks.py controls``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,11 +47,21 @@ from ..sizing import at_least, one_of
 from . import questions
 from .labels import LabelOf
 from .questions import KINDS, Query
-from .windows import MONTHS, SHOWN, Line, Windowed, read_lines
+from .windows import DAY_OF, DAYS, MONTHS, SHOWN, Line, Windowed, read_lines
 
 #: Asked by default, in this order.
 FIRST_KINDS = "label_count", "most_common", "compare", "user_label_count", "range_label_count"
 GROUPS = ("counting", "user", "timeline")
+#: Users that a question may be about: so many with most lines, and so many of these are named. A
+#: fixed number, so that the size of the subset tells little about the answer; so is the range.
+BUSY_USERS, NAMED_USERS = 20, 2
+RANGE = DAYS // 3
+#: OOLONG's own, for ``official`` draws: 10 to 20 of the 50 users with most lines, 4 in 5 at most.
+OFFICIAL_BUSY, OFFICIAL_NAMED, OFFICIAL_PART = 50, (10, 20), 0.8
+#: Queries of a kind that are drawn to find one with an exact answer.
+ATTEMPTS = 24
+#: Two users that are compared are of so many with most lines of the label.
+RIVALS = 10
 
 
 @dataclass(kw_only=True, eq=False)
@@ -47,11 +69,13 @@ class Aggregation(Windowed):
     domain: str = "reviews"
     kinds: Sequence[str] = FIRST_KINDS
     questions_per_context: int = 5
+    official: bool = False
 
     name, scorer = "aggregation", "strict"
 
     def prepare(self) -> None:
         at_least(1, questions_per_context=self.questions_per_context)
+        self.scorer = "oolong" if self.official else "strict"
         if not self.kinds:
             raise ConfigError("must be a list such as [label_count,user]", key="kinds")
         for name in self.kinds:
@@ -63,14 +87,16 @@ class Aggregation(Windowed):
     def reserve(self) -> int:
         """Of the longest question, with room for a number or month that takes one token more."""
         wordiest = max(self._items.labels, key=self._tok.count)
-        args = {"label": wordiest, "other": wordiest, "users": "99999, 99999"}
-        args |= {"day": SHOWN[-1], "until": SHOWN[-1], "month": MONTHS[8], "number": "9"}
+        users = OFFICIAL_NAMED[1] if self.official else NAMED_USERS
+        args = {"label": wordiest, "other": wordiest, "users": ", ".join(["99999"] * users)}
+        args |= {"user": "99999", "rival": "99999", "number": "9"}
+        args |= {"day": SHOWN[-1], "until": SHOWN[-1], "month": MONTHS[8]}
         longest = max(self._tok.count(self._question(Query(kind, args))) for kind in self.kinds)
         return longest + 4 + self.max_answer_tokens
 
     def ask(self, lines: Sequence[Line], draws: Draws) -> Iterator[dict[str, Any]]:
         labels, number = self._items.labels, self.questions_per_context
-        drawn = questions.draw_queries(self.kinds, number, labels, lines, draws)
+        drawn = draw_queries(self.kinds, number, labels, lines, draws, official=self.official)
         for place, (query, gold) in enumerate(drawn):
             kind = KINDS[query.kind]
             yield {
@@ -81,6 +107,7 @@ class Aggregation(Windowed):
                 "knobs": {
                     "family": kind.family,
                     "labels": "|".join(labels),
+                    "needs_labels": kind.needs_labels,
                     "question_index": place,
                 },
             }
@@ -96,6 +123,129 @@ class Aggregation(Windowed):
             lines = [line._replace(label=label) for line, label in labelled if label]
         return questions.answer(query, lines, self._items.labels) if lines else None
 
+    def count_alone(self, question: str, context: Context) -> str | None:
+        """As if each line had the label that is asked about; of numbers an even part."""
+        query = questions.read(question)
+        if query is None:
+            return None
+        kind, args, labels = KINDS[query.kind], query.args, self._items.labels
+        lines = read_lines(context.text)
+        if kind.form == "label":
+            return labels[0]
+        if query.kind == "before_after":
+            query = Query("compare", {"label": "before", "other": "after"})
+            cut = DAY_OF[args["day"]]
+            lines = [x._replace(label="before" if x.day < cut else "after") for x in lines]
+        else:
+            lines = [line._replace(label=args.get("label", "")) for line in lines]
+        found = questions.answer(query, lines, labels)
+        if found is None or not (kind.needs_labels and kind.form == "number"):
+            return found
+        return str(round(int(found) / (2 if "other" in args else len(labels))))
+
     def _question(self, query: Query) -> str:
         form = questions.form(query.kind, self._items.labels)
         return f"{self.statement()} {questions.word(query)} {form}"
+
+
+def draw_queries(
+    kinds: Iterable[str],
+    count: int,
+    labels: Sequence[str],
+    lines: Sequence[Line],
+    draws: Draws,
+    *,
+    official: bool = False,
+) -> Iterator[tuple[Query, str]]:
+    """Up to ``count`` distinct questions with their golds, going round ``kinds`` in order, of
+    ``official`` draws in random order; a kind that has no exact question left in this window is
+    passed over."""
+    source = Source(lines, labels, draws, official)
+    asked: set[str] = set()
+    left = list(kinds)
+    if official:
+        draws.shuffle(left)
+    while left:
+        for kind in tuple(left):
+            drawn = (source.draw(kind) for _ in range(ATTEMPTS))
+            new = (query for query in drawn if questions.word(query) not in asked)
+            golds = (
+                (query, questions.answer(query, lines, labels, questions.GAP)) for query in new
+            )
+            found = next(((query, gold) for query, gold in golds if gold is not None), None)
+            if found is None:
+                left.remove(kind)
+                continue
+            asked.add(questions.word(found[0]))
+            yield found
+            if len(asked) == count:
+                return
+
+
+def by_lines(lines: Iterable[Line]) -> list[int]:
+    """Users, those with most lines first."""
+    users = Counter(line.user for line in lines)
+    return sorted(users, key=lambda user: (-users[user], user))
+
+
+class Source:
+    """What the arguments of queries about a window are drawn from."""
+
+    def __init__(
+        self, lines: Sequence[Line], labels: Sequence[str], draws: Draws, official: bool
+    ) -> None:
+        self._lines, self._labels, self._draws, self._official = lines, labels, draws, official
+        self._days = sorted(line.day for line in lines)
+        self._busy = by_lines(lines)[: OFFICIAL_BUSY if official else BUSY_USERS]
+        times = sorted(Counter(self._days).values(), reverse=True)
+        self._times = times[min(3, len(times) - 1)]
+
+    def draw(self, kind: str) -> Query:
+        """A query of the kind: whatever its text has a placeholder for, in this order."""
+        draws = self._draws
+        holds = set(re.findall(r"\{(\w+)\}", KINDS[kind].text))
+        args: dict[str, str] = {}
+        if "users" in holds:
+            users = sorted(draws.sample(self._busy, min(self._named(), len(self._busy))))
+            args["users"] = ", ".join(map(str, users))
+        if "until" in holds:
+            first, last = self._range()
+            args |= {"day": SHOWN[first], "until": SHOWN[last]}
+        if "other" in holds:
+            args["label"], args["other"] = draws.sample(self._labels, 2)
+        elif "label" in holds:
+            args["label"] = draws.choice(self._labels)
+        if "rival" in holds:
+            users = by_lines(line for line in self._lines if line.label == args["label"])
+            rivals = draws.sample(users[:RIVALS] if len(users) > 1 else self._busy, 2)
+            args["user"], args["rival"] = map(str, rivals)
+        if "day" in holds - args.keys():
+            args["day"] = SHOWN[self._day_at(0.15, 0.75)]
+        if "month" in holds:
+            args["month"] = draws.choice(MONTHS)
+        if "number" in holds:
+            args["number"] = str(self._times)
+        return Query(kind, args)
+
+    def _named(self) -> int:
+        """How many users a question names."""
+        if not self._official:
+            return NAMED_USERS
+        few, many = OFFICIAL_NAMED
+        return min(self._draws.between(few, many), max(1, int(OFFICIAL_PART * len(self._busy))))
+
+    def _day_at(self, low: float, high: float) -> int:
+        """The day of a line that stands between these shares of all, in order of time."""
+        lines = len(self._days)
+        return self._days[self._draws.between(int(low * lines), int(high * lines))]
+
+    def _range(self) -> tuple[int, int]:
+        """The first and last day of a range; OOLONG's begins in the first half of the lines and
+        holds ten more at least."""
+        if not self._official:
+            first = self._draws.below(DAYS - RANGE)
+            return first, first + RANGE
+        days, lines = self._days, len(self._days)
+        begin = self._draws.between(int(0.1 * lines), int(0.5 * lines))
+        end = self._draws.between(begin + 10, max(begin + 12, int(0.9 * lines)))
+        return days[begin], days[min(end, lines - 1)]

@@ -1,14 +1,21 @@
-"""Labelled items, short texts whose label must be judged by meaning, and what keywords guess."""
+"""Labelled items, short texts whose label must be judged by meaning, and what keywords guess.
 
-# ruff: noqa: SIM905  (word lists read better as text)
+The project's own items are composed from the parts in tasks/items so that no part, word or pair of
+words tells the label. A review says what somebody needed and what they got: it is positive where
+the two agree, and each part comes as often in positive ones as in negative ones. A question lists
+four things to be asked for, all of different kinds, and then says which of them is meant.
+"""
+
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
+from itertools import permutations
 from pathlib import Path
+from typing import Any
 
 from rlm_eval.errors import ConfigError
 
@@ -29,23 +36,85 @@ TREC_LINE = re.compile(r"([A-Z]+):\S+ (.+)")
 
 
 @dataclass(frozen=True)
+class Composed(Sequence[str]):
+    """``size`` different texts, each made when it is asked for."""
+
+    size: int
+    make: Callable[[int], str]
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self.make(i) for i in range(*index.indices(self.size))]
+        return self.make(index)
+
+
+@dataclass(frozen=True)
 class Domain:
     """A labelled set: ``texts[label]`` are its distinct texts, ``noun`` what one of them is and
-    ``criterion`` what its label says; ``source`` names the file and its SHA-256."""
+    ``criterion`` what its label says; ``source`` names the file and its SHA-256. ``repeats``:
+    whether a window may hold one of them twice."""
 
     name: str
     noun: str
     criterion: str
     labels: tuple[str, ...]
-    texts: dict[str, tuple[str, ...]]
+    texts: Mapping[str, Sequence[str]]
     source: dict[str, str]
+    repeats: bool
 
 
-#: What the project's own sets hold: file stem → (noun, criterion).
+#: The project's own sets: file stem → (noun, criterion).
 OWN = {
     "reviews": ("review", "sentiment"),
     "questions": ("question", "kind of answer it asks for"),
 }
+#: How a question says which of the four things that it lists is meant.
+PLACES = ("first", "second", "third", "fourth")
+#: Which three of the five other kinds it lists, in which order.
+DECOYS = tuple(permutations(range(5), len(PLACES) - 1))
+
+#: The cells of a file of parts, each with its phrases.
+Parts = Sequence[Sequence[Sequence[str]]]
+
+
+def _review(agrees: bool, when: Sequence[str], squares: Parts, index: int) -> str:
+    index, begin = divmod(index, len(when))
+    index, square = divmod(index, len(squares))
+    index, side = divmod(index, 2)
+    needs, got = squares[square][side], squares[square][2 + (side if agrees else 1 - side)]
+    return f"{when[begin]} {needs[index // len(got)]}. {got[index % len(got)]}."
+
+
+def _question(kind: int, frame: Sequence[Sequence[str]], topics: Parts, index: int) -> str:
+    index, listed = divmod(index, len(frame[0]))
+    index, meant = divmod(index, len(frame[1]))
+    index, topic = divmod(index, len(topics))
+    decoys, place = divmod(index, len(PLACES))
+    things = [phrases[0] for phrases in topics[topic]]
+    asked = things.pop(kind)
+    shown = [things[i] for i in DECOYS[decoys]]
+    shown.insert(place, asked)
+    return f"{frame[0][listed]}: {'; '.join(shown)}. {frame[1][meant].format(PLACES[place])}"
+
+
+def compose(lines: Sequence[str]) -> dict[str, Sequence[str]]:
+    """The texts of each label from a file of parts: a header, the frames, and in each row what was
+    needed and got, twice each, or a thing to ask for of each kind."""
+    head = lines[0].split("\t")[1:]
+    frame, *parts = ([cell.split(" | ") for cell in line.split("\t")[1:]] for line in lines[1:])
+    if head[0] == "need 1":
+        size = len(frame[0]) * len(parts) * 2 * len(parts[0][0]) * len(parts[0][2])
+        return {
+            label: Composed(size, partial(_review, label == "positive", frame[0], parts))
+            for label in ("negative", "positive")
+        }
+    size = len(frame[0]) * len(frame[1]) * len(parts) * len(PLACES) * len(DECOYS)
+    return {
+        label: Composed(size, partial(_question, i, frame, parts)) for i, label in enumerate(head)
+    }
 
 
 def _read(path: Path) -> tuple[list[str], str]:
@@ -95,21 +164,26 @@ def load_domain(name: str, file: str | None = None) -> Domain:
         one_of("domain", name, OWN)
         noun, criterion = OWN[name]
     lines, digest = _read(path)
-    found: dict[str, dict[str, None]] = {}
-    for label, text in _parse(path, lines):
-        found.setdefault(" ".join(label.split()), {})[" ".join(text.split())] = None
-    if set(found) == set(TREC_LABELS.values()):
+    texts: Mapping[str, Sequence[str]]
+    if file:
+        found: dict[str, dict[str, None]] = {}
+        for label, text in _parse(path, lines):
+            found.setdefault(" ".join(label.split()), {})[" ".join(text.split())] = None
+        texts = {label: tuple(found[label]) for label in sorted(found)}
+    else:
+        texts = compose(lines)
+    if set(texts) == set(TREC_LABELS.values()):
         noun, criterion = OWN["questions"]
-    if len(found) < 2:
-        raise ConfigError(f"{path} holds {len(found)} label(s); at least 2 are needed", key="items")
-    labels = tuple(sorted(found))
+    if len(texts) < 2:
+        raise ConfigError(f"{path} holds {len(texts)} label(s); at least 2 are needed", key="items")
     return Domain(
         name=path.stem,
         noun=noun,
         criterion=criterion,
-        labels=labels,
-        texts={label: tuple(found[label]) for label in labels},
+        labels=tuple(texts),
+        texts=texts,
         source={"items": file or name, "sha256": digest},
+        repeats=file is not None,
     )
 
 
@@ -117,29 +191,6 @@ def load_domain(name: str, file: str | None = None) -> Domain:
 
 #: The label of a text, None where it has no idea.
 LabelOf = Callable[[str], str | None]
-
-PRAISE = frozenset(
-    """
-    amazing awesome beautiful best better brilliant charming cheerful clean comfortable delicious
-    delighted easily easy enjoy enjoyed excellent fantastic fast favorite favourite finally fine
-    flawless fresh friendly fun generous glad good great happy helpful impressed kept lasted laughed
-    like love loved lovely nice perfect perfectly pleasant pleased polite prompt quick quickly quiet
-    recommend recommended refund reliable right safe satisfied smile smooth smoothly solid still
-    superb sturdy sweet thank thanked thanks warm well wonderful worked works worth
-    """.split()
-)
-COMPLAINT = frozenset(
-    """
-    awful bad badly bland blamed boring broke broken burnt cancelled cheap cold complained crashed
-    cracked damaged dead delayed difficult dirty disappointed disappointing dull empty error fail
-    failed fell flimsy gave hate hated horrible hour hours hung ignored lacked late leak leaked left
-    lost mistake missing mould nasty neither never no nobody noisy nor not nothing painful poor
-    refused regret returned rude rust rusty sick slow slowly smelled soggy stained stale stopped
-    stuck terrible tired torn twice ugly unhelpful unless useless wait waited waste wasted weak
-    worse worst wrong wobbly
-    """.split()
-)
-
 
 #: First rule whose pattern is found wins; question types of TREC.
 QUESTION_RULES = (
@@ -157,12 +208,7 @@ QUESTION_RULES = (
 
 def guess_label(text: str, labels: Sequence[str]) -> str | None:
     """The label that keywords suggest, or None for a label set there are no keywords for."""
-    lowered = text.lower()
-    if set(labels) == {"positive", "negative"}:
-        words = re.findall(r"[a-z]+", lowered)
-        balance = sum(w in PRAISE for w in words) - sum(w in COMPLAINT for w in words)
-        return "positive" if balance >= 0 else "negative"
-    if set(labels) == set(TREC_LABELS.values()):
-        codes = (code for code, pattern in QUESTION_RULES if re.search(pattern, lowered))
-        return TREC_LABELS[next(codes, "ENTY")]
-    return None
+    if set(labels) != set(TREC_LABELS.values()):
+        return None
+    codes = (code for code, pattern in QUESTION_RULES if re.search(pattern, text.lower()))
+    return TREC_LABELS[next(codes, "ENTY")]

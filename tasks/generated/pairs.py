@@ -13,15 +13,18 @@ short answer without one is right (officially any).
 pair with roles counts either way round. The answer's tokens don't count towards the target: at 32K
 it may be larger than the window. A gold is stored as the users of either role, not as pairs.
 
-Known shortcuts: answering with every pair of users scores well where a condition is weak;
-``code_oracle`` guesses labels from keywords: F1 .22 at 4K tokens, 1 on the structured twin; the
-answer 'none': .08.
+The items are the project's own (tasks/items/README.md), some 65 tokens a line where trec_coarse has
+39: fewer lines and pairs at a length. No item comes twice in a window.
+
+Known shortcuts: answering with every pair of users (``cheat_count``) scores well where a condition
+is weak; ``code_oracle``, which guesses labels from keywords, is right on the structured twin, as is
+any code. What these score: ``python tests/benchmarks/tasks.py controls``.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -187,9 +190,12 @@ class Pairs(Windowed):
             line._replace(label=line.label or label_of(line.text) or "")
             for line in read_lines(context.text)
         ]
-        first, second = query.roles(by_user(lines))
-        pairs = {(min(a, b), max(a, b)) for a in first for b in second if a != b}
-        return "\n".join(f"({a}, {b})" for a, b in sorted(pairs)) or "none"
+        return _listed(*query.roles(by_user(lines)))
+
+    def count_alone(self, question: str, context: Context) -> str | None:
+        """Every pair of users."""
+        users = by_user(read_lines(context.text))
+        return _listed(users, users)
 
     def _question(self, query: Query) -> str:
         return (
@@ -197,3 +203,8 @@ class Pairs(Windowed):
             f" first) where {query.words()}. Reply with one pair a line, in the form (id1, id2);"
             " if there is none, reply 'none'."
         )
+
+
+def _listed(first: Iterable[int], second: Collection[int]) -> str:
+    pairs = {(min(a, b), max(a, b)) for a in first for b in second if a != b}
+    return "\n".join(f"({a}, {b})" for a, b in sorted(pairs)) or "none"

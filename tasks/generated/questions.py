@@ -1,32 +1,28 @@
-"""OOLONG's question groups over a window's lines: how each is drawn, worded and answered.
+"""OOLONG's questions about a window's lines: how each kind is drawn, worded and answered.
 
 An answer is recomputed from the lines alone. A question whose answer is not unique, or whose lead
-is too small, is not asked.
+is too small, is not asked. Dates are answered as MM/DD/YYYY and months as October 2022; in the
+questions they stand as in the lines.
 """
 
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Literal
 
-from ..draws import Draws
-from ..scoring import oolong
-from .windows import DAY_OF, DAYS, MONTHS, SHOWN, Line
+from .windows import DAY_OF, EVERY_DAY, MONTHS, SHOWN, Line
 
 #: Most-common and A-vs-B questions need a lead of more than this share of the lines.
 GAP = 0.02
-#: Users that a question may be about: so many with most lines, and so many of these are named. A
-#: fixed number, so that the size of the subset tells little about the answer; so is the range.
-BUSY_USERS, NAMED_USERS = 20, 2
-RANGE = DAYS // 3
-#: Queries of a kind that are drawn to find one with an exact answer.
-ATTEMPTS = 24
+#: Of two users that are compared, one has to lead by so many lines.
+LEAD = 2
 
-
+#: How an answer is to be written.
+Form = Literal["label", "number", "comparison", "user", "date", "month"]
 #: What the placeholders of a kind's text stand for, as written there.
 Args = Mapping[str, str]
 
@@ -87,9 +83,16 @@ def compared(args: Args, view: View) -> str | None:
 
 
 def before_after(args: Args, view: View) -> str | None:
-    days = [line.day for line in view.lines if line.label == args["label"]]
-    before = sum(day < DAY_OF[args["day"]] for day in days)
-    return _comparison(before, len(days) - before, len(days), view.gap)
+    """By the label's share of all lines before the day and after it; the day itself is left out."""
+    day, label = DAY_OF[args["day"]], args["label"]
+    before, after = (
+        [line.label == label for line in view.lines if (line.day - day) * side > 0]
+        for side in (-1, 1)
+    )
+    if not before or not after:
+        return None
+    scaled = sum(before) * len(after), sum(after) * len(before)
+    return _comparison(*scaled, len(before) * len(after), view.gap)
 
 
 def top_user(args: Args, view: View, *, rank: int = 0) -> str | None:
@@ -100,14 +103,45 @@ def top_user(args: Args, view: View, *, rank: int = 0) -> str | None:
     return None if user is None else str(user)
 
 
-def top_date(args: Args, view: View) -> str | None:
+def rival_users(args: Args, view: View) -> str | None:
+    counts = Counter(str(line.user) for line in view.lines if line.label == args["label"])
+    one, other = args["user"], args["rival"]
+    if view.gap is not None and abs(counts[one] - counts[other]) < LEAD:
+        return None
+    return one if counts[one] >= counts[other] else other
+
+
+def top_date(args: Args, view: View, *, rank: int = 0) -> str | None:
     counts = Counter(line.day for line in view.lines)
-    day = _ranked(counts, 0, None if view.gap is None else 0)
-    return None if day is None else SHOWN[day]
+    day = _ranked(counts, rank, None if view.gap is None else 0)
+    return None if day is None else f"{EVERY_DAY[day]:%m/%d/%Y}"
 
 
 def dates_exactly_n(args: Args, view: View) -> str:
     return str(list(Counter(line.day for line in view.lines).values()).count(int(args["number"])))
+
+
+def _leads(args: Args, view: View) -> dict[str, bool]:
+    """By month that has lines, in order of time: whether the label has more of them than the other
+    label, or than each other where none is named."""
+    months: dict[str, Counter[str]] = defaultdict(Counter)
+    for line in sorted(view.lines, key=lambda line: line.day):
+        day = EVERY_DAY[line.day]
+        months[f"{MONTHS[day.month - 1]} {day.year}"][line.label] += 1
+    label = args["label"]
+    others = [args["other"]] if "other" in args else [x for x in view.labels if x != label]
+    return {
+        month: all(counts[label] > counts[other] for other in others)
+        for month, counts in months.items()
+    }
+
+
+def first_month(args: Args, view: View) -> str | None:
+    return next((month for month, leads in _leads(args, view).items() if leads), None)
+
+
+def months_led(args: Args, view: View) -> str:
+    return str(sum(_leads(args, view).values()))
 
 
 # --- Kinds ---------------------------------------------------------------------------------------
@@ -119,7 +153,7 @@ class Kind:
     answers it from the lines that remain of its users, dates or month."""
 
     family: Literal["counting", "user", "timeline"]
-    form: oolong.Kind
+    form: Form
     text: str
     find: Callable[[Args, View], str | None]
 
@@ -129,7 +163,7 @@ class Kind:
         return self.form == "label" or "{label}" in self.text
 
 
-KINDS: dict[str, Kind] = {
+COUNTING = {
     "label_count": Kind(
         "counting",
         "number",
@@ -150,18 +184,11 @@ KINDS: dict[str, Kind] = {
         " the label '{other}'?",
         compared,
     ),
-    "user_label_count": Kind(
-        "user",
-        "number",
-        "Counting only the lines of these users: {users}; how many should be classified as"
-        " '{label}'?",
-        label_count,
-    ),
-    "user_most_common": Kind(
-        "user",
-        "label",
-        "Counting only the lines of these users: {users}; which label is the most common?",
-        common_label,
+}
+USERS = {
+    "top_user": Kind("user", "user", "Which user has the most lines?", top_user),
+    "second_user": Kind(
+        "user", "user", "Which user has the second most lines?", partial(top_user, rank=1)
     ),
     "label_top_user": Kind(
         "user",
@@ -169,44 +196,74 @@ KINDS: dict[str, Kind] = {
         "Which user has the most lines that should be classified as '{label}'?",
         top_user,
     ),
-    "top_user": Kind("user", "user", "Which user has the most lines?", top_user),
-    "second_user": Kind(
-        "user", "user", "Which user has the second most lines?", partial(top_user, rank=1)
+}
+
+
+def _of(what: str, family: Literal["user", "timeline"], kind: Kind) -> Kind:
+    """The same question about some of the lines only."""
+    text = f"Counting only the lines {what} {kind.text[0].lower()}{kind.text[1:]}"
+    return replace(kind, family=family, text=text)
+
+
+OF_USERS = "of these users: {users};"
+OF_MONTH = "dated in the month of {month}, of any year,"
+OF_RANGE = "dated from {day} to {until}, both included,"
+
+KINDS: dict[str, Kind] = {
+    **COUNTING,
+    **{f"user_{name}": _of(OF_USERS, "user", kind) for name, kind in COUNTING.items()},
+    **{f"named_{name}": _of(OF_USERS, "user", kind) for name, kind in USERS.items()},
+    **USERS,
+    "rival_users": Kind(
+        "user",
+        "user",
+        "Which of the two users {user} and {rival} has more lines that should be classified as"
+        " '{label}'?",
+        rival_users,
     ),
     "before_after": Kind(
         "timeline",
         "comparison",
-        "Take the lines that should be classified as '{label}': are those dated before {day} more"
-        " common than, less common than, or of the same frequency as those dated {day} or later?",
+        "Among the lines dated before {day}, is the label '{label}' more common than, less common"
+        " than, or of the same frequency as among the lines dated after {day}? Compare its shares:"
+        " its lines divided by all lines, before and after; lines of that day don't count.",
         before_after,
     ),
-    "month_label_count": Kind(
-        "timeline",
-        "number",
-        "Counting only the lines dated in the month of {month}, of any year, how many should be"
-        " classified as '{label}'?",
-        label_count,
-    ),
-    "range_label_count": Kind(
-        "timeline",
-        "number",
-        "Counting only the lines dated from {day} to {until}, both included, how many should be"
-        " classified as '{label}'?",
-        label_count,
-    ),
-    "range_most_common": Kind(
-        "timeline",
-        "label",
-        "Counting only the lines dated from {day} to {until}, both included, which label is the"
-        " most common?",
-        common_label,
-    ),
+    **{f"month_{name}": _of(OF_MONTH, "timeline", kind) for name, kind in COUNTING.items()},
+    **{f"range_{name}": _of(OF_RANGE, "timeline", kind) for name, kind in COUNTING.items()},
     "top_date": Kind("timeline", "date", "Which date occurs in the most lines?", top_date),
+    "second_date": Kind(
+        "timeline",
+        "date",
+        "Which date occurs in the second most lines?",
+        partial(top_date, rank=1),
+    ),
     "dates_exactly_n": Kind(
         "timeline",
         "number",
         "How many different dates occur in exactly {number} lines?",
         dates_exactly_n,
+    ),
+    "first_month": Kind(
+        "timeline",
+        "month",
+        "Which is the first month, with its year, in which more lines should be classified as"
+        " '{label}' than as '{other}'?",
+        first_month,
+    ),
+    "months_more": Kind(
+        "timeline",
+        "number",
+        "In how many months, each of its year, should more lines be classified as '{label}' than"
+        " as '{other}'?",
+        months_led,
+    ),
+    "months_most": Kind(
+        "timeline",
+        "number",
+        "In how many months, each of its year, is the label '{label}' more common than each other"
+        " label?",
+        months_led,
     ),
 }
 
@@ -227,59 +284,6 @@ def answer(
     return KINDS[query.kind].find(args, View(lines, labels, gap))
 
 
-# --- Draws ---------------------------------------------------------------------------------------
-
-
-def draw_queries(
-    kinds: Iterable[str], count: int, labels: Sequence[str], lines: Sequence[Line], draws: Draws
-) -> Iterator[tuple[Query, str]]:
-    """Up to ``count`` distinct questions with their golds, going round ``kinds`` in order; a kind
-    that has no exact question left in this window is passed over."""
-    users = Counter(line.user for line in lines)
-    busy = sorted(users, key=lambda user: (-users[user], user))[:BUSY_USERS]
-    repeats = sorted(set(Counter(line.day for line in lines).values()))
-    asked: set[str] = set()
-    left = list(kinds)
-    while left:
-        for kind in tuple(left):
-            drawn = (_draw(kind, labels, busy, repeats, draws) for _ in range(ATTEMPTS))
-            new = (query for query in drawn if word(query) not in asked)
-            golds = ((query, answer(query, lines, labels, GAP)) for query in new)
-            found = next(((query, gold) for query, gold in golds if gold is not None), None)
-            if found is None:
-                left.remove(kind)
-                continue
-            asked.add(word(found[0]))
-            yield found
-            if len(asked) == count:
-                return
-
-
-def _draw(
-    kind: str, labels: Sequence[str], busy: Sequence[int], repeats: Sequence[int], draws: Draws
-) -> Query:
-    """A query of the kind: whatever its text has a placeholder for, in this order."""
-    holds = set(re.findall(r"\{(\w+)\}", KINDS[kind].text))
-    args: dict[str, str] = {}
-    if "users" in holds:
-        users = sorted(draws.sample(busy, min(NAMED_USERS, len(busy))))
-        args["users"] = ", ".join(map(str, users))
-    if "until" in holds:
-        first = draws.below(DAYS - RANGE)
-        args |= {"day": SHOWN[first], "until": SHOWN[first + RANGE]}
-    if "other" in holds:
-        args["label"], args["other"] = draws.sample(labels, 2)
-    elif "label" in holds:
-        args["label"] = draws.choice(labels)
-    if "day" in holds - args.keys():
-        args["day"] = SHOWN[draws.between(DAYS // 5, DAYS * 4 // 5)]
-    if "month" in holds:
-        args["month"] = draws.choice(MONTHS)
-    if "number" in holds:
-        args["number"] = str(draws.choice(repeats))
-    return Query(kind, args)
-
-
 # --- Words ---------------------------------------------------------------------------------------
 
 
@@ -290,13 +294,14 @@ def word(query: Query) -> str:
 
 def form(kind: str, labels: Sequence[str]) -> str:
     """How to write the answer; OOLONG's forms, in our own words."""
-    forms: dict[oolong.Kind, str] = {
+    forms: dict[Form, str] = {
         "label": f"'Label: X', where X is one of: {', '.join(labels)}",
         "number": "'Answer: X', where X is a whole number",
         "comparison": "'Answer: X', where X is 'more common than', 'less common than' or"
         " 'same frequency as'",
         "user": "'User: X', where X is the user's number",
-        "date": "'Date: X', where X is written as in the lines, such as 'Mar 05, 2024'",
+        "date": "'Date: X', where X is the date in the format MM/DD/YYYY",
+        "month": "'Answer: X', where X is the month and the year, such as 'October 2022'",
     }
     return f"Reply in the form {forms[KINDS[kind].form]}."
 

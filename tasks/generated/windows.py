@@ -4,10 +4,11 @@
 lines and which labels there are, and the same again at the end. The label is not written down; the
 structured twin shows it in a field of its own, ``|| Label: …``.
 
-Per window: labels are drawn with softmax(randint(1, 30) ** (1 / T)), T = randint(2, 6); 80 % of
-lines come from a common pool of max(N // 10, 1) users, the rest from all ids 10000–99999; dates are
-uniform. Items of a label are dealt from a shuffled deck, so none comes twice before all have come
-once; after that they repeat, but never for the same user while one is left that user has not had.
+Per window: each label has exactly its share of the lines, softmax(randint(1, 30) ** (1 / T)), T =
+randint(2, 6); 80 % of lines come from a common pool of max(N // 10, 1) users, the rest from all ids
+10000–99999; dates are uniform. No item comes twice before all of its label have come once. The
+project's own never come twice: a length that would need it is refused. A file's do where they must,
+as OOLONG's do.
 """
 
 from __future__ import annotations
@@ -18,13 +19,15 @@ from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
-from itertools import accumulate
+from itertools import accumulate, pairwise, repeat
+from statistics import fmean
 from typing import Any, NamedTuple
 
+from rlm_eval.errors import ConfigError
 from rlm_eval.records import Context, Sample
 
 from ..draws import Draws
-from ..sizing import PieceCounter, fill
+from ..sizing import PieceCounter
 from ..task import Generated, Pair
 from .labels import LabelOf, guess_label, load_domain
 
@@ -39,6 +42,8 @@ LEAST_LINES = 40
 CALIBRATION_LINES = 200_000
 #: Windows of fewer than LEAST_LINES lines are drawn again, this often at most.
 ATTEMPTS = 200
+#: Items of each label whose mean length says how many lines to expect.
+SPECIMENS = 200
 
 
 class Line(NamedTuple):
@@ -50,7 +55,7 @@ class Line(NamedTuple):
     text: str
 
 
-EVERY_DAY = (FIRST_DAY + timedelta(days=day) for day in range(DAYS))
+EVERY_DAY = [FIRST_DAY + timedelta(days=day) for day in range(DAYS)]
 #: ``Mar 05, 2024``, whatever the locale.
 SHOWN = tuple(f"{MONTHS[d.month - 1][:3]} {d.day:02d}, {d.year}" for d in EVERY_DAY)
 DAY_OF = {shown: day for day, shown in enumerate(SHOWN)}
@@ -63,26 +68,36 @@ def label_weights(draws: Draws, labels: int) -> list[int]:
     return [round(1_000_000 * height / sum(heights)) for height in heights]
 
 
-class Deck:
-    """Deals the items of one label."""
+def largest_share(labels: int) -> float:
+    """What a label has at most: the softmax of √30 among ones."""
+    return math.exp(30**0.5) / (math.exp(30**0.5) + (labels - 1) * math.e)
 
-    def __init__(self, items: Sequence[str], draws: Draws) -> None:
-        self._items = list(items)
-        self._draws = draws
-        self._next = len(self._items)
-        self._had: set[tuple[int, str]] = set()
 
-    def deal(self, user: int) -> str:
-        items, had = self._items, self._had
-        if self._next == len(items):
-            self._draws.shuffle(items)
-            self._next = 0
-        here = self._next
-        fresh = next((i for i in range(here, len(items)) if (user, items[i]) not in had), here)
-        items[here], items[fresh] = items[fresh], items[here]
-        had.add((user, items[here]))
-        self._next += 1
-        return items[here]
+def shares(weights: Sequence[int], lines: int) -> list[int]:
+    """How many of ``lines`` each label has: its exact share, cumulated and rounded."""
+    ends = [0, *(round(lines * end / sum(weights)) for end in accumulate(weights))]
+    return [after - before for before, after in pairwise(ends)]
+
+
+def heads(lines: int, draws: Draws) -> Iterator[tuple[int, int]]:
+    """The day and user of each line of a window of some ``lines``."""
+    pool = [draws.between(10_000, 99_999) for _ in range(max(lines // 10, 1))]
+    while True:
+        day = draws.below(DAYS)
+        common = draws.random() < 0.8
+        yield day, draws.choice(pool) if common else draws.between(10_000, 99_999)
+
+
+def deal(items: Sequence[str], draws: Draws) -> Iterator[str]:
+    """The items in random order, and again when all have come. An order is drawn step by step
+    (Fisher and Yates), so that a long list costs nothing."""
+    moved: dict[int, int] = {}
+    while True:
+        for here in range(len(items)):
+            place = here + draws.below(len(items) - here)
+            here_now, chosen = moved.get(here, here), moved.get(place, place)
+            moved[place], moved[here] = here_now, chosen
+            yield items[chosen]
 
 
 @dataclass(kw_only=True, eq=False)
@@ -101,14 +116,23 @@ class Windowed(Generated):
         self._items = load_domain(self.domain, self.items)
         self.source = self._items.source
         self._count = PieceCounter(self._tok)
-        self._costs = {
-            label: {text: self._tok.count(self._tail(label, text)) for text in texts}
-            for label, texts in self._items.texts.items()
-        }
-        header = self._count(f"Date: {SHOWN[0]} ||") + self._count(" User: 99999 ||")
-        self._means = [header + sum(c.values()) / len(c) for c in self._costs.values()]
+        draws, texts = Draws("specimens"), self._items.texts
+        self._means = [
+            fmean(
+                self._cost(Line(0, 99_999, label, draws.choice(texts[label])))
+                for _ in range(SPECIMENS)
+            )
+            for label in self._items.labels
+        ]
         self._frame = sum(map(self._count, self._frames(10**9)))
         self._reserve = self.reserve()
+        most = Windowed.longest(self)
+        if not self._items.repeats and max(self.lengths, default=0) > most:
+            raise ConfigError(
+                f"has {max(self.lengths)}, where items would come twice: there are"
+                f" {min(map(len, texts.values()))} of each label, enough for {most} tokens",
+                key="lengths",
+            )
 
     @abstractmethod
     def reserve(self) -> int:
@@ -126,11 +150,19 @@ class Windowed(Generated):
         """With it, the lines of the wordiest label fit on average."""
         return self._reserve + self._frame + math.ceil(1.03 * LEAST_LINES * max(self._means))
 
+    def longest(self) -> int:
+        """With it, a label may have as many lines as it can have, and no item comes twice."""
+        if self._items.repeats:
+            return super().longest()
+        items = min(map(len, self._items.texts.values()))
+        lines = 0.95 * items / largest_share(len(self._items.labels))
+        return min(super().longest(), self._reserve + self._frame + int(lines * min(self._means)))
+
     def code_oracle(self, question: str, context: Context) -> str | None:
         return self.solve(question, context, lambda text: guess_label(text, self._items.labels))
 
     def calibration(self, target_tokens: int) -> Iterator[Sample]:
-        windows = CALIBRATION_LINES // self._expected_lines(target_tokens)
+        windows = int(CALIBRATION_LINES * fmean(self._means) / target_tokens)
         for index in range(min(self.most_calibrated, max(4, windows))):
             for _, sample in self.make(target_tokens, "calibration", index):
                 yield sample
@@ -138,7 +170,7 @@ class Windowed(Generated):
     def make(self, target: int, purpose: str, index: int) -> Iterator[Pair]:
         """Windows to calibrate with are not written out: nobody reads them."""
         parts = (self.name, self._items.name, purpose, self.seed, target, index)
-        lines, tokens = self._draw(target, parts)
+        lines, tokens = self._draw(target, parts, written=purpose == "run")
         context, summed = Context("", ""), 0
         if purpose == "run":
             opening, closing = self._frames(len(lines))
@@ -184,34 +216,39 @@ class Windowed(Generated):
         return f"{field} Instance: {text}\n"
 
     def _expected_lines(self, target: int) -> int:
-        mean = sum(self._means) / len(self._means)
-        return max(1, int((target - self._reserve - self._frame) / mean))
+        return max(1, int((target - self._reserve - self._frame) / fmean(self._means)))
 
-    def _draw(self, target: int, parts: Sequence[str | int]) -> tuple[list[Line], int]:
+    def _draw(
+        self, target: int, parts: Sequence[str | int], *, written: bool
+    ) -> tuple[list[Line], int]:
         """The lines of the window named by ``parts``, as many as fit ``target``, 40 at least; and
-        the window's tokens."""
+        the window's tokens. What is not ``written`` has as many as are expected, without texts."""
+        budget, labels = target - self._reserve - self._frame, self._items.labels
         for attempt in range(ATTEMPTS):
-            stream = self._lines(self._expected_lines(target), Draws(*parts, attempt))
-            lines, used = fill(stream, self._cost, target - self._reserve - self._frame)
-            if len(lines) >= LEAST_LINES:
-                return lines, used + self._frame
+            weights = label_weights(Draws(*parts, attempt), len(labels))
+            mean = sum(map(math.prod, zip(weights, self._means, strict=True))) / sum(weights)
+            expected = max(LEAST_LINES, int(1.01 * budget / mean) + 3)
+            lines = expected
+            while lines >= LEAST_LINES:
+                order = [
+                    x for x, n in zip(labels, shares(weights, lines), strict=True) for _ in range(n)
+                ]
+                Draws(*parts, attempt, "order").shuffle(order)
+                starts = heads(expected, Draws(*parts, attempt, "heads"))
+                decks = {
+                    label: deal(texts, Draws(*parts, attempt, label)) if written else repeat("")
+                    for label, texts in self._items.texts.items()
+                }
+                window = [Line(*next(starts), label, next(decks[label])) for label in order]
+                used = sum(map(self._cost, window)) if written else 0
+                if used <= budget:
+                    return window, used + self._frame
+                lines = min(lines - 1, int(0.9999 * lines * budget / used))
         raise AssertionError(f"no window of {LEAST_LINES} lines in {target} tokens")
-
-    def _lines(self, expected: int, draws: Draws) -> Iterator[Line]:
-        labels = self._items.labels
-        edges = list(accumulate(label_weights(draws, len(labels))))
-        decks = {label: Deck(self._items.texts[label], draws) for label in labels}
-        pool = [draws.between(10_000, 99_999) for _ in range(max(expected // 10, 1))]
-        while True:
-            day = draws.below(DAYS)
-            common = draws.random() < 0.8
-            user = draws.choice(pool) if common else draws.between(10_000, 99_999)
-            label = labels[draws.weighted(edges)]
-            yield Line(day, user, label, decks[label].deal(user))
 
     def _cost(self, line: Line) -> int:
         head = self._count(f"Date: {SHOWN[line.day]} ||") + self._count(f" User: {line.user} ||")
-        return head + self._costs[line.label][line.text]
+        return head + self._count(self._tail(line.label, line.text))
 
 
 LINE = re.compile(

@@ -10,13 +10,40 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.resources import files
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
+from rlm_eval.tasks.draws import Draws
+from rlm_eval.tasks.generated.labels import compose
+
 Array = np.ndarray[Any, np.dtype[np.float64]]
 Ints = np.ndarray[Any, np.dtype[np.int64]]
+
+#: Items of each label that are composed of each group of parts.
+PER_GROUP = {"reviews": 20, "questions": 6}
+
+
+@dataclass(frozen=True)
+class Item:
+    label: str
+    group: str
+    text: str
+
+
+def items_of(domain: str) -> list[Item]:
+    """Some of the project's items, of each group of parts and label as many."""
+    path = files("rlm_eval.tasks").joinpath("items", f"{domain}.tsv")
+    head, frame, *rows = path.read_text(encoding="utf-8").splitlines()
+    return [
+        Item(label, row.partition("\t")[0], text)
+        for row in rows
+        for label, texts in compose([head, frame, row]).items()
+        for text in Draws("items", label, row).sample_few(texts, PER_GROUP[domain])
+    ]
+
 
 _WORD = re.compile(r"[a-z0-9]+(?:['.-][a-z0-9]+)*")
 

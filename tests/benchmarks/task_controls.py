@@ -1,40 +1,52 @@
 """``python tests/benchmarks/tasks.py controls``: scores that need no model, or no input.
 
-The best constant answer and ``code_oracle`` of every task. On lines that must be judged by meaning
-also labels drawn by coin, and two classifiers of words and word pairs, fitted on one half of the
-project's items and asked about windows made of the other half; of these none may come more than 10
-points above the best constant on aggregation. Then what models answer without the input, from
-finished runs with an arm called ``no_context``.
+The best constant answer, ``code_oracle`` and the cheats of every task (:class:`Cheat`), and how
+many of its sentences or lines are left once repeats are dropped. On lines that must be judged by
+meaning also labels drawn by coin, and two classifiers of words and word pairs, fitted on items of
+one half of the parts that the project's items are composed of and asked about windows made of the
+other half; of these none may come more than 10 points above the best constant on aggregation. Then
+what models answer without the input, from finished runs with an arm called ``no_context``.
 """
 
 from __future__ import annotations
 
+import math
 import sys
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from bag_of_words import Linear, counts, logistic_regression, naive_bayes, vocabulary_of
+from bag_of_words import (
+    Item,
+    Linear,
+    counts,
+    items_of,
+    logistic_regression,
+    naive_bayes,
+    vocabulary_of,
+)
 from task_rows import generated, row, table
 
 from rlm_eval.analysis.load import Run
 from rlm_eval.errors import ConfigError
+from rlm_eval.methods.controls import HOWS, Cheat, pieces
 from rlm_eval.records import Context, Sample
 from rlm_eval.tasks.export import make_task
 
-#: Windows of 4096 tokens hold some 120 lines, of which most of a half's items need not repeat.
-WINDOW_TOKENS, OTHER_TOKENS = 4096, 8192
+WINDOW_TOKENS, OTHER_TOKENS, LONG_TOKENS = 4096, 8192, 131_072
 SPLITS = 3
+#: What handing in the whole context may score at most, and how near to perfect a cheat is named.
+HANDED_IN, NEAR = 0.05, 0.90
+#: Where more of a context is left, dropping repeats is no cheat: it is ``code_oracle`` that scores.
+MOSTLY_REPEATS = 0.5
 #: How much more than the best constant a solver without understanding may score on aggregation.
 ALLOWED = 0.10
-Item = tuple[str, str, str]
 Labels = dict[str, str]
 
 
@@ -47,7 +59,7 @@ class Questions:
 
     @classmethod
     def of(cls, overrides: Sequence[str], n: int) -> Questions:
-        windows = {"task=aggregation", "task=pairs"} & set(overrides)
+        windows = {"task=aggregation", "task=pairs", "task=oolong_style"} & set(overrides)
         tokens = WINDOW_TOKENS if windows else OTHER_TOKENS
         _, task = make_task([*overrides, f"task.lengths=[{tokens}]", f"task.n={n}"])
         return cls(task, list(task.build()))
@@ -61,6 +73,18 @@ class Questions:
         said = [(sample, solve(sample.question, context)) for context, sample in self.pairs]
         return fmean(0.0 if a is None else self.task.score(s, a).value for s, a in said)
 
+    def by_cheat(self, cheat: Cheat) -> float:
+        """The mean score of a cheat."""
+        cheat.bind(self.task.code_oracle, self.task.count_alone)
+        assert cheat.script is not None
+        return self.by(cheat.script)
+
+    def left(self) -> float:
+        """The share of a context's sentences or lines that no other before it repeats."""
+        contexts = {context.id: context for context, _ in self.pairs}.values()
+        known = [[known for _, known in pieces(context.text)] for context in contexts]
+        return fmean(len(set(one)) / len(one) for one in known)
+
     def by_labels(self, labels: Labels) -> float:
         """The mean score of counting lines by these labels of their texts."""
         return self.by(lambda question, context: self.task.solve(question, context, labels.get))
@@ -70,6 +94,8 @@ def every_task(n: int, musique: Path | None, trec: Path | None) -> tuple[list[st
     named = generated() | {
         "aggregation, questions": ["task=aggregation", "task.domain=questions"],
         "aggregation, structured": ["task=aggregation", "task.structured=true"],
+        "aggregation, before_after": ["task=aggregation", "task.kinds=[before_after]"],
+        "oolong_style": ["task=oolong_style"],
         "pairs, structured": ["task=pairs", "task.structured=true"],
     }
     if trec is not None:
@@ -77,62 +103,84 @@ def every_task(n: int, musique: Path | None, trec: Path | None) -> tuple[list[st
         named["pairs, TREC"] = ["task=pairs", f"task.items={trec}"]
     if musique is not None:
         named["musique"] = ["task=musique", f"task.path={musique}"]
-    lines = table(["task", "tokens", "n", "contexts", "best constant", "code_oracle"])
-    held = True
+    heads = ["task", "tokens", "n", "contexts", "best constant", "code_oracle"]
+    lines = table([*heads, *HOWS, "left", f"left at {LONG_TOKENS:,}"])
+    held, near = True, []
     for name, overrides in named.items():
         asked = Questions.of(overrides, n)
         contexts = len({context.id for context, _ in asked.pairs})
         tokens = asked.pairs[0][1].target_tokens
         constant, oracle = asked.constant(), asked.by(asked.task.code_oracle)
+        cheats = {how: asked.by_cheat(Cheat(how=how)) for how in HOWS}
         if name in ("aggregation", "aggregation, questions"):
             held = held and oracle <= constant + ALLOWED
+        held = held and (name == "musique" or cheats["whole_context"] <= HANDED_IN)
+        left = asked.left()
+        near += [
+            f"{how} on {name}"
+            for how, score in cheats.items()
+            if score >= NEAR and (how != "deduplicate" or left <= MOSTLY_REPEATS)
+        ]
         counted = [f"{tokens:,}", str(len(asked.pairs)), str(contexts)]
-        lines.append(row([name, *counted, f"{constant:.2f}", f"{oracle:.2f}"]))
+        scores = [constant, oracle, *cheats.values(), left, long_left(overrides)]
+        lines.append(row([name, *counted, *(f"{score:.2f}" for score in scores)]))
         print(lines[-1], file=sys.stderr)
-    return lines, held
+    return [
+        *lines,
+        "",
+        "Handing in the whole context; code_oracle on sentences and lines without repeats; what"
+        " occurs once; handing in the question; counting lines, users and dates without reading."
+        " Left: the share of sentences or lines that are no repeats; nan: no context so long.",
+        "",
+        f"Cheats within 10 points of perfect: {', '.join(near) or 'none'}.",
+    ], held
 
 
-def halves(items: Sequence[Item]) -> Iterator[tuple[list[Item], list[Item]]]:
-    """(fitted on, asked about): halves that keep contrast sets together, each way round."""
-    groups = sorted({group for _, group, _ in items})
+def long_left(overrides: Sequence[str]) -> float:
+    """What is left of a long context; nan where there is none of that length."""
+    try:
+        _, task = make_task([*overrides, f"task.lengths=[{LONG_TOKENS}]", "task.n=1"])
+    except ConfigError:
+        return math.nan
+    return Questions(task, list(task.build())).left()
+
+
+def halves(items: Sequence[Item], by_parts: bool) -> Iterator[tuple[list[Item], list[Item]]]:
+    """(fitted on, asked about): halves of the groups of parts or of the items, each way round."""
+    of = [item.group if by_parts else item.text for item in items]
+    names = sorted(set(of))
     for seed in range(SPLITS):
-        order = np.random.default_rng(seed).permutation(len(groups))
-        mine = {groups[i] for i in order[: len(groups) // 2]}
-        one = [item for item in items if item[1] in mine]
-        two = [item for item in items if item[1] not in mine]
+        order = np.random.default_rng(seed).permutation(len(names))
+        mine = {names[i] for i in order[: len(names) // 2]}
+        one = [item for item, name in zip(items, of, strict=True) if name in mine]
+        two = [item for item, name in zip(items, of, strict=True) if name not in mine]
         yield from ((one, two), (two, one))
 
 
 def by_coin(seed: int, asked: Sequence[Item]) -> Labels:
-    names = sorted({label for label, _, _ in asked})
+    names = sorted({item.label for item in asked})
     drawn = np.random.default_rng(seed).integers(len(names), size=len(asked))
-    return {text: names[i] for (_, _, text), i in zip(asked, drawn, strict=True)}
+    return {item.text: names[i] for item, i in zip(asked, drawn, strict=True)}
 
 
 def by_words(
     fit: Callable[[Any, Any, int], Linear], known: Sequence[Item], asked: Sequence[Item]
 ) -> Labels:
     """The labels of ``asked`` by a classifier fitted on ``known``."""
-    names = sorted({label for label, _, _ in known})
-    texts = [text for _, _, text in known]
+    names = sorted({item.label for item in known})
+    texts = [item.text for item in known]
     vocabulary = vocabulary_of(texts)
-    labels = np.array([names.index(label) for label, _, _ in known])
+    labels = np.array([names.index(item.label) for item in known])
     model = fit(counts(texts, vocabulary), labels, len(names))
-    said = model.predict(counts([text for _, _, text in asked], vocabulary))
-    return {text: names[i] for (_, _, text), i in zip(asked, said, strict=True)}
-
-
-def read_items(domain: str) -> list[Item]:
-    text = files("rlm_eval.tasks").joinpath("items", f"{domain}.tsv").read_text(encoding="utf-8")
-    rows = (line.split("\t") for line in text.splitlines()[1:])
-    return [(label, group, words) for label, group, words in rows]
+    said = model.predict(counts([item.text for item in asked], vocabulary))
+    return {item.text: names[i] for item, i in zip(asked, said, strict=True)}
 
 
 def one_split(task: str, n: int, seed: int, known: list[Item], about: list[Item]) -> list[float]:
     """Scores on windows of ``about``, in the columns' order."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "half.tsv"
-        rows = ["\t".join(item) for item in [("label", "group", "text"), *about]]
+        rows = ["label\ttext", *(f"{item.label}\t{item.text}" for item in about)]
         path.write_text("\n".join(rows), encoding="utf-8")
         asked = Questions.of([f"task={task}", f"task.items={path}"], n)
     labelled = [by_coin(seed, about)]
@@ -145,7 +193,7 @@ def one_split(task: str, n: int, seed: int, known: list[Item], about: list[Item]
 
 
 def words_alone(n: int) -> tuple[list[str], bool]:
-    heads = ["task", "n", "best constant", "code_oracle", "labels by coin"]
+    heads = ["task", "half of the", "n", "best constant", "code_oracle", "labels by coin"]
     lines = table([*heads, "naive Bayes", "logistic regression"])
     held = True
     for name, task, domain in (
@@ -153,12 +201,14 @@ def words_alone(n: int) -> tuple[list[str], bool]:
         ("aggregation, questions", "aggregation", "questions"),
         ("pairs", "pairs", "questions"),
     ):
-        splits = enumerate(halves(read_items(domain)))
-        scores = np.mean([one_split(task, n, seed, *split) for seed, split in splits], axis=0)
-        if task == "aggregation":
-            held = held and bool(scores.max() <= scores[0] + ALLOWED)
-        lines.append(row([name, str(2 * SPLITS * n), *(f"{score:.2f}" for score in scores)]))
-        print(lines[-1], file=sys.stderr)
+        for half in ("parts", "items"):
+            splits = enumerate(halves(items_of(domain), half == "parts"))
+            scores = np.mean([one_split(task, n, seed, *split) for seed, split in splits], axis=0)
+            if task == "aggregation":
+                held = held and bool(scores.max() <= scores[0] + ALLOWED)
+            shown = [f"{score:.2f}" for score in scores]
+            lines.append(row([name, half, str(2 * SPLITS * n), *shown]))
+            print(lines[-1], file=sys.stderr)
     return lines, held
 
 
@@ -194,14 +244,14 @@ def controls(
     """The report's lines, and whether nothing on aggregation comes too far above the constant."""
     parts: dict[str, list[str]] = defaultdict(list)
     every, held = every_task(n, musique, trec)
-    parts["Best constant answer and code_oracle"] = every
+    parts["Best constant answer, code_oracle and cheats"] = every
     alone, also = words_alone(n)
-    parts["Words alone, fitted on the other half of the items"] = [
+    parts["Words alone, fitted on the other half"] = [
         *alone,
         "",
-        f"{2 * SPLITS} halves that keep contrast sets together, {WINDOW_TOKENS:,} tokens, {n}"
-        " questions on each; naive Bayes (+1) and logistic regression (C = 1) see words and pairs"
-        " of words.",
+        f"{2 * SPLITS} halves, of the parts that items are composed of or of the composed items,"
+        f" {WINDOW_TOKENS:,} tokens, {n} questions on each; naive Bayes (+1) and logistic"
+        " regression (C = 1) see words and pairs of words.",
     ]
     if runs:
         names = ", ".join(run.name for run in runs)
@@ -217,6 +267,9 @@ def controls(
     ]
     for title, part in parts.items():
         lines += ["", f"## {title}", "", *part]
-    limit = f"at most {ALLOWED:.2f} above the best constant on aggregation judged by meaning"
+    limit = (
+        f"at most {ALLOWED:.2f} above the best constant on aggregation judged by meaning, and"
+        f" {HANDED_IN:.2f} for handing in the whole context of a generated task"
+    )
     verdict = "holds" if held and also else "does NOT hold"
     return [*lines, "", f"The limit ({limit}) {verdict}."], held and also

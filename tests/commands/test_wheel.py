@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SMALL = ["model=scripted", "task=aggregation", "task.lengths=[1650]", "task.n=1"]
+SMALL = ["model=scripted", "task=aggregation", "task.lengths=[2000]", "task.n=1"]
 
 
 def test_every_folder_with_code_is_packaged() -> None:

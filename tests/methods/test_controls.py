@@ -9,7 +9,15 @@ import pytest
 
 from helpers.chat import Table, problem, scripted
 from rlm_eval.errors import ConfigError, ContextOverflow
-from rlm_eval.methods.controls import NoContext, ScriptedSolver
+from rlm_eval.methods.controls import (
+    Cheat,
+    How,
+    NoContext,
+    ScriptedSolver,
+    occurs_once,
+    pieces,
+    without_repeats,
+)
 from rlm_eval.methods.method import Shape
 from rlm_eval.models.protocol import Message, ModelInfo
 from rlm_eval.records import Context
@@ -67,9 +75,13 @@ def solver(question: str, context: Context) -> str | None:
     return "heron" if question.startswith("Which") and "heron" in context.text else None
 
 
+def count(question: str, context: Context) -> str | None:
+    return str(len(context.text.splitlines()))
+
+
 def test_the_solver_answers_and_no_model_is_asked() -> None:
     method = ScriptedSolver()
-    method.bind(solver)
+    method.bind(solver, count)
     table = Table(scripted(no_model))
     got = method.answer(problem("Which password?", TEXT), table.lm(), table.ledger())
     assert (got.text, got.outcome, got.protocol) == ("heron", "answered", "no model")
@@ -80,8 +92,66 @@ def test_the_solver_answers_and_no_model_is_asked() -> None:
 
 def test_a_solver_without_an_idea_is_no_answer() -> None:
     method = ScriptedSolver()
-    method.bind(solver)
+    method.bind(solver, count)
     table = Table(scripted(no_model))
     got = method.answer(problem("How many?", TEXT), table.lm(), table.ledger())
     assert (got.text, got.outcome) == (None, "no_answer")
     assert "no idea" in got.error
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ("whole_context", TEXT),
+        ("deduplicate", "heron"),
+        ("occurs_once", None),
+        ("question", "Which password?"),
+        ("count", "50"),
+    ],
+)
+def test_a_cheat_answers_without_a_model(how: How, said: str | None) -> None:
+    method = Cheat(how=how)
+    method.bind(solver, count)
+    table = Table(scripted(no_model))
+    got = method.answer(problem("Which password?", TEXT), table.lm(), table.ledger())
+    assert (got.text, got.outcome) == (said, "no_answer" if said is None else "answered")
+    assert not table.calls
+    assert method.forecast(Shape(1000, 10, 32), INFOS) == ()
+
+
+def test_the_script_of_deduplicate_sees_each_sentence_once() -> None:
+    seen = []
+
+    def script(question: str, context: Context) -> str:
+        seen.append(context.text)
+        return "x"
+
+    method, table = Cheat(how="deduplicate"), Table(scripted(no_model))
+    method.bind(script, count)
+    text = "Grass is green. The sky is blue. Grass is green.\nThe sky is blue. Go."
+    method.answer(problem("?", text), table.lm(), table.ledger())
+    assert seen == ["Grass is green.\nThe sky is blue.\nGo."]
+
+
+def test_a_line_with_fields_is_known_by_its_last() -> None:
+    lines = ["Date: Mar 05, 2024 || User: 1 || Instance: A. B.", "Date: Mar 06, 2024 || User: 2"]
+    lines.append("Date: Mar 07, 2024 || User: 3 || Instance: A. B.")
+    assert [known for _, known in pieces("\n".join(lines))] == [
+        "Instance: A. B.",
+        "User: 2",
+        "Instance: A. B.",
+    ]
+    assert without_repeats("\n".join(lines)) == "\n".join(lines[:2])
+
+
+def test_what_occurs_once_stands_out_among_what_repeats() -> None:
+    filler = "The grass is green. The sky is blue. "
+    needle = "One of the special magic numbers for brisk-otter is: 4417283. "
+    question = "What is the special magic number for brisk-otter mentioned in the text?"
+    found = occurs_once(question, filler * 20 + needle + filler * 20)
+    assert found is not None
+    assert "4417283" in found
+    assert "brisk-otter" not in found
+    assert len(found.split(", ")) <= 4
+    assert occurs_once(question, " ".join(f"Sentence {i}." for i in range(100))) is None
+    assert occurs_once(question, filler * 20) is None

@@ -15,6 +15,7 @@ from rlm_eval.config.build import build
 from rlm_eval.config.check import check_config
 from rlm_eval.config.compose import compose_tree
 from rlm_eval.errors import ConfigError
+from rlm_eval.methods.controls import HOWS
 from rlm_eval.run.assemble import assemble
 
 CONF = Path(rlm_eval.__file__).parent.parent / "conf"
@@ -26,8 +27,12 @@ NEEDS = {
 }
 
 
+#: A file that holds several arms.
+SEVERAL = "cheats"
+
+
 def names(group: str) -> list[str]:
-    return sorted(f.stem for f in (CONF / group).glob("*.yaml"))
+    return sorted(f.stem for f in (CONF / group).glob("*.yaml") if f.stem != SEVERAL)
 
 
 @pytest.mark.parametrize("name", names("task"))
@@ -69,6 +74,13 @@ def test_a_method_file_says_what_its_class_does_by_default(name: str) -> None:
             default = factories[key]()
         if default is not inspect.Parameter.empty and not (variant and key in own):
             assert value == default, key
+
+
+def test_cheats_are_arms_beside_others() -> None:
+    chosen = check_config(compose_tree(["method=[rlm,direct,cheats]"]))["method"]
+    hows = {name: node["how"] for name, node in chosen.items() if name.startswith("cheat_")}
+    assert hows == {f"cheat_{how}": how for how in HOWS}
+    assert set(chosen) == {"rlm", "direct", *hows}
 
 
 @pytest.mark.parametrize("name", names("method/hosted"))

@@ -47,7 +47,7 @@ def test_without_calibration_the_constant_comes_from_the_other_contexts() -> Non
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("domain", "length"), [("reviews", 1700), ("questions", 2500)])
+@pytest.mark.parametrize(("domain", "length"), [("reviews", 2100), ("questions", 3200)])
 def test_keywords_are_worth_no_more_than_a_constant(domain: str, length: int) -> None:
     task = Aggregation(lengths=[length], n=300, domain=domain)
     pairs = list(task.build())
@@ -60,7 +60,7 @@ def test_keywords_are_worth_no_more_than_a_constant(domain: str, length: int) ->
 
 
 def test_calibrated_constant_is_worth_something_on_counts_and_nothing_on_needles() -> None:
-    task = Aggregation(lengths=[1700], n=20)
+    task = Aggregation(lengths=[2100], n=20)
     scores = task.constant_scores([sample for _, sample in task.build()])
     assert len(scores) == 20
     assert 0.1 < sum(scores.values()) / 20 < 0.7
@@ -70,7 +70,7 @@ def test_calibrated_constant_is_worth_something_on_counts_and_nothing_on_needles
 
 def test_a_constant_is_said_in_the_form_that_its_rule_reads() -> None:
     """Of a bare answer of 20 characters OOLONG's rule reads the last word alone."""
-    task = Aggregation(lengths=[2500], n=1, domain="questions")
+    task = Aggregation(lengths=[3000], n=1, domain="questions")
     _, specimen = next(task.build())
     label = "description and abstract concept"
     samples = [replace(specimen, gold=(label,), scorer="oolong:label")]

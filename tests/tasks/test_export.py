@@ -51,14 +51,14 @@ def test_every_task_yaml_makes_a_task_or_says_what_it_needs(name: str) -> None:
 @pytest.mark.parametrize("name", ["samples.jsonl", "folder"])
 def test_an_export_comes_back_as_it_was(tmp_path: Path, name: str) -> None:
     out = tmp_path / name
-    knobs = ["task.n=7", "task.lengths=[1800,2500]"]
+    knobs = ["task.n=7", "task.lengths=[2000,2800]"]
     assert run_export([str(out), "task=aggregation", *knobs]) == 0
     _, task = make_task(["task=aggregation", *knobs])
     back = Exported(path=str(out))
     assert list(back.build()) == list(task.build())
     assert back.name == "aggregation"
-    some = list(Exported(path=str(out), n=2, lengths=[2500]).build())
-    assert [s.target_tokens for _, s in some] == [2500, 2500]
+    some = list(Exported(path=str(out), n=2, lengths=[2800]).build())
+    assert [s.target_tokens for _, s in some] == [2800, 2800]
     sample = some[0][1]
     assert back.score(sample, f"Answer: {sample.gold[0]}").correct
 
