@@ -71,7 +71,7 @@ dup3 292 24, pipe 22 -, pipe2 293 59, poll 7 -, ppoll 271 73, select 23 -, psele
 epoll_create1 291 20, epoll_ctl 233 21, epoll_wait 232 -, epoll_pwait 281 22, eventfd2 290 19,
 ftruncate 77 46, fallocate 285 47, fsync 74 82, fdatasync 75 83, mkdir 83 -, mkdirat 258 34,
 rmdir 84 -, unlink 87 -, unlinkat 263 35, rename 82 -, renameat 264 38, renameat2 316 276,
-flock 73 32, umask 95 166,
+umask 95 166,
 # memory and threads
 munmap 11 215, mremap 25 216, brk 12 214, madvise 28 233, msync 26 227, futex 202 98,
 set_robust_list 273 99, get_robust_list 274 100, rseq 334 293, exit 60 93, exit_group 231 94,
@@ -83,7 +83,7 @@ rt_sigtimedwait 128 137, sigaltstack 131 132, alarm 37 -, setitimer 38 103, geti
 getpid 39 172, gettid 186 178, getppid 110 173, getuid 102 174, geteuid 107 175,
 getgid 104 176, getegid 108 177, getgroups 115 158, getpgrp 111 -, getpgid 121 155,
 getresuid 118 148, getresgid 120 150, getrusage 98 165, getrlimit 97 163, setrlimit 160 164,
-times 100 153, uname 63 160, sysinfo 99 179, time 201 -, gettimeofday 96 169,
+times 100 153, uname 63 160, time 201 -, gettimeofday 96 169,
 clock_gettime 228 113, clock_getres 229 114, clock_nanosleep 230 115, nanosleep 35 101,
 getrandom 318 278,
 # the channel, and sockets joined to each other
@@ -94,7 +94,7 @@ CONDITIONAL = """
 mmap 9 222, mprotect 10 226, clone 56 220, fcntl 72 25, ioctl 16 29, prctl 157 167,
 prlimit64 302 261, kill 62 129, tgkill 234 131, socketpair 53 199, sendto 44 206,
 """
-_CLONE3 = 435  # ENOSYS makes the C library fall back to clone, whose flags a filter can read
+CLONE3 = 435  # ENOSYS makes the C library fall back to clone, whose flags a filter can read
 AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 _X32_BIT = 0x40000000
 
@@ -120,7 +120,7 @@ class Policy:
 
 
 @dataclass(frozen=True)
-class _Test:
+class ArgumentTest:
     """``argument & mask`` must be one of ``values``; 32 bits, the low ones unless ``high``."""
 
     index: int
@@ -129,24 +129,28 @@ class _Test:
     high: bool = False
 
 
-def _conditions(pid: int) -> Mapping[str, tuple[_Test, ...]]:
+def _conditions(pid: int) -> Mapping[str, tuple[ArgumentTest, ...]]:
     prot_exec, thread_flags = 4, 0x10900  # CLONE_VM | CLONE_SIGHAND | CLONE_THREAD
-    # No F_SETOWN, F_SETSIG: with O_ASYNC they send signals to other processes.
-    fcntl = (0, 1, 2, 3, 4, 5, 6, 7, 36, 37, 38, 1030, 1031, 1032, 1033, 1034)
+    # No F_SETOWN, F_SETSIG: with O_ASYNC they send signals to other processes. No locks, leases,
+    # notices or pipe sizes, which others see that have the same file or user.
+    fcntl = (0, 1, 2, 3, 4, 1030, 1032)
     tcgets, tiocgwinsz, fionbio, fionclex, fioclex = 0x5401, 0x5413, 0x5421, 0x5450, 0x5451
     set_name, get_name, name_memory = 15, 16, 0x53564D41
     return {
-        "mmap": (_Test(2, (0,), prot_exec),),
-        "mprotect": (_Test(2, (0,), prot_exec),),
-        "clone": (_Test(0, (thread_flags,), thread_flags | linux.CLONE_NEW_ALL),),
-        "fcntl": (_Test(1, fcntl),),
-        "ioctl": (_Test(1, (tcgets, tiocgwinsz, fionbio, fionclex, fioclex)),),
-        "prctl": (_Test(0, (set_name, get_name, name_memory)),),
-        "prlimit64": (_Test(0, (0,)),),
-        "kill": (_Test(0, (pid,)),),
-        "tgkill": (_Test(0, (pid,)),),
-        "socketpair": (_Test(0, (1,)), _Test(1, (1,), 0xF)),  # AF_UNIX, SOCK_STREAM
-        "sendto": (_Test(4, (0,)), _Test(4, (0,), high=True)),  # to the peer, to no address
+        "mmap": (ArgumentTest(2, (0,), prot_exec),),
+        "mprotect": (ArgumentTest(2, (0,), prot_exec),),
+        "clone": (ArgumentTest(0, (thread_flags,), thread_flags | linux.CLONE_NEW_ALL),),
+        "fcntl": (ArgumentTest(1, fcntl),),
+        "ioctl": (ArgumentTest(1, (tcgets, tiocgwinsz, fionbio, fionclex, fioclex)),),
+        "prctl": (ArgumentTest(0, (set_name, get_name, name_memory)),),
+        "prlimit64": (ArgumentTest(0, (0,)),),
+        "kill": (ArgumentTest(0, (pid,)),),
+        "tgkill": (ArgumentTest(0, (pid,)),),
+        "socketpair": (ArgumentTest(0, (1,)), ArgumentTest(1, (1,), 0xF)),  # AF_UNIX, SOCK_STREAM
+        "sendto": (
+            ArgumentTest(4, (0,)),
+            ArgumentTest(4, (0,), high=True),
+        ),  # to the peer, to no address
     }
 
 
@@ -161,26 +165,30 @@ def system_calls(table: str, machine: str) -> dict[str, int]:
 def seccomp_filter(pid: int, machine: str = linux.MACHINE) -> list[linux.Instruction]:
     """The filter of a worker whose process id (in its own namespace) is ``pid``."""
     deny = (linux.RETURN, 0, 0, linux.ERRNO | errno.EPERM)
-    kill = (linux.RETURN, 0, 0, linux.KILL)
     allow = (linux.RETURN, 0, 0, linux.ALLOW)
+    program = right_machine(machine)
+    for number in system_calls(ALLOWED, machine).values():
+        program += [(linux.EQUAL, 0, 1, number), allow]
+    for name, tests in _conditions(pid).items():
+        block = [step for test in tests for step in checked(test, deny)] + [allow]
+        program += [(linux.EQUAL, 0, len(block), system_calls(CONDITIONAL, machine)[name]), *block]
+    program += [(linux.EQUAL, 0, 1, CLONE3), (linux.RETURN, 0, 0, linux.ERRNO | errno.ENOSYS)]
+    return [*program, deny]
+
+
+def right_machine(machine: str) -> list[linux.Instruction]:
+    """Kills who makes another machine's system calls; else the call's number is loaded."""
+    kill = (linux.RETURN, 0, 0, linux.KILL)
     program: list[linux.Instruction] = [
         (linux.LOAD, 0, 0, linux.ARCH_OFFSET),
         (linux.EQUAL, 1, 0, AUDIT_ARCH[machine]),
         kill,
         (linux.LOAD, 0, 0, linux.NUMBER_OFFSET),
     ]
-    if machine == "x86_64":
-        program += [(linux.GREATER_EQUAL, 0, 1, _X32_BIT), kill]
-    for number in system_calls(ALLOWED, machine).values():
-        program += [(linux.EQUAL, 0, 1, number), allow]
-    for name, tests in _conditions(pid).items():
-        block = [step for test in tests for step in _check(test, deny)] + [allow]
-        program += [(linux.EQUAL, 0, len(block), system_calls(CONDITIONAL, machine)[name]), *block]
-    program += [(linux.EQUAL, 0, 1, _CLONE3), (linux.RETURN, 0, 0, linux.ERRNO | errno.ENOSYS)]
-    return [*program, deny]
+    return [*program, (linux.GREATER_EQUAL, 0, 1, _X32_BIT), kill]
 
 
-def _check(test: _Test, deny: linux.Instruction) -> list[linux.Instruction]:
+def checked(test: ArgumentTest, deny: linux.Instruction) -> list[linux.Instruction]:
     count = len(test.values)
     equal = [(linux.EQUAL, count - i, 0, value) for i, value in enumerate(test.values)]
     load = linux.argument(test.index, high=test.high)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import secrets
 import struct
 from collections.abc import Iterable, Sequence
 
@@ -58,6 +59,17 @@ def set_dumpable(value: int) -> None:
 def die_with_parent(signal: int) -> None:
     """``signal`` comes when the *thread* that forked this process ends."""
     _prctl("PR_SET_PDEATHSIG", _PR_SET_PDEATHSIG, signal)
+
+
+def is_machines_root() -> bool:
+    """Whether this process is root itself, and not in a user namespace that calls it so."""
+    with open("/proc/self/uid_map", encoding="ascii") as file:
+        return os.geteuid() == 0 and file.read().split() == ["0", "0", "4294967295"]
+
+
+def unused_uid() -> int:
+    """A user of no one and nothing: systemd's "Users, Groups, UIDs and GIDs" keeps these free."""
+    return 0x70000000 + secrets.randbelow(1 << 28)
 
 
 def no_new_privileges() -> None:
