@@ -28,8 +28,11 @@ Does not cover
 - A kernel bug within the allowed system calls, and timing or cache side channels.
 - ``landlock`` without namespaces: ``stat`` still tells whether a path exists and how large it is;
   there is no scratch directory (all writing fails).
-- Threads are bounded by the address space (each takes its stack), not by a count: RLIMIT_NPROC
-  does nothing for root and counts all of a user's processes for others.
+- Threads are counted where a worker has a user namespace of its own, or a user, which root can
+  give it; an ordinary user's ``landlock`` on a kernel that lets it make no namespace has neither:
+  there they are bounded by the address space alone (each takes its stack).
+- What the kernel counts for all workers alike: the numbers of processes and threads that it gives
+  out, free memory and the machine's load, by how long things take.
 - Memory is limited for each worker, not for all of them together: so many sessions at once can
   exhaust the machine. Workers are first in line for the kernel's OOM killer.
 - CPU: a worker may use one core per thread until its block's time limit and its CPU limit.
@@ -46,6 +49,7 @@ Does not cover
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import resource
@@ -224,8 +228,7 @@ def _landlock_rules(policy: Policy) -> Iterable[tuple[str, int]]:
         yield "/", _READ
         yield SCRATCH, _WRITE
     else:
-        for library in library_paths():
-            yield library, linux.READ_DIR
+        for library in library_paths():  # not to be listed: that would list the packages too
             excluded = installed(library)
             entries = (os.path.join(library, name) for name in os.listdir(library))
             kept = (entry for entry in entries if entry not in excluded and os.path.exists(entry))
@@ -253,6 +256,7 @@ def landlock_ruleset(policy: Policy) -> int:
 def enter_namespaces(policy: Policy) -> None:
     """New namespaces and a new root for this process and its children; those forked from now on
     are in the new pid namespace, the first of them as its process 1."""
+    be_no_root()
     uid, gid = os.geteuid(), os.getegid()
     linux.unshare(linux.CLONE_NEW_ALL)
     _write("/proc/self/setgroups", "deny")
@@ -303,6 +307,8 @@ def own_scratch(policy: Policy) -> None:
 
 #: Address space kept back to report that the rest is spent.
 RESERVE_MB = 64
+#: Threads of one worker.
+MOST_THREADS = 256
 
 
 def limit_resources(policy: Policy) -> None:
@@ -324,6 +330,25 @@ def limit_resources(policy: Policy) -> None:
         resource.setrlimit(which, (soft, hard))
 
 
+def be_no_root() -> None:
+    """By its real user no longer root, on whom the kernel puts no limit of processes; by the
+    effective one, who owns its files, it still is. A user of no one else, so nobody counts too."""
+    if os.geteuid() == 0:
+        with contextlib.suppress(OSError):  # where its user namespace has no such user
+            os.setresuid(linux.unused_uid(), -1, -1)
+
+
+def limit_threads() -> None:
+    """Has this process's threads counted apart from all others', as those of a user or of a user
+    namespace of its own, and limited; where it can have neither, they are not."""
+    try:
+        linux.unshare(linux.CLONE_NEWUSER)
+    except OSError:
+        if os.getuid() == os.geteuid():
+            return
+    resource.setrlimit(resource.RLIMIT_NPROC, (MOST_THREADS, MOST_THREADS))
+
+
 def confine(policy: Policy, ruleset: int | None) -> None:
     """Puts this process, which then only runs model code, under the policy. Not reversible.
 
@@ -336,6 +361,9 @@ def confine(policy: Policy, ruleset: int | None) -> None:
     limit_resources(policy)
     if sys.platform != "linux":
         return
+    if policy.features:
+        be_no_root()
+        limit_threads()
     linux.drop_capabilities()
     linux.set_dumpable(0)
     linux.no_new_privileges()

@@ -18,7 +18,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
 
 #: Mount; and all there are but time: mount, cgroup, uts, ipc, user, pid, net.
-CLONE_NEWNS, CLONE_NEW_ALL = 0x20000, 0x7E020000
+CLONE_NEWNS, CLONE_NEWUSER, CLONE_NEW_ALL = 0x20000, 0x10000000, 0x7E020000
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_BIND = 0x1, 0x2, 0x4, 0x8, 0x1000
 MS_REC, MS_PRIVATE, MNT_DETACH = 0x4000, 0x40000, 2
 _PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}

@@ -61,13 +61,16 @@ io_uring_enter 426 426, io_uring_register 427 427, init_module 175 105, delete_m
 finit_module 313 273, kexec_load 246 104, kexec_file_load 320 294, iopl 172 -, ioperm 173 -,
 ptrace 101 117, process_vm_readv 310 270, process_vm_writev 311 271, kcmp 312 272,
 pidfd_getfd 438 438, personality 135 92,
+# older forms of utimensat
+utime 132 -, utimes 235 -, futimesat 261 -,
 """
 
 
 def engine_filter(machine: str) -> list[linux.Instruction]:
     """The filter of a foreign engine: all is allowed but what it has no use for. A lock of a file,
-    which whoever reads the same file would notice, is none: ``flock`` does not exist, and those of
-    ``fcntl`` say that they were had."""
+    which whoever has the same file would notice (a library, /dev/null), is none: ``flock`` does not
+    exist, and those of ``fcntl`` say that they were had. Nor is a file's time set to now, for
+    which one need not own it."""
 
     def answer(code: int) -> linux.Instruction:
         return (linux.RETURN, 0, 0, linux.ERRNO | code)
@@ -81,7 +84,8 @@ def engine_filter(machine: str) -> list[linux.Instruction]:
             steps += [(linux.EQUAL, 0, 1, value), answer(code)]
         return [*steps, allow]
 
-    numbers = system_calls(f"{CONDITIONAL}{DENIED}flock 73 32, socket 41 198", machine)
+    others = "flock 73 32, socket 41 198, utimensat 280 88"
+    numbers = system_calls(f"{CONDITIONAL}{DENIED}{others}", machine)
     deny, allow = answer(errno.EPERM), (linux.RETURN, 0, 0, linux.ALLOW)
     families = ArgumentTest(0, (1, 2, 10, 16))  # unix, IPv4, IPv6, netlink: those with namespaces
     set_lock, lease, notify, push_input, paste = (6, 7, 37, 38), 1024, 1026, 0x5412, 0x541C
@@ -93,6 +97,9 @@ def engine_filter(machine: str) -> list[linux.Instruction]:
     program += case("clone", [*checked(ArgumentTest(0, (0,), linux.CLONE_NEW_ALL), deny), allow])
     locks = dict.fromkeys(set_lock, 0) | {lease: errno.EPERM, notify: errno.EPERM}
     program += case("fcntl", refuse(1, locks))
+    times, rest = linux.argument(2), linux.argument(2, high=True)
+    now = [times, (linux.EQUAL, 1, 0, 0), allow, rest, (linux.EQUAL, 0, 1, 0), deny, allow]
+    program += case("utimensat", now)
     program += case("ioctl", refuse(1, {push_input: errno.EPERM, paste: errno.EPERM}))
     program += [(linux.EQUAL, 0, 1, CLONE3), answer(errno.ENOSYS)]
     return [*program, allow]

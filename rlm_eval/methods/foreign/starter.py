@@ -44,6 +44,7 @@ def main() -> None:
         if command[0] == "--watch":
             sys.exit(watch(command[2:], command[1], control))
         if command[0] == "--confined":
+            control.close()
             become(int(command[1]))
             command = command[2:]
         os.execvp(command[0], command)
