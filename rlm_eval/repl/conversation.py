@@ -24,6 +24,8 @@ Loadable = str | tuple[str, ...] | Mapping[str, str]
 Death = Literal["killed", "memory", "exited", "crashed"]
 #: How a reason begins when a worker sent what only forging code sends.
 BROKEN = "it broke the protocol"
+#: The longest list or dict that a host function is given.
+MOST_ITEMS = 20_000
 _TICK = 0.1
 _PIECE_CHARS = 1 << 16  # of a context sent at once
 
@@ -192,8 +194,6 @@ class Conversation:
                 "kwargs": dict(kwargs),
             } if name in self._host:
                 late = not self._answering or frame.head.get("block") != self._number
-                if frame.blob:
-                    args[:1] = [frame.text()]
             case _:
                 raise FrameError("a malformed call, or one of an unknown function")
 
@@ -227,6 +227,8 @@ class Conversation:
         if late or self._stopping:
             return _failed("stopped", f"{name}() came too late: its block was over or stopped")
         function = self._host[name]
+        if any(_count(value) > MOST_ITEMS for value in (*args, *kwargs.values())):
+            return _failed(BAD_CALL, f"{name}() takes at most {MOST_ITEMS:,} items at once")
         try:
             return {"value": function(*args, **kwargs)}
         except HostError as error:
@@ -291,6 +293,10 @@ def _pieces(texts: Iterable[str]) -> Iterator[bytes]:
                 waiting, chars = [], 0
     if waiting:
         yield encode({"op": "piece"}, "".join(waiting))
+
+
+def _count(value: Any) -> int:
+    return len(value) if isinstance(value, list | dict) else 1
 
 
 def _failed(kind: str, message: str, data: Mapping[str, Any] | None = None) -> dict[str, Any]:
