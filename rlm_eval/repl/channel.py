@@ -49,7 +49,7 @@ class ChannelClosedError(Exception):
 
 @dataclass(frozen=True)
 class Frame:
-    """One message. ``size``: bytes it took on the channel."""
+    """One message. ``size``: bytes that it may take in memory."""
 
     head: dict[str, Any]
     blob: bytes
@@ -67,8 +67,10 @@ def encode(head: dict[str, Any], text: str = "", *, long: tuple[str, ...] = ()) 
     """One frame. ``long``: the keys of what may have long strings in it. Raises TypeError,
     ValueError or RecursionError for what JSON cannot hold (NaN included)."""
     texts: list[bytes] = []
-    if long:
-        head = head | {key: _take_out(head[key], texts) for key in long}
+    for key in long:
+        if value := head[key]:
+            head = head | {key: _take_out(value, texts)}
+    if texts:
         head["texts"] = list(map(len, texts))
     body = _encoder.encode(head).encode("utf-8", ERRORS)
     texts.append(text.encode("utf-8", ERRORS))
@@ -100,13 +102,11 @@ def _put_back(value: Any, texts: Iterator[str]) -> Any:
     return value
 
 
-def _texts(blob: bytes, lengths: list[Any]) -> Iterator[str]:
-    """The first texts in ``blob``. Raises ValueError, TypeError for what can't be lengths."""
-    if min(lengths) < 0 or sum(lengths) > len(blob):
-        raise ValueError("texts that are not there")
-    end = 0
+def _texts(raw: bytes, lengths: list[int]) -> Iterator[str]:
+    """The first texts in ``raw``."""
+    view, end = memoryview(raw), 0
     for length in lengths:
-        yield blob[end : (end := end + length)].decode("utf-8", ERRORS)
+        yield str(view[end : (end := end + length)], "utf-8", ERRORS)
 
 
 def _no_constant(name: str) -> None:
@@ -115,6 +115,22 @@ def _no_constant(name: str) -> None:
 
 _encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 _decoder = json.JSONDecoder(parse_constant=_no_constant)
+
+
+def _decoded(body: bytearray, raw: bytes, size: int) -> Frame:
+    """The frame of these bytes. Raises FrameError."""
+    try:
+        head = _decoder.decode(body.decode("utf-8", ERRORS))
+        if not isinstance(head, dict):
+            raise FrameError("a frame must be a JSON object")
+        if lengths := head.pop("texts", None):
+            if min(lengths) < 0 or sum(lengths) > len(raw):
+                raise FrameError("texts that are not there")
+            head = _put_back(head, _texts(raw, lengths))
+            raw = raw[sum(lengths) :]
+        return Frame(head, raw, size)
+    except (TypeError, ValueError, RecursionError, StopIteration) as error:
+        raise FrameError(f"not a JSON frame: {error}") from None
 
 
 class Channel:
@@ -179,18 +195,12 @@ class Channel:
         if len(self._buffer) < size:
             return None
         middle = HEADER.size + head_bytes
-        body, blob = self._buffer[HEADER.size : middle], bytes(self._buffer[middle:size])
+        body, raw = self._buffer[HEADER.size : middle], b""
+        if blob_bytes:
+            with memoryview(self._buffer) as view, view[middle:size] as part:
+                raw = bytes(part)
         del self._buffer[:size]
-        try:
-            head = _decoder.decode(body.decode("utf-8", ERRORS))
-            if not isinstance(head, dict):
-                raise FrameError("a frame must be a JSON object")
-            if lengths := head.pop("texts", None):
-                head = _put_back(head, _texts(blob, lengths))
-                blob = blob[sum(lengths) :]
-        except (TypeError, ValueError, RecursionError, StopIteration) as error:
-            raise FrameError(f"not a JSON frame: {error}") from None
-        return Frame(head, blob, size)
+        return _decoded(body, raw, 25 * head_bytes + 4 * blob_bytes)
 
     def close(self) -> None:
         """To be called when the other end is dead: waits for whoever still sends."""

@@ -194,6 +194,8 @@ class Conversation:
                 "kwargs": dict(kwargs),
             } if name in self._host:
                 late = not self._answering or frame.head.get("block") != self._number
+                if frame.blob:
+                    args[:1] = [frame.text()]
             case _:
                 raise FrameError("a malformed call, or one of an unknown function")
 

@@ -297,9 +297,12 @@ class Worker:
             number = next(self._calls)
             call = {"op": "call", "id": number, "block": self._block, "name": name}
             call["alone"] = threading.active_count() == 1
+            text = ""
+            if args and type(args[0]) is str:  # most often a long prompt
+                text, args = args[0], ("", *args[1:])
             call |= {"args": args, "kwargs": kwargs}
             try:
-                request = encode(call, long=("args", "kwargs"))
+                request = encode(call, text, long=("args", "kwargs"))
             except (TypeError, ValueError, RecursionError) as error:
                 raise TypeError(f"{name}() takes text, numbers, lists and dicts: {error}") from None
             if len(request) > (most := self._limits["frame_bytes"]):
