@@ -32,9 +32,9 @@ BAD_CALL = "bad_call"
 #: The one key of the JSON object that stands for an error inside a list of answers.
 ERROR_KEY = "__query_error__"
 #: The longest JSON object that a worker may send.
-HEAD_BYTES = 1 << 20
+HEAD_BYTES = 1 << 19
 #: Of a string in it, and how one begins that stands for the next of the texts.
-_SHORT, _MARK = 16, "\0"
+_SHORT, _MARK = 8, "~"
 _READ_BYTES = 1 << 16
 _SEND_SECONDS = 60
 
@@ -64,8 +64,8 @@ class Frame:
 
 
 def encode(head: dict[str, Any], text: str = "", *, long: tuple[str, ...] = ()) -> bytes:
-    """One frame. ``long``: the keys of what may have long strings in it. Raises TypeError,
-    ValueError or RecursionError for what JSON cannot hold (NaN included)."""
+    """One frame. ``long``: the keys, in their order, of what may hold long strings. Raises
+    TypeError, ValueError or RecursionError for what JSON cannot hold (NaN included)."""
     texts: list[bytes] = []
     for key in long:
         if value := head[key]:

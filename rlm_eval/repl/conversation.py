@@ -199,7 +199,11 @@ class Conversation:
             case _:
                 raise FrameError("a malformed call, or one of an unknown function")
 
+        begun = threading.Lock()
+
         def answer() -> None:
+            if not begun.acquire(blocking=False):
+                return
             head = {"op": "answer", "id": number}
             calls.begin()
             try:
@@ -220,7 +224,10 @@ class Conversation:
         if alone:  # nothing else can come meanwhile: no other thread need wake for it
             answer()
         else:
-            self._pool.submit(answer)
+            try:
+                self._pool.submit(answer)
+            except RuntimeError:  # the machine has no thread left; one there is may still take it
+                answer()
 
     def _outcome(
         self, name: str, args: list[Any], kwargs: dict[str, Any], late: bool

@@ -308,9 +308,7 @@ class Worker:
             if len(request) > (most := self._limits["frame_bytes"]):
                 raise ValueError(f"{name}() takes at most {most:,} bytes")
             if HEADER.unpack_from(request)[0] > HEAD_BYTES:
-                raise ValueError(
-                    f"{name}() takes no so many items at once: join them, or ask twice"
-                )
+                raise ValueError(f"{name}() takes fewer items at once: call it for a part of them")
             self._channel.send(request)
             answer = self._inbox.wait(number).head
         finally:
