@@ -36,7 +36,8 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, BinaryIO, Self
+from io import BufferedIOBase
+from typing import Any, Self
 
 from rlm_eval.errors import BudgetExceeded, ContextOverflow, ProviderError, SampleFailure
 from rlm_eval.ledger import Ledger
@@ -229,7 +230,7 @@ def _shut(connection: socket.socket, how: int = socket.SHUT_RDWR) -> None:
 class _Headers:
     """The lines before a request's body, all together not too long."""
 
-    def __init__(self, rfile: BinaryIO) -> None:
+    def __init__(self, rfile: BufferedIOBase) -> None:
         self._rfile, self._left = rfile, _HEADER_BYTES
 
     def readline(self, most: int = -1) -> bytes:

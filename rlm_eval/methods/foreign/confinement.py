@@ -135,7 +135,7 @@ def confined(
         if _below(path, hidden) or not _below(path, shown):
             out += ["--dir", os.path.dirname(path), "--ro-bind", path, path]
     for path, descriptor in files.items():
-        out += ["--file", str(descriptor), path]
+        out += ["--dir", os.path.dirname(path), "--file", str(descriptor), path]
     return [*out, "--remount-ro", "/", "--chdir", HOME, "--", *command]
 
 

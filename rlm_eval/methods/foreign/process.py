@@ -76,6 +76,9 @@ def running(
                 passed = {path: _in_memory(text) for path, text in texts.items()}
                 rules = _in_memory(linux.pack(engine_filter(linux.MACHINE)))
                 user = linux.unused_uid() if linux.is_machines_root() else 0
+                shut = [p for p in readable if user and os.path.isfile(p) and _is_shut(p)]
+                passed |= {path: _in_memory(Path(path).read_bytes()) for path in shut}
+                readable = [path for path in readable if path not in shut]
                 command = [*starter, "--confined", str(user), *command]
                 command = confined(command, [_STARTER, *readable], passed, rules)
                 passed["seccomp"] = rules
@@ -157,6 +160,11 @@ class EngineProcess:
         self.err.seek(max(0, self.err.seek(0, os.SEEK_END) - 4096))
         lines = self.err.read().decode(errors="replace").strip().splitlines()
         return lines[-1][:300] if lines else "no error message"
+
+
+def _is_shut(path: str) -> bool:
+    """Whether a file is for its owner alone."""
+    return not os.stat(path).st_mode & 0o004
 
 
 def _in_memory(data: bytes) -> int:
