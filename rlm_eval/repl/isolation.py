@@ -124,7 +124,7 @@ class Policy:
 
 
 @dataclass(frozen=True)
-class ArgumentTest:
+class OneOf:
     """``argument & mask`` must be one of ``values``; 32 bits, the low ones unless ``high``."""
 
     index: int
@@ -133,7 +133,7 @@ class ArgumentTest:
     high: bool = False
 
 
-def _conditions(pid: int) -> Mapping[str, tuple[ArgumentTest, ...]]:
+def _conditions(pid: int) -> Mapping[str, tuple[OneOf, ...]]:
     prot_exec, thread_flags = 4, 0x10900  # CLONE_VM | CLONE_SIGHAND | CLONE_THREAD
     # No F_SETOWN, F_SETSIG: with O_ASYNC they send signals to other processes. No locks, leases,
     # notices or pipe sizes, which others see that have the same file or user.
@@ -141,20 +141,17 @@ def _conditions(pid: int) -> Mapping[str, tuple[ArgumentTest, ...]]:
     tcgets, tiocgwinsz, fionbio, fionclex, fioclex = 0x5401, 0x5413, 0x5421, 0x5450, 0x5451
     set_name, get_name, name_memory = 15, 16, 0x53564D41
     return {
-        "mmap": (ArgumentTest(2, (0,), prot_exec),),
-        "mprotect": (ArgumentTest(2, (0,), prot_exec),),
-        "clone": (ArgumentTest(0, (thread_flags,), thread_flags | linux.CLONE_NEW_ALL),),
-        "fcntl": (ArgumentTest(1, fcntl),),
-        "ioctl": (ArgumentTest(1, (tcgets, tiocgwinsz, fionbio, fionclex, fioclex)),),
-        "prctl": (ArgumentTest(0, (set_name, get_name, name_memory)),),
-        "prlimit64": (ArgumentTest(0, (0,)),),
-        "kill": (ArgumentTest(0, (pid,)),),
-        "tgkill": (ArgumentTest(0, (pid,)),),
-        "socketpair": (ArgumentTest(0, (1,)), ArgumentTest(1, (1,), 0xF)),  # AF_UNIX, SOCK_STREAM
-        "sendto": (
-            ArgumentTest(4, (0,)),
-            ArgumentTest(4, (0,), high=True),
-        ),  # to the peer, to no address
+        "mmap": (OneOf(2, (0,), prot_exec),),
+        "mprotect": (OneOf(2, (0,), prot_exec),),
+        "clone": (OneOf(0, (thread_flags,), thread_flags | linux.CLONE_NEW_ALL),),
+        "fcntl": (OneOf(1, fcntl),),
+        "ioctl": (OneOf(1, (tcgets, tiocgwinsz, fionbio, fionclex, fioclex)),),
+        "prctl": (OneOf(0, (set_name, get_name, name_memory)),),
+        "prlimit64": (OneOf(0, (0,)),),
+        "kill": (OneOf(0, (pid,)),),
+        "tgkill": (OneOf(0, (pid,)),),
+        "socketpair": (OneOf(0, (1,)), OneOf(1, (1,), 0xF)),  # AF_UNIX, SOCK_STREAM
+        "sendto": (OneOf(4, (0,)), OneOf(4, (0,), high=True)),  # to the peer, to no address
     }
 
 
@@ -192,7 +189,7 @@ def right_machine(machine: str) -> list[linux.Instruction]:
     return [*program, (linux.GREATER_EQUAL, 0, 1, _X32_BIT), kill]
 
 
-def checked(test: ArgumentTest, deny: linux.Instruction) -> list[linux.Instruction]:
+def checked(test: OneOf, deny: linux.Instruction) -> list[linux.Instruction]:
     count = len(test.values)
     equal = [(linux.EQUAL, count - i, 0, value) for i, value in enumerate(test.values)]
     load = linux.argument(test.index, high=test.high)
@@ -346,7 +343,8 @@ def limit_threads() -> None:
     except OSError:
         if os.getuid() == os.geteuid():
             return
-    resource.setrlimit(resource.RLIMIT_NPROC, (MOST_THREADS, MOST_THREADS))
+    if linux.counts_by_namespace():
+        resource.setrlimit(resource.RLIMIT_NPROC, (MOST_THREADS, MOST_THREADS))
 
 
 def confine(policy: Policy, ruleset: int | None) -> None:

@@ -67,6 +67,11 @@ def is_machines_root() -> bool:
         return os.geteuid() == 0 and file.read().split() == ["0", "0", "4294967295"]
 
 
+def counts_by_namespace() -> bool:
+    """Whether a limit of processes holds for each user namespace by itself (Linux 5.14)."""
+    return tuple(map(int, os.uname().release.split(".")[:2])) >= (5, 14)
+
+
 def unused_uid() -> int:
     """A user of no one and nothing: systemd's "Users, Groups, UIDs and GIDs" keeps these free."""
     return 0x70000000 + secrets.randbelow(1 << 28)

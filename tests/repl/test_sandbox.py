@@ -244,6 +244,15 @@ def more(most):
         assert sandbox.session({}).run("1").value == "1"
 
 
+def test_modules_load_from_a_library_that_can_not_be_listed() -> None:
+    with Sandbox("landlock") as sandbox, sandbox.session({}) as session:
+        result = session.run("import graphlib, tomllib, wave, email.message, xml.dom.minidom")
+        assert result.error is None
+        assert session.run("import os\nos.listdir(os.path.dirname(os.__file__))").error_type == (
+            "PermissionError"
+        )
+
+
 # -- a worker started by a command, as for containers and on macOS -------------------------------
 
 

@@ -28,7 +28,7 @@ from rlm_eval.repl.commands import own_namespaces
 from rlm_eval.repl.isolation import (
     CLONE3,
     CONDITIONAL,
-    ArgumentTest,
+    OneOf,
     checked,
     right_machine,
     system_calls,
@@ -87,14 +87,14 @@ def engine_filter(machine: str) -> list[linux.Instruction]:
     others = "flock 73 32, socket 41 198, utimensat 280 88"
     numbers = system_calls(f"{CONDITIONAL}{DENIED}{others}", machine)
     deny, allow = answer(errno.EPERM), (linux.RETURN, 0, 0, linux.ALLOW)
-    families = ArgumentTest(0, (1, 2, 10, 16))  # unix, IPv4, IPv6, netlink: those with namespaces
+    families = OneOf(0, (1, 2, 10, 16))  # unix, IPv4, IPv6, netlink: those with namespaces
     set_lock, lease, notify, push_input, paste = (6, 7, 37, 38), 1024, 1026, 0x5412, 0x541C
     program = right_machine(machine)
     for name in system_calls(DENIED, machine):
         program += case(name, [deny])
     program += case("flock", [answer(errno.ENOSYS)])
     program += case("socket", [*checked(families, answer(errno.EAFNOSUPPORT)), allow])
-    program += case("clone", [*checked(ArgumentTest(0, (0,), linux.CLONE_NEW_ALL), deny), allow])
+    program += case("clone", [*checked(OneOf(0, (0,), linux.CLONE_NEW_ALL), deny), allow])
     locks = dict.fromkeys(set_lock, 0) | {lease: errno.EPERM, notify: errno.EPERM}
     program += case("fcntl", refuse(1, locks))
     times, rest = linux.argument(2), linux.argument(2, high=True)
