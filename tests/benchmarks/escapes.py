@@ -28,7 +28,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from helpers.escape_attempts import ATTEMPTS, IN_ENGINE, PREAMBLE
+from helpers.escape_attempts import ATTEMPTS, ENGINES_OWN, IN_ENGINE, PREAMBLE
 from rlm_eval.errors import ConfigError
 from rlm_eval.methods.foreign.process import PYTHON, running, why_not_confined
 from rlm_eval.repl import linux
@@ -250,13 +250,18 @@ def write_table() -> Path:
                 reason = found.partition("model-written code (")[2].partition("). To run")[0]
                 missing.append(f"- `{level}`: {reason or found}")
             else:
-                columns[f"{found['level']} ({who})"] = found["outcomes"]  # type: ignore[assignment]
+                outcomes: dict[str, str] = found["outcomes"]  # type: ignore[assignment]
+                if level == "engine":
+                    mine = {name: "its own" for name in ENGINES_OWN if outcomes[name] == "open"}
+                    outcomes |= mine
+                columns[f"{found['level']} ({who})"] = outcomes
     lines = [
         f"# What a worker and a foreign engine can do: {linux.MACHINE}",
         "",
         "Written by `python tests/benchmarks/escapes.py --write`, not by hand. "
         f"Linux {os.uname().release}, Landlock version {linux.landlock_abi()}, "
-        f"Python {sys.version.split()[0]}.",
+        f"Python {sys.version.split()[0]}. `engine` is a foreign engine's process, which may start "
+        "programs and talk to itself: what it does so is `its own`, and nothing of others.",
         "",
         "| attempt | " + " | ".join(columns) + " |",
         "|---|" + "---|" * len(columns),
@@ -272,7 +277,8 @@ def write_table() -> Path:
         lines += ["", "Not on this machine, so not tested:", "", *dict.fromkeys(missing)]
     path = ROOT / "results" / "published" / "benchmarks" / f"sandbox_{linux.MACHINE}.md"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    _, mark, rest = (path.read_text("utf-8") if path.exists() else "").partition("\n## What they")
+    path.write_text("\n".join(lines) + "\n" + mark + rest, encoding="utf-8")
     return path
 
 
