@@ -199,15 +199,13 @@ class Conversation:
             case _:
                 raise FrameError("a malformed call, or one of an unknown function")
 
-        begun = threading.Lock()
-
         def answer() -> None:
-            if not begun.acquire(blocking=False):
-                return
             head = {"op": "answer", "id": number}
             calls.begin()
             try:
-                reply = encode(head | self._outcome(name, args, kwargs, late))
+                reply = encode(
+                    head | self._outcome(name, args, kwargs, late, frame.size > MOST_ITEMS)
+                )
             except BaseException as error:  # noqa: BLE001 - raised again by ``exchange``
                 self._failure = self._failure or error
                 reply = encode(head | _failed("stopped", f"{name}() failed"))
@@ -224,19 +222,25 @@ class Conversation:
         if alone:  # nothing else can come meanwhile: no other thread need wake for it
             answer()
         else:
+            begun = threading.Lock()
+
+            def once() -> None:
+                if begun.acquire(blocking=False):
+                    answer()
+
             try:
-                self._pool.submit(answer)
+                self._pool.submit(once)
             except RuntimeError:  # the machine has no thread left; one there is may still take it
-                answer()
+                once()
 
     def _outcome(
-        self, name: str, args: list[Any], kwargs: dict[str, Any], late: bool
+        self, name: str, args: list[Any], kwargs: dict[str, Any], late: bool, large: bool
     ) -> dict[str, Any]:
         """What the host function returns, or the error that model code is to see."""
         if late or self._stopping:
             return _failed("stopped", f"{name}() came too late: its block was over or stopped")
         function = self._host[name]
-        if any(_count(value) > MOST_ITEMS for value in (*args, *kwargs.values())):
+        if large and any(_count(value) > MOST_ITEMS for value in (*args, *kwargs.values())):
             return _failed(BAD_CALL, f"{name}() takes at most {MOST_ITEMS:,} items at once")
         try:
             return {"value": function(*args, **kwargs)}
