@@ -5,6 +5,7 @@ and errors written. Source: the OpenAI API reference, "Create chat completion".
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -33,6 +34,31 @@ _NEUTRAL: Mapping[str, tuple[Any, ...]] = {
 _READ = {"model", "messages", "max_tokens", "max_completion_tokens", "stream", "stream_options"}
 _FINISH = ("stop", "length", "content_filter")
 _ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
+
+
+#: Quotes, commas and opening brackets in one request; what each begins takes up to 100 bytes.
+MOST_MARKS = 500_000
+#: What is between strings up to the next mark, and what is in one: short of 256 KiB each, so that
+#: other threads run meanwhile.
+_GAP = re.compile(rb'[^"\[{,]{0,65536}+(["\[{,]?)')
+_STRING = re.compile(rb'(?:[^"\\]{1,256}+|\\.){0,1024}+("?)', re.DOTALL)
+
+
+def marks_in(body: bytes, most: int) -> int:
+    """How many quotes, commas and opening brackets a JSON text has outside of strings, before any
+    of it is made; no more than ``most`` + 1 are counted."""
+    at = count = 0
+    inside = False
+    while at < len(body) and count <= most:
+        found = (_STRING if inside else _GAP).match(body, at)
+        assert found is not None, "both match nothing too"
+        if found.end() == at:
+            break  # no JSON: a string ends in the middle of an escape
+        at = found.end()
+        if found[1] == b'"':
+            inside = not inside
+        count += len(found[1])
+    return count
 
 
 class RefusedError(Exception):
@@ -66,6 +92,8 @@ class ChatRequest:
 def parse_request(body: bytes) -> ChatRequest:
     """The request in ``body``. Raises RefusedError, naming the parameter, for what can't be
     carried: tools, several choices, log-probabilities, images, stop sequences, forced formats."""
+    if marks_in(body, MOST_MARKS) > MOST_MARKS:
+        raise RefusedError(413, "too_large", "the request has too many values")
     try:
         data = json.loads(body)
     except (ValueError, RecursionError) as error:

@@ -16,19 +16,27 @@ What is refused has a status that OpenAI's clients don't send again: what helps 
     400 context_length_exceeded    the prompt doesn't fit the model's window
     424 provider_error             the provider failed for good; the sample ends with it
     400, 401, 404, 411, 413        what the request itself has wrong
+
+Whoever finds the port may connect to it, so nothing without the token has any effect but the
+refusal: such a connection has one request and a few seconds, gives way to others when there are
+many, and is shut after its answer. With the token, sizes and waiting have wider bounds.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
+import math
 import re
 import secrets
 import socket
+import struct
 import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import BufferedIOBase
 from typing import Any, Self
 
 from rlm_eval.errors import BudgetExceeded, ContextOverflow, ProviderError, SampleFailure
@@ -43,7 +51,14 @@ from rlm_eval.models.chat_wire import (
 from rlm_eval.models.client import LM, CallTags, Completion
 from rlm_eval.models.protocol import Message
 
-MAX_BODY_BYTES = 256 << 20
+MAX_BODY_BYTES = 64 << 20
+#: Of a body that is refused, what is read for the refusal to be heard.
+_READ_REFUSED = 1 << 20
+#: Bodies above this are few at once.
+_LARGE_BODY, _LARGE_AT_ONCE = 4 << 20, 8
+_MOST_CONNECTIONS, _HEADER_BYTES = 512, 64 << 10
+#: Seconds for a first request with the token to come, for a next one, and to take an answer.
+_STRANGER_SECONDS, _IDLE_SECONDS, _SEND_SECONDS = 20.0, 1800.0, 60
 _MODEL = re.compile(r"(root|sub)(?:@(\d{1,3}))?")
 #: Given each call that reached the model client, and what became of it. Called from many threads.
 CallLog = Callable[[CallTags, Sequence[Message], Completion | SampleFailure], None]
@@ -93,7 +108,11 @@ class Proxy(ThreadingHTTPServer):
         self._stop = stop
         self._lock = threading.Lock()
         self._last_turn: str | None = None
-        self._connections: set[Any] = set()
+        #: Each connection, and when it is shut: never while the model client works for it.
+        self._connections: dict[Any, float] = {}
+        self._trusted: set[Any] = set()
+        self._closing = False
+        self.large_bodies = threading.Semaphore(_LARGE_AT_ONCE)
         self._thread = threading.Thread(
             target=self.serve_forever, args=(0.05,), name="proxy", daemon=True
         )
@@ -103,28 +122,44 @@ class Proxy(ThreadingHTTPServer):
         return self
 
     def __exit__(self, *error: object) -> None:
+        self._closing = True
         self.shutdown()
         # Read no more from anyone: idle connections end, replies under way still go out.
         for connection in tuple(self._connections):
-            try:
-                connection.shutdown(socket.SHUT_RD)
-            except OSError:  # it has just ended
-                continue
+            _shut(connection, socket.SHUT_RD)
         self.server_close()
         self._thread.join()
 
     def get_request(self) -> tuple[Any, Any]:
         connection, address = super().get_request()
-        self._connections.add(connection)
+        timeout = struct.pack("@ll", _SEND_SECONDS, 0)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeout)
+        while len(self._connections) >= _MOST_CONNECTIONS and not self._closing:
+            for stranger in [c for c in tuple(self._connections) if c not in self._trusted]:
+                _shut(stranger)
+            time.sleep(0.01)
+        self._connections[connection] = time.monotonic() + _STRANGER_SECONDS
         return connection, address
 
+    def service_actions(self) -> None:
+        now = time.monotonic()
+        for connection, until in tuple(self._connections.items()):
+            if until < now:
+                _shut(connection)
+
+    def trust(self, connection: Any, seconds: float = _IDLE_SECONDS) -> None:
+        """It has shown the token, and ``seconds`` for what it has to send."""
+        self._trusted.add(connection)
+        self._connections[connection] = time.monotonic() + seconds
+
     def shutdown_request(self, request: Any) -> None:
-        self._connections.discard(request)
+        self._connections.pop(request, None)
+        self._trusted.discard(request)
         super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         error = sys.exception()
-        if error is not None and not isinstance(error, ConnectionError):
+        if request in self._trusted and not isinstance(error, OSError | None):
             self._end(error)
 
     def models(self) -> dict[str, Any]:
@@ -158,6 +193,9 @@ class Proxy(ThreadingHTTPServer):
             else:
                 refusal = RefusedError(424, failure.outcome, str(failure))
             raise refusal from failure
+        except BaseException as error:  # the run's: whatever the engine makes of it
+            self._end(error)
+            raise
         with self._lock:
             self.refused = None
             if tags.role == "root" and tags.depth == 0:
@@ -184,12 +222,39 @@ class Proxy(ThreadingHTTPServer):
         return CallTags("sub" if sub else "root", depth, parent, from_repl=depth > 0)
 
 
+def _shut(connection: socket.socket, how: int = socket.SHUT_RDWR) -> None:
+    with contextlib.suppress(OSError):  # it has just ended
+        connection.shutdown(how)
+
+
+class _Headers:
+    """The lines before a request's body, all together not too long."""
+
+    def __init__(self, rfile: BufferedIOBase) -> None:
+        self._rfile, self._left = rfile, _HEADER_BYTES
+
+    def readline(self, most: int = -1) -> bytes:
+        line = self._rfile.readline(self._left + 1)
+        self._left -= len(line)
+        if self._left < 0:
+            raise ConnectionAbortedError("headers without end")
+        return line
+
+
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server_version = "rlm_eval"
     sys_version = ""
     disable_nagle_algorithm = True
     server: Proxy
+
+    def parse_request(self) -> bool:
+        whole = self.rfile
+        self.rfile = _Headers(whole)  # type: ignore[assignment]
+        try:
+            return super().parse_request()
+        finally:
+            self.rfile = whole
 
     def do_GET(self) -> None:
         self._respond()
@@ -215,6 +280,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Connection", "close")
         self.end_headers()
         self.wfile.write(body)
+        if not self.close_connection:
+            self.server.trust(self.connection)
 
     def _made(self) -> dict[str, Any] | bytes:
         """The JSON or the events that answer the request. Raises RefusedError."""
@@ -224,32 +291,37 @@ class _Handler(BaseHTTPRequestHandler):
             if path == "/v1/models":
                 return self.server.models()
         else:
-            body = self._body()
-            if path == "/v1/chat/completions":
-                request = parse_request(body)
-                write = reply_events if request.stream else reply_body
-                return write(request, self.server.chat(request), int(time.time()))
+            length = self._length()
+            with self.server.large_bodies if length > _LARGE_BODY else contextlib.nullcontext():
+                body = self.rfile.read(length)
+                if path == "/v1/chat/completions":
+                    request = parse_request(body)
+                    del body
+                    self.server.trust(self.connection, math.inf)
+                    write = reply_events if request.stream else reply_body
+                    return write(request, self.server.chat(request), int(time.time()))
         raise RefusedError(404, "not_found", f"there is no {self.command} {self.path}")
 
     def _check_token(self) -> None:
         given = self.headers.get("Authorization", "").removeprefix("Bearer ").strip()
         if not secrets.compare_digest(given.encode(), self.server.token.encode()):
-            raise RefusedError(401, "invalid_api_key", "this server has another API key")
-
-    def _body(self) -> bytes:
-        """The request's body, read before anything is refused: a connection that closes on unread
-        bytes may lose the refusal."""
-        length = self.headers.get("Content-Length", "")
-        if not length.isdecimal():
             self.close_connection = True
-            raise RefusedError(411, "length_required", "send a Content-Length, not chunks")
+            raise RefusedError(401, "invalid_api_key", "this server has another API key")
+        self.server.trust(self.connection)
+
+    def _length(self) -> int:
+        """The body's length. A beginning of the body is read where it is refused: a connection that
+        closes on unread bytes may lose the refusal."""
+        lengths = self.headers.get_all("Content-Length", [])
+        known = len(lengths) == 1 and re.fullmatch("[0-9]{1,18}", lengths[0]) is not None
         try:
             self._check_token()
-            if int(length) > MAX_BODY_BYTES:
+            if not known or "Transfer-Encoding" in self.headers:
+                raise RefusedError(411, "length_required", "send one Content-Length, not chunks")
+            if int(lengths[0]) > MAX_BODY_BYTES:
                 raise RefusedError(413, "too_large", f"a body is at most {MAX_BODY_BYTES:,} bytes")
         except RefusedError:
-            left = int(length)
-            while left > 0 and (piece := self.rfile.read(min(left, 1 << 16))):
-                left -= len(piece)
+            self.close_connection = True
+            self.rfile.read(min(int(lengths[0]), _READ_REFUSED) if known else 0)
             raise
-        return self.rfile.read(int(length))
+        return int(lengths[0])

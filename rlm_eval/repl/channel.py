@@ -4,10 +4,12 @@
     4 bytes   length of the raw bytes, big-endian
     ...       the JSON object (UTF-8), then the raw bytes
 
-The raw bytes are text in UTF-8: code, a piece of a context, what was read from a variable. The
-worker's code can write to its channel, so a reader trusts nothing: the lengths are capped before
-anything is kept, the buffer grows with what has come and not with what was announced, and whatever
-is not one JSON object raises :class:`FrameError`.
+The raw bytes are text in UTF-8: code, a piece of a context, what was read from a variable, and
+before it the long strings of the JSON object, whose lengths are its ``texts``: JSON is for what is
+short, since a byte of it can become 25 in memory. The worker's code can write to its channel, so a
+reader trusts nothing: the lengths are capped before anything is kept, the buffer grows with what
+has come and not with what was announced, and whatever is not one JSON object raises
+:class:`FrameError`.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import select
 import struct
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +31,10 @@ ERRORS = "surrogatepass"
 BAD_CALL = "bad_call"
 #: The one key of the JSON object that stands for an error inside a list of answers.
 ERROR_KEY = "__query_error__"
+#: The longest JSON object that a worker may send.
+HEAD_BYTES = 1 << 19
+#: Of a string in it, and how one begins that stands for the next of the texts.
+_SHORT, _MARK = 8, "~"
 _READ_BYTES = 1 << 16
 _SEND_SECONDS = 60
 
@@ -42,7 +49,7 @@ class ChannelClosedError(Exception):
 
 @dataclass(frozen=True)
 class Frame:
-    """One message. ``size``: bytes it took on the channel."""
+    """One message. ``size``: bytes that it may take in memory."""
 
     head: dict[str, Any]
     blob: bytes
@@ -56,11 +63,50 @@ class Frame:
             raise FrameError("text that is not UTF-8") from None
 
 
-def encode(head: dict[str, Any], text: str = "") -> bytes:
-    """One frame. Raises TypeError, ValueError or RecursionError for what JSON cannot hold (NaN
-    included)."""
-    body, blob = _encoder.encode(head).encode("utf-8", ERRORS), text.encode("utf-8", ERRORS)
-    return b"".join([HEADER.pack(len(body), len(blob)), body, blob])
+def encode(head: dict[str, Any], text: str = "", *, long: tuple[str, ...] = ()) -> bytes:
+    """One frame. ``long``: the keys, in their order, of what may hold long strings. Raises
+    TypeError, ValueError or RecursionError for what JSON cannot hold (NaN included)."""
+    texts: list[bytes] = []
+    for key in long:
+        if value := head[key]:
+            head = head | {key: _take_out(value, texts)}
+    if texts:
+        head["texts"] = list(map(len, texts))
+    body = _encoder.encode(head).encode("utf-8", ERRORS)
+    texts.append(text.encode("utf-8", ERRORS))
+    return b"".join([HEADER.pack(len(body), sum(map(len, texts))), body, *texts])
+
+
+def _take_out(value: Any, texts: list[bytes]) -> Any:
+    """``value`` with a mark in the place of each long string, which is added to ``texts``."""
+    if isinstance(value, str):
+        if len(value) <= _SHORT and not value.startswith(_MARK):
+            return value
+        texts.append(value.encode("utf-8", ERRORS))
+        return _MARK
+    if isinstance(value, (list, tuple)):
+        return [_take_out(item, texts) for item in value]
+    if isinstance(value, dict):
+        return {key: _take_out(item, texts) for key, item in value.items()}
+    return value
+
+
+def _put_back(value: Any, texts: Iterator[str]) -> Any:
+    """The reverse. Each text has one place, in their order."""
+    if isinstance(value, str):
+        return next(texts) if value == _MARK else value
+    if isinstance(value, list):
+        return [_put_back(item, texts) for item in value]
+    if isinstance(value, dict):
+        return {key: _put_back(item, texts) for key, item in value.items()}
+    return value
+
+
+def _texts(raw: bytes, lengths: list[int]) -> Iterator[str]:
+    """The first texts in ``raw``."""
+    view, end = memoryview(raw), 0
+    for length in lengths:
+        yield str(view[end : (end := end + length)], "utf-8", ERRORS)
 
 
 def _no_constant(name: str) -> None:
@@ -71,6 +117,22 @@ _encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(","
 _decoder = json.JSONDecoder(parse_constant=_no_constant)
 
 
+def _decoded(body: bytearray, raw: bytes, size: int) -> Frame:
+    """The frame of these bytes. Raises FrameError."""
+    try:
+        head = _decoder.decode(body.decode("utf-8", ERRORS))
+        if not isinstance(head, dict):
+            raise FrameError("a frame must be a JSON object")
+        if lengths := head.pop("texts", None):
+            if min(lengths) < 0 or sum(lengths) > len(raw):
+                raise FrameError("texts that are not there")
+            head = _put_back(head, _texts(raw, lengths))
+            raw = raw[sum(lengths) :]
+        return Frame(head, raw, size)
+    except (TypeError, ValueError, RecursionError, StopIteration) as error:
+        raise FrameError(f"not a JSON frame: {error}") from None
+
+
 class Channel:
     """One end, on a socket or a pair of pipes. One thread receives; any may send.
 
@@ -78,8 +140,11 @@ class Channel:
     other end to take something.
     """
 
-    def __init__(self, reader: int, writer: int, max_bytes: int) -> None:
+    def __init__(
+        self, reader: int, writer: int, max_bytes: int, head_bytes: int | None = None
+    ) -> None:
         self._reader, self._writer, self._max_bytes = reader, writer, max_bytes
+        self._head_bytes = max_bytes if head_bytes is None else head_bytes
         self._buffer = bytearray()
         self._lock = threading.Lock()
         self._closed = False
@@ -125,20 +190,17 @@ class Channel:
             return None
         head_bytes, blob_bytes = HEADER.unpack_from(self._buffer)
         size = HEADER.size + head_bytes + blob_bytes
-        if size > self._max_bytes:
+        if size > self._max_bytes or head_bytes > self._head_bytes:
             raise FrameError(f"a frame of {size:,} bytes is over the cap")
         if len(self._buffer) < size:
             return None
         middle = HEADER.size + head_bytes
-        body, blob = self._buffer[HEADER.size : middle], bytes(self._buffer[middle:size])
+        body, raw = self._buffer[HEADER.size : middle], b""
+        if blob_bytes:
+            with memoryview(self._buffer) as view, view[middle:size] as part:
+                raw = bytes(part)
         del self._buffer[:size]
-        try:
-            head = _decoder.decode(body.decode("utf-8", ERRORS))
-        except (ValueError, RecursionError) as error:
-            raise FrameError(f"not a JSON frame: {error}") from None
-        if not isinstance(head, dict):
-            raise FrameError("a frame must be a JSON object")
-        return Frame(head, blob, size)
+        return _decoded(body, raw, 25 * head_bytes + 4 * blob_bytes)
 
     def close(self) -> None:
         """To be called when the other end is dead: waits for whoever still sends."""

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, replace
 from signal import SIGKILL, Signals
 
 from rlm_eval.errors import SandboxError
+from rlm_eval.repl import linux
 from rlm_eval.repl.channel import Channel
 from rlm_eval.repl.isolation import Policy, installed, library_paths, package_paths
 from rlm_eval.repl.launch import HERE, Process, channel_pair, clean_environment, python_command
@@ -23,12 +24,20 @@ from rlm_eval.repl.launch import HERE, Process, channel_pair, clean_environment,
 IMAGE = "python:3.11-slim"
 
 
+def own_namespaces() -> list[str]:
+    """bubblewrap's options for namespaces of its own. For the machine's root none of users: that
+    would hold no other user than root, whose files and settings it then still owns."""
+    kinds = ["ipc", "pid", "net", "uts", "cgroup-try"]
+    kinds += [] if linux.is_machines_root() else ["user-try"]
+    return ["bwrap", "--new-session", *(f"--unshare-{kind}" for kind in kinds)]
+
+
 def bwrap_command(policy: Policy) -> list[str]:
     """bubblewrap around the parent of the workers: own namespaces, and a root that holds the
     interpreter, its libraries and the worker's files, all read-only."""
     shown = [os.path.realpath(sys.base_prefix), "/usr/lib", "/usr/lib64", "/lib", "/lib64"]
     shown += ["/etc/ld.so.cache", os.path.realpath(sys.executable), HERE]
-    command = ["bwrap", "--unshare-all", "--new-session", "--dev", "/dev"]
+    command = [*own_namespaces(), "--dev", "/dev"]
     for path in dict.fromkeys(shown):
         command += ["--ro-bind-try", path, path]
     for library in library_paths():

@@ -24,6 +24,8 @@ Loadable = str | tuple[str, ...] | Mapping[str, str]
 Death = Literal["killed", "memory", "exited", "crashed"]
 #: How a reason begins when a worker sent what only forging code sends.
 BROKEN = "it broke the protocol"
+#: The longest list or dict that a host function is given.
+MOST_ITEMS = 20_000
 _TICK = 0.1
 _PIECE_CHARS = 1 << 16  # of a context sent at once
 
@@ -201,7 +203,9 @@ class Conversation:
             head = {"op": "answer", "id": number}
             calls.begin()
             try:
-                reply = encode(head | self._outcome(name, args, kwargs, late))
+                reply = encode(
+                    head | self._outcome(name, args, kwargs, late, frame.size > MOST_ITEMS)
+                )
             except BaseException as error:  # noqa: BLE001 - raised again by ``exchange``
                 self._failure = self._failure or error
                 reply = encode(head | _failed("stopped", f"{name}() failed"))
@@ -218,15 +222,26 @@ class Conversation:
         if alone:  # nothing else can come meanwhile: no other thread need wake for it
             answer()
         else:
-            self._pool.submit(answer)
+            begun = threading.Lock()
+
+            def once() -> None:
+                if begun.acquire(blocking=False):
+                    answer()
+
+            try:
+                self._pool.submit(once)
+            except RuntimeError:  # the machine has no thread left; one there is may still take it
+                once()
 
     def _outcome(
-        self, name: str, args: list[Any], kwargs: dict[str, Any], late: bool
+        self, name: str, args: list[Any], kwargs: dict[str, Any], late: bool, large: bool
     ) -> dict[str, Any]:
         """What the host function returns, or the error that model code is to see."""
         if late or self._stopping:
             return _failed("stopped", f"{name}() came too late: its block was over or stopped")
         function = self._host[name]
+        if large and any(_count(value) > MOST_ITEMS for value in (*args, *kwargs.values())):
+            return _failed(BAD_CALL, f"{name}() takes at most {MOST_ITEMS:,} items at once")
         try:
             return {"value": function(*args, **kwargs)}
         except HostError as error:
@@ -291,6 +306,10 @@ def _pieces(texts: Iterable[str]) -> Iterator[bytes]:
                 waiting, chars = [], 0
     if waiting:
         yield encode({"op": "piece"}, "".join(waiting))
+
+
+def _count(value: Any) -> int:
+    return len(value) if isinstance(value, list | dict) else 1
 
 
 def _failed(kind: str, message: str, data: Mapping[str, Any] | None = None) -> dict[str, Any]:

@@ -28,8 +28,11 @@ Does not cover
 - A kernel bug within the allowed system calls, and timing or cache side channels.
 - ``landlock`` without namespaces: ``stat`` still tells whether a path exists and how large it is;
   there is no scratch directory (all writing fails).
-- Threads are bounded by the address space (each takes its stack), not by a count: RLIMIT_NPROC
-  does nothing for root and counts all of a user's processes for others.
+- Threads are counted where a worker has a user namespace of its own, or a user, which root can
+  give it; an ordinary user's ``landlock`` on a kernel that lets it make no namespace has neither:
+  there they are bounded by the address space alone (each takes its stack).
+- What the kernel counts for all workers alike: the numbers of processes and threads that it gives
+  out, free memory and the machine's load, by how long things take.
 - Memory is limited for each worker, not for all of them together: so many sessions at once can
   exhaust the machine. Workers are first in line for the kernel's OOM killer.
 - CPU: a worker may use one core per thread until its block's time limit and its CPU limit.
@@ -46,6 +49,7 @@ Does not cover
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import resource
@@ -71,7 +75,7 @@ dup3 292 24, pipe 22 -, pipe2 293 59, poll 7 -, ppoll 271 73, select 23 -, psele
 epoll_create1 291 20, epoll_ctl 233 21, epoll_wait 232 -, epoll_pwait 281 22, eventfd2 290 19,
 ftruncate 77 46, fallocate 285 47, fsync 74 82, fdatasync 75 83, mkdir 83 -, mkdirat 258 34,
 rmdir 84 -, unlink 87 -, unlinkat 263 35, rename 82 -, renameat 264 38, renameat2 316 276,
-flock 73 32, umask 95 166,
+umask 95 166,
 # memory and threads
 munmap 11 215, mremap 25 216, brk 12 214, madvise 28 233, msync 26 227, futex 202 98,
 set_robust_list 273 99, get_robust_list 274 100, rseq 334 293, exit 60 93, exit_group 231 94,
@@ -83,7 +87,7 @@ rt_sigtimedwait 128 137, sigaltstack 131 132, alarm 37 -, setitimer 38 103, geti
 getpid 39 172, gettid 186 178, getppid 110 173, getuid 102 174, geteuid 107 175,
 getgid 104 176, getegid 108 177, getgroups 115 158, getpgrp 111 -, getpgid 121 155,
 getresuid 118 148, getresgid 120 150, getrusage 98 165, getrlimit 97 163, setrlimit 160 164,
-times 100 153, uname 63 160, sysinfo 99 179, time 201 -, gettimeofday 96 169,
+times 100 153, uname 63 160, time 201 -, gettimeofday 96 169,
 clock_gettime 228 113, clock_getres 229 114, clock_nanosleep 230 115, nanosleep 35 101,
 getrandom 318 278,
 # the channel, and sockets joined to each other
@@ -94,7 +98,7 @@ CONDITIONAL = """
 mmap 9 222, mprotect 10 226, clone 56 220, fcntl 72 25, ioctl 16 29, prctl 157 167,
 prlimit64 302 261, kill 62 129, tgkill 234 131, socketpair 53 199, sendto 44 206,
 """
-_CLONE3 = 435  # ENOSYS makes the C library fall back to clone, whose flags a filter can read
+CLONE3 = 435  # ENOSYS makes the C library fall back to clone, whose flags a filter can read
 AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 _X32_BIT = 0x40000000
 
@@ -120,7 +124,7 @@ class Policy:
 
 
 @dataclass(frozen=True)
-class _Test:
+class OneOf:
     """``argument & mask`` must be one of ``values``; 32 bits, the low ones unless ``high``."""
 
     index: int
@@ -129,24 +133,25 @@ class _Test:
     high: bool = False
 
 
-def _conditions(pid: int) -> Mapping[str, tuple[_Test, ...]]:
+def _conditions(pid: int) -> Mapping[str, tuple[OneOf, ...]]:
     prot_exec, thread_flags = 4, 0x10900  # CLONE_VM | CLONE_SIGHAND | CLONE_THREAD
-    # No F_SETOWN, F_SETSIG: with O_ASYNC they send signals to other processes.
-    fcntl = (0, 1, 2, 3, 4, 5, 6, 7, 36, 37, 38, 1030, 1031, 1032, 1033, 1034)
+    # No F_SETOWN, F_SETSIG: with O_ASYNC they send signals to other processes. No locks, leases,
+    # notices or pipe sizes, which others see that have the same file or user.
+    fcntl = (0, 1, 2, 3, 4, 1030, 1032)
     tcgets, tiocgwinsz, fionbio, fionclex, fioclex = 0x5401, 0x5413, 0x5421, 0x5450, 0x5451
     set_name, get_name, name_memory = 15, 16, 0x53564D41
     return {
-        "mmap": (_Test(2, (0,), prot_exec),),
-        "mprotect": (_Test(2, (0,), prot_exec),),
-        "clone": (_Test(0, (thread_flags,), thread_flags | linux.CLONE_NEW_ALL),),
-        "fcntl": (_Test(1, fcntl),),
-        "ioctl": (_Test(1, (tcgets, tiocgwinsz, fionbio, fionclex, fioclex)),),
-        "prctl": (_Test(0, (set_name, get_name, name_memory)),),
-        "prlimit64": (_Test(0, (0,)),),
-        "kill": (_Test(0, (pid,)),),
-        "tgkill": (_Test(0, (pid,)),),
-        "socketpair": (_Test(0, (1,)), _Test(1, (1,), 0xF)),  # AF_UNIX, SOCK_STREAM
-        "sendto": (_Test(4, (0,)), _Test(4, (0,), high=True)),  # to the peer, to no address
+        "mmap": (OneOf(2, (0,), prot_exec),),
+        "mprotect": (OneOf(2, (0,), prot_exec),),
+        "clone": (OneOf(0, (thread_flags,), thread_flags | linux.CLONE_NEW_ALL),),
+        "fcntl": (OneOf(1, fcntl),),
+        "ioctl": (OneOf(1, (tcgets, tiocgwinsz, fionbio, fionclex, fioclex)),),
+        "prctl": (OneOf(0, (set_name, get_name, name_memory)),),
+        "prlimit64": (OneOf(0, (0,)),),
+        "kill": (OneOf(0, (pid,)),),
+        "tgkill": (OneOf(0, (pid,)),),
+        "socketpair": (OneOf(0, (1,)), OneOf(1, (1,), 0xF)),  # AF_UNIX, SOCK_STREAM
+        "sendto": (OneOf(4, (0,)), OneOf(4, (0,), high=True)),  # to the peer, to no address
     }
 
 
@@ -161,26 +166,30 @@ def system_calls(table: str, machine: str) -> dict[str, int]:
 def seccomp_filter(pid: int, machine: str = linux.MACHINE) -> list[linux.Instruction]:
     """The filter of a worker whose process id (in its own namespace) is ``pid``."""
     deny = (linux.RETURN, 0, 0, linux.ERRNO | errno.EPERM)
-    kill = (linux.RETURN, 0, 0, linux.KILL)
     allow = (linux.RETURN, 0, 0, linux.ALLOW)
+    program = right_machine(machine)
+    for number in system_calls(ALLOWED, machine).values():
+        program += [(linux.EQUAL, 0, 1, number), allow]
+    for name, tests in _conditions(pid).items():
+        block = [step for test in tests for step in checked(test, deny)] + [allow]
+        program += [(linux.EQUAL, 0, len(block), system_calls(CONDITIONAL, machine)[name]), *block]
+    program += [(linux.EQUAL, 0, 1, CLONE3), (linux.RETURN, 0, 0, linux.ERRNO | errno.ENOSYS)]
+    return [*program, deny]
+
+
+def right_machine(machine: str) -> list[linux.Instruction]:
+    """Kills who makes another machine's system calls; else the call's number is loaded."""
+    kill = (linux.RETURN, 0, 0, linux.KILL)
     program: list[linux.Instruction] = [
         (linux.LOAD, 0, 0, linux.ARCH_OFFSET),
         (linux.EQUAL, 1, 0, AUDIT_ARCH[machine]),
         kill,
         (linux.LOAD, 0, 0, linux.NUMBER_OFFSET),
     ]
-    if machine == "x86_64":
-        program += [(linux.GREATER_EQUAL, 0, 1, _X32_BIT), kill]
-    for number in system_calls(ALLOWED, machine).values():
-        program += [(linux.EQUAL, 0, 1, number), allow]
-    for name, tests in _conditions(pid).items():
-        block = [step for test in tests for step in _check(test, deny)] + [allow]
-        program += [(linux.EQUAL, 0, len(block), system_calls(CONDITIONAL, machine)[name]), *block]
-    program += [(linux.EQUAL, 0, 1, _CLONE3), (linux.RETURN, 0, 0, linux.ERRNO | errno.ENOSYS)]
-    return [*program, deny]
+    return [*program, (linux.GREATER_EQUAL, 0, 1, _X32_BIT), kill]
 
 
-def _check(test: _Test, deny: linux.Instruction) -> list[linux.Instruction]:
+def checked(test: OneOf, deny: linux.Instruction) -> list[linux.Instruction]:
     count = len(test.values)
     equal = [(linux.EQUAL, count - i, 0, value) for i, value in enumerate(test.values)]
     load = linux.argument(test.index, high=test.high)
@@ -216,8 +225,7 @@ def _landlock_rules(policy: Policy) -> Iterable[tuple[str, int]]:
         yield "/", _READ
         yield SCRATCH, _WRITE
     else:
-        for library in library_paths():
-            yield library, linux.READ_DIR
+        for library in library_paths():  # not to be listed: that would list the packages too
             excluded = installed(library)
             entries = (os.path.join(library, name) for name in os.listdir(library))
             kept = (entry for entry in entries if entry not in excluded and os.path.exists(entry))
@@ -245,6 +253,7 @@ def landlock_ruleset(policy: Policy) -> int:
 def enter_namespaces(policy: Policy) -> None:
     """New namespaces and a new root for this process and its children; those forked from now on
     are in the new pid namespace, the first of them as its process 1."""
+    be_no_root()
     uid, gid = os.geteuid(), os.getegid()
     linux.unshare(linux.CLONE_NEW_ALL)
     _write("/proc/self/setgroups", "deny")
@@ -295,6 +304,8 @@ def own_scratch(policy: Policy) -> None:
 
 #: Address space kept back to report that the rest is spent.
 RESERVE_MB = 64
+#: Threads of one worker.
+MOST_THREADS = 256
 
 
 def limit_resources(policy: Policy) -> None:
@@ -316,6 +327,26 @@ def limit_resources(policy: Policy) -> None:
         resource.setrlimit(which, (soft, hard))
 
 
+def be_no_root() -> None:
+    """By its real user no longer root, on whom the kernel puts no limit of processes; by the
+    effective one, who owns its files, it still is. A user of no one else, so nobody counts too."""
+    if os.geteuid() == 0:
+        with contextlib.suppress(OSError):  # where its user namespace has no such user
+            os.setresuid(linux.unused_uid(), -1, -1)
+
+
+def limit_threads() -> None:
+    """Has this process's threads counted apart from all others', as those of a user or of a user
+    namespace of its own, and limited; where it can have neither, they are not."""
+    try:
+        linux.unshare(linux.CLONE_NEWUSER)
+    except OSError:
+        if os.getuid() == os.geteuid():
+            return
+    if linux.counts_by_namespace():
+        resource.setrlimit(resource.RLIMIT_NPROC, (MOST_THREADS, MOST_THREADS))
+
+
 def confine(policy: Policy, ruleset: int | None) -> None:
     """Puts this process, which then only runs model code, under the policy. Not reversible.
 
@@ -328,6 +359,9 @@ def confine(policy: Policy, ruleset: int | None) -> None:
     limit_resources(policy)
     if sys.platform != "linux":
         return
+    if policy.features:
+        be_no_root()
+        limit_threads()
     linux.drop_capabilities()
     linux.set_dumpable(0)
     linux.no_new_privileges()

@@ -16,7 +16,7 @@ from signal import Signals
 from typing import Any, Protocol
 
 from rlm_eval.errors import SandboxError
-from rlm_eval.repl.channel import Channel
+from rlm_eval.repl.channel import HEAD_BYTES, Channel
 from rlm_eval.repl.isolation import Policy
 
 HERE = os.path.dirname(os.path.realpath(__file__))
@@ -29,7 +29,7 @@ def channel_pair(max_bytes: int) -> tuple[Channel, socket.socket]:
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
     descriptor = ours.detach()
-    return Channel(descriptor, descriptor, max_bytes), theirs
+    return Channel(descriptor, descriptor, max_bytes, HEAD_BYTES), theirs
 
 
 class Process(Protocol):

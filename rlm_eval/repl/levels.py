@@ -104,6 +104,7 @@ def _tried(action):
 import os as _os, socket as _socket
 submit([name for name, action in {
     'reads files of the harness': lambda: open(_path).read(1),
+    'writes the kernel settings': lambda: open('/proc/sys/kernel/core_pattern', 'r+').close(),
     'opens sockets': lambda: _socket.socket(_socket.AF_INET).close(),
     'starts programs': lambda: _os.posix_spawn('/bin/true', ['true'], {}),
 }.items() if _tried(action)])

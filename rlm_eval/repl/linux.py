@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import secrets
 import struct
 from collections.abc import Iterable, Sequence
 
@@ -17,7 +18,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
 
 #: Mount; and all there are but time: mount, cgroup, uts, ipc, user, pid, net.
-CLONE_NEWNS, CLONE_NEW_ALL = 0x20000, 0x7E020000
+CLONE_NEWNS, CLONE_NEWUSER, CLONE_NEW_ALL = 0x20000, 0x10000000, 0x7E020000
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_BIND = 0x1, 0x2, 0x4, 0x8, 0x1000
 MS_REC, MS_PRIVATE, MNT_DETACH = 0x4000, 0x40000, 2
 _PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
@@ -58,6 +59,22 @@ def set_dumpable(value: int) -> None:
 def die_with_parent(signal: int) -> None:
     """``signal`` comes when the *thread* that forked this process ends."""
     _prctl("PR_SET_PDEATHSIG", _PR_SET_PDEATHSIG, signal)
+
+
+def is_machines_root() -> bool:
+    """Whether this process is root itself, and not in a user namespace that calls it so."""
+    with open("/proc/self/uid_map", encoding="ascii") as file:
+        return os.geteuid() == 0 and file.read().split() == ["0", "0", "4294967295"]
+
+
+def counts_by_namespace() -> bool:
+    """Whether a limit of processes holds for each user namespace by itself (Linux 5.14)."""
+    return tuple(map(int, os.uname().release.split(".")[:2])) >= (5, 14)
+
+
+def unused_uid() -> int:
+    """A user of no one and nothing: systemd's "Users, Groups, UIDs and GIDs" keeps these free."""
+    return 0x70000000 + secrets.randbelow(1 << 28)
 
 
 def no_new_privileges() -> None:

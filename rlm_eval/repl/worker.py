@@ -27,6 +27,8 @@ from rlm_eval.repl.capture import Capture, describe_error, list_variables, shown
 from rlm_eval.repl.channel import (
     BAD_CALL,
     ERROR_KEY,
+    HEAD_BYTES,
+    HEADER,
     Channel,
     ChannelClosedError,
     Frame,
@@ -214,7 +216,8 @@ class Worker:
             "variables": list_variables(self._names, self._provided),
             "submitted": submitted is not None,
         }
-        self._channel.send(encode(done, submitted or ""))
+        long = ("value", "error", "stdout", "stderr")
+        self._channel.send(encode(done, submitted or "", long=long))
 
     def _run(
         self, number: int, action: Callable[[], str | None]
@@ -295,14 +298,18 @@ class Worker:
             call = {"op": "call", "id": number, "block": self._block, "name": name}
             call["alone"] = threading.active_count() == 1
             text = ""
-            if args and type(args[0]) is str:  # most often a long prompt, which JSON would slow
+            if args and type(args[0]) is str:  # most often a long prompt
                 text, args = args[0], ("", *args[1:])
+            call |= {"args": args, "kwargs": kwargs}
             try:
-                request = encode({**call, "args": args, "kwargs": kwargs}, text)
-            except (TypeError, ValueError) as error:
+                only = text and not kwargs and not args[1:]
+                request = encode(call, text, long=() if only else ("args", "kwargs"))
+            except (TypeError, ValueError, RecursionError) as error:
                 raise TypeError(f"{name}() takes text, numbers, lists and dicts: {error}") from None
             if len(request) > (most := self._limits["frame_bytes"]):
                 raise ValueError(f"{name}() takes at most {most:,} bytes")
+            if HEADER.unpack_from(request)[0] > HEAD_BYTES:
+                raise ValueError(f"{name}() takes fewer items at once: call it for a part of them")
             self._channel.send(request)
             answer = self._inbox.wait(number).head
         finally:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import gc
-import importlib
+import importlib.util
 import itertools
 import json
 import os
@@ -74,6 +74,7 @@ def preload(policy: isolation.Policy) -> None:
         sys.path.pop()
     sys.path[:] = [path for path in sys.path if path != root]
     sys.path_importer_cache.clear()
+    importlib.util.find_spec("_")  # what lies in each folder, since workers may not list them all
     os.environ.clear()
     sys.argv[:] = [""]
 

@@ -1,4 +1,5 @@
-"""The escape suite: what code in a worker can do that it must not, level by level.
+"""The escape suite: what code in a worker or a foreign engine can do that it must not, level by
+level (``engine`` and ``engine-none`` are a confined engine and one that is not).
 
     python tests/benchmarks/escapes.py LEVEL [WITHOUT]  one level as this user, as JSON; WITHOUT:
                                                         as if the kernel lacked landlock, seccomp,
@@ -27,8 +28,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from helpers.escape_attempts import ATTEMPTS, PREAMBLE
+from helpers.escape_attempts import ATTEMPTS, ENGINES_OWN, IN_ENGINE, PREAMBLE
 from rlm_eval.errors import ConfigError
+from rlm_eval.methods.foreign.process import PYTHON, running, why_not_confined
 from rlm_eval.repl import linux
 from rlm_eval.repl.session import ReplSession, Sandbox
 
@@ -42,7 +44,9 @@ LEVELS = (
     ("bwrap", "landlock"),
     ("container", ""),
     ("seatbelt", ""),
+    ("engine", ""),
     ("none", ""),
+    ("engine-none", ""),
 )
 #: Known to be open; the policy's docstring says so.
 ACCEPTED = {"landlock+seccomp": {"stat of a secret file"}}
@@ -96,18 +100,45 @@ def surroundings() -> Iterator[dict[str, object]]:
     shutil.rmtree(here)
 
 
+def preamble(names: dict[str, object]) -> str:
+    return "\n".join([*(f"{name} = {value!r}" for name, value in names.items()), PREAMBLE])
+
+
+def asked_here(outcome: str, body: str, names: dict[str, object]) -> str:
+    """The same, where only this process can tell whether an attempt succeeded."""
+    if outcome != "open" or "ask the harness" not in body:
+        return outcome
+    place = "/dev/shm" if "/dev/shm" in body else "/tmp"
+    seen = os.path.exists(os.path.join(place, str(names["TOKEN"])))
+    return "open" if seen else "blocked: a directory of its own"
+
+
+def run_engine(level: str) -> dict[str, object]:
+    """Every attempt in a foreign engine. Raises ConfigError."""
+    if level == "engine" and (reason := why_not_confined()):
+        raise ConfigError(f"this machine can't isolate model-written code ({reason}). To run it")
+    os.environ["RLM_CANARY_KEY"] = CANARY
+    with surroundings() as names:
+        code = f"{preamble({**names, 'FILTERED': False})}\nATTEMPTS = {ATTEMPTS!r}\n{IN_ENGINE}"
+        readable = [] if level == "engine" else None
+        command = ["/bin/sh", "-c", f'exec {PYTHON} -P "$ATTEMPTS"']
+        with running(command, {"ATTEMPTS": code}, {"PATH": "/usr/bin:/bin"}, readable) as engine:
+            engine.listener()
+            status, output, last_words = engine.wait(200)
+        if status != 0:
+            raise RuntimeError(f"the engine ended with {status}: {last_words}")
+        found = json.loads(output.splitlines()[-1])
+        outcomes = {name: asked_here(found[name], body, names) for name, body in ATTEMPTS.items()}
+    return {"level": level, "uid": os.geteuid(), "outcomes": outcomes}
+
+
 def attempt(session: ReplSession, body: str, names: dict[str, object]) -> str:
     """``open``, or ``blocked: why``."""
-    lines = [f"{name} = {value!r}" for name, value in names.items()]
-    lines += [PREAMBLE, "def attempt():", *(f"  {line}" for line in body.splitlines())]
+    lines = [preamble(names), "def attempt():", *(f"  {line}" for line in body.splitlines())]
     lines += ["submit('open' if (got := attempt()) else 'blocked: no effect')"]
     result = session.run("\n".join(lines))
-    if result.submitted == "open" and "ask the harness" in body:
-        place = "/dev/shm" if "/dev/shm" in body else "/tmp"
-        seen = os.path.exists(os.path.join(place, str(names["TOKEN"])))
-        return "open" if seen else "blocked: a directory of its own"
     if result.submitted is not None:
-        return result.submitted
+        return asked_here(result.submitted, body, names)
     if result.interrupted:
         return f"blocked: worker {result.interrupted}"
     return f"blocked: {(result.error or '').splitlines()[-1]}"
@@ -219,13 +250,18 @@ def write_table() -> Path:
                 reason = found.partition("model-written code (")[2].partition("). To run")[0]
                 missing.append(f"- `{level}`: {reason or found}")
             else:
-                columns[f"{found['level']} ({who})"] = found["outcomes"]  # type: ignore[assignment]
+                outcomes: dict[str, str] = found["outcomes"]  # type: ignore[assignment]
+                if level == "engine":
+                    mine = {name: "its own" for name in ENGINES_OWN if outcomes[name] == "open"}
+                    outcomes |= mine
+                columns[f"{found['level']} ({who})"] = outcomes
     lines = [
-        f"# What a worker can do: {linux.MACHINE}",
+        f"# What a worker and a foreign engine can do: {linux.MACHINE}",
         "",
         "Written by `python tests/benchmarks/escapes.py --write`, not by hand. "
         f"Linux {os.uname().release}, Landlock version {linux.landlock_abi()}, "
-        f"Python {sys.version.split()[0]}.",
+        f"Python {sys.version.split()[0]}. `engine` is a foreign engine's process, which may start "
+        "programs and talk to itself: what it does so is `its own`, and nothing of others.",
         "",
         "| attempt | " + " | ".join(columns) + " |",
         "|---|" + "---|" * len(columns),
@@ -241,7 +277,8 @@ def write_table() -> Path:
         lines += ["", "Not on this machine, so not tested:", "", *dict.fromkeys(missing)]
     path = ROOT / "results" / "published" / "benchmarks" / f"sandbox_{linux.MACHINE}.md"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    _, mark, rest = (path.read_text("utf-8") if path.exists() else "").partition("\n## What they")
+    path.write_text("\n".join(lines) + "\n" + mark + rest, encoding="utf-8")
     return path
 
 
@@ -251,7 +288,8 @@ def main() -> int:
         return 0
     try:
         remove(" ".join(sys.argv[2:]))
-        print(json.dumps(run_level(sys.argv[1])))
+        run = run_engine if sys.argv[1].startswith("engine") else run_level
+        print(json.dumps(run(sys.argv[1])))
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 2

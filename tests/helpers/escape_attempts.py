@@ -1,5 +1,5 @@
-"""What the escape suite tries from inside a worker: each attempt is the body of a function that
-returns something true when it succeeded. ``PREAMBLE`` stands before every one."""
+"""What the escape suite tries from inside a worker or a foreign engine: each attempt is the body of
+a function that returns something true when it succeeded. ``PREAMBLE`` stands before every one."""
 
 from __future__ import annotations
 
@@ -18,6 +18,26 @@ def raw(x86, arm, *args):
 def scratch():
     # Where a file may be written, or else a place that is cleaned up.
     return HERE if os.path.isdir(HERE) else '.'
+
+def writable(*paths):
+    # Whether one may be opened to be written, which nothing is.
+    for path in paths:
+        try: os.close(os.open(path, os.O_WRONLY)); return True
+        except FileNotFoundError: pass
+    raise FileNotFoundError(paths)
+
+def locked(command):
+    # Whether a lock of a library file is there for another process that has the file open.
+    import fcntl, struct
+    lock = lambda kind: struct.pack('hhqqi4x', kind, 0, 0, 0, 0)
+    mine = open(os.__file__)
+    fcntl.fcntl(mine, command, lock(fcntl.F_RDLCK))
+    r, w = os.pipe()
+    if not os.fork():
+        seen = fcntl.fcntl(open(os.__file__), fcntl.F_GETLK, lock(fcntl.F_WRLCK))
+        os.write(w, seen[:2])
+        os._exit(0)
+    return struct.unpack('h', os.read(r, 2))[0] != fcntl.F_UNLCK
 
 def processes():
     return [int(name) for name in os.listdir('/proc') if name.isdigit()]
@@ -75,6 +95,82 @@ ATTEMPTS = {
         "  try: return open(n, 'rb').read(1)\n  except FileNotFoundError: pass\n"
         "raise FileNotFoundError(n)"
     ),
+    "read the kernel's keys and memory": (
+        "for n in ('/proc/keys', '/proc/kallsyms', '/proc/timer_list', '/proc/kcore'):\n"
+        "  try:\n    if open(n, 'rb').read(1): return n\n  except FileNotFoundError: pass\n"
+        "raise FileNotFoundError(n)"
+    ),
+    "list the installed packages": "return os.listdir(PACKAGES)",
+    # the machine
+    "write the kernel's settings": (
+        "return writable('/proc/sys/kernel/core_pattern', '/proc/sys/kernel/hostname')"
+    ),
+    "write the memory's settings": (
+        "return writable('/proc/sys/vm/drop_caches', '/proc/sys/vm/overcommit_memory')"
+    ),
+    "write limits that all share": (
+        "return writable('/proc/sys/kernel/pid_max', '/proc/sys/fs/pipe-max-size')"
+    ),
+    "write switches in /proc": (
+        "return writable('/proc/sysrq-trigger', '/proc/irq/default_smp_affinity', '/proc/mtrr',"
+        " '/proc/scsi/scsi', '/proc/acpi/wakeup')"
+    ),
+    "write pressure triggers": "return writable('/proc/pressure/cpu', '/proc/pressure/memory')",
+    "write in /sys": (
+        "return writable('/sys/power/state', '/sys/kernel/mm/ksm/run', '/sys/kernel/profiling')"
+    ),
+    "write to control groups": (
+        "return writable('/sys/fs/cgroup/cgroup.procs', '/sys/fs/cgroup/pids/cgroup.procs',"
+        " '/sys/fs/cgroup/unified/cgroup.procs', '/sys/fs/cgroup/cpu/tasks')"
+    ),
+    "mount over the kernel's settings": (
+        "if libc.unshare(0x10020000): raise PermissionError\n"
+        "libc.mount(b'proc', b'/proc', b'proc', 0, None)\n"
+        "libc.mount(b'', b'/proc', b'', 0x1020, None)\n"
+        "return writable('/proc/sys/kernel/core_pattern')"
+    ),
+    "change a device's mode": "os.chmod('/dev/null', 0o666)\nreturn True",
+    "change a device's times": (
+        "before = os.stat('/dev/null').st_mtime_ns\nos.utime('/dev/null')\n"
+        "return os.stat('/dev/null').st_mtime_ns != before"
+    ),
+    "make a device": "os.mknod(os.path.join(scratch(), 'null'), 0o20666, 0x103)\nreturn True",
+    "2,000 threads": (
+        "import threading\nthreading.stack_size(1 << 16)\nover, threads = threading.Event(), []\n"
+        "try:\n"
+        "  for _ in range(2000):\n"
+        "    threads.append(threading.Thread(target=over.wait))\n    threads[-1].start()\n"
+        "except RuntimeError: threads.pop()\n"
+        "over.set()\nfor thread in threads: thread.join()\nreturn len(threads) == 2000"
+    ),
+    # what samples could tell each other by
+    "flock on a library file": (
+        "import fcntl\nfcntl.flock(open(os.__file__), fcntl.LOCK_EX | fcntl.LOCK_NB)\nreturn True"
+    ),
+    "flock on /dev/null": (
+        "import fcntl\nfcntl.flock(open(os.devnull), fcntl.LOCK_EX | fcntl.LOCK_NB)\nreturn True"
+    ),
+    "fcntl lock on a library file": "return locked(6)",
+    "open file's lock on a library file": "return locked(37)",
+    "lease on a library file": (
+        "import fcntl\nfcntl.fcntl(open(os.__file__), 1024, fcntl.F_RDLCK)\nreturn True"
+    ),
+    "notice of a folder's use": (
+        "import fcntl\n"
+        "folder = os.open(os.path.dirname(os.__file__), os.O_RDONLY)\n"
+        "try: fcntl.fcntl(folder, 1026, 1)\nfinally: os.close(folder)\nreturn True"
+    ),
+    "watch a library file": (
+        "fd = libc.inotify_init1(0)\n"
+        "return fd >= 0 and libc.inotify_add_watch(fd, os.__file__.encode(), 0x20) >= 0"
+    ),
+    "a key in the user's keyring": (
+        "return libc.syscall(217 if ARM else 248, b'user', TOKEN.encode(), b'x', 1, -4) >= 0"
+    ),
+    "counts of the whole machine": "return libc.sysinfo(ctypes.create_string_buffer(1024)) == 0",
+    "System V messages": "return libc.msgget(0x5a5a, 0o1666) >= 0",
+    "System V semaphores": "return libc.semget(0x5a5a, 1, 0o1666) >= 0",
+    "files in memory": "return os.memfd_create('x') >= 0",
     # writing
     "write beside the secret": "open(SECRET + '.new', 'w').write('x')\nreturn True",
     "append to a file": "open(VICTIM, 'a').write('x')\nreturn True",
@@ -114,7 +210,7 @@ ATTEMPTS = {
     "signal by F_SETOWN": (
         "import fcntl\na, b = os.pipe()\nfcntl.fcntl(a, fcntl.F_SETOWN, HARNESS)\nreturn True"
     ),
-    "ptrace the harness": "return libc.ptrace(16, HARNESS, 0, 0) >= 0",
+    "ptrace the harness": "return libc.ptrace(0x4206, HARNESS, 0, 0) >= 0",
     "ptrace at all": "return libc.ptrace(0, 0, 0, 0) >= 0",
     "process_vm_readv": "return raw(310, 270, HARNESS, 0, 0, 0, 0, 0)",
     "limits of the harness": (
@@ -231,3 +327,45 @@ ATTEMPTS = {
     ),
     "trace hooks": "sys.settrace(lambda *a: None)\nsys.settrace(None)\nreturn open(SECRET)",
 }
+
+#: What an engine may do and code in a worker may not: start programs, use its network, which is a
+#: loopback of its own, and namespaces of its own (processes, shared memory, messages); write in its
+#: own folder; read what all users of the machine can read. Some of it means something else there:
+#: its parent and "every process" are its own, and other users are none that its namespace has.
+ENGINES_OWN = {
+    *("command lines of other processes", "read the kernel's settings", "signal its parent"),
+    *("signal every process", "signal the worker of another session", "signal by queue"),
+    *("signal by tkill", "become dumpable", "outlive its parent", "raise its memory limit"),
+    *("TCP server", "IPv6", "UDP", "netlink", "name resolution", "address given to a stream pair"),
+    *("fork", "clone by system call", "vfork", "execve", "execveat", "subprocess", "os.system"),
+    *("posix_spawn", "multiprocessing", "__builtins__ and subclasses", "another seccomp filter"),
+    *("become another user", "POSIX message queues", "System V messages", "System V semaphores"),
+    *("System V shared memory", "files in memory", "a file larger than its limit"),
+    *("executable memfd", "mprotect to executable", "writable and executable memory"),
+    *("load a shared library", "import an installed package", "list the installed packages"),
+    "counts of the whole machine",
+}
+
+#: Runs all attempts in an engine, each in a process of its own, and prints what came of them.
+IN_ENGINE = """
+import json, signal
+def tried(body):
+    r, w = os.pipe()
+    os.set_blocking(r, False)
+    pid = os.fork()
+    if not pid:
+        signal.alarm(20)
+        scope = {**globals()}
+        try:
+            exec('def attempt():\\n' + ''.join(f'  {x}\\n' for x in body.splitlines()), scope)
+            got = 'open' if scope['attempt']() else 'blocked: no effect'
+        except BaseException as error:
+            got = f'blocked: {type(error).__name__}: {error}'
+        os.write(w, got[:500].encode())
+        os._exit(0)
+    status = os.waitpid(pid, 0)[1]
+    try: return os.read(r, 1000).decode()
+    except BlockingIOError: return f'blocked: ended with {status}'
+    finally: os.close(r); os.close(w)
+print(json.dumps({name: tried(body) for name, body in ATTEMPTS.items()}))
+"""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import secrets
 import shutil
 import socket
@@ -22,6 +23,7 @@ from helpers.encrypted_rows import CANARY, plain_row, write_rows
 from helpers.foreign_engines import (
     answer_of,
     both_ways,
+    confined_only,
     python_engine,
     running,
     shout,
@@ -33,10 +35,13 @@ from rlm_eval.config.compose import compose_tree
 from rlm_eval.errors import ConfigError
 from rlm_eval.methods.foreign import engine as engine_module
 from rlm_eval.methods.foreign.command import ForeignCommand
+from rlm_eval.methods.foreign.confinement import PROBE
 from rlm_eval.methods.foreign.engine import Isolation
 from rlm_eval.methods.foreign.packages import DspyRlm, Rlms
-from rlm_eval.methods.foreign.process import why_not_confined
+from rlm_eval.methods.foreign.process import PYTHON, why_not_confined
+from rlm_eval.methods.foreign.process import running as started
 from rlm_eval.records import Content
+from rlm_eval.repl import linux
 from rlm_eval.run.assemble import assemble
 
 # -- any executable ----------------------------------------------------------------------------
@@ -289,6 +294,45 @@ def test_without_bubblewrap_isolation_has_to_be_given_up(monkeypatch: pytest.Mon
             engine.check({"root": scripted(shout).info})
     finally:
         why_not_confined.cache_clear()
+
+
+@confined_only
+def test_what_does_not_confine_is_noticed_before_anything_runs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with started([PYTHON, "-c", PROBE], {}, {}, None) as engine:
+        engine.listener()
+        assert b"can make namespaces" in engine.wait(30)[1]
+    if os.geteuid() != 0:
+        return
+    monkeypatch.setattr(linux, "is_machines_root", lambda: False)  # it then owns what root owns
+    why_not_confined.cache_clear()
+    try:
+        with pytest.raises(ConfigError, match="a confined process can change devices"):
+            ForeignCommand(command=[sys.executable]).check({"root": scripted(shout).info})
+    finally:
+        why_not_confined.cache_clear()
+
+
+@confined_only
+def test_an_engine_that_is_its_owners_alone_runs_confined(tmp_path: Path) -> None:
+    engine = python_engine(tmp_path, "print(ask('x'), os.listdir('.'))")
+    Path(engine.command[-1]).chmod(0o600)
+    got, _ = answer_of(engine)
+    assert (got.text or got.error).startswith("X ")
+
+
+@confined_only
+def test_the_processes_of_an_engine_are_limited(tmp_path: Path) -> None:
+    code = """
+    import subprocess
+    alive = []
+    try:
+        while len(alive) < 3000: alive.append(os.fork() or os._exit(time.sleep(60)))
+    except OSError: print(len(alive) > 200)
+    """
+    got, _ = answer_of(python_engine(tmp_path, "import time\n" + textwrap.dedent(code)))
+    assert got.text == "True"
 
 
 def test_another_engine_is_another_result(tmp_path: Path) -> None:

@@ -28,6 +28,30 @@ def test_arguments_and_values_cross_as_json(sandbox: Sandbox) -> None:
         assert repl.run("keep(float('nan'))").error_type == "TypeError"
 
 
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("llm_query_batched(['x'] * 200_000)", "fewer items at once"),
+        ("llm_query_batched(prompts=['some words'] * 20_001)", "at most 20,000 items"),
+        ("llm_query([[] for _ in range(200_000)])", "items at once"),
+        ("llm_query({i: [] for i in range(200_000)})", "items at once"),
+        ("x = []\nx.append(x)\nllm_query(x)", "takes text, numbers, lists and dicts"),
+    ],
+)
+def test_too_many_items_are_refused_before_they_are_made(
+    repl: ReplSession, code: str, words: str
+) -> None:
+    result = repl.run(code)
+    assert result.error_type in ("TypeError", "ValueError")
+    assert words in (result.error or "")
+    assert repl.run("llm_query('a')").value == "'<a>'"
+
+
+def test_a_batch_of_many_long_prompts_is_no_such_case(repl: ReplSession) -> None:
+    code = "r = llm_query_batched(['x' * 90] * 20_000)\nlen(r), r[-1] == '<' + 'x' * 90 + '>'"
+    assert repl.run(code).value == "(20000, True)"
+
+
 def test_arguments_that_do_not_fit_are_the_models_type_error(repl: ReplSession) -> None:
     result = repl.run("llm_query()")
     assert result.error_type == "TypeError"

@@ -47,7 +47,8 @@ def test_a_frame_arrives_as_it_was_however_it_comes(ends: Ends, step: int) -> No
     head = {"args": [LONG[:100], 1, None, {"a": ["ü\ud800"]}], "kwargs": {}}
     frame = sent(ends, data := encode(head, LONG[:3000]), step)
     assert frame is not None
-    assert (frame.head, frame.text(), frame.size) == (head, LONG[:3000], len(data))
+    body, blob = HEADER.unpack_from(data)
+    assert (frame.head, frame.text(), frame.size) == (head, LONG[:3000], 25 * body + 4 * blob)
 
 
 def test_many_frames_at_once(ends: Ends) -> None:
@@ -70,6 +71,48 @@ BROKEN = {
     "NaN": HEADER.pack(10, 0) + b'{"op": NaN}'[:10],
     "no object": HEADER.pack(6, 0) + b"[1, 2]",
 }
+
+
+@pytest.mark.parametrize("step", [7, 1 << 20])
+def test_long_strings_come_back_to_their_places(ends: Ends, step: int) -> None:
+    args = [LONG[:3000], ["a" * 17, "", "~", "~x", 5], {"ü": ("\ud800" * 20, [LONG[:50]])}]
+    head = {"op": "call", "args": args, "kwargs": {}}
+    frame = sent(ends, encode(head, "rest", long=("args", "kwargs")), step)
+    assert frame is not None
+    assert frame.text() == "rest"
+    args[2] = {"ü": ["\ud800" * 20, [LONG[:50]]]}
+    assert frame.head == {**head, "args": args}
+
+
+FORGED = {
+    "more marks than texts": {"texts": [1], "args": ["~", "~"]},
+    "texts that are not there": {"texts": [5, 1], "args": ["~", "~"]},
+    "lengths that go back": {"texts": [5, -5, 5], "args": ["~"] * 3},
+    "lengths that are none": {"texts": ["a"], "args": ["~"]},
+    "half a length": {"texts": [1.5], "args": ["~"]},
+    "no list of lengths": {"texts": 5, "args": ["~"]},
+    "lengths by name": {"texts": {"a": 1}, "args": ["~"]},
+}
+
+
+@pytest.mark.parametrize("name", FORGED)
+def test_texts_that_do_not_fit_are_an_error(ends: Ends, name: str) -> None:
+    with pytest.raises(FrameError):
+        sent(ends, encode(FORGED[name], "12345"))
+
+
+def test_a_worker_may_send_little_json_and_much_text() -> None:
+    theirs, ours = socket.socketpair()
+    channel = Channel(ours.fileno(), ours.fileno(), 1 << 24, 1 << 10)
+    with theirs, ours:
+        theirs.sendall(data := encode({"args": ["x" * 50_000]}, long=("args",)))
+        frame = channel.receive(5)
+        assert frame is not None
+        assert frame.head == {"args": ["x" * 50_000]}
+        assert len(data) < 51_000
+        theirs.sendall(encode({"args": ["x"] * 1000}, long=("args",)))
+        with pytest.raises(FrameError, match="over the cap"):
+            channel.receive(5)
 
 
 @pytest.mark.parametrize("name", BROKEN)

@@ -12,6 +12,7 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -151,6 +152,105 @@ def test_a_failed_fork_is_one_sessions_error(monkeypatch: pytest.MonkeyPatch) ->
             assert "can't fork" in json.loads(ours.recv(1000))["error"]
     serving.join()
     theirs.close()
+
+
+#: A harness for which, and for whose sandbox, the system has no process or thread left.
+EXHAUSTED = """
+import contextlib, os, resource, sys
+from helpers.attempts import descendants
+from rlm_eval.errors import SandboxError
+from rlm_eval.repl.isolation import be_no_root
+from rlm_eval.repl.session import Sandbox
+
+be_no_root()  # whom the kernel refuses nothing
+most = resource.getrlimit(resource.RLIMIT_NPROC)[1]
+def allow(number):
+    for pid in [os.getpid(), *(pid for pid, _ in descendants(os.getpid()))]:
+        with contextlib.suppress(OSError, ValueError):  # a worker's limit is its own already
+            resource.prlimit(pid, resource.RLIMIT_NPROC, (number, most))
+
+with Sandbox(sys.argv[1]) as sandbox, sandbox.session({"ask": str}) as session:
+    session.run("mine = 'mine'")
+    allow(1)
+    for _ in range(3):
+        try:
+            sandbox.session({}).close()
+        except SandboxError as error:
+            print(error)
+    print(session.run("ask(mine)").value)
+    allow(most)
+    with sandbox.session({}) as other:
+        print(other.run("'another'").value, session.run("mine").value)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("level", ["auto"] if os.geteuid() == 0 else ["auto", "landlock", "none"])
+def test_with_no_process_left_only_a_new_session_fails(level: str) -> None:
+    tests = str(Path(__file__).parents[1])
+    command = [sys.executable, "-c", EXHAUSTED, level]
+    environment = {**os.environ, "PYTHONPATH": tests}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    if "can't isolate" in done.stderr:
+        pytest.skip(done.stderr.splitlines()[-1])
+    *refused, said, after = done.stdout.splitlines() or [done.stderr]
+    assert len(refused) == 3
+    assert all("can't fork" in line for line in refused)
+    assert said == "'mine'"
+    assert after == "'another' 'mine'"
+
+
+def test_calls_are_answered_where_the_harness_can_start_no_thread(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_thread(_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    code = """
+import threading
+go, said = threading.Event(), []
+def late(i):
+    go.wait()
+    said.append(ask(i))
+threads = [threading.Thread(target=late, args=(i,)) for i in range(8)]
+for thread in threads: thread.start()
+"""
+    with sandbox.session({"ask": str}) as session:
+        session.run(code)
+        monkeypatch.setattr(threading.Thread, "start", no_thread)
+        result = session.run("go.set()\nfor thread in threads: thread.join()\nsorted(said)")
+        monkeypatch.undo()
+        assert result.value == repr([str(i) for i in range(8)])
+        assert session.run("len(said)").value == "8"
+
+
+def test_the_threads_of_a_block_are_limited_and_no_other_sessions(sandbox: Sandbox) -> None:
+    code = """
+import threading
+threading.stack_size(1 << 16)
+over, threads = threading.Event(), []
+def more(most):
+    while len(threads) < most:
+        threads.append(threading.Thread(target=over.wait, daemon=True))
+        threads[-1].start()
+"""
+    with sandbox.session({}) as one, sandbox.session({}) as other:
+        one.run(code)
+        other.run(code)
+        assert one.run("more(200)").error is None
+        assert one.run("more(3000)").error_type == "RuntimeError"
+        assert one.run("len(threads)").value == "256"  # its main one, and the last did not start
+        assert other.run("more(200)").error is None
+        assert sandbox.session({}).run("1").value == "1"
+
+
+def test_modules_load_from_a_library_that_can_not_be_listed() -> None:
+    with Sandbox("landlock") as sandbox, sandbox.session({}) as session:
+        result = session.run("import graphlib, tomllib, wave, email.message, xml.dom.minidom")
+        assert result.error is None
+        assert session.run("import os\nos.listdir(os.path.dirname(os.__file__))").error_type == (
+            "PermissionError"
+        )
 
 
 # -- a worker started by a command, as for containers and on macOS -------------------------------

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from helpers.escape_attempts import ENGINES_OWN
 from helpers.repl_host import WHEN_OVER, unread
 from helpers.waiting import eventually
 from rlm_eval.errors import SandboxError
@@ -55,7 +56,9 @@ def opened(found: Any) -> set[str]:
 
 
 @pytest.mark.parametrize("uid", USERS)
-@pytest.mark.parametrize(("level", "missing"), [way for way in escapes.LEVELS if way[0] != "none"])
+@pytest.mark.parametrize(
+    ("level", "missing"), [way for way in escapes.LEVELS if not way[0].endswith(("none", "engine"))]
+)
 def test_no_attempt_succeeds(level: str, missing: str, uid: int) -> None:
     found = outcomes(level, uid, missing)
     assert found["uid"] == uid
@@ -63,8 +66,17 @@ def test_no_attempt_succeeds(level: str, missing: str, uid: int) -> None:
 
 
 @pytest.mark.parametrize("uid", USERS)
-def test_the_attempts_are_real_without_isolation_they_succeed(uid: int) -> None:
-    found = opened(outcomes("none", uid))
+def test_an_engine_can_do_in_its_own_place_what_engines_do_and_nothing_elsewhere(uid: int) -> None:
+    found = outcomes("engine", uid)
+    assert found["uid"] == uid
+    assert opened(found) <= ENGINES_OWN
+    assert {"fork", "subprocess", "TCP server", "multiprocessing"} <= opened(found)
+
+
+@pytest.mark.parametrize("uid", USERS)
+@pytest.mark.parametrize("level", ["none", "engine-none"])
+def test_the_attempts_are_real_without_isolation_they_succeed(level: str, uid: int) -> None:
+    found = opened(outcomes(level, uid))
     assert len(found) > len(escapes.ATTEMPTS) / 2
     assert {
         "read a secret file",
@@ -77,7 +89,12 @@ def test_the_attempts_are_real_without_isolation_they_succeed(uid: int) -> None:
         "subprocess",
         "writable and executable memory",
         "__builtins__ and subclasses",
+        "flock on a library file",
+        "fcntl lock on a library file",
+        "2,000 threads",
     } <= found
+    if uid == 0:
+        assert {"write the kernel's settings", "change a device's mode"} <= found
 
 
 @pytest.mark.parametrize("uid", USERS)

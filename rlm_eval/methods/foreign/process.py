@@ -1,20 +1,8 @@
-"""Starts an engine's process, waits for it, and ends it with everything it started; and what a
-confined one can reach.
-
-Model-written code runs in an engine with whatever rights the engine gives it, so bubblewrap
-confines the engine. Covers: the user's files (only the system's and Python's libraries, the
-engine's own files and a folder in memory are there; nothing else can be written), the harness and
-its gold answers, the environment, other processes, and the network: there is none but a loopback of
-its own, on which only the proxy answers.
-
-Does not cover: memory, processor time and the number of processes, which nothing limits but the
-method's ``seconds``; a kernel bug. What the machine's users share under /usr and in the Python
-installation can be read.
-"""
+"""Starts an engine's process, waits for it, and ends it with everything it started.
+``confinement`` has what a confined one can reach."""
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shutil
 import socket
@@ -29,6 +17,8 @@ from tempfile import TemporaryDirectory, TemporaryFile
 from typing import IO
 
 from rlm_eval.errors import SandboxError
+from rlm_eval.methods.foreign.confinement import HOME, PROBE, confined, engine_filter
+from rlm_eval.repl import linux
 from rlm_eval.repl.guard import harness_guard
 
 #: This Python by its folder's real path; the link itself says which environment it is.
@@ -38,14 +28,8 @@ PYTHON = os.path.join(
 #: Of an engine's output, what is read.
 MOST_OUTPUT_BYTES = 16 << 20
 _STARTER = os.path.join(os.path.dirname(os.path.realpath(__file__)), "starter.py")
-#: A confined engine's folder, in memory and in a file system of its own.
-_HOME = "/tmp/engine"
 _START_SECONDS = 30.0
 _END_SECONDS = 20.0
-_SYSTEM = [
-    *("/usr", "/bin", "/lib", "/lib64", "/etc/alternatives", "/etc/ld.so.cache"),
-    *("/etc/ssl", "/etc/pki", "/etc/localtime", "/etc/hosts", "/etc/nsswitch.conf"),
-]
 
 
 @cache
@@ -75,7 +59,7 @@ def running(
         with ExitStack() as stack:
             out, err = (stack.enter_context(TemporaryFile(dir=memory_folder())) for _ in range(2))
             mine, theirs = map(stack.enter_context, socket.socketpair())
-            home = _HOME
+            home = HOME
             if readable is None:
                 prefix, place = "rlm_eval-engine-", memory_folder()
                 made = TemporaryDirectory(prefix=prefix, dir=place, ignore_cleanup_errors=True)
@@ -90,7 +74,14 @@ def running(
                     Path(path).write_bytes(text)
             else:
                 passed = {path: _in_memory(text) for path, text in texts.items()}
-                command = confined([*starter, *command], [_STARTER, *readable], passed)
+                rules = _in_memory(linux.pack(engine_filter(linux.MACHINE)))
+                user = linux.unused_uid() if linux.is_machines_root() else 0
+                shut = [p for p in readable if user and os.path.isfile(p) and _is_shut(p)]
+                passed |= {path: _in_memory(Path(path).read_bytes()) for path in shut}
+                readable = [path for path in readable if path not in shut]
+                command = [*starter, "--confined", str(user), *command]
+                command = confined(command, [_STARTER, *readable], passed, rules)
+                passed["seccomp"] = rules
             try:
                 process = subprocess.Popen(
                     command,
@@ -171,6 +162,11 @@ class EngineProcess:
         return " | ".join(map(str.strip, lines[-3:]))[-300:] or "no error message"
 
 
+def _is_shut(path: str) -> bool:
+    """Whether a file is for its owner alone."""
+    return not os.stat(path).st_mode & 0o004
+
+
 def _in_memory(data: bytes) -> int:
     """A descriptor of a file in memory, to be read from its beginning."""
     descriptor = os.memfd_create("input")
@@ -180,45 +176,16 @@ def _in_memory(data: bytes) -> int:
     return descriptor
 
 
-def confined(
-    command: Sequence[str], readable: Iterable[str], files: Mapping[str, int]
-) -> list[str]:
-    """``command`` in namespaces of its own, with a folder in memory to write in. ``readable`` are
-    files and folders beside the system to read, ``files`` descriptors by the path that their
-    content is put at."""
-    shown = list(_SYSTEM)
-    for prefix in (sys.base_prefix, sys.prefix):
-        shown += [os.path.realpath(prefix), prefix]
-    packages = (importlib.util.find_spec(f"rlm_eval{part}") for part in ("", ".tasks", ".conf"))
-    harness = [os.path.dirname(os.path.realpath(p.origin)) for p in packages if p and p.origin]
-    hidden = [path for path in harness if _below(path, shown)]
-    out = ["bwrap", "--unshare-all", "--new-session", "--die-with-parent", "--cap-drop", "ALL"]
-    out += ["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--dir", _HOME]
-    for path in dict.fromkeys(shown):
-        out += ["--ro-bind-try", path, path]
-    for path in hidden:
-        out += ["--tmpfs", path]
-    for path in readable:
-        if _below(path, hidden) or not _below(path, shown):
-            out += ["--ro-bind", path, path]
-    for path, descriptor in files.items():
-        out += ["--file", str(descriptor), path]
-    return [*out, "--remount-ro", "/", "--chdir", _HOME, "--", *command]
-
-
-def _below(path: str, folders: Iterable[str]) -> bool:
-    return any(Path(path).is_relative_to(folder) for folder in folders)
-
-
 @cache
 def why_not_confined() -> str:
-    """Empty when this machine can confine a process, else the reason."""
+    """Empty when this machine confines a process as ``confinement`` says, else the reason."""
     if shutil.which("bwrap") is None:
         return "bwrap (bubblewrap) is not installed"
-    command = confined(["true"], [], {})
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return f"bwrap: {error}"
-    words = done.stderr.strip().splitlines()
-    return "" if done.returncode == 0 else (words[-1] if words else "bwrap failed")
+        with running([PYTHON, "-c", PROBE], {}, {}, []) as probe:
+            probe.listener()
+            code, output, last_words = probe.wait(_START_SECONDS)
+    except SandboxError as error:
+        return str(error)
+    found = output.decode(errors="replace").strip()
+    return found and f"a confined process {found}" if code == 0 else last_words

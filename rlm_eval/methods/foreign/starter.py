@@ -1,12 +1,14 @@
 """The first program in an engine's process: opens the port its models answer on, hands it to the
 harness, and becomes the engine (or watches over it).
 
-    python starter.py CONTROL [--watch FOLDER] COMMAND…
+    python starter.py CONTROL [--watch FOLDER | --confined USER] COMMAND…
 
 ``CONTROL`` is the descriptor of a socket to the harness, which is sent the listening socket: where
 the process has a network of its own, the harness reaches into it so. ``--watch``: the engine and
 whatever it started are killed, and its folder is removed, when it ends and when the harness closes
-its end. Standard library only, since the harness's packages are hidden from this process.
+its end. ``--confined``: bubblewrap is around it already; the engine is ``USER`` unless that is 0,
+owner of all that it may write to, and may start so many processes and threads and no more.
+Standard library only, since the harness's packages are hidden from this process.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from pathlib import Path
 
 _PR_SET_CHILD_SUBREAPER = 36
 _FILE_BYTES = 1 << 30
+_MOST_PROCESSES = 1024
 
 
 def main() -> None:
@@ -40,9 +43,26 @@ def main() -> None:
     try:
         if command[0] == "--watch":
             sys.exit(watch(command[2:], command[1], control))
+        if command[0] == "--confined":
+            control.close()
+            become(int(command[1]))
+            command = command[2:]
         os.execvp(command[0], command)
     except OSError as error:
         sys.exit(f"can't start {command[0]}: {error.strerror}")
+
+
+def become(user: int) -> None:
+    """This process as ``user`` from here on, with its processes counted as far as they are apart
+    from those of others: they have a user of their own or (Linux 5.14) a user namespace."""
+    if user:
+        for place in ("/tmp", os.environ["HOME"], "/dev/shm", 1, 2):
+            os.chown(place, user, user)
+        os.setgroups([])
+        os.setgid(user)
+        os.setuid(user)
+    if user or tuple(map(int, os.uname().release.split(".")[:2])) >= (5, 14):
+        resource.setrlimit(resource.RLIMIT_NPROC, (_MOST_PROCESSES, _MOST_PROCESSES))
 
 
 def watch(command: list[str], folder: str, control: socket.socket) -> int:
