@@ -18,13 +18,13 @@ from functools import cached_property
 
 from rlm_eval.records import Context, Sample
 
-from .dataset import Fields, Row
+from .dataset import Fields, Row, Text, shape
 from .fixed import Fixed
 
 
 class BABILong(Fixed):
     name = scorer = "babilong"
-    columns = ("input", "question", "target")
+    schema = shape(input=Text, question=Text, target=Text)
     max_answer_tokens = 32
 
     @cached_property

@@ -10,20 +10,41 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, Json, Strict
 
 from rlm_eval.errors import ConfigError
 from rlm_eval.records import Content, Context, Sample, documents_of
 
 from ..scoring.rules import RULES
 from ..task import Pair
-from .dataset import DataSet, Row
+from .dataset import AnyText, DataSet, Row, Text, many, shape
 
 #: Of a sample's fields, those a row holds as they are.
 FIELDS = (
     *("id", "task", "context_id", "question", "scorer", "question_group"),
     *("target_tokens", "length_tokens", "max_answer_tokens"),
 )
+
+Size = Annotated[int, Field(ge=0, lt=1 << 40)]
+
+
+def _whole(row: Row) -> Row:
+    """``row``. Raises ValueError where its columns contradict each other or the context is not the
+    one the sample was made with."""
+    if not row["documents"] and len(row["context"]) != 1:
+        raise ValueError("one text in context, or documents=true")
+    if _context(row).id != row["context_id"]:
+        raise ValueError(f"the context of context_id: that of sample {row['id']} has been changed")
+    return row
+
+
+def _context(row: Row) -> Context:
+    content: Content = tuple(row["context"]) if row["documents"] else row["context"][0]
+    if row["names"] is not None:
+        content = dict(zip(row["names"], row["context"], strict=False))
+    return Context.of(content)
 
 
 def to_row(context: Context, sample: Sample) -> dict[str, Any]:
@@ -42,21 +63,12 @@ def to_row(context: Context, sample: Sample) -> dict[str, Any]:
 
 
 def from_row(row: Row) -> Pair:
-    """The inverse of :func:`to_row`. Raises ConfigError where the context is not the one the
-    sample was made with, or its rule is unknown."""
-    content: Content = tuple(row["context"]) if row["documents"] else str(row["context"][0])
-    if row["names"] is not None:
-        content = dict(zip(row["names"], row["context"], strict=False))
-    context = Context.of(content)
-    if context.id != row["context_id"]:
-        raise ConfigError(f"exported: the context of sample {row['id']} has been changed")
-    if row["scorer"] not in RULES:
-        raise ConfigError(f"exported: sample {row['id']} has an unknown scorer {row['scorer']!r}")
-    return context, Sample(
+    """The inverse of :func:`to_row`."""
+    return _context(row), Sample(
         **{key: row[key] for key in FIELDS},
         gold=tuple(row["gold"]),
-        knobs=json.loads(row["knobs"]),
-        evidence=tuple((start, end) for start, end in row["evidence"]),
+        knobs=row["knobs"],
+        evidence=tuple(row["evidence"]),
     )
 
 
@@ -66,6 +78,19 @@ class Exported(DataSet):
     lengths: Sequence[int] | None = None
 
     columns = (*FIELDS, "context", "documents", "names", "gold", "knobs", "evidence")
+    schema = shape(
+        _whole,
+        **dict.fromkeys(("id", "task", "context_id", "question_group"), Text),
+        **dict.fromkeys(FIELDS[-3:], Size),
+        question=AnyText,
+        scorer=Literal[tuple(RULES)],
+        context=many(AnyText),
+        documents=bool,
+        names=many(AnyText) | None,
+        gold=many(AnyText),
+        knobs=Json[dict[str, AnyText | int | float | bool | None]],
+        evidence=many(Annotated[tuple[Size, Size], Strict(False)]),
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -191,5 +191,5 @@ def test_oolong_rows_share_windows_and_score_by_their_type(tmp_path: Path) -> No
     values = [task.score(s, r).value for s, r in zip(samples, replies, strict=True)]
     assert values == [1.0, 1.0, 0.5625, 1.0]
     assert read_gold("[12345]") == "12345"
-    with pytest.raises(ConfigError, match="no list literal"):
+    with pytest.raises(ValueError, match="Python list literal"):
         read_gold("[oops")
