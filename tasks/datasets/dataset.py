@@ -90,7 +90,9 @@ _EXPECTED = {
     "list_type": "a list",
     "tuple_type": "a list",
     "dict_type": "an object",
-    "too_short": "a list that is not empty",
+    "too_short": "a list of at least {min_length}",
+    "json_type": "a text that is JSON",
+    "json_invalid": "a text that is JSON",
     "string_pattern_mismatch": "a text encrypted as published, in base64",
 }
 _adapter = cache(TypeAdapter[Any])
@@ -114,7 +116,8 @@ def checked(schema: Any, raw: Any, place: str) -> Row:
     if first["type"] == "missing":
         raise ConfigError(f"{place}: {where[1:]}: is missing")
     message = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-    expected = f"expected {_EXPECTED.get(first['type'], message)}"
+    known = _EXPECTED.get(first["type"], "").format_map(first.get("ctx", {}))
+    expected = f"expected {known or message}"
     if where and first["type"] != "string_pattern_mismatch":  # which may be in the clear
         expected += f", got {shorten(json.dumps(first['input'], default=str), 60)}"
     raise ConfigError(f"{place}: {where[1:]}{': ' if where else ''}{expected}")

@@ -32,11 +32,16 @@ Size = Annotated[int, Field(ge=0, lt=1 << 40)]
 
 def _whole(row: Row) -> Row:
     """``row``. Raises ValueError where its columns contradict each other or the context is not the
-    one the sample was made with."""
+    one the sample was made with, or its rule can't read its golds."""
     if not row["documents"] and len(row["context"]) != 1:
         raise ValueError("one text in context, or documents=true")
     if _context(row).id != row["context_id"]:
         raise ValueError(f"the context of context_id: that of sample {row['id']} has been changed")
+    try:
+        for answer in ("", "1", *row["gold"][:1]):
+            RULES[row["scorer"]](from_row(row)[1], answer)
+    except (ValueError, TypeError, LookupError, ArithmeticError) as error:
+        raise ValueError(f"a gold that {row['scorer']} can score by") from error
     return row
 
 

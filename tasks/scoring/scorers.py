@@ -144,11 +144,13 @@ def count_role_pairs(first: set[int], second: set[int]) -> int:
 def pairs(sample: Sample, answer: str) -> Score:
     """F1 of the answer's pairs against all unordered pairs of a user of the first role and another
     of the second, either way round (OOLONG-Pairs, RLM paper appendix D.1). There is no looser rule.
-    The golds are the users of either role, separated by spaces."""
-    first, second = (set(map(int, users.split())) for users in sample.gold)
+    The golds are the users of either role, separated by spaces; explicit pairs have several such
+    twos, which have no pair in common."""
+    roles = [set(map(int, users.split())) for users in sample.gold]
+    twos = list(zip(roles[::2], roles[1::2], strict=True))
     given = parse_pairs(answer)
-    hits = sum((a in first and b in second) or (b in first and a in second) for a, b in given)
-    value = set_f1(len(given), count_role_pairs(first, second), hits)
+    hits = sum(any((a in x and b in y) or (b in x and a in y) for x, y in twos) for a, b in given)
+    value = set_f1(len(given), sum(count_role_pairs(x, y) for x, y in twos), hits)
     return scored(value, value, f"{len(given)} pairs")
 
 
