@@ -21,14 +21,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, ClassVar, NotRequired
 
-from pydantic import (
-    AfterValidator,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    TypeAdapter,
-    ValidationError,
-)
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, TypeAdapter
+from pydantic import ValidationError as Misfit
 from typing_extensions import TypedDict
 
 from rlm_eval.errors import ConfigError
@@ -104,12 +98,12 @@ def checked(schema: Any, raw: Any, place: str) -> Row:
     try:
         found: Row = _adapter(schema).validate_python(raw)
         return found
-    except ValidationError as error:
+    except Misfit as error:
         problems = error.errors(include_url=False)
     # Tags of alternatives are in angle brackets.
     places = [[part for part in p["loc"] if not str(part).startswith("<")] for p in problems]
-    lost = [at[0] for p, at in zip(problems, places, strict=True) if p["type"] == "missing"]
-    if lost and len(places[0]) == 1:
+    missing = [at for p, at in zip(problems, places, strict=True) if p["type"] == "missing"]
+    if lost := [at[0] for at in missing if len(at) == 1]:
         raise _lacks(place, lost, raw)
     first = problems[0]
     where = "".join(f"[{at}]" if isinstance(at, int) else f".{at}" for at in places[0])
@@ -229,7 +223,7 @@ def _sha256(files: Iterable[Path]) -> str:
 
 
 def _read(files: Iterable[Path]) -> Iterator[tuple[str, Any]]:
-    """Each row with its place, as in ``FILE row 17``; a row of JSONL is a line."""
+    """Each row with its place, as in ``FILE row 17``; a row of JSONL is a line, if not blank."""
     readers = {".parquet": _parquet, ".json": _json, ".jsonl": _jsonl}
     for file in files:
         number = 0
@@ -238,16 +232,16 @@ def _read(files: Iterable[Path]) -> Iterator[tuple[str, Any]]:
         try:
             with file.open("rb") as stream:
                 for number, raw in readers[file.suffix](stream):
-                    yield f"{file} row {number}", raw
-        except UnicodeDecodeError as error:
-            raise ConfigError(
-                f"{file} is not in UTF-8 (after row {number}: {error.reason}): convert it, as with"
-                " iconv -f ENCODING -t UTF-8"
-            ) from error
+                    if raw is not ...:
+                        yield f"{file} row {number}", raw
         except (OSError, ValueError, TypeError, RecursionError, NotImplementedError) as error:
-            raise ConfigError(
-                f"{file} can't be read after row {number}: {_first_line(error)}"
-            ) from error
+            at = f" row {number + 1}" if file.suffix == ".jsonl" else ""
+            if isinstance(error, UnicodeDecodeError):
+                why = f"{error.reason}): convert it, as with iconv -f ENCODING -t UTF-8"
+                raise ConfigError(
+                    f"{file}{at} is not in UTF-8 ({error.reason}): {remedy}"
+                ) from error
+            raise ConfigError(f"{file}{at} can't be read: {_first_line(error)}") from error
 
 
 def _parquet(stream: BinaryIO) -> Iterator[tuple[int, Any]]:
@@ -260,8 +254,7 @@ def _parquet(stream: BinaryIO) -> Iterator[tuple[int, Any]]:
 def _jsonl(stream: BinaryIO) -> Iterator[tuple[int, Any]]:
     for number, line in enumerate(stream, 1):
         text = line.decode("utf-8-sig" if number == 1 else "utf-8")
-        if text.strip():
-            yield number, json.loads(text, object_pairs_hook=_once)
+        yield number, json.loads(text, object_pairs_hook=_once) if text.strip() else ...
 
 
 def _json(stream: BinaryIO) -> Iterator[tuple[int, Any]]:

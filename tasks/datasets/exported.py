@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, Json, Strict
+from pydantic import AfterValidator, Field, Json, Strict
 
 from rlm_eval.errors import ConfigError
 from rlm_eval.records import Content, Context, Sample, documents_of
@@ -28,6 +28,12 @@ FIELDS = (
 )
 
 Size = Annotated[int, Field(ge=0, lt=1 << 40)]
+
+
+def _scalar(value: object) -> object:
+    if isinstance(value, str | int | float | None):
+        return value
+    raise ValueError("a text, a number, true, false or null")
 
 
 def _whole(row: Row) -> Row:
@@ -93,7 +99,7 @@ class Exported(DataSet):
         documents=bool,
         names=many(AnyText) | None,
         gold=many(AnyText),
-        knobs=Json[dict[str, AnyText | int | float | bool | None]],
+        knobs=Json[dict[str, Annotated[Any, AfterValidator(_scalar)]]],
         evidence=many(Annotated[tuple[Size, Size], Strict(False)]),
     )
 

@@ -158,6 +158,7 @@ def put(row: Row, place: str, value: Any) -> Row:
         ("oolong_pairs", "answer", "(1, 2)", 'answer: expected a list, got "(1, 2)"'),
         ("exported", "target_tokens", "1000", 'target_tokens: expected a whole number, got "1000"'),
         ("exported", "scorer", "rouge", "scorer: expected 'string_match_all', "),
+        ("exported", "knobs", '{"a": [1]}', "knobs.a: expected a text, a number, true, false or"),
         ("exported", "knobs", "[]", "knobs: expected an object, got []"),
         ("exported", "gold", [], "expected a gold that string_match_all can score by"),
         ("exported", "context", ["Changed."], "has been changed"),
@@ -200,9 +201,9 @@ def test_a_wrong_row_is_refused_or_read_as_it_is(name: str) -> None:
 FORMS = {
     "utf-8": None,
     "utf-8-sig": None,
-    "latin-1": "rows.{} is not in UTF-8 (after row ",
-    "utf-16": "rows.{} is not in UTF-8 (after row 0",
-    "utf-16-le": "rows.{} is not in UTF-8 (after row 0",
+    "latin-1": "is not in UTF-8 (",
+    "utf-16": "is not in UTF-8 (invalid start byte): convert it",
+    "utf-16-le": "is not in UTF-8 (",
 }
 
 
@@ -222,15 +223,18 @@ def test_encodings_are_read_or_named(form: str, encoding: str, tmp_path: Path) -
         return
     with pytest.raises(ConfigError) as caught:
         task(str(path), tmp_path)
-    assert wrong.format(form) in str(caught.value)
+    place = f"{path} row 1 " if form == "jsonl" else f"{path} "
+    assert f"{place}{wrong}" in str(caught.value)
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ('{"input": "a", "input": "b"}', "the same key twice"),
-        ("[" * 100_000, "can't be read after row 0"),
-        ('{"input": 1' + "0" * 5000 + "}", "can't be read after row 0"),
+        ("[" * 100_000, "row 1 can't be read: "),
+        ('{"input": 1' + "0" * 5000 + "}", "row 1 can't be read: "),
+        ("\n\n[1]", "row 3: must be a JSON object"),
+        ("\n\n{", "row 3 can't be read: Expecting property name"),
         ("null", "row 1: must be a JSON object"),
         ('"text"', "row 1: must be a JSON object"),
         ('{"a\\nb": 1}', "no column input, question, target; it has a b"),
