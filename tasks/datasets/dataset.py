@@ -237,10 +237,8 @@ def _read(files: Iterable[Path]) -> Iterator[tuple[str, Any]]:
         except (OSError, ValueError, TypeError, RecursionError, NotImplementedError) as error:
             at = f" row {number + 1}" if file.suffix == ".jsonl" else ""
             if isinstance(error, UnicodeDecodeError):
-                why = f"{error.reason}): convert it, as with iconv -f ENCODING -t UTF-8"
-                raise ConfigError(
-                    f"{file}{at} is not in UTF-8 ({error.reason}): {remedy}"
-                ) from error
+                why = f"({error.reason}): convert it, as with iconv -f ENCODING -t UTF-8"
+                raise ConfigError(f"{file}{at} is not in UTF-8 {why}") from error
             raise ConfigError(f"{file}{at} can't be read: {_first_line(error)}") from error
 
 
