@@ -43,6 +43,12 @@ def _whole(row: Row) -> Row:
         raise ValueError("one text in context, or documents=true")
     if _context(row).id != row["context_id"]:
         raise ValueError(f"the context of context_id: that of sample {row['id']} has been changed")
+    size = sum(map(len, row["context"]))
+    if any(not start <= end <= size for start, end in row["evidence"]):
+        raise ValueError(f"evidence as [start, end) within the {size} characters of context")
+    size = sum(map(len, row["context"]))
+    if any(not start <= end <= size for start, end in row["evidence"]):
+        raise ValueError(f"evidence as [start, end) within the {size} characters of context")
     try:
         for answer in ("", "1", *row["gold"][:1]):
             RULES[row["scorer"]](from_row(row)[1], answer)
@@ -109,9 +115,12 @@ class Exported(DataSet):
 
     def build(self) -> Iterator[Pair]:
         """The first ``n`` samples of each length, or all; of ``lengths``, or all."""
-        taken = Counter[int]()
+        taken, known = Counter[int](), set[str]()
         for row in self.rows():
             target = row["target_tokens"]
+            if row["id"] in known:
+                raise ConfigError(f"{self.path} has sample {row['id']} twice", key="path")
+            known.add(row["id"])
             if (not self.lengths or target in self.lengths) and taken[target] != self.n:
                 taken[target] += 1
                 yield from_row(row)

@@ -24,6 +24,7 @@ question). The source has its types one after another: fewer than all rows are a
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -113,9 +114,11 @@ class LongMemEval(Fixed):
         return {**super().judge_values(sample, answer), "question": question, "kind": kind}
 
     def judged(self, sample: Sample, answer: str, verdict: str) -> Score | None:
-        """As officially: 1 where the reply holds "yes". None for an empty reply."""
-        said = "yes" if "yes" in verdict.lower() else "no"
-        return by_verdict(sample, answer, f"correct: {said}") if verdict.strip() else None
+        """As officially: 1 where the reply holds "yes". None for one that is empty or says both."""
+        said = set(re.findall(r"yes|\bno\b", verdict.lower()))
+        if not verdict.strip() or len(said) == 2:
+            return None
+        return by_verdict(sample, answer, f"correct: {'yes' if 'yes' in said else 'no'}")
 
     def code_oracle(self, question: str, context: Context) -> str | None:
         asked = question.partition(ASKED)[2]

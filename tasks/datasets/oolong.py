@@ -37,6 +37,7 @@ KINDS: dict[str, Kind] = {
     "COMPARISON": "comparison",
     "USER": "user",
     "DATE": "date",
+    "MONTH_YEAR": "label",  # exact match, as officially
 }
 
 

@@ -24,6 +24,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Annotated
 
@@ -56,19 +57,16 @@ def as_roles(pairs: Iterable[tuple[int, int]]) -> tuple[str, ...]:
         partners[b].add(a)
     # Users of one role alone have no pair among themselves; those of both have one with everybody.
     both = {user for user, others in partners.items() if len(others) == len(partners) - 1}
-    first = next((partners.keys() - partners[user] for user in partners.keys() - both), set())
+    one = min(partners.keys() - both, default=None)
+    first = set() if one is None else partners.keys() - partners[one]
     roles = (first | both, partners.keys() - first)
     if count_role_pairs(*roles) == len(wanted) and all(
         {a, b} & roles[0] and {a, b} & roles[1] for a, b in wanted
     ):
         return tuple(" ".join(map(str, sorted(role))) for role in roles)
-    later = {user: sorted(b for a, b in wanted if a == user) for user in sorted(partners)}
-    return tuple(
-        part
-        for user, users in later.items()
-        if users
-        for part in (str(user), " ".join(map(str, users)))
-    )
+    later = {a: sorted(b for b in partners[a] if b > a) for a in sorted(partners)}
+    twos = ((str(a), " ".join(map(str, users))) for a, users in later.items() if users)
+    return tuple(chain.from_iterable(twos))
 
 
 @dataclass(kw_only=True, eq=False)

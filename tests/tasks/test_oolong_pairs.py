@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers.answers import scored
@@ -17,6 +17,7 @@ from rlm_eval.errors import ConfigError
 from rlm_eval.tasks.datasets.oolong_pairs import OolongPairs, as_roles
 
 USERS = st.sets(st.integers(1, 9))
+steady = settings(derandomize=True, deadline=None, database=None)
 
 
 def make(folder: Path, rows: list[Any], name: str = "oolong-pairs-1024.json") -> OolongPairs:
@@ -49,6 +50,7 @@ def test_answers_of_users_that_no_window_has_are_refused(tmp_path: Path) -> None
         make(tmp_path, [row], "pairs.json")
 
 
+@steady
 @given(USERS, USERS)
 def test_pairs_of_two_roles_are_stored_as_the_roles(first: set[int], second: set[int]) -> None:
     pairs = {(min(p), max(p)) for p in product(first, second) if p[0] != p[1]}
@@ -58,6 +60,7 @@ def test_pairs_of_two_roles_are_stored_as_the_roles(first: set[int], second: set
     assert scored("pairs_f1", answer, *golds).value == 1.0
 
 
+@steady
 @given(st.sets(st.sampled_from(list(combinations(range(1, 8), 2)))), st.data())
 def test_any_pairs_score_as_a_set(pairs: set[tuple[int, int]], data: st.DataObject) -> None:
     given = data.draw(st.sets(st.sampled_from(list(combinations(range(1, 8), 2)))))

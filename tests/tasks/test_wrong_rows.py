@@ -160,6 +160,8 @@ def put(row: Row, place: str, value: Any) -> Row:
         ("exported", "scorer", "rouge", "scorer: expected 'string_match_all', "),
         ("exported", "knobs", '{"a": [1]}', "knobs.a: expected a text, a number, true, false or"),
         ("exported", "knobs", "[]", "knobs: expected an object, got []"),
+        ("exported", "evidence", [[5, 9000]], "expected evidence as [start, end) within the 38"),
+        ("exported", "evidence", [[9, 2]], "expected evidence as [start, end) within the 38"),
         ("exported", "gold", [], "expected a gold that string_match_all can score by"),
         ("exported", "context", ["Changed."], "has been changed"),
     ],
