@@ -1,7 +1,8 @@
 """oolong and oolong_real: OOLONG's own windows and questions, from the hub or a local file.
 
 Source: OOLONG (Bertsch et al. 2025). ``oolong`` is the synthetic split,
-``oolongbench/oolong-synth``; the RLM paper asks 50 questions of validation, trec_coarse, 131K.
+``oolongbench/oolong-synth`` with its correction of 20 June 2026 (the RLM paper, which asks 50
+questions of validation, trec_coarse, 131K, came before it).
 Score as in :mod:`rlm_eval.tasks.generated.aggregation`. ``oolong_real`` is
 ``oolongbench/oolong-real``: counting and finding in one or more transcripts of Dungeons and Dragons
 played on air; score :func:`rlm_eval.tasks.scoring.oolong.oolong_real`, by answers in ``\\boxed{}``.

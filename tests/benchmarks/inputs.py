@@ -53,22 +53,11 @@ def log(draws: Draws) -> tuple[Content, str, str]:
                 f"2024-05-17 {clock} ERROR node-14 uploads: photo 5512 not stored: No space left on"
                 " device (/var/uploads)"
             )
-    question = "On which host was there no space left on the device? Reply with the host's name."
+    question = "Which node had no space left on the device? Reply with the node's name alone."
     return "\n".join(lines), question, "node-14"
 
 
 CODE = {
-    "library/settings.py": '''
-        """What the desk may change."""
-
-        OPENING_HOURS = {"mon": (9, 18), "tue": (9, 18), "wed": (9, 20), "fri": (9, 16)}
-        LOAN_DAYS = 21
-        MOST_LOANS = 12
-        RENEWALS = 2
-        GRACE_DAYS = 3
-        FEE_PER_DAY = 0.35
-        MOST_FEE = 14.00
-    ''',
     "library/loans.py": '''
         """Who has which book, and until when."""
 
@@ -155,6 +144,17 @@ CODE = {
             if options.command == "return":
                 loan = Loan(options.book, options.reader, date.today())
                 print(f"{options.book}: {fee(loan, date.today()):.2f} EUR")
+    ''',
+    "library/settings.py": '''
+        """What the desk may change."""
+
+        OPENING_HOURS = {"mon": (9, 18), "tue": (9, 18), "wed": (9, 20), "fri": (9, 16)}
+        LOAN_DAYS = 21
+        MOST_LOANS = 12
+        RENEWALS = 2
+        GRACE_DAYS = 3
+        FEE_PER_DAY = 0.35
+        MOST_FEE = 14.00
     ''',
     "tests/test_fees.py": """
         from datetime import date, timedelta

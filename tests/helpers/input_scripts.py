@@ -11,7 +11,7 @@ from rlm_eval.models.scripted import Script, ScriptedModel
 
 #: Words of a question, and the two turns that answer it.
 PLAYS = {
-    "no space left": (
+    "had no space left": (
         'hits = [l for l in context.splitlines() if "No space left" in l]; print(hits)',
         "submit(hits[0].split()[3])",
     ),

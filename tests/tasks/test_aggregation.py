@@ -254,6 +254,17 @@ def test_items_in_trec_format_and_latin_1(tmp_path: Path) -> None:
     }
 
 
+def test_items_with_a_mark_of_their_encoding(tmp_path: Path) -> None:
+    path, text = tmp_path / "items.tsv", "label\ttext\nup\tWell.\ndown\tBad."
+    path.write_bytes(text.encode("utf-8-sig"))
+    assert load_domain("reviews", str(path)).texts == {"down": ("Bad.",), "up": ("Well.",)}
+    for encoding in ("utf-16", "utf-16-be"):
+        path = tmp_path / f"{encoding}.tsv"
+        path.write_bytes(text.encode(encoding))
+        with pytest.raises(ConfigError, match="is no text in UTF-8 or Latin-1: convert it"):
+            load_domain("reviews", str(path))
+
+
 @pytest.mark.parametrize(
     ("knobs", "message"),
     [
