@@ -165,7 +165,7 @@ class DataSet(Task):
         self.source = {key: value for key, value in parts.items() if value}
 
     def rows(self) -> Iterator[Row]:
-        """The rows in order, checked."""
+        """The rows in order, checked, of those that are wanted."""
         place, key = "", "hub" if self.path is None else "path"
         try:
             for place, raw in self._raw():
@@ -174,11 +174,16 @@ class DataSet(Task):
                 found = checked(self.schema, raw, place)
                 if lost := [column for column in self.columns if column not in found]:
                     raise _lacks(place, lost, found)
-                yield found
+                if self.wanted(raw):
+                    yield found
         except ConfigError as error:
             raise ConfigError(error.message, key=error.key or key) from error
         if not place:
             raise ConfigError(f"{self.path or self.hub} holds no rows", key=key)
+
+    def wanted(self, raw: Row) -> bool:
+        """Whether a row is taken, by what it says before anything is made of it."""
+        return True
 
     def _raw(self) -> Iterator[tuple[str, Any]]:
         if self.path is not None:

@@ -46,9 +46,6 @@ def _whole(row: Row) -> Row:
     size = sum(map(len, row["context"]))
     if any(not start <= end <= size for start, end in row["evidence"]):
         raise ValueError(f"evidence as [start, end) within the {size} characters of context")
-    size = sum(map(len, row["context"]))
-    if any(not start <= end <= size for start, end in row["evidence"]):
-        raise ValueError(f"evidence as [start, end) within the {size} characters of context")
     try:
         for answer in ("", "1", *row["gold"][:1]):
             RULES[row["scorer"]](from_row(row)[1], answer)

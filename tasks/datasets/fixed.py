@@ -38,6 +38,9 @@ class Fixed(DataSet):
         self.columns = (*self.columns, *(self.where or ()))
         super().__post_init__()
 
+    def wanted(self, raw: Row) -> bool:
+        return all(raw[key] == value for key, value in (self.where or {}).items())
+
     @abstractmethod
     def items(self, row: Row) -> Iterator[Fields]:
         """The questions of a row: what :meth:`pair` takes, and the ``content`` of the context."""
@@ -49,9 +52,7 @@ class Fixed(DataSet):
     def build(self) -> Iterator[Pair]:
         found: dict[int, list[Pair]] = {bound: [] for bound in self.lengths}
         contexts: dict[str, Context] = {}
-        wanted = (self.where or {}).items()
-        rows = (row for row in self.rows() if all(row[key] == value for key, value in wanted))
-        for row, asked in ((source, asked) for source in rows for asked in self.items(source)):
+        for row, asked in ((made, asked) for made in self.rows() for asked in self.items(made)):
             room = [bound for bound, pairs in found.items() if len(pairs) < self.n]
             context = Context.of(asked.pop("content"))
             if len(context.text) // MOST_CHARS_PER_TOKEN > room[-1]:
