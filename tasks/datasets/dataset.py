@@ -203,7 +203,7 @@ class DataSet(Task):
                 hub, self.config, split=self.split, revision=at, streaming=True
             )
             yield from ((f"{hub} row {i}", raw) for i, raw in enumerate(rows, 1))
-        except (OSError, ValueError, httpx.HTTPError) as error:
+        except (OSError, ValueError, httpx.HTTPError, datasets.exceptions.DatasetsError) as error:
             raise ConfigError(
                 f"{hub} at {at} can't be read ({_first_line(error)}); give path=FILE instead"
             ) from error

@@ -5,8 +5,8 @@ authors: ``xiaowu0162/longmemeval-cleaned``, ``longmemeval_s_cleaned.json`` (som
 question) and ``longmemeval_m_cleaned.json`` (1.5M; 2.7 GB, and a .json file is read as a whole: as
 JSONL, with ``jq -c '.[]'``, it is read row by row). The context holds the sessions in the order of
 their dates, each a document named by its number and date, its turns as ``user: …`` and
-``assistant: …``. Of a question whose id ends in ``_abs`` the answer was never told, and to say so
-is right.
+``assistant: …``. Of a question with ``_abs`` in its id the answer was never told, and to say so is
+right.
 
 Score: a judge model's yes or no (role ``judge``), as officially 1 where its reply holds "yes";
 lenient: that, or an exact match after SQuAD's normalisation. What counts as right depends on the
@@ -38,6 +38,10 @@ from .fixed import Fixed
 from .padded import nearest
 
 ASKED = "\nQuestion: "
+TYPES = (
+    *("single-session-user", "single-session-assistant", "single-session-preference"),
+    *("temporal-reasoning", "knowledge-update", "multi-session"),
+)
 TURN = shape(role=Literal["user", "assistant"], content=AnyText)
 
 
@@ -58,14 +62,7 @@ class LongMemEval(Fixed):
     schema = shape(
         _dated,
         question_id=Name,
-        question_type=Literal[
-            "single-session-user",
-            "single-session-assistant",
-            "single-session-preference",
-            "temporal-reasoning",
-            "knowledge-update",
-            "multi-session",
-        ],
+        question_type=Literal[TYPES],
         question=Text,
         answer=Name,
         question_date=Text,
@@ -103,7 +100,7 @@ class LongMemEval(Fixed):
             "evidence": document_spans(tuple(told.values()), places),
             "knobs": {
                 "question_id": row["question_id"],
-                "abstention": row["question_id"].endswith("_abs"),
+                "abstention": "_abs" in row["question_id"],
                 "n_sessions": len(sessions),
             },
         }

@@ -78,7 +78,7 @@ class OolongPairs(Fixed):
     answer_in_target = False
     constant_answers = ("[]",)  # users differ from window to window
     schema = shape(
-        id=Name, question=Text, answer=many(Annotated[Text, AfterValidator(_ids)]), type=Text
+        id=Name, question=Text, answer=many(Annotated[Text, AfterValidator(_ids)]), type=Name
     )
 
     def __post_init__(self) -> None:
