@@ -2,7 +2,7 @@
 one context, and a question whose answer is longer than a model's output limit.
 
     python tests/benchmarks/inputs.py make          # writes tests/inputs.jsonl
-    python -m rlm_eval task=exported task.path=tests/inputs.jsonl method=[rlm] demonstration=true
+    python -m rlm_eval task=exported task.path=tests/inputs.jsonl method=[rlm]
     python tests/benchmarks/inputs.py table RUN > results/published/benchmarks/inputs.md
 
 Texts and names are made up. What a model did is in the run's trajectories.
@@ -303,12 +303,14 @@ def table(run: str) -> Iterator[str]:
     first = results.iloc[0]
     yield "# Inputs of every kind"
     yield ""
-    yield f"`python tests/benchmarks/inputs.py table {run}`: the RLM on tests/inputs.jsonl,"
+    yield "`python tests/benchmarks/inputs.py table RUN`, after `python -m rlm_eval task=exported"
+    yield "task.path=tests/inputs.jsonl method=[rlm]`: the RLM, one question an input;"
     stand_in = " (scripted: no evidence about any model)" if first.scripted else ""
     yield f"model {first.model}{stand_in}, at most {TURN_TOKENS} tokens a reply."
+    yield "Named: the share of the right answer's lines that stand in the answer."
     yield ""
     heads = (
-        *("input", "form", "tokens", "question", "right answer", "answer", "exact", "F1"),
+        *("input", "form", "tokens", "question", "right answer", "answer", "exact", "F1", "named"),
         *("turns", "sub-calls", "tokens used", "seconds"),
     )
     yield f"| {' | '.join(heads)} |"
@@ -317,9 +319,12 @@ def table(run: str) -> Iterator[str]:
         row = results.loc[sample.question_group]
         form = "text" if isinstance(context.content, str) else f"{len(context.content)} named files"
         answer = short(str(row.answer)) if row.answer else f"({row.outcome})"
+        lines = sample.gold[0].splitlines()
+        named = sum(line in str(row.answer) for line in lines) / len(lines)
         cells = (
             *(sample.question_group, form, sample.length_tokens, sample.question),
             *(short(sample.gold[0]), answer, f"{row.score:.0f}", f"{row.score_lenient:.2f}"),
+            f"{named:.2f}",
             *(row.iterations, row.subcalls, row.tokens, f"{row.wall_s:.0f}"),
         )
         yield f"| {' | '.join(str(cell) for cell in cells)} |"
