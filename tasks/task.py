@@ -158,6 +158,7 @@ class Task(ABC):
         scorer: str = "",
         length: int = 0,
         summed: int = 0,
+        used: int = 0,
         evidence: tuple[Span, ...] = (),
         knobs: Mapping[str, Scalar] | None = None,
     ) -> Pair:
@@ -165,10 +166,11 @@ class Task(ABC):
 
         ``length`` are the context's tokens where they have been counted. Else they are counted
         here; of a very long context ``summed`` is taken, those of its pieces, at most a few more.
+        ``used`` are the tokens of it all by another count, a benchmark's own.
         """
         length = length or (summed if summed > EXACT_UP_TO else self._tok.count(context.text))
         answer = self.max_answer_tokens if self.answer_in_target else 0
-        used = length + self._tok.count(question) + answer
+        used = used or length + self._tok.count(question) + answer
         if used > target:
             raise AssertionError(f"a sample of {self.name} takes {used} of {target} tokens")
         sample = Sample.of(

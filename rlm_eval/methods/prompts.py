@@ -32,12 +32,13 @@ class Prompt:
         try:
             data = yaml.safe_load(source)
         except yaml.YAMLError as error:
-            raise ConfigError(f"prompt {name} is no valid YAML: {error}") from error
+            problem = " ".join(str(error).split())
+            raise ConfigError(f"prompt {name} is no valid YAML: {problem}") from error
         if not isinstance(data, dict) or not isinstance(data.get("turns"), list):
             raise ConfigError(f"prompt {name} needs a list called turns")
         self._turns: list[dict[str, str]] = data.pop("turns")
         self._texts: dict[str, str] = data
-        if any(not {"role", "text"} <= {*turn} <= {"role", "text", "when"} for turn in self._turns):
+        if not all(map(_is_turn, self._turns)):
             raise ConfigError(f"prompt {name}: a turn has role and text, and may have when")
         jinja = Environment(
             undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False
@@ -71,6 +72,12 @@ class Prompt:
             raise ConfigError(f"prompt {self.name}: {error}") from error
 
 
+def _is_turn(turn: object) -> bool:
+    if not isinstance(turn, dict) or not all(isinstance(part, str) for part in turn.values()):
+        return False
+    return {"role", "text"} <= {*turn} <= {"role", "text", "when"}
+
+
 #: Parsed once: arms share their prompts.
 _prompt = cache(Prompt)
 
@@ -83,4 +90,7 @@ def load_prompt(method: str, name: str) -> Prompt:
     if not file.is_file():
         known = ", ".join(sorted([f.name.removesuffix(".yaml") for f in folder.iterdir()]))
         raise ConfigError(f"method {method} has no prompt {name!r}; choose {known}, or name a file")
-    return _prompt(Path(file.name).stem, file.read_text(encoding="utf-8"))
+    try:
+        return _prompt(Path(file.name).stem, file.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"prompt {name} is not in UTF-8: convert it") from error

@@ -25,7 +25,7 @@ import yaml
 
 from rlm_eval.records import Context, Sample
 
-from .dataset import Fields, Row
+from .dataset import Fields, Row, Text, shape
 from .fixed import Fixed
 
 PROMPTS = Path(__file__).parents[1] / "items" / "babilong.yaml"
@@ -37,7 +37,7 @@ OWN_PROMPT = (
 
 class BABILong(Fixed):
     name = scorer = "babilong"
-    columns = ("input", "question", "target")
+    schema = shape(input=Text, question=Text, target=Text)
     max_answer_tokens = 32
 
     @cached_property

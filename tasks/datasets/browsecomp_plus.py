@@ -41,10 +41,20 @@ from rlm_eval.records import Context, Sample, Scalar, documents_of
 from ..draws import Draws, derive_seed
 from ..sizing import at_least
 from ..task import Pair
-from .dataset import Row
+from .dataset import Name, Row, Sealed, many, shape
 from .padded import Asked, Padded, nearest
 
 T = TypeVar("T")
+
+
+DOCUMENTS = many(shape(docid=Sealed, text=Sealed))
+
+
+def _supported(row: Row) -> Row:
+    if not (row["gold_docs"] or row["evidence_docs"]):
+        raise ValueError("a document in gold_docs or evidence_docs")
+    return row
+
 
 SUPPORT = ("gold_docs", "evidence_docs")
 NEGATIVES = "negative_docs"
@@ -95,7 +105,13 @@ class BrowseCompPlus(Padded):
     max_answer_tokens: int = 256
 
     name = "browsecomp_plus"
-    columns = ("query_id", "query", "answer", *SUPPORT, NEGATIVES)
+    schema = shape(
+        _supported,
+        query_id=Name,
+        query=Sealed,
+        answer=Sealed,
+        **dict.fromkeys((*SUPPORT, NEGATIVES), DOCUMENTS),
+    )
     instruction = (
         "Answer the question from the documents. Reply with the final answer alone, in as few words"
         " as possible. Question: "
@@ -154,7 +170,7 @@ class BrowseCompPlus(Padded):
                 rank = self._rank("document", self._open(raw["docid"]))
                 if rank < limit and rank not in pool:
                     pool[rank] = self._open(raw["text"]).strip()
-            rank = self._rank("question", str(row["query_id"]))
+            rank = self._rank("question", row["query_id"])
             for target, found in asked.items():
                 limit = keep_least(found, self.n)
                 if rank < limit and self.fits(question := self._asked(row), target):
@@ -193,7 +209,7 @@ class BrowseCompPlus(Padded):
             for documents in (support.values(), others)
         )
         question, gold = self._open(row["query"]), self._open(row["answer"])
-        return Asked(str(row["query_id"]), question, (gold,), self.name, texts, more)
+        return Asked(row["query_id"], question, (gold,), self.name, texts, more)
 
     def _fill(
         self, asked: Asked, pool: Sequence[str], budget: int, draws: Draws

@@ -2,19 +2,28 @@
 Face hub.
 
 Local files: JSONL, JSON (a list of rows, or an object whose ``data`` is one), parquet, or a folder
-of parquet files such as :mod:`rlm_eval.tasks.export` writes. Hub sets are streamed, so rows may be
-taken from the front of very large ones. Columns are checked on the first row.
+of parquet files such as :mod:`rlm_eval.tasks.export` writes, all in UTF-8. Hub sets are streamed,
+so rows may be taken from the front of very large ones; a set that is one file of the repository
+(``file``) is fetched as a whole. A set declares what its rows look like (:func:`shape`), and every
+row is checked against that: a file's when the task is made, a hub set's as they are read, which is
+before a run begins as well.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, BinaryIO, ClassVar, NotRequired
+
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, TypeAdapter
+from pydantic import ValidationError as Misfit
+from typing_extensions import TypedDict
 
 from rlm_eval.errors import ConfigError
 
@@ -23,27 +32,126 @@ from ..task import Task
 Row = Mapping[str, Any]
 #: What :meth:`Task.pair` takes.
 Fields = dict[str, Any]
+Check = Callable[[Any], Any]
+
+
+# --- What a row may hold -------------------------------------------------------------------------
+
+
+def shape(check: Check | None = None, /, **columns: Any) -> Any:
+    """A row with these columns, nothing converted, more let be. ``check`` looks at all of it:
+    it raises ValueError with what was expected, as the columns' own validators do."""
+    make: Any = TypedDict
+    made = make("Row", columns)
+    made.__pydantic_config__ = ConfigDict(strict=True, extra="allow")
+    return Annotated[made, AfterValidator(check)] if check else made
+
+
+def many(item: Any, least: int = 0) -> Any:
+    """A list of at least so many of these."""
+    return Annotated[list[item], Field(min_length=least)]
+
+
+def optional(column: Any) -> Any:
+    """A column that may be missing."""
+    return NotRequired[column]
+
+
+def _utf8(value: str) -> str:
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError("text without half a surrogate pair") from error
+    return value
+
+
+def _filled(value: object) -> object:
+    if isinstance(value, str) and value.strip():
+        return value
+    raise ValueError("a non-empty text")
+
+
+#: A text that may be empty; one that may not; base64; a text or whole number, taken as text.
+AnyText = Annotated[str, AfterValidator(_utf8)]
+Text = Annotated[AnyText, BeforeValidator(_filled)]
+Sealed = Annotated[str, Field(pattern=r"^[A-Za-z0-9+/]+={0,2}$")]
+Name = Annotated[Text, BeforeValidator(lambda value: str(value) if type(value) is int else value)]
+
+_EXPECTED = {
+    "string_type": "a text",
+    "int_type": "a whole number",
+    "bool_type": "true or false",
+    "list_type": "a list",
+    "tuple_type": "a list",
+    "dict_type": "an object",
+    "too_short": "a list of at least {min_length}",
+    "json_type": "a text that is JSON",
+    "json_invalid": "a text that is JSON",
+    "string_pattern_mismatch": "a text encrypted as published, in base64",
+}
+_adapter = cache(TypeAdapter[Any])
+
+
+def checked(schema: Any, raw: Any, place: str) -> Row:
+    """``raw`` as ``schema`` reads it. Raises ConfigError that says of ``place`` which column is
+    wrong, what was expected and what is there."""
+    try:
+        found: Row = _adapter(schema).validate_python(raw)
+        return found
+    except Misfit as error:
+        problems = error.errors(include_url=False)
+    # Tags of alternatives are in angle brackets.
+    places = [[part for part in p["loc"] if not str(part).startswith("<")] for p in problems]
+    missing = [at for p, at in zip(problems, places, strict=True) if p["type"] == "missing"]
+    if lost := [at[0] for at in missing if len(at) == 1]:
+        raise _lacks(place, lost, raw)
+    first = problems[0]
+    where = "".join(f"[{at}]" if isinstance(at, int) else f".{at}" for at in places[0])
+    if first["type"] == "missing":
+        raise ConfigError(f"{place}: {where[1:]}: is missing")
+    message = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    known = _EXPECTED.get(first["type"], "").format_map(first.get("ctx", {}))
+    expected = f"expected {known or message}"
+    if where and first["type"] != "string_pattern_mismatch":  # which may be in the clear
+        expected += f", got {shorten(json.dumps(first['input'], default=str), 60)}"
+    raise ConfigError(f"{place}: {where[1:]}{': ' if where else ''}{expected}")
+
+
+def _lacks(place: str, columns: Iterable[object], raw: Row) -> ConfigError:
+    lost = ", ".join(map(str, columns))
+    return ConfigError(f"{place}: no column {lost}; it has {shorten(', '.join(raw), 300)}")
+
+
+def shorten(text: str, size: int) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= size else f"{text[:size]}…"
+
+
+# --- Where rows come from ------------------------------------------------------------------------
 
 
 @dataclass(kw_only=True, eq=False)
 class DataSet(Task):
-    """A task whose rows come from ``path``, or else from ``hub`` at ``revision``."""
+    """A task whose rows come from ``path``, or else from ``hub`` at ``revision``: ``split`` of its
+    table, or one ``file`` of its repository."""
 
     path: str | None = None
     hub: str | None = None
     config: str | None = None
     split: str = "test"
+    file: str | None = None
     revision: str | None = None
 
-    #: What every row must have.
+    #: What its rows look like, and columns that they must have beside.
+    schema: ClassVar[Any] = shape()
     columns = tuple[str, ...]()
 
     def __post_init__(self) -> None:
-        """Raises ConfigError where rows can't come from: a file that is missing or lacks a column
-        (the first row is read), or a hub set that is not pinned. Fetches nothing."""
+        """Raises ConfigError where rows can't come from: a file that is missing or has a row that
+        is wrong (all are read), or a hub set that is not pinned. Fetches nothing."""
         super().__post_init__()
         if self.path is not None:
-            next(self.rows())
+            deque(self.rows(), maxlen=0)
             self.source = {"path": self.path, "sha256": _sha256(_files(Path(self.path)))}
             return
         if not self.hub:
@@ -52,34 +160,52 @@ class DataSet(Task):
             raise ConfigError(
                 f"must be a commit of {self.hub}: pin it, or give path=FILE", key="revision"
             )
-        parts = {"hub": self.hub, "config": self.config, "split": self.split}
-        self.source = {k: v for k, v in parts.items() if v} | {"revision": self.revision}
+        part = {"file": self.file} if self.file else {"config": self.config, "split": self.split}
+        parts = {"hub": self.hub, **part, "revision": self.revision}
+        self.source = {key: value for key, value in parts.items() if value}
 
     def rows(self) -> Iterator[Row]:
-        """The rows in order."""
-        key, origin = ("path", self.path) if self.path is not None else ("hub", self.hub)
-        found = self._stream() if self.path is None else _read(_files(Path(self.path)))
-        first = next(found, None)
-        if first is None:
-            raise ConfigError(f"{origin} holds no rows", key=key)
-        if missing := [column for column in self.columns if column not in first]:
-            lacks = f"no column {', '.join(missing)}; it has {', '.join(first)}"
-            raise ConfigError(f"{origin} has {lacks}", key=key)
-        return chain((first,), found)
+        """The rows in order, checked, of those that are wanted."""
+        place, key = "", "hub" if self.path is None else "path"
+        try:
+            for place, raw in self._raw():
+                if not isinstance(raw, dict):
+                    raise ConfigError(f"{place}: must be a JSON object")
+                found = checked(self.schema, raw, place)
+                if lost := [column for column in self.columns if column not in found]:
+                    raise _lacks(place, lost, found)
+                if self.wanted(raw):
+                    yield found
+        except ConfigError as error:
+            raise ConfigError(error.message, key=error.key or key) from error
+        if not place:
+            raise ConfigError(f"{self.path or self.hub} holds no rows", key=key)
 
-    def _stream(self) -> Iterator[Row]:
+    def wanted(self, raw: Row) -> bool:
+        """Whether a row is taken, by what it says before anything is made of it."""
+        return True
+
+    def _raw(self) -> Iterator[tuple[str, Any]]:
+        if self.path is not None:
+            yield from _read(_files(Path(self.path)))
+            return
         import datasets  # type: ignore[import-untyped]
         import httpx
+        from huggingface_hub import hf_hub_download
 
+        hub, at = str(self.hub), self.revision
         try:
-            yield from datasets.load_dataset(
-                self.hub, self.config, split=self.split, revision=self.revision, streaming=True
+            if self.file:
+                file = hf_hub_download(hub, self.file, repo_type="dataset", revision=at)
+                yield from _read([Path(file)])
+                return
+            rows = datasets.load_dataset(
+                hub, self.config, split=self.split, revision=at, streaming=True
             )
-        except (OSError, ValueError, httpx.HTTPError) as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            yield from ((f"{hub} row {i}", raw) for i, raw in enumerate(rows, 1))
+        except (OSError, ValueError, httpx.HTTPError, datasets.exceptions.DatasetsError) as error:
             raise ConfigError(
-                f"{self.hub} at {self.revision} can't be read ({reason}); give path=FILE instead",
-                key="hub",
+                f"{hub} at {at} can't be read ({_first_line(error)}); give path=FILE instead"
             ) from error
 
 
@@ -101,31 +227,53 @@ def _sha256(files: Iterable[Path]) -> str:
     return digest.hexdigest()
 
 
-def _read(files: Iterable[Path]) -> Iterator[Row]:
+def _read(files: Iterable[Path]) -> Iterator[tuple[str, Any]]:
+    """Each row with its place, as in ``FILE row 17``; a row of JSONL is a line, if not blank."""
+    readers = {".parquet": _parquet, ".json": _json, ".jsonl": _jsonl}
+    for file in files:
+        number = 0
+        if file.suffix not in readers:
+            raise ConfigError(f"{file} can't be read: it is none of .jsonl, .json, .parquet")
+        try:
+            with file.open("rb") as stream:
+                for number, raw in readers[file.suffix](stream):
+                    if raw is not ...:
+                        yield f"{file} row {number}", raw
+        except (OSError, ValueError, TypeError, RecursionError, NotImplementedError) as error:
+            at = f" row {number + 1}" if file.suffix == ".jsonl" else ""
+            if isinstance(error, UnicodeDecodeError):
+                why = f"({error.reason}): convert it, as with iconv -f ENCODING -t UTF-8"
+                raise ConfigError(f"{file}{at} is not in UTF-8 {why}") from error
+            raise ConfigError(f"{file}{at} can't be read: {_first_line(error)}") from error
+
+
+def _parquet(stream: BinaryIO) -> Iterator[tuple[int, Any]]:
     import pyarrow.parquet  # type: ignore[import-untyped]
 
-    for file in files:
-        place = str(file)
-        try:
-            if file.suffix == ".parquet":
-                for batch in pyarrow.parquet.ParquetFile(file).iter_batches(batch_size=16):
-                    yield from batch.to_pylist()
-            elif file.suffix == ".json":
-                data = json.loads(file.read_text(encoding="utf-8"))
-                yield from map(_checked, data["data"] if isinstance(data, dict) else data)
-            elif file.suffix == ".jsonl":
-                with file.open(encoding="utf-8") as stream:
-                    for number, line in enumerate(stream, 1):
-                        place = f"{file}, line {number}"
-                        if line.strip():
-                            yield _checked(json.loads(line))
-            else:
-                raise ValueError("it is none of .jsonl, .json, .parquet")
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ConfigError(f"{place} can't be read: {error}", key="path") from error
+    batches = pyarrow.parquet.ParquetFile(stream).iter_batches(batch_size=16)
+    yield from enumerate(chain.from_iterable(batch.to_pylist() for batch in batches), 1)
 
 
-def _checked(row: Any) -> Row:
-    if not isinstance(row, dict):
-        raise ValueError("a row must be a JSON object")
-    return row
+def _jsonl(stream: BinaryIO) -> Iterator[tuple[int, Any]]:
+    for number, line in enumerate(stream, 1):
+        text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+        yield number, json.loads(text, object_pairs_hook=_once) if text.strip() else ...
+
+
+def _json(stream: BinaryIO) -> Iterator[tuple[int, Any]]:
+    data = json.loads(stream.read().decode("utf-8-sig"), object_pairs_hook=_once)
+    rows = data.get("data") if isinstance(data, dict) else data
+    if not isinstance(rows, list):
+        raise ValueError("it is neither a list of rows nor an object whose 'data' is one")
+    yield from enumerate(rows, 1)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("an object has the same key twice")
+    return found
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -30,6 +30,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain, islice
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Discriminator, Strict, Tag
 
 from rlm_eval.errors import ConfigError
 from rlm_eval.records import Context, Scalar, documents_of
@@ -38,7 +41,7 @@ from ..draws import Draws
 from ..generated.haystack import ruler_file
 from ..sizing import check_lengths, one_of
 from ..task import Pair
-from .dataset import Row
+from .dataset import AnyText, Name, Row, Text, many, optional, shape
 from .padded import Asked, Padded, nearest
 
 SCORERS = ("squad_em", "hotpot_em", "string_match_part")
@@ -161,28 +164,68 @@ def _document(title: str, text: str) -> str:
     return f"{' '.join(title.split())}\n{' '.join(text.split())}"
 
 
+def _answered(row: Row) -> Row:
+    if row.get("answerable", True) and not any(p["is_supporting"] for p in row["paragraphs"]):
+        raise ValueError("a paragraph that is_supporting")
+    return row
+
+
 class MuSiQue(DocumentQA):
     """MuSiQue (Trivedi et al. 2022): answerable rows; the group is the number of hops."""
 
     name = "musique"
-    columns = ("id", "paragraphs", "question", "answer")
+    schema = shape(
+        _answered,
+        id=Name,
+        paragraphs=many(shape(title=Text, paragraph_text=Text, is_supporting=bool)),
+        question=Text,
+        answer=Text,
+        answer_aliases=optional(many(Text) | None),
+        answerable=optional(bool),
+    )
 
     @staticmethod
     def read(row: Row) -> Iterator[Asked]:
         if not row.get("answerable", True):
             return
         documents = [
-            (bool(p["is_supporting"]), _document(p["title"], p["paragraph_text"]))
+            (p["is_supporting"], _document(p["title"], p["paragraph_text"]))
             for p in row["paragraphs"]
         ]
         yield Asked(
-            id=str(row["id"]),
+            id=row["id"],
             question=row["question"],
             gold=tuple(dict.fromkeys((row["answer"], *(row.get("answer_aliases") or ())))),
-            group=str(row["id"]).partition("__")[0],
+            group=row["id"].partition("__")[0],
             support=tuple(document for supports, document in documents if supports),
             others=tuple(document for supports, document in documents if not supports),
         )
+
+
+def _side_by_side(first: str, second: str) -> BeforeValidator:
+    """Pairs of what the hub has as two columns; what is written as pairs already is let be."""
+
+    def pairs(value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        left, right = value.get(first), value.get(second)
+        if not (isinstance(left, list) and isinstance(right, list) and len(left) == len(right)):
+            raise ValueError(f"lists '{first}' and '{second}' of one length, or a list of pairs")
+        return list(zip(left, right, strict=True))
+
+    return BeforeValidator(pairs)
+
+
+Titled = Annotated[tuple[Text, list[AnyText]], Strict(False)]
+Fact = Annotated[tuple[Text, int], Strict(False)]
+
+
+def _traced(row: Row) -> Row:
+    if not {"id", "_id"} & set(row):
+        raise ValueError("a column id or _id")
+    if not {title for title, _ in row["supporting_facts"]} & {title for title, _ in row["context"]}:
+        raise ValueError("a document of context whose title is in supporting_facts")
+    return row
 
 
 class HotpotQA(DocumentQA):
@@ -190,19 +233,24 @@ class HotpotQA(DocumentQA):
     the group is bridge or comparison."""
 
     name, ruler_name = "hotpotqa", "ruler_qa_2"
-    columns = ("question", "answer", "context", "supporting_facts")
+    schema = shape(
+        _traced,
+        question=Text,
+        answer=Text,
+        context=Annotated[many(Titled), _side_by_side("title", "sentences")],
+        supporting_facts=Annotated[many(Fact), _side_by_side("title", "sent_id")],
+        **dict.fromkeys(("id", "_id"), optional(Name)),
+        type=optional(Text),
+    )
 
     @staticmethod
     def read(row: Row) -> Iterator[Asked]:
-        pairs, titles = row["context"], row["supporting_facts"]
-        if isinstance(pairs, dict):
-            pairs = zip(pairs["title"], pairs["sentences"], strict=True)
-            titles = titles["title"]
-        else:
-            titles = [title for title, _ in titles]
-        documents = [(title in titles, _document(title, " ".join(text))) for title, text in pairs]
+        titles = {title for title, _ in row["supporting_facts"]}
+        documents = [
+            (title in titles, _document(title, " ".join(text))) for title, text in row["context"]
+        ]
         yield Asked(
-            id=str(row.get("id") or row.get("_id")),
+            id=row["id"] if "id" in row else row["_id"],
             question=row["question"],
             gold=(row["answer"],),
             group=row.get("type", "hotpotqa"),
@@ -211,12 +259,21 @@ class HotpotQA(DocumentQA):
         )
 
 
+ASKED = many(shape(id=Name, question=Text, answers=many(shape(text=Text))))
+#: A row of SQuAD's original JSON, and one on the hub.
+ARTICLE = shape(title=Text, paragraphs=many(shape(context=Text, qas=ASKED)))
+QUESTION = shape(title=Text, context=Text, id=Name, question=Text, answers=shape(text=many(Text)))
+
+
 class SQuAD(DocumentQA):
     """SQuAD (Rajpurkar et al. 2016): hub rows, or articles of the original JSON; questions without
     an answer (version 2) are left out."""
 
     name, ruler_name = "squad", "ruler_qa_1"
-    columns = ("title",)
+    schema = Annotated[
+        Annotated[ARTICLE, Tag("<a>")] | Annotated[QUESTION, Tag("<q>")],  # type: ignore[valid-type]
+        Discriminator(lambda raw: "<a>" if "paragraphs" in raw else "<q>"),
+    ]
 
     @cached_property
     def _questions(self) -> list[Asked]:
@@ -245,7 +302,7 @@ class SQuAD(DocumentQA):
         for context, identifier, question, answers in questions:
             if answers:
                 yield Asked(
-                    id=str(identifier),
+                    id=identifier,
                     question=question,
                     gold=tuple(dict.fromkeys(answers)),
                     group="squad",

@@ -10,20 +10,55 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, Json, Strict
 
 from rlm_eval.errors import ConfigError
 from rlm_eval.records import Content, Context, Sample, documents_of
 
 from ..scoring.rules import RULES
 from ..task import Pair
-from .dataset import DataSet, Row
+from .dataset import AnyText, DataSet, Row, Text, many, shape
 
 #: Of a sample's fields, those a row holds as they are.
 FIELDS = (
     *("id", "task", "context_id", "question", "scorer", "question_group"),
     *("target_tokens", "length_tokens", "max_answer_tokens"),
 )
+
+Size = Annotated[int, Field(ge=0, lt=1 << 40)]
+
+
+def _scalar(value: object) -> object:
+    if isinstance(value, str | int | float | None):
+        return value
+    raise ValueError("a text, a number, true, false or null")
+
+
+def _whole(row: Row) -> Row:
+    """``row``. Raises ValueError where its columns contradict each other or the context is not the
+    one the sample was made with, or its rule can't read its golds."""
+    if not row["documents"] and len(row["context"]) != 1:
+        raise ValueError("one text in context, or documents=true")
+    if _context(row).id != row["context_id"]:
+        raise ValueError(f"the context of context_id: that of sample {row['id']} has been changed")
+    size = sum(map(len, row["context"]))
+    if any(not start <= end <= size for start, end in row["evidence"]):
+        raise ValueError(f"evidence as [start, end) within the {size} characters of context")
+    try:
+        for answer in ("", "1", *row["gold"][:1]):
+            RULES[row["scorer"]](from_row(row)[1], answer)
+    except (ValueError, TypeError, LookupError, ArithmeticError) as error:
+        raise ValueError(f"a gold that {row['scorer']} can score by") from error
+    return row
+
+
+def _context(row: Row) -> Context:
+    content: Content = tuple(row["context"]) if row["documents"] else row["context"][0]
+    if row["names"] is not None:
+        content = dict(zip(row["names"], row["context"], strict=False))
+    return Context.of(content)
 
 
 def to_row(context: Context, sample: Sample) -> dict[str, Any]:
@@ -42,21 +77,12 @@ def to_row(context: Context, sample: Sample) -> dict[str, Any]:
 
 
 def from_row(row: Row) -> Pair:
-    """The inverse of :func:`to_row`. Raises ConfigError where the context is not the one the
-    sample was made with, or its rule is unknown."""
-    content: Content = tuple(row["context"]) if row["documents"] else str(row["context"][0])
-    if row["names"] is not None:
-        content = dict(zip(row["names"], row["context"], strict=False))
-    context = Context.of(content)
-    if context.id != row["context_id"]:
-        raise ConfigError(f"exported: the context of sample {row['id']} has been changed")
-    if row["scorer"] not in RULES:
-        raise ConfigError(f"exported: sample {row['id']} has an unknown scorer {row['scorer']!r}")
-    return context, Sample(
+    """The inverse of :func:`to_row`."""
+    return _context(row), Sample(
         **{key: row[key] for key in FIELDS},
         gold=tuple(row["gold"]),
-        knobs=json.loads(row["knobs"]),
-        evidence=tuple((start, end) for start, end in row["evidence"]),
+        knobs=row["knobs"],
+        evidence=tuple(row["evidence"]),
     )
 
 
@@ -66,6 +92,19 @@ class Exported(DataSet):
     lengths: Sequence[int] | None = None
 
     columns = (*FIELDS, "context", "documents", "names", "gold", "knobs", "evidence")
+    schema = shape(
+        _whole,
+        **dict.fromkeys(("id", "task", "context_id", "question_group"), Text),
+        **dict.fromkeys(FIELDS[-3:], Size),
+        question=AnyText,
+        scorer=Literal[tuple(RULES)],
+        context=many(AnyText),
+        documents=bool,
+        names=many(AnyText) | None,
+        gold=many(AnyText),
+        knobs=Json[dict[str, Annotated[Any, AfterValidator(_scalar)]]],
+        evidence=many(Annotated[tuple[Size, Size], Strict(False)]),
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -73,9 +112,12 @@ class Exported(DataSet):
 
     def build(self) -> Iterator[Pair]:
         """The first ``n`` samples of each length, or all; of ``lengths``, or all."""
-        taken = Counter[int]()
+        taken, known = Counter[int](), set[str]()
         for row in self.rows():
             target = row["target_tokens"]
+            if row["id"] in known:
+                raise ConfigError(f"{self.path} has sample {row['id']} twice", key="path")
+            known.add(row["id"])
             if (not self.lengths or target in self.lengths) and taken[target] != self.n:
                 taken[target] += 1
                 yield from_row(row)

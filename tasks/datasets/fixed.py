@@ -10,7 +10,6 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
 
 from rlm_eval.errors import ConfigError
 from rlm_eval.records import Context, Scalar
@@ -34,30 +33,39 @@ class Fixed(DataSet):
 
     def __post_init__(self) -> None:
         at_least(1, n=self.n)
-        self.lengths = check_lengths(self.name, self.lengths, self.max_answer_tokens + 1)
+        answer = self.max_answer_tokens if self.answer_in_target else 0
+        self.lengths = check_lengths(self.name, self.lengths, answer + 1)
         self.columns = (*self.columns, *(self.where or ()))
         super().__post_init__()
+
+    def wanted(self, raw: Row) -> bool:
+        return all(raw[key] == value for key, value in (self.where or {}).items())
 
     @abstractmethod
     def items(self, row: Row) -> Iterator[Fields]:
         """The questions of a row: what :meth:`pair` takes, and the ``content`` of the context."""
 
+    def size(self, row: Row) -> int:
+        """The tokens that sort a row, where the benchmark counts in a way of its own; else 0."""
+        return 0
+
     def build(self) -> Iterator[Pair]:
         found: dict[int, list[Pair]] = {bound: [] for bound in self.lengths}
         contexts: dict[str, Context] = {}
-        wanted = (self.where or {}).items()
-        rows = (row for row in self.rows() if all(row[key] == value for key, value in wanted))
-        for asked in chain.from_iterable(map(self.items, rows)):
+        for row, asked in ((made, asked) for made in self.rows() for asked in self.items(made)):
             room = [bound for bound, pairs in found.items() if len(pairs) < self.n]
             context = Context.of(asked.pop("content"))
             if len(context.text) // MOST_CHARS_PER_TOKEN > room[-1]:
                 continue
             context = contexts.setdefault(context.id, context)
-            length = self._tok.count(context.text)
-            used = length + self._tok.count(asked["question"]) + self.max_answer_tokens
+            used, length = self.size(row), 0
+            if not used:
+                length = self._tok.count(context.text)
+                used = length + self._tok.count(asked["question"]) + self.max_answer_tokens
             target = next((bound for bound in self.lengths if used <= bound), None)
             if target in room:
-                found[target].append(self.pair(context, target, length=length, **asked))
+                made = self.pair(context, target, length=length, used=used, **asked)
+                found[target].append(made)
                 if room == [target] and len(found[target]) == self.n:
                     break
         if not any(found.values()):

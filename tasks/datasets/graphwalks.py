@@ -1,10 +1,11 @@
 """graphwalks: breadth-first search and parents in a directed graph given as a list of edges.
 
-OpenAI's rows: the edges are the context, the operation the question. Score: official, as
-lm-evaluation-harness works it out: set F1 of the nodes in the last line, ``Final Answer: [a, b]``;
-both empty → 1, as the data set's card has it; of the last such line ``score_anywhere``. A search of
-depth d asks for the nodes whose shortest path from the start has d edges; parents are asked for
-without the node itself. The rules are worded anew.
+OpenAI's rows at the revision with the corrected parents of 27 February 2026. The edges are the
+context; the question is the row's prompt as published, its rules and worked examples too, with a
+sentence in the edges' place that says where they are. Score: official, as lm-evaluation-harness
+works it out: set F1 of the nodes in the last line, ``Final Answer: [a, b]``; both empty → 1, as the
+data set's card has it; of the last such line ``score_anywhere``. A search of depth d asks for the
+nodes whose shortest path from the start has d edges; parents are asked for without the node itself.
 
 Known shortcut: a few lines of code solve it (``code_oracle``: 100 %): the task measures walking
 without code, or writing it.
@@ -13,33 +14,48 @@ without code, or writing it.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Annotated
 
-from rlm_eval.errors import ConfigError
+from pydantic import AfterValidator
+
 from rlm_eval.records import Context
 
-from ..generated.graph import BFS, PARENTS, RULES, solve
-from .dataset import Fields, Row
+from ..generated.graph import BFS, EDGE, PARENTS, solve
+from .dataset import Fields, Row, Text, many, shape
 from .fixed import Fixed
+
+EDGES, OPERATION = "The graph has the following edges:", "Operation:"
+
+
+def _parts(prompt: str) -> tuple[str, str, str]:
+    """What stands before the last graph's edges, the edges, and what follows them."""
+    before, _, after = prompt.rpartition(EDGES)
+    edges, _, operation = after.partition(OPERATION)
+    if not EDGE.search(edges) or not (BFS.search(operation) or PARENTS.search(operation)):
+        raise ValueError(f"a prompt with '{EDGES}', edges a -> b, '{OPERATION}' and a known one")
+    return before, edges.strip(), operation
 
 
 class GraphWalks(Fixed):
     name = scorer = "graphwalks"
-    columns = ("prompt", "answer_nodes", "problem_type")
+    schema = shape(
+        prompt=Annotated[Text, AfterValidator(_parts)],
+        answer_nodes=many(Text),
+        problem_type=Text,
+    )
     max_answer_tokens = 2048
     constant_answers = ("Final Answer: []",)
 
     def items(self, row: Row) -> Iterator[Fields]:
-        _, _, after = row["prompt"].rpartition("The graph has the following edges:")
-        edges, _, operation = after.partition("Operation:")
-        line = next((s.strip() for s in operation.splitlines() if s.strip()), "")
-        if not (BFS.search(line) or PARENTS.search(line)):
-            raise ConfigError(f"{self.name}: a prompt has no known operation: {line[:60]!r}")
+        before, edges, operation = row["prompt"]
         yield {
-            "content": edges.strip(),
-            "question": RULES.format(operation=line),
+            "content": edges,
+            "question": (
+                f"{before}{EDGES}\n(the lines of the text you are given)\n\n{OPERATION}{operation}"
+            ),
             "gold": tuple(row["answer_nodes"]),
-            "group": str(row["problem_type"]),
+            "group": row["problem_type"],
         }
 
     def code_oracle(self, question: str, context: Context) -> str | None:
-        return solve(question, context)
+        return solve(question.rpartition(OPERATION)[2], context)

@@ -14,10 +14,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import Literal
 
 from rlm_eval.records import Context
 
-from .dataset import Fields, Row
+from .dataset import Fields, Name, Row, Text, shape
 from .fixed import Fixed
 
 LETTERS = "ABCD"
@@ -25,10 +26,12 @@ LETTERS = "ABCD"
 
 class LongBenchV2(Fixed):
     name, scorer = "longbench_v2", "choice"
-    columns = (
-        *("_id", "domain", "sub_domain", "difficulty", "length", "question"),
-        *(f"choice_{letter}" for letter in LETTERS),
-        *("answer", "context"),
+    schema = shape(
+        **dict.fromkeys(("domain", "sub_domain", "difficulty", "length", "question"), Text),
+        **{f"choice_{letter}": Text for letter in LETTERS},
+        _id=Name,
+        answer=Literal["A", "B", "C", "D"],
+        context=Text,
     )
     max_answer_tokens = 128
     constant_answers = tuple(f"The correct answer is ({letter})" for letter in LETTERS)
@@ -41,7 +44,7 @@ class LongBenchV2(Fixed):
                 f"{row['question'].strip()}\nChoices:\n{choices}\nOne choice is right. Reply in the"
                 " form 'The correct answer is (X)', where X is A, B, C or D."
             ),
-            "gold": (row["answer"].strip(),),
+            "gold": (row["answer"],),
             "group": row["domain"],
             "knobs": {key: row[key] for key in ("_id", "sub_domain", "difficulty", "length")},
         }

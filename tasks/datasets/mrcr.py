@@ -1,10 +1,16 @@
 """mrcr: find the n-th of several alike pieces in a long conversation, and repeat it.
 
-Source: OpenAI MRCR; a row's prompt is a list of chat messages, of which the last is the question
-and the rest the context. Score: official. The reply must start with a given random prefix, else it
-scores 0 (with text before it: ``score_anywhere``); then the score is the SequenceMatcher ratio
-against the wanted piece. Only of replies of a million characters and more the end is left out of
-the comparison: at most 0.01 is at stake.
+Source: OpenAI MRCR at the revision with the corrected answers of 5 December 2025; a row's prompt is
+a list of chat messages, of which the last is the question and the rest the context. Bins are the
+official ones: tokens (o200k) of all messages and the answer, up to 8192, 16384 … 1048576. Score:
+official. The reply must start with a given random prefix, else it scores 0 (with text before it:
+``score_anywhere``); then the score is the SequenceMatcher ratio against the wanted piece. Only of
+replies of a million characters and more the end is left out of the comparison: at most 0.01 is at
+stake.
+
+What differs: officially the messages are the model's own chat. Here they are the context, which
+methods cut, search or read by code: a document a message, in order, each beginning with ``user: ``
+or ``assistant: ``; a method that reads all of it puts them into one message.
 
 Known shortcut: the wanted request is repeated word for word in the conversation, so code that
 splits it into turns finds the piece without reading it (``code_oracle``).
@@ -12,36 +18,41 @@ splits it into turns finds the piece without reading it (``code_oracle``).
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from itertools import pairwise
+from typing import Literal
 
-from rlm_eval.errors import ConfigError
+from pydantic import Json
+
 from rlm_eval.records import Context
 
 from ..sizing import document_spans
-from .dataset import Fields, Row
+from .dataset import AnyText, Fields, Row, Text, many, shape
 from .fixed import Fixed
+
+MESSAGE = shape(role=Literal["system", "user", "assistant"], content=AnyText)
 
 
 class MRCR(Fixed):
     name = scorer = "mrcr"
-    columns = ("prompt", "answer", "random_string_to_prepend", "n_needles", "desired_msg_index")
+    schema = shape(
+        prompt=Json[many(MESSAGE, 2)],  # type: ignore[misc]
+        answer=Text,
+        random_string_to_prepend=Text,
+        n_needles=int,
+        desired_msg_index=int,
+    )
     max_answer_tokens = 2048
     constant_answers = ("",)  # the prefix differs from row to row
 
     def items(self, row: Row) -> Iterator[Fields]:
-        try:
-            *turns, last = json.loads(row["prompt"])
-            content = tuple(f"{turn['role']}: {turn['content']}" for turn in turns)
-            question = last["content"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise ConfigError(f"{self.name}: a prompt is no list of chat messages") from error
+        *turns, last = row["prompt"]
+        content = tuple(f"{turn['role']}: {turn['content']}" for turn in turns)
         reply = f"assistant: {row['answer'].removeprefix(row['random_string_to_prepend'])}"
         yield {
             "content": content,
-            "question": question,
+            "question": last["content"],
             "gold": (row["answer"], row["random_string_to_prepend"]),
             "group": f"{row['n_needles']}needle",
             "knobs": {
@@ -50,6 +61,10 @@ class MRCR(Fixed):
             },
             "evidence": document_spans(content, [content.index(reply)] if reply in content else []),
         }
+
+    def size(self, row: Row) -> int:
+        texts = (*(turn["content"] for turn in row["prompt"]), row["answer"])
+        return sum(map(self._tok.count, texts))
 
     def code_oracle(self, question: str, context: Context) -> str | None:
         asked = re.search(r"Prepend (\S+) to the (\d+)\w* (\(1 indexed\) )?(.+?)\.", question)

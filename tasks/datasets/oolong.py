@@ -1,10 +1,11 @@
 """oolong and oolong_real: OOLONG's own windows and questions, from the hub or a local file.
 
 Source: OOLONG (Bertsch et al. 2025). ``oolong`` is the synthetic split,
-``oolongbench/oolong-synth``; the RLM paper asks 50 questions of validation, trec_coarse, 131K.
-Score: official (:func:`rlm_eval.tasks.scoring.oolong.oolong`), dates by dateutil as there, but that
-a part of a date is wrong where the original completes it from the day that it runs on;
-``score_strict`` reads the same answers in any wording. ``oolong_real`` is
+``oolongbench/oolong-synth`` with its correction of 20 June 2026 (the RLM paper, which asks 50
+questions of validation, trec_coarse, 131K, came before it). Score: official
+(:func:`rlm_eval.tasks.scoring.oolong.oolong`), dates by dateutil as there, but that a part of a
+date is wrong where the original completes it from the day that it runs on; ``score_strict`` reads
+the same answers in any wording. ``oolong_real`` is
 ``oolongbench/oolong-real``: counting and finding in one or more transcripts of Dungeons and Dragons
 played on air; score :func:`rlm_eval.tasks.scoring.oolong.oolong_real`, official, by answers in
 ``\\boxed{}``; without a box ``score_unboxed``. Both sets are large (12 and 20 GB), so they are
@@ -23,12 +24,14 @@ import ast
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import date
+from typing import Annotated, Literal
 
-from rlm_eval.errors import ConfigError
+from pydantic import AfterValidator, BeforeValidator
+
 from rlm_eval.records import Sample
 
 from ..scoring.oolong import Kind
-from .dataset import Fields, Row
+from .dataset import Fields, Name, Row, Text, many, shape
 from .fixed import Fixed
 
 KINDS: dict[str, Kind] = {
@@ -42,41 +45,59 @@ KINDS: dict[str, Kind] = {
 
 
 def read_gold(text: str) -> str:
-    """The first gold of a Python list literal, dates written as in the windows."""
-    if found := re.search(r"datetime\.date(?:time)?\((\d+), (\d+), (\d+)", text):
-        return date(*map(int, found.groups())).strftime("%Y-%m-%d")
+    """The first gold of a Python list literal, dates as YYYY-MM-DD. Raises ValueError for a text
+    that is none or holds no text, whole number or date."""
+    dated = re.fullmatch(
+        r"\[datetime\.date(?:time)?\((\d{1,4}), (\d{1,2}), (\d{1,2})(?:, \d+)*\)(?:, .*)?\]", text
+    )
     try:
-        value = ast.literal_eval(text)
-    except (ValueError, SyntaxError) as error:
-        raise ConfigError(f"oolong: an answer is no list literal: {text[:60]!r}") from error
-    return str(value[0] if isinstance(value, list) else value)
+        if dated:
+            return date(*map(int, dated.groups())).isoformat()
+        gold = ast.literal_eval(text)[0] if text.startswith("[") else None
+    except (ValueError, SyntaxError, IndexError, RecursionError, MemoryError, TypeError) as error:
+        raise ValueError("a Python list literal whose first entry exists") from error
+    if type(gold) is int or (isinstance(gold, str) and gold.strip()):
+        return str(gold)
+    raise ValueError("a Python list literal that begins with a text, a whole number or a date")
+
+
+def _bare(name: object) -> object:
+    return name.rpartition(".")[2] if isinstance(name, str) else name
+
+
+def _fitting(row: Row) -> Row:
+    """``row``. Raises ValueError where the gold is not of the kind that is asked for."""
+    forms = {"NUMERIC": r"-?\d+", "DATE": r"\d{4}-\d\d-\d\d"}
+    form = forms.get(row["answer_type"], "(?s).*")
+    if not re.fullmatch(form, row["answer"]):
+        raise ValueError(f"an answer of type {row['answer_type']}: {row['answer'][:60]!r} is none")
+    return row
 
 
 class Oolong(Fixed):
     """oolong-synth as published."""
 
     name = "oolong"
-    columns = (
-        *("context_window_text", "question", "task_group", "task", "answer", "answer_type"),
-        *("dataset", "context_len", "context_window_id"),
+    schema = shape(
+        _fitting,
+        **dict.fromkeys(("context_window_text", "question", "task_group", "task", "dataset"), Text),
+        answer=Annotated[Text, AfterValidator(read_gold)],
+        answer_type=Annotated[Literal[tuple(KINDS)], BeforeValidator(_bare)],
+        context_len=int,
+        context_window_id=Name,
     )
     max_answer_tokens = 64
 
     def items(self, row: Row) -> Iterator[Fields]:
-        kind = KINDS.get(str(row["answer_type"]).rpartition(".")[2])
-        if kind is None:
-            raise ConfigError(f"{self.name}: unknown answer_type {row['answer_type']!r}")
         yield {
             "content": row["context_window_text"],
             "question": row["question"],
-            "gold": (read_gold(str(row["answer"])),),
-            "group": str(row["task"]).rpartition(".")[2].lower(),
-            "scorer": f"oolong:{kind}",
+            "gold": (row["answer"],),
+            "group": row["task"].rpartition(".")[2].lower(),
+            "scorer": f"oolong:{KINDS[row['answer_type']]}",
             "knobs": {
-                "family": str(row["task_group"]),
-                "dataset": row["dataset"],
-                "context_len": row["context_len"],
-                "context_window_id": str(row["context_window_id"]),
+                "family": row["task_group"],
+                **{key: row[key] for key in ("dataset", "context_len", "context_window_id")},
             },
         }
 
@@ -85,9 +106,10 @@ class OolongReal(Fixed):
     """oolong-real as published."""
 
     name = scorer = "oolong_real"
-    columns = (
-        *("id", "context_window_id", "context_window_text", "question", "answer"),
-        *("question_type", "episodes", "campaign"),
+    schema = shape(
+        **dict.fromkeys(("context_window_text", "question", "question_type"), Text),
+        **dict.fromkeys(("id", "context_window_id", "answer", "campaign"), Name),
+        episodes=many(Name, 1),
     )
     max_answer_tokens = 256
     form = (
@@ -99,13 +121,13 @@ class OolongReal(Fixed):
         yield {
             "content": row["context_window_text"],
             "question": f"{row['question'].strip()} {self.form}",
-            "gold": (str(row["answer"]),),
-            "group": str(row["question_type"]),
+            "gold": (row["answer"],),
+            "group": row["question_type"],
             "knobs": {
-                "row": str(row["id"]),
-                "campaign": str(row["campaign"]),
+                "row": row["id"],
+                "campaign": row["campaign"],
                 "n_episodes": len(row["episodes"]),
-                "context_window_id": str(row["context_window_id"]),
+                "context_window_id": row["context_window_id"],
             },
         }
 

@@ -124,9 +124,11 @@ def _read(path: Path) -> tuple[list[str], str]:
     except OSError as error:
         raise ConfigError(f"{path} can't be read: {error.strerror}", key="items") from error
     try:
-        text = data.decode("utf-8")
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
         text = data.decode("latin-1")
+    if "\0" in text:
+        raise ConfigError(f"{path} is no text in UTF-8 or Latin-1: convert it", key="items")
     lines = [line for line in text.splitlines() if line.strip()]
     return lines, hashlib.sha256(data).hexdigest()
 

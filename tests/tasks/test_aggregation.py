@@ -359,7 +359,7 @@ def test_label_is_hidden_unless_structured(items: str) -> None:
 def test_same_seed_same_bytes_everywhere(items: str) -> None:
     task = Aggregation(lengths=[3000], n=2, seed=5, items=items)
     ids = [f"{context.id} {sample.id}" for context, sample in task.build()]
-    assert ids == ["f7a6dd9c12423b29 58a1c46f719e66ee", "f7a6dd9c12423b29 "]
+    assert ids == ["f7a6dd9c12423b29 58a1c46f719e66ee", "f7a6dd9c12423b29 fb490645da506d5a"]
 
 
 def test_users_come_from_a_pool_and_dates_from_the_official_range(items: str) -> None:
@@ -401,6 +401,17 @@ def test_items_in_trec_format_and_latin_1(tmp_path: Path) -> None:
         "description and abstract concept": ("How is José ?",),
         "numeric value": ("When ?",),
     }
+
+
+def test_items_with_a_mark_of_their_encoding(tmp_path: Path) -> None:
+    path, text = tmp_path / "items.tsv", "label\ttext\nup\tWell.\ndown\tBad."
+    path.write_bytes(text.encode("utf-8-sig"))
+    assert load_domain("reviews", str(path)).texts == {"down": ("Bad.",), "up": ("Well.",)}
+    for encoding in ("utf-16", "utf-16-be"):
+        path = tmp_path / f"{encoding}.tsv"
+        path.write_bytes(text.encode(encoding))
+        with pytest.raises(ConfigError, match="is no text in UTF-8 or Latin-1: convert it"):
+            load_domain("reviews", str(path))
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from rlm_eval.errors import ConfigError
+from rlm_eval.tasks.datasets.dataset import checked
 from rlm_eval.tasks.datasets.docqa import HotpotQA, MuSiQue, SQuAD
 from rlm_eval.tokens import load_tokenizer
 
@@ -135,7 +136,9 @@ def test_hotpot_rows_of_the_hub_and_of_the_original_read_alike() -> None:
             "sentences": [["One. ", "Two."], ["Three."], ["Four."]],
         },
     }
-    (first,), (second,) = HotpotQA.read(original), HotpotQA.read(hub)
+    (first,), (second,) = (
+        HotpotQA.read(checked(HotpotQA.schema, row, "")) for row in (original, hub)
+    )
     assert first == second
     assert first.support == ("A\nOne. Two.", "C\nFour.")
     assert first.others == ("B\nThree.",)
@@ -155,7 +158,8 @@ def test_squad_rows_of_the_hub_and_of_the_original() -> None:
             }
         ],
     }
-    assert list(SQuAD.read(hub)) == list(SQuAD.read(article))
+    one, other = (list(SQuAD.read(checked(SQuAD.schema, row, ""))) for row in (hub, article))
+    assert one == other
 
 
 @pytest.mark.skipif(

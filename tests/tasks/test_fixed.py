@@ -66,6 +66,38 @@ def test_codeqa_is_a_filter(tmp_path: Path) -> None:
         LongBenchV2(path=path, lengths=[1000], n=1, where={"nope": 1})
 
 
+@pytest.mark.parametrize("where", [{"context_window_id": 2}, {"answer_type": "ANSWER_TYPE.USER"}])
+def test_a_filter_reads_what_the_row_says(tmp_path: Path, where: dict[str, Any]) -> None:
+    rows = [oolong_row(0, 1, "[7]", "NUMERIC"), oolong_row(1, 2, "[44106]", "USER")]
+    task = Oolong(path=write(tmp_path, rows), lengths=[1024], n=4, where=where)
+    assert [sample.gold for _, sample in task.build()] == [("44106",)]
+
+
+def test_mrcr_rows_fall_into_the_official_bins(tmp_path: Path) -> None:
+    turns = [("user", "a " * 4000), ("assistant", "b " * 4000), ("user", "Prepend x to it.")]
+    prompt = json.dumps([{"role": role, "content": text} for role, text in turns])
+    row = {
+        "prompt": prompt,
+        "random_string_to_prepend": "x",
+        "n_needles": 2,
+        "desired_msg_index": 1,
+    }
+    tok, lengths = load_tokenizer("o200k_base"), [8192, 16384]
+    room = 8192 - sum(tok.count(text) for _, text in turns)
+    found = []
+    for words in (room - 1, room):
+        answer = "x" + " b" * words
+        assert tok.count(answer) == words + 1
+        task = MRCR(
+            path=write(tmp_path, [row | {"answer": answer}]),
+            lengths=lengths,
+            n=1,
+            tokenizer="o200k_base",
+        )
+        found += [sample.target_tokens for _, sample in task.build()]
+    assert found == lengths
+
+
 def test_mrcr(tmp_path: Path) -> None:
     turns = [("user", "Write a poem about owls"), ("assistant", "Owls one."),
              ("user", "Write a poem about tapirs"), ("assistant", "Tapirs."),
@@ -205,5 +237,5 @@ def test_oolong_rows_share_windows_and_score_by_their_type(tmp_path: Path) -> No
     values = [task.score(s, r).value for s, r in zip(samples, replies, strict=True)]
     assert values == [1.0, 1.0, 0.5625, 1.0]
     assert read_gold("[12345]") == "12345"
-    with pytest.raises(ConfigError, match="no list literal"):
+    with pytest.raises(ValueError, match="Python list literal"):
         read_gold("[oops")

@@ -71,7 +71,7 @@ def test_a_missing_column_is_named(files: dict[str, Path]) -> None:
     [
         ("none.jsonl", None, "is no file"),
         ("rows.csv", "a,b", "none of .jsonl"),
-        ("bad.jsonl", '{"id": 1, "text": 2}\n{oops', "line 2"),
+        ("bad.jsonl", '{"id": 1, "text": 2}\n{oops', "row 2 can't be read"),
         ("list.jsonl", "[1]", "must be a JSON object"),
         ("bad.json", "{", "can.t be read"),
         ("odd.json", '{"rows": []}', "can.t be read"),
