@@ -171,7 +171,13 @@ class Call:
     Retries share ``call_id`` and count ``attempt`` up from 1. ``restart`` counts how often the
     result was begun: a row's sums take the last restart, a run's bill takes them all. Times are
     seconds, cost US dollars (None when the model has no price), tokens the provider's own unless
-    ``usage_estimated``.
+    ``usage_estimated``. Of the prompt's tokens ``cached_tokens`` were read from the provider's
+    cache and ``written_tokens`` written into it.
+
+    What a provider's cache holds depends on who asked before, so beside the bill (``cost_usd``)
+    are the list price with nothing cached, ``list_usd``, and a modelled one, ``own_usd``: with
+    just those ``reused_tokens`` cached with which the prompt begins like an earlier one of the
+    same arm (see :class:`rlm_eval.models.memory.Prefixes`).
     """
 
     call_id: str
@@ -196,6 +202,10 @@ class Call:
     usage_estimated: bool
     started_at: float
     error: str = ""
+    written_tokens: int = 0
+    reused_tokens: int = 0
+    list_usd: float | None = None
+    own_usd: float | None = None
 
 
 @dataclass(frozen=True)

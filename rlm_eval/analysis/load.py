@@ -61,8 +61,11 @@ COLUMNS: dict[str, str] = {
     "knows of none or the method does not choose what is read",
     "prompt_tokens": "sum over calls",
     "cached_tokens": "of these, taken from the server's prompt cache",
+    "reused_tokens": "of these, such as a prompt of the same arm began with before",
     "completion_tokens": "sum over calls",
-    "cost_usd": "US dollars; null = unpriced",
+    "cost_usd": "US dollars as billed; null = unpriced",
+    "list_usd": "US dollars with nothing cached",
+    "own_usd": "US dollars with just reused_tokens cached: modelled",
     "judge_cost_usd": "US dollars for the judge's calls, which no other column counts; null = "
     "unpriced",
     "wall_s": "seconds from question to answer",
@@ -75,6 +78,7 @@ COLUMNS: dict[str, str] = {
     "points": "score, with 0 for the arm's own failures; null where pending",
     "right": "correct as 1 or 0, with 0 for the arm's own failures; null where pending",
     "tokens": "prompt_tokens + completion_tokens",
+    "own_tokens": "tokens, of reused_tokens a tenth: what counts where there is no price",
     "run_dir": "folder the row was read from",
     "started_at": "Unix time of the first call; null if none",
     "budget": "caps per sample that were set, as 'tokens=20000'; '' when none",
@@ -92,7 +96,7 @@ COLUMNS: dict[str, str] = {
 NO_MODEL = "no model"
 _NUMBERS = (
     *("score", "score_lenient", "score_exact", "constant_score", "evidence_recall", "skill"),
-    *("cost_usd", "judge_cost_usd"),
+    *("cost_usd", "list_usd", "own_usd", "judge_cost_usd"),
 )
 
 
@@ -230,6 +234,9 @@ def complete(
         points=frame["score"].where(scored, 0.0).where(asked),
         right=correct.where(scored, 0.0).where(asked),
         tokens=frame["prompt_tokens"] + frame["completion_tokens"],
+        own_tokens=frame["prompt_tokens"]
+        + frame["completion_tokens"]
+        - 0.9 * frame["reused_tokens"],
         run_dir=str(path),
         started_at=frame["result_key"]
         .map(calls.groupby("result_key")["started_at"].min())

@@ -291,7 +291,7 @@ def ratio(values: ArrayLike, base: ArrayLike, contexts: Contexts) -> Interval:
     if groups < MIN_CONTEXTS:
         return Interval(value, nan, nan, len(x), groups)
     index = _places(contexts)
-    pulls = np.bincount(index, weights=x / x.mean() - y / y.mean())
+    pulls = np.bincount(index, weights=x / x.mean() - y / y.mean()).astype(np.float64)
     error = sqrt(groups / (groups - 1) * float(pulls @ pulls)) / len(x)
     half = min(700.0, t_quantile(0.95, _kurtosis_df(pulls)) * error)
     return Interval(value, value * exp(-half), value * exp(half), len(x), groups)

@@ -55,8 +55,11 @@ RESULT_COLUMNS: Mapping[str, str] = {
     "evidence_recall": "float64",
     "prompt_tokens": "int64",
     "cached_tokens": "int64",
+    "reused_tokens": "int64",
     "completion_tokens": "int64",
     "cost_usd": "float64",
+    "list_usd": "float64",
+    "own_usd": "float64",
     "judge_cost_usd": "float64",
     "wall_s": "float64",
     "lm_s": "float64",
@@ -88,6 +91,10 @@ CALL_COLUMNS: Mapping[str, str] = {
     "usage_estimated": "bool",
     "started_at": "float64",
     "error": "string",
+    "written_tokens": "int64",
+    "reused_tokens": "int64",
+    "list_usd": "float64",
+    "own_usd": "float64",
 }
 
 
@@ -164,18 +171,18 @@ def _row(event: Mapping[str, Any], calls: Sequence[Mapping[str, Any]]) -> dict[s
         "depth_reached": max((call["depth"] for call in own), default=0),
         # None where the task knows of no evidence or the method does not choose what is read.
         "evidence_recall": None if shown is None else recall(sample["evidence"], shown),
-        "cost_usd": _cost(own),
-        "judge_cost_usd": _cost([call for call in calls if call["role"] == "judge"]),
+        **{name: _cost(own, name) for name in ("cost_usd", "list_usd", "own_usd")},
+        "judge_cost_usd": _cost([call for call in calls if call["role"] == "judge"], "cost_usd"),
         "lm_s": fsum([call["latency_s"] for call in own]),  # the same in every Python
     }
-    for name in ("prompt_tokens", "cached_tokens", "completion_tokens"):
+    for name in ("prompt_tokens", "cached_tokens", "reused_tokens", "completion_tokens"):
         found[name] = sum(call[name] for call in own)
     return {name: found[name] for name in RESULT_COLUMNS}
 
 
-def _cost(calls: Iterable[Mapping[str, Any]]) -> float | None:
+def _cost(calls: Iterable[Mapping[str, Any]], name: str) -> float | None:
     """US dollars; one unpriced call leaves the sum unknown."""
-    prices = [call["cost_usd"] for call in calls]
+    prices = [call[name] for call in calls]
     return None if None in prices else fsum(prices)
 
 

@@ -6,7 +6,7 @@ import hashlib
 import secrets
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol, runtime_checkable
 
@@ -22,13 +22,15 @@ MESSAGE_OVERHEAD_TOKENS = 8
 @dataclass(frozen=True)
 class Usage:
     """Tokens of one request as the provider billed them. ``cached_tokens`` of the prompt were
-    read from its prefix cache, ``reasoning_tokens`` are part of the completion."""
+    read from its prefix cache and ``written_tokens`` written into it; ``reasoning_tokens`` are part
+    of the completion."""
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cached_tokens: int = 0
     reasoning_tokens: int = 0
     estimated: bool = False
+    written_tokens: int = 0
 
 
 @dataclass(frozen=True)
@@ -56,19 +58,24 @@ class BilledError(ProviderError):
 @dataclass(frozen=True)
 class Price:
     """US dollars per million tokens, as of a date that is stored with the run. Tokens read from
-    the provider's cache cost ``cached_input``, or ``input`` when that is not given."""
+    the provider's cache cost ``cached_input`` and those written into it ``cache_write``, or
+    ``input`` where that is not given."""
 
     input: float
     output: float
     cached_input: float | None = None
     as_of: str = ""
+    cache_write: float | None = None
 
     def cost(self, usage: Usage) -> float:
         cached_rate = self.input if self.cached_input is None else self.cached_input
+        write_rate = self.input if self.cache_write is None else self.cache_write
         cached = min(usage.cached_tokens, usage.prompt_tokens)
+        written = min(usage.written_tokens, usage.prompt_tokens - cached)
         return (
-            (usage.prompt_tokens - cached) * self.input
+            (usage.prompt_tokens - cached - written) * self.input
             + cached * cached_rate
+            + written * write_rate
             + usage.completion_tokens * self.output
         ) / 1e6
 
@@ -188,6 +195,7 @@ class Request:
         count: Callable[[], int],
     ) -> None:
         self.info = info
+        self.messages = messages
         self.reply_tokens = reply_tokens
         self.tags = tags
         self.ask = ask
@@ -198,6 +206,8 @@ class Request:
         #: What is held for it in the ledger; None where its answer seems to be known.
         self.held: Reservation | None = None
         self.overflow: ContextOverflow | None = None
+        #: The share of it with which it begins like an earlier prompt of its arm.
+        self.reused = 0.0
         #: What its answer is kept under in the response cache and in the run's memory (those who
         #: ask the same at once share it; with ``remembered``, those who ask later as well); None
         #: where it may not come from there.
@@ -223,6 +233,8 @@ class Request:
 
     def call(self, result_key: str, restart: int, used: Usage) -> Call:
         """The record of one attempt that used this much."""
+        reused = int(self.reused * used.prompt_tokens)
+        own = replace(used, cached_tokens=reused)
         return Call(
             call_id=self.call_id,
             parent_call_id=self.tags.parent_call_id,
@@ -245,6 +257,10 @@ class Request:
             finish_reason="",
             usage_estimated=used.estimated,
             started_at=time.time(),
+            written_tokens=used.written_tokens,
+            reused_tokens=reused,
+            list_usd=self.spend(replace(used, cached_tokens=0, written_tokens=0)).usd,
+            own_usd=self.spend(own).usd,
         )
 
 
