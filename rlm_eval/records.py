@@ -177,7 +177,7 @@ class Call:
     What a provider's cache holds depends on who asked before, so beside the bill (``cost_usd``)
     are the list price with nothing cached, ``list_usd``, and a modelled one, ``own_usd``: with
     just those ``reused_tokens`` cached with which the prompt begins like an earlier one of the
-    same arm (see :class:`rlm_eval.models.memory.Prefixes`).
+    same arm (see :class:`rlm_eval.models.protocol.Prefixes`).
     """
 
     call_id: str

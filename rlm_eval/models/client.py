@@ -23,7 +23,7 @@ from rlm_eval.errors import (
     SampleFailure,
 )
 from rlm_eval.ledger import Ledger, Reservation, Spend
-from rlm_eval.models.memory import Memory, Prefixes
+from rlm_eval.models.memory import Memory
 from rlm_eval.models.protocol import (
     BilledError,
     CallTags,
@@ -31,6 +31,7 @@ from rlm_eval.models.protocol import (
     Completion,
     Message,
     ModelInfo,
+    Prefixes,
     Reply,
     Request,
     Usage,
