@@ -92,6 +92,8 @@ COLUMNS: dict[str, str] = {
 }
 
 
+#: Of a run that says nothing else (see :attr:`Run.margin`).
+MARGIN = 0.05
 #: The protocol of methods that ask no model.
 NO_MODEL = "no model"
 _NUMBERS = (
@@ -114,6 +116,11 @@ class Run:
     @property
     def demonstration(self) -> bool:
         return bool(self.config.get("demonstration", False))
+
+    @property
+    def margin(self) -> float:
+        """How much lower a score may be and still be called as good."""
+        return float((self.config.get("analysis") or {}).get("margin", MARGIN))
 
 
 def load_results(source: str | Path | Iterable[str | Path]) -> pd.DataFrame:
@@ -257,13 +264,14 @@ def _with_arms(frame: pd.DataFrame, calls: pd.DataFrame, config: Mapping[str, An
     by = ["method", "prompt", "model", "sub_model", "budget", "code_revision"]
     for key, group in frame[by].fillna("").astype(str).groupby(by, sort=False):
         method, prompt, model, sub_model, budget, revision = map(str, key)
-        settings = methods.get(method) or {}
+        settings = dict(methods.get(method) or {})
+        kind = settings.pop("kind", None)
         arm = {"prompt": prompt, "model": model, "sub_model": sub_model, "budget": budget}
         arm |= {"revision": revision[:8]} | shared | settings | further.get(method, {})
         family = arms.family(method, str(settings.get("_target_", "")))
         frame.loc[group.index, "arm_id"] = content_hash(arm)
         frame.loc[group.index, "arm_config"] = json.dumps(arm, sort_keys=True, default=str)
-        frame.loc[group.index, "arm_kind"] = arms.KINDS.get(family, "alternative")
+        frame.loc[group.index, "arm_kind"] = kind or arms.KINDS.get(family, "alternative")
         frame.loc[group.index, "arm_family"] = family
     return frame
 

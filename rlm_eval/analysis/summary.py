@@ -75,7 +75,7 @@ def write_summary(run_dir: Path, *, demonstration: bool = False) -> Summary:
     results = combine([run])
     if results.empty:
         return Summary(run, pd.DataFrame(), [], demonstration)
-    table, found = summarize(results), verdicts(results)
+    table, found = summarize(results), verdicts(results, run.margin)
     table.to_csv(run_dir / "summary.csv", index=False)
     about = ["model", "budget", "scripted", "decision", "text"]
     columns = [*(field.name for field in fields(Comparison)), *about]

@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 import pandas as pd
 
 from rlm_eval.analysis import stats
+from rlm_eval.analysis.load import MARGIN
 from rlm_eval.analysis.paired import TERMS, Comparison, comparisons, questions
 from rlm_eval.analysis.text import count, dollars, percent, plural, points
 from rlm_eval.records import SCORED
@@ -26,8 +27,6 @@ Decision = Literal[
     "undecided",
 ]
 DECISIONS: tuple[Decision, ...] = get_args(Decision)
-#: How much lower a score may be, in score (0 to 1), and still be called as good.
-MARGIN = 0.05
 #: From this share of an arm's answers on it is said how they failed.
 FAILURES = 0.1
 
@@ -87,7 +86,8 @@ class Verdict:
 
 def verdicts(results: pd.DataFrame, margin: float = MARGIN) -> list[Verdict]:
     """The verdicts on ``results``, a frame of ``load_results``: by task, then by length, all
-    lengths together last. Empty when no RLM arm or no alternative was run."""
+    lengths together last. Empty when no RLM arm or no alternative was run. ``margin`` is how much
+    lower a score may be, in score (0 to 1), and still be called as good."""
     found = []
     several = results.loc[results["model"] != "", "model"].nunique() > 1
     for (_, model, budget, matched), rows in results.groupby(

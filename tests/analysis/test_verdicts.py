@@ -228,3 +228,10 @@ def test_scripted_models_are_named_in_the_verdict() -> None:
     rows = arm("direct", "wwwwww") + arm("rlm", "rrrrrr", scripted=True)
     (verdict,) = verdicts(handmade(rows))
     assert "(scripted)" in verdict.text
+
+
+def test_kind_rlm_makes_any_engine_the_one_that_is_judged() -> None:
+    rows = arm("direct", "w" * 8) + arm("swarm", "r" * 8)
+    assert verdicts(handmade(rows)) == []
+    (verdict,) = verdicts(handmade(rows, {"method": {"swarm": {"kind": "rlm"}}}))
+    assert verdict.arm == "swarm"
