@@ -244,11 +244,16 @@ def questions(cell: pd.DataFrame) -> Iterable[Sequence[Pair]]:
     alternatives, which RLM is best, how do the alternatives compare? Each among arms on the same
     :data:`TERMS`; controls and routers take no part."""
     for _, rows in cell.groupby(TERMS, sort=False, dropna=False):
-        kinds = rows.drop_duplicates("arm").set_index("arm")["arm_kind"]
-        rlms, others = (list(kinds.index[kinds == kind]) for kind in ("rlm", "alternative"))
-        yield from ([*product([rlm], others)] for rlm in rlms)
-        yield [(b, a) for a, b in combinations(rlms, 2)]
-        yield [(b, a) for a, b in combinations(others, 2)]
+        yield from rlm_questions(rows)
+        for kind in ("rlm", "alternative"):
+            arms = rows.loc[rows["arm_kind"] == kind, "arm"].unique()
+            yield [(b, a) for a, b in combinations(arms, 2)]
+
+
+def rlm_questions(rows: pd.DataFrame) -> Iterable[Sequence[Pair]]:
+    """The first of the :func:`questions` alone, of arms on the same terms."""
+    rlms, others = (rows.loc[rows["arm_kind"] == k, "arm"].unique() for k in ("rlm", "alternative"))
+    yield from ([*product([rlm], others)] for rlm in rlms)
 
 
 def paired_table(results: pd.DataFrame) -> pd.DataFrame:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from math import isfinite, isinf, isnan
-from typing import Any, Literal, get_args
+from math import isfinite, isinf, isnan, nan
+from typing import Any, Literal, NamedTuple, get_args
 
 import pandas as pd
 
 from rlm_eval.analysis import stats
 from rlm_eval.analysis.load import MARGIN
-from rlm_eval.analysis.paired import TERMS, Comparison, comparisons, questions
+from rlm_eval.analysis.paired import TERMS, Comparison, comparisons, rlm_questions
 from rlm_eval.analysis.text import count, dollars, percent, plural, points
 from rlm_eval.records import SCORED
 
@@ -29,6 +29,12 @@ Decision = Literal[
 DECISIONS: tuple[Decision, ...] = get_args(Decision)
 #: From this share of an arm's answers on it is said how they failed.
 FAILURES = 0.1
+#: Under this share of a matched cap it is said how much was spent.
+SPENT = 0.9
+_USED = [
+    *("arm", "arm_kind", "sample_id", "target_tokens", "asked", "points", "outcome", "tokens"),
+    *("truncated_tokens", "length_tokens", "constant_score", "budget", "matched"),
+]
 
 
 @dataclass(frozen=True)
@@ -94,21 +100,24 @@ def verdicts(results: pd.DataFrame, margin: float = MARGIN) -> list[Verdict]:
         ["task", *TERMS], sort=False, dropna=False
     ):
         caps = f"{budget}, matched" if matched and budget else str(budget)
-        kinds = rows.drop_duplicates("arm").set_index("arm")["arm_kind"]
+        made_up = set(rows.loc[rows["scripted"], "arm"])
         groups: dict[tuple[str, int], list[Comparison]] = {}
         for whole in (False, True):
-            for c in comparisons(rows, questions, all_lengths=whole):
-                if kinds[c.arm] == "rlm" and kinds[c.against] == "alternative":
-                    groups.setdefault((c.arm, c.target_tokens), []).append(c)
+            for c in comparisons(rows, rlm_questions, all_lengths=whole):
+                groups.setdefault((c.arm, c.target_tokens), []).append(c)
+        cells = {int(length): cell for length, cell in rows[_USED].groupby("target_tokens")}
+        cells[0] = rows[_USED]
+        facts = {length: _facts(cells[length]) for length in {length for _, length in groups}}
         for (arm, length), against_all in groups.items():
-            here = rows if length == 0 else rows[rows["target_tokens"] == length]
             decision, main = decide(against_all, margin)
             wins = [c for c in against_all if c.wins and c.dearer]
             price = max(wins, key=lambda c: c.price, default=None)
             price = price if decision.startswith("better") else None
             arms = [arm, *(c.against for c in against_all)]
-            notes = tuple(_notes(here, main, arms, margin))
-            scripted = bool(here.loc[here["arm"].isin(arms), "scripted"].any())
+            samples = cells[length].drop_duplicates("sample_id")["constant_score"].astype(float)
+            constant = float(samples.mean(skipna=False))
+            notes = tuple(_notes(facts[length], constant, main, arms, margin))
+            scripted = not set(arms).isdisjoint(made_up)
             where = _place(main, caps, str(model) if several else "")
             text = f"{where}: {_text(main, decision, price, margin, scripted=scripted)}"
             text = " ".join([text, *notes])
@@ -216,52 +225,73 @@ def needed(c: Comparison) -> str:
     return f"If it is as seen, to show it takes about {size})."
 
 
-def _notes(
-    rows: pd.DataFrame, main: Comparison, arms: Sequence[str], margin: float
-) -> Iterator[str]:
-    """What bears on a verdict about ``arms``, the RLM first. ``rows`` hold the controls too."""
-    for arm in arms:
-        own = rows[rows["arm"] == arm]
+class _Facts(NamedTuple):
+    """What one arm's rows in a cell say beside its score."""
+
+    kind: str
+    rows: int
+    asked: int
+    pending: int
+    points: float
+    cut: int
+    kept: float
+    failed: Mapping[str, int]
+    of_its_cap: float
+
+
+def _facts(rows: pd.DataFrame) -> dict[str, _Facts]:
+    """Those of each arm; ``kept`` is of the inputs that were cut, ``of_its_cap`` the share of a
+    matched cap on tokens that was spent, else nan."""
+    found = {}
+    for arm, own in rows.groupby("arm", sort=False):
         asked = own[own["asked"]]
         cut = asked[asked["truncated_tokens"] > 0]
-        if len(cut):
-            kept = 1 - cut["truncated_tokens"].sum() / cut["length_tokens"].sum()
-            yield f"{arm}: {len(cut)} of {len(asked)} inputs cut to {percent(kept)} %."
-        failed = asked.loc[~asked["outcome"].isin(list(SCORED)), "outcome"].value_counts()
-        if len(asked) and (ended := failed.sum()) >= FAILURES * len(asked):
-            how = ", ".join(f"{n} {outcome}" for outcome, n in failed.items())
-            yield f"{arm}: {ended} of {len(asked)} ended without an answer, scored 0 ({how})."
-        matched, cap = bool(own["matched"].any()), own["budget"].iloc[0].split(", ")[0]
-        unit, _, most = cap.partition("=")
-        if matched and unit == "tokens" and len(asked):
-            share = asked["tokens"].mean() / float(most)
-            if share < 0.9:
-                yield f"{arm} spent {percent(share)} % of its cap."
-    yield from _pending(rows, main)
-    score = rows.loc[rows["arm"].eq(main.arm) & rows["asked"], "points"].mean()
-    samples = rows.drop_duplicates("sample_id")
-    levels = {
-        "the best constant answer": samples["constant_score"].astype(float).mean(skipna=False)
-    }
-    controls = rows[(rows["arm_kind"] == "control") & rows["asked"]]
-    means = controls.groupby("arm", sort=False)["points"].mean()
-    levels |= {str(arm): float(mean) for arm, mean in means.items()}
+        ends = asked["outcome"].value_counts().to_dict()
+        unit, _, cap = str(own["budget"].iloc[0]).split(", ")[0].partition("=")
+        bound = unit == "tokens" and bool(own["matched"].any())
+        found[str(arm)] = _Facts(
+            str(own["arm_kind"].iloc[0]),
+            len(own),
+            len(asked),
+            len(own) - len(asked),
+            float(asked["points"].sum()),
+            len(cut),
+            1 - cut["truncated_tokens"].sum() / max(1, cut["length_tokens"].sum()),
+            {str(end): int(n) for end, n in ends.items() if end not in SCORED},
+            float(asked["tokens"].mean()) / float(cap) if bound else nan,
+        )
+    return found
+
+
+def _notes(
+    facts: Mapping[str, _Facts], constant: float, main: Comparison, arms: list[str], margin: float
+) -> Iterator[str]:
+    """What bears on a verdict about ``arms``, the RLM first; ``facts`` has the controls too, and
+    ``constant`` is what the best constant answer scores, nan where that is not known."""
+    for arm in arms:
+        its = facts[arm]
+        if its.cut:
+            yield f"{arm}: {its.cut} of {its.asked} inputs cut to {percent(its.kept)} %."
+        ended = sum(its.failed.values())
+        if ended and ended >= FAILURES * its.asked:
+            how = ", ".join(f"{n} {outcome}" for outcome, n in its.failed.items())
+            yield f"{arm}: {ended} of {its.asked} ended without an answer, scored 0 ({how})."
+        if its.of_its_cap < SPENT:
+            yield f"{arm} spent {percent(its.of_its_cap)} % of its cap."
+    own, other = facts[main.arm], facts[main.against]
+    if own.pending or other.pending:
+        left = [(main.arm, own.pending), (main.against, other.pending)]
+        listed = " and ".join(f"{n} of {arm}" for arm, n in left if n)
+        worst = own.points / own.rows - (other.points + other.pending) / other.rows
+        best = (own.points + own.pending) / own.rows - other.points / other.rows
+        yield (
+            f"Pending: {listed}; by how they end the difference would be {points(worst)} to "
+            f"{points(best)}."
+        )
+    score = own.points / max(1, own.asked)
+    levels = {"the best constant answer": constant}
+    controls = {arm: its for arm, its in facts.items() if its.kind == "control" and its.asked}
+    levels |= {arm: its.points / its.asked for arm, its in controls.items()}
     for name, level in levels.items():
         if level >= score - margin and level > 0:
             yield f"{name} scores {percent(level)} %, {main.arm} {percent(score)} %."
-
-
-def _pending(rows: pd.DataFrame, main: Comparison) -> Iterator[str]:
-    """The range of the difference, were all unfinished rows of the two arms right or wrong."""
-    bounds, count_ = [], {}
-    for low, high in ((0.0, 1.0), (1.0, 0.0)):
-        means = []
-        for arm, filled in ((main.arm, low), (main.against, high)):
-            own = rows[rows["arm"] == arm]
-            count_[arm] = int((~own["asked"]).sum())
-            means.append(own["points"].fillna(filled).mean())
-        bounds.append(means[0] - means[1])
-    if any(count_.values()):
-        left = " and ".join(f"{n} of {arm}" for arm, n in count_.items() if n)
-        span = f"{points(bounds[0])} to {points(bounds[1])}"
-        yield f"Pending: {left}; by how they end the difference would be {span}."
