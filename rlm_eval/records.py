@@ -133,15 +133,17 @@ class Problem:
 
 @dataclass(frozen=True)
 class Score:
-    """One answer judged. ``value`` by the official rule, ``lenient`` by the stated looser one,
-    both in [0, 1]; ``parsed`` is what the rule took for the answer. Where the official rule is a
-    model's verdict, ``exact`` is the exact match beside it."""
+    """One answer judged, in [0, 1]. ``value`` follows the rule that the sample names (``scorer``);
+    ``parsed`` is what that rule took for the answer. ``readings`` are what other rules say, by
+    their names: each is a column of its own."""
 
     value: float
-    lenient: float
-    correct: bool
     parsed: str
-    exact: float | None = None
+    readings: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def correct(self) -> bool:
+        return self.value == 1.0
 
 
 @dataclass(frozen=True)

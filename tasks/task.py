@@ -14,8 +14,9 @@ from rlm_eval.errors import ConfigError
 from rlm_eval.records import Context, Sample, Scalar, Score, Span
 from rlm_eval.tokens import load_tokenizer
 
+from .scoring.matching import CHARS_PER_TOKEN
 from .scoring.rules import RULES
-from .scoring.scorers import CHARS_PER_TOKEN, by_verdict
+from .scoring.scorers import by_verdict
 from .sizing import EXACT_UP_TO, LONGEST, at_least, check_lengths
 
 Pair = tuple[Context, Sample]
@@ -103,8 +104,10 @@ class Task(ABC):
         sample where all are asked for."""
         if self.constant_answers:
             return self.constant_answers
-        every = self.scorer == "string_match_all"
-        return dict.fromkeys(", ".join(s.gold) if every else s.gold[0] for s in group_samples)
+        every = self.scorer in ("string_match_all", "strict_match")
+        golds = ((s, ", ".join(s.gold) if every else s.gold[0]) for s in group_samples)
+        # OOLONG reads of a bare answer of 20 characters its last word alone.
+        return dict.fromkeys(f"Answer: {g}" if "oolong:" in s.scorer else g for s, g in golds)
 
     def fit_constant(self, samples: Sequence[Sample]) -> str:
         """The candidate of :meth:`constants` with the best mean score on ``samples``; the first
@@ -187,6 +190,8 @@ class Generated(Task):
     lengths: Sequence[int]
     n: int
     seed: int = 0
+
+    scorer = "strict_match"
 
     def __post_init__(self) -> None:
         super().__post_init__()

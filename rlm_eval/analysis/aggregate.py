@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import nan
 from typing import get_args
 
 import pandas as pd
 
 from rlm_eval.analysis import stats
+from rlm_eval.analysis.load import readings
+from rlm_eval.analysis.text import Column
 from rlm_eval.records import Outcome, content_hash
 
 BEST_CONSTANT = "best_constant"
@@ -29,9 +32,10 @@ def summarize(results: pd.DataFrame) -> pd.DataFrame:
     constant's mean on the same rows, ``skill`` with limits follows from both. ``subcalls`` …
     ``cost_usd`` are means per question asked, ``*_p50`` and ``*_p95`` quantiles; cost is null
     when any question is unpriced; ``judge_cost_usd`` is what grading one took, which is no part
-    of ``cost_usd``. ``score_exact`` is the mean exact match where the score is a judge's verdict,
-    ``evidence_recall`` a mean over the answers that have one; null elsewhere. ``outcome_*`` count
-    rows. Accuracy, scores, skill and recall are shares (1 = 100 %). Controls come last.
+    of ``cost_usd``. ``score_rule`` names the rule of ``mean_score``; what others say is in a column
+    ``score_NAME`` each (own failures 0, null where no answer has it). ``evidence_recall`` is a mean
+    over the answers that have one, else null. ``outcome_*`` count rows. Accuracy, scores, skill and
+    recall are shares (1 = 100 %). Controls come last.
     """
     by = ["task", "target_tokens", "model", "sub_model", "budget", "arm", "method", "arm_kind"]
     rows = []
@@ -41,6 +45,15 @@ def summarize(results: pd.DataFrame) -> pd.DataFrame:
         rows += _constant_row(group.drop_duplicates("sample_id"))
     table = pd.DataFrame(rows)
     return table.sort_values(["task", "target_tokens"], kind="stable", ignore_index=True)
+
+
+def with_readings(columns: Sequence[Column], summary: pd.DataFrame) -> list[Column]:
+    """A summary's columns with what other rules say after the score and its limits."""
+    at = [column.name for column in columns].index("score")
+    names = {name: name.removeprefix("score_").replace("_", " ") for name in readings(summary)}
+    kind = columns[at - 1].kind
+    others = [Column(c, kind, f"{name} %", more=True, if_any=True) for c, name in names.items()]
+    return [*columns[: at + 1], *others, *columns[at + 1 :]]
 
 
 def sample_set(asked: pd.DataFrame) -> str:
@@ -81,8 +94,10 @@ def _arm_row(group: pd.DataFrame) -> dict[str, object]:
     score = stats.proportion(asked["points"], contexts)
     row |= {"mean_score": score.mean, "score_low": score.low, "score_high": score.high}
     row["score_completed"] = completed["score"].mean()
-    exact = asked["score_exact"].where(asked["score"].notna(), 0.0).mean()
-    row["score_exact"] = exact if asked["score_exact"].notna().any() else nan
+    row["score_rule"] = ", ".join(sorted(set(group["score_rule"].str.partition(":")[0])))
+    for name in readings(group):
+        known = asked[name].where(asked["score"].notna(), 0.0)
+        row[name] = known.mean() if asked[name].notna().any() else nan
     interval = stats.Interval(nan, nan, nan, 0, 0)
     if len(asked) and asked["constant_score"].notna().all():
         interval = stats.skill(asked["points"], asked["constant_score"], contexts)

@@ -19,7 +19,8 @@ from rlm_eval.records import PENDING, SCHEMA_VERSION, SCORED, content_hash
 T = TypeVar("T")
 
 #: Columns of the frame that :func:`load_results` returns. The first part is ``results.parquet``
-#: (one row per sample × arm × repeat), the part after ``schema_version`` is added on loading.
+#: (one row per sample × arm × repeat), the part after ``schema_version`` is added on loading. What
+#: other rules say of an answer comes after them, a column ``score_NAME`` each (:func:`readings`).
 COLUMNS: dict[str, str] = {
     "run_id": "the run that asked",
     "result_key": "hash of sample, arm, prompt, models and repeat; the key into calls.parquet",
@@ -40,13 +41,12 @@ COLUMNS: dict[str, str] = {
     "truncated_tokens": "tokens of the context the arm left out",
     "outcome": "answered, forced (both scored), no_answer, budget_exceeded, context_overflow, "
     "invalid_answer, or provider_error and sandbox_error, which are pending",
-    "score": "official score in [0, 1]; null unless scored",
-    "score_lenient": "score by the stated looser rule; null unless scored",
-    "score_exact": "exact match, where the official score is a judge's verdict",
+    "score": "score in [0, 1] by score_rule; null unless scored",
+    "score_rule": "the rule: a benchmark's own, or one that begins with strict",
     "constant_score": "what the best constant answer would score on this sample",
     "skill": "(score − constant_score) / (1 − constant_score); null unless scored, or if the "
     "constant is unknown or always right; a group's is that of its means",
-    "correct": "official score counts as right; null unless scored",
+    "correct": "the score is 1; null unless scored",
     "answer": "final answer; null unless scored",
     "gold": "JSON list of reference answers",
     "question": "the question",
@@ -97,7 +97,7 @@ MARGIN = 0.05
 #: The protocol of methods that ask no model.
 NO_MODEL = "no model"
 _NUMBERS = (
-    *("score", "score_lenient", "score_exact", "constant_score", "evidence_recall", "skill"),
+    *("score", "constant_score", "evidence_recall", "skill"),
     *("cost_usd", "list_usd", "own_usd", "judge_cost_usd"),
 )
 
@@ -135,7 +135,15 @@ def load_results(source: str | Path | Iterable[str | Path]) -> pd.DataFrame:
         raise ConfigError(
             "no run was named; give the directory that a run printed as its last line"
         )
-    return combine([load_run(path) for path in find_runs(*sources)])[list(COLUMNS)]
+    results = combine([load_run(path) for path in find_runs(*sources)])
+    return results[[*COLUMNS, *readings(results)]]
+
+
+def readings(results: pd.DataFrame) -> list[str]:
+    """The columns ``score_NAME`` of a frame, or of a summary: what other rules than that of
+    ``score`` say."""
+    own = {"score_rule", "score_low", "score_high", "score_completed"}
+    return [c for c in map(str, results.columns) if c.startswith("score_") and c not in own]
 
 
 def find_runs(*sources: str | Path) -> list[Path]:

@@ -11,7 +11,14 @@ from rich.console import Console
 from rich.text import Text
 
 from rlm_eval.analysis import figures
-from rlm_eval.analysis.aggregate import BEST_CONSTANT, NOT_SAME, OUTCOMES, sets, summarize
+from rlm_eval.analysis.aggregate import (
+    BEST_CONSTANT,
+    NOT_SAME,
+    OUTCOMES,
+    sets,
+    summarize,
+    with_readings,
+)
 from rlm_eval.analysis.load import Run, combine, load_run
 from rlm_eval.analysis.paired import CELL, Comparison
 from rlm_eval.analysis.text import Column, dollars, percent, plural, terminal_table
@@ -102,8 +109,10 @@ def print_summary(
     for (task, length), rows in table.groupby(CELL, sort=False):
         size = f"{plural(rows['n'].max(), 'question')} in "
         size += plural(rows["n_contexts"].max(), "context")
-        console.print(Text(f"\n{task} · {length:,} tokens · {size}", style="bold"))
-        columns = [c for c in COLUMNS if console.width >= WIDE or not c.more]
+        rule = ", ".join(rows["score_rule"].dropna().unique())
+        console.print(Text(f"\n{task} · {length:,} tokens · {size} · score: {rule}", style="bold"))
+        columns = with_readings(COLUMNS, table)
+        columns = [c for c in columns if console.width >= WIDE or not c.more]
         console.print(terminal_table(columns, _shown(rows), console, "controls"))
         for note in _notes(rows):
             console.print(Text(note), soft_wrap=not console.is_terminal)

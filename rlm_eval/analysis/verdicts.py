@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple, get_args
 import pandas as pd
 
 from rlm_eval.analysis import stats
-from rlm_eval.analysis.load import MARGIN
+from rlm_eval.analysis.load import MARGIN, readings
 from rlm_eval.analysis.paired import TERMS, Comparison, comparisons, rlm_questions
 from rlm_eval.analysis.text import count, dollars, percent, plural, points
 from rlm_eval.records import SCORED
@@ -116,7 +116,10 @@ def verdicts(results: pd.DataFrame, margin: float = MARGIN) -> list[Verdict]:
             arms = [arm, *(c.against for c in against_all)]
             samples = cells[length].drop_duplicates("sample_id")["constant_score"].astype(float)
             constant = float(samples.mean(skipna=False))
-            notes = tuple(_notes(facts[length], constant, main, arms, margin))
+            notes = (
+                *_notes(facts[length], constant, main, arms, margin),
+                *_other_readings(rows, main),
+            )
             scripted = not set(arms).isdisjoint(made_up)
             where = _place(main, caps, str(model) if several else "")
             text = f"{where}: {_text(main, decision, price, margin, scripted=scripted)}"
@@ -223,6 +226,28 @@ def needed(c: Comparison) -> str:
     if (each := c.cost + c.cost_against) > 0:
         size += f", some {money(float(f'{asked * each:.2g}'), c.cost_unit)} for both"
     return f"If it is as seen, to show it takes about {size})."
+
+
+def _other_readings(rows: pd.DataFrame, main: Comparison) -> Iterator[str]:
+    """The other scores (of other rules) of both arms by which the difference would say otherwise:
+    another winner, or one where there is none."""
+
+    def says(c: Comparison) -> int:
+        return 1 if c.wins else -1 if c.p <= stats.ALPHA and c.high < 0 else 0
+
+    length, pair = main.target_tokens, [(main.arm, main.against)]
+    here = rows[rows["arm"].isin([main.arm, main.against])]
+    here = here if length == 0 else here[here["target_tokens"] == length]
+    for name in readings(here):
+        scored = here["outcome"].isin(list(SCORED))
+        if here.loc[scored, name].isna().any():
+            continue
+        other = here.assign(points=here[name].where(scored, 0.0).where(here["asked"]))
+        (c,) = comparisons(other, lambda _: [pair], all_lengths=length == 0)
+        if says(c) != says(main):
+            span = f"{points(c.low)} to {points(c.high)}"
+            rule = name.removeprefix("score_").replace("_", " ")
+            yield f"By its other score, {rule}, the difference is {points(c.difference)} ({span})."
 
 
 class _Facts(NamedTuple):

@@ -89,9 +89,6 @@ def _score(task: Any, event: Event, verdict: str | None) -> Score | None:
 def _shown(score: Mapping[str, Any] | None) -> str:
     if score is None:
         return "no score"
-    exact = "" if score["exact"] is None else f", exact {score['exact']:.4g}"
-    right = "right" if score["correct"] else "wrong"
-    return (
-        f"{score['value']:.4g} (lenient {score['lenient']:.4g}{exact}, {right}, read as "
-        f"{score['parsed']!r})"
-    )
+    others = "".join(f"{name} {value:.4g}, " for name, value in score["readings"].items())
+    right = "right" if score["value"] == 1.0 else "wrong"
+    return f"{score['value']:.4g} ({others}{right}, read as {score['parsed']!r})"

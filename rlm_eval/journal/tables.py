@@ -37,8 +37,7 @@ RESULT_COLUMNS: Mapping[str, str] = {
     "truncated_tokens": "int64",
     "outcome": "string",
     "score": "float64",
-    "score_lenient": "float64",
-    "score_exact": "float64",
+    "score_rule": "string",
     "constant_score": "float64",
     "skill": "float64",
     "correct": "boolean",
@@ -120,7 +119,9 @@ def tables_of(events: Iterable[Mapping[str, Any]]) -> tuple[pd.DataFrame, pd.Dat
     for call in calls.values():
         by_result.setdefault((call["result_key"], call["restart"]), []).append(call)
     rows = [_row(e, by_result.get((e["key"], e["restart"]), ())) for e in results.values()]
-    result_frame = pd.DataFrame(rows, columns=list(RESULT_COLUMNS)).astype(dict(RESULT_COLUMNS))
+    others = sorted(set().union(*rows) - RESULT_COLUMNS.keys())
+    columns = {**RESULT_COLUMNS, **dict.fromkeys(others, "float64")}
+    result_frame = pd.DataFrame(rows, columns=list(columns)).astype(columns)
     call_frame = pd.DataFrame([*calls.values()], columns=list(CALL_COLUMNS))
     order = ["target_tokens", "context_id", "method", "sample_id", "repeat", "result_key"]
     return (
@@ -144,8 +145,9 @@ def write_table(frame: pd.DataFrame, path: Path) -> None:
 
 
 def _row(event: Mapping[str, Any], calls: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """A row of results.parquet from a result and the calls that count for it. A judge's calls are
-    no part of the method's: only what they cost is kept."""
+    """A row of results.parquet from a result and the calls that count for it; a reading beside its
+    score is a column ``score_NAME`` after all others. A judge's calls are no part of the method's:
+    only what they cost is kept."""
     sample, answer = event["sample"], event["answer"]
     score = event["score"] if answer["outcome"] in SCORED else None
     own = [call for call in calls if call["role"] != "judge"]
@@ -158,10 +160,9 @@ def _row(event: Mapping[str, Any], calls: Sequence[Mapping[str, Any]]) -> dict[s
         "sample_id": sample["id"],
         "knobs": json.dumps(sample["knobs"], sort_keys=True),
         "score": value,
-        "score_lenient": score and score["lenient"],
-        "score_exact": score and score["exact"],
+        "score_rule": sample["scorer"],
         "skill": (value - constant) / (1 - constant) if known else None,
-        "correct": score and score["correct"],
+        "correct": score and value == 1.0,
         "answer": answer["text"] and _encodable(answer["text"]),
         "gold": _encodable(json.dumps(sample["gold"], ensure_ascii=False)),
         "question": _encodable(sample["question"]),
@@ -177,7 +178,10 @@ def _row(event: Mapping[str, Any], calls: Sequence[Mapping[str, Any]]) -> dict[s
     }
     for name in ("prompt_tokens", "cached_tokens", "reused_tokens", "completion_tokens"):
         found[name] = sum(call[name] for call in own)
-    return {name: found[name] for name in RESULT_COLUMNS}
+    others = score["readings"] if score else {}
+    return {name: found[name] for name in RESULT_COLUMNS} | {
+        f"score_{name}": other for name, other in others.items()
+    }
 
 
 def _cost(calls: Iterable[Mapping[str, Any]], name: str) -> float | None:

@@ -18,7 +18,7 @@ from rlm_eval.models.protocol import Message, ModelInfo, Price, Reply, Usage, re
 Script = Callable[[Sequence[Message]], str]
 
 _FACT = re.compile(r"for ([\w-]+) is: ([\w-]+)")
-_OPTIONS = re.compile(r"\b(\w+) or (\w+)\b")
+_OPTIONS = re.compile(r"(\bcorrect: )?\b(\w+) or (\w+)\b")
 _QUESTION = re.compile(r"Question: (.+)", re.DOTALL)
 
 
@@ -130,4 +130,4 @@ def _plain_answer(text: str) -> str:
             return str(value)
     options = _OPTIONS.findall(question)
     digest = hashlib.sha256(text.encode("utf-8", "replace")).digest()[0]
-    return str(options[-1][digest % 2] if options else digest % 10)
+    return options[-1][0] + options[-1][1 + digest % 2] if options else str(digest % 10)

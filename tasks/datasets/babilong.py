@@ -1,9 +1,13 @@
 """babilong: bAbI's reasoning tasks, their facts scattered through books.
 
 Source: BABILong (Kuratov et al. 2024); the hub set has a config per length (0k … 10M) and a split
-per task (qa1 …). The labels named in the answer's first sentence, less those of the question, must
-be exactly the target's. The labels are all targets of the source. The wording of the instruction is
-our own.
+per task (qa1 …). Score: official. Of the task's fixed labels those in the answer up to its first
+period, less those of the question, must be exactly the target's. Parts of words count, so qa7's
+``none`` holds ``one`` and is never right, and ``now`` says ``no``: the official number has these
+defects, ``score_strict`` (whole words, the complete answer) has not. Instruction, examples and form
+of the answer are BABILong's per task (items/babilong.yaml; ours for a split that is none of qa1 …
+qa20). BABILong puts them before the text and the question after it; here they are together, where
+``method.direct.question_at`` says.
 
 Known shortcut: bAbI's sentences have few words and fixed forms, so code that looks for the
 question's name finds them; ``code_oracle`` takes the label named in the last sentence that holds
@@ -15,11 +19,20 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
+from pathlib import Path
+
+import yaml
 
 from rlm_eval.records import Context, Sample
 
 from .dataset import Fields, Row
 from .fixed import Fixed
+
+PROMPTS = Path(__file__).parents[1] / "items" / "babilong.yaml"
+OWN_PROMPT = (
+    "Facts about some persons and things are hidden in the text. Answer from them, in one short"
+    " sentence."
+)
 
 
 class BABILong(Fixed):
@@ -32,13 +45,15 @@ class BABILong(Fixed):
         targets = (row["target"].lower().split(",") for row in self.rows())
         return tuple(sorted({part.strip() for parts in targets for part in parts}))
 
+    @cached_property
+    def _prompt(self) -> str:
+        prompts = yaml.safe_load(PROMPTS.read_text(encoding="utf-8"))
+        return str(prompts.get(self.split, OWN_PROMPT))
+
     def items(self, row: Row) -> Iterator[Fields]:
         yield {
             "content": row["input"],
-            "question": (
-                "Facts about some persons and things are hidden in the text. Answer from them, in"
-                f" one short sentence. Question: {row['question']}"
-            ),
+            "question": f"{self._prompt}\n\nQuestion: {row['question']}",
             "gold": (row["target"],),
             "group": self.split,
             "knobs": {"labels": "|".join(self._labels)},

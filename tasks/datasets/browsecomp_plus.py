@@ -11,9 +11,11 @@ run writes down is encrypted again (``seal``), and the export is refused. To rea
 ``rlm_eval.tasks.datasets.browsecomp_plus.decrypt(text, canary)``.
 
 Score: a judge model compares the answer with the reference (role ``judge``), by the rules of the
-benchmark's grader, of which the first ``4 × max_answer_tokens`` characters reach it; lenient: that,
-or an exact match after SQuAD's normalisation, which is reported beside it (``score_exact``).
-``judge=null`` scores by exact match (lenient: F1) alone, as do the constants.
+benchmark's grader; the first ``4 × max_answer_tokens`` characters of the answer reach it. Its reply
+is read as officially, but that one which says yes and no is unreadable (officially its first word
+counts), as is one without a verdict: such a row stays pending (officially wrong). Exact match and
+F1 after SQuAD's normalisation stand beside the score. ``judge=null`` scores by exact match alone,
+as do the constants.
 
 Known shortcuts: a padding document is rarely about the question's subject, so word overlap finds
 some evidence; ``code_oracle`` takes the title of the document with the largest overlap. The

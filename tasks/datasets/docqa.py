@@ -1,10 +1,18 @@
 """docqa: real questions over real documents, padded to length with other questions' documents.
 
-A context holds a question's supporting documents, then the distractors of its own row, then
-documents of other rows (none with a supporting title) until the target is full, all in random
-order. MuSiQue (two to four hops), HotpotQA (two), SQuAD (one; RULER's qa pads it this way). Scored
-by exact match after SQuAD's normalisation, F1 as the lenient score, the best over aliases; a yes,
-no or noanswer of HotpotQA must agree. ``scorer=string_match_part`` is RULER's rule for qa instead.
+A context holds a question's supporting documents, then the distractors of its own row (in SQuAD the
+other paragraphs of its article), then documents of other rows (none with a supporting title) until
+the target is full, all in random order. MuSiQue (two to four hops), HotpotQA (two), SQuAD (one, its
+paragraphs without titles). Score: official, exact match after SQuAD's normalisation, with F1 in
+``score_f1``, each the best over aliases; for the F1 a yes, no or noanswer of HotpotQA must agree.
+
+``task=ruler_qa_1`` (SQuAD) and ``task=ruler_qa_2`` (HotpotQA) are RULER's own: its data, its
+question and answer prefix (a ``template``), its rule ``string_match_part`` (exact match and F1
+beside it). What stays different: each sample is filled to its target (RULER takes as many documents
+as its first sample holds), questions are in an order drawn from the seed (RULER: the file's),
+SQuAD's paragraphs without an answerable question are left out, HotpotQA's distractors never have a
+supporting title (some of RULER's do by chance), and RULER says its instruction before the documents
+too.
 
 Known shortcuts: the documents are Wikipedia's and the questions public, so models answer many
 without the context: compare with a no_context arm. Padding is rarely about the same subject as the
@@ -17,8 +25,9 @@ from __future__ import annotations
 
 import re
 from abc import abstractmethod
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain, islice
 
@@ -26,6 +35,7 @@ from rlm_eval.errors import ConfigError
 from rlm_eval.records import Context, Scalar, documents_of
 
 from ..draws import Draws
+from ..generated.haystack import ruler_file
 from ..sizing import check_lengths, one_of
 from ..task import Pair
 from .dataset import Row
@@ -42,7 +52,10 @@ class DocumentQA(Padded):
 
     scorer: str = "squad_em"
     split: str = "validation"
+    template: str | None = None
 
+    #: The name that the task has with RULER's data.
+    ruler_name = ""
     max_answer_tokens = 32
     instruction = (
         "Answer the question from the documents, in as few words as possible (a name, a date or a"
@@ -50,6 +63,12 @@ class DocumentQA(Padded):
     )
 
     def __post_init__(self) -> None:
+        if self.path == "ruler":
+            self.path = str(ruler_file(f"{self.name}.json", "path"))
+            self.name = self.ruler_name
+        self.instruction, _, self._end = (
+            self.template or f"{self.instruction}{{question}}"
+        ).partition("{question}")
         super().__post_init__()
         one_of("scorer", self.scorer, SCORERS)
         if self.path is not None:
@@ -72,9 +91,9 @@ class DocumentQA(Padded):
     def code_oracle(self, question: str, context: Context) -> str | None:
         best = nearest(question.removeprefix(self.instruction), documents_of(context.content))
         title, _, text = best.partition("\n")
-        if title.lower() not in question.lower():
+        if text and title.lower() not in question.lower():
             return title
-        names = re.findall(r"[A-Z]\w+(?: [A-Z]\w+)*", text)
+        names = re.findall(r"[A-Z]\w+(?: [A-Z]\w+)*", text or title)
         return next((name for name in names if name.lower() not in question.lower()), None)
 
     def knobs(self, asked: Asked, places: Sequence[int]) -> Mapping[str, Scalar]:
@@ -90,7 +109,11 @@ class DocumentQA(Padded):
     @cached_property
     def _questions(self) -> list[Asked]:
         """All questions of the source, in an order drawn from the seed."""
-        found = [asked for row in self.rows() for asked in self.read(row)]
+        found = [
+            replace(asked, question=asked.question + self._end)
+            for row in self.rows()
+            for asked in self.read(row)
+        ]
         Draws(self.name, "order", self.seed).shuffle(found)
         return found
 
@@ -166,7 +189,7 @@ class HotpotQA(DocumentQA):
     """HotpotQA (Yang et al. 2018), distractor setting: rows of the hub or of the original JSON;
     the group is bridge or comparison."""
 
-    name = "hotpotqa"
+    name, ruler_name = "hotpotqa", "ruler_qa_2"
     columns = ("question", "answer", "context", "supporting_facts")
 
     @staticmethod
@@ -192,8 +215,22 @@ class SQuAD(DocumentQA):
     """SQuAD (Rajpurkar et al. 2016): hub rows, or articles of the original JSON; questions without
     an answer (version 2) are left out."""
 
-    name = "squad"
+    name, ruler_name = "squad", "ruler_qa_1"
     columns = ("title",)
+
+    @cached_property
+    def _questions(self) -> list[Asked]:
+        """Without titles, each with the other paragraphs of its article."""
+        articles: dict[str, dict[str, None]] = defaultdict(dict)
+        found = []
+        for asked in super()._questions:
+            title, _, text = asked.support[0].partition("\n")
+            articles[title][text] = None
+            found.append((asked, articles[title], text))
+        return [
+            replace(asked, support=(text,), others=tuple(t for t in article if t != text))
+            for asked, article, text in found
+        ]
 
     @staticmethod
     def read(row: Row) -> Iterator[Asked]:

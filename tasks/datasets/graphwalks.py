@@ -1,9 +1,10 @@
 """graphwalks: breadth-first search and parents in a directed graph given as a list of edges.
 
-OpenAI's rows: the edges are the context, the operation the question. Score: set F1 of the nodes in
-the last line, ``Final Answer: [a, b]``; both empty → 1. A search of depth d asks for the nodes
-whose shortest path from the start has d edges; parents are asked for without the node itself. The
-rules are worded anew.
+OpenAI's rows: the edges are the context, the operation the question. Score: official, as
+lm-evaluation-harness works it out: set F1 of the nodes in the last line, ``Final Answer: [a, b]``;
+both empty → 1, as the data set's card has it; of the last such line ``score_anywhere``. A search of
+depth d asks for the nodes whose shortest path from the start has d edges; parents are asked for
+without the node itself. The rules are worded anew.
 
 Known shortcut: a few lines of code solve it (``code_oracle``: 100 %): the task measures walking
 without code, or writing it.

@@ -1,8 +1,10 @@
 """mrcr: find the n-th of several alike pieces in a long conversation, and repeat it.
 
 Source: OpenAI MRCR; a row's prompt is a list of chat messages, of which the last is the question
-and the rest the context. The reply must start with a given random prefix, else it scores 0; then
-the score is the SequenceMatcher ratio against the wanted piece.
+and the rest the context. Score: official. The reply must start with a given random prefix, else it
+scores 0 (with text before it: ``score_anywhere``); then the score is the SequenceMatcher ratio
+against the wanted piece. Only of replies of a million characters and more the end is left out of
+the comparison: at most 0.01 is at stake.
 
 Known shortcut: the wanted request is repeated word for word in the conversation, so code that
 splits it into turns finds the piece without reading it (``code_oracle``).

@@ -3,9 +3,10 @@
 A window is 40 lines or more, ``Date: … || User: … || Instance: …``; a question asks for counts over
 them by label, user or date, and the label of a line must be judged by its meaning. Several
 questions share a window. Source: OOLONG (Bertsch et al. 2025), synthetic split: label, user and
-date distributions, question groups, answer forms and graded score (exact 1; numbers
-``0.75 ** |error|``) follow it; see :mod:`rlm_eval.tasks.generated.windows`
-and :mod:`rlm_eval.tasks.generated.questions`.
+date distributions, question groups and answer forms follow it; see
+:mod:`rlm_eval.tasks.generated.windows` and :mod:`rlm_eval.tasks.generated.questions`. Score:
+``strict``, the one value that the answer names, in any wording, graded as OOLONG does (numbers
+``0.75 ** |error|``, else 0 or 1); OOLONG's own reading of the same answer is ``score_official``.
 
 Not as in OOLONG: the default items are the project's own; only golds that are unique are asked;
 the labels are named in the question as well as in the window, so that a method that reads the
@@ -47,7 +48,7 @@ class Aggregation(Windowed):
     kinds: Sequence[str] = FIRST_KINDS
     questions_per_context: int = 5
 
-    name = "aggregation"
+    name, scorer = "aggregation", "strict"
 
     def prepare(self) -> None:
         at_least(1, questions_per_context=self.questions_per_context)
@@ -76,7 +77,7 @@ class Aggregation(Windowed):
                 "question": self._question(query),
                 "gold": (gold,),
                 "group": query.kind,
-                "scorer": f"oolong:{kind.form}",
+                "scorer": f"{self.scorer}:{kind.form}",
                 "knobs": {
                     "family": kind.family,
                     "labels": "|".join(labels),

@@ -4,8 +4,8 @@ Each document is about one of them and states everyday facts; the question names
 for the last, as in ``the mayor of the town where the founder of Troaneith was born``. A document
 words its facts otherwise than the question does (no content word in common), so the right sentence
 must be understood, and every other document states the same kinds of facts about others. Our own,
-in the manner of MuSiQue's composed questions; scored with SQuAD's exact match, F1 as the lenient
-score.
+in the manner of MuSiQue's composed questions. Score: ``strict_answer``, 1 where the answer names
+the wanted one and no other candidate; MuSiQue's exact match and F1 stand beside it.
 
 Names are made up from the seed, so no model has read the facts before. Each relation of each
 document has one object, so the answer is unique; the documents on the chain are distinct.
@@ -30,7 +30,7 @@ from rlm_eval.records import Context, documents_of
 from ..draws import Draws
 from ..sizing import PieceCounter, at_least, at_most, spans_of
 from ..task import Generated, Pair
-from .haystack import made_up_names
+from .haystack import ITEMS, made_up_names
 
 LEAST_DOCUMENTS = 12
 MOST_HOPS = 5
@@ -52,53 +52,10 @@ class Relation:
     facts: tuple[str, ...]
 
 
-#: Source and target with the phrase, then the facts.
-FACTS = """
-    person person: the teacher of {x}
-        Whatever {x} knows about the craft was picked up from {y}.
-        For six winters {x} was apprenticed to {y}.
-        It was under {y} that {x} took the first clumsy steps in the trade.
-    person town: the town where {x} was born
-        The cradle of {x} stood in {y}.
-        The parents of {x} were living in {y} when their only child arrived.
-        The midwife who delivered {x} walked home through the lanes of {y}.
-    person company: the employer of {x}
-        On weekdays {x} clocks in at {y}.
-        The monthly wages of {x} come from {y}.
-        For years {x} has been on the payroll of {y}.
-    person person: the doctor of {x}
-        When {x} falls ill, somebody is sent to fetch {y}.
-        The pills {x} swallows each morning were prescribed by {y}.
-        With a fever or a bad knee, {x} goes to see {y}.
-    town person: the mayor of {x}
-        At the last ballot the citizens of {x} put {y} in charge.
-        In {x} the chain of office hangs around the neck of {y}.
-        Nothing is decided in the council chamber of {x} without {y} in the chair.
-    town person: the person who built the bridge of {x}
-        In {x} the span over the river is the work of {y}.
-        The stone arches that join both banks at {x} were put up by {y}.
-        To cross the water at {x}, one walks over what {y} raised there.
-    town company: the company that supplies {x} with electricity
-        The lamps of {x} are kept alight by {y}.
-        When the power fails in {x}, people ring up {y}.
-        Every cable under the pavements of {x} leads back to {y}.
-    company person: the founder of {x}
-        It all started for {x} when {y} rented a garage with borrowed money.
-        The idea for {x} came to {y} on a long train journey.
-        In the early days {x} was nothing but {y} and a telephone.
-    company town: the town where {x} has its head office
-        The directors of {x} meet in {y}.
-        Letters meant for the board of {x} are delivered in {y}.
-        The top floor from which {x} is run looks out over {y}.
-    company company: the owner of {x}
-        Every share of {x} is held by {y}.
-        The profits of {x} flow to {y}, which bought it long ago.
-        Legally {x} is a subsidiary of {y}.
-"""
-
-
 def _relations() -> Iterator[Relation]:
-    for block in re.split(r"^    (?=\w)", FACTS, flags=re.MULTILINE)[1:]:
+    """Source and target with the phrase, then the facts on lines that start with spaces."""
+    text = (ITEMS / "facts.txt").read_text(encoding="utf-8")
+    for block in re.split(r"^(?=\w)", text, flags=re.MULTILINE)[1:]:
         head, *facts = (line.strip() for line in block.strip().splitlines())
         types, _, phrase = head.partition(": ")
         source, target = cast(list[Type], types.split())
@@ -118,7 +75,7 @@ TYPES: tuple[Type, ...] = ("person", "person", "town", "company")
 class SemanticChain(Generated):
     hops: int = 2
 
-    name, scorer = "multihop", "squad_em"
+    name, scorer = "multihop", "strict_answer"
     max_answer_tokens = 32
 
     def prepare(self) -> None:

@@ -1,10 +1,10 @@
 """graph: breadth-first search and parents in a directed graph given as a list of edges.
 
 Graphs of any length from a seed, in the form of OpenAI's GraphWalks: every node has ``degree``
-edges to nodes drawn at random; BFS and parents are asked in turn. Score: set F1 of the nodes in the
-last line, ``Final Answer: [a, b]``; both empty → 1. A search of depth d asks for the nodes whose
-shortest path from the start has d edges; parents are asked for without the node itself. The rules
-are worded anew.
+edges to nodes drawn at random; BFS and parents are asked in turn. Score: GraphWalks' own, strict as
+it is: set F1 of the nodes in the last line, ``Final Answer: [a, b]``; both empty → 1; of such a
+line ``score_anywhere``. A search of depth d asks for the nodes whose shortest path from the start
+has d edges; parents are asked for without the node itself. The rules are worded anew.
 
 Known shortcut: a few lines of code solve it (``code_oracle``: 100 %): the task measures walking
 without code, or writing it.

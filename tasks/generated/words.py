@@ -3,10 +3,16 @@
 cwe (common words): a numbered list in random order, ten words thirty times each and all others
 three times; the ten are asked for, 120 answer tokens. fwe (frequent words): six-letter coded words
 whose k-th comes N / (k² ζ(2)) times; the first is replaced by dots, ranks two to four are asked
-for, 50 answer tokens. Source: RULER (Hsieh et al. 2024); score ``string_match_all``.
+for, 50 answer tokens. Source: RULER (Hsieh et al. 2024). Score: ``strict_match``, the words named
+less other entries of the answer's list, in an answer and no more; RULER's ``string_match_all`` is
+``score_official``.
 
-Not as in RULER: the questions' wording and no worked example; cwe's words are those the project's
-keys are made of and, once these are used up, made-up ones (all ranks are drawn from both alike).
+``task=ruler_cwe`` and ``task=ruler_fwe`` (a ``template``) are RULER's own: its preface, its
+question and answer prefix, for cwe a worked example of forty words before the preface, and
+``string_match_all``. Preface and example begin the context, the prefix ends the question. What
+stays different: cwe's words are those the project's keys are made of and, once these are used up,
+made-up ones, of which some three tokens each fill a length with fewer entries than RULER's English
+words do (all ranks are drawn from both alike); every sample is filled to its target.
 
 Known shortcut: counting words is one line of code (``code_oracle``: 100 %; best
 constant: 1 % of cwe, none of fwe). The tasks measure counting
@@ -17,7 +23,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import chain, count, islice, repeat
 from string import ascii_lowercase
 
@@ -26,13 +33,22 @@ from rlm_eval.records import Context
 from ..draws import Draws
 from ..sizing import PieceCounter
 from ..task import Generated, Pair
-from .haystack import ADJECTIVES, NOUNS, made_up_names
+from .haystack import ADJECTIVES, NOUNS, filled, made_up_names
 
 ZETA_2 = 1.6449340668482264
+#: Of RULER's worked example: times that ten words occur, and thirty others.
+EXAMPLE_TIMES = (10, 3)
 
 
+def numbered(words: Iterable[str]) -> str:
+    return " ".join(f"{i}. {word}" for i, word in enumerate(words, 1))
+
+
+@dataclass(kw_only=True, eq=False)
 class CommonWords(Generated):
     """RULER's cwe."""
+
+    template: Sequence[str] | None = None
 
     name = "cwe"
     max_answer_tokens = 120
@@ -46,32 +62,48 @@ class CommonWords(Generated):
 
     def prepare(self) -> None:
         self._count = PieceCounter(self._tok)
+        if self.template:
+            self.name, self.scorer = "ruler_cwe", "string_match_all"
+            _, self.question = filled(self.template)
         self._reserve = self._tok.count(self.question) + self.max_answer_tokens
 
     def shortest(self) -> int:
-        """Ten common words and as many others, of eight tokens at most."""
+        """Ten common words and as many others, of eight tokens at most; for RULER's 4096, of five
+        beside the worked example."""
         entries = self.common * (self.common_times + self.other_times)
-        return self._reserve + entries * 12
+        return self._reserve + (entries * 8 + 1000 if self.template else entries * 12)
 
     def code_oracle(self, question: str, context: Context) -> str | None:
-        words = Counter(re.findall(r"\d+\. (\w+)", context.text))
+        listed = context.text.rpartition("\n")[2]  # without a worked example
+        words = Counter(re.findall(r"\d+\. (\w+)", listed))
         return ", ".join(word for word, _ in words.most_common(self.common)) or None
 
     def make(self, target: int, purpose: str, index: int) -> Iterator[Pair]:
         draws = Draws(self.name, purpose, self.seed, target, index)
-        words, used = self._words(target - self._reserve, draws)
+        before = self._example(draws, self.template[0]) if self.template else ""
+        spent = self._tok.count(before)
+        words, used = self._words(target - self._reserve - spent, draws)
         gold, others = words[: self.common], words[self.common :]
         entries = gold * self.common_times + others * self.other_times
         draws.shuffle(entries)
-        context = Context.of(" ".join(f"{i}. {word}" for i, word in enumerate(entries, 1)))
+        context = Context.of(before + numbered(entries))
         yield self.pair(
             context,
             target,
             question=self.question,
             gold=tuple(gold),
-            summed=used,
+            summed=used + spent,
             knobs={"n_words": len(words), "index": index, "seed": self.seed},
         )
+
+    def _example(self, draws: Draws, before: str) -> str:
+        """RULER's worked example (a shorter list, its question and its answer) and what comes
+        before the list."""
+        words = draws.sample(ADJECTIVES + NOUNS, 40)
+        often, seldom = words[: self.common], words[self.common :]
+        entries = often * EXAMPLE_TIMES[0] + seldom * EXAMPLE_TIMES[1]
+        draws.shuffle(entries)
+        return f"{before}{numbered(entries)}\n{self.question} {numbered(often)}\n{before}"
 
     def _words(self, budget: int, draws: Draws) -> tuple[list[str], int]:
         """The common words, then as many others as fit; and the tokens of all entries."""
@@ -94,8 +126,11 @@ class CommonWords(Generated):
         return words, used
 
 
+@dataclass(kw_only=True, eq=False)
 class FrequentWords(Generated):
     """RULER's fwe."""
+
+    template: Sequence[str] | None = None
 
     name = "fwe"
     max_answer_tokens = 50
@@ -106,14 +141,20 @@ class FrequentWords(Generated):
 
     def prepare(self) -> None:
         first_word = 6  # without the space before it, it may take a token for each letter
-        self._reserve = self._tok.count(self.question) + self.max_answer_tokens + first_word
+        self._preface = ""
+        if self.template:
+            self.name, self.scorer = "ruler_fwe", "string_match_all"
+            self._preface, self.question = filled(self.template)
+        said = self._tok.count(self._preface + self.question)
+        self._reserve = said + self.max_answer_tokens + first_word
 
     def shortest(self) -> int:
         """So many words that ranks two to five differ by two at least."""
         return self._reserve + 1000
 
     def code_oracle(self, question: str, context: Context) -> str | None:
-        words = Counter(re.findall(r"[a-z]+", context.text))
+        text = context.text.removeprefix(self._preface)
+        words = Counter(re.findall(r"[a-z]+", text))
         return ", ".join(word for word, _ in words.most_common(3)) or None
 
     def make(self, target: int, purpose: str, index: int) -> Iterator[Pair]:
@@ -121,8 +162,8 @@ class FrequentWords(Generated):
         counts, used = self._counts(target - self._reserve, draws)
         words = list(chain.from_iterable([word] * times for word, times in counts.items()))
         draws.shuffle(words)
-        context = Context.of(" ".join(words))
-        used += self._tok.count(words[0]) - self._tok.count(f" {words[0]}")
+        context = Context.of(self._preface + " ".join(words))
+        used += self._tok.count(f"{self._preface}{words[0]}") - self._tok.count(f" {words[0]}")
         yield self.pair(
             context,
             target,

@@ -1,85 +1,130 @@
-"""OOLONG's scoring rules (Bertsch et al. 2025), of its synthetic and of its real split."""
+"""OOLONG's scoring rules (Bertsch et al. 2025), of its synthetic and of its real split, and the
+strict rule of the questions that we generate in its manner."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from datetime import datetime
+from functools import lru_cache
 from typing import Literal
 
 from rlm_eval.records import Sample, Score
 
-from .scorers import labels_of, last_line, scored
+from .matching import final_part, strict_share
+from .scorers import DATE, MONTH, labels_of, named
 
-Kind = Literal["label", "number", "comparison", "user", "date"]
-KINDS: tuple[Kind, ...] = ("label", "number", "comparison", "user", "date")
+Kind = Literal["label", "number", "comparison", "user", "date", "month"]
+KINDS: tuple[Kind, ...] = ("label", "number", "comparison", "user", "date", "month")
 PHRASES = ("more common", "less common", "same frequency")
+#: Other words for them.
+SAME_AS = (
+    (r"equally (?:common|frequent|often)|as (?:common|frequent|often) as", "same frequency"),
+    (r"\b(more|less) (?:frequent|often)", r"\1 common"),
+)
 
 
 def parse(answer: str) -> str:
     """The part of an answer that counts (synthetic split): without a colon the complete answer if
     it is under 20 characters, else its last word; otherwise what follows the last colon, without
-    ``*``, ``[`` and ``]``."""
-    if ":" in answer:
-        return re.sub(r"[*\[\]]", "", answer.rsplit(":", 1)[1]).strip()
-    return answer.strip() if len(answer) < 20 else "".join(answer.split()[-1:])
+    ``*``, ``[`` and ``]``, or the first of PHRASES in it if that is no shorter than that."""
+    if ":" not in answer:
+        return answer if len(answer) < 20 else "".join(answer.split()[-1:])
+    part = re.sub(r"[*\[\]]", "", answer.rsplit(":", 1)[1].strip())
+    return part if len(part) < 20 else next((p for p in PHRASES if p in part), part)
 
 
-def _parse_date(text: str) -> datetime | None:
-    for form in ("%b %d, %Y", "%B %d, %Y", "%Y-%m-%d", "%b %d %Y", "%d %b %Y", "%d %B %Y"):
-        try:
-            return datetime.strptime(text.strip(), form)
-        except ValueError:
-            continue
-    return None
+def moment(text: str) -> datetime | None:
+    """The point in time that a text names, by ``dateutil``; None where it names none, or only a
+    part of one, which dateutil would complete from the day that it is asked on."""
+    from dateutil import parser  # type: ignore[import-untyped]
+
+    try:
+        found = {
+            parser.parse(text, default=default, tzinfos=lambda _, offset: offset)
+            for default in (datetime(2000, 1, 1), datetime(2004, 2, 2))
+        }
+    except (ValueError, ArithmeticError, LookupError, TypeError, AttributeError):
+        return None
+    return found.pop() if len(found) == 1 else None
 
 
-def _graded(given: int, gold: int) -> float:
-    return float(0.75 ** min(abs(given - gold), 1000))
+def _graded(given: int | str, gold: int | str) -> float:
+    """``0.75 ** |error|``; 0 for what is no whole number."""
+    try:
+        return float(0.75 ** abs(int(given) - int(gold)))
+    except (ValueError, OverflowError):
+        return 0.0
 
 
-def _numbers(text: str) -> list[str]:
-    """The whole numbers in a text, without commas between thousands."""
-    return re.findall(r"-?\d+", re.sub(r"(?<=\d),(?=\d{3})", "", text))
-
-
-def _value(parsed: str, gold: str, kind: Kind) -> float:
-    if parsed == gold:
+def _official(parsed: str, gold: str, kind: Kind) -> float:
+    if parsed == gold or (parsed in PHRASES and parsed in gold):
         return 1.0
-    if kind == "comparison":
-        named = [phrase for phrase in PHRASES if phrase in parsed]
-        return float(len(named) == 1 and named[0] in gold)
     if kind == "number":
-        try:
-            return _graded(int(parsed), int(gold))
-        except ValueError:
-            return 0.0
-    date = _parse_date(parsed) if kind == "date" else None
-    return float(date is not None and date == _parse_date(gold))
+        return _graded(parsed, gold)
+    date = moment(parsed) if kind == "date" else None
+    return float(date is not None and date == moment(gold))
 
 
-def _lenient(answer: str, gold: str, kind: Kind, labels: Sequence[str]) -> float:
-    text = answer.casefold()
-    if kind in ("label", "comparison"):
-        choices = PHRASES if kind == "comparison" else sorted(labels, key=len, reverse=True)
-        places = {c: text.rfind(c.casefold()) for c in choices}
-        last = max(places, key=lambda c: (places[c], len(c)))
-        return float(bool(last) and places[last] >= 0 and last.casefold() in gold.casefold())
-    if kind == "date":
-        found = re.findall(r"[a-z]+ \d{1,2},? \d{4}|\d{4}-\d\d-\d\d|\d{1,2} [a-z]+ \d{4}", text)
-    else:
-        found = _numbers(text)
-    return _value(found[-1], gold, kind) if found else 0.0
+def _strict(sample: Sample, answer: str, kind: Kind) -> float:
+    """The one value of the kind that is asked for which the final part of the answer names."""
+    gold, part = sample.gold[0], re.sub(r"\([^()]*\)", " ", final_part(sample, answer))
+    if kind == "user":
+        return strict_share(sample, answer)
+    if kind == "number":
+        told = _numbers(sample.question) | {float(sample.knobs.get("n_lines") or 0)}
+        said = _numbers(part)
+        values = list(said - told or said)
+        return _graded(f"{values[0]:.15g}", gold) if len(values) == 1 else 0.0
+    if kind == "comparison":
+        return float(_relation(sample, part) == _relation(sample, gold) != "")
+    if kind == "label":
+        labels = {label.lower() for label in labels_of(sample)} or {gold.lower()}
+        with_denied = labels | {f"not {label}" for label in labels}
+        return float(labels.intersection(named(part, with_denied)) == {gold.lower()})
+    form, first = (DATE, "") if kind == "date" else (rf"{MONTH},? \d{{4}}", "1 ")
+    dates = [found[0] for found in re.finditer(form, part, re.I)] or [part]
+    return float({moment(first + date) for date in dates} == {moment(first + gold)} != {None})
+
+
+@lru_cache(maxsize=1024)
+def _numbers(text: str) -> frozenset[float]:
+    """The numbers in a text; commas between thousands don't part them."""
+    plain = re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", text)
+    found = re.findall(r"(?<![\w.])-?\d+(?:\.\d+)?(?!\w)", plain)
+    return frozenset(map(float, found))
+
+
+def _relation(sample: Sample, text: str) -> str:
+    """The one of PHRASES that a text says, of the labels in the order of the question; '' where it
+    says none or several."""
+    text = text.lower()
+    for other, phrase in SAME_AS:
+        text = re.sub(other, phrase, text)
+    said = set(re.findall("|".join(PHRASES), text))
+    quoted = {label.lower() for label in re.findall(r"'([^']+)'", sample.question)}
+    asked, told = (
+        list(dict.fromkeys(named(words, quoted & {*map(str.lower, labels_of(sample))})))
+        for words in (sample.question.partition("'")[2], text)
+    )
+    turned = {"more common": "less common", "less common": "more common"}
+    found = said.pop() if len(said) == 1 else ""
+    return turned.get(found, found) if len(told) == 2 and told == asked[1::-1] else found
 
 
 def oolong(sample: Sample, answer: str, *, kind: Kind) -> Score:
-    """The synthetic split's rule: exact match 1; a comparison phrase contained 1; a number
-    ``0.75 ** |error|``; a date by its meaning; else 0. Lenient: letter case and wrapping words
-    don't count; the last number, date, comparison phrase or label named anywhere in the answer is
-    taken."""
-    parsed, gold = parse(answer), sample.gold[0]
-    lenient = _lenient(answer, gold, kind, labels_of(sample))
-    return scored(_value(parsed, gold, kind), lenient, parsed)
+    """The synthetic split's rule: exact match 1; a comparison phrase 1; a number
+    ``0.75 ** |error|``; a date as dateutil reads it; else 0."""
+    parsed = parse(answer)
+    value = _official(parsed, sample.gold[0], kind)
+    return Score(value, parsed, {"strict": _strict(sample, answer, kind)})
+
+
+def strict(sample: Sample, answer: str, *, kind: Kind) -> Score:
+    """The rule of our own questions: of the kind that is asked for, the answer must name one value,
+    in whatever words and markup, in what follows its last ``Answer:`` (``Label:`` …) or in all of
+    it, and be no longer than an answer is. Numbers are graded as OOLONG's."""
+    official = {"official": _official(parse(answer), sample.gold[0], kind)}
+    return Score(_strict(sample, answer, kind), final_part(sample, answer), official)
 
 
 Real = int | str | list[str]
@@ -107,7 +152,7 @@ def _real_value(given: Real, gold: Real) -> float:
 
 def oolong_real(sample: Sample, answer: str) -> Score:
     r"""The real split's rule: the answer is in ``\boxed{…}`` or ``\boxed{\text{…}}``; without a box
-    it is one text, whatever it says. Lenient: without a box the last line after its last colon
+    it is one text, whatever it says. ``unboxed``: without a box the last line after its last colon
     counts; the last number in it, or its parts between commas and *and*, without case."""
     gold = _read_real(sample.gold[0])
     box = re.search(r"\\boxed\{\\text\{([^}]*)\}\}", answer) or re.search(
@@ -115,11 +160,18 @@ def oolong_real(sample: Sample, answer: str) -> Score:
     )
     value = _real_value(_read_real(box[1]) if box else answer, gold)
     text = (box[1] if box else last_line(answer)).casefold()
-    lenient: Real = text.strip(" .")
+    other: Real = text.strip(" .")
     if isinstance(gold, int):
-        numbers = _numbers(text)
-        lenient = int(numbers[-1]) if numbers else text
+        numbers = re.findall(r"-?\d+", re.sub(r"(?<=\d),(?=\d{3})", "", text))
+        other = int(numbers[-1][-18:]) if numbers else text
     elif isinstance(gold, list):
-        lenient = [part.strip(" .") for part in re.split(r",|\band\b", text)]
+        other = [part.strip(" .") for part in re.split(r",|\band\b", text)]
         gold = [part.casefold() for part in gold]
-    return scored(value, _real_value(lenient, gold), box[1] if box else answer.strip())
+    unboxed = max(value, _real_value(other, gold))
+    return Score(value, box[1] if box else answer.strip(), {"unboxed": unboxed})
+
+
+def last_line(answer: str) -> str:
+    """What follows the last colon of an answer's last line."""
+    lines = [line.strip() for line in answer.strip().splitlines() if line.strip()]
+    return lines[-1].rsplit(":", 1)[-1].strip(" *[]\"'") if lines else ""

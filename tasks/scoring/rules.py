@@ -1,6 +1,8 @@
 """From a sample to its score: ``Sample.scorer`` names the rule, the sample holds all it needs.
 
-So a sample scores the same whichever way it came here: built, or exported and read back.
+So a sample scores the same whichever way it came here: built, or exported and read back. A
+benchmark's own rule has the benchmark's name for it; the rules of tasks that we generate begin with
+``strict``. Either has the other reading beside it (``Score.readings``).
 """
 
 from __future__ import annotations
@@ -10,20 +12,25 @@ from functools import partial
 
 from rlm_eval.records import Sample, Score
 
-from .oolong import KINDS, oolong, oolong_real
-from .scorers import babilong, choice, graphwalks, mrcr, pairs, ruler, short_answer
+from . import scorers
+from .matching import ruler, strict_match
+from .oolong import KINDS, oolong, oolong_real, strict
 
 RULES: dict[str, Callable[[Sample, str], Score]] = {
     "string_match_all": ruler,
-    "judge": short_answer,  # what constants are fitted by
-    "string_match_part": partial(ruler, any_of=True),
-    "squad_em": short_answer,
-    "hotpot_em": partial(short_answer, hotpot=True),
-    "choice": choice,
-    "pairs_f1": pairs,
-    "mrcr": mrcr,
-    "graphwalks": graphwalks,
-    "babilong": babilong,
+    "string_match_part": scorers.string_match_part,
+    "strict_match": strict_match,
+    "strict_answer": scorers.strict_answer,
+    "judge": scorers.short_answer,  # what constants are fitted by
+    "squad_em": scorers.short_answer,
+    "hotpot_em": partial(scorers.short_answer, hotpot=True),
+    "choice": scorers.choice,
+    "pairs_f1": scorers.pairs,
+    "strict_pairs": partial(scorers.pairs, strict=True),
+    "mrcr": scorers.mrcr,
+    "graphwalks": scorers.graphwalks,
+    "babilong": scorers.babilong,
     "oolong_real": oolong_real,
     **{f"oolong:{kind}": partial(oolong, kind=kind) for kind in KINDS},
+    **{f"strict:{kind}": partial(strict, kind=kind) for kind in KINDS},
 }

@@ -1,58 +1,42 @@
-"""Official scoring rules but OOLONG's, and what a judge's reply says. The source is named in each
-docstring.
-
-``Score.value`` follows the official rule, ``Score.lenient`` a stated looser one; ``correct`` means
-``value == 1``.
-"""
+"""Official scoring rules but RULER's and OOLONG's, and what a judge's reply says. The source is
+named in each docstring; ``Score.readings`` say beside it what another reading would give."""
 
 from __future__ import annotations
 
 import re
 import string
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import replace
 from difflib import SequenceMatcher
 
 from rlm_eval.records import Sample, Score
 
-#: About four characters of English a token: what an answer of n tokens may hold.
-CHARS_PER_TOKEN = 4
-MRCR_CHARS = 50_000
-
-
-def scored(value: float, lenient: float, parsed: str) -> Score:
-    """A score whose lenient value is ``lenient``, but never less than the official one."""
-    return Score(value=value, lenient=max(value, lenient), correct=value == 1.0, parsed=parsed)
+from .matching import CHARS_PER_TOKEN, UNMARKED, recall, strict_share
 
 
 def labels_of(sample: Sample) -> list[str]:
-    """The labels a sample was made with (knob ``labels``, separated by ``|``)."""
-    return str(sample.knobs.get("labels") or "").split("|")
+    """The labels a sample was made with (knob ``labels``, separated by ``|``), else those that its
+    question lists."""
+    listed = re.search(r"\bone of\b[^:.]*: ([^.\n]+)", sample.question)
+    known = str(sample.knobs.get("labels") or "").split("|")
+    return known if known != [""] else listed[1].split(", ") if listed else []
 
 
-def names(text: str, word: str) -> bool:
-    """Whether ``word`` occurs in ``text``, not as a part of another word."""
-    return re.search(rf"\b{re.escape(word)}\b", text) is not None
+def named(text: str, words: Iterable[str]) -> list[str]:
+    """Those of ``words`` that the text holds as whole words, in any case, in its order; of two that
+    begin in one place the longer. In lower case."""
+    choices = "|".join(re.escape(word.lower()) for word in sorted(words, key=len, reverse=True))
+    return re.findall(rf"(?<!\w)(?:{choices})(?!\w)", text.lower()) if choices else []
 
 
-# --- RULER ---------------------------------------------------------------------------------------
-
-
-def ruler(sample: Sample, answer: str, *, any_of: bool = False) -> Score:
-    """The share of the references found in the final answer, case folded (RULER,
-    ``string_match_all``); with ``any_of`` 1 if any is (``string_match_part``).
-
-    RULER generates at most ``max_answer_tokens``, so copying the haystack into the answer can't
-    pay. Here methods may hand back longer text: the value is the recall in the answer's first
-    ``4 × max_answer_tokens`` characters; the lenient score is the recall in all of it.
-    """
-
-    def recall(text: str) -> float:
-        found = sum(reference.casefold() in text.casefold() for reference in sample.gold)
-        return float(found > 0) if any_of else found / len(sample.gold)
-
-    parsed = answer.strip()[: CHARS_PER_TOKEN * sample.max_answer_tokens]
-    return scored(recall(parsed), recall(answer), parsed)
+def f1(given: int, wanted: int, common: int) -> float:
+    """F1 of two sets (or bags) by their sizes, bit for bit as the benchmarks work it out; two empty
+    ones agree."""
+    if not common:
+        return float(given == wanted == 0)
+    precision, share = common / given, common / wanted
+    return 2 * precision * share / (precision + share)
 
 
 # --- SQuAD, HotpotQA, MuSiQue --------------------------------------------------------------------
@@ -65,74 +49,90 @@ def squad_normalise(text: str) -> str:
 
 
 def squad_f1(answer: str, gold: str, *, hotpot: bool = False) -> float:
-    """F1 over the multisets of normalised words; two empty answers agree (SQuAD). ``hotpot``: 0
-    where one side is yes, no or noanswer and they differ (HotpotQA)."""
+    """F1 over the bags of normalised words; two empty answers agree (SQuAD 2.0, MuSiQue).
+    ``hotpot``: 0 for these, and where one side is yes, no or noanswer and they differ."""
     given, reference = squad_normalise(answer), squad_normalise(gold)
-    if hotpot and given != reference and {given, reference} & {"yes", "no", "noanswer"}:
+    verdict = {given, reference} & {"yes", "no", "noanswer"}
+    if hotpot and (not given or (given != reference and verdict)):
         return 0.0
-    words, wanted = given.split(), reference.split()
-    if not words or not wanted:
-        return float(words == wanted)
-    common = sum((Counter(words) & Counter(wanted)).values())
-    return 2 * common / (len(words) + len(wanted))
+    words, wanted = Counter(given.split()), Counter(reference.split())
+    return f1(words.total(), wanted.total(), (words & wanted).total())
 
 
-def last_line(answer: str) -> str:
-    """What follows the last colon of an answer's last line."""
-    lines = [line.strip() for line in answer.strip().splitlines() if line.strip()]
-    return lines[-1].rsplit(":", 1)[-1].strip(" *[]\"'") if lines else ""
+def squad(sample: Sample, answer: str, *, hotpot: bool = False) -> dict[str, float]:
+    """Exact match after normalisation, and F1, each the best over the references."""
+    given = squad_normalise(answer)
+    return {
+        "exact_match": float(any(given == squad_normalise(gold) for gold in sample.gold)),
+        "f1": max(squad_f1(answer, gold, hotpot=hotpot) for gold in sample.gold),
+    }
 
 
 def short_answer(sample: Sample, answer: str, *, hotpot: bool = False) -> Score:
-    """Exact match after normalisation, the best over the references (answer and aliases: SQuAD
-    v1.1, HotpotQA, MuSiQue).
+    """Exact match; the second number of the benchmarks, F1, stands beside it (SQuAD, HotpotQA,
+    MuSiQue)."""
+    both = squad(sample, answer, hotpot=hotpot)
+    return Score(both["exact_match"], answer.strip(), {"f1": both["f1"]})
 
-    Lenient is the benchmarks' second number, F1, also the best over the references, of the
-    complete answer or of what follows the last colon of its last line.
-    """
-    given = squad_normalise(answer)
-    value = float(any(given == squad_normalise(reference) for reference in sample.gold))
-    texts = (answer, last_line(answer))
-    f1 = max(squad_f1(text, gold, hotpot=hotpot) for gold in sample.gold for text in texts)
-    return Score(value=value, lenient=f1, correct=value == 1.0, parsed=answer.strip())
+
+def string_match_part(sample: Sample, answer: str) -> Score:
+    """1 where the reply holds one of the references (RULER's qa)."""
+    value = max(recall(replace(sample, gold=(gold,)), answer) for gold in sample.gold)
+    return Score(value, answer.strip(), squad(sample, answer))
+
+
+def strict_answer(sample: Sample, answer: str) -> Score:
+    """1 where the answer names the reference and no other candidate (see
+    :func:`rlm_eval.tasks.scoring.matching.strict_share`), for tasks of our own."""
+    return Score(strict_share(sample, answer), answer.strip(), squad(sample, answer))
 
 
 # --- Judges --------------------------------------------------------------------------------------
 
+VERDICT = r"(?:\*\*correct:\*\*|\*\*correct\*\*:|correct:)\s*(yes|no)(?!\s*(?:or|/)\s*(?:yes|no)\b)"
+
 
 def read_verdict(reply: str) -> bool | None:
-    """What a judge's reply says after ``correct:`` at the beginning of a line, or all by itself;
-    None where it says nothing or both."""
-    found = re.findall(r"^[*_\s]*correct[*_\s]*:[*_\s]*(yes|no)\b(?!\s+or\b)", reply, re.I | re.M)
-    alone = re.fullmatch(r"\W*(yes|no)\W*", reply, re.I)
-    words = {word.lower() for word in (found or ([alone[1]] if alone else []))}
-    return words == {"yes"} if len(words) == 1 else None
+    """What a judge's reply says after ``correct:``, wherever that stands (BrowseComp-Plus). Where
+    it says both, the beginnings of lines count; None where these say both, or nothing is said."""
+    for place in ("", r"^[\W\d]*"):
+        found = {word.lower() for word in re.findall(place + VERDICT, reply, re.I | re.M)}
+        if len(found) < 2:
+            return found == {"yes"} if found else None
+    return None
 
 
 def by_verdict(sample: Sample, answer: str, reply: str) -> Score | None:
-    """1 where the judge says ``correct: yes``, 0 where it says no (BrowseComp-Plus). Lenient: or an
-    exact match, which is kept beside it; None where no verdict can be read."""
+    """1 where the judge says ``correct: yes``, 0 where it says no (BrowseComp-Plus), exact match
+    and F1 beside it; None where no verdict can be read."""
     correct = read_verdict(reply)
     if correct is None:
         return None
-    exact = short_answer(sample, answer).value
-    found = re.search(r"^[*_\s]*answer[*_\s]*:[*_ \t]*(.+)", reply, re.I | re.M)
-    return replace(scored(float(correct), exact, found[1].strip() if found else ""), exact=exact)
+    found = re.search(
+        r"^[*_\s]*(?:extracted_final_)?answer[*_\s]*:[*_ \t]*(.+)", reply, re.I | re.M
+    )
+    return Score(float(correct), found[1].strip() if found else "", squad(sample, answer))
 
 
 # --- Pairs, GraphWalks ---------------------------------------------------------------------------
 
+PAIR = re.compile(r"\(\s*(-?\d{1,18})\s*,\s*(-?\d{1,18})\s*\)")
+BARE_PAIR = re.compile(r"(?<![\w/-])(\d{1,18})\s*[,/&]\s*(\d{1,18})(?![\w/-])")
+NODES = re.compile(r"Final Answer:\s*\[(.*)\]")
+MONTH = r"(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)[a-z]*\.?"
+DAY = r"\d{1,2}(?:st|nd|rd|th)?"
+DATE = rf"(?:{MONTH} {DAY}|{DAY}(?: of)? {MONTH}),? \d{{4}}|\d{{1,4}}([/.-])\d\d?\1\d{{1,4}}"
+Pair = tuple[int, int]
 
-def set_f1(given: int, gold: int, common: int) -> float:
-    """F1 of two sets from their sizes; both empty → 1 (OOLONG-Pairs, GraphWalks)."""
-    return 1.0 if given == gold == 0 else 2 * common / (given + gold)
 
-
-def parse_pairs(answer: str) -> set[tuple[int, int]]:
-    """Unordered pairs of user ids written as ``(123, 456)``, ``[123, 456]`` or ``123, 456``."""
-    found = re.findall(r"(?<!\d)(\d{1,12})\s*[,;:&-]\s*(\d{1,12})(?!\d)", answer)
-    pairs = ((int(a), int(b)) for a, b in found)
-    return {(min(p), max(p)) for p in pairs if p[0] != p[1]}
+def parse_pairs(answer: str, *, bare: bool = False) -> set[Pair]:
+    """Unordered pairs written ``(123, 456)``, (5, 5) among them, outside of ``<think>``. With
+    ``bare``, where there is none, also ``123, 456``, which in a date is no pair."""
+    text = re.sub(r"<think>.*?</think>", "", answer, flags=re.DOTALL)
+    found = PAIR.findall(text)
+    if bare and not found:
+        found = BARE_PAIR.findall(re.sub(DATE, " ", text))
+    return {(min(p), max(p)) for p in ((int(a), int(b)) for a, b in found)}
 
 
 def count_role_pairs(first: set[int], second: set[int]) -> int:
@@ -141,33 +141,46 @@ def count_role_pairs(first: set[int], second: set[int]) -> int:
     return len(first) * len(second) - both - both * (both - 1) // 2
 
 
-def pairs(sample: Sample, answer: str) -> Score:
-    """F1 of the answer's pairs against all unordered pairs of a user of the first role and another
-    of the second, either way round (OOLONG-Pairs, RLM paper appendix D.1). There is no looser rule.
-    The golds are the users of either role, separated by spaces."""
-    first, second = (set(map(int, users.split())) for users in sample.gold)
+def pairs(sample: Sample, answer: str, *, strict: bool = False) -> Score:
+    """F1 of the answer's pairs, written ``(a, b)``, against all unordered pairs of a user of one
+    role and another of a second, either way round; both empty → 1 (OOLONG-Pairs by its authors'
+    code). The golds are the users of either role, separated by spaces, or several such twos that
+    have no pair in common. ``bare_pairs``: pairs without parentheses count where there are no
+    others. ``strict``: text without a pair means none only where it is short."""
+    roles = [set(map(int, users.split())) for users in sample.gold]
+    twos = list(zip(roles[::2], roles[1::2], strict=True))
+    wanted = sum(count_role_pairs(*two) for two in twos)
+    partners: dict[int, list[set[int]]] = {}
+    for x, y in twos:
+        for user in x:
+            partners.setdefault(user, []).append(y)
+
+    def hit(a: int, b: int) -> bool:
+        return a != b and any(b in users for users in partners.get(a, ()))
+
+    def score(given: set[Pair]) -> float:
+        if strict and not given and len(answer) > UNMARKED:
+            return 0.0
+        return f1(len(given), wanted, sum(hit(a, b) or hit(b, a) for a, b in given))
+
     given = parse_pairs(answer)
-    hits = sum((a in first and b in second) or (b in first and a in second) for a, b in given)
-    value = set_f1(len(given), count_role_pairs(first, second), hits)
-    return scored(value, value, f"{len(given)} pairs")
+    bare = {"bare_pairs": score(parse_pairs(answer, bare=True))}
+    return Score(score(given), f"{len(given)} pairs", bare)
 
 
 def graphwalks(sample: Sample, answer: str) -> Score:
     """Set F1 of the nodes in the last line, ``Final Answer: [a, b]``; both empty → 1; no such line
-    is 0 (GraphWalks). Lenient: the last such list on any line."""
-    gold = set(sample.gold)
+    is 0 (GraphWalks, as lm-evaluation-harness reads it). ``anywhere``: the last such line."""
 
-    def nodes(text: str) -> set[str] | None:
-        lists = re.findall(r"Final Answer:\s*\[([^\]]*)\]", text)
+    def score(lines: list[str]) -> float:
+        lists = [found[1] for line in lines if (found := NODES.search(line))]
         if not lists:
-            return None
-        return {part.strip(" '\"") for part in lists[-1].split(",") if part.strip(" '\"")}
+            return 0.0
+        nodes = {part.strip().strip("'\"") for part in lists[-1].split(",") if part.strip()}
+        return f1(len(nodes), len(set(sample.gold)), len(nodes & set(sample.gold)))
 
-    def f1(given: set[str] | None) -> float:
-        return 0.0 if given is None else set_f1(len(given), len(gold), len(given & gold))
-
-    last = nodes("".join(answer.strip().splitlines()[-1:]))
-    return scored(f1(last), f1(nodes(answer)), ", ".join(sorted(last or ())))
+    lines = answer.rstrip("\n").split("\n")
+    return Score(score(lines[-1:]), lines[-1], {"anywhere": score(lines)})
 
 
 # --- Multiple choice, MRCR, BABILong -------------------------------------------------------------
@@ -175,38 +188,72 @@ def graphwalks(sample: Sample, answer: str) -> Score:
 
 def choice(sample: Sample, answer: str) -> Score:
     """The letter in ``The correct answer is (X)``, else the same without parentheses; no match is
-    wrong (LongBench v2). Lenient: the last lone letter A–D of the answer."""
+    wrong (LongBench v2). ``anywhere``: the last lone letter A–D of the answer."""
     text, gold = answer.replace("*", ""), sample.gold[0]
     found = re.search(r"The correct answer is \(([A-D])\)", text) or re.search(
         r"The correct answer is ([A-D])", text
     )
     parsed = found[1] if found else ""
     lone = re.findall(r"\b([A-D])\b", text)
-    return scored(float(parsed == gold), float(lone[-1:] == [gold]), parsed)
+    return Score(float(parsed == gold), parsed, {"anywhere": float(lone[-1:] == [gold])})
+
+
+#: Characters of the reply times characters of the gold that are compared: 10 to 30 seconds.
+COMPARED = 5_000_000_000
 
 
 def mrcr(sample: Sample, answer: str) -> Score:
     """0 unless the reply starts with the prefix, the second gold; else the SequenceMatcher ratio of
-    reply and gold, the prefix removed from both (MRCR). Lenient: the reply may have text before the
-    prefix. Only a reply's first ``MRCR_CHARS`` characters are compared: the matcher's time grows
-    with the product of both, and a reply that long scores next to nothing."""
+    reply and gold, the prefix removed from both (MRCR). ``anywhere``: text before the prefix is
+    passed over. Of replies longer than ``COMPARED`` allows (1,000,000 characters, the gold of
+    5000), whose official score can't reach 0.01, only the characters up to there are looked at."""
     gold, prefix = sample.gold
+    wanted = gold.removeprefix(prefix)
 
     def ratio(reply: str) -> float:
-        return SequenceMatcher(None, reply[:MRCR_CHARS], gold.removeprefix(prefix)).ratio()
+        if not reply and not wanted:
+            return 1.0
+        matcher = SequenceMatcher(None, reply[: COMPARED // max(1, len(wanted))], wanted)
+        matched = sum(block.size for block in matcher.get_matching_blocks())
+        return 2.0 * matched / (len(reply) + len(wanted))
 
-    before, found, reply = answer.partition(prefix)
-    lenient = ratio(reply) if found else 0.0
-    return scored(lenient if found and not before else 0.0, lenient, answer)
+    place = answer.find(prefix)
+    anywhere = ratio(answer[place + len(prefix) :]) if place >= 0 else 0.0
+    return Score(anywhere if place == 0 else 0.0, answer, {"anywhere": anywhere})
+
+
+ROOMS = "bathroom bedroom garden hallway kitchen office"
+#: BABILong's fixed labels of each task.
+LABELS: dict[str, str] = {
+    **dict.fromkeys(("qa1", "qa2", "qa3", "qa4", "qa11", "qa12", "qa13"), ROOMS),
+    "qa5": "bill fred jeff mary apple football milk",
+    "qa7": "none one two three",
+    "qa8": "apple football milk nothing",
+    **dict.fromkeys(("qa6", "qa9", "qa17", "qa18"), "no yes"),
+    "qa10": "maybe no yes",
+    "qa14": "bedroom cinema kitchen office park school",
+    "qa15": "cat mouse sheep wolf",
+    "qa16": "gray green white yellow",
+    "qa19": "e,e e,n e,s n,e n,n n,w s,e s,s s,w w,n w,s w,w",
+    "qa20": "bedroom bored garden hungry kitchen thirsty tired",
+}
 
 
 def babilong(sample: Sample, answer: str) -> Score:
-    """The labels in the answer's first sentence, minus those in the question, must be exactly the
-    target's (BABILong). Lenient: the target is somewhere in the answer."""
-    text, question = answer.lower(), sample.question.partition("Question: ")[2].lower()
-    target = {part.strip() for part in sample.gold[0].lower().split(",")}
-    first = re.split(r"[.\n]", text.strip(), maxsplit=1)[0]
-    labels = labels_of(sample)
-    given = {label for label in labels if names(first, label) and not names(question, label)}
-    everywhere = all(names(text, part) for part in target)
-    return scored(float(given == target), float(everywhere), ",".join(sorted(given)))
+    """The labels of the task (its name is the sample's group) that the answer holds up to the first
+    period, ``<context>`` or ``<example>``, less those of the question, must be exactly the target's
+    (BABILong). Parts of words count, and so ``none`` holds ``one`` and is never right. ``strict``:
+    whole words, in all of an answer that is no longer than its room."""
+    target, question = sample.gold[0].lower(), sample.question.rpartition("Question: ")[2].lower()
+    labels = LABELS.get(sample.question_group, "").split() or list(
+        map(str.lower, labels_of(sample))
+    )
+    first = re.split(r"\.|<context>|<example>", answer.lower(), maxsplit=1)[0]
+    given = {label for label in labels if label in first and label not in question}
+    wanted = sorted(target.split(",")) if len(target) > 3 else [target]
+    short = len(answer) <= CHARS_PER_TOKEN * sample.max_answer_tokens + UNMARKED
+    way = ",".join(re.findall(r"\b([nsew])(?:orth|outh|ast|est)?\b", answer.lower()))
+    words = sorted(set(named(answer, labels)) - set(named(question, labels)))
+    strict = way == target if sample.question_group == "qa19" else words == wanted
+    right = given.issuperset(wanted) and len(given) == len(wanted)
+    return Score(float(right), ",".join(sorted(given)), {"strict": float(short and strict)})

@@ -9,7 +9,9 @@ import pytest
 
 from helpers.fake_results import write_run
 from rlm_eval.analysis import arms
+from rlm_eval.analysis.aggregate import summarize, with_readings
 from rlm_eval.analysis.load import COLUMNS, find_runs, load_results, load_run
+from rlm_eval.analysis.report.views import SUMMARY
 from rlm_eval.errors import ConfigError
 
 SMALL = {"contexts": 4, "questions": 1, "lengths": (1000,), "methods": ("direct", "rlm")}
@@ -24,6 +26,20 @@ def test_columns_are_the_documented_ones(tmp_path: Path) -> None:
     assert list(results.columns) == list(COLUMNS)
     assert results["code_revision"].unique().tolist() == ["abc123"]
     assert results["started_at"].min() == 1_763_800_000
+
+
+def test_what_other_rules_say_comes_last_a_column_each(tmp_path: Path) -> None:
+    """A run without such a reading leaves it unknown."""
+    for name, reading in (("a", "score_f1"), ("b", "score_strict")):
+        table = write_run(tmp_path / name, config(), run_id=name, **SMALL) / "results.parquet"
+        pd.read_parquet(table).assign(**{reading: 0.25}).to_parquet(table)
+    results = load_results(tmp_path / "*")
+    assert list(results.columns) == [*COLUMNS, "score_f1", "score_strict"]
+    assert results["score_f1"].notna().sum() == results["score_strict"].isna().sum() == 8
+    table = summarize(results)
+    assert table["score_f1"].max() == pytest.approx(0.25)
+    shown = [column.heading for column in with_readings(SUMMARY.columns, table)]
+    assert {"f1 %", "strict %"} <= set(shown)
 
 
 def test_several_runs_can_be_named_at_once(tmp_path: Path) -> None:

@@ -61,11 +61,11 @@ def test_no_constant_no_skill() -> None:
 def test_the_exact_match_stands_beside_a_judges_verdict() -> None:
     rows = rows_of("direct", "rrwf")
     for row, exact in zip(rows, (1.0, 0.0, 0.0, None), strict=True):
-        row["score_exact"] = exact
+        row["score_exact_match"] = exact
     found = summarize(handmade(rows)).iloc[0]
     assert found["mean_score"] == pytest.approx(2 / 4)
-    assert found["score_exact"] == pytest.approx(1 / 4)
-    assert summarize(handmade(rows_of("direct", "rw")))["score_exact"].isna().all()
+    assert found["score_exact_match"] == pytest.approx(1 / 4)
+    assert "score_exact_match" not in summarize(handmade(rows_of("direct", "rw")))
 
 
 def test_one_unpriced_question_makes_the_cost_unpriced() -> None:

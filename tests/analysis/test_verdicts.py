@@ -235,3 +235,12 @@ def test_kind_rlm_makes_any_engine_the_one_that_is_judged() -> None:
     assert verdicts(handmade(rows)) == []
     (verdict,) = verdicts(handmade(rows, {"method": {"swarm": {"kind": "rlm"}}}))
     assert verdict.arm == "swarm"
+
+
+def test_where_another_rule_would_say_otherwise_that_is_said() -> None:
+    rows = arm("direct", "w" * 12, score_official=1.0) + arm("rlm", "r" * 12, score_official=1.0)
+    verdict = verdict_on(rows)
+    assert verdict.decision == "better but dearer"
+    assert "By its other score, official, the difference is +0.0 (−19.8 to +19.8)." in verdict.notes
+    same = arm("direct", "w" * 12, score_f1=0.0) + arm("rlm", "r" * 12, score_f1=1.0)
+    assert verdict_on(same).notes == ()

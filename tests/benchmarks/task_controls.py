@@ -211,7 +211,7 @@ def controls(
     lines = [
         "# How far one gets without a model, or without the input",
         "",
-        f"`python tests/benchmarks/tasks.py controls --n {n}{given}`: mean official scores, seed 0."
+        f"`python tests/benchmarks/tasks.py controls --n {n}{given}`: mean scores, seed 0."
         " The best constant is fitted on samples of other seeds; where the task reads a file, on"
         " the file's other contexts.",
     ]

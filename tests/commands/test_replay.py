@@ -144,8 +144,7 @@ def test_answers_are_judged_anew_and_the_record_stays(
 
     def generous(event: dict[str, Any]) -> dict[str, Any]:
         if event["type"] == "result" and event["method"] == "direct":
-            event["score"] = {"value": 1.0, "lenient": 1.0, "correct": True, "parsed": "fine"}
-            event["score"]["exact"] = None
+            event["score"] = {"value": 1.0, "parsed": "fine", "readings": {"official": 0.5}}
         return event
 
     edited(copy, generous)
@@ -154,7 +153,7 @@ def test_answers_are_judged_anew_and_the_record_stays(
     out = capsys.readouterr().out.splitlines()
     assert [line.count("→") for line in out] == [1, 1, 0, 0]
     assert "direct" in out[0]
-    assert "1 (lenient 1, right, read as 'fine') → 0 (lenient 0, wrong" in out[0]
+    assert "1 (official 0.5, right, read as 'fine') → 0 (official 0, wrong" in out[0]
     assert out[-2].startswith("2 of ")
     rescored = pd.read_parquet(copy / "results_rescored.parquet")
     recorded = pd.read_parquet(copy / "results.parquet")
@@ -182,7 +181,7 @@ class Verdicts:
 
     def judged(self, sample: Sample, answer: str, verdict: str) -> Score | None:
         value = self.worth * (verdict == "yes")
-        return Score(value, value, value > 0, verdict)
+        return Score(value, verdict)
 
     def score(self, sample: Sample, answer: str) -> Score:
         raise AssertionError("the official score is the judge's")
@@ -191,7 +190,7 @@ class Verdicts:
 def test_a_judges_recorded_verdict_is_read_again(tmp_path: Path) -> None:
     """The last one of the last try: the first try's was no, and one attempt failed."""
     sample = replace(some_result().sample, task="verdicts")
-    judged = some_result(sample=sample, restart=1, score=Score(1.0, 1.0, True, "yes"))
+    judged = some_result(sample=sample, restart=1, score=Score(1.0, "yes"))
     with Journal(tmp_path) as journal:
         for restart, attempt, error, reply in (
             (0, 1, "", "no"),

@@ -62,7 +62,7 @@ def some_result(key: str = "r1", outcome: Outcome = "answered", **changes: Any) 
         "scripted": False,
         "repeat": 0,
         "answer": Answer("seven" if scored else None, outcome, trajectory=({"type": "turn"},)),
-        "score": Score(0.75, 1.0, True, "seven") if scored else None,
+        "score": Score(0.75, "seven", {"official": 1.0}) if scored else None,
         "constant_score": 0.5,
         "wall_s": 3.0,
     }

@@ -93,7 +93,7 @@ def test_skill_is_the_share_of_what_the_best_constant_leaves(
     tmp_path: Path, value: float, constant: float | None, skill: float | None
 ) -> None:
     with Journal(tmp_path) as journal:
-        score = Score(value, value, False, "x")
+        score = Score(value, "x")
         journal.result(some_result(score=score, constant_score=constant))
     results, _ = tables(tmp_path)
     found = results.skill[0]
@@ -105,11 +105,11 @@ def test_what_failed_has_no_score_and_no_answer(tmp_path: Path, outcome: str) ->
     """Not even when a score was written down by mistake."""
     answer = Answer(None, outcome)  # type: ignore[arg-type]
     with Journal(tmp_path) as journal:
-        journal.result(some_result(answer=answer, score=Score(1.0, 1.0, True, "x")))
+        journal.result(some_result(answer=answer, score=Score(1.0, "x")))
     results, _ = tables(tmp_path)
     row = results.iloc[0]
     assert row.outcome == outcome
-    assert row[["score", "score_lenient", "skill", "correct", "answer"]].isna().all()
+    assert row[["score", "skill", "correct", "answer"]].isna().all()
 
 
 def test_columns_and_types_are_the_same_with_and_without_rows(tmp_path: Path) -> None:
@@ -117,10 +117,24 @@ def test_columns_and_types_are_the_same_with_and_without_rows(tmp_path: Path) ->
     row_of(tmp_path, some_call("a"))
     full = tables(tmp_path)
     for before, after, columns in zip(empty, full, (RESULT_COLUMNS, CALL_COLUMNS), strict=True):
-        assert list(before.columns) == list(after.columns) == list(columns)
-        assert before.dtypes.equals(after.dtypes)
+        assert list(before.columns) == list(columns) == list(after.columns)[: len(columns)]
+        assert before.dtypes.equals(after.dtypes[: len(columns)])
+    assert list(full[0].columns)[len(RESULT_COLUMNS) :] == ["score_official"]
     assert json.loads(full[0].gold[0]) == ["seven", "7"]
     assert json.loads(full[0].knobs[0]) == {"depth": 0.5, "seed": 3}
+
+
+def test_every_reading_has_a_column_and_the_row_says_its_rule(tmp_path: Path) -> None:
+    with Journal(tmp_path) as journal:
+        for i, readings in enumerate(({"f1": 0.5}, {"strict": 0.0, "f1": 1.0}, {})):
+            score = Score(1.0, "x", readings)
+            journal.result(some_result(f"key{i}", score=score))
+    results, _ = tables(tmp_path)
+    assert results.score_f1.tolist()[:2] == [0.5, 1.0]
+    assert results.score_f1.isna().tolist() == [False, False, True]
+    assert results.score_strict.tolist()[1] == 0.0
+    assert results.score_rule.unique().tolist() == [some_result().sample.scorer]
+    assert results.correct.all()
 
 
 def test_export_reads_back_the_same(tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ class Marked:
     """A task that gives full marks."""
 
     def score(self, sample: Sample, answer: str) -> Score:
-        return Score(1.0, 1.0, True, answer)
+        return Score(1.0, answer)
 
 
 class Nobody:

@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 
 from helpers.some_records import some_call, some_result
+from rlm_eval.records import Score
 from rlm_eval.run.progress import Progress
 
 
@@ -20,7 +21,8 @@ def finish(progress: Progress, *arms: str) -> None:
     for arm in arms:
         tokens = {"prompt_tokens": 1000, "completion_tokens": 10}
         progress.called(some_call(f"call of {arm}", result_key=f"key of {arm}", **tokens))
-        progress.finished(some_result(f"key of {arm}", method=arm, wall_s=30.0))
+        score = Score(1.0, "seven")
+        progress.finished(some_result(f"key of {arm}", method=arm, wall_s=30.0, score=score))
 
 
 def plain() -> Console:

@@ -47,7 +47,7 @@ class Capitals:
 
     def score(self, sample: Sample, answer: str) -> Score:
         value = float(answer in sample.gold)
-        return Score(value, value, value == 1, answer)
+        return Score(value, answer)
 
     def judge_values(self, sample: Sample, answer: str) -> Mapping[str, object]:
         return {"question": sample.question, "gold": sample.gold, "answer": answer}
@@ -55,7 +55,7 @@ class Capitals:
     def judged(self, sample: Sample, answer: str, verdict: str) -> Score | None:
         if verdict not in ("yes", "no"):
             return None
-        return Score(float(verdict == "yes"), 1.0, verdict == "yes", "secret parse", exact=0.0)
+        return Score(float(verdict == "yes"), "secret parse", {"exact_match": 0.0})
 
 
 class SecretCapitals(Capitals):
@@ -131,8 +131,7 @@ def test_the_judges_verdict_is_the_score(tmp_path: Path) -> None:
     assert outcome == RunOutcome(2, 0, "")
     results, calls = tables(tmp_path)
     assert results.score.tolist() == [1.0, 0.0]
-    assert results.score_lenient.tolist() == [1.0, 1.0]
-    assert results.score_exact.tolist() == [0.0, 0.0]
+    assert results.score_exact_match.tolist() == [0.0, 0.0]
     assert calls.role.tolist() == ["root", "judge"] * 2
     assert calls.model.tolist() == ["scripted", "judge"] * 2
 
@@ -229,7 +228,7 @@ def test_what_was_not_answered_is_not_judged(tmp_path: Path) -> None:
 
 def test_without_a_judge_the_tasks_rule_scores(tmp_path: Path) -> None:
     _, (result,), ledger = run(tmp_path, Capitals(judge=None), priced(judge_says()))
-    assert result.score == Score(0.0, 0.0, False, "a secret reply")
+    assert result.score == Score(0.0, "a secret reply")
     assert ledger.spent.calls == 1
 
 

@@ -155,28 +155,39 @@ def test_rows_in_the_clear_are_refused(tmp_path: Path) -> None:
         ("answer: none\nreason: nothing found\ncorrect: no", False),
         ("**answer**: Rome\n**correct:** Yes", True),
         ("correct: no, that is another city", False),
-        ("Yes.", True),
-        ("no", False),
+        ("- correct: yes", True),
+        ("* **correct:** no", False),
+        ("### correct: yes", True),
+        ("3. correct: yes", True),
+        ("> correct: no", False),
+        ("reason: the same. correct: yes", True),
+        ("it would be correct: no, but\ncorrect: yes", True),
+        ("correct:\nno", False),
+        ("Yes.", None),
+        ("correct: `yes`", None),
+        ("correct: yes/no", None),
         ("correct: yes or no", None),
         ("answer: correct: yes\ncorrect: no", False),
         ("correct: yes\ncorrect: no", None),
-        ("It is correct: yes it is", None),
+        ("It is correct: yes it is", True),
         ("The reply is right.", None),
         ("", None),
     ],
 )
-def test_a_verdict_is_read_strictly(reply: str, verdict: bool | None) -> None:
+def test_a_verdict_is_read_as_officially_and_a_contradiction_is_none(
+    reply: str, verdict: bool | None
+) -> None:
     assert read_verdict(reply) is verdict
 
 
 def test_the_verdict_is_the_score_and_the_exact_match_stands_beside_it() -> None:
     yes = by_verdict(asked("Rome"), "It is Rome.", "answer: Rome\ncorrect: yes")
     assert yes is not None
-    assert (yes.value, yes.lenient, yes.exact, yes.correct) == (1.0, 1.0, 0.0, True)
+    assert (yes.value, yes.readings["exact_match"], yes.correct) == (1.0, 0.0, True)
     assert yes.parsed == "Rome"
     no = by_verdict(asked("Paris", "Rome"), "the Rome", "correct: no")
     assert no is not None
-    assert (no.value, no.lenient, no.exact, no.correct) == (0.0, 1.0, 1.0, False)
+    assert (no.value, no.readings["exact_match"], no.correct) == (0.0, 1.0, False)
     assert by_verdict(asked("Rome"), "Rome", "hm") is None
 
 
@@ -201,8 +212,7 @@ def test_without_a_judge_the_exact_match_is_the_score(path: str) -> None:
     assert judge_of(task) is None
     assert task.score(sample, f"The {sample.gold[0]}").correct
     half = task.score(sample, sample.gold[0].split()[0])
-    assert (half.value, half.exact) == (0.0, None)
-    assert half.lenient == 0.5
+    assert (half.value, half.readings) == (0.0, {"f1": 0.5})
     with pytest.raises(ConfigError, match="no prompt 'nope'"):
         judge_of(make(path, judge="nope"))
 

@@ -66,3 +66,13 @@ def test_calibrated_constant_is_worth_something_on_counts_and_nothing_on_needles
     assert 0.1 < sum(scores.values()) / 20 < 0.7
     needle = Needle(lengths=[2000], n=3)
     assert set(needle.constant_scores([s for _, s in needle.build()]).values()) == {0.0}
+
+
+def test_a_constant_is_said_in_the_form_that_its_rule_reads() -> None:
+    """Of a bare answer of 20 characters OOLONG's rule reads the last word alone."""
+    task = Aggregation(lengths=[2500], n=1, domain="questions")
+    _, specimen = next(task.build())
+    label = "description and abstract concept"
+    samples = [replace(specimen, gold=(label,), scorer="oolong:label")]
+    assert task.score(samples[0], label).value == 0.0
+    assert task.score(samples[0], task.fit_constant(samples)).correct

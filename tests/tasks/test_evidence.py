@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from itertools import accumulate
 from pathlib import Path
@@ -46,8 +47,8 @@ def test_tracked_variables_are_assigned_in_the_evidence() -> None:
     for context, sample in multihop(lengths=[2000], n=2, chains=2).build():
         found = stretches(context, sample)
         assert [line.split()[1] for line in found] == list(sample.gold)
-        assert found[0].endswith(sample.question.rpartition("the value ")[2][:5])
-        assert all(f"\n{line}\n" in f"\n{context.text}\n" for line in found)
+        assert found[0].endswith(f"{sample.question.rpartition('the value ')[2][:5]}.")
+        assert all(re.search(rf"(^|\s){line}(\s|$)", context.text) for line in found)
 
 
 def test_each_fact_of_a_chain_is_evidence_in_its_document() -> None:

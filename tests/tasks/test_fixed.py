@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from rlm_eval.errors import ConfigError
-from rlm_eval.tasks.datasets.babilong import BABILong
+from rlm_eval.tasks.datasets.babilong import PROMPTS, BABILong
 from rlm_eval.tasks.datasets.graphwalks import GraphWalks
 from rlm_eval.tasks.datasets.longbench_v2 import LongBenchV2
 from rlm_eval.tasks.datasets.mrcr import MRCR
@@ -156,9 +157,22 @@ def test_babilong(tmp_path: Path) -> None:
     task = BABILong(path=write(tmp_path, rows), lengths=[512], n=2, split="qa1")
     for (context, sample), place in zip(task.build(), ("garden", "kitchen"), strict=True):
         assert sample.question_group == "qa1"
+        assert sample.question.startswith("I will give you context with the facts about positions")
+        assert sample.question.endswith("anything else after that.\n\nQuestion: Where is Mary? ")
+        assert sample.question.count("<example>") == 2
         assert task.code_oracle(sample.question, context) == place
         assert task.score(sample, f"Mary is in the {place}.").correct
         assert not task.score(sample, "Mary is in the garden or the kitchen.").correct
+
+
+def test_babilong_has_a_prompt_for_each_task_and_ours_for_others(tmp_path: Path) -> None:
+    prompts = yaml.safe_load(PROMPTS.read_text(encoding="utf-8"))
+    assert list(prompts) == [f"qa{i}" for i in range(1, 21)]
+    assert not [text for text in prompts.values() if "Question: " in text]
+    row = {"input": "Mary left.", "question": "Where?", "target": "hall"}
+    task = BABILong(path=write(tmp_path, [row]), lengths=[512], n=1, split="mine")
+    ((_, sample),) = task.build()
+    assert sample.question.startswith("Facts about some persons")
 
 
 def oolong_row(i: int, window: int, answer: str, kind: str) -> dict[str, Any]:

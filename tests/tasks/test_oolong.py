@@ -70,7 +70,7 @@ def test_the_gold_in_its_form_scores_1_and_is_the_constant(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("answer", "gold", "value", "lenient"),
+    ("answer", "gold", "value", "unboxed"),
     [
         (r"\boxed{84}", "84", 1.0, 1.0),
         (r"\boxed{82}", "84", 0.5625, 0.5625),
@@ -94,9 +94,9 @@ def test_the_gold_in_its_form_scores_1_and_is_the_constant(tmp_path: Path) -> No
         ("Fireball and Shield", "Fireball, Shield", 0.0, 1.0),
     ],
 )
-def test_the_official_rule(answer: str, gold: str, value: float, lenient: float) -> None:
+def test_the_official_rule(answer: str, gold: str, value: float, unboxed: float) -> None:
     score = scored("oolong_real", answer, gold)
-    assert (score.value, score.lenient) == (value, lenient)
+    assert (score.value, score.readings["unboxed"]) == (value, unboxed)
     assert score.correct is (value == 1)
 
 

@@ -73,8 +73,8 @@ def test_samples_fill_their_target_and_counts_add_up(make: Make, tokenizer: str)
 @pytest.mark.parametrize(
     ("make", "digest"),
     [
-        (LatentNeedle, "ada7796c3e70d2fa 075db951d970a2a5"),
-        (Turns, "d880ac9054d34370 53ff5f39ec2f0ff8"),
+        (LatentNeedle, "ba7a337a10cfc968 809298902d9aa7a6"),
+        (Turns, "c2652e125649006f 6b2065bb6ebd8482"),
     ],
 )
 def test_same_seed_same_bytes_everywhere(make: Make, digest: str) -> None:

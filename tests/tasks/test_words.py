@@ -70,8 +70,8 @@ def test_too_short_is_refused_and_the_least_works(
 @pytest.mark.parametrize(
     ("make", "digest"),
     [
-        (CommonWords, "bc8fbb5b65485aa4 487aed59798b70ea"),
-        (FrequentWords, "4ff104130da83212 c81f0f5dac847fab"),
+        (CommonWords, "bc8fbb5b65485aa4 5b34d6f1b483c850"),
+        (FrequentWords, "4ff104130da83212 b605be6378b10dd1"),
     ],
 )
 def test_same_seed_same_bytes_everywhere(

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from rlm_eval.analysis import tables
-from rlm_eval.analysis.aggregate import BEST_CONSTANT, NOT_SAME, OUTCOMES, sets
+from rlm_eval.analysis.aggregate import BEST_CONSTANT, NOT_SAME, OUTCOMES, sets, with_readings
 from rlm_eval.analysis.arms import marks
 from rlm_eval.analysis.budgets import budget_table
 from rlm_eval.analysis.load import Run
@@ -57,7 +57,7 @@ SUMMARY = View(
         Column("accuracy_completed", "share", "of completed", more=True, link="scored"),
         Column("mean_score", "share", "score %"),
         Column("score", "range", "95 %"),
-        Column("score_exact", "share", "exact %", more=True, if_any=True),
+        Column("score_rule", "text", "scored by", more=True, if_any=True, link=""),
         Column("skill", "share", "skill %"),
         Column("skill", "range", "95 %"),
         Column("evidence_recall", "share", "recall %", if_any=True, link="recall known"),
@@ -241,8 +241,11 @@ def views(
     if len(costs) and (costs[judge] == 0).all():
         costs = costs.drop(columns=judge)
     more = f" {NOT_SAME} A marked row has other samples." if marked.any() else ""
+    columns = with_readings(SUMMARY.columns, summary)
     filled = (
-        replace(SUMMARY, frame=summary.assign(set=marked), note=SUMMARY.note + more),
+        replace(
+            SUMMARY, columns=columns, frame=summary.assign(set=marked), note=SUMMARY.note + more
+        ),
         replace(PAIRED, frame=pairs),
         replace(BUDGETS, frame=budget_table(results, calls)),
         replace(RETRIEVAL, frame=tables.retrieval(results)),
