@@ -105,8 +105,9 @@ def verdicts(results: pd.DataFrame, margin: float = MARGIN) -> list[Verdict]:
         for whole in (False, True):
             for c in comparisons(rows, rlm_questions, all_lengths=whole):
                 groups.setdefault((c.arm, c.target_tokens), []).append(c)
-        cells = {int(length): cell for length, cell in rows[_USED].groupby("target_tokens")}
-        cells[0] = rows[_USED]
+        used = rows[_USED]
+        cells = {n: used[used["target_tokens"] == n] for n in used["target_tokens"].unique()}
+        cells[0] = used
         facts = {length: _facts(cells[length]) for length in {length for _, length in groups}}
         for (arm, length), against_all in groups.items():
             decision, main = decide(against_all, margin)
