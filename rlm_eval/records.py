@@ -188,8 +188,14 @@ class Call:
     Retries share ``call_id`` and count ``attempt`` up from 1. ``restart`` counts how often the
     result was begun: a row's sums take the last restart, a run's bill takes them all. Times are
     seconds, cost US dollars (None when the model has no price), tokens the provider's own unless
-    ``usage_estimated``. Of the recorded reply, ``thought_chars`` were thoughts or else no answer,
-    which neither the method nor a scorer saw.
+    ``usage_estimated``. Of the prompt's tokens ``cached_tokens`` were read from the provider's
+    cache and ``written_tokens`` written into it. Of the recorded reply, ``thought_chars`` were
+    thoughts or else no answer, which neither the method nor a scorer saw.
+
+    What a provider's cache holds depends on who asked before, so beside the bill (``cost_usd``)
+    are the list price with nothing cached, ``list_usd``, and a modelled one, ``own_usd``: with
+    just those ``reused_tokens`` cached with which the prompt begins like an earlier one of the
+    same arm (see :class:`rlm_eval.models.protocol.Prefixes`).
     """
 
     call_id: str
@@ -215,6 +221,10 @@ class Call:
     started_at: float
     error: str = ""
     thought_chars: int = 0
+    written_tokens: int = 0
+    reused_tokens: int = 0
+    list_usd: float | None = None
+    own_usd: float | None = None
 
 
 @dataclass(frozen=True)

@@ -86,7 +86,7 @@ def sets(summary: pd.DataFrame) -> pd.Series[str]:
 def _arm_row(group: pd.DataFrame) -> dict[str, object]:
     asked = group[group["asked"]]
     completed = asked[asked["score"].notna()]
-    contexts = asked["context_id"].tolist()
+    contexts = asked["context_id"].factorize()[0]
     row: dict[str, object] = {
         "scripted": bool(group["scripted"].any()),
         "n": group["sample_id"].nunique(),

@@ -13,7 +13,7 @@ from rich.text import Text
 from rlm_eval.analysis import stats
 from rlm_eval.analysis.arms import flatten, marks
 from rlm_eval.analysis.load import Run, combine
-from rlm_eval.analysis.paired import CELL, Comparison, comparisons
+from rlm_eval.analysis.paired import CELL, Comparison, Pair, comparisons
 from rlm_eval.analysis.text import Column, terminal_table
 
 Change = tuple[str, Any, Any]
@@ -120,8 +120,12 @@ def _merged(found: list[Change]) -> list[Change]:
 
 
 def _table(both: pd.DataFrame) -> pd.DataFrame:
-    def pairs(cell: pd.DataFrame) -> Iterable[tuple[str, str]]:
-        return ((f"b{method}", f"a{method}") for method in cell["method"].unique())
+    def pairs(cell: pd.DataFrame) -> Iterable[Sequence[Pair]]:
+        """All methods are one family, each control is one of its own."""
+        control = cell.groupby("method", sort=False)["arm_kind"].first() == "control"
+        sides = {method: (f"b{method}", f"a{method}") for method in control.index}
+        yield [sides[method] for method in control.index[~control]]
+        yield from ([sides[method]] for method in control.index[control])
 
     sides = both.assign(arm=both["side"] + both["method"])
     compared = comparisons(sides, pairs)

@@ -62,10 +62,13 @@ COLUMNS: dict[str, str] = {
     "knows of none or the method does not choose what is read",
     "prompt_tokens": "sum over calls",
     "cached_tokens": "of these, taken from the server's prompt cache",
+    "reused_tokens": "of these, such as a prompt of the same arm began with before",
     "completion_tokens": "sum over calls",
     "thought_chars": "characters of replies that were thoughts or else no answer, which neither "
     "code nor a scorer saw; sum over calls",
-    "cost_usd": "US dollars; null = unpriced",
+    "cost_usd": "US dollars as billed; null = unpriced",
+    "list_usd": "US dollars with nothing cached",
+    "own_usd": "US dollars with just reused_tokens cached: modelled",
     "judge_cost_usd": "US dollars for the judge's calls, which no other column counts; null = "
     "unpriced",
     "wall_s": "seconds from question to answer",
@@ -78,6 +81,7 @@ COLUMNS: dict[str, str] = {
     "points": "score, with 0 for the arm's own failures; null where pending",
     "right": "correct as 1 or 0, with 0 for the arm's own failures; null where pending",
     "tokens": "prompt_tokens + completion_tokens",
+    "own_tokens": "tokens, of reused_tokens a tenth: what counts where there is no price",
     "run_dir": "folder the row was read from",
     "started_at": "Unix time of the first call; null if none",
     "budget": "caps per sample that were set, as 'tokens=20000'; '' when none",
@@ -91,9 +95,14 @@ COLUMNS: dict[str, str] = {
 }
 
 
+#: Of a run that says nothing else (see :attr:`Run.margin`).
+MARGIN = 0.05
 #: The protocol of methods that ask no model.
 NO_MODEL = "no model"
-_NUMBERS = (*("score", "constant_score", "evidence_recall", "skill", "cost_usd", "judge_cost_usd"),)
+_NUMBERS = (
+    *("score", "constant_score", "evidence_recall", "skill"),
+    *("cost_usd", "list_usd", "own_usd", "judge_cost_usd"),
+)
 
 
 @dataclass(frozen=True)
@@ -110,6 +119,11 @@ class Run:
     @property
     def demonstration(self) -> bool:
         return bool(self.config.get("demonstration", False))
+
+    @property
+    def margin(self) -> float:
+        """How much lower a score may be and still be called as good."""
+        return float((self.config.get("analysis") or {}).get("margin", MARGIN))
 
 
 def load_results(source: str | Path | Iterable[str | Path]) -> pd.DataFrame:
@@ -238,6 +252,9 @@ def complete(
         points=frame["score"].where(scored, 0.0).where(asked),
         right=correct.where(scored, 0.0).where(asked),
         tokens=frame["prompt_tokens"] + frame["completion_tokens"],
+        own_tokens=frame["prompt_tokens"]
+        + frame["completion_tokens"]
+        - 0.9 * frame["reused_tokens"],
         run_dir=str(path),
         started_at=frame["result_key"]
         .map(calls.groupby("result_key")["started_at"].min())
@@ -258,13 +275,14 @@ def _with_arms(frame: pd.DataFrame, calls: pd.DataFrame, config: Mapping[str, An
     by = ["method", "prompt", "model", "sub_model", "budget", "code_revision"]
     for key, group in frame[by].fillna("").astype(str).groupby(by, sort=False):
         method, prompt, model, sub_model, budget, revision = map(str, key)
-        settings = methods.get(method) or {}
+        settings = dict(methods.get(method) or {})
+        kind = settings.pop("kind", None)
         arm = {"prompt": prompt, "model": model, "sub_model": sub_model, "budget": budget}
         arm |= {"revision": revision[:8]} | shared | settings | further.get(method, {})
         family = arms.family(method, str(settings.get("_target_", "")))
         frame.loc[group.index, "arm_id"] = content_hash(arm)
         frame.loc[group.index, "arm_config"] = json.dumps(arm, sort_keys=True, default=str)
-        frame.loc[group.index, "arm_kind"] = arms.KINDS.get(family, "alternative")
+        frame.loc[group.index, "arm_kind"] = kind or arms.KINDS.get(family, "alternative")
         frame.loc[group.index, "arm_family"] = family
     return frame
 

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import combinations
-from math import nan
+from itertools import combinations, product
+from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from rlm_eval.analysis import stats
-from rlm_eval.analysis.arms import competitors
 
 #: What makes a group of rows comparable: the same question set at the same length.
 CELL = ["task", "target_tokens"]
-#: Which (arm, against) of a cell's rows are compared.
-Pairs = Callable[[pd.DataFrame], Iterable[tuple[str, str]]]
+#: What two arms must also have in common to compete: who spends up to a cap competes with those
+#: who do.
+TERMS = ["model", "budget", "matched"]
+#: What a comparison of costs is in: US dollars as the arm alone would pay them, or tokens.
+UNITS = {"USD": "own_usd", "tokens": "own_tokens"}
+Floats = NDArray[np.float64]
+Pair = tuple[str, str]
+#: The pairs (arm, against) of a cell's rows that answer one question each: Holm is over one.
+Families = Callable[[pd.DataFrame], Iterable[Sequence[Pair]]]
 
 
 @dataclass(frozen=True)
@@ -23,12 +31,18 @@ class Comparison:
     """``arm`` minus ``against`` in points of score (0 to 1), on shared samples.
 
     Repeats of a sample are averaged first; pending rows take no part; an arm's own failures count
-    0. ``low`` and ``high`` are the unadjusted 95 % interval, ``family_high`` is the upper limit of
-    Bonferroni's over the ``comparisons`` of the family, ``p_holm`` is Holm's over it.
-    ``smallest_resolvable`` and ``contexts_for_5_points`` hold for the family too. ``score`` and
-    ``score_against`` are on the ``shared_samples``; ``arm_samples`` and ``against_samples`` are how
-    many each has. ``cost_ratio`` is arm over against on the shared samples, in ``cost_unit`` (USD
-    where both have a price above 0, else tokens); nan when the other arm used no token either.
+    0. ``target_tokens`` is 0 where all lengths are taken together, each with the same weight.
+    ``low`` and ``high`` are the 95 % interval; ``p_holm`` is Holm's over the ``comparisons`` of
+    the family, and so is ``smallest_resolvable``. ``contexts_needed`` would resolve a difference as
+    large as the one seen. ``score`` and ``score_against`` are on the ``shared_samples``;
+    ``arm_samples`` and ``against_samples`` are how many each has.
+
+    ``cost_ratio`` is arm over against on the shared samples with its 95 % interval (and ``cost_p``
+    that of equal costs, by the sign flip of contexts), in
+    ``cost_unit``: USD where all calls of both have a price, and one above 0, as each would pay with
+    no prompt cache but its own prefixes (:data:`UNITS`); else tokens, of reused ones a tenth. nan
+    when one arm used none. ``cost`` and ``cost_against`` are the means per question. ``price`` is
+    what one more right answer costs (extra cost over gain), with limits; nan without a gain.
     """
 
     task: str
@@ -38,7 +52,6 @@ class Comparison:
     difference: float
     low: float
     high: float
-    family_high: float
     p: float
     p_holm: float
     comparisons: int
@@ -50,88 +63,205 @@ class Comparison:
     arm_samples: int
     against_samples: int
     contexts: int
+    cost: float
+    cost_against: float
     cost_ratio: float
+    cost_low: float
+    cost_high: float
+    cost_p: float
     cost_unit: str
+    price: float
+    price_low: float
+    price_high: float
     smallest_resolvable: float
-    contexts_for_5_points: float
+    contexts_needed: float
+
+    @property
+    def wins(self) -> bool:
+        """Whether the arm scores higher for certain: its p and its interval say so."""
+        return self.p <= stats.ALPHA and self.low > 0
+
+    @property
+    def loses(self) -> bool:
+        """Whether it scores lower for certain, with all its family in mind."""
+        return self.p_holm <= stats.ALPHA and self.high < 0
+
+    @property
+    def dearer(self) -> bool:
+        """Whether it costs more for certain: the sign flip and the ratio's interval say so."""
+        return self.cost_p <= stats.ALPHA and self.cost_low > 1
+
+    @property
+    def cheaper(self) -> bool:
+        """Whether it costs less for certain; no interval is needed where it costs nothing."""
+        surely = self.cost_high < 1 or self.cost == 0
+        return self.cost_p <= stats.ALPHA and surely and self.cost < self.cost_against
 
 
-def comparisons(rows: pd.DataFrame, pairs: Pairs) -> list[Comparison]:
-    """The ``pairs`` of each task and length of ``rows`` that share a sample, as one family."""
-    found, differences = [], []
-    for (task, _), cell in rows.groupby(CELL, sort=True):
-        samples, length = per_sample(cell), int(cell["target_tokens"].iloc[0])
-        for arm, against in pairs(cell):
-            if arm not in samples or against not in samples:
-                continue
-            first, second = samples[arm], samples[against]
-            both = first.join(second.add_suffix("_against"), how="inner")
-            if len(both):
-                found.append((str(task), length, arm, against, len(first), len(second), both))
-                difference = both["points"] - both["points_against"]
-                differences.append(stats.paired(difference, both["context_id"].tolist()))
-    adjusted, family = stats.holm([d.p for d in differences]), len(found)
-    compared = []
-    for (task, length, arm, against, n, n_against, both), d, p_holm in zip(
-        found, differences, adjusted, strict=True
-    ):
-        usd = both[["cost_usd", "cost_usd_against"]]
-        priced = bool(usd.notna().all(axis=None)) and float(usd["cost_usd_against"].mean()) > 0
-        unit = "cost_usd" if priced else "tokens"
-        base = float(both[f"{unit}_against"].mean())
-        compared.append(
-            Comparison(
-                task=task,
-                target_tokens=length,
-                arm=arm,
-                against=against,
-                difference=d.interval.mean,
-                low=d.interval.low,
-                high=d.interval.high,
-                family_high=stats.difference_interval(d.spread, 1 - stats.ALPHA / family).high,
-                p=d.p,
-                p_holm=p_holm,
-                comparisons=family,
-                test=d.test,
-                effect_size=d.effect_size,
-                score=float(both["points"].mean()),
-                score_against=float(both["points_against"].mean()),
-                shared_samples=len(both),
-                arm_samples=n,
-                against_samples=n_against,
-                contexts=d.interval.contexts,
-                cost_ratio=float(both[unit].mean()) / base if base > 0 else nan,
-                cost_unit="USD" if priced else "tokens",
-                smallest_resolvable=stats.smallest_resolvable(d.spread, family),
-                contexts_for_5_points=stats.contexts_needed(d.spread, family),
-            )
-        )
-    return compared
+class Arm(NamedTuple):
+    """One arm's answers to a cell's samples, a value per sample; nan where it has none that
+    counts, or where the cost is not known."""
+
+    points: Floats
+    costs: Mapping[str, Floats]
 
 
-def per_sample(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """For each arm one row per sample: mean points, tokens and cost over its answers that count.
-    ``rows`` are of one task and length."""
+class Samples(NamedTuple):
+    """A cell's samples in one order: the context of each, and its length, as numbers."""
+
+    contexts: NDArray[np.intp]
+    lengths: NDArray[np.intp]
+
+
+def comparisons(
+    rows: pd.DataFrame, families: Families, *, all_lengths: bool = False
+) -> list[Comparison]:
+    """The ``families``' pairs of each task and length of ``rows`` that share a sample; with
+    ``all_lengths``, of each task with several, its lengths together: a sign flip of contexts
+    within each length, each length weighing the same."""
+    found = []
+    for (task, *_), cell in rows.groupby(["task"] if all_lengths else CELL, sort=True):
+        lengths = cell["target_tokens"].unique()
+        if all_lengths and len(lengths) < 2:
+            continue
+        arms, samples = per_sample(cell)
+        length = 0 if all_lengths else int(lengths[0])
+        for family in families(cell):
+            pairs = [
+                (pair, arms[pair[0]], arms[pair[1]], shared)
+                for pair in family
+                if pair[0] in arms and pair[1] in arms
+                and (shared := ~np.isnan(arms[pair[0]].points + arms[pair[1]].points)).any()
+            ]  # fmt: skip
+            weights = [_weights(samples.lengths[shared]) for *_, shared in pairs]
+            tested = [
+                stats.paired(w * (a.points - b.points)[s], samples.contexts[s])
+                for (_, a, b, s), w in zip(pairs, weights, strict=True)
+            ]
+            adjusted = stats.holm([difference.p for difference in tested])
+            for (pair, a, b, shared), weight, difference, p_holm in zip(
+                pairs, weights, tested, adjusted, strict=True
+            ):
+                compared = _comparison(a, b, shared, weight, samples, difference, len(pairs))
+                found.append(
+                    Comparison(
+                        task=str(task),
+                        target_tokens=length,
+                        arm=pair[0],
+                        against=pair[1],
+                        p_holm=p_holm,
+                        **compared,
+                    )
+                )
+    return found
+
+
+def _comparison(
+    a: Arm,
+    b: Arm,
+    shared: NDArray[np.bool_],
+    weights: Floats,
+    samples: Samples,
+    found: stats.Difference,
+    family: int,
+) -> dict[str, Any]:
+    """What a :class:`Comparison` says beside its place and Holm's p."""
+    unit, one, two = _costs(a, b, shared)
+    one, two, contexts = weights * one, weights * two, samples.contexts[shared]
+    points, against = weights * a.points[shared], weights * b.points[shared]
+    ratio = stats.ratio(one, two, contexts)
+    price, low, high = stats.price_of_a_point(points - against, one - two, contexts)
+    return {
+        "difference": found.interval.mean,
+        "low": found.interval.low,
+        "high": found.interval.high,
+        "p": found.p,
+        "comparisons": family,
+        "test": found.test,
+        "effect_size": found.effect_size,
+        "score": float(points.mean()),
+        "score_against": float(against.mean()),
+        "shared_samples": int(shared.sum()),
+        "arm_samples": int((~np.isnan(a.points)).sum()),
+        "against_samples": int((~np.isnan(b.points)).sum()),
+        "contexts": found.interval.contexts,
+        "cost": float(one.mean()),
+        "cost_against": float(two.mean()),
+        "cost_ratio": ratio.mean,
+        "cost_low": ratio.low,
+        "cost_high": ratio.high,
+        "cost_p": stats.sign_flip_p(one - two, contexts),
+        "cost_unit": unit,
+        "price": price,
+        "price_low": low,
+        "price_high": high,
+        "smallest_resolvable": stats.smallest_resolvable(found.spread, family),
+        "contexts_needed": stats.contexts_needed(found.spread, found.interval.mean, family),
+    }
+
+
+def _weights(lengths: NDArray[np.intp]) -> Floats:
+    """A weight per sample with which each length has the same in all; 1 in the mean."""
+    sizes = np.bincount(lengths)
+    return len(lengths) / (np.count_nonzero(sizes) * sizes[lengths].astype(float))
+
+
+def _costs(a: Arm, b: Arm, shared: NDArray[np.bool_]) -> tuple[str, Floats, Floats]:
+    """The unit of both arms' costs, and those of the shared samples."""
+    one, two = (arm.costs["USD"][shared] for arm in (a, b))
+    if one.sum() + two.sum() > 0:  # not where one is unknown (nan) or none is above 0
+        return "USD", one, two
+    return "tokens", a.costs["tokens"][shared], b.costs["tokens"][shared]
+
+
+def per_sample(rows: pd.DataFrame) -> tuple[dict[str, Arm], Samples]:
+    """Each arm's answers, sample by sample in one order, and those samples. ``rows`` are of one
+    task."""
     asked = rows[rows["asked"]]
-    unpriced = asked["cost_usd"].isna()
-    answers = asked.assign(unpriced=unpriced).groupby(["arm", "sample_id"], sort=False)
-    means = answers.agg(
-        context_id=("context_id", "first"),
-        points=("points", "mean"),
-        tokens=("tokens", "mean"),
-        cost_usd=("cost_usd", "mean"),
-        unpriced=("unpriced", "any"),
+    samples = asked.drop_duplicates("sample_id")
+    order = pd.Index(samples["sample_id"])
+    contexts, lengths = (
+        pd.factorize(samples[name])[0].astype(np.intp) for name in ("context_id", "target_tokens")
     )
-    means["cost_usd"] = means["cost_usd"].mask(means.pop("unpriced"))
-    return {str(arm): group.droplevel("arm") for arm, group in means.groupby("arm", sort=False)}
+    columns = {"points": "points", **UNITS}
+    gaps = {name: asked[column].isna() for name, column in columns.items()}
+    grouped = asked.assign(**{f"_{name}": gap for name, gap in gaps.items()}).groupby(
+        ["arm", "sample_id"], sort=False
+    )
+    means = grouped[list(columns.values())].mean()
+    for name, column in columns.items():
+        means[column] = means[column].mask(grouped[f"_{name}"].any())
+    arms = {}
+    for arm, values in means.groupby(level="arm", sort=False):
+        own = values.droplevel("arm").reindex(order)
+        costs = {unit: own[column].to_numpy(float) for unit, column in UNITS.items()}
+        arms[str(arm)] = Arm(own["points"].to_numpy(float), costs)
+    return arms, Samples(contexts, lengths)
+
+
+def questions(cell: pd.DataFrame) -> Iterable[Sequence[Pair]]:
+    """The questions that a task and length are asked, a family each: is this RLM better than the
+    alternatives, which RLM is best, how do the alternatives compare? Each among arms on the same
+    :data:`TERMS`; controls and routers take no part."""
+    for _, rows in cell.groupby(TERMS, sort=False, dropna=False):
+        yield from rlm_questions(rows)
+        for kind in ("rlm", "alternative"):
+            arms = rows.loc[rows["arm_kind"] == kind, "arm"].unique()
+            yield [(b, a) for a, b in combinations(arms, 2)]
+
+
+def rlm_questions(rows: pd.DataFrame) -> Iterable[Sequence[Pair]]:
+    """The first of the :func:`questions` alone, of arms on the same terms."""
+    rlms, others = (rows.loc[rows["arm_kind"] == k, "arm"].unique() for k in ("rlm", "alternative"))
+    yield from ([*product([rlm], others)] for rlm in rlms)
 
 
 def paired_table(results: pd.DataFrame) -> pd.DataFrame:
-    """Every pair of methods per task and length, a row for each :class:`Comparison`, with Holm
-    over all pairs of one task. Controls are no methods."""
-
-    def pairs(cell: pd.DataFrame) -> Iterable[tuple[str, str]]:
-        return ((b, a) for a, b in combinations(cell["arm"].drop_duplicates(), 2))
-
-    tasks = competitors(results).groupby("task", sort=False)
-    return pd.DataFrame([asdict(c) for _, task in tasks for c in comparisons(task, pairs)])
+    """Every pair of methods that answers one of the :func:`questions`, a row for each
+    :class:`Comparison`."""
+    found = [
+        asdict(c)
+        for _, task in results.groupby("task", sort=False)
+        for c in comparisons(task, questions)
+    ]
+    return pd.DataFrame(found)

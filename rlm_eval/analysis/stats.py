@@ -2,18 +2,16 @@
 
 Everything takes one value per answer and the id of the context each was asked about. Intervals
 are 95 % unless told otherwise. The choices made here are those that the simulation in
-``tests/benchmarks/coverage.py`` supports (coverage of at least 93 % from 4 to 60 contexts for
-right/wrong and skewed graded scores, type-I error of at most 6 %; where fewer than one answer in
-ten is right and the 25 on a context are alike, down to 92 %); the percentile cluster bootstrap
-falls short of that and is not used.
+``tests/benchmarks/coverage.py`` supports (``results/published/benchmarks/statistics.md``); the
+percentile cluster bootstrap falls short of that and is not used.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass
-from math import ceil, inf, log2, nan, sqrt
+from dataclasses import dataclass, replace
+from math import ceil, exp, inf, log2, nan, sqrt
 from typing import Any
 
 import numpy as np
@@ -22,21 +20,27 @@ from scipy import special  # type: ignore[import-untyped]
 
 #: Under this many contexts no interval is given.
 MIN_CONTEXTS = 4
-#: Up to this many contexts all sign flips are enumerated; beyond, :data:`FLIP_DRAWS` are drawn.
-EXACT_CONTEXTS = 20
-FLIP_DRAWS = 20_000
+#: The sign-flip test's grid: a sum of scores is rounded to this share of all sums' sizes.
+GRID = 1024
 ALPHA = 0.05
 #: Under this many no sign flip of contexts, and no McNemar test, can reach :data:`ALPHA`.
 LEAST_TO_TELL = ceil(1 - log2(ALPHA))
 POWER = 0.8
 
 
+#: The context of each answer: ids of any kind, or integers as an array.
+Contexts = Sequence[Any] | NDArray[np.intp]
+
+
 @dataclass(frozen=True)
 class Spread:
     """A mean over answers with the variance that its contexts show.
 
-    ``variance`` is that of the mean; ``df`` are the degrees of freedom of its t quantile. Both
-    are nan for fewer than two contexts. Every answer weighs the same.
+    ``variance`` is that of the mean; ``df`` are the degrees of freedom of its t quantile;
+    ``skewness`` is that of the mean, estimated (0 for a share); ``alike`` by how much answers on
+    one context add to the variance of independent ones (1 to the answers a context, which it is
+    where nothing varies). Variance and df are nan for fewer than two contexts. Every answer
+    weighs the same.
     """
 
     mean: float
@@ -44,6 +48,8 @@ class Spread:
     df: float
     n: int
     contexts: int
+    skewness: float = 0.0
+    alike: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -74,14 +80,15 @@ class Difference:
     effect_size: float
 
 
-def spread(values: ArrayLike, contexts: Sequence[Any], *, share: bool = False) -> Spread:
+def spread(values: ArrayLike, contexts: Contexts, *, share: bool = False) -> Spread:
     """Mean and delete-one-context jackknife variance, with four guards against optimism.
 
     1. The variance is never below that of independent answers.
     2. Where contexts hold several answers, the variance is pulled with weight ``(2/G)²`` up to
        that of one answer a context: few contexts say little about how alike answers within one
        are.
-    3. The degrees of freedom shrink where few contexts carry the variance (a kurtosis rule).
+    3. The degrees of freedom shrink where few contexts carry the variance (a kurtosis rule; not
+       for shares of one answer a context, which are binomial).
     4. What G contexts may not have shown is added (see :func:`_unseen`), one answer a context and
        with its own ``G − 1`` degrees of freedom (Welch & Satterthwaite; never more in all).
 
@@ -97,28 +104,39 @@ def spread(values: ArrayLike, contexts: Sequence[Any], *, share: bool = False) -
     sizes = np.bincount(index).astype(np.float64)
     pull = (np.bincount(index, weights=y) - sizes * mean) / (1 - sizes / n)
     seen = (groups - 1) / groups * float(pull @ pull) / n**2
-    df = groups - 1.0
+    df, skewness = groups - 1.0, 0.0
     within = float(y.var())
     seen = max(seen, within / (n - 1))
     if n > groups:
         weight = (2 / groups) ** 2
         seen = (1 - weight) * seen + weight * max(seen, within / groups)
-        fourth = float(np.sum(pull**4))
-        if fourth > 0:
-            df = float(np.clip(3 * float(pull @ pull) ** 2 / fourth - 1, 1, df))
+    if (n > groups or not share) and (square := float(pull @ pull)) > 0:
+        df = _kurtosis_df(pull)
+        skewness = 0.0 if share else float(np.sum(pull**3)) / square**1.5
     possible = min(mean * (1 - mean), _unseen(groups)) if share else _unseen(groups)
     added = max(0.0, possible - within) / groups
     variance = seen + added
     if added > 0:
         part = added / variance
         df = min(groups - 1.0, 1 / ((1 - part) ** 2 / df + part**2 / (groups - 1)))
-    return Spread(mean, variance, df, n, groups)
+    most = n / groups
+    alike = float(np.clip(seen * n / within, 1, most)) if within > 0 else most
+    return Spread(mean, variance, df, n, groups, skewness, alike)
 
 
-def _places(contexts: Sequence[Any]) -> NDArray[np.intp]:
+def _places(contexts: Contexts) -> NDArray[np.intp]:
     """Each answer's context as a number, counted from 0."""
-    names = np.asarray(contexts, dtype=object).astype(str)
+    known = isinstance(contexts, np.ndarray) and contexts.dtype.kind == "i"
+    names = contexts if known else np.asarray(contexts, dtype=object).astype(str)
     return np.unique(names, return_inverse=True)[1]
+
+
+def _kurtosis_df(pulls: NDArray[np.float64]) -> float:
+    """Degrees of freedom of a variance to which each context adds the square of its pull: few
+    where few contexts carry it."""
+    fourth = float(np.sum(pulls**4))
+    whole = len(pulls) - 1.0
+    return float(np.clip(3 * float(pulls @ pulls) ** 2 / fourth - 1, 1, whole)) if fourth else whole
 
 
 def _unseen(groups: int) -> float:
@@ -137,7 +155,7 @@ def t_quantile(level: float, df: float) -> float:
     return float(special.stdtrit(df, (1 + level) / 2))
 
 
-def proportion(values: ArrayLike, contexts: Sequence[Any], level: float = 0.95) -> Interval:
+def proportion(values: ArrayLike, contexts: Contexts, level: float = 0.95) -> Interval:
     """Mean of values in [0, 1] with a Wilson interval on the effective number of answers.
 
     The effective number is how many independent right/wrong answers would give a mean of this
@@ -157,62 +175,76 @@ def proportion(values: ArrayLike, contexts: Sequence[Any], level: float = 0.95) 
 
 
 def difference_interval(s: Spread, level: float = 0.95) -> Interval:
-    """A t interval over contexts, cut to [-1, 1]."""
+    """A t interval over contexts, cut to [-1, 1].
+
+    Where the differences are skewed (many small gains, few large losses, say) the limit on the
+    side of the long tail is moved out by the first term of the t statistic's Edgeworth expansion
+    (Johnson 1978, Hall 1992); the other limit stays, so the interval never gets narrower.
+    """
     if s.contexts < MIN_CONTEXTS:
         return Interval(s.mean, nan, nan, s.n, s.contexts)
-    half = t_quantile(level, s.df) * sqrt(s.variance)
-    return Interval(s.mean, max(-1.0, s.mean - half), min(1.0, s.mean + half), s.n, s.contexts)
+    q, error = t_quantile(level, s.df), sqrt(s.variance)
+    tail = abs(s.skewness) * (1 + 2 * q * q) / 6
+    low = s.mean - error * (q + (tail if s.skewness < 0 else 0))
+    high = s.mean + error * (q + (tail if s.skewness > 0 else 0))
+    return Interval(s.mean, max(-1.0, low), min(1.0, high), s.n, s.contexts)
 
 
-def skill(scores: ArrayLike, constants: ArrayLike, contexts: Sequence[Any]) -> Interval:
+def bonett_price(wins: int, losses: int, n: int, level: float = 0.95) -> tuple[float, float]:
+    """Limits of a difference of two paired shares, ``wins`` less ``losses`` of ``n`` (Bonett &
+    Price 2012: Wald's after one more win and one more loss)."""
+    gain, loss = (wins + 1) / (n + 2), (losses + 1) / (n + 2)
+    half = float(special.ndtri((1 + level) / 2))
+    half *= sqrt((gain + loss - (gain - loss) ** 2) / (n + 2))
+    return max(-1.0, gain - loss - half), min(1.0, gain - loss + half)
+
+
+def skill(scores: ArrayLike, constants: ArrayLike, contexts: Contexts) -> Interval:
     """Skill = (mean score − mean constant) / (1 − mean constant).
 
     1 is perfect, 0 no better than the best constant answer, below 0 worse; nan where the constant
-    is always right. Limits by recovering variances from the two :func:`proportion` intervals
-    (MOVER for a ratio of means, Donner & Zou 2012); they take the two to be uncorrelated, which
-    is on the safe side when what is easy for the constant is easy for the arm. ``low`` is nan
-    where the data set it no limit.
+    is always right. The interval is that of the mean of each answer's own share in it, the ratio
+    being linearised (delta method), so that it knows how the two vary together; at most 1.
     """
-    score, constant = proportion(scores, contexts), proportion(constants, contexts)
-    miss, room = 1 - score.mean, 1 - constant.mean
+    y, c = np.asarray(scores, dtype=np.float64), np.asarray(constants, dtype=np.float64)
+    room = 1 - float(c.mean()) if len(c) else nan
+    groups = len(set(map(str, contexts)))
     if not room > 0:
-        return Interval(nan, nan, nan, score.n, score.contexts)
-    value = 1 - miss / room
-    if score.contexts < MIN_CONTEXTS:
-        return Interval(value, nan, nan, score.n, score.contexts)
-    miss_low, miss_high = 1 - score.high, 1 - score.low
-    room_low, room_high = 1 - constant.high, 1 - constant.low
-    both = miss * room
-    above = miss_low * (2 * miss - miss_low)
-    root = sqrt(max(0.0, both**2 - above * room_high * (2 * room - room_high)))
-    high = 1 - (above / (both + root) if both + root > 0 else 0.0)
-    below = room_low * (2 * room - room_low)
-    root = sqrt(max(0.0, both**2 - miss_high * (2 * miss - miss_high) * below))
-    low = 1 - (both + root) / below if below > 0 else nan
-    return Interval(value, low, high, score.n, score.contexts)
+        return Interval(nan, nan, nan, len(y), groups)
+    value = 1 - (1 - float(y.mean())) / room
+    off = difference_interval(spread((1 - value) * (1 - c) - (1 - y), contexts))
+    return Interval(value, value + off.low / room, min(1.0, value + off.high / room), off.n, groups)
 
 
-def sign_flip_p(values: ArrayLike, contexts: Sequence[Any], seed: int = 0) -> float:
+def sign_flip_p(values: ArrayLike, contexts: Contexts) -> float:
     """Two-sided p of "the mean difference is 0", by flipping the signs of whole contexts.
 
-    Exact over all 2^G flips up to :data:`EXACT_CONTEXTS` contexts that differ at all (the others
-    change nothing), else by seeded draws, counting the observed flip as one of them.
+    The sum's distribution over all 2^G flips, from its characteristic function (the product of
+    the cosines of each context's sum): exact, without draws, however small p is. It lives on a
+    grid: where the sums are no multiples of a small fraction they are rounded to ``1 / GRID`` of
+    their sizes' total, and the test is exact for the rounded ones.
     """
-    y = np.asarray(values, dtype=np.float64)
-    sums = np.bincount(_places(contexts), weights=y)
-    sums = sums[np.abs(sums) > 1e-12]
-    groups = len(sums)
-    if groups == 0:
+    sums = np.bincount(_places(contexts), weights=np.asarray(values, dtype=np.float64))
+    total = float(np.abs(sums).sum())
+    if total < 1e-12:
         return 1.0
-    observed = abs(float(sums.sum())) - 1e-9 * float(np.abs(sums).sum())
-    if groups <= EXACT_CONTEXTS:
-        flipped = sums[:1]  # the other half is its mirror image
-        for value in sums[1:]:
-            flipped = np.concatenate([flipped + value, flipped - value])
-        return float(np.mean(np.abs(flipped) >= observed))
-    signs = np.random.default_rng(seed).integers(0, 2, (FLIP_DRAWS, groups), dtype=np.int8)
-    hits = int(np.sum(np.abs((2.0 * signs - 1) @ sums) >= observed))
-    return (1 + hits) / (1 + FLIP_DRAWS)
+    for scale in (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 10.0, 12.0, 60.0, GRID / total):
+        steps = np.rint(sums * scale)
+        if total * scale <= 4 * GRID and np.abs(steps - sums * scale).max() < 1e-9:
+            break
+    observed = abs(int(steps.sum()))
+    sizes, counts = np.unique(np.abs(steps[steps != 0]).astype(np.int64), return_counts=True)
+    if observed == 0:
+        return 1.0
+    period = 2 * int(sizes @ counts) + 1
+    turns = np.arange(1, period // 2 + 1)
+    table = np.cos(2 * np.pi / period * np.arange(period))
+    waves = np.prod(table[np.outer(sizes, turns) % period] ** counts[:, None], axis=0)
+    half = np.pi / period * turns
+    inside = (
+        2 * observed - 1 + 2 * float(waves @ (np.sin((2 * observed - 1) * half) / np.sin(half)))
+    )
+    return min(1.0, max(1 - inside / period, 2.0 ** (1 - int(counts.sum()))))
 
 
 def mcnemar_p(wins: int, losses: int) -> float:
@@ -223,23 +255,68 @@ def mcnemar_p(wins: int, losses: int) -> float:
     return min(1.0, 2 * float(special.bdtr(min(wins, losses), discordant, 0.5)))
 
 
-def paired(differences: ArrayLike, contexts: Sequence[Any]) -> Difference:
+def paired(differences: ArrayLike, contexts: Contexts) -> Difference:
     """Test and interval of a paired difference, one value per shared sample.
 
-    Exact McNemar where no context is shared and every difference is −1, 0 or 1 (there it equals
-    the full sign-flip enumeration), else sign-flip of whole contexts.
+    Where no context is shared and every difference is −1, 0 or 1: exact McNemar (there it equals
+    the sign flip) and Bonett & Price's interval. Else the sign flip of whole contexts and
+    :func:`difference_interval`.
     """
     d = np.asarray(differences, dtype=np.float64)
     s = spread(d, contexts)
+    interval = difference_interval(s)
     if s.n == s.contexts and bool(np.isin(d, (-1.0, 0.0, 1.0)).all()):
-        test, p = "McNemar, exact", mcnemar_p(int((d > 0).sum()), int((d < 0).sum()))
+        wins, losses = int((d > 0).sum()), int((d < 0).sum())
+        test, p = "McNemar, exact", mcnemar_p(wins, losses)
+        if s.contexts >= MIN_CONTEXTS:
+            low, high = bonett_price(wins, losses, s.n)
+            interval = Interval(s.mean, low, high, s.n, s.contexts)
     else:
         test, p = "sign-flip of contexts", sign_flip_p(d, contexts)
     index = _places(contexts)
     means = np.bincount(index, weights=d) / np.bincount(index)
     deviation = float(means.std(ddof=1)) if len(means) > 1 else 0.0
     size = s.mean / deviation if deviation > 1e-12 else nan
-    return Difference(difference_interval(s), s, p, test, size)
+    return Difference(interval, s, p, test, size)
+
+
+def ratio(values: ArrayLike, base: ArrayLike, contexts: Contexts) -> Interval:
+    """The mean of ``values`` over that of ``base``, with a t interval of its logarithm by context
+    (linearised; wide where few contexts carry the cost). nan where a mean is not above 0."""
+    x, y = np.asarray(values, dtype=np.float64), np.asarray(base, dtype=np.float64)
+    groups = len(set(map(str, contexts)))
+    if not (len(x) and x.mean() > 0 and y.mean() > 0):
+        return Interval(nan, nan, nan, len(x), groups)
+    value = float(x.mean() / y.mean())
+    if groups < MIN_CONTEXTS:
+        return Interval(value, nan, nan, len(x), groups)
+    index = _places(contexts)
+    pulls = np.bincount(index, weights=x / x.mean() - y / y.mean()).astype(np.float64)
+    error = sqrt(groups / (groups - 1) * float(pulls @ pulls)) / len(x)
+    half = min(700.0, t_quantile(0.95, _kurtosis_df(pulls)) * error)
+    return Interval(value, value * exp(-half), value * exp(half), len(x), groups)
+
+
+def price_of_a_point(
+    gains: ArrayLike, costs: ArrayLike, contexts: Contexts
+) -> tuple[float, float, float]:
+    """λ = mean extra cost / mean gain in score, with Fieller's 95 % limits by context: what one
+    more right answer costs. The high limit is inf, and the low one may be −inf, where the gain is
+    not surely above 0."""
+    d, c = np.asarray(gains, dtype=np.float64), np.asarray(costs, dtype=np.float64)
+    index, n = _places(contexts), len(d)
+    groups = int(index.max()) + 1 if n else 0
+    value = float(c.mean() / d.mean()) if n and d.mean() else nan
+    if groups < MIN_CONTEXTS or not d.mean() > 0:
+        return value, nan, nan
+    pulls = np.stack([np.bincount(index, weights=v - v.mean()) for v in (c, d)])
+    (cc, cd), (_, dd) = groups / (groups - 1) * (pulls @ pulls.T) / n**2
+    q2 = t_quantile(0.95, groups - 1) ** 2
+    square, middle = d.mean() ** 2 - q2 * dd, c.mean() * d.mean() - q2 * cd
+    if square <= 0:
+        return value, -inf, inf
+    root = sqrt(max(0.0, middle**2 - square * (c.mean() ** 2 - q2 * cc)))
+    return value, float((middle - root) / square), float((middle + root) / square)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -263,23 +340,31 @@ def smallest_resolvable(s: Spread, comparisons: int = 1) -> float:
     if s.contexts < max(MIN_CONTEXTS, 1 - log2(alpha)):
         return inf
     factor = t_quantile(1 - alpha, s.df) + float(special.stdtrit(s.df, POWER))
-    difference = factor * sqrt(s.variance)
+    # A right/wrong difference δ varies by |δ|(1 − |δ|) at least, which few contexts may not show.
+    floor = factor**2 / (factor**2 + s.n / s.alike)
+    difference = max(floor, factor * sqrt(s.variance))
     return difference if difference <= 1 else inf
 
 
-def contexts_needed(s: Spread, comparisons: int = 1, difference: float = 0.05) -> float:
+def contexts_needed(s: Spread, difference: float, comparisons: int = 1) -> float:
     """About how many contexts, with as many questions each, would resolve ``difference``.
 
-    nan where these contexts say nothing about the variance.
+    nan where these contexts say nothing about the variance, or nothing differs.
     """
-    if s.contexts < MIN_CONTEXTS:
+    if s.contexts < MIN_CONTEXTS or not difference:
         return nan
     share = s.df / (s.contexts - 1)
 
     def resolved(groups: int) -> bool:
-        scaled = s.variance * s.contexts / groups
-        planned = Spread(s.mean, scaled, max(1.0, share * (groups - 1)), s.n, groups)
-        return smallest_resolvable(planned, comparisons) <= difference
+        more = groups / s.contexts
+        planned = replace(
+            s,
+            variance=s.variance / more,
+            df=max(1.0, share * (groups - 1)),
+            n=ceil(s.n * more),
+            contexts=groups,
+        )
+        return smallest_resolvable(planned, comparisons) <= abs(difference)
 
     most = 10**9
     groups = bisect_left(range(most), True, lo=MIN_CONTEXTS, key=resolved)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import pandas as pd
@@ -19,9 +20,9 @@ from rlm_eval.analysis.aggregate import (
     with_readings,
 )
 from rlm_eval.analysis.load import Run, combine, load_run
-from rlm_eval.analysis.paired import CELL
+from rlm_eval.analysis.paired import CELL, Comparison
 from rlm_eval.analysis.text import Column, dollars, percent, plural, terminal_table
-from rlm_eval.analysis.verdicts import Verdict, grouped, verdicts
+from rlm_eval.analysis.verdicts import Verdict, verdicts
 
 FIGURES = (figures.score_vs_length, figures.score_vs_cost, figures.score_and_cost)
 #: Terminals of fewer characters leave columns out that say more.
@@ -45,20 +46,23 @@ COLUMNS = (
     Column("wall_s_p95", "seconds", "s p95", more=True),
 )
 VERDICTS = (
+    Column("task", "text", if_any=True),
+    Column("length", "right"),
+    Column("model", "text", if_any=True),
+    Column("budget", "text", if_any=True),
     Column("arm", "text"),
+    Column("decision", "text", "verdict"),
     Column("against", "text"),
     Column("difference", "points", "points"),
     Column("", "range", "95 %", if_any=True),
-    Column("p_holm", "number", "p"),
     Column("cost_ratio", "times", "cost", if_any=True),
-    Column("smallest_resolvable", "percent", "resolves"),
+    Column("contexts", "int", "ctx"),
 )
 #: What the columns of several verdicts mean.
 LEGEND = (
-    "Points: score minus that of the best alternative here. p: after Holm over all that is"
-    " compared on the task. Cost: times its cost, in dollars where both have a price, else in"
-    " tokens. Resolves: the smallest difference in points that this n can show; – where none can be"
-    " shown. No interval and no verdict under 4 contexts. In words: verdicts.csv."
+    "Against: the alternative that decides; every one is compared. Points: score minus its score."
+    " Cost: times its cost, in dollars where both have a price, else in tokens, as each would pay"
+    " alone. In words, with what bears on it: verdicts.csv."
 )
 
 
@@ -82,10 +86,11 @@ def write_summary(run_dir: Path, *, demonstration: bool = False) -> Summary:
     results = combine([run])
     if results.empty:
         return Summary(run, pd.DataFrame(), [], demonstration)
-    table, found = summarize(results), verdicts(results)
+    table, found = summarize(results), verdicts(results, run.margin)
     table.to_csv(run_dir / "summary.csv", index=False)
-    columns = [field.name for field in fields(Verdict)]
-    pd.DataFrame([asdict(v) for v in found], columns=columns).to_csv(
+    about = ["model", "budget", "scripted", "decision", "text"]
+    columns = [*(field.name for field in fields(Comparison)), *about]
+    pd.DataFrame([v.row for v in found], columns=columns).to_csv(
         run_dir / "verdicts.csv", index=False
     )
     for draw in FIGURES:
@@ -119,18 +124,24 @@ def print_summary(
     if judged := float((asked["judge_cost_usd"] * asked["asked"]).sum(skipna=False)):
         console.print(f"Not in these costs, what the judge's calls took: {dollars(judged)}.")
     console.print(Text("\nIs the RLM worth it?", style="bold"))
-    groups = grouped(verdicts)
-    for headline, members in groups:
-        if len(members) == 1:
-            console.print(Text(members[0].text, overflow="fold"))
-            continue
-        console.print(Text(headline, overflow="fold"))
-        console.print(terminal_table(VERDICTS, pd.DataFrame(map(asdict, members)), console))
-        console.print()
-    if any(len(members) > 1 for _, members in groups):
+    if len(verdicts) == 1:
+        console.print(Text(verdicts[0].text, overflow="fold"))
+    elif verdicts:
+        console.print(terminal_table(VERDICTS, grid(verdicts), console))
         console.print(Text(LEGEND, overflow="fold"))
-    if not verdicts:
+    else:
         console.print("No verdict: the run has no RLM arm beside an alternative.")
+
+
+def grid(verdicts: Sequence[Verdict]) -> pd.DataFrame:
+    """A row per verdict, with what is the same in all of them left out."""
+    rows = pd.DataFrame([v.row for v in verdicts])
+    rows["length"] = rows["target_tokens"].map(lambda n: f"{n:,}" if n else "all")
+    rows["decision"] = rows["decision"].mask(rows["scripted"], rows["decision"] + " (scripted)")
+    for column in ("task", "model", "budget"):
+        if rows[column].nunique() == 1:
+            rows[column] = ""
+    return rows
 
 
 def _shown(rows: pd.DataFrame) -> pd.DataFrame:

@@ -1,155 +1,323 @@
-"""Is the RLM worth it? One verdict per task and length, never saying more than the statistics."""
+"""Is the RLM worth it? A verdict per RLM arm, task and length, on two axes: score and cost."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from itertools import product
-from math import inf, isfinite, isnan
-from typing import Any, Literal
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from math import isfinite, isinf, isnan, nan
+from typing import Any, Literal, NamedTuple, get_args
 
 import pandas as pd
 
 from rlm_eval.analysis import stats
-from rlm_eval.analysis.paired import Comparison, comparisons
-from rlm_eval.analysis.text import plural, points
+from rlm_eval.analysis.load import MARGIN, readings
+from rlm_eval.analysis.paired import TERMS, Comparison, comparisons, rlm_questions
+from rlm_eval.analysis.text import count, dollars, percent, plural, points
+from rlm_eval.records import SCORED
 
-Decision = Literal["worth it", "not worth it", "can't tell at this n"]
-DECISIONS: tuple[Decision, ...] = ("worth it", "not worth it", "can't tell at this n")
-#: A gain smaller than this (in score, 0 to 1) is not worth paying more for.
-MATTERS = 0.05
-FAMILY = ["task", "model", "budget", "matched"]
+Decision = Literal[
+    "better",
+    "as good and cheaper",
+    "better but dearer",
+    "as good but dearer",
+    "worse but cheaper",
+    "worse",
+    "all right",
+    "none right",
+    "undecided",
+]
+DECISIONS: tuple[Decision, ...] = get_args(Decision)
+#: From this share of an arm's answers on it is said how they failed.
+FAILURES = 0.1
+#: Under this share of a matched cap it is said how much was spent.
+SPENT = 0.9
+_USED = [
+    *("arm", "arm_kind", "sample_id", "target_tokens", "asked", "points", "outcome", "tokens"),
+    *("truncated_tokens", "length_tokens", "constant_score", "budget", "matched"),
+]
 
 
 @dataclass(frozen=True)
-class Verdict(Comparison):
-    """What the shared samples say about one RLM arm against the best alternative arm.
+class Verdict:
+    """What the shared samples say about one RLM arm against *every* alternative arm of its root
+    model and budget (no control, no router; where budgets are matched, only arms so bound), on
+    score and on cost (:class:`Comparison`). Score's p *and* its interval must say the same.
 
-    *Best* is the alternative (no control, no router) that leaves the RLM arm the smallest paired
-    difference; among equals the one with fewer tokens. Because the best is picked by the same
-    data, all alternatives × lengths × RLM arms of one task, root model and budget are one family:
-    p values are Holm's over it, intervals in rule 2 Bonferroni's. Methods that spend up to a cap
-    (``budget.matched``) are compared with each other only.
+    Against one alternative the arm *wins* (p ≤ 0.05 and an interval above 0), *loses* (Holm's p
+    over the alternatives ≤ 0.05 and an interval below 0), or is *as good* (the interval lies above
+    −``margin``); it is *dearer* or *cheaper* where the interval of the cost ratio leaves out 1 and
+    a sign flip of the costs has p ≤ 0.05.
 
-    1. *not worth it*: the paired difference is below 0 and its Holm p is at most 0.05.
-    2. *not worth it*: the family-wise 95 % interval lies below a gain of 5 points, and the
-       RLM arm's mean cost on these samples is higher (USD where both are priced, else tokens).
-       So is an arm that is better for certain, but by less than 5 points.
-    3. *worth it*: the difference is above 0 and its Holm p is at most 0.05.
-    4. *can't tell at this n*: everything else, always so under 4 contexts, and in effect under 6,
-       where no sign-flip test can reach 5 %.
+    - *worse*: it loses to some alternative; *worse but cheaper*: it is cheaper than all of those.
+    - *better*: it wins against each (an intersection–union test, so each at 5 %) and is dearer
+      than none; *better but dearer*: than some, and ``price`` is what one more right answer costs.
+    - *as good and cheaper*: each it does not win against it is as good as, and cheaper than.
+    - *as good but dearer*: as good as each, dearer than one that is as good as it.
+    - *all right*, *none right*: nobody missed a point, or nobody made one.
+    - *undecided*: everything else, always so under 4 contexts and in effect under 6, where no sign
+      flip can reach 5 %.
+
+    ``main`` is the comparison that decides: of those with the alternatives that made the verdict
+    what it is, the one that leaves the arm the smallest difference. ``price`` is the highest that
+    a win costs over a cheaper alternative, or None. ``target_tokens`` is 0 for all lengths
+    together. ``notes`` are what a reader must know beside it.
     """
 
+    task: str
+    target_tokens: int
+    arm: str
     model: str
     budget: str
     scripted: bool
     decision: Decision
+    main: Comparison
+    price: Comparison | None
+    against_all: tuple[Comparison, ...]
+    notes: tuple[str, ...]
     text: str
 
+    @property
+    def row(self) -> dict[str, Any]:
+        """The verdict as one row of a table: its main comparison and what it says."""
+        price = self.price or self.main
+        prices = {
+            "price": price.price,
+            "price_low": price.price_low,
+            "price_high": price.price_high,
+        }
+        about = {"model": self.model, "budget": self.budget, "scripted": self.scripted}
+        priced = prices if self.price else dict.fromkeys(prices)
+        return asdict(self.main) | priced | about | {"decision": self.decision, "text": self.text}
 
-def verdicts(results: pd.DataFrame) -> list[Verdict]:
-    """One verdict per RLM arm, task, root model, length and per-sample budget.
 
-    ``results`` is a frame of ``load_results``. Empty when no RLM arm or no alternative was run.
-    """
+def verdicts(results: pd.DataFrame, margin: float = MARGIN) -> list[Verdict]:
+    """The verdicts on ``results``, a frame of ``load_results``: by task, then by length, all
+    lengths together last. Empty when no RLM arm or no alternative was run. ``margin`` is how much
+    lower a score may be, in score (0 to 1), and still be called as good."""
     found = []
     several = results.loc[results["model"] != "", "model"].nunique() > 1
-    for (_, model, budget, matched), rows in results.groupby(FAMILY, sort=False, dropna=False):
-        candidates: dict[tuple[str, int], list[Comparison]] = {}
-        for c in comparisons(rows, _rlms_and_alternatives):
-            candidates.setdefault((c.arm, c.target_tokens), []).append(c)
-        tokens = rows.groupby("arm")["tokens"].mean()
+    for (_, model, budget, matched), rows in results.groupby(
+        ["task", *TERMS], sort=False, dropna=False
+    ):
         caps = f"{budget}, matched" if matched and budget else str(budget)
-        for alternatives in candidates.values():
-            best = min(alternatives, key=lambda c: (c.difference, tokens[c.against]))
-            scripted = rows.loc[rows["arm"].isin([best.arm, best.against]), "scripted"].any()
-            decision = decide(best)
-            about: dict[str, Any] = {"model": str(model), "budget": caps, "decision": decision}
-            text = f"{_place(best, caps, str(model) if several else '')}: "
-            text += _text(best, decision, scripted=bool(scripted))
-            found.append(Verdict(**vars(best), **about, scripted=bool(scripted), text=text))
-    return sorted(found, key=lambda v: (v.task, v.target_tokens))
+        made_up = set(rows.loc[rows["scripted"], "arm"])
+        groups: dict[tuple[str, int], list[Comparison]] = {}
+        for whole in (False, True):
+            for c in comparisons(rows, rlm_questions, all_lengths=whole):
+                groups.setdefault((c.arm, c.target_tokens), []).append(c)
+        used = rows[_USED]
+        cells = {n: used[used["target_tokens"] == n] for n in used["target_tokens"].unique()}
+        cells[0] = used
+        facts = {length: _facts(cells[length]) for length in {length for _, length in groups}}
+        for (arm, length), against_all in groups.items():
+            decision, main = decide(against_all, margin)
+            wins = [c for c in against_all if c.wins and c.dearer]
+            price = max(wins, key=lambda c: c.price, default=None)
+            price = price if decision.startswith("better") else None
+            arms = [arm, *(c.against for c in against_all)]
+            samples = cells[length].drop_duplicates("sample_id")["constant_score"].astype(float)
+            constant = float(samples.mean(skipna=False))
+            notes = (
+                *_notes(facts[length], constant, main, arms, margin),
+                *_other_readings(rows, main),
+            )
+            scripted = not set(arms).isdisjoint(made_up)
+            where = _place(main, caps, str(model) if several else "")
+            text = f"{where}: {_text(main, decision, price, margin, scripted=scripted)}"
+            text = " ".join([text, *notes])
+            found.append(
+                Verdict(
+                    main.task,
+                    length,
+                    arm,
+                    str(model),
+                    caps,
+                    scripted,
+                    decision,
+                    main,
+                    price,
+                    tuple(against_all),
+                    notes,
+                    text,
+                )
+            )
+    return sorted(found, key=lambda v: (v.task, v.target_tokens or 10**12))
 
 
-def _rlms_and_alternatives(cell: pd.DataFrame) -> Iterable[tuple[str, str]]:
-    kinds = cell.drop_duplicates("arm").set_index("arm")["arm_kind"]
-    return product(kinds.index[kinds == "rlm"], kinds.index[kinds == "alternative"])
+def decide(against_all: Sequence[Comparison], margin: float) -> tuple[Decision, Comparison]:
+    """The rules of :class:`Verdict`, and the comparison that decides."""
 
+    def least(found: Sequence[Comparison]) -> Comparison:
+        return min(found, key=lambda c: (c.difference, c.cost_against))
 
-def decide(c: Comparison) -> Decision:
-    """The rules of :class:`Verdict`."""
-    if c.contexts < stats.MIN_CONTEXTS:
-        return "can't tell at this n"
-    significant = c.p_holm <= stats.ALPHA
-    if significant and c.difference < 0:
-        return "not worth it"
-    if c.family_high < MATTERS and c.cost_ratio > 1:
-        return "not worth it"
-    return "worth it" if significant and c.difference > 0 else "can't tell at this n"
-
-
-def grouped(verdicts: Sequence[Verdict]) -> list[tuple[str, list[Verdict]]]:
-    """The verdicts on all RLM arms of one task, length, root model and budget, each group under a
-    headline: ``needle, 8,000 tokens. Worth it: rlm_d2. Can't tell at this n: rlm, rlm_d3.``"""
-    members: dict[tuple[Any, ...], list[Verdict]] = {}
-    for v in verdicts:
-        members.setdefault((v.task, v.target_tokens, v.model, v.budget), []).append(v)
-    several = len({v.model for v in verdicts}) > 1
-    groups = []
-    for found in members.values():
-        first, scripted = found[0], any(v.scripted for v in found)
-        headline = _place(first, first.budget, first.model if several else "")
-        headline += " (scripted)." if scripted else "."
-        for decision in DECISIONS:
-            if arms := [v.arm for v in found if v.decision == decision]:
-                headline += f" {decision[0].upper()}{decision[1:]}: {', '.join(arms)}."
-        groups.append((headline, found))
-    return groups
+    closest = least(against_all)
+    if lost := [c for c in against_all if c.loses]:
+        return "worse but cheaper" if all(c.cheaper for c in lost) else "worse", least(lost)
+    rest = [c for c in against_all if not c.wins]
+    if not rest:
+        dearer = any(c.dearer for c in against_all)
+        return "better but dearer" if dearer else "better", closest
+    open_ = [c for c in rest if not (c.low > -margin and (c.cheaper or c.dearer))]
+    if not open_:
+        dear = [c for c in rest if c.dearer]
+        return ("as good but dearer", least(dear)) if dear else ("as good and cheaper", closest)
+    scores = {round(x, 12) for c in against_all for x in (c.score, c.score_against)}
+    if scores in ({1.0}, {0.0}):
+        return "all right" if scores == {1.0} else "none right", closest
+    return "undecided", least(open_)
 
 
 def _place(c: Comparison, budget: str, model: str) -> str:
-    return ", ".join(filter(None, (c.task, f"{c.target_tokens:,} tokens", budget, model)))
+    length = f"{c.target_tokens:,} tokens" if c.target_tokens else "all lengths"
+    return ", ".join(filter(None, (c.task, length, budget, model)))
 
 
-def _text(c: Comparison, decision: Decision, *, scripted: bool) -> str:
-    verdict = decision if decision.startswith("can't") else f"{c.arm} is {decision}"
+def money(amount: float, unit: str) -> str:
+    """A cost in its unit."""
+    return dollars(amount) if unit == "USD" else f"{count(amount)} tokens"
+
+
+def _text(
+    c: Comparison, decision: Decision, price: Comparison | None, margin: float, *, scripted: bool
+) -> str:
     size = f"{plural(c.shared_samples, 'question')} in {plural(c.contexts, 'context')}"
     if (c.arm_samples, c.against_samples) != (c.shared_samples, c.shared_samples):
         size += f", the only ones both have of {c.arm_samples} and {c.against_samples}"
     if not isnan(c.low):
-        p = "p < 0.001" if c.p_holm < 0.001 else f"p = {c.p_holm:.2g}"
-        over = f", Holm over {c.comparisons} comparisons" if c.comparisons > 1 else ""
-        interval = f"95 % interval {points(c.low)} to {points(c.high)}"
-        size = f"{interval}; {size}; {p} by {c.test}{over}"
+        p = "p < 0.001" if c.p < 0.001 else f"p = {c.p:.2g}"
+        over = f", {c.p_holm:.2g} after Holm over {c.comparisons}" if c.comparisons > 1 else ""
+        size = f"95 % interval {points(c.low)} to {points(c.high)}; {size}; {p} by {c.test}{over}"
     sentences = [
-        f"{verdict}{' (scripted)' if scripted else ''}.",
-        f"{c.arm} scores {points(c.difference)} points against {c.against}, the best alternative "
-        f"here ({size}).",
+        f"{decision}{' (scripted)' if scripted else ''}.",
+        f"{c.arm} scores {points(c.difference)} points against {c.against} ({size}).",
     ]
     if isfinite(c.cost_ratio):
-        sentences.append(f"It costs {c.cost_ratio:.2g}× the {c.cost_unit}.")
-    if decision == "not worth it" and c.difference > 0 and c.p_holm <= stats.ALPHA:
-        sentences.append(f"It is better, by less than {100 * MATTERS:.0f} points, at that cost.")
-    elif decision == "not worth it" and c.p_holm > stats.ALPHA:
-        sentences.append(f"A gain of {100 * MATTERS:.0f} points is ruled out.")
-    per_context = c.shared_samples / max(1, c.contexts)
-    sentences.append(
-        resolution(c.contexts, c.smallest_resolvable, c.contexts_for_5_points, per_context)
-    )
+        limits = "" if isnan(c.cost_low) else f" ({c.cost_low:.2g} to {c.cost_high:.2g})"
+        what = "price" if c.cost_unit == "USD" else "tokens"
+        sentences.append(f"It costs {c.cost_ratio:.2g}× its {what}{limits}.")
+    if decision.startswith("as good"):
+        sentences.append(f"A loss of {100 * margin:g} points is ruled out.")
+    if price:
+        sentences.append(_price(price))
+    if decision == "undecided":
+        sentences.append(needed(c))
     return " ".join(sentences)
 
 
-def resolution(contexts: int, resolvable: float, needed: float, per_context: float) -> str:
-    """What this n can and can't show, in words. A plan is no more exact than two digits."""
-    if contexts < stats.MIN_CONTEXTS:
+def _price(c: Comparison) -> str:
+    """λ in words."""
+    high = "no limit" if isinf(c.price_high) else money(c.price_high, c.cost_unit)
+    return (
+        f"One more right answer than {c.against} costs {money(c.price, c.cost_unit)} "
+        f"({money(max(0.0, c.price_low), c.cost_unit)} to {high})."
+    )
+
+
+def needed(c: Comparison) -> str:
+    """What it would take to decide, if the difference were as seen. No plan is more exact than two
+    digits."""
+    if c.contexts < stats.MIN_CONTEXTS:
         return f"Under {stats.MIN_CONTEXTS} contexts there is no interval and no verdict."
-    if resolvable == inf:
-        text = "No difference, however large, can be resolved at this n"
-    else:
-        size = plural(round(100 * resolvable), "point")
-        text = f"The smallest difference this n can resolve is {size}"
-    if isnan(needed):
-        return f"{text}."
-    plan = [f"{float(f'{number:.2g}'):,.0f}" for number in (needed, needed * per_context)]
-    size = f"{plan[0]} contexts ({plan[1]} questions)"
-    return f"{text}; {100 * MATTERS:.0f} points would need about {size}."
+    if isnan(c.contexts_needed):
+        return "No difference was seen, so none says how many contexts would show one."
+    per_context = c.shared_samples / c.contexts
+    asked = c.contexts_needed * per_context
+    plan = [f"{float(f'{number:.2g}'):,.0f}" for number in (c.contexts_needed, asked)]
+    size = f"{plan[0]} contexts ({plan[1]} questions"
+    if (each := c.cost + c.cost_against) > 0:
+        size += f", some {money(float(f'{asked * each:.2g}'), c.cost_unit)} for both"
+    return f"If it is as seen, to show it takes about {size})."
+
+
+def _other_readings(rows: pd.DataFrame, main: Comparison) -> Iterator[str]:
+    """The other scores (of other rules) of both arms by which the difference would say otherwise:
+    another winner, or one where there is none."""
+
+    def says(c: Comparison) -> int:
+        return 1 if c.wins else -1 if c.p <= stats.ALPHA and c.high < 0 else 0
+
+    length, pair = main.target_tokens, [(main.arm, main.against)]
+    here = rows[rows["arm"].isin([main.arm, main.against])]
+    here = here if length == 0 else here[here["target_tokens"] == length]
+    for name in readings(here):
+        scored = here["outcome"].isin(list(SCORED))
+        if here.loc[scored, name].isna().any():
+            continue
+        other = here.assign(points=here[name].where(scored, 0.0).where(here["asked"]))
+        (c,) = comparisons(other, lambda _: [pair], all_lengths=length == 0)
+        if says(c) != says(main):
+            span = f"{points(c.low)} to {points(c.high)}"
+            rule = name.removeprefix("score_").replace("_", " ")
+            yield f"By its other score, {rule}, the difference is {points(c.difference)} ({span})."
+
+
+class _Facts(NamedTuple):
+    """What one arm's rows in a cell say beside its score."""
+
+    kind: str
+    rows: int
+    asked: int
+    pending: int
+    points: float
+    cut: int
+    kept: float
+    failed: Mapping[str, int]
+    of_its_cap: float
+
+
+def _facts(rows: pd.DataFrame) -> dict[str, _Facts]:
+    """Those of each arm; ``kept`` is of the inputs that were cut, ``of_its_cap`` the share of a
+    matched cap on tokens that was spent, else nan."""
+    found = {}
+    for arm, own in rows.groupby("arm", sort=False):
+        asked = own[own["asked"]]
+        cut = asked[asked["truncated_tokens"] > 0]
+        ends = asked["outcome"].value_counts().to_dict()
+        unit, _, cap = str(own["budget"].iloc[0]).split(", ")[0].partition("=")
+        bound = unit == "tokens" and bool(own["matched"].any())
+        found[str(arm)] = _Facts(
+            str(own["arm_kind"].iloc[0]),
+            len(own),
+            len(asked),
+            len(own) - len(asked),
+            float(asked["points"].sum()),
+            len(cut),
+            1 - cut["truncated_tokens"].sum() / max(1, cut["length_tokens"].sum()),
+            {str(end): int(n) for end, n in ends.items() if end not in SCORED},
+            float(asked["tokens"].mean()) / float(cap) if bound else nan,
+        )
+    return found
+
+
+def _notes(
+    facts: Mapping[str, _Facts], constant: float, main: Comparison, arms: list[str], margin: float
+) -> Iterator[str]:
+    """What bears on a verdict about ``arms``, the RLM first; ``facts`` has the controls too, and
+    ``constant`` is what the best constant answer scores, nan where that is not known."""
+    for arm in arms:
+        its = facts[arm]
+        if its.cut:
+            yield f"{arm}: {its.cut} of {its.asked} inputs cut to {percent(its.kept)} %."
+        ended = sum(its.failed.values())
+        if ended and ended >= FAILURES * its.asked:
+            how = ", ".join(f"{n} {outcome}" for outcome, n in its.failed.items())
+            yield f"{arm}: {ended} of {its.asked} ended without an answer, scored 0 ({how})."
+        if its.of_its_cap < SPENT:
+            yield f"{arm} spent {percent(its.of_its_cap)} % of its cap."
+    own, other = facts[main.arm], facts[main.against]
+    if own.pending or other.pending:
+        left = [(main.arm, own.pending), (main.against, other.pending)]
+        listed = " and ".join(f"{n} of {arm}" for arm, n in left if n)
+        worst = own.points / own.rows - (other.points + other.pending) / other.rows
+        best = (own.points + own.pending) / own.rows - other.points / other.rows
+        yield (
+            f"Pending: {listed}; by how they end the difference would be {points(worst)} to "
+            f"{points(best)}."
+        )
+    score = own.points / max(1, own.asked)
+    levels = {"the best constant answer": constant}
+    controls = {arm: its for arm, its in facts.items() if its.kind == "control" and its.asked}
+    levels |= {arm: its.points / its.asked for arm, its in controls.items()}
+    for name, level in levels.items():
+        if level >= score - margin and level > 0:
+            yield f"{name} scores {percent(level)} %, {main.arm} {percent(score)} %."

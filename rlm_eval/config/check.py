@@ -25,7 +25,7 @@ from rlm_eval.records import Role, content_hash
 RUN_TIME_KEYS = frozenset(
     {
         *("concurrency", "results_dir", "dry_run", "stop_on_forecast", "allow_targets"),
-        *("demonstration", "response_cache", "cache_samples", "retry"),
+        *("demonstration", "response_cache", "cache_samples", "retry", "analysis"),
     }
 )
 #: The roles that may have a model of their own, and the key that gives it. Without one they use
@@ -35,6 +35,8 @@ ROLE_KEYS: Mapping[Role, str] = {
     "summarize": "summarize_model",
     "judge": "judge_model",
 }
+#: What an arm is in a verdict; by default its class says (analysis/arms.py).
+KINDS = ("rlm", "alternative", "control", "mixed")
 #: Groups beside ``method`` that every run needs, and those it may do without.
 NEEDED = ("task", "model", "sandbox", "retry")
 OPTIONAL = (*ROLE_KEYS.values(), "embed_model")
@@ -55,6 +57,12 @@ class BudgetSettings(BaseModel, extra="forbid"):
     matched: bool = False
 
 
+class AnalysisSettings(BaseModel, extra="forbid"):
+    """``margin``: how much lower a score may be, in score (0 to 1), and still be called as good."""
+
+    margin: float = Field(default=0.05, gt=0, lt=1)
+
+
 class Settings(BaseModel, extra="forbid"):
     """The keys of conf/config.yaml that have no ``_target_``."""
 
@@ -71,6 +79,7 @@ class Settings(BaseModel, extra="forbid"):
     allow_targets: list[str]
     demonstration: bool | None
     budget: BudgetSettings
+    analysis: AnalysisSettings = Field(default_factory=AnalysisSettings)
 
 
 @dataclass(frozen=True)
@@ -117,9 +126,18 @@ def check_config(tree: Mapping[str, Any]) -> RunConfig:
             node = _role_model(key, tree["model"], node)
         checked[key] = _checked(key, node, allowed) if node else None
     checked["method"] = {
-        name: _checked(f"method.{name}", node, allowed) for name, node in tree["method"].items()
+        name: _arm(f"method.{name}", node, allowed) for name, node in tree["method"].items()
     }
     return RunConfig(checked)
+
+
+def _arm(where: str, node: Any, allowed: Sequence[str]) -> dict[str, Any]:
+    """A method's node, and with it what verdicts are to take it for: ``kind``."""
+    given = dict(node) if isinstance(node, Mapping) else node
+    kind = given.pop("kind", None) if isinstance(given, dict) else None
+    if kind not in (None, *KINDS):
+        raise ConfigError(f"{where}.kind={kind} must be one of {', '.join(KINDS)}")
+    return _checked(where, given, allowed) | ({"kind": kind} if kind else {})
 
 
 def check_task(node: Any, allow_targets: Sequence[str] = ()) -> dict[str, Any]:

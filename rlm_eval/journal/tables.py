@@ -54,9 +54,12 @@ RESULT_COLUMNS: Mapping[str, str] = {
     "evidence_recall": "float64",
     "prompt_tokens": "int64",
     "cached_tokens": "int64",
+    "reused_tokens": "int64",
     "completion_tokens": "int64",
     "thought_chars": "int64",
     "cost_usd": "float64",
+    "list_usd": "float64",
+    "own_usd": "float64",
     "judge_cost_usd": "float64",
     "wall_s": "float64",
     "lm_s": "float64",
@@ -89,6 +92,10 @@ CALL_COLUMNS: Mapping[str, str] = {
     "started_at": "float64",
     "error": "string",
     "thought_chars": "int64",
+    "written_tokens": "int64",
+    "reused_tokens": "int64",
+    "list_usd": "float64",
+    "own_usd": "float64",
 }
 
 
@@ -167,11 +174,12 @@ def _row(event: Mapping[str, Any], calls: Sequence[Mapping[str, Any]]) -> dict[s
         "depth_reached": max((call["depth"] for call in own), default=0),
         # None where the task knows of no evidence or the method does not choose what is read.
         "evidence_recall": None if shown is None else recall(sample["evidence"], shown),
-        "cost_usd": _cost(own),
-        "judge_cost_usd": _cost([call for call in calls if call["role"] == "judge"]),
+        **{name: _cost(own, name) for name in ("cost_usd", "list_usd", "own_usd")},
+        "judge_cost_usd": _cost([call for call in calls if call["role"] == "judge"], "cost_usd"),
         "lm_s": fsum([call["latency_s"] for call in own]),  # the same in every Python
     }
-    for name in ("prompt_tokens", "cached_tokens", "completion_tokens", "thought_chars"):
+    counted = ("prompt_tokens", "cached_tokens", "reused_tokens", "completion_tokens")
+    for name in (*counted, "thought_chars"):
         found[name] = sum(call[name] for call in own)
     others = score["readings"] if score else {}
     return {name: found[name] for name in RESULT_COLUMNS} | {
@@ -179,9 +187,9 @@ def _row(event: Mapping[str, Any], calls: Sequence[Mapping[str, Any]]) -> dict[s
     }
 
 
-def _cost(calls: Iterable[Mapping[str, Any]]) -> float | None:
+def _cost(calls: Iterable[Mapping[str, Any]], name: str) -> float | None:
     """US dollars; one unpriced call leaves the sum unknown."""
-    prices = [call["cost_usd"] for call in calls]
+    prices = [call[name] for call in calls]
     return None if None in prices else fsum(prices)
 
 

@@ -31,6 +31,7 @@ from rlm_eval.models.protocol import (
     Completion,
     Message,
     ModelInfo,
+    Prefixes,
     Reply,
     Request,
     Usage,
@@ -82,6 +83,7 @@ class ModelClient:
         self.memoize = memoize
         #: An answer, and whether it was already known when it came.
         self.memory: Memory[tuple[Completion, bool]] = Memory()
+        self.prefixes = Prefixes()
         self._embedder = embedder
         infos = [model.info for model in self.models.values()]
         infos += [embedder.info] if embedder else []
@@ -316,7 +318,8 @@ class LM:
         if not (cached or shared):
             return answer
         call = request.call(self._result_key, self._restart, Usage())
-        call = replace(call, cached_response=True, cost_usd=0.0, finish_reason=answer.finish_reason)
+        call = replace(call, cached_response=True, finish_reason=answer.finish_reason)
+        call = replace(call, cost_usd=0.0, list_usd=0.0, own_usd=0.0)
         self._client.record(call, answer.text)
         return replace(answer, call_id=request.call_id, usage=Usage(), cached_response=True)
 
@@ -331,6 +334,9 @@ class LM:
             # Its answer was known, and then was not. It must not wait for a reservation: the rest
             # of its own batch may hold what it would wait for.
             request.held = ledger.reserve(request.worst_case(ledger), wait=False)
+        if request.tags.role != "embed":
+            whose = (self._memory_scope, request.info.name, request.info.endpoint)
+            request.reused = self._client.prefixes.reused(whose, request.messages)
         held, begun, attempt = request.held, time.monotonic(), 1
         failed: Failure | None = None
         while True:

@@ -23,13 +23,15 @@ MESSAGE_OVERHEAD_TOKENS = 8
 @dataclass(frozen=True)
 class Usage:
     """Tokens of one request as the provider billed them. ``cached_tokens`` of the prompt were
-    read from its prefix cache, ``reasoning_tokens`` are part of the completion."""
+    read from its prefix cache and ``written_tokens`` written into it; ``reasoning_tokens`` are part
+    of the completion."""
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cached_tokens: int = 0
     reasoning_tokens: int = 0
     estimated: bool = False
+    written_tokens: int = 0
 
 
 #: What a reply without text was instead, by its finish reason.
@@ -95,19 +97,24 @@ class BilledError(ProviderError):
 @dataclass(frozen=True)
 class Price:
     """US dollars per million tokens, as of a date that is stored with the run. Tokens read from
-    the provider's cache cost ``cached_input``, or ``input`` when that is not given."""
+    the provider's cache cost ``cached_input`` and those written into it ``cache_write``, or
+    ``input`` where that is not given."""
 
     input: float
     output: float
     cached_input: float | None = None
     as_of: str = ""
+    cache_write: float | None = None
 
     def cost(self, usage: Usage) -> float:
         cached_rate = self.input if self.cached_input is None else self.cached_input
+        write_rate = self.input if self.cache_write is None else self.cache_write
         cached = min(usage.cached_tokens, usage.prompt_tokens)
+        written = min(usage.written_tokens, usage.prompt_tokens - cached)
         return (
-            (usage.prompt_tokens - cached) * self.input
+            (usage.prompt_tokens - cached - written) * self.input
             + cached * cached_rate
+            + written * write_rate
             + usage.completion_tokens * self.output
         ) / 1e6
 
@@ -235,6 +242,7 @@ class Request:
         count: Callable[[], int],
     ) -> None:
         self.info = info
+        self.messages = messages
         self.reply_tokens = reply_tokens
         self.tags = tags
         self.ask = ask
@@ -246,6 +254,8 @@ class Request:
         #: What is held for it in the ledger; None where its answer seems to be known.
         self.held: Reservation | None = None
         self.overflow: ContextOverflow | None = None
+        #: The share of it with which it begins like an earlier prompt of its arm.
+        self.reused = 0.0
         #: What its answer is kept under in the response cache and in the run's memory (those who
         #: ask the same at once share it; with ``remembered``, those who ask later as well); None
         #: where it may not come from there.
@@ -293,6 +303,8 @@ class Request:
 
     def call(self, result_key: str, restart: int, used: Usage) -> Call:
         """The record of one attempt that used this much."""
+        reused = int(self.reused * used.prompt_tokens)
+        own = replace(used, cached_tokens=reused)
         return Call(
             call_id=self.call_id,
             parent_call_id=self.tags.parent_call_id,
@@ -315,7 +327,42 @@ class Request:
             finish_reason="",
             usage_estimated=used.estimated,
             started_at=time.time(),
+            written_tokens=used.written_tokens,
+            reused_tokens=reused,
+            list_usd=self.spend(replace(used, cached_tokens=0, written_tokens=0)).usd,
+            own_usd=self.spend(own).usd,
         )
+
+
+class Prefixes:
+    """How prompts began, so that one can tell what a prompt cache would give an arm that has it to
+    itself. A model of those of OpenAI and Anthropic: the longest prefix that was sent before to
+    the same model, from 1,024 tokens on and in steps of 128, a token taken for 4 bytes; nothing is
+    ever forgotten.
+
+    Kept is a hash per step: 8 bytes for 512 of text. Safe for threads: adding to a set is atomic.
+    """
+
+    STEP, LEAST = 512, 4096
+
+    def __init__(self) -> None:
+        self._seen: dict[Hashable, set[bytes]] = {}
+
+    def reused(self, scope: Hashable, messages: Sequence[Mapping[str, str]]) -> float:
+        """The share of a prompt that an earlier one in ``scope`` began with; the prompt is then
+        one of them."""
+        seen = self._seen.setdefault(scope, set())
+        data = "\0".join(text for m in messages for text in m.values()).encode("utf-8", "replace")
+        digest, known, going = hashlib.blake2b(digest_size=8), 0, True
+        for start in range(0, len(data) - self.STEP + 1, self.STEP):
+            digest.update(data[start : start + self.STEP])
+            mark = digest.digest()
+            going = going and mark in seen
+            if going:
+                known = start + self.STEP
+            else:
+                seen.add(mark)
+        return known / len(data) if known >= self.LEAST else 0.0
 
 
 def prompt_digest(messages: Sequence[Message]) -> tuple[str, int]:

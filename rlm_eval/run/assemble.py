@@ -172,7 +172,7 @@ def _method(
     infos: Mapping[Role, ModelInfo],
     shared: dict[str, Any],
 ) -> Method:
-    method: Method = build(where, node, shared)
+    method: Method = build(where, {k: v for k, v in node.items() if k != "kind"}, shared)
     method.bind(task.code_oracle, task.count_alone)
     try:
         method.check(infos)
@@ -203,6 +203,7 @@ def _arm(
     sources = sources_of([*_COMMON, *(target.rpartition(".")[0] for target in targets)])
     all_sources |= sources
     revision = revision_of(sources)
+    node = {key: value for key, value in node.items() if key != "kind"}
     depends_on = [
         *(name, node, method.prompt_source(), models, config["temperature"], config["memoize"]),
         *(config.caching, config["budget"]["sample"], revision),
@@ -229,15 +230,18 @@ def samples_of(task: Any) -> list[tuple[Context, Sample]]:
 
 
 def all_work(parts: Parts, pairs: Sequence[tuple[Context, Sample]]) -> list[Work]:
-    """Context by context, arm by arm within it, so that questions share a prompt's beginning."""
+    """Context by context, arm by arm within it, so that questions share a prompt's beginning. Who
+    comes first rotates from context to context: it pays for what others then find in a cache."""
     constants = parts.task.constant_scores([sample for _, sample in pairs])
     grouped: dict[str, list[tuple[Context, Sample]]] = {}
     for context, sample in pairs:
         grouped.setdefault(context.id, []).append((context, sample))
     out: list[Work] = []
     for repeat in range(parts.config["repeats"]):
-        for group in grouped.values():
-            for arm in sorted(parts.arms, key=lambda a: a.method.reads_everything):
+        arms = sorted(parts.arms, key=lambda arm: arm.method.reads_everything)
+        for i, group in enumerate(grouped.values()):
+            first = i % len(arms)
+            for arm in (*arms[first:], *arms[:first]):
                 for context, sample in group:
                     key = content_hash([sample.id, arm.fingerprint, repeat])
                     constant = constants.get(sample.id)

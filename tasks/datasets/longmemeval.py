@@ -8,9 +8,9 @@ their dates, each a document named by its number and date, its turns as ``user: 
 ``assistant: …``. Of a question with ``_abs`` in its id the answer was never told, and to say so is
 right.
 
-Score: a judge model's yes or no (role ``judge``), as officially 1 where its reply holds "yes"; exact
-match and F1 after SQuAD's normalisation stand beside it. What counts as right depends on the type
-as officially: days, weeks and months may be off by one (temporal-reasoning), old facts may
+Score: a judge model's yes or no (role ``judge``), as officially 1 where its reply holds "yes";
+exact match and F1 after SQuAD's normalisation stand beside it. What counts as right depends on the
+type as officially: days, weeks and months may be off by one (temporal-reasoning), old facts may
 stand beside the new one (knowledge-update), the user's wishes must be used rather than listed
 (single-session-preference). Officially the judge is gpt-4o-2024-08-06; the judge's prompt and the
 question's wording are our own here, so numbers are near the official ones, not the same.

@@ -277,7 +277,7 @@ def test_the_rlm_is_first_of_each_pair_with_its_sign_turned(many: pd.DataFrame) 
 
 def test_panels_of_differences_share_their_range(tmp_path: Path) -> None:
     results, _ = tables(tmp_path / "run", contexts=6, questions=2)
-    assert len({axes.get_xlim() for axes in paired_forest(results).figure.axes}) == 1
+    assert len({axes.get_xlim() for axes in paired_forest(results).figure.axes[::2]}) == 1
 
 
 def test_failures_add_up(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from helpers.fake_results import handmade, write_run
 from rlm_eval.analysis.aggregate import summarize
 from rlm_eval.analysis.summary import print_summary, write_summary
 from rlm_eval.analysis.text import count, dollars
+from rlm_eval.analysis.verdicts import verdicts
 
 
 def rows_of(
@@ -135,3 +136,53 @@ def test_a_run_that_got_nowhere_is_summarized_too(tmp_path: Path, what: str) -> 
 )
 def test_counts_stay_short(number: float, text: str) -> None:
     assert count(number) == text
+
+
+def one_each(method: str, right: str, **more: object) -> list[dict[str, object]]:
+    """One question a context; an RLM takes three times the tokens."""
+    tokens = {"prompt_tokens": 300 if method.startswith("rlm") else 100}
+    return rows_of(method, right, contexts=len(right), **tokens, **more)
+
+
+ARMS = (
+    one_each("direct", "w" * 12 + "rr")
+    + one_each("rlm", "r" * 14)
+    + one_each("rlm_d0", "w" * 14)
+    + one_each("rlm_d2", "r" * 13 + "w")
+)
+
+
+def shown(rows: list[dict[str, object]], width: int = 80) -> list[str]:
+    frame, out = handmade(rows), io.StringIO()
+    print_summary(summarize(frame), verdicts(frame), Console(file=out, width=width))
+    return out.getvalue().splitlines()
+
+
+def test_a_terminal_has_a_row_for_each_verdict_and_not_a_paragraph() -> None:
+    lines = shown(ARMS)
+    assert max(map(len, lines)) <= 80
+    start = lines.index("Is the RLM worth it?")
+    (row,) = [line for line in lines[start:] if "rlm_d2" in line]
+    assert row.split()[:7] == ["1,000", "rlm_d2", "better", "but", "dearer", "direct", "+78.6"]
+    assert "3×" in row
+    assert not any("scores +" in line for line in lines)
+    assert any("scores +85.7 points" in line for line in shown(ARMS[:28]))  # one arm: in words
+
+
+def test_controls_stand_below_a_heading_and_one_without_a_model_says_so() -> None:
+    oracle = one_each("code_oracle", "r" * 14, protocol="no model", scripted=True)
+    lines = shown(oracle + one_each("no_context", "w" * 14) + ARMS)
+    place = lines.index(next(line for line in lines if line.startswith("controls")))
+    after = [line.split()[0] for line in lines[place + 1 : place + 3]]
+    assert after == ["code_oracle", "no_context"]
+    assert lines[place + 1].startswith("code_oracle (no model)")
+    assert "unpriced" not in lines[place + 1]
+    before = [line.split()[0] for line in lines[place - 4 : place]]
+    assert before == ["direct", "rlm", "rlm_d0", "rlm_d2"]
+
+
+def test_what_a_judge_took_is_said_once_and_in_no_row() -> None:
+    rows = [r | {"cost_usd": 0.5, "judge_cost_usd": 0.25} for r in ARMS]
+    lines = [line for line in shown(rows) if "judge" in line]
+    assert lines == ["Not in these costs, what the judge's calls took: $14.00."]
+    assert not any("judge" in line for line in shown(ARMS))

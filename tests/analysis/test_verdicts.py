@@ -6,7 +6,7 @@ import pytest
 
 from helpers.fake_results import handmade
 from rlm_eval.analysis.paired import paired_table
-from rlm_eval.analysis.verdicts import resolution, verdicts
+from rlm_eval.analysis.verdicts import Verdict, verdicts
 
 
 def arm(method: str, right: str, questions: int = 1, **more: object) -> list[dict[str, object]]:
@@ -20,65 +20,111 @@ def arm(method: str, right: str, questions: int = 1, **more: object) -> list[dic
     ]
 
 
-def test_worth_it_needs_a_significant_gain() -> None:
-    (verdict,) = verdicts(handmade(arm("direct", "w" * 12) + arm("rlm", "r" * 10 + "ww")))
-    assert verdict.decision == "worth it"
-    assert verdict.difference == pytest.approx(10 / 12)
-    assert verdict.p == pytest.approx(2 / 2**10)
-    assert verdict.cost_ratio == pytest.approx(3)
-    assert "rlm is worth it" in verdict.text
-    assert "3× the tokens" in verdict.text
+def verdict_on(*arms: list[dict[str, object]], **more: float) -> Verdict:
+    (verdict,) = verdicts(handmade([row for rows in arms for row in rows]), **more)
+    return verdict
 
 
-def test_not_worth_it_when_significantly_worse() -> None:
-    (verdict,) = verdicts(handmade(arm("direct", "r" * 10) + arm("rlm", "w" * 10)))
-    assert verdict.decision == "not worth it"
+def test_better_needs_a_win_against_every_alternative() -> None:
+    wrong, right = arm("direct", "w" * 12), arm("rlm", "r" * 11 + "w")
+    verdict = verdict_on(wrong, right)
+    assert verdict.decision == "better but dearer"
+    assert verdict.main.difference == pytest.approx(11 / 12)
+    assert verdict.main.p == pytest.approx(2 / 2**11)
+    assert "3× its tokens" in verdict.text
+    assert verdict_on(arm("rag", "r" * 11 + "w"), wrong, right).decision != "better but dearer"
+
+
+def test_a_win_that_costs_no_more_is_better() -> None:
+    verdict = verdict_on(arm("direct", "w" * 12), arm("rlm", "r" * 12, prompt_tokens=100))
+    assert verdict.decision == "better"
+    assert verdict.price is None
+
+
+def test_a_dearer_win_says_what_a_right_answer_costs() -> None:
+    cheap = arm("direct", "w" * 12, cost_usd=0.1)
+    verdict = verdict_on(cheap, arm("rlm", "r" * 12, cost_usd=0.5))
+    assert verdict.price is not None
+    assert verdict.price.price == pytest.approx(0.4)
+    assert "One more right answer than direct costs $0.40 ($0.40 to $0.40)." in verdict.text
+
+
+def test_the_price_is_the_highest_over_the_cheaper_alternatives() -> None:
+    rag = arm("rag", "w" * 12, cost_usd=0.01)
+    direct = arm("direct", "w" * 10 + "rr", cost_usd=0.4)
+    verdict = verdict_on(rag, direct, arm("rlm", "r" * 12, cost_usd=0.5))
+    assert verdict.decision == "better but dearer"
+    assert verdict.main.against == "direct"  # it leaves the least
+    assert verdict.price is not None
+    assert verdict.price.against == "rag"
+
+
+def test_an_evident_loss_counts_however_good_another_alternative_looks() -> None:
+    """The audit's case 2: it loses 25:0 against A; B has the better mean on 3 answers."""
+    rlm = arm("rlm", "w" * 25 + "r" * 15)
+    b = arm("b", "rrr" + "o" * 37)
+    verdict = verdict_on(arm("a", "r" * 40), b, rlm)
+    assert verdict.decision == "worse"
+    assert verdict.main.against == "a"
+
+
+def test_worse_but_cheaper() -> None:
+    rlm = arm("rlm", "w" * 10, prompt_tokens=10)
+    assert verdict_on(arm("direct", "r" * 10), rlm).decision == "worse but cheaper"
+
+
+def test_p_alone_makes_nothing_better() -> None:
+    """The audit's case 1: .50 against .51 on 8 contexts, seven small gains and one large loss."""
+    rows = []
+    for method, scores in (("direct", [0.4] * 7 + [1.0]), ("rlm", [0.5] * 7 + [0.0])):
+        for row, score in zip(arm(method, "r" * 8), scores, strict=True):
+            rows.append(row | {"score": score})
+    assert verdict_on(rows).decision == "undecided"
 
 
 @pytest.mark.parametrize(
-    ("tokens", "decision"), [(300, "not worth it"), (50, "can't tell at this n")]
+    ("tokens", "decision"),
+    [(1000, "as good but dearer"), (10, "as good and cheaper"), (100, "undecided")],
 )
-def test_no_gain_of_five_points_is_not_worth_more_cost(tokens: int, decision: str) -> None:
-    same = "rw" * 100
-    rows = arm("direct", same) + arm("rlm", same, prompt_tokens=tokens)
-    (verdict,) = verdicts(handmade(rows))
-    assert verdict.p == 1
-    assert verdict.decision == decision
+def test_equal_scores_are_decided_by_cost(tokens: int, decision: str) -> None:
+    same = "rw" * 200
+    rlm = arm("rlm", same, prompt_tokens=tokens)
+    assert verdict_on(arm("direct", same), rlm).decision == decision
 
 
-@pytest.mark.parametrize(("tokens", "decision"), [(2000, "not worth it"), (50, "worth it")])
-def test_a_certain_gain_of_less_than_five_points_is_not_worth_more_cost(
-    tokens: int, decision: str
-) -> None:
-    rows = arm("direct", "w" * 10 + "r" * 990) + arm("rlm", "r" * 1000, prompt_tokens=tokens)
-    (verdict,) = verdicts(handmade(rows))
-    assert verdict.p_holm < 0.05
-    assert 0 < verdict.low < verdict.high < 0.05
-    assert verdict.decision == decision
-    assert ("better, by less than 5 points" in verdict.text) == (decision == "not worth it")
+def test_as_good_depends_on_the_margin() -> None:
+    direct, rlm = arm("direct", "r" * 30), arm("rlm", "r" * 30, prompt_tokens=1)
+    assert verdict_on(direct, rlm).decision == "all right"
+    assert verdict_on(direct, rlm, margin=0.2).decision == "as good and cheaper"
+    assert verdict_on(arm("direct", "w" * 30), arm("rlm", "w" * 30)).decision == "none right"
 
 
-def test_one_point_is_no_points() -> None:
-    assert "resolve is 1 point;" in resolution(900, 0.011, 60, 1)
-    assert "resolve is 2 points;" in resolution(900, 0.019, 60, 1)
+def test_nothing_is_dearer_whose_interval_holds_one() -> None:
+    direct = arm("direct", "w" * 12)
+    rlm = arm("rlm", "r" * 12, prompt_tokens=100)
+    rlm[0]["prompt_tokens"] = 40_000
+    verdict = verdict_on(direct, rlm)
+    assert verdict.main.cost_ratio > 30
+    assert verdict.decision == "better"
 
 
-def test_equal_scores_on_few_contexts_rule_nothing_out() -> None:
-    (verdict,) = verdicts(handmade(arm("direct", "r" * 16) + arm("rlm", "r" * 16)))
-    assert verdict.decision == "can't tell at this n"
-    assert verdict.smallest_resolvable > 0.05
+def test_undecided_says_what_the_difference_seen_would_take() -> None:
+    verdict = verdict_on(arm("direct", "rrwwwwww"), arm("rlm", "rrrrwwww"))
+    assert verdict.decision == "undecided"
+    assert "+25.0 points" in verdict.text
+    assert "to show it takes about" in verdict.text
+    assert "tokens for both" in verdict.text
+    assert verdict.main.contexts_needed > 8
 
 
 @pytest.mark.parametrize("contexts", [3, 5])
 def test_few_contexts_never_tell(contexts: int) -> None:
     # 20 questions a context, all in favour: the contexts are what counts.
     rows = arm("direct", "w" * 20 * contexts, 20) + arm("rlm", "r" * 20 * contexts, 20)
-    (verdict,) = verdicts(handmade(rows))
-    assert verdict.decision == "can't tell at this n"
-    assert "worth it" not in verdict.text
+    assert verdict_on(rows).decision == "undecided"
 
 
-def test_the_best_alternative_is_compared_and_controls_and_routers_are_not() -> None:
+def test_controls_and_routers_are_no_alternatives() -> None:
     rows = (
         arm("no_context", "r" * 8)
         + arm("router", "r" * 8)
@@ -86,41 +132,84 @@ def test_the_best_alternative_is_compared_and_controls_and_routers_are_not() -> 
         + arm("direct", "rrrrrrww")
         + arm("rlm", "rrrrrrrr")
     )
-    (verdict,) = verdicts(handmade(rows))
-    assert verdict.against == "direct"
-    assert verdict.comparisons == 2  # direct and rag_bm25
-    assert verdict.p_holm == pytest.approx(0.5)  # the worse p of the two, 2 of 4 flips
+    verdict = verdict_on(rows)
+    assert [c.against for c in verdict.against_all] == ["rag_bm25", "direct"]
+    assert verdict.main.against == "direct"
+    assert verdict.main.comparisons == 2
+    assert verdict.main.p_holm == pytest.approx(0.5)  # the worse p of the two, 2 of 4 flips
+    assert "no_context scores 100 %, rlm 100 %." in verdict.notes
 
 
-def test_holm_covers_every_alternative_and_length() -> None:
-    rows = []
-    for length in (1000, 2000):
-        for method, right in (("direct", "w"), ("rag_bm25", "w"), ("rlm", "r")):
-            rows += [
-                r | {"target_tokens": length, "sample_id": f"{length}{r['sample_id']}"}
-                for r in arm(method, right * 7)
-            ]
+def lengths_of(rows: list[dict[str, object]], *lengths: int) -> list[dict[str, object]]:
+    return [
+        r | {"target_tokens": n, "sample_id": f"{n}{r['sample_id']}"}
+        | {"context_id": f"{n}{r['context_id']}"}
+        for n in lengths
+        for r in rows
+    ]  # fmt: skip
+
+
+def test_a_gain_at_every_length_shows_in_all_of_them_together() -> None:
+    rows = lengths_of(arm("direct", "w" * 5) + arm("rlm", "r" * 4 + "w"), 1000, 2000, 3000)
     found = verdicts(handmade(rows))
-    assert [v.target_tokens for v in found] == [1000, 2000]
-    assert {v.comparisons for v in found} == {4}
-    assert found[0].p == pytest.approx(2 / 2**7)
-    assert found[0].p_holm == pytest.approx(4 * 2 / 2**7)
-    assert found[0].decision == "can't tell at this n"  # 0.0625
+    assert [v.target_tokens for v in found] == [1000, 2000, 3000, 0]
+    assert [v.decision for v in found] == ["undecided"] * 3 + ["better but dearer"]
+    assert found[-1].main.p == pytest.approx(2 / 2**12)
+    assert "all lengths" in found[-1].text
+
+
+def test_lengths_weigh_the_same_however_many_their_questions() -> None:
+    short = lengths_of(arm("direct", "w" * 40) + arm("rlm", "r" * 40), 1000)
+    long = lengths_of(arm("direct", "r" * 10) + arm("rlm", "w" * 10), 2000)
+    *_, both = verdicts(handmade(short + long))
+    assert both.main.difference == pytest.approx(0)
+
+
+def test_one_family_per_question_the_same_in_every_table() -> None:
+    rows = arm("direct", "w" * 8) + arm("rag", "rwwwwwww")
+    rows += arm("rlm", "r" * 8) + arm("rlm_d2", "rrrrrrrw") + arm("no_context", "w" * 8)
+    frame = handmade(rows)
+    table = paired_table(frame).set_index(["arm", "against"])
+    assert table["comparisons"].to_dict() == {
+        ("rlm", "direct"): 2, ("rlm", "rag"): 2, ("rlm_d2", "direct"): 2, ("rlm_d2", "rag"): 2,
+        ("rlm_d2", "rlm"): 1, ("rag", "direct"): 1,
+    }  # fmt: skip
+    for verdict in verdicts(frame):
+        for c in verdict.against_all:
+            assert table.loc[(c.arm, c.against), "p_holm"] == c.p_holm
+
+
+def test_what_bears_on_a_verdict_is_said_with_it() -> None:
+    direct = arm("direct", "wwwwwwww", truncated_tokens=900, constant_score=0.9)
+    rlm = arm("rlm", "rrrrrroo") + arm("code_oracle", "r" * 8)
+    for row in direct[:3]:
+        del row["correct"]
+        row["outcome"] = "budget_exceeded"
+    for row in rlm:
+        row["constant_score"] = 0.9
+    verdict = verdict_on(direct, rlm)
+    assert verdict.notes == (
+        "direct: 8 of 8 inputs cut to 9 %.",
+        "direct: 3 of 8 ended without an answer, scored 0 (3 budget_exceeded).",
+        "Pending: 2 of rlm; by how they end the difference would be +75.0 to +100.0.",
+        "code_oracle scores 100 %, rlm 100 %.",
+    )
+    assert all(note in verdict.text for note in verdict.notes)
 
 
 def test_only_shared_samples_are_compared_and_that_is_said() -> None:
     rows = arm("direct", "wwwwwwwwoo") + arm("rlm", "oorrrrrrrr")
     (verdict,) = verdicts(handmade(rows))
-    assert verdict.shared_samples == 6
-    assert verdict.difference == 1
+    assert verdict.main.shared_samples == 6
+    assert verdict.main.difference == 1
     assert "6 questions in 6 contexts, the only ones both have of 8 and 8" in verdict.text
 
 
 def test_repeats_are_averaged_before_pairing() -> None:
     first, second = arm("rlm", "rrrrrr"), arm("rlm", "wwwwww", repeat=1)
     (verdict,) = verdicts(handmade(arm("direct", "wwwwww") + first + second))
-    assert verdict.shared_samples == 6
-    assert verdict.difference == pytest.approx(0.5)
+    assert verdict.main.shared_samples == 6
+    assert verdict.main.difference == pytest.approx(0.5)
 
 
 def test_an_rlm_of_one_model_is_not_compared_with_direct_of_another() -> None:
@@ -141,8 +230,17 @@ def test_scripted_models_are_named_in_the_verdict() -> None:
     assert "(scripted)" in verdict.text
 
 
-def test_paired_table_holds_every_pair_once() -> None:
-    table = paired_table(handmade(arm("direct", "wwww") + arm("rag", "wwrr") + arm("rlm", "rrrr")))
-    pairs = list(zip(table["arm"], table["against"], table["difference"], strict=True))
-    assert pairs == [("rag", "direct", 0.5), ("rlm", "direct", 1.0), ("rlm", "rag", 0.5)]
-    assert (table["comparisons"] == 3).all()
+def test_kind_rlm_makes_any_engine_the_one_that_is_judged() -> None:
+    rows = arm("direct", "w" * 8) + arm("swarm", "r" * 8)
+    assert verdicts(handmade(rows)) == []
+    (verdict,) = verdicts(handmade(rows, {"method": {"swarm": {"kind": "rlm"}}}))
+    assert verdict.arm == "swarm"
+
+
+def test_where_another_rule_would_say_otherwise_that_is_said() -> None:
+    rows = arm("direct", "w" * 12, score_official=1.0) + arm("rlm", "r" * 12, score_official=1.0)
+    verdict = verdict_on(rows)
+    assert verdict.decision == "better but dearer"
+    assert "By its other score, official, the difference is +0.0 (−19.8 to +19.8)." in verdict.notes
+    same = arm("direct", "w" * 12, score_f1=0.0) + arm("rlm", "r" * 12, score_f1=1.0)
+    assert verdict_on(same).notes == ()

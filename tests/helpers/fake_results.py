@@ -146,19 +146,20 @@ def _calls(
                 "started_at": 1_763_800_000.0 + len(made),
                 "error": "",
                 "thought_chars": 0,
+                "written_tokens": 0,
+                "reused_tokens": 0,
+                "list_usd": prompt * 1e-6 if priced else None,
+                "own_usd": prompt * 1e-6 if priced else None,
             }
         )
     return made
 
 
 def _sums(made: list[dict[str, Any]], priced: bool) -> dict[str, Any]:
-    fields = ("prompt_tokens", "cached_tokens", "completion_tokens", "thought_chars")
-    return {f: sum(c[f] for c in made) for f in fields} | {
-        "calls": len(made),
-        "subcalls": len(made) - 1,
-        "cost_usd": sum(c["cost_usd"] for c in made) if priced else None,
-        "wall_s": sum(c["latency_s"] for c in made),
-    }
+    sums = {f: sum(c[f] for c in made) for f in TOKENS}
+    sums |= {"calls": len(made), "subcalls": len(made) - 1}
+    usd = {f: sum(c[f] for c in made) if priced else None for f in USD}
+    return usd | sums | {"wall_s": sum(c["latency_s"] for c in made)}
 
 
 def write_run(folder: Path, config: dict[str, Any] | None = None, **settings: Any) -> Path:
@@ -202,18 +203,19 @@ def handmade(rows: list[dict[str, Any]], config: dict[str, Any] | None = None) -
         base |= dict.fromkeys(COUNTS, 0) | {"run_id": "handmade", "model": "m", "sub_model": "m"}
         base |= {"scripted": False, "question_group": "g", "knobs": "{}", "repeat": 0}
         base |= {"target_tokens": 1000, "length_tokens": 990, "constant_score": None}
-        base |= {"cost_usd": None, "wall_s": 1.0}
+        base |= {"wall_s": 1.0}
         if "correct" in row:
             base |= {"outcome": "answered", "score": float(row["correct"])}
         else:
             base |= {"score": None, "correct": None, "answer": None}
-        filled.append(base | row)
+        filled.append(base | dict.fromkeys(USD, row.get("cost_usd")) | row)
     path, calls, config = Path("handmade"), NO_CALLS, config or {}
     results = complete(path, pd.DataFrame(filled), calls, config, {})
     return combine([Run(path, results, calls, config, {})])
 
 
-COUNTS = (
-    *("prompt_tokens", "cached_tokens", "completion_tokens", "thought_chars"),
-    *("calls", "subcalls"),
+TOKENS = (
+    *("prompt_tokens", "cached_tokens", "reused_tokens", "completion_tokens", "thought_chars"),
 )
+COUNTS = (*TOKENS, "calls", "subcalls")
+USD = ("cost_usd", "list_usd", "own_usd")

@@ -11,7 +11,7 @@ from helpers.fake_provider import COMPLETION_TOKENS, PROMPT_TOKENS, FakeProvider
 from rlm_eval.errors import ConfigError, ContextOverflow, ProviderError, RunBudgetExceeded
 from rlm_eval.ledger import Budget, Ledger, Spend
 from rlm_eval.models.client import CallTags, ModelClient
-from rlm_eval.models.protocol import user
+from rlm_eval.models.protocol import Prefixes, user
 from rlm_eval.models.scripted import ScriptedModel
 
 # -- one call ------------------------------------------------------------------------------
@@ -191,3 +191,36 @@ def test_a_role_without_a_model_speaks_through_root() -> None:
     assert book.column("model") == ["small", "big", "big"]
     assert (lm.info("sub").context_window, lm.info("judge").name) == (50, "big")
     assert lm.count_tokens("x" * 40) == lm.prompt_tokens([user("x" * 40)]) == 14
+
+
+# -- what a prompt cache of the arm's own would give ---------------------------------------
+
+
+def test_the_arms_own_prefixes_are_priced_whatever_the_bill_says() -> None:
+    """The bill depends on who asked before; the arm's own price and the list price don't."""
+    text = "".join(f"line {i}\n" for i in range(2000))
+    with FakeProvider() as provider:
+        price = {"input": 100.0, "output": 200.0, "cached_input": 10.0}
+        model = at(provider, price=price, context_window=100_000)
+        book = Notebook()
+        client = ModelClient({"root": model}, book, retry=QUICK, memoize=False)
+        for scope, prompt in (("a", text + "one"), ("a", text + "two"), ("b", text + "two")):
+            lm = client.lm("result", memory_scope=scope)
+            lm.complete([user(prompt)], ledger=Ledger(), max_tokens=16)
+    first, second, other = book.calls
+    reply = COMPLETION_TOKENS * 200e-6
+    assert first.reused_tokens == other.reused_tokens == 0
+    assert 0.9 * PROMPT_TOKENS <= second.reused_tokens < PROMPT_TOKENS
+    for call in book.calls:
+        assert call.list_usd == pytest.approx(PROMPT_TOKENS * 100e-6 + reply)
+        saved = call.reused_tokens * 90e-6
+        assert call.own_usd == pytest.approx(PROMPT_TOKENS * 100e-6 + reply - saved)
+
+
+def test_a_short_beginning_is_no_prefix_that_a_cache_keeps() -> None:
+    prefixes = Prefixes()
+    long, short = [user("x" * 10_000)], [user("y" * 3_000)]
+    assert [prefixes.reused("arm", m) for m in (long, short)] == [0.0, 0.0]
+    assert prefixes.reused("arm", short) == 0.0
+    assert prefixes.reused("arm", long) > 0.9
+    assert prefixes.reused("other", long) == 0.0

@@ -16,7 +16,7 @@ from rlm_eval.config.check import check_config
 from rlm_eval.config.compose import compose_tree
 from rlm_eval.errors import ConfigError
 from rlm_eval.methods.controls import HOWS
-from rlm_eval.run.assemble import assemble
+from rlm_eval.run.assemble import all_work, assemble, samples_of
 
 CONF = Path(rlm_eval.__file__).parent.parent / "conf"
 #: What a file needs beside its name to be complete.
@@ -235,3 +235,24 @@ def test_the_depth_ablation_adds_an_arm_without_sub_calls() -> None:
     config = check_config(compose_tree(["experiment=depth_ablation", "method=[direct,rlm]"]))
     depths = {name: node.get("max_depth") for name, node in config["method"].items()}
     assert depths == {"direct": None, "rlm": 1, "rlm_d0": 0}
+
+
+def test_an_arms_kind_is_known_to_verdicts_and_changes_no_result() -> None:
+    def fingerprint(*more: str) -> str:
+        parts = assemble(check_config(compose_tree(["model=scripted", "method=[direct]", *more])))
+        return parts.fingerprints["direct"]
+
+    assert fingerprint("+method.direct.kind=rlm") == fingerprint()
+    config = check_config(compose_tree(["method=[direct]", "+method.direct.kind=rlm"]))
+    assert config["method"]["direct"]["kind"] == "rlm"
+    with pytest.raises(ConfigError, match=r"method\.direct\.kind=best must be one of rlm, "):
+        check_config(compose_tree(["+method.direct.kind=best"]))
+
+
+def test_arms_take_turns_in_coming_first() -> None:
+    overrides = ["model=scripted", "task=needle", "task.n=3", "task.lengths=[1000]"]
+    parts = assemble(check_config(compose_tree([*overrides, "method=[direct,rlm,rag_bm25]"])))
+    work = all_work(parts, samples_of(parts.task))
+    first = [work[i].arm.name for i in (0, 3, 6)]
+    assert sorted(first) == ["direct", "rag_bm25", "rlm"]
+    assert first[0] != "direct"  # who reads a part only shows something sooner

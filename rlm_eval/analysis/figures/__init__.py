@@ -42,10 +42,10 @@ def draw_all(
     """The name, title and plot of each figure that has something to show. ``summary`` is
     ``summarize(results)``, ``pairs`` is ``paired_table(results)``."""
     plots = {
+        "paired_forest": ("Against each other", paired_forest(results, pairs)),
         "score_and_cost": ("Score and cost", score_and_cost(results, summary)),
         "score_vs_length": ("Score against length", score_vs_length(results, summary)),
         "score_vs_cost": ("Score against cost", score_vs_cost(results, summary)),
-        "paired_forest": ("Paired differences", paired_forest(results, pairs)),
         "failures": ("How questions ended", failures(results)),
         "tokens_by_role": ("Where tokens went", tokens_by_role(results, calls)),
         "subcalls_vs_length": ("Sub-calls against length", subcalls_vs_length(results)),

@@ -95,8 +95,8 @@ def score_and_cost(results: pd.DataFrame, summary: pd.DataFrame) -> Plot:
 
 @style()
 def paired_forest(results: pd.DataFrame, pairs: pd.DataFrame) -> Plot:
-    """Paired differences on shared samples; only those with an RLM where there is one. ``pairs``
-    is ``paired_table(results)``."""
+    """Paired differences on shared samples and, beside them, cost ratios; only those with an RLM
+    where there is one. ``pairs`` is ``paired_table(results)``."""
     if pairs.empty:
         return empty("No two methods share a sample.")
     rlms = set(results.loc[results["arm_kind"] == "rlm", "arm"])
@@ -106,24 +106,39 @@ def paired_forest(results: pd.DataFrame, pairs: pd.DataFrame) -> Plot:
     cells, left_out = facets(table)
     known = styles(results)
     first = [arm for arm in known if arm in set(table["arm"])]
-    sheet = _panels(cells, known, "against", len(first))
+    sheet = _panels([cell for cell in cells for _ in range(2)], known, "against", len(first))
     reach = 3 + 100 * float(table[["difference", "low", "high"]].abs().max().max())
-    for cell, axes in zip(cells, sheet.grid, strict=True):
-        rows = _name_rows(axes, cell["against"], known)
+    for cell, score, cost in zip(cells, sheet.grid[::2], sheet.grid[1::2], strict=True):
+        rows = _name_rows(score, cell["against"], known)
+        _name_rows(cost, cell["against"], known)
+        cost.tick_params(axis="y", labelleft=False)
         for arm, beside in zip(first, _beside(len(first)), strict=True):
             its = known[arm]
             pair = cell[cell["arm"] == arm]
             y = pair["against"].map(rows.index) + beside
-            axes.hlines(y, 100 * pair["low"], 100 * pair["high"], its["color"], linewidth=1.2)
-            fill = [its["color"] if p <= ALPHA else "white" for p in pair["p_holm"]]
-            at = 100 * pair["difference"]
-            axes.scatter(at, y, 20, fill, marker=its["marker"], edgecolors=its["color"], zorder=3)
-        axes.axvline(0, color="black", linewidth=0.8)
-        axes.set(xlim=(-reach, reach), xlabel="difference of mean scores (points)")
-        title(axes, cell)
+            points = 100 * pair[["difference", "low", "high"]]
+            ratios = pair[["cost_ratio", "cost_low", "cost_high"]]
+            sure = (points["low"] > 0) | (points["high"] < 0)
+            for axes, found, certain in (
+                (score, points, sure & (pair["p_holm"] <= ALPHA)),
+                (cost, ratios, (ratios["cost_low"] > 1) | (ratios["cost_high"] < 1)),
+            ):
+                mid, low, high = (found[column] for column in found)
+                axes.hlines(y, low, high, its["color"], linewidth=1.2)
+                fill = [its["color"] if is_certain else "white" for is_certain in certain]
+                edges = {"marker": its["marker"], "edgecolors": its["color"]}
+                axes.scatter(mid, y, 20, fill, zorder=3, **edges)
+        score.axvline(0, color="black", linewidth=0.8)
+        score.set(xlim=(-reach, reach), xlabel="difference of mean scores (points)")
+        log_axis(cost, pd.concat([cell[c] for c in ("cost_ratio", "cost_low", "cost_high")]))
+        cost.axvline(1, color="black", linewidth=0.8)
+        units = " or ".join(cell["cost_unit"].unique())
+        cost.set(xlabel=f"times its cost ({units})")
+        for axes in (score, cost):
+            title(axes, cell)
     notes = [
-        "Mean score minus that of the method at the left. Lines: 95 % intervals over contexts. "
-        "Filled: p ≤ 0.05 after Holm over the task's pairs.",
+        "Against the method at the left. Lines: 95 % intervals over contexts. Filled: for certain "
+        "(score: after Holm over the alternatives). Costs as each method would pay alone.",
         left_out,
     ]
     return finish(sheet, table, results, notes, legend(known, table))
@@ -137,7 +152,8 @@ def _rlm_first(pairs: pd.DataFrame, rlms: set[str]) -> pd.DataFrame:
     turned = pairs[second].rename(columns=swapped)
     signed = ["difference", "low", "high", "effect_size"]
     turned[signed] = -turned[signed]
-    turned["cost_ratio"] = 1 / turned["cost_ratio"]
+    for name, other in (("cost_ratio", "cost_ratio"), ("cost_low", "cost_high")):
+        turned[name], turned[other] = 1 / turned[other], 1 / turned[name]
     return pd.concat([pairs[pairs["arm"].isin(rlms)], turned[pairs.columns]]).sort_index()
 
 

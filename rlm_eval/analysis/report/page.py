@@ -8,9 +8,10 @@ is shown as text, never as markup.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.resources import files
+from math import isnan
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -24,11 +25,24 @@ from rlm_eval.analysis.load import Run, combine
 from rlm_eval.analysis.paired import paired_table
 from rlm_eval.analysis.report.samples import put, write_samples
 from rlm_eval.analysis.report.views import View, printed, views
-from rlm_eval.analysis.verdicts import Verdict, grouped, verdicts
+from rlm_eval.analysis.text import points, shown
+from rlm_eval.analysis.verdicts import Decision, Verdict, verdicts
 from rlm_eval.errors import ConfigError
 
 PAGE, DATA = "report.html", "report_data"
 #: Further forms of a table, which are files alone: what they are called, and their names.
+#: What a verdict's cell is coloured as.
+KINDS: Mapping[Decision, str] = {
+    "better": "good",
+    "as good and cheaper": "good",
+    "better but dearer": "mixed",
+    "worse but cheaper": "mixed",
+    "as good but dearer": "bad",
+    "worse": "bad",
+    "all right": "open",
+    "none right": "open",
+    "undecided": "open",
+}
 ALSO = {"summary": (("method × length", "method_by_length"), ("method × task", "method_by_task"))}
 ASSETS = ("report.css", "page.js", "table.js", "answers.js", "report.js")
 
@@ -88,10 +102,7 @@ def _write_data(runs: Sequence[Run], results: pd.DataFrame, data: Path) -> None:
         "scripted": bool(results["scripted"].any()),
         "revisions": results["code_revision"].nunique(),
         "demonstration": any(run.demonstration for run in runs),
-        "verdicts": [
-            {"headline": headline, "members": [_verdict(v) for v in members]}
-            for headline, members in grouped(verdicts(results))
-        ],
+        "verdicts": [_verdict(v) for v in verdicts(results, max(run.margin for run in runs))],
         "tables": [_table(view) for view in found],
         "figures": drawn,
         "answers": len(results),
@@ -122,9 +133,23 @@ def _run(run: Run) -> dict[str, Any]:
 
 
 def _verdict(v: Verdict) -> dict[str, Any]:
-    place = {"task": v.task, "length": str(v.target_tokens), "samples": "shared"}
-    place |= {"arm": v.arm, "against": v.against}
-    return {"decision": v.decision, "text": v.text, "filter": place}
+    c = v.main
+    place = {"task": v.task, "samples": "shared", "arm": v.arm, "against": c.against}
+    place |= {"length": str(v.target_tokens)} if v.target_tokens else {}
+    cost = "" if isnan(c.cost_ratio) else f"{shown(c.cost_ratio, 'times')} {c.cost_unit}"
+    return {
+        "task": v.task,
+        "length": v.target_tokens,
+        "row": [part for part in (v.arm, v.model, v.budget) if part],
+        "decision": v.decision + (" (scripted)" if v.scripted else ""),
+        "kind": KINDS[v.decision],
+        "points": f"{points(c.difference)} points",
+        "cost": cost,
+        "against": c.against,
+        "n": f"{c.shared_samples} in {c.contexts}",
+        "text": v.text,
+        "filter": place,
+    }
 
 
 def _table(view: View) -> dict[str, Any]:

@@ -12,13 +12,28 @@
     ].filter(Boolean).map((text) => h("p", { class: "banner" }, text));
   }
 
-  /* One RLM arm: its verdict. Several: one line on all of them, the sentences folded below. */
-  const kinds = { "worth it": "good", "not worth it": "bad" };
-  const verdictOf = (v) => h("p", { class: `verdict ${kinds[v.decision] || ""}` },
-    v.text, " ", h("a", { href: samplesLink(v.filter) }, "samples"));
-  const verdictsOf = (group) => (group.members.length === 1 ? verdictOf(group.members[0])
-    : h("details", { class: "verdict" },
-      h("summary", {}, group.headline), group.members.map(verdictOf)));
+  /* The answer: a row per task and RLM arm, a cell per length, its sentences below on demand. */
+  function verdictGrid(verdicts) {
+    if (!verdicts.length) return h("p", {}, "No verdict: there is no RLM arm beside an alternative.");
+    const words = h("p", { class: "verdict", role: "status", hidden: true });
+    const cellOf = (v) => h("button", { type: "button", class: `cell ${v.kind}`, onclick: () => {
+      words.hidden = false;
+      words.className = `verdict ${v.kind}`;
+      words.replaceChildren(v.text, " ", h("a", { href: samplesLink(v.filter) }, "samples"));
+    } },
+    h("small", {}, v.length ? `${v.length.toLocaleString("en")} tokens` : "all lengths"),
+    h("strong", {}, v.decision), h("span", {}, v.points), v.cost && h("span", {}, v.cost),
+    h("small", {}, `against ${v.against}`), h("small", {}, `n ${v.n}`));
+    const rows = new Map();
+    verdicts.forEach((v) => {
+      const name = [v.task, ...v.row].join(" · ");
+      rows.set(name, [...(rows.get(name) || []), v]);
+    });
+    const parts = [...rows].map(([name, found]) => h("section", { "aria-label": name },
+      h("h3", {}, name), h("div", { class: "cells" }, found.map(cellOf))));
+    if (verdicts.length === 1) parts[0].querySelector("button").click();
+    return [h("div", { class: "grid" }, parts), words];
+  }
 
   function summaryView(main) {
     const all = (key) => [...new Set(main.runs.flatMap((run) => run[key]))].filter(Boolean).sort();
@@ -32,11 +47,9 @@
         + `${main.calls.toLocaleString("en")} calls`),
       banners(main),
       h("h2", {}, "Is the RLM worth it?"),
-      main.verdicts.map(verdictsOf),
-      main.verdicts.length ? null
-        : h("p", {}, "No verdict: there is no RLM arm beside an alternative."),
-      dataTable(main.tables[0], true),
+      verdictGrid(main.verdicts),
       figure ? figureOf(figure) : null,
+      dataTable(main.tables[0], true),
     ];
   }
 
