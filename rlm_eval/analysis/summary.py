@@ -15,6 +15,7 @@ from rlm_eval.analysis.load import Run, combine, load_run
 from rlm_eval.analysis.paired import CELL
 from rlm_eval.analysis.text import Column, dollars, percent, plural, terminal_table
 from rlm_eval.analysis.verdicts import Verdict, grouped, verdicts
+from rlm_eval.journal.tables import write_csv
 
 FIGURES = (figures.score_vs_length, figures.score_vs_cost, figures.score_and_cost)
 #: Terminals of fewer characters leave columns out that say more.
@@ -72,11 +73,10 @@ def write_summary(run_dir: Path, *, demonstration: bool = False) -> Summary:
     if results.empty:
         return Summary(run, pd.DataFrame(), [], demonstration)
     table, found = summarize(results), verdicts(results)
-    table.to_csv(run_dir / "summary.csv", index=False)
+    write_csv(table, run_dir / "summary.csv")
     columns = [field.name for field in fields(Verdict)]
-    pd.DataFrame([asdict(v) for v in found], columns=columns).to_csv(
-        run_dir / "verdicts.csv", index=False
-    )
+    rows = pd.DataFrame([asdict(v) for v in found], columns=columns)
+    write_csv(rows, run_dir / "verdicts.csv")
     for draw in FIGURES:
         figures.save(draw(results, table), run_dir / "figures" / draw.__name__)
     return Summary(run, table, found, demonstration)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from rlm_eval.errors import ConfigError
 from rlm_eval.journal.journal import has_journal
-from rlm_eval.journal.tables import tables, write_tables
+from rlm_eval.journal.tables import tables, write_csv, write_tables
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,7 +38,7 @@ def rebuild(run_dir: Path, out: Path) -> None:
     write_tables(*tables(run_dir), out)
     results = combine([load_run(out)])
     if not results.empty:
-        summarize(results).to_csv(out / "summary.csv", index=False)
+        write_csv(summarize(results), out / "summary.csv")
 
 
 def differences(stored: Path, rebuilt: Path) -> list[str]:

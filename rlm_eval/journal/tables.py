@@ -6,6 +6,7 @@ Cost, tokens and call counts of a result are sums over its calls, never counters
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from math import fsum
 from pathlib import Path
@@ -89,6 +90,8 @@ CALL_COLUMNS: Mapping[str, str] = {
     "started_at": "float64",
     "error": "string",
 }
+#: How a cell begins that a spreadsheet would compute, unless it is a number.
+_FORMULA = re.compile(r"(?!\s*[+-]?[\d.,]+(?:[eE][+-]?\d+)?\s*\Z)\s*[=+\-@＝＋－＠]|[\t\n]")
 
 
 def tables(run_dir: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -132,8 +135,25 @@ def write_table(frame: pd.DataFrame, path: Path) -> None:
     """Write ``path``.parquet and ``path``.csv, each atomically."""
     with replacing(path.with_name(f"{path.name}.parquet")) as temporary:
         frame.to_parquet(temporary, index=False)
-    with replacing(path.with_name(f"{path.name}.csv")) as temporary:
-        frame.to_csv(temporary, index=False, lineterminator="\n", encoding="utf-8")
+    write_csv(frame, path.with_name(f"{path.name}.csv"))
+
+
+def write_csv(frame: pd.DataFrame, path: Path) -> None:
+    """Write ``path`` atomically. Text that a spreadsheet would take for a formula has an apostrophe
+    before it, and a lone carriage return, which would begin a row, is a line break; the parquet
+    tables have it as it is."""
+    shown = frame.rename(columns=_as_text)
+    for name in frame.select_dtypes(exclude=["number", "bool"]):
+        shown[_as_text(name)] = frame[name].map(_as_text)
+    with replacing(path) as temporary:
+        shown.to_csv(temporary, index=False, lineterminator="\n", encoding="utf-8")
+
+
+def _as_text(cell: Any) -> Any:
+    if not isinstance(cell, str):
+        return cell
+    text = cell.replace("\r\n", "\n").replace("\r", "\n")
+    return f"'{text}" if _FORMULA.match(text) else text
 
 
 def _row(event: Mapping[str, Any], calls: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
