@@ -18,6 +18,7 @@ from typing import Any
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 from pydantic.errors import PydanticSchemaGenerationError
 
+from rlm_eval.config.credentials import as_written, refuse_credentials
 from rlm_eval.errors import ConfigError
 from rlm_eval.records import Role, content_hash
 
@@ -80,10 +81,16 @@ class RunConfig:
     tree: Mapping[str, Any]
 
     @property
+    def stored(self) -> dict[str, Any]:
+        """All of it as it may be written down: without what it takes from the environment."""
+        stored: dict[str, Any] = as_written(self.tree)
+        return stored
+
+    @property
     def identity(self) -> str:
         """Hash of what the run measures: the same for any concurrency, path or verbosity."""
         measured = {k: v for k, v in self.tree.items() if k not in RUN_TIME_KEYS}
-        return content_hash({**measured, "caching": self.caching})
+        return content_hash(as_written({**measured, "caching": self.caching}, all_of_it=False))
 
     @property
     def caching(self) -> str:
@@ -101,6 +108,7 @@ def check_config(tree: Mapping[str, Any]) -> RunConfig:
 
     Raises ConfigError for the first thing that is wrong, naming the key.
     """
+    refuse_credentials(tree)
     for key in NEEDED:
         if not tree.get(key):
             raise ConfigError(f"{key} is missing: leave ~{key} out")
@@ -124,6 +132,7 @@ def check_config(tree: Mapping[str, Any]) -> RunConfig:
 
 def check_task(node: Any, allow_targets: Sequence[str] = ()) -> dict[str, Any]:
     """The configuration of a task alone, checked as :func:`check_config` does."""
+    refuse_credentials({"task": node})
     return _checked("task", node, ("rlm_eval", *allow_targets))
 
 
@@ -203,7 +212,9 @@ def _value(where: str, parameter: inspect.Parameter, value: Any, allowed: Sequen
     if parameter.annotation is inspect.Parameter.empty:
         return value
     try:
-        return _plain(TypeAdapter(parameter.annotation).validate_python(value))
+        fitting = _plain(TypeAdapter(parameter.annotation).validate_python(value))
+        # Texts from the environment stay known as such; numbers and records are values.
+        return value if as_written(value) != value == fitting else fitting
     except ValidationError as error:
         raise _misfit(where, error) from None
     except PydanticSchemaGenerationError:

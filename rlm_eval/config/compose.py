@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from rlm_eval.config.check import unknown_key
+from rlm_eval.config.credentials import from_environment, reference, refuse_credentials
 from rlm_eval.errors import ConfigError
 
 
@@ -19,17 +20,42 @@ def compose_tree(overrides: Sequence[str]) -> dict[str, Any]:
     can't compose."""
     from hydra import compose, initialize_config_module
     from hydra.errors import HydraException
-    from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
+    refuse_in(overrides)
     try:
         with initialize_config_module("rlm_eval.conf", version_base="1.3"):
             config = compose("config", overrides=list(overrides))
-        tree = OmegaConf.to_container(config, resolve=True)
+        return plain_tree(config)
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(_one_line(error, overrides)) from error
+
+
+def refuse_in(overrides: Sequence[str]) -> None:
+    """Raise ConfigError for a credential in ``overrides``: before Hydra repeats or stores it."""
+    for override in overrides:
+        key, _, value = override.partition("=")
+        try:
+            given = yaml.safe_load(value)
+        except yaml.YAMLError:
+            given = value
+        for part in reversed(key.lstrip("+").split(".")):
+            given = {part: given}
+        refuse_credentials(given)
+
+
+def plain_tree(config: Any) -> dict[str, Any]:
+    """A composed configuration as plain data, but for what it takes from the environment."""
+    from omegaconf import OmegaConf
+    from omegaconf.resolvers import oc
+
+    OmegaConf.register_new_resolver("oc.env", reference, replace=True)
+    try:
+        tree = OmegaConf.to_container(config, resolve=True)
+    finally:
+        OmegaConf.register_new_resolver("oc.env", oc.env, replace=True)
     assert isinstance(tree, dict)
-    return {str(k): v for k, v in tree.items() if k != "experiment"}
+    return from_environment({str(k): v for k, v in tree.items() if k != "experiment"})
 
 
 def recorded_tree(run_dir: Path) -> dict[str, Any]:

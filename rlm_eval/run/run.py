@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from rlm_eval.config.check import ROLE_KEYS, RunConfig
+from rlm_eval.config.credentials import as_written, secrets_in
 from rlm_eval.errors import ConfigError, is_the_machines
 from rlm_eval.journal.environment import write_environment
 from rlm_eval.journal.journal import Journal, read_events, record_size
@@ -118,9 +119,11 @@ def _forecast(parts: Parts, work: Sequence[Work], past: Past) -> list[Expected]:
 
 
 def redactor_of(config: RunConfig) -> Redactor:
-    """Cuts out the keys that are in the environment, under whatever name the models take them."""
+    """Cuts out the keys that are in the environment, under whatever name the configuration takes
+    them."""
     nodes = [config[key] for key in ("model", *ROLE_KEYS.values(), "embed_model") if config[key]]
-    return Redactor(secrets_of(os.environ, {str(node.get("api_key_env")) for node in nodes}))
+    named = {str(node.get("api_key_env")) for node in nodes}
+    return Redactor(secrets_of(os.environ, named) | secrets_in(config.tree))
 
 
 def _sandbox_levels(parts: Parts) -> dict[str, str]:
@@ -135,7 +138,7 @@ def _write_environment(
 ) -> None:
     write_environment(
         run_dir,
-        {**parts.config.tree, "demonstration": parts.demonstration},
+        {**parts.config.stored, "demonstration": parts.demonstration},
         redact,
         code_revision=parts.revision,
         fingerprints=parts.fingerprints,
@@ -203,7 +206,12 @@ def _response_cache(parts: Parts, redact: Callable[[str], str]) -> ResponseCache
         return None
     nodes = {role: config["model" if role == "root" else ROLE_KEYS[role]] for role in parts.models}
     shapes = {
-        role: content_hash([reply_shaping(node), weights_sha256(parts.models[role])])
+        role: content_hash(
+            [
+                as_written(reply_shaping(node), all_of_it=False),
+                weights_sha256(parts.models[role]),
+            ]
+        )
         for role, node in nodes.items()
     }
     return ResponseCache(Path(path), shapes, sampling=config["cache_samples"], redact=redact)
