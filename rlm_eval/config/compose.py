@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.resources
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -71,6 +72,68 @@ def recorded_tree(run_dir: Path) -> dict[str, Any]:
     if not isinstance(tree, dict):
         raise ConfigError(f"{path} is no run's configuration")
     return tree
+
+
+def permissions(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """A command's ``arguments`` without allow_targets=[…], and the names in it."""
+    rest, names = [], []
+    for argument in arguments:
+        if given := re.fullmatch(r"(?:--)?allow[-_]targets=\[?([^]]*)]?", argument):
+            names += re.findall(r"[\w.]+", given[1])
+        else:
+            rest.append(argument)
+    return rest, names
+
+
+def refuse_reaching(
+    tree: Any, run_dir: Path, command: str, allowed: Sequence[str], *, code_only: bool = False
+) -> None:
+    """Raise ConfigError, which says what to type, where the configuration of ``run_dir``, which may
+    be somebody else's folder, reaches out of it and that is not ``allowed`` on the command line.
+    ``code_only``: only what could run code is asked for."""
+    asked = {k: m for k, m, code in _reaching(tree, "", "") if code or not code_only}
+    left = {k: m for k, m in asked.items() if not any(f"{m}.".startswith(f"{a}.") for a in allowed)}
+    if left:
+        names = ",".join(dict.fromkeys([*allowed, *sorted(left.values())]))
+        raise ConfigError(
+            f"{run_dir} reaches out of its folder: {'; '.join(left)}. If you trust it, type: "
+            f"rlm-eval {command} {run_dir} 'allow_targets=[{names}]'"
+        )
+
+
+def resuming(tree: Mapping[str, Any], run_dir: Path) -> str:
+    """The command that goes on with a run of this configuration."""
+    names = ",".join(sorted({module for _, module, _ in _reaching(tree, "", "")}))
+    permission = f" 'allow_targets=[{names}]'" if names else ""
+    return f"python -m rlm_eval resume {run_dir}{permission}"
+
+
+def _reaching(node: Any, where: str, module: str) -> Iterator[tuple[str, str, bool]]:
+    """Each setting that runs other code than ours or lets a model's code out (True); or that reads
+    files, sends what is asked to another machine, or takes from the environment (False); with the
+    module to allow."""
+    if isinstance(node, Mapping):
+        target = str(node.get("_target_", ""))
+        module = target.rpartition(".")[0] or module
+        if target and not target.startswith("rlm_eval."):
+            yield f"{where}._target_={target} lies outside rlm_eval", module, True
+        for key, value in node.items():
+            inside = f"{where}.{key}" if where else str(key)
+            runs = key == "command" and value and ".foreign." in target
+            if runs or (key in ("isolation", "level") and value == "none"):
+                yield f"{inside}={value}", module, True
+            elif key == "response_cache" and value:
+                yield f"{inside}={value}", "rlm_eval.models.cache", False
+            elif key not in ("_target_", "results_dir"):
+                yield from _reaching(value, inside, module)
+    elif isinstance(node, list):
+        for value in node:
+            yield from _reaching(value, where, module)
+    elif isinstance(node, str):
+        is_file = re.search(r"[/.\\]", node) and os.path.exists(node)
+        elsewhere = re.match(r"\w+://(?!(localhost|127\.[\d.]+|0\.0\.0\.0|\[::1?])([:/]|$))", node)
+        if is_file or elsewhere or "${" in node:
+            yield f"{where}={node}", module, False
 
 
 def _one_line(error: Exception, overrides: Sequence[str]) -> str:

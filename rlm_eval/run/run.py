@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from rlm_eval.config.check import ROLE_KEYS, RunConfig
+from rlm_eval.config.compose import resuming
 from rlm_eval.config.credentials import as_written, secrets_in
 from rlm_eval.errors import ConfigError, is_the_machines
 from rlm_eval.journal.environment import write_environment
@@ -169,7 +170,7 @@ def _work_off(
     info = RunInfo(parts.run_id, parts.root.info.name, sub_name, parts.scripted)
     with served(parts, journal, record) as client:
         runner = Runner(info, parts.task, client, ledger, parts.sample_budget, journal, progress)
-        with _interrupts(runner.stop, run_dir), progress:
+        with _interrupts(runner.stop, resuming(parts.config.stored, run_dir)), progress:
             return runner.run(todo, concurrency)
 
 
@@ -225,14 +226,14 @@ def weights_sha256(model: ChatModel) -> str | None:
 
 
 @contextmanager
-def _interrupts(stop: Callable[[str], None], run_dir: Path) -> Iterator[None]:
+def _interrupts(stop: Callable[[str], None], command: str) -> Iterator[None]:
     """The first Ctrl-C lets what is in flight end, the second leaves at once."""
     pressed = 0
 
     def handle(number: int, frame: Any) -> None:
         nonlocal pressed
         pressed += 1
-        how = f"continue with: python -m rlm_eval resume {run_dir}"
+        how = f"continue with: {command}"
         if pressed > 1:
             print(f"\nstopped now; {how}", file=sys.stderr, flush=True)
             os._exit(INTERRUPTED)
