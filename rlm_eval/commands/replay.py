@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from rlm_eval.config.compose import permissions
 from rlm_eval.errors import ConfigError
-from rlm_eval.journal.journal import has_journal
+from rlm_eval.journal.journal import damage, has_journal
 from rlm_eval.journal.tables import tables, write_csv, write_tables
 
 if TYPE_CHECKING:
@@ -72,6 +72,7 @@ def check(run_dir: Path) -> bool:
         rebuild(run_dir, Path(folder))
         compared = [n for n in DERIVED if (run_dir / n).is_file() and (Path(folder) / n).is_file()]
         lines = [line for n in compared for line in differences(run_dir / n, Path(folder) / n)]
+    lines += [found] if (found := damage(run_dir)) else []
     same = ", ".join(compared) + " are" if compared else "nothing lies beside it to compare;"
     for line in lines or [f"{same} what the journal says"]:
         print(f"{run_dir}: {line}")

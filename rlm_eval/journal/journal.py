@@ -3,16 +3,22 @@
 Events: ``session`` (a process begins to write), ``begin`` (a result is started, its restart),
 ``call`` (one attempt with its reply), ``result``; ``model`` (what is known of a role's model once
 it is open). Tables are derived from it; a torn line is no event, now and after more was written.
+Each line ends with the journal's name and a hash under that: a line that was changed, or is from
+another journal, is left out, and :func:`damage` says so.
 What must not be written is cut out here, and nowhere else: keys, and the texts of sealed tasks.
 """
 
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
+import re
+import secrets
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -47,8 +53,11 @@ class Journal:
         self._seal = seal
         self._lock = threading.Lock()
         self._failed: tuple[int | None, str, str] | None = None
+        self._attempts: Counter[tuple[str, int]] = Counter()
         self._owner = _claim(run_dir / "lock")
         self.found = record_size(run_dir)
+        names = (name for _, name, _ in _lines(run_dir) if name)
+        self._name = next(names, secrets.token_hex(4).encode())
         self._file = self.path.open("ab", buffering=0)
         if _torn(self.path):
             self._write(_TORN)
@@ -77,6 +86,7 @@ class Journal:
         )
         event = asdict(replace(result, answer=replace(answer, trajectory=())))
         event["answer"].pop("trajectory")
+        event["attempts"] = self._attempts[result.key, result.restart]
         self._append({"type": "result", **event}, sync=True)
         return result
 
@@ -95,12 +105,14 @@ class Journal:
 
     def _append(self, event: Mapping[str, Any], *, sync: bool = False) -> None:
         line = self.redact(json.dumps({"v": SCHEMA_VERSION, **event}, ensure_ascii=False))
-        data = line.encode("utf-8", "surrogatepass") + b"\n"
+        data = _checked(line.encode("utf-8", "surrogatepass"), self._name)
         with self._lock:
             if self._failed is not None:
                 raise OSError(*self._failed)
             try:
                 self._write(data)
+                if event["type"] == "call":
+                    self._attempts[event["result_key"], event["restart"]] += 1
                 if sync:
                     os.fsync(self._file.fileno())
             except OSError as error:
@@ -137,26 +149,46 @@ def has_journal(run_dir: Path) -> bool:
 
 def read_events(run_dir: Path, types: Collection[str] | None = None) -> Iterator[dict[str, Any]]:
     """The journal's complete events in order, or only those of some ``types`` (much faster than to
-    leave the others out afterwards). Torn or damaged lines are left out.
+    leave the others out afterwards). Torn or damaged lines, and those of another journal, are left
+    out: :func:`damage` counts them.
 
     Raises ConfigError for a journal of another schema than this code's.
     """
-    if not has_journal(run_dir):
-        return
+    own = b""
     heads = tuple(_head(kind) for kind in types or ())
-    with (run_dir / FILE_NAME).open("rb") as file:
-        for number, line in enumerate(file, 1):
-            if heads and line.startswith(_OURS) and not line.startswith(heads):
-                continue
-            event = _parsed(line)
-            if event is None or (types is not None and event["type"] not in types):
-                continue
-            if event["v"] != SCHEMA_VERSION:
-                raise ConfigError(
-                    f"line {number} of the journal in {run_dir} has schema {event['v']}, this "
-                    f"rlm_eval reads {SCHEMA_VERSION}: take the version that wrote it"
-                )
-            yield event
+    for number, name, line in _lines(run_dir, heads):
+        own = own or name
+        version = None if own and own != name else _version(line, checked=bool(name))
+        if version not in (None, SCHEMA_VERSION):
+            raise ConfigError(
+                f"line {number} of the journal in {run_dir} has schema {version}, this rlm_eval "
+                f"reads {SCHEMA_VERSION}: take the version that wrote it"
+            )
+        if name and name == own and (types is None or line.startswith(heads or b"no type")):
+            yield json.loads(line[:-_TAIL].decode("utf-8", "surrogatepass") + "}")
+
+
+def damage(run_dir: Path) -> str:
+    """What is said of a journal with lines that were changed after they were written, or are from
+    another one; empty where there is none. A line that a killed process tore is no damage."""
+    own, bad = b"", []
+    for number, name, line in _lines(run_dir):
+        own = own or name
+        if name != own or not name:
+            about = re.search(rb'"(?:result_)?key": "(\w+)"', line)
+            bad.append(f"{number} (result {about[1].decode()})" if about else str(number))
+    if not bad:
+        return ""
+    shown = ", ".join(bad[:_SHOWN]) + (", ..." if len(bad) > _SHOWN else "")
+    return (
+        f"{run_dir / FILE_NAME}: {len(bad)} damaged or foreign lines are left out ({shown}): "
+        "results that they were part of are pending again"
+    )
+
+
+def is_complete(result: Mapping[str, Any], attempts: int) -> bool:
+    """Whether none of the calls that a result event was written with is lost."""
+    return attempts >= int(result["attempts"])
 
 
 def attempt_id(call: Mapping[str, Any]) -> tuple[str, int]:
@@ -174,19 +206,50 @@ def _head(kind: str) -> bytes:
 #: must not come to life later.
 _TORN = b" torn\n"
 _OURS = json.dumps({"v": SCHEMA_VERSION, "type": ""})[:-2].encode()
+_SUM = re.compile(rb', "sum": "([0-9a-f]{8})([0-9a-f]{16})"}\n\Z')
+_TAIL = len(', "sum": "') + 24 + len('"}\n')
+#: Damaged lines that are named.
+_SHOWN = 5
 
 
-def _parsed(line: bytes) -> dict[str, Any] | None:
-    if not line.endswith(b"\n"):
+def _hash(body: bytes, name: bytes) -> bytes:
+    return hashlib.blake2b(body, digest_size=8, key=name).hexdigest().encode()
+
+
+def _checked(event: bytes, name: bytes) -> bytes:
+    """The line of an event in the journal called ``name`` (8 hex digits): a line that was changed
+    or comes from another journal is found out."""
+    body = event[:-1]
+    return body + b', "sum": "' + name + _hash(body, name) + b'"}\n'
+
+
+def _lines(run_dir: Path, heads: tuple[bytes, ...] = ()) -> Iterator[tuple[int, bytes, bytes]]:
+    """Number, name of its journal (empty where it was changed) and bytes of each line but torn
+    ones; where ``heads`` are given, without those that begin as other types do."""
+    if not has_journal(run_dir):
+        return
+    with (run_dir / FILE_NAME).open("rb") as file:
+        for number, line in enumerate(file, 1):
+            other = heads and line.startswith(_OURS) and not line.startswith(heads)
+            if other or line.endswith(_TORN) or not line.endswith(b"\n"):
+                continue
+            found = _SUM.search(line, len(line) - _TAIL) if len(line) > _TAIL else None
+            intact = found and _hash(line[:-_TAIL], found[1]) == found[2]
+            yield number, found[1] if found and intact else b"", line
+
+
+def _version(line: bytes, *, checked: bool) -> int | None:
+    """The schema of a line that has no checksum or the right one; None for damage."""
+    if checked and line.startswith(_OURS):
+        return SCHEMA_VERSION
+    if not checked and _SUM.search(line):
         return None
     try:
-        event = json.loads(line.decode("utf-8", "surrogatepass"))
-    except ValueError:
+        event = json.loads(line)
+    except (ValueError, RecursionError):
         return None
-    if not isinstance(event, dict):
-        return None
-    complete = isinstance(event.get("v"), int) and isinstance(event.get("type"), str)
-    return event if complete else None
+    version = event.get("v") if isinstance(event, dict) and "type" in event else None
+    return version if isinstance(version, int) else None
 
 
 def _torn(path: Path) -> bool:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from rlm_eval.errors import ConfigError
-from rlm_eval.journal.journal import Journal, attempt_id, has_journal, read_events
+from rlm_eval.journal.journal import Journal, attempt_id, has_journal, is_complete, read_events
 from rlm_eval.ledger import Spend
 from rlm_eval.records import PENDING
 
@@ -36,7 +37,8 @@ def past_of(run_dir: Path) -> Past:
     done: set[str] = set()
     restarts: dict[str, int] = {}
     sessions: list[tuple[float, float]] = []
-    paid: set[tuple[str, int]] = set()
+    asked: set[tuple[str, int]] = set()
+    attempts: Counter[tuple[str, int]] = Counter()
     spent = Spend()
     for event in read_events(run_dir):
         kind = event["type"]
@@ -45,9 +47,13 @@ def past_of(run_dir: Path) -> Past:
         elif kind == "begin":
             restarts[event["key"]] = max(restarts.get(event["key"], 0), event["restart"] + 1)
         elif kind == "result" and _is_done(event):
-            done.add(event["key"])
-        elif kind == "call" and "reused_from" not in event and attempt_id(event) not in paid:
-            paid.add(attempt_id(event))
+            if is_complete(event, attempts[event["key"], event["restart"]]):
+                done.add(event["key"])
+        elif kind == "call" and attempt_id(event) not in asked:
+            asked.add(attempt_id(event))
+            attempts[event["result_key"], event["restart"]] += 1
+            if "reused_from" in event:
+                continue
             spent += _spend(event)
             if sessions:
                 begun, last = sessions[-1]
@@ -66,8 +72,9 @@ def finished_beside(run_dir: Path, wanted: Collection[str]) -> dict[str, Path]:
         if other != run_dir and missing:
             with contextlib.suppress(ConfigError):
                 results = read_events(other, types=("result",))
-                done = {event["key"] for event in results if _is_done(event)}
-                found |= dict.fromkeys(done & missing, other)
+                done = missing & {event["key"] for event in results if _is_done(event)}
+                if done:
+                    found |= dict.fromkeys(done & past_of(other).done, other)
     return found
 
 

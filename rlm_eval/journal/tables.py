@@ -12,7 +12,7 @@ from math import fsum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rlm_eval.journal.journal import attempt_id, read_events, replacing
+from rlm_eval.journal.journal import attempt_id, is_complete, read_events, replacing
 from rlm_eval.records import SCORED, Span
 
 if TYPE_CHECKING:
@@ -101,20 +101,26 @@ def tables(run_dir: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 def tables_of(events: Iterable[Mapping[str, Any]]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """(results, calls) of ``result`` and ``call`` events. A result that was begun again counts by
-    its last answer and that restart's calls; ``calls`` has those of every restart."""
+    its last answer and that restart's calls, one whose calls are not all there does not; ``calls``
+    has those of every restart."""
     import pandas as pd
 
-    results: dict[str, dict[str, Any]] = {}
+    ended: list[dict[str, Any]] = []
     calls: dict[tuple[str, int], dict[str, Any]] = {}
     for event in events:
         if event["type"] == "result":
-            results[event["key"]] = dict(event)
+            ended.append(dict(event))
         else:
             call = {**event, "error": _encodable(event["error"])}
             calls.setdefault(attempt_id(event), call)
     by_result: dict[tuple[str, int], list[Mapping[str, Any]]] = {}
     for call in calls.values():
         by_result.setdefault((call["result_key"], call["restart"]), []).append(call)
+    results = {
+        event["key"]: event
+        for event in ended
+        if is_complete(event, len(by_result.get((event["key"], event["restart"]), ())))
+    }
     rows = [_row(e, by_result.get((e["key"], e["restart"]), ())) for e in results.values()]
     result_frame = pd.DataFrame(rows, columns=list(RESULT_COLUMNS)).astype(dict(RESULT_COLUMNS))
     call_frame = pd.DataFrame([*calls.values()], columns=list(CALL_COLUMNS))

@@ -17,7 +17,7 @@ from rlm_eval.config.compose import resuming
 from rlm_eval.config.credentials import as_written, secrets_in
 from rlm_eval.errors import ConfigError, is_the_machines
 from rlm_eval.journal.environment import write_environment
-from rlm_eval.journal.journal import Journal, read_events, record_size
+from rlm_eval.journal.journal import Journal, damage, read_events, record_size
 from rlm_eval.journal.past import Past, finished_beside, past_of, reuse
 from rlm_eval.journal.redaction import Redactor, seal_of, secrets_of
 from rlm_eval.ledger import Ledger
@@ -90,6 +90,8 @@ def _run(parts: Parts, run_dir: Path, work: Sequence[Work]) -> int:
         todo = [
             replace(w, restart=past.restarts.get(w.key, 0)) for w in work if w.key not in past.done
         ]
+        if said := damage(run_dir):
+            print(said, file=sys.stderr)
         if found:
             print(
                 f"{len(found)} results reused from other runs of the same setting", file=sys.stderr
@@ -267,7 +269,7 @@ def _finish(parts: Parts, run_dir: Path, outcome: RunOutcome) -> int:
     if sent := int(calls.prompt_tokens.sum()):
         cached = int(calls.cached_tokens.sum()) / sent
         print(f"prompt tokens: {sent:,} sent, {cached:.0%} of them from the prompt cache")
-    for line in cut_off(events):
+    for line in filter(None, [*cut_off(events), damage(run_dir)]):
         print(line, file=sys.stderr)
     if outcome.stopped and outcome.stopped != _BY_SIGNAL:
         print(f"stopped early: {redactor_of(parts.config)(outcome.stopped)}", file=sys.stderr)
