@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -41,6 +42,13 @@ Outcome = Literal[
 SCORED: frozenset[str] = frozenset({"answered", "forced"})
 #: Neither right nor wrong: asked again on resume.
 PENDING: frozenset[str] = frozenset({"provider_error", "sandbox_error"})
+
+_BEGAN = time.time() - time.monotonic()
+
+
+def now() -> float:
+    """Unix time, in seconds, by the clock as this process began: it never goes back, nor jumps."""
+    return _BEGAN + time.monotonic()
 
 
 def content_hash(value: Any) -> str:

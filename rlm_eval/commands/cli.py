@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rlm_eval.config.check import ROLE_KEYS, check_config
-from rlm_eval.config.compose import compose_tree, plain_tree, refuse_in
+from rlm_eval.config.compose import check_overrides, compose_tree, plain_tree
 from rlm_eval.errors import ConfigError
 from rlm_eval.journal.redaction import Redactor, secrets_of
 from rlm_eval.run.run import BAD_INPUT, FAILED, FINISHED, INTERRUPTED, carry_out
@@ -46,6 +46,10 @@ def run_command(arguments: Sequence[str]) -> int:
         return run_tree(compose_tree(arguments))
     except ConfigError as error:
         return _refused(error, name)
+    except OSError as error:  # of a file that was named; a machine's own failure ends in run.py
+        if not name:
+            raise
+        return _refused(ConfigError(f"{error.filename}: {error.strerror}"), name)
     except KeyboardInterrupt:  # before a run's first question, or in its report
         print("rlm_eval: interrupted; the same command goes on with it", file=sys.stderr)
         return INTERRUPTED
@@ -61,7 +65,7 @@ def _with_hydra_main(arguments: Sequence[str]) -> int:
     import hydra
     from omegaconf import DictConfig
 
-    refuse_in(arguments)
+    check_overrides(arguments)
     codes: list[int] = []
 
     @hydra.main(config_path="pkg://rlm_eval.conf", config_name="config", version_base="1.3")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
+import math
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
@@ -56,11 +57,11 @@ class BudgetSettings(BaseModel, extra="forbid"):
     matched: bool = False
 
 
-class Settings(BaseModel, extra="forbid"):
+class Settings(BaseModel, extra="forbid", allow_inf_nan=False):
     """The keys of conf/config.yaml that have no ``_target_``."""
 
     repeats: int = Field(ge=1)
-    temperature: float | None
+    temperature: float | None = Field(ge=0)
     memoize: bool
     response_cache: str | None
     cache_samples: bool
@@ -213,6 +214,8 @@ def _value(where: str, parameter: inspect.Parameter, value: Any, allowed: Sequen
         return value
     try:
         fitting = _plain(TypeAdapter(parameter.annotation).validate_python(value))
+        if not _finite(fitting):
+            raise ConfigError(f"{where}={value!r} does not fit: every number must be finite")
         # Texts from the environment stay known as such; numbers and records are values.
         return value if as_written(value) != value == fitting else fitting
     except ValidationError as error:
@@ -244,6 +247,14 @@ def _parameters(where: str, target: str) -> dict[str, inspect.Parameter]:
 def _misfit(key: str, error: ValidationError) -> ConfigError:
     problem = error.errors()[0]
     return ConfigError(f"{key}={problem['input']!r} does not fit: {problem['msg']}")
+
+
+def _finite(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return all(map(_finite, value.values()))
+    if isinstance(value, list):
+        return all(map(_finite, value))
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 def _plain(value: Any) -> Any:

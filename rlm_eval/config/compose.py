@@ -23,19 +23,23 @@ def compose_tree(overrides: Sequence[str]) -> dict[str, Any]:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
-    refuse_in(overrides)
+    check_overrides(overrides)
     try:
         with initialize_config_module("rlm_eval.conf", version_base="1.3"):
             config = compose("config", overrides=list(overrides))
         return plain_tree(config)
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, ValueError, TypeError) as error:
         raise ConfigError(_one_line(error, overrides)) from error
 
 
-def refuse_in(overrides: Sequence[str]) -> None:
-    """Raise ConfigError for a credential in ``overrides``: before Hydra repeats or stores it."""
+def check_overrides(overrides: Sequence[str]) -> None:
+    """Raise ConfigError for a credential in ``overrides``, before Hydra repeats or stores it, and
+    for a group that is set to nothing."""
     for override in overrides:
         key, _, value = override.partition("=")
+        group = key.lstrip("+").partition("@")[0]
+        if value in ("null", "") and "=" in override and group in _groups():
+            raise ConfigError(f"{override}: choose {', '.join(_options(group))}, or leave it out")
         try:
             given = yaml.safe_load(value)
         except yaml.YAMLError:
@@ -56,7 +60,8 @@ def plain_tree(config: Any) -> dict[str, Any]:
     finally:
         OmegaConf.register_new_resolver("oc.env", oc.env, replace=True)
     assert isinstance(tree, dict)
-    return from_environment({str(k): v for k, v in tree.items() if k != "experiment"})
+    plain = {str(k): v for k, v in tree.items() if k != "experiment"}
+    return {key: from_environment(value, key) for key, value in plain.items()}
 
 
 def recorded_tree(run_dir: Path) -> dict[str, Any]:
@@ -149,6 +154,10 @@ def _one_line(error: Exception, overrides: Sequence[str]) -> str:
         known = compose_tree(chosen if len(chosen) < len(overrides) else [])
         return unknown_key(unknown[1], sorted(_keys(known)))
     return text.partition(" full_key:")[0].replace("In 'config': ", "")
+
+
+def _groups() -> list[str]:
+    return [f.name for f in importlib.resources.files("rlm_eval.conf").iterdir() if f.is_dir()]
 
 
 def _options(group: str) -> list[str]:

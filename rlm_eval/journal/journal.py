@@ -10,32 +10,38 @@ What must not be written is cut out here, and nowhere else: keys, and the texts 
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
 import os
 import re
 import secrets
+import socket
+import tempfile
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
 from rlm_eval.errors import ConfigError
 from rlm_eval.journal.redaction import Redactor, Seal, sealed_call, sealed_result, secrets_of
-from rlm_eval.records import SCHEMA_VERSION, Call, Result
+from rlm_eval.records import SCHEMA_VERSION, Call, Result, now
 
-FILE_NAME = "journal.jsonl"
+FILE_NAME, HEARTBEAT = "journal.jsonl", "heartbeat"
+#: Seconds between two heartbeats, and from the last one until its process counts as dead.
+_BEAT_S, _DEAD_S = 10.0, 60.0
 
 
 class Journal:
     """The one writer of a run directory's journal and trajectories. Safe for threads.
 
-    Opening it takes the run's lock: a second process is refused with the first one's pid.
+    Opening it takes the run's lock: a second process is refused with the first one's pid, and one
+    on another machine, which may not see the lock, by the first one's ``heartbeat`` of the last
+    minute. Where the folder was deleted or moved, OSError (ESTALE) is raised and the run ends.
     ``found`` is the record's size then. Where a line can't be written (a full disk) OSError is
     raised, then and for every line after it. ``redact`` cuts keys out of what is written, by
     default those in the environment; ``seal`` is how a sealed task's texts are written.
@@ -55,13 +61,17 @@ class Journal:
         self._failed: tuple[int | None, str, str] | None = None
         self._attempts: Counter[tuple[str, int]] = Counter()
         self._owner = _claim(run_dir / "lock")
+        self._closed = threading.Event()
+        _claim_from_other_hosts(run_dir / HEARTBEAT)
+        self._heart = threading.Thread(target=self._beat, args=(run_dir / HEARTBEAT,), daemon=True)
+        self._heart.start()
         self.found = record_size(run_dir)
         names = (name for _, name, _ in _lines(run_dir) if name)
         self._name = next(names, secrets.token_hex(4).encode())
         self._file = self.path.open("ab", buffering=0)
         if _torn(self.path):
             self._write(_TORN)
-        self._append({"type": "session", "started_at": time.time(), "pid": os.getpid()})
+        self._append({"type": "session", "started_at": now(), "pid": os.getpid()})
 
     def begin(self, key: str, restart: int) -> None:
         self._append({"type": "begin", "key": key, "restart": restart})
@@ -80,6 +90,7 @@ class Journal:
         final = {"type": "answer", "text": answer.text, "outcome": answer.outcome}
         lines = (json.dumps(e, ensure_ascii=False) for e in (*answer.trajectory, final))
         folder = self.path.parent / "trajectories"
+        self._write(b"")
         folder.mkdir(exist_ok=True)
         write_atomically(
             folder / f"{result.key}.jsonl", self.redact("".join(f"{line}\n" for line in lines))
@@ -120,13 +131,28 @@ class Journal:
                 self._failed = (error.errno, str(error.strerror), str(self.path))
                 raise OSError(*self._failed) from error
 
+    def _beat(self, path: Path) -> None:
+        """Say now and then that this process is at work, to those on other machines."""
+        with suppress(OSError):
+            while not self._closed.wait(_BEAT_S):
+                os.utime(path)
+            path.unlink()
+
     def _write(self, data: bytes) -> None:
+        try:
+            gone = not os.path.samestat(os.stat(self.path), os.fstat(self._file.fileno()))
+        except FileNotFoundError:
+            gone = True
+        if gone:
+            raise OSError(errno.ESTALE, "the run's folder was deleted or moved")
         left = memoryview(data)
         while left:
             left = left[self._file.write(left) :]
 
     def close(self) -> None:
         with self._lock:
+            self._closed.set()
+            self._heart.join()
             self._file.close()
             self._owner.close()
 
@@ -277,6 +303,23 @@ def _claim(path: Path) -> BinaryIO:
     file.write(str(os.getpid()).encode())
     file.flush()
     return file
+
+
+def _claim_from_other_hosts(path: Path) -> None:
+    """Leave this process's name. Raises ConfigError where a process on another machine has left a heartbeat a short while ago,
+    by the clock of the file system that both write to."""
+    try:
+        host, pid = path.read_text(encoding="utf-8").split()
+        with tempfile.TemporaryFile(dir=path.parent) as file:
+            age = os.fstat(file.fileno()).st_mtime - path.stat().st_mtime
+    except (OSError, ValueError):
+        host, pid, age = "", "", _DEAD_S
+    if host != socket.gethostname() and age < _DEAD_S:
+        raise ConfigError(
+            f"another process (pid {pid} on {host}) is working on {path.parent}: wait for it, or "
+            f"stop it (if it is dead, this goes away {_DEAD_S:.0f} s after its end)"
+        )
+    path.write_text(f"{socket.gethostname()} {os.getpid()}", encoding="utf-8")
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from typing import Protocol, runtime_checkable
 
 from rlm_eval.errors import ConfigError, ContextOverflow, ProviderError
 from rlm_eval.ledger import Ledger, Reservation, Spend
-from rlm_eval.records import Call, Role
+from rlm_eval.records import Call, Role, now
 
 Message = Mapping[str, str]
 #: Template tokens a message costs beside its text, assumed when nothing better is known.
@@ -244,7 +244,7 @@ class Request:
             from_repl=self.tags.from_repl,
             finish_reason="",
             usage_estimated=used.estimated,
-            started_at=time.time(),
+            started_at=now(),
         )
 
 

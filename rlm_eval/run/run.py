@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -54,10 +55,13 @@ def carry_out_parts(parts: Parts, run_dir: Path | None = None) -> int:
             return FINISHED
         return _run(parts, run_dir, work)
     except OSError as error:
-        if not is_the_machines(error):
+        gone = error.errno == errno.ESTALE or (error.errno == errno.ENOENT and not run_dir.exists())
+        if not is_the_machines(error) and not gone:
             raise
         where = error.filename or run_dir
         kept = "All that was recorded is kept: make room, then run the same command again"
+        if gone:
+            where, kept = run_dir, "Where it was moved to, resume it there; else run it again"
         print(f"rlm_eval: stopped: {error.strerror} ({where}). {kept}", file=sys.stderr)
         return FAILED
     finally:
@@ -66,6 +70,7 @@ def carry_out_parts(parts: Parts, run_dir: Path | None = None) -> int:
 
 
 def _run(parts: Parts, run_dir: Path, work: Sequence[Work]) -> int:
+    _check_writable(run_dir)
     size, past = record_size(run_dir), past_of(run_dir)
     missing = {item.key for item in work} - past.done
     if not missing:
@@ -75,12 +80,6 @@ def _run(parts: Parts, run_dir: Path, work: Sequence[Work]) -> int:
     left = missing - found.keys()
     rows = _forecast(parts, [item for item in work if item.key in left], past)
     levels = _sandbox_levels(parts)
-    try:
-        run_dir.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(
-            f"results_dir={run_dir.parent} can't be made: {error.strerror}"
-        ) from error
     with Journal(run_dir, redactor_of(parts.config), seal_of(parts.task)) as journal:
         if journal.found != size:  # another process ended meanwhile
             past = past_of(run_dir)
@@ -107,6 +106,18 @@ def _run(parts: Parts, run_dir: Path, work: Sequence[Work]) -> int:
             print(in_one_line(rows), file=sys.stderr)
         outcome = _work_off(parts, run_dir, todo, past, journal)
     return _finish(parts, run_dir, outcome)
+
+
+def _check_writable(run_dir: Path) -> None:
+    try:
+        run_dir.parent.mkdir(parents=True, exist_ok=True)
+        there = run_dir if run_dir.exists() else run_dir.parent
+        if not there.is_dir() or not os.access(there, os.W_OK):
+            raise PermissionError(errno.EACCES, f"{there} is no folder that can be written to")
+    except OSError as error:
+        raise ConfigError(
+            f"results_dir={run_dir.parent} can't be made: {error.strerror}"
+        ) from error
 
 
 def _forecast(parts: Parts, work: Sequence[Work], past: Past) -> list[Expected]:
