@@ -306,8 +306,8 @@ def _claim(path: Path) -> BinaryIO:
 
 
 def _claim_from_other_hosts(path: Path) -> None:
-    """Leave this process's name. Raises ConfigError where a process on another machine has left a heartbeat a short while ago,
-    by the clock of the file system that both write to."""
+    """Leave this process's name. Raises ConfigError where one on another machine has left its own a
+    short while ago, by the clock of the file system that both write to."""
     try:
         host, pid = path.read_text(encoding="utf-8").split()
         with tempfile.TemporaryFile(dir=path.parent) as file:
