@@ -21,7 +21,7 @@ import socket
 import tempfile
 import threading
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -173,16 +173,18 @@ def has_journal(run_dir: Path) -> bool:
     return (run_dir / FILE_NAME).is_file()
 
 
-def read_events(run_dir: Path, types: Collection[str] | None = None) -> Iterator[dict[str, Any]]:
+def read_events(
+    run_dir: Path, types: Collection[str] | None = None, bad: list[str] | None = None
+) -> Iterator[dict[str, Any]]:
     """The journal's complete events in order, or only those of some ``types`` (much faster than to
     leave the others out afterwards). Torn or damaged lines, and those of another journal, are left
-    out: :func:`damage` counts them.
+    out; ``bad`` collects what there is of the latter two, whatever their types.
 
     Raises ConfigError for a journal of another schema than this code's.
     """
     own = b""
     heads = tuple(_head(kind) for kind in types or ())
-    for number, name, line in _lines(run_dir, heads):
+    for number, name, line in _lines(run_dir, heads if bad is None else ()):
         own = own or name
         version = None if own and own != name else _version(line, checked=bool(name))
         if version not in (None, SCHEMA_VERSION):
@@ -190,19 +192,20 @@ def read_events(run_dir: Path, types: Collection[str] | None = None) -> Iterator
                 f"line {number} of the journal in {run_dir} has schema {version}, this rlm_eval "
                 f"reads {SCHEMA_VERSION}: take the version that wrote it"
             )
-        if name and name == own and (types is None or line.startswith(heads or b"no type")):
+        if not name or name != own:
+            if bad is not None:
+                about = re.search(rb'"(?:result_)?key": "(\w+)"', line)
+                bad.append(f"{number} (result {about[1].decode()})" if about else str(number))
+        elif types is None or line.startswith(heads or b"no type"):
             yield json.loads(line[:-_TAIL].decode("utf-8", "surrogatepass") + "}")
 
 
-def damage(run_dir: Path) -> str:
+def damage(run_dir: Path, bad: Sequence[str] | None = None) -> str:
     """What is said of a journal with lines that were changed after they were written, or are from
-    another one; empty where there is none. A line that a killed process tore is no damage."""
-    own, bad = b"", []
-    for number, name, line in _lines(run_dir):
-        own = own or name
-        if name != own or not name:
-            about = re.search(rb'"(?:result_)?key": "(\w+)"', line)
-            bad.append(f"{number} (result {about[1].decode()})" if about else str(number))
+    another one (``bad``, as :func:`read_events` collects them; else it is read); empty where there
+    is none. A line that a killed process tore is no damage."""
+    if bad is None:
+        list(read_events(run_dir, (), bad := []))
     if not bad:
         return ""
     shown = ", ".join(bad[:_SHOWN]) + (", ..." if len(bad) > _SHOWN else "")

@@ -10,7 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from rlm_eval.errors import ConfigError
-from rlm_eval.journal.journal import Journal, attempt_id, has_journal, is_complete, read_events
+from rlm_eval.journal.journal import (
+    Journal,
+    attempt_id,
+    damage,
+    has_journal,
+    is_complete,
+    read_events,
+)
 from rlm_eval.ledger import Spend
 from rlm_eval.records import PENDING
 
@@ -21,12 +28,14 @@ Event = Mapping[str, Any]
 class Past:
     """``done`` result keys, ``restarts`` begun per key, what this run itself has ``spent``
     (reused results of other runs were paid there), and for how many ``seconds`` it was at work,
-    from the start of each of its processes to the end of that one's last call."""
+    from the start of each of its processes to the end of that one's last call. ``damage`` is what
+    is to be said of its journal."""
 
     done: frozenset[str]
     restarts: Mapping[str, int]
     spent: Spend
     seconds: float
+    damage: str = ""
 
     def with_reused(self, keys: Collection[str]) -> Past:
         return replace(self, done=self.done.union(keys))
@@ -40,7 +49,8 @@ def past_of(run_dir: Path) -> Past:
     asked: set[tuple[str, int]] = set()
     attempts: Counter[tuple[str, int]] = Counter()
     spent = Spend()
-    for event in read_events(run_dir):
+    bad: list[str] = []
+    for event in read_events(run_dir, bad=bad):
         kind = event["type"]
         if kind == "session":
             sessions.append((event["started_at"], event["started_at"]))
@@ -59,7 +69,7 @@ def past_of(run_dir: Path) -> Past:
                 begun, last = sessions[-1]
                 sessions[-1] = begun, max(last, event["started_at"] + event["latency_s"])
     seconds = sum(last - begun for begun, last in sessions)
-    return Past(frozenset(done), restarts, spent, seconds)
+    return Past(frozenset(done), restarts, spent, seconds, damage(run_dir, bad))
 
 
 def finished_beside(run_dir: Path, wanted: Collection[str]) -> dict[str, Path]:

@@ -89,8 +89,8 @@ def _run(parts: Parts, run_dir: Path, work: Sequence[Work]) -> int:
         todo = [
             replace(w, restart=past.restarts.get(w.key, 0)) for w in work if w.key not in past.done
         ]
-        if said := damage(run_dir):
-            print(said, file=sys.stderr)
+        if past.damage:
+            print(past.damage, file=sys.stderr)
         if found:
             print(
                 f"{len(found)} results reused from other runs of the same setting", file=sys.stderr
@@ -268,7 +268,8 @@ def _finish(parts: Parts, run_dir: Path, outcome: RunOutcome) -> int:
     from rlm_eval.analysis.summary import print_summary, write_summary
     from rlm_eval.journal.tables import tables_of, write_tables
 
-    events = list(read_events(run_dir, types=("result", "call")))
+    bad: list[str] = []
+    events = list(read_events(run_dir, ("result", "call"), bad))
     results, calls = tables_of(events)
     write_tables(results, calls, run_dir)
     summary = write_summary(run_dir, demonstration=parts.demonstration)
@@ -280,7 +281,7 @@ def _finish(parts: Parts, run_dir: Path, outcome: RunOutcome) -> int:
     if sent := int(calls.prompt_tokens.sum()):
         cached = int(calls.cached_tokens.sum()) / sent
         print(f"prompt tokens: {sent:,} sent, {cached:.0%} of them from the prompt cache")
-    for line in filter(None, [*cut_off(events), damage(run_dir)]):
+    for line in filter(None, [*cut_off(events), damage(run_dir, bad)]):
         print(line, file=sys.stderr)
     if outcome.stopped and outcome.stopped != _BY_SIGNAL:
         print(f"stopped early: {redactor_of(parts.config)(outcome.stopped)}", file=sys.stderr)
