@@ -59,11 +59,11 @@ def past_of(run_dir: Path) -> Past:
         elif kind == "result" and _is_done(event):
             if is_complete(event, attempts[event["key"], event["restart"]]):
                 done.add(event["key"])
-        elif kind == "call" and attempt_id(event) not in asked:
-            asked.add(attempt_id(event))
+        elif kind == "call":
             attempts[event["result_key"], event["restart"]] += 1
-            if "reused_from" in event:
+            if "reused_from" in event or attempt_id(event) in asked:
                 continue
+            asked.add(attempt_id(event))
             spent += _spend(event)
             if sessions:
                 begun, last = sessions[-1]

@@ -107,15 +107,17 @@ def tables_of(events: Iterable[Mapping[str, Any]]) -> tuple[pd.DataFrame, pd.Dat
 
     ended: list[dict[str, Any]] = []
     calls: dict[tuple[str, int], dict[str, Any]] = {}
+    by_restart: dict[tuple[str, int], dict[tuple[str, int], Mapping[str, Any]]] = {}
     for event in events:
         if event["type"] == "result":
             ended.append(dict(event))
         else:
             call = {**event, "error": _encodable(event["error"])}
             calls.setdefault(attempt_id(event), call)
-    by_result: dict[tuple[str, int], list[Mapping[str, Any]]] = {}
-    for call in calls.values():
-        by_result.setdefault((call["result_key"], call["restart"]), []).append(call)
+            # Reused again after a kill, a call is there again, as another restart's.
+            began = by_restart.setdefault((event["result_key"], event["restart"]), {})
+            began.setdefault(attempt_id(event), call)
+    by_result = {restart: list(began.values()) for restart, began in by_restart.items()}
     results = {
         event["key"]: event
         for event in ended

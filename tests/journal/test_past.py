@@ -98,3 +98,17 @@ def test_what_was_tried_here_before_is_no_part_of_a_reused_row(tmp_path: Path) -
     (row,) = tables(new)[0].itertuples()
     assert (row.outcome, row.calls, row.cost_usd) == ("answered", 1, 0.25)
     assert past_of(new).spent.usd == 5.0
+
+
+def test_a_result_whose_reuse_was_killed_is_reused_whole(tmp_path: Path) -> None:
+    """Its call is there twice, of two restarts: the row sums the last one's, the bill has one."""
+    new = tmp_path / "new"
+    write_one(tmp_path / "old", "r1")
+    with Journal(new) as journal:
+        for event in list(read_events(tmp_path / "old", types=("begin", "call"))):
+            journal.copy({**event, "reused_from": "old"})
+    with Journal(new) as journal:
+        reuse(finished_beside(new, {"r1"}), past_of(new), journal)
+    assert past_of(new).done == {"r1"}
+    results, calls = tables(new)
+    assert (list(results.cost_usd), list(calls.cost_usd)) == ([0.25], [0.25])
