@@ -90,11 +90,11 @@ class InvalidAnswer(SampleFailure):
     outcome: Outcome = "invalid_answer"
 
 
-#: The disk takes no more (full, over quota, a file too large, read-only, broken), or the machine
-#: has no more files, memory or processes to give.
+#: The disk takes no more (full, over quota, a file too large, read-only, broken, gone), or the
+#: machine has no more files, memory or processes to give.
 _MACHINE = frozenset(
     {
-        *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO),
+        *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.ESTALE),
         *(errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN),
     }
 )

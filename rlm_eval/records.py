@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 Scalar = str | int | float | bool | None
 Content = str | tuple[str, ...] | Mapping[str, str]
@@ -45,6 +46,13 @@ Outcome = Literal[
 SCORED: frozenset[str] = frozenset({"answered", "forced"})
 #: Neither right nor wrong: asked again on resume.
 PENDING: frozenset[str] = frozenset({"provider_error", "sandbox_error"})
+
+_BEGAN = time.time() - time.monotonic()
+
+
+def now() -> float:
+    """Unix time, in seconds, by the clock as this process began: it never goes back, nor jumps."""
+    return _BEGAN + time.monotonic()
 
 
 def storable(text: str) -> str:

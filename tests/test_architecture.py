@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "models": {"records", "errors", "tokens", "ledger"},
     "repl": {"records", "errors"},
     "journal": {"records", "errors", "ledger"},
-    "config": {"records", "errors"},
+    "config": {"records", "errors", "journal"},
     "methods": {"records", "errors", "tokens", "ledger", "models", "repl"},
     "tasks": {"records", "errors", "tokens"},
     "analysis": {"records", "errors", "journal"},

@@ -23,6 +23,7 @@ from rlm_eval.analysis.load import Run, combine, load_run
 from rlm_eval.analysis.paired import CELL, Comparison
 from rlm_eval.analysis.text import Column, dollars, percent, plural, terminal_table
 from rlm_eval.analysis.verdicts import Verdict, verdicts
+from rlm_eval.journal.tables import write_csv
 
 FIGURES = (figures.score_vs_length, figures.score_vs_cost, figures.score_and_cost)
 #: Terminals of fewer characters leave columns out that say more.
@@ -87,12 +88,10 @@ def write_summary(run_dir: Path, *, demonstration: bool = False) -> Summary:
     if results.empty:
         return Summary(run, pd.DataFrame(), [], demonstration)
     table, found = summarize(results), verdicts(results, run.margin)
-    table.to_csv(run_dir / "summary.csv", index=False)
+    write_csv(table, run_dir / "summary.csv")
     about = ["model", "budget", "scripted", "decision", "text"]
     columns = [*(field.name for field in fields(Comparison)), *about]
-    pd.DataFrame([v.row for v in found], columns=columns).to_csv(
-        run_dir / "verdicts.csv", index=False
-    )
+    write_csv(pd.DataFrame([v.row for v in found], columns=columns), run_dir / "verdicts.csv")
     for draw in FIGURES:
         figures.save(draw(results, table), run_dir / "figures" / draw.__name__)
     return Summary(run, table, found, demonstration)

@@ -16,6 +16,7 @@ from rlm_eval.analysis.arms import marks
 from rlm_eval.analysis.load import Run, read
 from rlm_eval.analysis.paired import CELL
 from rlm_eval.analysis.text import percent
+from rlm_eval.journal.tables import write_csv
 
 ARM = [*CELL, "arm"]
 LEVELS = (0.5, 0.75, 0.95, 0.99)
@@ -283,6 +284,6 @@ def write(
     """Write ``table`` to ``stem``.csv, and ``shown``, its cells as text, to .md and .tex."""
     stem.parent.mkdir(parents=True, exist_ok=True)
     shown = table if shown is None else shown
-    table.to_csv(stem.with_suffix(".csv"), index=False)
+    write_csv(table, stem.with_suffix(".csv"))
     stem.with_suffix(".md").write_text(to_markdown(shown, right), encoding="utf-8")
     stem.with_suffix(".tex").write_text(to_latex(shown, right), encoding="utf-8")

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rlm_eval.config.check import ROLE_KEYS, check_config
-from rlm_eval.config.compose import compose_tree
+from rlm_eval.config.compose import check_overrides, compose_tree, plain_tree
 from rlm_eval.errors import ConfigError
+from rlm_eval.journal.redaction import Redactor, secrets_of
 from rlm_eval.run.run import BAD_INPUT, FAILED, FINISHED, INTERRUPTED, carry_out
 
 #: A first word that is no override names a command: a module with ``main(arguments)``, which
@@ -44,6 +46,10 @@ def run_command(arguments: Sequence[str]) -> int:
         return run_tree(compose_tree(arguments))
     except ConfigError as error:
         return _refused(error, name)
+    except OSError as error:  # of a file that was named; a machine's own failure ends in run.py
+        if not name:
+            raise
+        return _refused(ConfigError(f"{error.filename}: {error.strerror}"), name)
     except KeyboardInterrupt:  # before a run's first question, or in its report
         print("rlm_eval: interrupted; the same command goes on with it", file=sys.stderr)
         return INTERRUPTED
@@ -57,16 +63,15 @@ def run_tree(tree: Mapping[str, Any]) -> int:
 def _with_hydra_main(arguments: Sequence[str]) -> int:
     """Sweeps and Hydra's own flags. The exit code is the worst of the sweep's runs."""
     import hydra
-    from omegaconf import DictConfig, OmegaConf
+    from omegaconf import DictConfig
 
+    check_overrides(arguments)
     codes: list[int] = []
 
     @hydra.main(config_path="pkg://rlm_eval.conf", config_name="config", version_base="1.3")
     def job(config: DictConfig) -> None:
-        tree = OmegaConf.to_container(config, resolve=True)
-        assert isinstance(tree, dict)
         try:
-            codes.append(run_tree({str(k): v for k, v in tree.items() if k != "experiment"}))
+            codes.append(run_tree(plain_tree(config)))
         except ConfigError as error:
             codes.append(_refused(error))
         if codes[-1] == INTERRUPTED:
@@ -95,5 +100,6 @@ def _unknown_command(name: str) -> str:
 
 
 def _refused(error: ConfigError, command: str = "") -> int:
-    print(f"{' '.join(['rlm_eval', command]).strip()}: {error}", file=sys.stderr)
+    message = Redactor(secrets_of(os.environ))(" ".join(str(error).split()))
+    print(f"{' '.join(['rlm_eval', command]).strip()}: {message}", file=sys.stderr)
     return BAD_INPUT

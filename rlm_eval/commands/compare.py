@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 
 from rlm_eval.errors import ConfigError
 
@@ -22,6 +23,7 @@ def main(arguments: Sequence[str]) -> int:
 
     from rlm_eval.analysis.compare import compare_runs, print_comparison
     from rlm_eval.analysis.load import find_runs, load_run
+    from rlm_eval.journal.tables import write_csv
 
     paths = []
     for source in (options.run_a, options.run_b):
@@ -32,7 +34,7 @@ def main(arguments: Sequence[str]) -> int:
     comparison = compare_runs(load_run(paths[0]), load_run(paths[1]))
     print_comparison(comparison, str(paths[0]), str(paths[1]), Console())
     if options.csv:
-        comparison.table.to_csv(options.csv, index=False)
+        write_csv(comparison.table, Path(options.csv))
     if comparison.table.empty:
         raise ConfigError("Nothing is compared: the runs have no arm, task and length in common")
     return 0

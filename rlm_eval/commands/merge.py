@@ -10,6 +10,8 @@ import argparse
 import json
 import os
 import shutil
+import sys
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +22,14 @@ import yaml
 from rlm_eval.config.check import RUN_TIME_KEYS, RunConfig
 from rlm_eval.config.compose import recorded_tree
 from rlm_eval.errors import ConfigError
-from rlm_eval.journal.journal import Journal, attempt_id, has_journal, read_events
+from rlm_eval.journal.journal import (
+    Journal,
+    attempt_id,
+    damage,
+    has_journal,
+    is_complete,
+    read_events,
+)
 from rlm_eval.records import PENDING
 
 #: What the runs of one record may differ in: each result says it of itself, or it does not matter.
@@ -51,10 +60,13 @@ class Source:
         results: dict[str, Event] = {}
         measured: set[str] = set()
         paid: set[Attempt] = set()
+        attempts: Counter[tuple[str, int]] = Counter()
         for event in read_events(folder, types=("begin", "call", "result")):
             key = _key(event) or ""
             restarts.setdefault(key, set()).add(event["restart"])
-            if event["type"] == "result":
+            if event["type"] == "call":
+                attempts[key, event["restart"]] += 1
+            elif event["type"] == "result" and is_complete(event, attempts[key, event["restart"]]):
                 results[key] = event
             if "reused_from" not in event:
                 measured.add(key)
@@ -335,6 +347,8 @@ def main(arguments: Sequence[str]) -> int:
     )
     options = parser.parse_args(arguments)
     done = merge(options.runs, options.out, allow_mixed=options.allow_mixed)
+    for said in filter(None, map(damage, options.runs)):
+        print(said, file=sys.stderr)
     # Here, so that --help stays quick.
     from rlm_eval.analysis.summary import write_summary
     from rlm_eval.journal.tables import tables, write_tables

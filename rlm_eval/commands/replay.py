@@ -1,7 +1,8 @@
 """``rlm-eval replay RUN``: a run again from its journal, without model, network or key.
 
 Its tables are derived anew and compared with those that lie beside it. ``--rescore`` judges the
-recorded answers by the task's present scorer. The record itself is never changed.
+recorded answers by the task's present scorer, which may run other code than rlm_eval's where
+allow_targets=[MODULE,...] says so. The record itself is never changed.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rlm_eval.config.compose import permissions
 from rlm_eval.errors import ConfigError
-from rlm_eval.journal.journal import has_journal
-from rlm_eval.journal.tables import tables, write_tables
+from rlm_eval.journal.journal import damage, has_journal
+from rlm_eval.journal.tables import tables, write_csv, write_tables
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,7 +40,7 @@ def rebuild(run_dir: Path, out: Path) -> None:
     write_tables(*tables(run_dir), out)
     results = combine([load_run(out)])
     if not results.empty:
-        summarize(results).to_csv(out / "summary.csv", index=False)
+        write_csv(summarize(results), out / "summary.csv")
 
 
 def differences(stored: Path, rebuilt: Path) -> list[str]:
@@ -70,6 +72,7 @@ def check(run_dir: Path) -> bool:
         rebuild(run_dir, Path(folder))
         compared = [n for n in DERIVED if (run_dir / n).is_file() and (Path(folder) / n).is_file()]
         lines = [line for n in compared for line in differences(run_dir / n, Path(folder) / n)]
+    lines += [found] if (found := damage(run_dir)) else []
     same = ", ".join(compared) + " are" if compared else "nothing lies beside it to compare;"
     for line in lines or [f"{same} what the journal says"]:
         print(f"{run_dir}: {line}")
@@ -87,28 +90,22 @@ def main(arguments: Sequence[str]) -> int:
         help="judge the recorded answers by the task's present scorer: results_rescored.parquet "
         "and .csv, and the rows that changed",
     )
-    parser.add_argument(
-        "--allow-targets",
-        nargs="*",
-        default=[],
-        metavar="PACKAGE",
-        help="modules outside rlm_eval that the run's configuration may name",
-    )
-    options = parser.parse_args(arguments)
+    rest, allowed = permissions(arguments)
+    options = parser.parse_args(rest)
     if options.out is not None and len(options.runs) > 1:
         raise ConfigError("--out takes what one RUN gives: name a single one")
     for run_dir in options.runs:
         if not has_journal(run_dir):
             raise ConfigError(f"{run_dir} holds no journal: give the folder of a run")
-    return max(_replayed(run_dir, options) for run_dir in options.runs)
+    return max(_replayed(run_dir, options, allowed) for run_dir in options.runs)
 
 
-def _replayed(run_dir: Path, options: argparse.Namespace) -> int:
+def _replayed(run_dir: Path, options: argparse.Namespace, allowed: Sequence[str]) -> int:
     out: Path | None = options.out
     if options.rescore:
         from rlm_eval.commands.rescore import rescore
 
-        rescore(run_dir, out or run_dir, options.allow_targets)
+        rescore(run_dir, out or run_dir, allowed)
         return SAME
     same = check(run_dir)
     if out is not None:

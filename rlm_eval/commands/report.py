@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from rlm_eval.errors import ConfigError
+from rlm_eval.journal.journal import damage
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -33,6 +35,8 @@ def main(arguments: Sequence[str]) -> int:
     if options.log_to:
         client(options.log_to)  # before the work, not after it
     runs = [load_run(path) for path in found]
+    for said in filter(None, map(damage, found)):
+        print(said, file=sys.stderr)
     print(write_report(runs, options.out))
     if options.log_to:
         for run in runs:

@@ -15,7 +15,8 @@ from typing import Any
 
 from rlm_eval.config.build import build
 from rlm_eval.config.check import check_task
-from rlm_eval.config.compose import recorded_tree
+from rlm_eval.config.compose import recorded_tree, refuse_reaching
+from rlm_eval.config.credentials import from_environment
 from rlm_eval.errors import ConfigError
 from rlm_eval.journal.journal import read_events
 from rlm_eval.journal.redaction import seal_of
@@ -32,7 +33,9 @@ def rescore(run_dir: Path, out: Path, allow_targets: Sequence[str] = ()) -> int:
 
     Raises ConfigError where the task can't be built or its texts are sealed.
     """
-    task = build("task", check_task(recorded_tree(run_dir)["task"], allow_targets))
+    node = recorded_tree(run_dir)["task"]
+    refuse_reaching({"task": node}, run_dir, "replay --rescore", allow_targets, code_only=True)
+    task = build("task", check_task(from_environment(node, "task"), allow_targets))
     if seal_of(task) is not None:
         raise ConfigError(f"the record of {task.name} is sealed: its texts can't be judged again")
     events = list(read_events(run_dir, types=("result", "call")))

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rlm_eval.config.check import check_config
-from rlm_eval.config.compose import recorded_tree
+from rlm_eval.config.compose import permissions, recorded_tree, refuse_reaching
+from rlm_eval.config.credentials import from_environment
 from rlm_eval.errors import ConfigError
 from rlm_eval.journal.environment import recorded_environment
 from rlm_eval.run.assemble import assemble
@@ -16,20 +17,24 @@ from rlm_eval.run.run import carry_out_parts
 _SHOWN = 5
 
 
-def resume(run_dir: Path, *, changed: bool = False) -> int:
+def resume(run_dir: Path, *, changed: bool = False, allowed: Sequence[str] = ()) -> int:
     """Continue the run in ``run_dir``, whatever its folder is called now; the exit code.
 
-    Raises ConfigError if it is no run, and where its configuration, its prompts or the sources that
-    made its results have changed since, unless ``changed`` allows a new run beside it. That one
-    reuses the results of arms that are the same.
+    Raises ConfigError if it is no run, where it reaches out of its folder and that is not
+    ``allowed``, and where its configuration, its prompts or the sources that made its results have
+    changed since, unless ``changed`` allows a new run beside it. That one reuses the results of
+    arms that are the same.
     """
-    tree = {**recorded_tree(run_dir), "results_dir": str(run_dir.resolve().parent)}
+    recorded_as = recorded_tree(run_dir)
+    refuse_reaching(recorded_as, run_dir, "resume", allowed, code_only=True)
+    tree = {**from_environment(recorded_as), "allow_targets": list(allowed)}
+    tree["results_dir"] = str(run_dir.resolve().parent)
     parts = assemble(check_config(tree))
     recorded = recorded_environment(run_dir)
-    if recorded.get("fingerprints") == parts.fingerprints:
-        return carry_out_parts(parts, run_dir)
-    if changed:
-        return carry_out_parts(parts)
+    same = recorded.get("fingerprints") == parts.fingerprints
+    if same or changed:
+        refuse_reaching(recorded_as, run_dir, "resume", allowed)
+        return carry_out_parts(parts, run_dir if same else None)
     sources = recorded.get("sources") or {}
     names = sorted({*sources, *parts.sources})
     names = [name for name in names if sources.get(name) != parts.sources.get(name)]
@@ -42,7 +47,9 @@ def resume(run_dir: Path, *, changed: bool = False) -> int:
 
 def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
-        prog="rlm-eval resume", description="Go on with a run from its own configuration."
+        prog="rlm-eval resume",
+        description="Go on with a run from its own configuration. Code, files and "
+        "servers beside it are allowed by allow_targets=[MODULE,...].",
     )
     parser.add_argument("run", type=Path, metavar="RUN", help="run directory")
     parser.add_argument(
@@ -51,5 +58,6 @@ def main(arguments: Sequence[str]) -> int:
         help="where sources, prompts or configuration have changed since, begin a new run that "
         "reuses what is still valid",
     )
-    options = parser.parse_args(arguments)
-    return resume(options.run, changed=options.changed)
+    rest, allowed = permissions(arguments)
+    options = parser.parse_args(rest)
+    return resume(options.run, changed=options.changed, allowed=allowed)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
+import math
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
@@ -18,6 +19,7 @@ from typing import Any
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 from pydantic.errors import PydanticSchemaGenerationError
 
+from rlm_eval.config.credentials import as_written, refuse_credentials
 from rlm_eval.errors import ConfigError
 from rlm_eval.records import Role, content_hash
 
@@ -57,17 +59,17 @@ class BudgetSettings(BaseModel, extra="forbid"):
     matched: bool = False
 
 
-class AnalysisSettings(BaseModel, extra="forbid"):
+class AnalysisSettings(BaseModel, extra="forbid", allow_inf_nan=False):
     """``margin``: how much lower a score may be, in score (0 to 1), and still be called as good."""
 
     margin: float = Field(default=0.05, gt=0, lt=1)
 
 
-class Settings(BaseModel, extra="forbid"):
+class Settings(BaseModel, extra="forbid", allow_inf_nan=False):
     """The keys of conf/config.yaml that have no ``_target_``."""
 
     repeats: int = Field(ge=1)
-    temperature: float | None
+    temperature: float | None = Field(ge=0)
     memoize: bool
     response_cache: str | None
     cache_samples: bool
@@ -89,10 +91,16 @@ class RunConfig:
     tree: Mapping[str, Any]
 
     @property
+    def stored(self) -> dict[str, Any]:
+        """All of it as it may be written down: without what it takes from the environment."""
+        stored: dict[str, Any] = as_written(self.tree)
+        return stored
+
+    @property
     def identity(self) -> str:
         """Hash of what the run measures: the same for any concurrency, path or verbosity."""
         measured = {k: v for k, v in self.tree.items() if k not in RUN_TIME_KEYS}
-        return content_hash({**measured, "caching": self.caching})
+        return content_hash(as_written({**measured, "caching": self.caching}, all_of_it=False))
 
     @property
     def caching(self) -> str:
@@ -110,6 +118,7 @@ def check_config(tree: Mapping[str, Any]) -> RunConfig:
 
     Raises ConfigError for the first thing that is wrong, naming the key.
     """
+    refuse_credentials(tree)
     for key in NEEDED:
         if not tree.get(key):
             raise ConfigError(f"{key} is missing: leave ~{key} out")
@@ -142,6 +151,7 @@ def _arm(where: str, node: Any, allowed: Sequence[str]) -> dict[str, Any]:
 
 def check_task(node: Any, allow_targets: Sequence[str] = ()) -> dict[str, Any]:
     """The configuration of a task alone, checked as :func:`check_config` does."""
+    refuse_credentials({"task": node})
     return _checked("task", node, ("rlm_eval", *allow_targets))
 
 
@@ -221,7 +231,11 @@ def _value(where: str, parameter: inspect.Parameter, value: Any, allowed: Sequen
     if parameter.annotation is inspect.Parameter.empty:
         return value
     try:
-        return _plain(TypeAdapter(parameter.annotation).validate_python(value))
+        fitting = _plain(TypeAdapter(parameter.annotation).validate_python(value))
+        if not _finite(fitting):
+            raise ConfigError(f"{where}={value!r} does not fit: every number must be finite")
+        # Texts from the environment stay known as such; numbers and records are values.
+        return value if as_written(value) != value == fitting else fitting
     except ValidationError as error:
         raise _misfit(where, error) from None
     except PydanticSchemaGenerationError:
@@ -251,6 +265,14 @@ def _parameters(where: str, target: str) -> dict[str, inspect.Parameter]:
 def _misfit(key: str, error: ValidationError) -> ConfigError:
     problem = error.errors()[0]
     return ConfigError(f"{key}={problem['input']!r} does not fit: {problem['msg']}")
+
+
+def _finite(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return all(map(_finite, value.values()))
+    if isinstance(value, list):
+        return all(map(_finite, value))
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 def _plain(value: Any) -> Any:

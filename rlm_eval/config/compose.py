@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.resources
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import yaml
 
 from rlm_eval.config.check import unknown_key
+from rlm_eval.config.credentials import from_environment, reference, refuse_credentials
 from rlm_eval.errors import ConfigError
 
 
@@ -19,17 +21,47 @@ def compose_tree(overrides: Sequence[str]) -> dict[str, Any]:
     can't compose."""
     from hydra import compose, initialize_config_module
     from hydra.errors import HydraException
-    from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
+    check_overrides(overrides)
     try:
         with initialize_config_module("rlm_eval.conf", version_base="1.3"):
             config = compose("config", overrides=list(overrides))
-        tree = OmegaConf.to_container(config, resolve=True)
-    except (HydraException, OmegaConfBaseException) as error:
+        return plain_tree(config)
+    except (HydraException, OmegaConfBaseException, ValueError, TypeError) as error:
         raise ConfigError(_one_line(error, overrides)) from error
+
+
+def check_overrides(overrides: Sequence[str]) -> None:
+    """Raise ConfigError for a credential in ``overrides``, before Hydra repeats or stores it, and
+    for a group that is set to nothing."""
+    for override in overrides:
+        key, _, value = override.partition("=")
+        group = key.lstrip("+").partition("@")[0]
+        if value in ("null", "") and "=" in override and group in _groups():
+            raise ConfigError(f"{override}: choose {', '.join(_options(group))}, or leave it out")
+        try:
+            given = yaml.safe_load(value)
+        except yaml.YAMLError:
+            given = value
+        for part in reversed(key.lstrip("+").split(".")):
+            given = {part: given}
+        refuse_credentials(given)
+
+
+def plain_tree(config: Any) -> dict[str, Any]:
+    """A composed configuration as plain data, but for what it takes from the environment."""
+    from omegaconf import OmegaConf
+    from omegaconf.resolvers import oc
+
+    OmegaConf.register_new_resolver("oc.env", reference, replace=True)
+    try:
+        tree = OmegaConf.to_container(config, resolve=True)
+    finally:
+        OmegaConf.register_new_resolver("oc.env", oc.env, replace=True)
     assert isinstance(tree, dict)
-    return {str(k): v for k, v in tree.items() if k != "experiment"}
+    plain = {str(k): v for k, v in tree.items() if k != "experiment"}
+    return {key: from_environment(value, key) for key, value in plain.items()}
 
 
 def recorded_tree(run_dir: Path) -> dict[str, Any]:
@@ -47,6 +79,68 @@ def recorded_tree(run_dir: Path) -> dict[str, Any]:
     return tree
 
 
+def permissions(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """A command's ``arguments`` without allow_targets=[…], and the names in it."""
+    rest, names = [], []
+    for argument in arguments:
+        if given := re.fullmatch(r"(?:--)?allow[-_]targets=\[?([^]]*)]?", argument):
+            names += re.findall(r"[\w.]+", given[1])
+        else:
+            rest.append(argument)
+    return rest, names
+
+
+def refuse_reaching(
+    tree: Any, run_dir: Path, command: str, allowed: Sequence[str], *, code_only: bool = False
+) -> None:
+    """Raise ConfigError, which says what to type, where the configuration of ``run_dir``, which may
+    be somebody else's folder, reaches out of it and that is not ``allowed`` on the command line.
+    ``code_only``: only what could run code is asked for."""
+    asked = {k: m for k, m, code in _reaching(tree, "", "") if code or not code_only}
+    left = {k: m for k, m in asked.items() if not any(f"{m}.".startswith(f"{a}.") for a in allowed)}
+    if left:
+        names = ",".join(dict.fromkeys([*allowed, *sorted(left.values())]))
+        raise ConfigError(
+            f"{run_dir} reaches out of its folder: {'; '.join(left)}. If you trust it, type: "
+            f"rlm-eval {command} {run_dir} 'allow_targets=[{names}]'"
+        )
+
+
+def resuming(tree: Mapping[str, Any], run_dir: Path) -> str:
+    """The command that goes on with a run of this configuration."""
+    names = ",".join(sorted({module for _, module, _ in _reaching(tree, "", "")}))
+    permission = f" 'allow_targets=[{names}]'" if names else ""
+    return f"python -m rlm_eval resume {run_dir}{permission}"
+
+
+def _reaching(node: Any, where: str, module: str) -> Iterator[tuple[str, str, bool]]:
+    """Each setting that runs other code than ours or lets a model's code out (True); or that reads
+    files, sends what is asked to another machine, or takes from the environment (False); with the
+    module to allow."""
+    if isinstance(node, Mapping):
+        target = str(node.get("_target_", ""))
+        module = target.rpartition(".")[0] or module
+        if target and not target.startswith("rlm_eval."):
+            yield f"{where}._target_={target} lies outside rlm_eval", module, True
+        for key, value in node.items():
+            inside = f"{where}.{key}" if where else str(key)
+            runs = key == "command" and value and ".foreign." in target
+            if runs or (key in ("isolation", "level") and value == "none"):
+                yield f"{inside}={value}", module, True
+            elif key == "response_cache" and value:
+                yield f"{inside}={value}", "rlm_eval.models.cache", False
+            elif key not in ("_target_", "results_dir"):
+                yield from _reaching(value, inside, module)
+    elif isinstance(node, list):
+        for value in node:
+            yield from _reaching(value, where, module)
+    elif isinstance(node, str):
+        is_file = re.search(r"[/.\\]", node) and os.path.exists(node)
+        elsewhere = re.match(r"\w+://(?!(localhost|127\.[\d.]+|0\.0\.0\.0|\[::1?])([:/]|$))", node)
+        if is_file or elsewhere or "${" in node:
+            yield f"{where}={node}", module, False
+
+
 def _one_line(error: Exception, overrides: Sequence[str]) -> str:
     """Hydra's message of several lines as one that says what to do."""
     text = " ".join(str(error).split())
@@ -60,6 +154,10 @@ def _one_line(error: Exception, overrides: Sequence[str]) -> str:
         known = compose_tree(chosen if len(chosen) < len(overrides) else [])
         return unknown_key(unknown[1], sorted(_keys(known)))
     return text.partition(" full_key:")[0].replace("In 'config': ", "")
+
+
+def _groups() -> list[str]:
+    return [f.name for f in importlib.resources.files("rlm_eval.conf").iterdir() if f.is_dir()]
 
 
 def _options(group: str) -> list[str]:

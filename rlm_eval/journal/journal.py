@@ -3,33 +3,45 @@
 Events: ``session`` (a process begins to write), ``begin`` (a result is started, its restart),
 ``call`` (one attempt with its reply), ``result``; ``model`` (what is known of a role's model once
 it is open). Tables are derived from it; a torn line is no event, now and after more was written.
+Each line ends with the journal's name and a hash under that: a line that was changed, or is from
+another journal, is left out, and :func:`damage` says so.
 What must not be written is cut out here, and nowhere else: keys, and the texts of sealed tasks.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
+import hashlib
 import json
 import os
+import re
+import secrets
+import socket
+import tempfile
 import threading
-import time
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
 from rlm_eval.errors import ConfigError
 from rlm_eval.journal.redaction import Redactor, Seal, sealed_call, sealed_result, secrets_of
-from rlm_eval.records import SCHEMA_VERSION, Call, Result
+from rlm_eval.records import SCHEMA_VERSION, Call, Result, now
 
-FILE_NAME = "journal.jsonl"
+FILE_NAME, HEARTBEAT = "journal.jsonl", "heartbeat"
+#: Seconds between two heartbeats, and from the last one until its process counts as dead.
+_BEAT_S, _DEAD_S = 10.0, 60.0
 
 
 class Journal:
     """The one writer of a run directory's journal and trajectories. Safe for threads.
 
-    Opening it takes the run's lock: a second process is refused with the first one's pid.
+    Opening it takes the run's lock: a second process is refused with the first one's pid, and one
+    on another machine, which may not see the lock, by the first one's ``heartbeat`` of the last
+    minute. Where the folder was deleted or moved, OSError (ESTALE) is raised and the run ends.
     ``found`` is the record's size then. Where a line can't be written (a full disk) OSError is
     raised, then and for every line after it. ``redact`` cuts keys out of what is written, by
     default those in the environment; ``seal`` is how a sealed task's texts are written.
@@ -47,12 +59,19 @@ class Journal:
         self._seal = seal
         self._lock = threading.Lock()
         self._failed: tuple[int | None, str, str] | None = None
+        self._attempts: Counter[tuple[str, int]] = Counter()
         self._owner = _claim(run_dir / "lock")
+        self._closed = threading.Event()
+        _claim_from_other_hosts(run_dir / HEARTBEAT)
+        self._heart = threading.Thread(target=self._beat, args=(run_dir / HEARTBEAT,), daemon=True)
+        self._heart.start()
         self.found = record_size(run_dir)
+        names = (name for _, name, _ in _lines(run_dir) if name)
+        self._name = next(names, secrets.token_hex(4).encode())
         self._file = self.path.open("ab", buffering=0)
         if _torn(self.path):
             self._write(_TORN)
-        self._append({"type": "session", "started_at": time.time(), "pid": os.getpid()})
+        self._append({"type": "session", "started_at": now(), "pid": os.getpid()})
 
     def begin(self, key: str, restart: int) -> None:
         self._append({"type": "begin", "key": key, "restart": restart})
@@ -71,12 +90,14 @@ class Journal:
         final = {"type": "answer", "text": answer.text, "outcome": answer.outcome}
         lines = (json.dumps(e, ensure_ascii=False) for e in (*answer.trajectory, final))
         folder = self.path.parent / "trajectories"
+        self._write(b"")
         folder.mkdir(exist_ok=True)
         write_atomically(
             folder / f"{result.key}.jsonl", self.redact("".join(f"{line}\n" for line in lines))
         )
         event = asdict(replace(result, answer=replace(answer, trajectory=())))
         event["answer"].pop("trajectory")
+        event["attempts"] = self._attempts[result.key, result.restart]
         self._append({"type": "result", **event}, sync=True)
         return result
 
@@ -95,12 +116,14 @@ class Journal:
 
     def _append(self, event: Mapping[str, Any], *, sync: bool = False) -> None:
         line = self.redact(json.dumps({"v": SCHEMA_VERSION, **event}, ensure_ascii=False))
-        data = line.encode("utf-8", "surrogatepass") + b"\n"
+        data = _checked(line.encode("utf-8", "surrogatepass"), self._name)
         with self._lock:
             if self._failed is not None:
                 raise OSError(*self._failed)
             try:
                 self._write(data)
+                if event["type"] == "call":
+                    self._attempts[event["result_key"], event["restart"]] += 1
                 if sync:
                     os.fsync(self._file.fileno())
             except OSError as error:
@@ -108,13 +131,28 @@ class Journal:
                 self._failed = (error.errno, str(error.strerror), str(self.path))
                 raise OSError(*self._failed) from error
 
+    def _beat(self, path: Path) -> None:
+        """Say now and then that this process is at work, to those on other machines."""
+        with suppress(OSError):
+            while not self._closed.wait(_BEAT_S):
+                os.utime(path)
+            path.unlink()
+
     def _write(self, data: bytes) -> None:
+        try:
+            gone = not os.path.samestat(os.stat(self.path), os.fstat(self._file.fileno()))
+        except FileNotFoundError:
+            gone = True
+        if gone:
+            raise OSError(errno.ESTALE, "the run's folder was deleted or moved")
         left = memoryview(data)
         while left:
             left = left[self._file.write(left) :]
 
     def close(self) -> None:
         with self._lock:
+            self._closed.set()
+            self._heart.join()
             self._file.close()
             self._owner.close()
 
@@ -135,28 +173,51 @@ def has_journal(run_dir: Path) -> bool:
     return (run_dir / FILE_NAME).is_file()
 
 
-def read_events(run_dir: Path, types: Collection[str] | None = None) -> Iterator[dict[str, Any]]:
+def read_events(
+    run_dir: Path, types: Collection[str] | None = None, bad: list[str] | None = None
+) -> Iterator[dict[str, Any]]:
     """The journal's complete events in order, or only those of some ``types`` (much faster than to
-    leave the others out afterwards). Torn or damaged lines are left out.
+    leave the others out afterwards). Torn or damaged lines, and those of another journal, are left
+    out; ``bad`` collects what there is of the latter two, whatever their types.
 
     Raises ConfigError for a journal of another schema than this code's.
     """
-    if not has_journal(run_dir):
-        return
+    own = b""
     heads = tuple(_head(kind) for kind in types or ())
-    with (run_dir / FILE_NAME).open("rb") as file:
-        for number, line in enumerate(file, 1):
-            if heads and line.startswith(_OURS) and not line.startswith(heads):
-                continue
-            event = _parsed(line)
-            if event is None or (types is not None and event["type"] not in types):
-                continue
-            if event["v"] != SCHEMA_VERSION:
-                raise ConfigError(
-                    f"line {number} of the journal in {run_dir} has schema {event['v']}, this "
-                    f"rlm_eval reads {SCHEMA_VERSION}: take the version that wrote it"
-                )
-            yield event
+    for number, name, line in _lines(run_dir, heads if bad is None else ()):
+        own = own or name
+        version = None if own and own != name else _version(line, checked=bool(name))
+        if version not in (None, SCHEMA_VERSION):
+            raise ConfigError(
+                f"line {number} of the journal in {run_dir} has schema {version}, this rlm_eval "
+                f"reads {SCHEMA_VERSION}: take the version that wrote it"
+            )
+        if not name or name != own:
+            if bad is not None:
+                about = re.search(rb'"(?:result_)?key": "(\w+)"', line)
+                bad.append(f"{number} (result {about[1].decode()})" if about else str(number))
+        elif types is None or line.startswith(heads or b"no type"):
+            yield json.loads(line[:-_TAIL].decode("utf-8", "surrogatepass") + "}")
+
+
+def damage(run_dir: Path, bad: Sequence[str] | None = None) -> str:
+    """What is said of a journal with lines that were changed after they were written, or are from
+    another one (``bad``, as :func:`read_events` collects them; else it is read); empty where there
+    is none. A line that a killed process tore is no damage."""
+    if bad is None:
+        list(read_events(run_dir, (), bad := []))
+    if not bad:
+        return ""
+    shown = ", ".join(bad[:_SHOWN]) + (", ..." if len(bad) > _SHOWN else "")
+    return (
+        f"{run_dir / FILE_NAME}: {len(bad)} damaged or foreign lines are left out ({shown}): "
+        "results that they were part of are pending again"
+    )
+
+
+def is_complete(result: Mapping[str, Any], attempts: int) -> bool:
+    """Whether none of the calls that a result event was written with is lost."""
+    return attempts >= int(result["attempts"])
 
 
 def attempt_id(call: Mapping[str, Any]) -> tuple[str, int]:
@@ -174,19 +235,50 @@ def _head(kind: str) -> bytes:
 #: must not come to life later.
 _TORN = b" torn\n"
 _OURS = json.dumps({"v": SCHEMA_VERSION, "type": ""})[:-2].encode()
+_SUM = re.compile(rb', "sum": "([0-9a-f]{8})([0-9a-f]{16})"}\n\Z')
+_TAIL = len(', "sum": "') + 24 + len('"}\n')
+#: Damaged lines that are named.
+_SHOWN = 5
 
 
-def _parsed(line: bytes) -> dict[str, Any] | None:
-    if not line.endswith(b"\n"):
+def _hash(body: bytes, name: bytes) -> bytes:
+    return hashlib.blake2b(body, digest_size=8, key=name).hexdigest().encode()
+
+
+def _checked(event: bytes, name: bytes) -> bytes:
+    """The line of an event in the journal called ``name`` (8 hex digits): a line that was changed
+    or comes from another journal is found out."""
+    body = event[:-1]
+    return body + b', "sum": "' + name + _hash(body, name) + b'"}\n'
+
+
+def _lines(run_dir: Path, heads: tuple[bytes, ...] = ()) -> Iterator[tuple[int, bytes, bytes]]:
+    """Number, name of its journal (empty where it was changed) and bytes of each line but torn
+    ones; where ``heads`` are given, without those that begin as other types do."""
+    if not has_journal(run_dir):
+        return
+    with (run_dir / FILE_NAME).open("rb") as file:
+        for number, line in enumerate(file, 1):
+            other = heads and line.startswith(_OURS) and not line.startswith(heads)
+            if other or line.endswith(_TORN) or not line.endswith(b"\n"):
+                continue
+            found = _SUM.search(line, len(line) - _TAIL) if len(line) > _TAIL else None
+            intact = found and _hash(line[:-_TAIL], found[1]) == found[2]
+            yield number, found[1] if found and intact else b"", line
+
+
+def _version(line: bytes, *, checked: bool) -> int | None:
+    """The schema of a line that has no checksum or the right one; None for damage."""
+    if checked and line.startswith(_OURS):
+        return SCHEMA_VERSION
+    if not checked and _SUM.search(line):
         return None
     try:
-        event = json.loads(line.decode("utf-8", "surrogatepass"))
-    except ValueError:
+        event = json.loads(line)
+    except (ValueError, RecursionError):
         return None
-    if not isinstance(event, dict):
-        return None
-    complete = isinstance(event.get("v"), int) and isinstance(event.get("type"), str)
-    return event if complete else None
+    version = event.get("v") if isinstance(event, dict) and "type" in event else None
+    return version if isinstance(version, int) else None
 
 
 def _torn(path: Path) -> bool:
@@ -214,6 +306,23 @@ def _claim(path: Path) -> BinaryIO:
     file.write(str(os.getpid()).encode())
     file.flush()
     return file
+
+
+def _claim_from_other_hosts(path: Path) -> None:
+    """Leave this process's name. Raises ConfigError where one on another machine has left its own a
+    short while ago, by the clock of the file system that both write to."""
+    try:
+        host, pid = path.read_text(encoding="utf-8").split()
+        with tempfile.TemporaryFile(dir=path.parent) as file:
+            age = os.fstat(file.fileno()).st_mtime - path.stat().st_mtime
+    except (OSError, ValueError):
+        host, pid, age = "", "", _DEAD_S
+    if host != socket.gethostname() and age < _DEAD_S:
+        raise ConfigError(
+            f"another process (pid {pid} on {host}) is working on {path.parent}: wait for it, or "
+            f"stop it (if it is dead, this goes away {_DEAD_S:.0f} s after its end)"
+        )
+    path.write_text(f"{socket.gethostname()} {os.getpid()}", encoding="utf-8")
 
 
 @contextmanager

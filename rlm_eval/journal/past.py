@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from rlm_eval.errors import ConfigError
-from rlm_eval.journal.journal import Journal, attempt_id, has_journal, read_events
+from rlm_eval.journal.journal import (
+    Journal,
+    attempt_id,
+    damage,
+    has_journal,
+    is_complete,
+    read_events,
+)
 from rlm_eval.ledger import Spend
 from rlm_eval.records import PENDING
 
@@ -20,12 +28,14 @@ Event = Mapping[str, Any]
 class Past:
     """``done`` result keys, ``restarts`` begun per key, what this run itself has ``spent``
     (reused results of other runs were paid there), and for how many ``seconds`` it was at work,
-    from the start of each of its processes to the end of that one's last call."""
+    from the start of each of its processes to the end of that one's last call. ``damage`` is what
+    is to be said of its journal."""
 
     done: frozenset[str]
     restarts: Mapping[str, int]
     spent: Spend
     seconds: float
+    damage: str = ""
 
     def with_reused(self, keys: Collection[str]) -> Past:
         return replace(self, done=self.done.union(keys))
@@ -36,24 +46,30 @@ def past_of(run_dir: Path) -> Past:
     done: set[str] = set()
     restarts: dict[str, int] = {}
     sessions: list[tuple[float, float]] = []
-    paid: set[tuple[str, int]] = set()
+    asked: set[tuple[str, int]] = set()
+    attempts: Counter[tuple[str, int]] = Counter()
     spent = Spend()
-    for event in read_events(run_dir):
+    bad: list[str] = []
+    for event in read_events(run_dir, bad=bad):
         kind = event["type"]
         if kind == "session":
             sessions.append((event["started_at"], event["started_at"]))
         elif kind == "begin":
             restarts[event["key"]] = max(restarts.get(event["key"], 0), event["restart"] + 1)
         elif kind == "result" and _is_done(event):
-            done.add(event["key"])
-        elif kind == "call" and "reused_from" not in event and attempt_id(event) not in paid:
-            paid.add(attempt_id(event))
+            if is_complete(event, attempts[event["key"], event["restart"]]):
+                done.add(event["key"])
+        elif kind == "call":
+            attempts[event["result_key"], event["restart"]] += 1
+            if "reused_from" in event or attempt_id(event) in asked:
+                continue
+            asked.add(attempt_id(event))
             spent += _spend(event)
             if sessions:
                 begun, last = sessions[-1]
                 sessions[-1] = begun, max(last, event["started_at"] + event["latency_s"])
     seconds = sum(last - begun for begun, last in sessions)
-    return Past(frozenset(done), restarts, spent, seconds)
+    return Past(frozenset(done), restarts, spent, seconds, damage(run_dir, bad))
 
 
 def finished_beside(run_dir: Path, wanted: Collection[str]) -> dict[str, Path]:
@@ -66,8 +82,9 @@ def finished_beside(run_dir: Path, wanted: Collection[str]) -> dict[str, Path]:
         if other != run_dir and missing:
             with contextlib.suppress(ConfigError):
                 results = read_events(other, types=("result",))
-                done = {event["key"] for event in results if _is_done(event)}
-                found |= dict.fromkeys(done & missing, other)
+                done = missing & {event["key"] for event in results if _is_done(event)}
+                if done:
+                    found |= dict.fromkeys(done & past_of(other).done, other)
     return found
 
 

@@ -6,12 +6,13 @@ Cost, tokens and call counts of a result are sums over its calls, never counters
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from math import fsum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rlm_eval.journal.journal import attempt_id, read_events, replacing
+from rlm_eval.journal.journal import attempt_id, is_complete, read_events, replacing
 from rlm_eval.records import SCORED, Span, storable
 
 if TYPE_CHECKING:
@@ -97,6 +98,8 @@ CALL_COLUMNS: Mapping[str, str] = {
     "list_usd": "float64",
     "own_usd": "float64",
 }
+#: How a cell begins that a spreadsheet would compute, unless it is a number.
+_FORMULA = re.compile(r"(?!\s*[+-]?[\d.,]+(?:[eE][+-]?\d+)?\s*\Z)\s*[=+\-@＝＋－＠]|[\t\n]")
 
 
 def tables(run_dir: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -106,20 +109,28 @@ def tables(run_dir: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 def tables_of(events: Iterable[Mapping[str, Any]]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """(results, calls) of ``result`` and ``call`` events. A result that was begun again counts by
-    its last answer and that restart's calls; ``calls`` has those of every restart."""
+    its last answer and that restart's calls, one whose calls are not all there does not; ``calls``
+    has those of every restart."""
     import pandas as pd
 
-    results: dict[str, dict[str, Any]] = {}
+    ended: list[dict[str, Any]] = []
     calls: dict[tuple[str, int], dict[str, Any]] = {}
+    by_restart: dict[tuple[str, int], dict[tuple[str, int], Mapping[str, Any]]] = {}
     for event in events:
         if event["type"] == "result":
-            results[event["key"]] = dict(event)
+            ended.append(dict(event))
         else:
             call = {"thought_chars": 0, **event, "error": storable(event["error"])}
             calls.setdefault(attempt_id(event), call)
-    by_result: dict[tuple[str, int], list[Mapping[str, Any]]] = {}
-    for call in calls.values():
-        by_result.setdefault((call["result_key"], call["restart"]), []).append(call)
+            # Reused again after a kill, a call is there again, as another restart's.
+            began = by_restart.setdefault((event["result_key"], event["restart"]), {})
+            began.setdefault(attempt_id(event), call)
+    by_result = {restart: list(began.values()) for restart, began in by_restart.items()}
+    results = {
+        event["key"]: event
+        for event in ended
+        if is_complete(event, len(by_result.get((event["key"], event["restart"]), ())))
+    }
     rows = [_row(e, by_result.get((e["key"], e["restart"]), ())) for e in results.values()]
     others = sorted(set().union(*rows) - RESULT_COLUMNS.keys())
     columns = {**RESULT_COLUMNS, **dict.fromkeys(others, "float64")}
@@ -142,8 +153,25 @@ def write_table(frame: pd.DataFrame, path: Path) -> None:
     """Write ``path``.parquet and ``path``.csv, each atomically."""
     with replacing(path.with_name(f"{path.name}.parquet")) as temporary:
         frame.to_parquet(temporary, index=False)
-    with replacing(path.with_name(f"{path.name}.csv")) as temporary:
-        frame.to_csv(temporary, index=False, lineterminator="\n", encoding="utf-8")
+    write_csv(frame, path.with_name(f"{path.name}.csv"))
+
+
+def write_csv(frame: pd.DataFrame, path: Path) -> None:
+    """Write ``path`` atomically. Text that a spreadsheet would take for a formula has an apostrophe
+    before it, and a lone carriage return, which would begin a row, is a line break; the parquet
+    tables have it as it is."""
+    shown = frame.rename(columns=_as_text)
+    for name in frame.select_dtypes(exclude=["number", "bool"]):
+        shown[_as_text(name)] = frame[name].map(_as_text)
+    with replacing(path) as temporary:
+        shown.to_csv(temporary, index=False, lineterminator="\n", encoding="utf-8")
+
+
+def _as_text(cell: Any) -> Any:
+    if not isinstance(cell, str):
+        return cell
+    text = cell.replace("\r\n", "\n").replace("\r", "\n")
+    return f"'{text}" if _FORMULA.match(text) else text
 
 
 def _row(event: Mapping[str, Any], calls: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

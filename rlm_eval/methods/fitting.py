@@ -31,7 +31,7 @@ _ANSWER_TOKENS = 64
 #: ``lines`` are kept together where they fit, then sentences; ``tokens`` cuts after so many tokens,
 #: wherever that is.
 ChunkBy = Literal["lines", "tokens"]
-_SENTENCE = re.compile(r".+?(?:[.!?]\s+|\Z)", re.DOTALL)
+_SENTENCE = re.compile(r".+?(?:[.!?؟।]\s+|[。！？]\s*|\Z)", re.DOTALL)
 
 # -- tokens ----------------------------------------------------------------------------------------
 

@@ -39,7 +39,7 @@ from rlm_eval.models.protocol import (
     user,
 )
 from rlm_eval.models.traffic import RetryPolicy, Traffic
-from rlm_eval.records import Call, Role, storable
+from rlm_eval.records import Call, Role, now, storable
 
 if TYPE_CHECKING:
     from rlm_eval.models.cache import ResponseCache
@@ -378,7 +378,7 @@ class LM:
             while (place := gate.enter(held.amount.tokens, ledger.seconds_left())) is None:
                 ledger.release([ledger.reserve(Spend(), wait=False)])
             entered = place
-        started, clock = time.time(), time.perf_counter()
+        started, clock = now(), time.perf_counter()
         outcome: Reply | Failure
         failure: BaseException | None = None
         try:

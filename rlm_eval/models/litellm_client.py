@@ -55,6 +55,8 @@ _OTHER_LIMIT = re.compile(
     re.I | re.S,
 )
 LimitName = Literal["max_tokens", "max_completion_tokens"]
+#: What keys are made of: signs that a header can carry, without white space and quotes.
+_IN_A_KEY = frozenset(map(chr, range(33, 127))) - set("\"'`\\")
 #: Parameters the harness decides itself, and what to use instead.
 RESERVED_PARAMS = {
     "model": "name",
@@ -195,6 +197,15 @@ class LitellmEndpoint:
         return KEY_VARIABLES.get(provider if slash else "openai")
 
     @property
+    def _key_variables(self) -> list[str]:
+        """Every variable that litellm may read a key from."""
+        if self.fixed_api_key or self._key_variable:
+            return [self._key_variable] if self._key_variable else []
+        provider = self.name.partition("/")[0].upper()
+        prefix = "AWS_" if provider in ("BEDROCK", "SAGEMAKER") else f"{provider}_"
+        return [n for n in os.environ if n.startswith(prefix) and n.endswith(("KEY", "TOKEN"))]
+
+    @property
     def _key(self) -> str:
         return self.fixed_api_key or os.environ.get(self._key_variable or "", "")
 
@@ -213,6 +224,12 @@ class LitellmEndpoint:
         base, where = self._base
         if base is not None:
             _check_address(base, where)
+        for name in self._key_variables:
+            if set(key := os.environ.get(name, "")) - _IN_A_KEY:
+                raise ConfigError(
+                    f"{name} has white space, quotes or other signs in it ({len(key)} characters) "
+                    "that no key has: set that environment variable to the key alone"
+                )
         if variable and not self._key and base is None:
             raise ConfigError(
                 f"{self.name} needs a key: set the environment variable {variable}, "

@@ -13,7 +13,7 @@ from typing import Protocol, runtime_checkable
 from rlm_eval.errors import ConfigError, ContextOverflow, NoReply, ProviderError
 from rlm_eval.ledger import Ledger, Reservation, Spend
 from rlm_eval.models.replies import THOUGHT, said
-from rlm_eval.records import Call, Outcome, Role, storable
+from rlm_eval.records import Call, Outcome, Role, now, storable
 
 Message = Mapping[str, str]
 #: Template tokens a message costs beside its text, assumed when nothing better is known.
@@ -326,7 +326,7 @@ class Request:
             from_repl=self.tags.from_repl,
             finish_reason="",
             usage_estimated=used.estimated,
-            started_at=time.time(),
+            started_at=now(),
             written_tokens=used.written_tokens,
             reused_tokens=reused,
             list_usd=self.spend(replace(used, cached_tokens=0, written_tokens=0)).usd,

@@ -10,6 +10,7 @@ from typing import Any
 from rlm_eval.config.build import build
 from rlm_eval.config.check import ROLE_KEYS, RunConfig
 from rlm_eval.config.check import targets as targets_of
+from rlm_eval.config.credentials import as_written
 from rlm_eval.config.sources import revision_of, sources_of
 from rlm_eval.errors import ConfigError
 from rlm_eval.journal.redaction import seal_of
@@ -209,7 +210,8 @@ def _arm(
         *(config.caching, config["budget"]["sample"], revision),
         *(dict(task.scoring), judge.source if judge else None),
     ]
-    return Arm(name, method, content_hash(depends_on), revision)
+    fingerprint = content_hash(as_written(depends_on, all_of_it=False))
+    return Arm(name, method, fingerprint, revision)
 
 
 def model_keys(method: Method) -> list[str]:

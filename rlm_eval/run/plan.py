@@ -28,7 +28,7 @@ def experience_of(parts: Parts) -> Experience:
     """What past runs beside this one, and the published ones, say about it."""
     folders = [Path(parts.config["results_dir"]), _PUBLISHED]
     roles = {arm.name: model_keys(arm.method) for arm in parts.arms}
-    return Experience(parts.config.tree, folders, roles)
+    return Experience(parts.config.stored, folders, roles)
 
 
 def show_plan(parts: Parts, run_dir: Path, work: Sequence[Work]) -> None:

@@ -73,7 +73,7 @@ class Progress:
         from rich.live import Live
 
         console = self._console or Console(stderr=True)
-        if console.is_terminal:
+        if console.is_terminal and not console.is_dumb_terminal:
             self._live = Live(get_renderable=self._table, console=console, refresh_per_second=4)
             self._live.start()
         return self

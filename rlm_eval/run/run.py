@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -13,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from rlm_eval.config.check import ROLE_KEYS, RunConfig
+from rlm_eval.config.compose import resuming
+from rlm_eval.config.credentials import as_written, secrets_in
 from rlm_eval.errors import PERMANENT, ConfigError, is_the_machines
 from rlm_eval.journal.environment import write_environment
-from rlm_eval.journal.journal import Journal, read_events, record_size
+from rlm_eval.journal.journal import Journal, damage, read_events, record_size
 from rlm_eval.journal.past import Past, finished_beside, past_of, reuse
 from rlm_eval.journal.redaction import Redactor, seal_of, secrets_of
 from rlm_eval.ledger import Ledger
@@ -52,10 +55,13 @@ def carry_out_parts(parts: Parts, run_dir: Path | None = None) -> int:
             return FINISHED
         return _run(parts, run_dir, work)
     except OSError as error:
-        if not is_the_machines(error):
+        gone = error.errno == errno.ESTALE or (error.errno == errno.ENOENT and not run_dir.exists())
+        if not is_the_machines(error) and not gone:
             raise
         where = error.filename or run_dir
         kept = "All that was recorded is kept: make room, then run the same command again"
+        if gone:
+            where, kept = run_dir, "Where it was moved to, resume it there; else run it again"
         print(f"rlm_eval: stopped: {error.strerror} ({where}). {kept}", file=sys.stderr)
         return FAILED
     finally:
@@ -64,6 +70,7 @@ def carry_out_parts(parts: Parts, run_dir: Path | None = None) -> int:
 
 
 def _run(parts: Parts, run_dir: Path, work: Sequence[Work]) -> int:
+    _check_writable(run_dir)
     size, past = record_size(run_dir), past_of(run_dir)
     missing = {item.key for item in work} - past.done
     if not missing:
@@ -73,12 +80,6 @@ def _run(parts: Parts, run_dir: Path, work: Sequence[Work]) -> int:
     left = missing - found.keys()
     rows = _forecast(parts, [item for item in work if item.key in left], past)
     levels = _sandbox_levels(parts)
-    try:
-        run_dir.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(
-            f"results_dir={run_dir.parent} can't be made: {error.strerror}"
-        ) from error
     with Journal(run_dir, redactor_of(parts.config), seal_of(parts.task)) as journal:
         if journal.found != size:  # another process ended meanwhile
             past = past_of(run_dir)
@@ -88,6 +89,8 @@ def _run(parts: Parts, run_dir: Path, work: Sequence[Work]) -> int:
         todo = [
             replace(w, restart=past.restarts.get(w.key, 0)) for w in work if w.key not in past.done
         ]
+        if past.damage:
+            print(past.damage, file=sys.stderr)
         if found:
             print(
                 f"{len(found)} results reused from other runs of the same setting", file=sys.stderr
@@ -105,6 +108,18 @@ def _run(parts: Parts, run_dir: Path, work: Sequence[Work]) -> int:
     return _finish(parts, run_dir, outcome)
 
 
+def _check_writable(run_dir: Path) -> None:
+    try:
+        run_dir.parent.mkdir(parents=True, exist_ok=True)
+        there = run_dir if run_dir.exists() else run_dir.parent
+        if not there.is_dir() or not os.access(there, os.W_OK):
+            raise PermissionError(errno.EACCES, f"{there} is no folder that can be written to")
+    except OSError as error:
+        raise ConfigError(
+            f"results_dir={run_dir.parent} can't be made: {error.strerror}"
+        ) from error
+
+
 def _forecast(parts: Parts, work: Sequence[Work], past: Past) -> list[Expected]:
     """What is left is expected to take; empty for stand-ins, which cost nothing. Raises ConfigError
     where a run on hosted models would pass its cap in dollars."""
@@ -118,9 +133,11 @@ def _forecast(parts: Parts, work: Sequence[Work], past: Past) -> list[Expected]:
 
 
 def redactor_of(config: RunConfig) -> Redactor:
-    """Cuts out the keys that are in the environment, under whatever name the models take them."""
+    """Cuts out the keys that are in the environment, under whatever name the configuration takes
+    them."""
     nodes = [config[key] for key in ("model", *ROLE_KEYS.values(), "embed_model") if config[key]]
-    return Redactor(secrets_of(os.environ, {str(node.get("api_key_env")) for node in nodes}))
+    named = {str(node.get("api_key_env")) for node in nodes}
+    return Redactor(secrets_of(os.environ, named) | secrets_in(config.tree))
 
 
 def _sandbox_levels(parts: Parts) -> dict[str, str]:
@@ -135,7 +152,7 @@ def _write_environment(
 ) -> None:
     write_environment(
         run_dir,
-        {**parts.config.tree, "demonstration": parts.demonstration},
+        {**parts.config.stored, "demonstration": parts.demonstration},
         redact,
         code_revision=parts.revision,
         fingerprints=parts.fingerprints,
@@ -175,7 +192,7 @@ def _work_off(
     info = RunInfo(parts.run_id, parts.root.info.name, sub_name, parts.scripted)
     with served(parts, journal, record) as client:
         runner = Runner(info, parts.task, client, ledger, parts.sample_budget, journal, progress)
-        with _interrupts(runner.stop, run_dir), progress:
+        with _interrupts(runner.stop, resuming(parts.config.stored, run_dir)), progress:
             outcome = runner.run(todo, concurrency)
     return replace(outcome, errors=progress.errors)
 
@@ -213,7 +230,12 @@ def _response_cache(parts: Parts, redact: Callable[[str], str]) -> ResponseCache
         return None
     nodes = {role: config["model" if role == "root" else ROLE_KEYS[role]] for role in parts.models}
     shapes = {
-        role: content_hash([reply_shaping(node), weights_sha256(parts.models[role])])
+        role: content_hash(
+            [
+                as_written(reply_shaping(node), all_of_it=False),
+                weights_sha256(parts.models[role]),
+            ]
+        )
         for role, node in nodes.items()
     }
     return ResponseCache(Path(path), shapes, sampling=config["cache_samples"], redact=redact)
@@ -227,14 +249,14 @@ def weights_sha256(model: ChatModel) -> str | None:
 
 
 @contextmanager
-def _interrupts(stop: Callable[[str], None], run_dir: Path) -> Iterator[None]:
+def _interrupts(stop: Callable[[str], None], command: str) -> Iterator[None]:
     """The first Ctrl-C lets what is in flight end, the second leaves at once."""
     pressed = 0
 
     def handle(number: int, frame: Any) -> None:
         nonlocal pressed
         pressed += 1
-        how = f"continue with: python -m rlm_eval resume {run_dir}"
+        how = f"continue with: {command}"
         if pressed > 1:
             print(f"\nstopped now; {how}", file=sys.stderr, flush=True)
             os._exit(INTERRUPTED)
@@ -256,7 +278,8 @@ def _finish(parts: Parts, run_dir: Path, outcome: RunOutcome) -> int:
     from rlm_eval.analysis.summary import print_summary, write_summary
     from rlm_eval.journal.tables import tables_of, write_tables
 
-    events = list(read_events(run_dir, types=("result", "call")))
+    bad: list[str] = []
+    events = list(read_events(run_dir, ("result", "call"), bad))
     results, calls = tables_of(events)
     write_tables(results, calls, run_dir)
     summary = write_summary(run_dir, demonstration=parts.demonstration)
@@ -268,7 +291,7 @@ def _finish(parts: Parts, run_dir: Path, outcome: RunOutcome) -> int:
     if sent := int(calls.prompt_tokens.sum()):
         cached = int(calls.cached_tokens.sum()) / sent
         print(f"prompt tokens: {sent:,} sent, {cached:.0%} of them from the prompt cache")
-    for line in cut_off(events):
+    for line in filter(None, [*cut_off(events), damage(run_dir, bad)]):
         print(line, file=sys.stderr)
     for error, count in outcome.errors.items():
         print(f"{count:,} × {error}", file=sys.stderr)

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from helpers.recorded_runs import write_events
 from rlm_eval.analysis.report.trajectory import MAX_CHARS, Node, read_events, read_replies, tree
 from rlm_eval.errors import ConfigError
-from rlm_eval.records import SCHEMA_VERSION
 
 
 def call(call_id: str, parent: str | None = None, **more: Any) -> dict[str, Any]:
@@ -69,12 +69,13 @@ def test_calls_without_events_are_shown_and_attempts_are_one_call() -> None:
 
 def test_replies_come_from_the_journal_where_no_event_has_them(tmp_path: Path) -> None:
     events = [
-        {"v": SCHEMA_VERSION, "type": "begin", "key": "k", "restart": 1},
-        {"v": SCHEMA_VERSION, "type": "call", "call_id": "a", "reply": ""},
-        {"v": SCHEMA_VERSION, "type": "call", "call_id": "a", "reply": "seven"},
+        {"type": "begin", "key": "k", "restart": 1},
+        {"type": "call", "call_id": "a", "reply": ""},
+        {"type": "call", "call_id": "a", "reply": "seven"},
     ]
-    text = "\n".join(json.dumps(e) for e in events) + '\n{"v": 2, "type": "call", "call_'
-    (tmp_path / "journal.jsonl").write_text(text)
+    write_events(tmp_path, events)
+    with (tmp_path / "journal.jsonl").open("a") as file:
+        file.write('{"v": 3, "type": "call", "call_')
     assert read_replies(tmp_path) == {"a": "seven"}
     assert read_replies(tmp_path / "nowhere") == {}
     (node,) = tree([], [call("a", reply="seven")])

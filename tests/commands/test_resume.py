@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 import rlm_eval.conf
 from rlm_eval.commands.cli import run_command
@@ -117,3 +121,80 @@ def test_every_command_has_help_and_is_quick_to_give_it() -> None:
         )
         assert f"usage: rlm-eval {name}" in done.stdout, done.stderr
         assert done.stdout.splitlines()[-1] == "[]", name
+
+
+def tampered(run_dir: Path, changes: Mapping[str, Any]) -> Path:
+    """The run's folder as somebody else might have made it, with a permission of its own."""
+    path = run_dir / "config.yaml"
+    tree = {**yaml.safe_load(path.read_text()), "allow_targets": ["os", "rlm_eval", "subprocess"]}
+    for key, value in changes.items():
+        *above, last = key.split(".")
+        node = tree
+        for part in above:
+            node = node[part]
+        node[last] = value
+    path.write_text(yaml.safe_dump(tree))
+    return run_dir
+
+
+FOREIGN = {"_target_": "rlm_eval.methods.foreign.command.ForeignCommand"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "setting", "module"),
+    [
+        ({"model._target_": "os.mkdir"}, "model._target_=os.mkdir", "os"),
+        ({"task": {"_target_": "os.mkdir", "path": "ran"}}, "task._target_=os.mkdir", "os"),
+        (
+            {"method.direct": {**FOREIGN, "command": ["touch", "ran"], "isolation": "none"}},
+            "method.direct.command=['touch', 'ran']; method.direct.isolation=none",
+            "rlm_eval.methods.foreign.command",
+        ),
+        ({"sandbox.level": "none"}, "sandbox.level=none", "rlm_eval.repl.session"),
+    ],
+)
+def test_code_that_a_folder_brings_along_is_allowed_on_the_command_line_alone(
+    changes: Mapping[str, Any],
+    setting: str,
+    module: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run_dir = tampered(begun(tmp_path), changes)
+    monkeypatch.chdir(tmp_path)
+    capsys.readouterr()
+    assert run_command(["resume", str(run_dir)]) == 2
+    error = capsys.readouterr().err
+    assert setting in error
+    assert f"rlm-eval resume {run_dir} 'allow_targets=[{module}]'" in error
+    assert not (tmp_path / "ran").exists()
+    assert len(past_of(run_dir).done) == 1
+    if "task" in changes:
+        assert run_command(["replay", "--rescore", str(run_dir)]) == 2
+        assert f"'allow_targets=[{module}]'" in capsys.readouterr().err
+    if module == "os":  # it would be built, and is no task and no model
+        return
+    run_command(["resume", str(run_dir), f"allow_targets=[{module}]"])
+    assert "reaches out of its folder" not in capsys.readouterr().err
+
+
+def test_files_and_servers_that_a_folder_names_are_allowed_there_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "private.txt").write_text("private " * 4000)
+    monkeypatch.setenv("MINE_ALONE", "x" * 9)
+    arguments = [*SMALL, f"task.haystack_file={tmp_path}/private.txt", "task.variant=single_2"]
+    arguments += ["judge_model=litellm", "judge_model.name=openai/x"]
+    arguments += ["judge_model.api_base=http://elsewhere.test/v1"]
+    arguments += ["+judge_model.params.user=${oc.env:MINE_ALONE}"]
+    assert run_command([*arguments, f"results_dir={tmp_path / 'runs'}"]) == 0
+    (run_dir,) = (tmp_path / "runs").iterdir()
+    capsys.readouterr()
+    assert run_command(["resume", str(run_dir)]) == 2
+    error = capsys.readouterr().err
+    for setting in ("haystack_file=", "api_base=http://elsewhere", "user=${oc.env:MINE_ALONE}"):
+        assert setting in error
+    typed = shlex.split(error.partition("type: rlm-eval ")[2])
+    assert run_command(typed) == 0
+    assert "this run is finished" in capsys.readouterr().err

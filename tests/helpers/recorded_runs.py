@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from helpers.fake_provider import FakeProvider
 from rlm_eval.commands.cli import run_command
-from rlm_eval.journal.journal import FILE_NAME
+from rlm_eval.journal.journal import FILE_NAME, _checked, read_events
+from rlm_eval.records import SCHEMA_VERSION
 
 
 def record_run(place: Path) -> Path:
@@ -35,6 +37,13 @@ def copied(run_dir: Path, place: Path) -> Path:
 
 def edited(run_dir: Path, edit: Any) -> None:
     """The journal with each event passed through ``edit``."""
-    path = run_dir / FILE_NAME
-    events = [json.loads(line) for line in path.read_text().splitlines()]
-    path.write_text("".join(json.dumps(edit(event)) + "\n" for event in events))
+    events = [edit(event) for event in read_events(run_dir)]
+    write_events(run_dir, events)
+
+
+def write_events(run_dir: Path, events: Iterable[Mapping[str, Any]], version: int = 0) -> None:
+    """A journal of these events, as another writer, say of another ``version``, would write it."""
+    run_dir.mkdir(parents=True, exist_ok=True)
+    own = {"v": version or SCHEMA_VERSION}
+    lines = (json.dumps({**own, **event, **own}).encode() for event in events)
+    (run_dir / FILE_NAME).write_bytes(b"".join(_checked(line, b"0123abcd") for line in lines))

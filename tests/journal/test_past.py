@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 
+from helpers.recorded_runs import write_events
 from helpers.some_records import some_call, some_result, write_one, written
 from rlm_eval.journal.journal import FILE_NAME, Journal, read_events
 from rlm_eval.journal.past import finished_beside, past_of, reuse
 from rlm_eval.journal.tables import tables
 from rlm_eval.ledger import Spend
-from rlm_eval.records import SCHEMA_VERSION
 
 
 def test_the_past_counts_what_is_done_begun_and_spent(tmp_path: Path) -> None:
@@ -59,8 +58,7 @@ def test_time_between_two_sessions_is_not_spent(tmp_path: Path) -> None:
         {"type": "call", **vars(some_call("b", started_at=night + 20, latency_s=10.0))},
         {"type": "call", **vars(some_call("c", started_at=night + 1, latency_s=1.0))},
     ]
-    lines = (json.dumps({"v": SCHEMA_VERSION, **event}) + "\n" for event in events)
-    (tmp_path / FILE_NAME).write_text("".join(lines))
+    write_events(tmp_path, events)
     assert past_of(tmp_path).seconds == pytest.approx(12.0 + 30.0)
 
 
@@ -82,8 +80,7 @@ def test_results_of_another_run_are_reused_once_and_not_paid_again(tmp_path: Pat
 
 def test_a_neighbour_of_another_schema_has_nothing_to_reuse(tmp_path: Path) -> None:
     write_one(tmp_path / "old", "r1")
-    path = tmp_path / "old" / FILE_NAME
-    path.write_text(path.read_text().replace(f'{{"v": {SCHEMA_VERSION}', '{"v": 1'))
+    write_events(tmp_path / "old", [*read_events(tmp_path / "old")], version=1)
     write_one(tmp_path / "other", "r1")
     assert finished_beside(tmp_path / "new", {"r1"}) == {"r1": tmp_path / "other"}
 
@@ -101,3 +98,17 @@ def test_what_was_tried_here_before_is_no_part_of_a_reused_row(tmp_path: Path) -
     (row,) = tables(new)[0].itertuples()
     assert (row.outcome, row.calls, row.cost_usd) == ("answered", 1, 0.25)
     assert past_of(new).spent.usd == 5.0
+
+
+def test_a_result_whose_reuse_was_killed_is_reused_whole(tmp_path: Path) -> None:
+    """Its call is there twice, of two restarts: the row sums the last one's, the bill has one."""
+    new = tmp_path / "new"
+    write_one(tmp_path / "old", "r1")
+    with Journal(new) as journal:
+        for event in list(read_events(tmp_path / "old", types=("begin", "call"))):
+            journal.copy({**event, "reused_from": "old"})
+    with Journal(new) as journal:
+        reuse(finished_beside(new, {"r1"}), past_of(new), journal)
+    assert past_of(new).done == {"r1"}
+    results, calls = tables(new)
+    assert (list(results.cost_usd), list(calls.cost_usd)) == ([0.25], [0.25])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 
 from helpers.some_records import some_call, some_result
 from rlm_eval.journal.journal import FILE_NAME, Journal
-from rlm_eval.journal.tables import CALL_COLUMNS, RESULT_COLUMNS, tables, write_tables
+from rlm_eval.journal.tables import CALL_COLUMNS, RESULT_COLUMNS, tables, write_table, write_tables
 from rlm_eval.records import Answer, Call, Score
 
 
@@ -165,3 +166,43 @@ def test_rows_stand_in_one_order_even_where_only_their_keys_tell_them_apart(tmp_
             for key in keys:
                 journal.result(some_result(key))
         assert list(tables(run_dir)[0].result_key) == ["x", "y", "z"]
+
+
+@pytest.mark.parametrize(
+    ("cell", "written"),
+    [
+        ('=HYPERLINK("http://x")', '\'=HYPERLINK("http://x")'),
+        ("+1+cmd|' /C calc'!A0", "'+1+cmd|' /C calc'!A0"),
+        ("-2+3", "'-2+3"),
+        ("- a list", "'- a list"),
+        ("@SUM(A1)", "'@SUM(A1)"),
+        ("\t=1", "'\t=1"),
+        ("\r=1", "'\n=1"),
+        ("a\r=1", "a\n=1"),
+        ("  =1", "'  =1"),
+        ("\n=1", "'\n=1"),
+        ("＝1", "'＝1"),
+        ("-12.5", "-12.5"),
+        ("+1e-5", "+1e-5"),
+        ("a=b", "a=b"),
+        ("'=1", "'=1"),
+        ("", ""),
+    ],
+)
+def test_no_text_is_a_formula_to_a_spreadsheet(cell: str, written: str, tmp_path: Path) -> None:
+    frame = pd.DataFrame({"=a": [cell, None], "n": [-1.5, 2.0], "right": [True, False]})
+    write_table(frame, tmp_path / "t")
+    with (tmp_path / "t.csv").open(newline="", encoding="utf-8") as file:
+        head, first, second = csv.reader(file)
+    assert head == ["'=a", "n", "right"]
+    assert (first, second) == ([written, "-1.5", "True"], ["", "2.0", "False"])
+    assert pd.read_parquet(tmp_path / "t.parquet").loc[0, "=a"] == cell
+
+
+def test_no_csv_file_is_written_otherwise() -> None:
+    root = Path(__file__).parents[2]
+    files = [p for room in ("rlm_eval", "tasks", "paper") for p in (root / room).rglob("*.py")]
+    lines = [line for p in files for line in p.read_text(encoding="utf-8").splitlines()]
+    writers = [line for line in lines if "to_csv(" in line and "to_csv(index=False) " not in line]
+    assert [line.strip().partition("(")[0] for line in writers] == ["shown.to_csv"]
+    assert not [line for line in lines if "csv.writer" in line or "DictWriter" in line]

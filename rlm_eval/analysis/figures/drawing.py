@@ -16,6 +16,7 @@ from rlm_eval.analysis.figures.styles import wrapped
 from rlm_eval.analysis.paired import CELL
 from rlm_eval.analysis.stats import MIN_CONTEXTS
 from rlm_eval.analysis.text import plural
+from rlm_eval.journal.tables import write_csv
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -123,7 +124,7 @@ def save(plot: Plot, stem: Path, *, pdf: bool = False) -> list[Path]:
     """Write ``stem``.png and .csv (the data shown), and .pdf where asked for; return the paths."""
     stem.parent.mkdir(parents=True, exist_ok=True)
     written = [stem.with_suffix(s) for s in (".png", ".csv", *([".pdf"] if pdf else []))]
-    plot.data.to_csv(written[1], index=False)
+    write_csv(plot.data, written[1])
     with style():
         figure = plot.figure
         figure.savefig(written[0], dpi=min(figure.dpi, PIXELS / max(figure.get_size_inches())))

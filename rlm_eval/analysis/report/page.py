@@ -28,6 +28,7 @@ from rlm_eval.analysis.report.views import View, printed, views
 from rlm_eval.analysis.text import points, shown
 from rlm_eval.analysis.verdicts import Decision, Verdict, verdicts
 from rlm_eval.errors import ConfigError
+from rlm_eval.journal.journal import damage
 
 PAGE, DATA = "report.html", "report_data"
 #: Further forms of a table, which are files alone: what they are called, and their names.
@@ -123,7 +124,7 @@ def _run(run: Run) -> dict[str, Any]:
     config = run.path / "config.yaml"
     return {
         "name": run.path.name,
-        "path": str(run.path),
+        "path": " · ".join(filter(None, (str(run.path), damage(run.path)))),
         "models": sorted(filter(None, run.results["model"].dropna().unique())),
         "dates": figures.dates(run.results),
         "answers": len(run.results),

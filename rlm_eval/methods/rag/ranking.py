@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
+import unicodedata
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from itertools import accumulate
+from functools import cache
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from rlm_eval.methods.fitting import Chunk
@@ -23,17 +25,59 @@ _KEPT = 8
 RRF_K = 60
 
 
+#: Scripts written without spaces between words, or (Hangul) with endings joined to them.
+_UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
+
+
+@cache
+def _patterns() -> tuple[Any, Any, Any]:
+    """(what is dropped, digits of other scripts; a run without spaces or a word; a character)."""
+    import regex
+
+    # Accents and points of scripts that can do without, marks nobody sees, English endings.
+    marks = r"[\u0300-\u036F\u0591-\u05C7\u0610-\u061A\u064B-\u065F\u0670\u0640\p{Cf}]"
+    endings = r"['’](?<=\p{L}.)(?:s|t|re|ve|ll|d|m)\b"
+    run = rf"(?P<run>(?:[{_UNSPACED}ー]\p{{M}}*)+)"
+    word = rf"[[\p{{L}}\p{{N}}\p{{M}}_]--[{_UNSPACED}]]+"
+    dropped = rf"{marks}|{endings}|(?P<digit>[\p{{Nd}}--[0-9]])"
+    return tuple(regex.compile(p, regex.V1) for p in (dropped, rf"{word}|{run}|\p{{So}}", r"\X"))
+
+
+def words(text: str) -> list[str]:
+    """The words of ``text`` that BM25 counts, in any script: without case, accents and width, names
+    of one character among them, English stop words not (in capitals they are names: A, IT). Where
+    words have no spaces between them, each pair of neighbouring characters counts, and each Chinese
+    character or Korean syllable by itself."""
+    from bm25s.stopwords import STOPWORDS_EN
+
+    dropped, pattern, character = _patterns()
+    # Decomposed, so that marks can go; composed again with those that stay.
+    text = unicodedata.normalize("NFKD", text)
+    text = dropped.sub(lambda m: str(unicodedata.decimal(m[0])) if m["digit"] else "", text)
+    found: list[str] = []
+    for match in pattern.finditer(unicodedata.normalize("NFC", text)):
+        if match.lastgroup is None:
+            word = match[0].casefold()
+            if word not in STOPWORDS_EN or match[0].isupper():
+                found.append(word)
+            continue
+        run = character.findall(match[0])
+        found += map("".join, pairwise(run))
+        # From U+3400 on those that can be words by themselves: not kana, not an alphabet's letters.
+        found += run if len(run) == 1 else [c for c in run if c >= "\u3400"]
+    return found
+
+
 class Bm25:
-    """Chunks ranked by BM25 (Lucene's variant, by ``bm25s``), English stop words left out."""
+    """Chunks ranked by BM25 (Lucene's variant, by ``bm25s``) over :func:`words`."""
 
     def __init__(self, chunks: Sequence[Chunk]) -> None:
         import bm25s
 
         self._chunks = chunks
-        self._bm25s: Any = bm25s
-        self._scorer = bm25s.BM25()
-        corpus = bm25s.tokenize([c.passage for c in chunks], stopwords="en", show_progress=False)
-        self._empty = not corpus.vocab
+        self._scorer: Any = bm25s.BM25()
+        corpus = [words(chunk.passage) for chunk in chunks]
+        self._empty = not any(corpus)
         if not self._empty:
             self._scorer.index(corpus, show_progress=False)
 
@@ -48,9 +92,9 @@ class Bm25:
     def _scored(self, question: str) -> list[tuple[Chunk, float]]:
         """Best first; equals in order of position."""
         scores = [0.0] * len(self._chunks)
-        query = self._bm25s.tokenize([question], stopwords="en", show_progress=False)
-        if query.vocab and not self._empty:
-            scores = self._scorer.get_scores(list(query.vocab)).tolist()
+        query = list(dict.fromkeys(words(question)))
+        if query and not self._empty:
+            scores = self._scorer.get_scores(query).tolist()
         return sorted(zip(self._chunks, scores, strict=True), key=lambda scored: -scored[1])
 
 

@@ -1,0 +1,129 @@
+"""Whatever reads what is printed: other encodings, narrow or dumb terminals, a pipe that closes."""
+
+from __future__ import annotations
+
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from helpers.recorded_runs import record_run
+
+pytestmark = pytest.mark.slow
+
+SMALL = ["model=scripted", "task=needle", "task.lengths=[500]", "task.n=1", "method=[direct,rlm]"]
+
+
+def command(*arguments: str, **environment: str) -> subprocess.Popen[bytes]:
+    kept = {k: v for k, v in os.environ.items() if k not in ("TERM", "COLUMNS", "NO_COLOR")}
+    return subprocess.Popen(
+        [sys.executable, "-m", "rlm_eval", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**kept, **environment},
+    )
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "COLUMNS": "40"},
+        {"PYTHONIOENCODING": "ascii", "COLUMNS": "80", "TERM": "dumb"},
+        {"PYTHONIOENCODING": "latin-1:strict", "NO_COLOR": "1", "TERM": "xterm"},
+    ],
+    ids=["C", "ascii", "latin-1"],
+)
+def test_every_encoding_and_width_will_do(environment: dict[str, str], tmp_path: Path) -> None:
+    place = tmp_path / "runs"
+    place.mkdir()
+    done = command(*SMALL, f"results_dir={place}", **environment)
+    out, err = done.communicate(timeout=120)
+    assert done.returncode == 0, err
+    assert b"Traceback" not in err
+    (run_dir,) = place.iterdir()
+    assert b"needle-" in out.splitlines()[-1]
+    for words in (["report"], ["replay"], ["compare", str(run_dir)]):
+        other = command(*words, str(run_dir), **environment)
+        out, err = other.communicate(timeout=120)
+        assert other.returncode == 0, err
+    help_page = command("--help", **environment)
+    assert help_page.communicate(timeout=60)[0].isascii() or "latin-1" in str(environment)
+    assert help_page.returncode == 0
+
+
+def test_a_pipe_that_closes_stops_no_run(tmp_path: Path) -> None:
+    """As with `| head -1`, and with the progress it prints read by nobody either."""
+    done = command(*SMALL, f"results_dir={tmp_path}")
+    assert done.stdout is not None
+    assert done.stderr is not None
+    done.stdout.close()
+    done.stderr.close()
+    assert done.wait(timeout=120) == 0
+    (run_dir,) = tmp_path.iterdir()
+    assert (run_dir / "results.parquet").is_file()
+    for words in (["report"], ["replay"], ["compare", str(run_dir)], ["resume"], ["--help"]):
+        other = command(*words, *([] if words == ["--help"] else [str(run_dir)]))
+        assert other.stdout is not None
+        other.stdout.close()
+        _, err = other.communicate(timeout=120)
+        assert (other.returncode, b"roken" in err) == (0, False), err
+
+
+@pytest.mark.parametrize("environment", [{"TERM": "dumb"}, {"TERM": "xterm", "COLUMNS": "40"}])
+def test_a_real_terminal_of_any_kind_shows_progress(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    ours, theirs = pty.openpty()
+    kept = {k: v for k, v in os.environ.items() if k not in ("TERM", "COLUMNS", "NO_COLOR")}
+    done = subprocess.Popen(
+        [sys.executable, "-m", "rlm_eval", *SMALL, f"results_dir={tmp_path}"],
+        stdout=subprocess.DEVNULL,
+        stderr=theirs,
+        env={**kept, **environment},
+    )
+    os.close(theirs)
+    shown = b""
+    while chunk := read(ours):
+        shown += chunk
+    assert done.wait(timeout=120) == 0
+    assert b"Traceback" not in shown
+    assert (b"\x1b[" in shown) == (environment["TERM"] != "dumb")
+    assert b"2/2" in shown
+
+
+def read(terminal: int) -> bytes:
+    try:
+        return os.read(terminal, 65536)
+    except OSError:  # EIO: the other side is gone
+        return b""
+
+
+@pytest.mark.parametrize(
+    "place", ["file", "file/below", "file/below/more", "/proc/none", "x" * 300]
+)
+def test_a_results_folder_that_can_not_be_is_one_line(place: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    done = command(*SMALL, f"results_dir={tmp_path / place}")
+    out, err = done.communicate(timeout=120)
+    assert (done.returncode, out) == (2, b""), err
+    told = [line for line in err.splitlines() if not line.startswith(b"forecast")]
+    assert len(told) == 1, err
+
+
+def test_an_output_that_can_not_be_written_is_one_line(tmp_path: Path) -> None:
+    run_dir = record_run(tmp_path / "runs")
+    (tmp_path / "file").write_text("")
+    for arguments in (
+        ["report", str(run_dir), "--out", f"{tmp_path}/file"],
+        ["replay", str(run_dir), "--out", f"{tmp_path}/file/x"],
+        ["replay", "--rescore", str(run_dir), "--out", f"{tmp_path}/file/x"],
+        ["merge", str(run_dir), str(run_dir), "--out", f"{tmp_path}/file/x"],
+        ["compare", str(run_dir), str(run_dir), "--csv", f"{tmp_path}/none/x.csv"],
+        ["export", f"{tmp_path}/file/x.jsonl", "task=needle", "task.n=1"],
+    ):
+        done = command(*arguments)
+        _, err = done.communicate(timeout=120)
+        assert (done.returncode, len(err.splitlines())) == (2, 1), err
