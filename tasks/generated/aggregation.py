@@ -66,7 +66,7 @@ RIVALS = 10
 
 @dataclass(kw_only=True, eq=False)
 class Aggregation(Windowed):
-    domain: str = "reviews"
+    domain: str = "short_reviews"
     kinds: Sequence[str] = FIRST_KINDS
     questions_per_context: int = 5
     official: bool = False

@@ -130,7 +130,8 @@ class Windowed(Generated):
         if not self._items.repeats and max(self.lengths, default=0) > most:
             raise ConfigError(
                 f"has {max(self.lengths)}, where items would come twice: there are"
-                f" {min(map(len, texts.values()))} of each label, enough for {most} tokens",
+                f" {min(map(len, texts.values()))} of each label, enough for {most} tokens: take"
+                " task.domain=reviews or questions, which are composed",
                 key="lengths",
             )
 

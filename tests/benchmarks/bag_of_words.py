@@ -37,6 +37,8 @@ def items_of(domain: str) -> list[Item]:
     """Some of the project's items, of each group of parts and label as many."""
     path = files("rlm_eval.tasks").joinpath("items", f"{domain}.tsv")
     head, frame, *rows = path.read_text(encoding="utf-8").splitlines()
+    if head == "label\tgroup\ttext":  # whole texts, of each group one of each label
+        return [Item(*row.split("\t")) for row in (frame, *rows)]
     return [
         Item(label, row.partition("\t")[0], text)
         for row in rows

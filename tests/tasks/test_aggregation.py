@@ -175,7 +175,7 @@ def test_official_draws_name_ten_to_twenty_users_and_mix_the_kinds(items: str) -
 @pytest.mark.parametrize("target", [2500, 20_000])
 def test_the_date_alone_does_not_tell_before_from_after(target: int) -> None:
     """By counts it did: 80 to 98 % right without reading a line."""
-    task = Aggregation(lengths=[target], n=100, kinds=["before_after"])
+    task = Aggregation(lengths=[target], n=100, kinds=["before_after"], domain="reviews")
     pairs = list(task.build())
     right = [task.count_alone(s.question, c) == s.gold[0] for c, s in pairs]
     assert sum(right) / len(right) < 0.65
