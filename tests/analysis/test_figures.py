@@ -19,7 +19,7 @@ from rlm_eval.analysis.aggregate import summarize
 from rlm_eval.analysis.figures import Plot
 from rlm_eval.analysis.figures.curves import FRONT, pareto
 from rlm_eval.analysis.figures.rows import ENDS
-from rlm_eval.analysis.figures.styles import styles
+from rlm_eval.analysis.figures.styles import GREY, styles
 from rlm_eval.analysis.load import combine, load_run
 from rlm_eval.analysis.paired import paired_table
 
@@ -309,3 +309,19 @@ def test_files_hold_the_picture_and_its_data(tmp_path: Path, many: pd.DataFrame)
     assert png.read_bytes().startswith(b"\x89PNG")
     assert pdf.read_bytes().startswith(b"%PDF")
     assert len(pd.read_csv(csv)) == 19
+
+
+def test_beside_an_rlm_the_best_alternatives_have_colours_and_the_rest_are_grey(
+    tmp_path: Path,
+) -> None:
+    methods = ("rlm", *(f"direct_{i}" for i in range(7)))
+    skills = {f"direct_{i}": 0.1 + 0.1 * i for i in range(7)}
+    results, _ = tables(tmp_path / "run", methods=methods, skills=skills, failures=0.0)
+    grey = [arm for arm, its in styles(results).items() if its["color"] == GREY]
+    assert len(grey) == 3
+    assert not {"rlm", "direct_6", "direct_5"} & set(grey)
+    plot = figures.score_vs_length(results, summarize(results))
+    texts = plot.figure.legends[0].get_texts()
+    assert "3 other methods" in [text.get_text() for text in texts]
+    plain, _ = tables(tmp_path / "plain", methods=methods[1:], skills=skills)
+    assert GREY not in [its["color"] for its in styles(plain).values()]

@@ -23,7 +23,7 @@ from rlm_eval.analysis.figures.drawing import (
     style,
     title,
 )
-from rlm_eval.analysis.figures.styles import HUES, Style, styles
+from rlm_eval.analysis.figures.styles import GREY, HUES, Style, styles
 from rlm_eval.analysis.paired import CELL
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 UNSCORED = "No question has a score yet."
 SCORE = ("mean_score", "score_low", "score_high")
 UNITS = {"tokens": "tokens", "cost_usd": "US dollars"}
-FRONT = "#BBBBBB"
+FRONT = "#E0E0E0"
 #: A level to measure methods by.
 LEVEL: Style = {"linestyle": "--", "linewidth": 1.0, "zorder": 1}
 
@@ -169,11 +169,14 @@ def score_vs_budget(results: pd.DataFrame, calls: pd.DataFrame) -> Plot:
 
 
 def legend(known: dict[str, Style], table: pd.DataFrame) -> list[Line2D]:
-    """An entry for each arm of the table."""
+    """An entry for each arm of the table, one for all that are grey."""
     from matplotlib.lines import Line2D
 
-    arms = set(table["arm"])
-    return [Line2D([], [], **its) for arm, its in known.items() if arm in arms]
+    shown = [its for arm, its in known.items() if arm in set(table["arm"])]
+    grey = [its for its in shown if its["color"] == GREY]
+    found = [Line2D([], [], **its) for its in shown if its not in grey]
+    more = {"label": f"{len(grey)} other methods", "marker": ""}
+    return [*found, Line2D([], [], **grey[0] | more)] if grey else found
 
 
 def _curves(

@@ -24,6 +24,8 @@ HUES = {
 MARKERS = "os^DvPX*"
 #: How far the hues of a family's members go to black (below 0) or to white.
 SHADES = (0.0, -0.4, 0.35, -0.65)
+#: Beside an RLM so many alternatives are in colour, the best ones, and the rest in grey.
+BEST, GREY = 4, "#BBBBBB"
 #: Characters in a line of a label.
 LINE = 44
 
@@ -36,6 +38,7 @@ def styles(results: pd.DataFrame) -> dict[str, Style]:
     arms = results.drop_duplicates("arm")
     families = dict(zip(arms["arm"].astype(str), arms["arm_family"], strict=True))
     families[BEST_CONSTANT] = "control"
+    grey = _others(results)
     labels = marks(results) | {BEST_CONSTANT: f"{BEST_CONSTANT} (control, no model)"}
     found: dict[str, Style] = {}
     for offset, (family, hue) in enumerate(HUES.items()):
@@ -43,11 +46,20 @@ def styles(results: pd.DataFrame) -> dict[str, Style]:
         for i, arm in enumerate(members):
             found[arm] = {
                 "label": wrapped(labels[arm]),
-                "color": shaded(hue, SHADES[i % len(SHADES)]),
+                "color": GREY if arm in grey else shaded(hue, SHADES[i % len(SHADES)]),
                 "marker": MARKERS[(offset + i) % len(MARKERS)],
                 "linestyle": "--" if family == "control" else "-",
             }
     return found
+
+
+def _others(results: pd.DataFrame) -> set[str]:
+    """The alternatives that a figure about an RLM shows in grey."""
+    if not (results["arm_kind"] == "rlm").any():
+        return set()
+    own = results[results["asked"] & (results["arm_kind"] == "alternative")]
+    means = own.groupby("arm")["points"].mean().sort_values(ascending=False, kind="stable")
+    return set(means.index[BEST:])
 
 
 def wrapped(text: str, characters: int = LINE) -> str:
