@@ -21,7 +21,7 @@ from scipy import special  # type: ignore[import-untyped]
 #: Under this many contexts no interval is given.
 MIN_CONTEXTS = 4
 #: The sign-flip test's grid: a sum of scores is rounded to this share of all sums' sizes.
-GRID = 1024
+GRID = 512
 ALPHA = 0.05
 #: Under this many no sign flip of contexts, and no McNemar test, can reach :data:`ALPHA`.
 LEAST_TO_TELL = ceil(1 - log2(ALPHA))
@@ -239,7 +239,10 @@ def sign_flip_p(values: ArrayLike, contexts: Contexts) -> float:
     period = 2 * int(sizes @ counts) + 1
     turns = np.arange(1, period // 2 + 1)
     table = np.cos(2 * np.pi / period * np.arange(period))
-    waves = np.prod(table[np.outer(sizes, turns) % period] ** counts[:, None], axis=0)
+    waves = table[np.outer(sizes, turns) % period]
+    several = counts > 1
+    waves[several] **= counts[several, None]
+    waves = np.prod(waves, axis=0)
     half = np.pi / period * turns
     inside = (
         2 * observed - 1 + 2 * float(waves @ (np.sin((2 * observed - 1) * half) / np.sin(half)))

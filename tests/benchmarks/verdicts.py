@@ -15,11 +15,10 @@ import pandas as pd
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from helpers.fake_results import simulate  # noqa: E402
-
-from rlm_eval.analysis.aggregate import summarize  # noqa: E402
-from rlm_eval.analysis.load import Run, combine, complete  # noqa: E402
-from rlm_eval.analysis.verdicts import verdicts  # noqa: E402
+from helpers.fake_results import simulate
+from rlm_eval.analysis.aggregate import summarize
+from rlm_eval.analysis.load import Run, combine, complete
+from rlm_eval.analysis.verdicts import verdicts
 
 RLMS, OTHERS = 10, 46
 
@@ -38,7 +37,7 @@ def main() -> None:
             run_id=task,
         )
         frames.append(frame.assign(task=task, sample_id=task + frame["sample_id"]))
-    results, config = pd.concat(frames, ignore_index=True), {"method": dict.fromkeys(arms, {})}
+    results, config = pd.concat(frames, ignore_index=True), {"method": {arm: {} for arm in arms}}
     calls = calls.assign(restart=1)
     print("# Verdicts on a large run\n")
     print(
