@@ -30,7 +30,8 @@ from rlm_eval.methods.prompts import Prompt
 from rlm_eval.models.client import LM, Completion
 from rlm_eval.models.protocol import Message, ModelInfo
 from rlm_eval.records import Answer, Content, Outcome, Problem, Role, documents_of, text_of
-from rlm_eval.repl.session import BlockResult, ReplSession
+from rlm_eval.repl.results import BlockResult
+from rlm_eval.repl.session import ReplSession
 
 #: How a run ends. ``submit``: a block calls ``submit(answer)``. ``final_variable``: the variable
 #: ``Final`` is set (paper, Algorithm 1). ``answer_dict``: ``answer["ready"]`` is true (the present

@@ -177,8 +177,7 @@ class HostError(Exception):
         self.message = message
         self.data = dict(data or {})
 
-
-def host_error_value(kind: str, message: str, data: Mapping[str, JSON] | None = None) -> JSON:
-    """A failed item of a batch: in a list a host function returns, it becomes a ``QueryError``
-    instance (a value, not raised), so that code can test it by type and never by its text."""
-    return {ERROR_KEY: {"kind": kind, "message": message, "data": dict(data or {})}}
+    def as_value(self) -> JSON:
+        """A failed item of a batch: in a list that a host function returns, it becomes a
+        ``QueryError`` instance (not raised): code can test it by type, never by its text."""
+        return {ERROR_KEY: {"kind": self.kind, "message": self.message, "data": self.data}}
