@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from rlm_eval.errors import ConfigError
 from rlm_eval.ledger import Ledger
+from rlm_eval.methods.prompts import Prompt
 from rlm_eval.models.client import LM
 from rlm_eval.models.protocol import ModelInfo, Usage
 from rlm_eval.records import Answer, Context, Problem, Role
@@ -90,6 +91,18 @@ class Method:
 
     def close(self) -> None:
         """Give back what the method holds (sandboxes, indices)."""
+
+
+class Prompted(Method):
+    """A method with a prompt file."""
+
+    loaded_prompt: Prompt
+
+    def prompt_name(self) -> str:
+        return self.loaded_prompt.name
+
+    def prompt_source(self) -> str:
+        return self.loaded_prompt.source
 
 
 def prompt_tokens_left(

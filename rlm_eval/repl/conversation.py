@@ -245,7 +245,7 @@ class Conversation:
         try:
             return {"value": function(*args, **kwargs)}
         except HostError as error:
-            return _failed(error.kind, error.message, error.data)
+            return {"error": vars(error)}
         except TypeError:
             if misfit := _misfit(function, args, kwargs):
                 return _failed(BAD_CALL, f"{name}(): {misfit}")
@@ -312,8 +312,8 @@ def _count(value: Any) -> int:
     return len(value) if isinstance(value, list | dict) else 1
 
 
-def _failed(kind: str, message: str, data: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    return {"error": {"kind": kind, "message": message, "data": dict(data or {})}}
+def _failed(kind: str, message: str) -> dict[str, Any]:
+    return {"error": vars(HostError(kind, message))}
 
 
 def _misfit(function: HostFunction, args: list[Any], kwargs: dict[str, Any]) -> str:

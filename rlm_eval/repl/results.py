@@ -131,12 +131,13 @@ def checked_result(frame: Frame, limits: Limits, submit: bool, **rest: Any) -> B
             "variables": list(listed),
             "submitted": bool(has_submitted),
         }:
-            longest = max(map(len, (stdout, stderr)))
-            if max(len(error or ""), len(error_type)) > _LONGEST_ERROR:
-                raise FrameError("an error over its cap")
+            pass
         case _:
             raise FrameError("a malformed report")
+    if max(len(error or ""), len(error_type)) > _LONGEST_ERROR:
+        raise FrameError("an error over its cap")
     keep = limits.output_chars + _SLACK
+    longest = max(len(stdout), len(stderr))
     if longest > keep or len(value or "") > 2 * keep or min(stdout_chars, stderr_chars) < 0:
         raise FrameError("output over its cap")
     if len(listed) > _MOST_VARIABLES:
@@ -151,18 +152,8 @@ def checked_result(frame: Frame, limits: Limits, submit: bool, **rest: Any) -> B
     submitted = frame.text() if has_submitted and submit and error is None else None
     if len(submitted or "") > limits.read_chars:
         raise FrameError("a submission over its cap")
-    return BlockResult(
-        stdout=stdout,
-        stderr=stderr,
-        stdout_chars=stdout_chars,
-        stderr_chars=stderr_chars,
-        value=value,
-        error=error,
-        error_type=error_type,
-        variables=tuple(variables),
-        submitted=submitted,
-        **rest,
-    )
+    printed = stdout, stderr, stdout_chars, stderr_chars, value
+    return BlockResult(*printed, error, error_type, tuple(variables), submitted, **rest)
 
 
 class HostError(Exception):
@@ -180,4 +171,4 @@ class HostError(Exception):
     def as_value(self) -> JSON:
         """A failed item of a batch: in a list that a host function returns, it becomes a
         ``QueryError`` instance (not raised): code can test it by type, never by its text."""
-        return {ERROR_KEY: {"kind": self.kind, "message": self.message, "data": self.data}}
+        return {ERROR_KEY: vars(self)}

@@ -15,8 +15,8 @@ from rlm_eval.ledger import Budget, Ledger, Spend
 from rlm_eval.methods.agent.chat import History, Parsed, parse_reply
 from rlm_eval.methods.agent.subcalls import Enabled, RunChild, SubCalls
 from rlm_eval.methods.agent.trace import Trace
-from rlm_eval.methods.method import Method, at_least, prompt_tokens_left
-from rlm_eval.methods.prompts import Prompt, load_prompt
+from rlm_eval.methods.method import Prompted, at_least, prompt_tokens_left
+from rlm_eval.methods.prompts import load_prompt
 from rlm_eval.models.client import LM, CallTags, Completion
 from rlm_eval.models.protocol import Message, Usage, user
 from rlm_eval.records import Content, Outcome, Role
@@ -41,7 +41,7 @@ class UnclearFinalError(ValueError):
 
 
 @dataclass
-class Agent(Method):
+class Agent(Prompted):
     """A method whose model writes code in turns.
 
     At most ``max_iterations`` turns of ``turn_tokens`` each; ``output_chars`` of a block's output
@@ -67,14 +67,8 @@ class Agent(Method):
     def __post_init__(self) -> None:
         names = ("max_iterations", "turn_tokens", "sub_tokens", "output_chars", "concurrency")
         at_least(1, **{name: getattr(self, name) for name in names})
-        self.loaded_prompt: Prompt = load_prompt(self.prompt_folder, self.prompt)
+        self.loaded_prompt = load_prompt(self.prompt_folder, self.prompt)
         self.loaded_prompt.require(*TEMPLATES)
-
-    def prompt_name(self) -> str:
-        return self.loaded_prompt.name
-
-    def prompt_source(self) -> str:
-        return self.loaded_prompt.source
 
     def most_turns(self, lm: LM, ledger: Ledger) -> int:
         """The most turns that ``ledger`` pays; where ``matched`` leaves the end to the sample's

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from rlm_eval.errors import ConfigError, ContextOverflow
 from rlm_eval.ledger import Ledger
 from rlm_eval.methods.fitting import Chunk, ChunkBy, chunks_of, largest_fitting, offline_tokens
-from rlm_eval.methods.method import Forecast, Method, Shape, at_least, prompt_tokens_left
+from rlm_eval.methods.method import Forecast, Prompted, Shape, at_least, prompt_tokens_left
 from rlm_eval.methods.prompts import load_prompt
 from rlm_eval.methods.rag.ranking import (
     Bm25,
@@ -50,7 +50,7 @@ class Index:
 
 
 @dataclass
-class Rag(Method):
+class Rag(Prompted):
     """Chunks of ``chunk_tokens``, ranked for the question; the ``top_k`` best, or as many of them
     as hold ``token_budget`` tokens, go into one prompt, in ``order`` of rank or of position. None
     is no bound; of two the tighter one binds.
@@ -88,15 +88,12 @@ class Rag(Method):
         self._check_sizes()
         if self.retriever != "bm25":
             self.roles: tuple[Role, ...] = ("root", "embed")
-        self._prompt = load_prompt("rag", self.prompt)
+        self.loaded_prompt = load_prompt("rag", self.prompt)
         self._reranker = Reranker(load_prompt("rag_rerank", self.rerank_prompt), self.rerank_tokens)
         self._indices: Indices[Index] = Indices()
 
-    def prompt_name(self) -> str:
-        return self._prompt.name
-
     def prompt_source(self) -> str:
-        return self._prompt.source + (self._reranker.prompt.source if self.rerank else "")
+        return super().prompt_source() + (self._reranker.prompt.source if self.rerank else "")
 
     def close(self) -> None:
         self._indices.clear()
@@ -210,7 +207,7 @@ class Rag(Method):
 
     def _messages(self, chunks: Sequence[Chunk], question: str) -> list[Message]:
         shown = in_position(chunks) if self.order == "position" else chunks
-        return self._prompt.messages(passages=[c.passage for c in shown], question=question)
+        return self.loaded_prompt.messages(passages=[c.passage for c in shown], question=question)
 
     # -- before it runs --------------------------------------------------------------------------
 
