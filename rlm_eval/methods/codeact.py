@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 from rlm_eval.errors import ConfigError
@@ -23,8 +24,8 @@ from rlm_eval.methods.fitting import (
     Fitted,
     Overflow,
     chunks_of,
+    cut_to_fit,
     document_spans,
-    fitted,
     offline_tokens,
 )
 from rlm_eval.methods.method import Forecast, Shape, at_least
@@ -175,9 +176,11 @@ class CodeAct(Agent):
             return self._chat(how, shown, question, len(text), enabled)
 
         whole = chat("whole", text)
-        return fitted(
-            text, self.overflow, room, lm.prompt_tokens, whole, lambda part: chat(how, part)
-        )
+        size = lm.prompt_tokens(whole)
+        if size <= room:
+            return Fitted(whole, size, [(0, len(text))])
+        part = partial(chat, how)
+        return cut_to_fit(text, self.overflow, lm.prompt_tokens, room, size, part)
 
     def _beside(self, answer_tokens: int) -> int:
         """Tokens of the window that are left to the turns: also to two of them and the answer."""

@@ -12,44 +12,48 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from rlm_eval.errors import ConfigError, SampleFailure
+from rlm_eval.errors import ConfigError
 from rlm_eval.ledger import Ledger
 from rlm_eval.methods.fitting import (
+    Fitted,
     check_window,
+    cut_to_fit,
     document_spans,
-    fitted,
     largest_fitting,
     offline_tokens,
 )
-from rlm_eval.methods.method import Forecast, Prompted, Shape, at_least, prompt_tokens_left
-from rlm_eval.methods.prompts import load_prompt
+from rlm_eval.methods.method import (
+    Forecast,
+    Method,
+    Shape,
+    at_least,
+    prompt_tokens_left,
+    without_failures,
+)
+from rlm_eval.methods.prompts import Prompted, load_prompt
 from rlm_eval.models.client import LM, Completion, Temperature
 from rlm_eval.models.protocol import Message, ModelInfo
-from rlm_eval.records import Answer, Problem, Role
+from rlm_eval.records import Answer, Problem, Role, Span, documents_of
 
 Overflow = Literal["refuse", "truncate_head", "truncate_middle", "truncate_tail"]
 QuestionAt = Literal["after", "before", "both"]
 
 
 @dataclass
-class Direct(Prompted):
+class Direct(Prompted, Method):
     """The input and the question in one prompt.
 
     ``overflow`` says what happens to an input larger than the window: ``refuse`` it
-    (context_overflow), or cut away its head, middle or tail, which a line in its place says; what
-    was cut is recorded in the row's ``truncated_tokens``, in the served model's tokens. The
+    (context_overflow), or cut away its head, middle or tail, which a line in its place says. The
     question comes after the input, before it, or on both sides (``question_at``).
 
     With ``think`` the model may reason first, in up to ``think_tokens`` beside the answer's own,
-    and hands the answer in between tags (:func:`final_answer`). What a reasoning model thinks
-    unasked is not in its reply and needs none of this.
+    and hands the answer in between tags (:func:`final_answer`).
 
     More than one of the ``votes`` are sampled at ``vote_temperature`` (None, here or for the run:
-    the provider's own), and the answer given most often counts, of equals the one given first. All
-    votes are in the trajectory; one without an answer abstains. With ``matched`` there are as many
-    as the sample's cap on tokens or dollars buys, each at its largest; where ``votes`` is 1 the
-    first of them is the plain reply.
-    """
+    the provider's own), and the answer given most often counts, of equals the one given first.
+    With ``matched`` there are as many as the sample's cap on tokens or dollars buys, each at its
+    largest; where ``votes`` is 1 the first of them is the plain reply."""
 
     prompt: str = "plain"
     overflow: Overflow = "truncate_middle"
@@ -91,15 +95,18 @@ class Direct(Prompted):
 
     def answer(self, problem: Problem, lm: LM, ledger: Ledger) -> Answer:
         max_tokens = self._max_tokens(problem.max_answer_tokens)
-        text, question = problem.context.text, problem.question
-        chat = fitted(
-            text,
-            self.overflow,
-            lm.info().context_window - max_tokens,
-            lm.prompt_tokens,
-            self._messages(text, question),
-            lambda part: self._messages(part, question),
-        )
+        context, question = problem.context, problem.question
+        text, room = context.text, lm.info().context_window - max_tokens
+        whole, chars = self._messages(text, question), sum(map(len, documents_of(context.content)))
+        chat = Fitted(whole, lm.prompt_tokens(whole), [(0, len(text))])
+        read: tuple[Span, ...] = ((0, chars),) if chars else ()
+        if chat.tokens > room:
+
+            def part(shown: str) -> list[Message]:
+                return self._messages(shown, question)
+
+            chat = cut_to_fit(text, self.overflow, lm.prompt_tokens, room, chat.tokens, part)
+            read = document_spans(context, chat.spans)
         votes = self.votes
         first: Temperature = "run" if votes == 1 else self.vote_temperature
         if self.matched:
@@ -132,7 +139,7 @@ class Direct(Prompted):
             iterations=votes,
             truncated_tokens=chat.truncated_tokens,
             context_chars_read_by_lm=sum(end - start for start, end in chat.spans),
-            spans_read=document_spans(problem.context, chat.spans),
+            spans_read=read,
             trajectory=trajectory,
             error="" if given else f"no answer in {votes} {'reply' if votes == 1 else 'replies'}",
         )
@@ -149,10 +156,7 @@ class Direct(Prompted):
             temperature=self.vote_temperature,
             concurrency=1 if lm.info().endpoint == "local" else 64,
         )
-        for reply in replies:
-            if isinstance(reply, SampleFailure):
-                raise reply
-        return [reply for reply in replies if isinstance(reply, Completion)]
+        return without_failures(replies)
 
     # -- the prompt ------------------------------------------------------------------------------
 

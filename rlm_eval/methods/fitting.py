@@ -67,8 +67,8 @@ def check_window(frame: Sequence[Message], window: int) -> int:
 
 @dataclass(frozen=True)
 class Fitted:
-    """A chat that fits the window, with its ``tokens``; the stretches ``spans`` of the input's text
-    that it shows, and how many tokens were left out."""
+    """A chat with as much of the input as fits: its ``tokens``, the stretches ``spans`` of the
+    input's text that it shows, and how many tokens were left out."""
 
     messages: list[Message]
     tokens: int
@@ -76,19 +76,16 @@ class Fitted:
     truncated_tokens: int = 0
 
 
-def fitted(
+def cut_to_fit(
     text: str,
     overflow: Overflow,
-    room: int,
     count: Callable[[Sequence[Message]], int],
-    whole: list[Message],
+    room: int,
+    size: int,
     part: Callable[[str], list[Message]],
 ) -> Fitted:
-    """The chat ``whole``, with all of ``text``, where it has ``room``, else ``part`` with what
-    ``overflow`` leaves of the text. Raises ContextOverflow."""
-    size = count(whole)
-    if size <= room:
-        return Fitted(whole, size, [(0, len(text))])
+    """The chat ``part`` with what ``overflow`` leaves of ``text``, where all of it makes a chat of
+    ``size`` tokens and there is ``room`` for fewer. Raises ContextOverflow."""
     if overflow == "refuse":
         sizes = f"the prompt has {size:,} tokens, the window room for {room:,}"
         raise ContextOverflow(sizes, size - room)

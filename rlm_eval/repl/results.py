@@ -87,15 +87,11 @@ class BlockResult:
     ``stdout``, ``stderr`` and ``value`` (the repr of a trailing expression) hold at most
     ``Limits.output_chars`` characters, head and tail; ``*_chars`` are the full lengths.
     ``error`` is a short traceback of the model's own lines, ``error_type`` the exception's class.
-    ``submitted`` is the text given to ``submit`` in this block.
 
-    ``interrupted``: ``time_limit`` (stopped, variables kept), ``killed`` (would not stop),
-    ``memory`` (killed by the kernel for want of memory), ``exited`` (``os._exit``), ``crashed``
-    (a signal, a closed or broken channel); what a block printed before any but the first of these
-    is gone. ``state`` says what became of the variables: ``kept``, or ``lost`` with their process,
-    all but the loaded ones.
-    ``exec_s`` excludes ``callback_s``, the seconds during which a host call was in flight.
-    """
+    ``interrupted``: ``time_limit`` (stopped), ``killed`` (would not stop), ``memory``, ``exited``
+    (``os._exit``), ``crashed`` (a signal, a closed or broken channel); after any but the first what
+    the block printed is gone, and the variables are ``lost``, all but the loaded ones.
+    ``exec_s`` excludes ``callback_s``, the seconds during which a host call was in flight."""
 
     stdout: str = ""
     stderr: str = ""

@@ -15,8 +15,8 @@ from rlm_eval.ledger import Budget, Ledger, Spend
 from rlm_eval.methods.agent.chat import History, Parsed, parse_reply
 from rlm_eval.methods.agent.subcalls import Enabled, RunChild, SubCalls
 from rlm_eval.methods.agent.trace import Trace
-from rlm_eval.methods.method import Prompted, at_least, prompt_tokens_left
-from rlm_eval.methods.prompts import load_prompt
+from rlm_eval.methods.method import Method, at_least, prompt_tokens_left
+from rlm_eval.methods.prompts import Prompted, load_prompt
 from rlm_eval.models.client import LM, CallTags, Completion
 from rlm_eval.models.protocol import Message, Usage, user
 from rlm_eval.records import Content, Outcome, Role
@@ -41,7 +41,7 @@ class UnclearFinalError(ValueError):
 
 
 @dataclass
-class Agent(Prompted):
+class Agent(Prompted, Method):
     """A method whose model writes code in turns.
 
     At most ``max_iterations`` turns of ``turn_tokens`` each; ``output_chars`` of a block's output

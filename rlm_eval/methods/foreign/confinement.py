@@ -1,18 +1,15 @@
 """What a confined foreign engine can reach, and whether this machine can hold it to that.
 
-Model-written code runs in an engine with whatever rights the engine gives it, so bubblewrap
-confines the engine. Covers: the user's files (only the system's and Python's libraries, the
-engine's own files and a folder in memory are there; nothing else can be written), the kernel's
-settings (/proc is read-only, /sys is not there), the harness and its gold answers, the environment,
-other processes, keyrings, locks and notices of files, new namespaces, and the network: there is
-none but a loopback of its own, on which only the proxy answers. Under the machine's root an engine
-is a user of its own, whom nothing belongs to. Its processes and threads are counted.
+An engine runs model-written code with its own rights, so bubblewrap confines the engine. Covers:
+the user's files (it sees the system's and Python's libraries and its own files, and writes nowhere
+but in memory), the kernel's settings, the harness and its gold answers, the environment, other
+processes, keyrings, locks and notices of files, new namespaces, and the network but for a loopback
+of its own, on which only the proxy answers. Under the machine's root an engine is a user of its
+own. Its processes and threads are counted.
 
 Does not cover: memory and processor time, which nothing limits but the method's ``seconds``; a
-kernel bug within the allowed system calls; timing. What all users of the machine can read under
-/usr and in the Python installation can be read, and what the machine as a whole is doing
-(/proc/stat, /proc/meminfo and the like).
-"""
+kernel bug within the allowed system calls; timing; what all users can read under /usr and in the
+Python installation, and what the machine as a whole is doing (/proc/stat and the like)."""
 
 from __future__ import annotations
 

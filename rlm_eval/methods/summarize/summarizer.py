@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from rlm_eval.errors import ConfigError, SampleFailure
+from rlm_eval.errors import ConfigError, NoReply
 from rlm_eval.ledger import Ledger, Spend
 from rlm_eval.methods.fitting import chunks_of, largest_fitting, offline_tokens
-from rlm_eval.methods.method import Forecast, Prompted, Shape, at_least
-from rlm_eval.methods.prompts import load_prompt
+from rlm_eval.methods.method import Forecast, Method, Shape, at_least, without_failures
+from rlm_eval.methods.prompts import Prompted, load_prompt
 from rlm_eval.models.client import LM, CallTags
 from rlm_eval.models.protocol import Message, ModelInfo, user
 from rlm_eval.records import Answer, Content, Problem, Role, documents_of
@@ -38,7 +38,7 @@ class Sizes:
 
 
 @dataclass
-class Summarizer(Prompted):
+class Summarizer(Prompted, Method):
     """Reads the input in parts of ``chunk_tokens`` (offline tokenizer) and answers from what it
     has written down. ``query_aware``: the question is in sight while it reads.
 
@@ -188,19 +188,14 @@ class Summarizer(Prompted):
         concurrency: int = 1,
     ) -> list[str]:
         """What the summarising model writes on each prompt. Raises the first failure."""
-        out = []
-        for reply in lm.complete_batch(
+        outcomes = lm.complete_batch(
             prompts, ledger=ledger, max_tokens=max_tokens, tags=SUMMARIZE, concurrency=concurrency
-        ):
-            if isinstance(reply, SampleFailure):
-                raise reply
-            out.append(reply.text.strip())
-            if not out[-1] and reply.finish_reason == "length":
-                raise SampleFailure(
-                    "the summarising model spent all its tokens before it wrote anything: raise "
-                    f"{self.written_key}"
-                )
-        return out
+        )
+        replies = without_failures(outcomes)
+        for reply in replies:
+            if nothing := reply.no_reply:  # going on, what it read would be lost unseen
+                raise NoReply(f"{self.written_key}={max_tokens}: {nothing}", nothing.outcome)
+        return [reply.text.strip() for reply in replies]
 
     def answered(
         self,
