@@ -1,10 +1,8 @@
 """CodeAct (Wang et al., arXiv 2402.01030), the agent that the RLM paper compares with.
 
-The input is in the prompt, as in the paper's section 3; the REPL holds no copy of it, or this
-would be an RLM that is also shown its context. An input that has no room is cut as ``direct`` cuts
-it, refused, or left to ``search`` alone: the RLM paper's CodeAct ran into the limit (refuse) or, on
-BrowseComp-Plus, only searched (omit).
-"""
+The input is in the prompt, as in the paper's section 3; the REPL holds no copy of it. An input that
+has no room is cut as ``direct`` cuts it, refused, or left to ``search`` alone: the RLM paper's
+CodeAct ran into the limit (refuse) or, on BrowseComp-Plus, only searched (omit)."""
 
 from __future__ import annotations
 

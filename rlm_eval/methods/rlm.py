@@ -1,11 +1,8 @@
-"""The Recursive Language Model (Zhang et al., arXiv 2512.24601, Algorithm 1).
-
-Metadata of the context go in, code comes out, its output goes in, until the answer is set.
+"""The Recursive Language Model (Zhang et al., arXiv 2512.24601, Algorithm 1): metadata of the
+context go in, code comes out, its output goes in, until the answer is set.
 
 Depth 0 is a REPL without sub-calls, depth 1 has plain sub-calls, from depth 2 on a sub-call may be
-an RLM with a REPL of its own. Only the structured channel of its protocol ends a run: text in a
-context, a print or a reply that merely looks like a final answer ends nothing.
-"""
+an RLM with a REPL of its own. Only the structured channel of its protocol ends a run."""
 
 from __future__ import annotations
 
@@ -219,11 +216,8 @@ def opening(
 
 def metadata(content: Content) -> dict[str, Any]:
     """Type, size and structure; sizes in characters. ``items`` is None for a str, ``names`` (the
-    first of a dict's) for all else but a dict.
-
-    A dict is measured by what it holds, a list as its numbered text: so it was in the prompts when
-    they were tuned.
-    """
+    first of a dict's) for all else but a dict. A dict is measured by what it holds, a list as its
+    numbered text: so it was in the prompts when they were tuned."""
     texts = documents_of(content)
     kind, measured = "str", text_of(content)
     names: list[str] | None = None

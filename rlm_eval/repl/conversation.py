@@ -247,7 +247,9 @@ class Conversation:
         except HostError as error:
             return {"error": vars(error)}
         except TypeError:
-            if misfit := _misfit(function, args, kwargs):
+            try:
+                inspect.signature(function).bind(*args, **kwargs)
+            except TypeError as misfit:
                 return _failed(BAD_CALL, f"{name}(): {misfit}")
             raise
 
@@ -314,14 +316,3 @@ def _count(value: Any) -> int:
 
 def _failed(kind: str, message: str) -> dict[str, Any]:
     return {"error": vars(HostError(kind, message))}
-
-
-def _misfit(function: HostFunction, args: list[Any], kwargs: dict[str, Any]) -> str:
-    """Why the arguments don't fit the function; empty when they do."""
-    try:
-        inspect.signature(function).bind(*args, **kwargs)
-    except TypeError as error:
-        return str(error)
-    except ValueError:  # some built-in functions have no signature
-        return ""
-    return ""

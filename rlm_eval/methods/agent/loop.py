@@ -45,11 +45,9 @@ class Agent(Prompted, Method):
     """A method whose model writes code in turns.
 
     At most ``max_iterations`` turns of ``turn_tokens`` each; ``output_chars`` of a block's output
-    are shown (head and tail, the full length always stated). A sub-call answers in at most
-    ``sub_tokens``; a batch runs ``concurrency`` at once. With ``force_answer`` a run at its limit
-    is asked once for an answer in plain text, which is marked ``forced``. ``matched`` lets the
-    sample's cap on tokens or dollars end the run in place of ``max_iterations``.
-    """
+    are shown. A sub-call answers in at most ``sub_tokens``; a batch runs ``concurrency`` at once.
+    With ``force_answer`` a run at its limit is asked once for an answer in plain text, marked
+    ``forced``. ``matched`` lets the sample's cap end the run in place of ``max_iterations``."""
 
     #: The folder of its prompts in conf/prompt/.
     prompt_folder: ClassVar[str]

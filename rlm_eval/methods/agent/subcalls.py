@@ -1,15 +1,7 @@
 """What an agent's code may call in the harness: sub-calls, child RLMs, the budget.
 
-    llm_query(prompt)                     one reply of the sub-model
-    llm_query_batched(prompts)            many, side by side, in order
-    rlm_query(question, context)          the answer of a child RLM with a REPL of its own
-    rlm_query_batched(pairs)              many, of (question, context) pairs
-    budget()                              what is left: calls, tokens, usd, seconds
-
-A child's context is a str, a list of str, or a dict of str to str. A failed call is a typed error
-in the REPL: raised by a single query, an error value in a batch. Never text that looks like an
-answer. A spent cap of the run passes through and stops the run.
-"""
+A failed call is a typed error in the REPL: raised by a single query, an error value in a batch.
+Never text that looks like an answer. A spent cap of the run passes through and stops the run."""
 
 from __future__ import annotations
 
