@@ -2,7 +2,8 @@
 
 The input is in the prompt, as in the paper's section 3; the REPL holds no copy of it. An input that
 has no room is cut as ``direct`` cuts it, refused, or left to ``search`` alone: the RLM paper's
-CodeAct ran into the limit (refuse) or, on BrowseComp-Plus, only searched (omit)."""
+CodeAct ran into the limit (refuse) or, on BrowseComp-Plus, only searched (omit).
+"""
 
 from __future__ import annotations
 

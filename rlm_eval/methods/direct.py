@@ -53,7 +53,8 @@ class Direct(Prompted, Method):
     More than one of the ``votes`` are sampled at ``vote_temperature`` (None, here or for the run:
     the provider's own), and the answer given most often counts, of equals the one given first.
     With ``matched`` there are as many as the sample's cap on tokens or dollars buys, each at its
-    largest; where ``votes`` is 1 the first of them is the plain reply."""
+    largest; where ``votes`` is 1 the first of them is the plain reply.
+    """
 
     prompt: str = "plain"
     overflow: Overflow = "truncate_middle"

@@ -2,7 +2,8 @@
 context go in, code comes out, its output goes in, until the answer is set.
 
 Depth 0 is a REPL without sub-calls, depth 1 has plain sub-calls, from depth 2 on a sub-call may be
-an RLM with a REPL of its own. Only the structured channel of its protocol ends a run."""
+an RLM with a REPL of its own. Only the structured channel of its protocol ends a run.
+"""
 
 from __future__ import annotations
 

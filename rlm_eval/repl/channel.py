@@ -7,7 +7,8 @@
 The raw bytes are UTF-8: the long strings of the JSON object (``texts`` has their lengths), since a
 byte of JSON can become 25 in memory, then a text of its own. A reader trusts nothing: lengths are
 capped before anything is kept, the buffer grows with what has come and not with what was announced,
-and whatever is not one JSON object raises :class:`FrameError`."""
+and whatever is not one JSON object raises :class:`FrameError`.
+"""
 
 from __future__ import annotations
 

@@ -12,7 +12,8 @@ class HarnessGuard:
     """Makes this process non-dumpable from the first ``enter`` to the last ``leave`` (Linux only).
 
     Then no process of the same user can ptrace it or read /proc/PID/environ, mem or maps, and no
-    core is dumped; nor, without root, can debuggers, nor the process list its own /proc/self/fd."""
+    core is dumped; nor, without root, can debuggers, nor the process list its own /proc/self/fd.
+    """
 
     def __init__(self) -> None:
         self._lock = Lock()

@@ -91,7 +91,8 @@ class BlockResult:
     ``interrupted``: ``time_limit`` (stopped), ``killed`` (would not stop), ``memory``, ``exited``
     (``os._exit``), ``crashed`` (a signal, a closed or broken channel); after any but the first what
     the block printed is gone, and the variables are ``lost``, all but the loaded ones.
-    ``exec_s`` excludes ``callback_s``, the seconds during which a host call was in flight."""
+    ``exec_s`` excludes ``callback_s``, the seconds during which a host call was in flight.
+    """
 
     stdout: str = ""
     stderr: str = ""

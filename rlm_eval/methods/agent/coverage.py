@@ -2,7 +2,8 @@
 
 A stretch of the context that is in a sub-call's prompt or in what the root is shown, at least
 ``2 × block − 1`` characters long, counts once however often it is read; where a context repeats
-itself, at its longest match. Shorter quotations are not seen."""
+itself, at its longest match. Shorter quotations are not seen.
+"""
 
 from __future__ import annotations
 

@@ -47,7 +47,8 @@ class Agent(Prompted, Method):
     At most ``max_iterations`` turns of ``turn_tokens`` each; ``output_chars`` of a block's output
     are shown. A sub-call answers in at most ``sub_tokens``; a batch runs ``concurrency`` at once.
     With ``force_answer`` a run at its limit is asked once for an answer in plain text, marked
-    ``forced``. ``matched`` lets the sample's cap end the run in place of ``max_iterations``."""
+    ``forced``. ``matched`` lets the sample's cap end the run in place of ``max_iterations``.
+    """
 
     #: The folder of its prompts in conf/prompt/.
     prompt_folder: ClassVar[str]

@@ -1,7 +1,8 @@
 """What an agent's code may call in the harness: sub-calls, child RLMs, the budget.
 
 A failed call is a typed error in the REPL: raised by a single query, an error value in a batch.
-Never text that looks like an answer. A spent cap of the run passes through and stops the run."""
+Never text that looks like an answer. A spent cap of the run passes through and stops the run.
+"""
 
 from __future__ import annotations
 

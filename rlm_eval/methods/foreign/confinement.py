@@ -9,7 +9,8 @@ own. Its processes and threads are counted.
 
 Does not cover: memory and processor time, which nothing limits but the method's ``seconds``; a
 kernel bug within the allowed system calls; timing; what all users can read under /usr and in the
-Python installation, and what the machine as a whole is doing (/proc/stat and the like)."""
+Python installation, and what the machine as a whole is doing (/proc/stat and the like).
+"""
 
 from __future__ import annotations
 

@@ -10,7 +10,8 @@ is the outcome, unless a later call was answered: then the engine failed by itse
 failure ends the sample at once and leaves it pending. The wall time holds the process's start.
 
 Without ``from __future__ import annotations``: subclasses in other modules inherit these fields,
-and the configuration is checked against the types themselves."""
+and the configuration is checked against the types themselves.
+"""
 
 import json
 import os

@@ -4,7 +4,8 @@
 
 Standard library and that package only; retries, memory and time are the harness's. Its output is
 one JSON object: ``text``, ``forced`` and ``blocks`` (the code of the engine's own loop and what it
-printed), or ``refused`` when the engine's constructor did not take its settings."""
+printed), or ``refused`` when the engine's constructor did not take its settings.
+"""
 
 from __future__ import annotations
 

@@ -6,7 +6,8 @@ harness through the socket ``CONTROL``, and becomes the engine (or watches over 
 ``--watch``: the engine and whatever it started are killed, and its folder is removed, when it ends
 and when the harness closes its end. ``--confined``: inside bubblewrap; the engine is ``USER``
 unless that is 0, and its processes and threads are limited. Standard library only: the harness's
-packages are hidden from this process."""
+packages are hidden from this process.
+"""
 
 from __future__ import annotations
 

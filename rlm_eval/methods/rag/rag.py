@@ -63,7 +63,8 @@ class Rag(Prompted, Method):
 
     A context's index is built once per method and run. Vectors of its chunks serve every question,
     so the run's caps hold for them. With ``matched`` as many of the best-ranked passages as the
-    sample's cap buys are shown, and at most half of it goes into reranking, in one call."""
+    sample's cap buys are shown, and at most half of it goes into reranking, in one call.
+    """
 
     retriever: Literal["bm25", "dense", "hybrid"] = "bm25"
     prompt: str = "plain"

@@ -38,7 +38,8 @@ class Compaction(Summarizer):
 
     Text is taken in by ``chunk_tokens``. A summary's room is kept free whether it fills it or not.
     ``matched`` lengthens the summaries as far as the cap affords, up to a quarter of the window,
-    then sums up more often; an input that fits the window is never summed up."""
+    then sums up more often; an input that fits the window is never summed up.
+    """
 
     chunk_tokens: int = 1024
     summary_tokens: int = 512
