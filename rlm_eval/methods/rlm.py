@@ -12,6 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from operator import itemgetter
 from typing import Any, ClassVar, Literal
 
 from rlm_eval.errors import ConfigError, SampleFailure
@@ -247,23 +248,17 @@ def structure_of(text: str) -> str:
     lines = [line for line in text[: _LINES_READ * 400].splitlines() if line.strip()][:_LINES_READ]
     if len(lines) < 3:
         return "running text"
-    keys: Counter[tuple[str, ...]] = Counter()
-    fields: Counter[tuple[tuple[str, str], ...]] = Counter()
+    forms: Counter[str] = Counter()
     for line in lines:
-        found = tuple(_FIELD.findall(line))
-        if len(found) > 1:
-            fields[found] += 1
         try:
             value = json.loads(line) if line.startswith("{") else None
-        except ValueError:
+        except (ValueError, RecursionError):
             value = None
-        if value and isinstance(value, dict):
-            keys[tuple(value)] += 1
-    for names, count in keys.most_common(1):
-        if count >= _SHARE * len(lines):
-            return f"JSON lines with the keys {', '.join(names)}"
-    for pairs, count in fields.most_common(1):
-        if count >= _SHARE * len(lines):
-            form = "".join([f"{separator}{name}: …" for separator, name in pairs])
-            return f"records, one a line: {form}"
-    return "running text"
+        pairs = _FIELD.findall(line)
+        if value:
+            forms[f"JSON lines with the keys {', '.join(value)}"] += 1
+        elif len(pairs) > 1:
+            fields = "".join([f"{separator}{name}: …" for separator, name in pairs])
+            forms[f"records, one a line: {fields}"] += 1
+    form, count = max(forms.items(), key=itemgetter(1), default=("", 0))
+    return form if count >= _SHARE * len(lines) else "running text"
