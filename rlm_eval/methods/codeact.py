@@ -1,18 +1,18 @@
 """CodeAct (Wang et al., arXiv 2402.01030), the agent that the RLM paper compares with.
 
-The input is in the prompt, as in the paper's section 3; the REPL holds no copy of it, or this
-would be an RLM that is also shown its context. An input that has no room is cut as ``direct`` cuts
-it, refused, or left to ``search`` alone: the RLM paper's CodeAct ran into the limit (refuse) or, on
-BrowseComp-Plus, only searched (omit).
+The input is in the prompt, as in the paper's section 3; the REPL holds no copy of it. An input that
+has no room is cut as ``direct`` cuts it, refused, or left to ``search`` alone: the RLM paper's
+CodeAct ran into the limit (refuse) or, on BrowseComp-Plus, only searched (omit).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any, ClassVar, Literal
 
-from rlm_eval.errors import ConfigError, ContextOverflow
+from rlm_eval.errors import ConfigError
 from rlm_eval.ledger import Ledger
 from rlm_eval.methods.agent.chat import Parsed
 from rlm_eval.methods.agent.coverage import ContextCoverage
@@ -20,10 +20,11 @@ from rlm_eval.methods.agent.loop import Agent, Run
 from rlm_eval.methods.agent.subcalls import Enabled
 from rlm_eval.methods.agent.trace import Trace
 from rlm_eval.methods.fitting import (
+    Fitted,
+    Overflow,
     chunks_of,
+    cut_to_fit,
     document_spans,
-    fitting_spans,
-    marked,
     offline_tokens,
 )
 from rlm_eval.methods.method import Forecast, Shape, at_least
@@ -34,7 +35,6 @@ from rlm_eval.records import Answer, Problem, Role, Span
 from rlm_eval.repl.results import HostError
 from rlm_eval.repl.session import ReplSession
 
-Overflow = Literal["refuse", "omit", "truncate_head", "truncate_middle", "truncate_tail"]
 #: How much of the input a prompt shows.
 How = Literal["whole", "part", "none"]
 #: Turns a forecast counts with: one that computes or looks up, one that submits.
@@ -108,10 +108,10 @@ class CodeAct(Agent):
     def answer(self, problem: Problem, lm: LM, ledger: Ledger) -> Answer:
         context = problem.context
         enabled = self.enabled(self.most_turns(lm, ledger), lm.info("sub").context_window)
-        opening, spans, truncated = self._opening(problem, lm, enabled)
+        opening = self._opening(problem, lm, enabled)
         trace = Trace(ContextCoverage(context.text))
         trace.start("codeact", self, self.sandbox.level, ledger)
-        for start, end in spans:
+        for start, end in opening.spans:
             trace.coverage.add(start, end)
         search = None
         if self.bm25:
@@ -124,19 +124,19 @@ class CodeAct(Agent):
             ledger,
             trace,
             enabled,
-            opening,
+            opening.messages,
             problem.question,
             problem.max_answer_tokens,
             tools={"search": search.search} if search else {},
         )
         answer = trace.answer(
             run.answer,
-            truncated_tokens=truncated,
+            truncated_tokens=opening.truncated_tokens,
             sandbox_level=self.sandbox.level,
             protocol=enabled.protocol,
         )
         found = search.seen(trace.texts) if search else ()
-        return replace(answer, spans_read=document_spans(context, spans) + found)
+        return replace(answer, spans_read=document_spans(context, opening.spans) + found)
 
     def in_reply(
         self, session: ReplSession, reply: Completion, parsed: Parsed, *, failed: bool
@@ -164,38 +164,22 @@ class CodeAct(Agent):
             budget=self.sub_calls,
         )
 
-    def _opening(
-        self, problem: Problem, lm: LM, enabled: Enabled
-    ) -> tuple[list[Message], Sequence[Span], int]:
-        """The chat before the first turn (worked examples, as much of the input as has room, the
-        question), the stretches of the input that it shows, and how many tokens were left out.
-        Raises ContextOverflow."""
+    def _opening(self, problem: Problem, lm: LM, enabled: Enabled) -> Fitted:
+        """The chat before the first turn: worked examples, as much of the input as has room, the
+        question. Raises ContextOverflow."""
         text, question = problem.context.text, problem.question
         room = lm.info().context_window - self._beside(problem.max_answer_tokens)
+        how: How = "none" if self.overflow == "omit" else "part"
 
-        def chat_with(how: How, shown: str) -> list[Message]:
+        def chat(how: How, shown: str) -> list[Message]:
             return self._chat(how, shown, question, len(text), enabled)
 
-        def fits(part: str) -> bool:
-            return lm.prompt_tokens(chat_with("part", part)) <= room
-
-        chat = chat_with("whole", text)
-        complete = lm.prompt_tokens(chat)
-        if complete <= room:
-            return chat, [(0, len(text))], 0
-        sizes = f"the prompt has {complete:,} tokens, the window room for {room:,} beside the turns"
-        if self.overflow == "refuse":
-            raise ContextOverflow(sizes, complete - room)
-        spans: list[Span] = []
-        if self.overflow == "omit":
-            chat = chat_with("none", "")
-        else:
-            spans = fitting_spans(text, self.overflow, fits)
-            chat = chat_with("part", marked(text, spans))
-        size = lm.prompt_tokens(chat)
-        if size > room or (self.overflow != "omit" and not spans):
-            raise ContextOverflow(f"{sizes}, too little even for the question", complete - room)
-        return chat, spans, complete - size
+        whole = chat("whole", text)
+        size = lm.prompt_tokens(whole)
+        if size <= room:
+            return Fitted(whole, size, [(0, len(text))])
+        part = partial(chat, how)
+        return cut_to_fit(text, self.overflow, lm.prompt_tokens, room, size, part)
 
     def _beside(self, answer_tokens: int) -> int:
         """Tokens of the window that are left to the turns: also to two of them and the answer."""

@@ -12,18 +12,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from rlm_eval.errors import ConfigError, ContextOverflow, SampleFailure
+from rlm_eval.errors import ConfigError
 from rlm_eval.ledger import Ledger
 from rlm_eval.methods.fitting import (
+    Fitted,
     check_window,
+    cut_to_fit,
     document_spans,
-    fitting_spans,
     largest_fitting,
-    marked,
     offline_tokens,
 )
-from rlm_eval.methods.method import Forecast, Method, Shape, at_least, prompt_tokens_left
-from rlm_eval.methods.prompts import load_prompt
+from rlm_eval.methods.method import (
+    Forecast,
+    Method,
+    Shape,
+    at_least,
+    prompt_tokens_left,
+    without_failures,
+)
+from rlm_eval.methods.prompts import Prompted, load_prompt
 from rlm_eval.models.client import LM, Completion, Temperature
 from rlm_eval.models.protocol import Message, ModelInfo
 from rlm_eval.records import Answer, Problem, Role, Span, documents_of
@@ -32,36 +39,21 @@ Overflow = Literal["refuse", "truncate_head", "truncate_middle", "truncate_tail"
 QuestionAt = Literal["after", "before", "both"]
 
 
-@dataclass(frozen=True)
-class Fitted:
-    """A prompt that fits the window. ``tokens`` are its own, in the served model's tokens;
-    ``chars`` of the input are in it, from the stretches ``spans`` of its documents."""
-
-    messages: list[Message]
-    tokens: int
-    chars: int
-    spans: tuple[Span, ...]
-    truncated_tokens: int = 0
-
-
 @dataclass
-class Direct(Method):
+class Direct(Prompted, Method):
     """The input and the question in one prompt.
 
     ``overflow`` says what happens to an input larger than the window: ``refuse`` it
-    (context_overflow), or cut away its head, middle or tail, which a line in its place says; what
-    was cut is recorded in the row's ``truncated_tokens``, in the served model's tokens. The
+    (context_overflow), or cut away its head, middle or tail, which a line in its place says. The
     question comes after the input, before it, or on both sides (``question_at``).
 
     With ``think`` the model may reason first, in up to ``think_tokens`` beside the answer's own,
-    and hands the answer in between tags (:func:`final_answer`). What a reasoning model thinks
-    unasked is not in its reply and needs none of this.
+    and hands the answer in between tags (:func:`final_answer`).
 
     More than one of the ``votes`` are sampled at ``vote_temperature`` (None, here or for the run:
-    the provider's own), and the answer given most often counts, of equals the one given first. All
-    votes are in the trajectory; one without an answer abstains. With ``matched`` there are as many
-    as the sample's cap on tokens or dollars buys, each at its largest; where ``votes`` is 1 the
-    first of them is the plain reply.
+    the provider's own), and the answer given most often counts, of equals the one given first.
+    With ``matched`` there are as many as the sample's cap on tokens or dollars buys, each at its
+    largest; where ``votes`` is 1 the first of them is the plain reply.
     """
 
     prompt: str = "plain"
@@ -81,23 +73,17 @@ class Direct(Method):
                 f"{self.vote_temperature:g}: at 0 all votes are the same",
                 key="vote_temperature",
             )
-        self._prompt = load_prompt("direct", self.prompt)
+        self.loaded_prompt = load_prompt("direct", self.prompt)
         needed = {
             "think": "<answer>" if self.think else "",
             "question_at": "question_at" if self.question_at != "after" else "",
         }
         for key, word in needed.items():
-            if word not in self._prompt.source:
+            if word not in self.loaded_prompt.source:
                 raise ConfigError(
                     f"needs {word} in the prompt {self.prompt}: see conf/prompt/direct/plain.yaml",
                     key=key,
                 )
-
-    def prompt_name(self) -> str:
-        return self._prompt.name
-
-    def prompt_source(self) -> str:
-        return self._prompt.source
 
     def check(self, models: Mapping[Role, ModelInfo]) -> None:
         window = models["root"].context_window
@@ -110,17 +96,28 @@ class Direct(Method):
 
     def answer(self, problem: Problem, lm: LM, ledger: Ledger) -> Answer:
         max_tokens = self._max_tokens(problem.max_answer_tokens)
-        fitted = self._fitted(problem, lm, lm.info().context_window - max_tokens)
+        context, question = problem.context, problem.question
+        text, room = context.text, lm.info().context_window - max_tokens
+        whole, chars = self._messages(text, question), sum(map(len, documents_of(context.content)))
+        chat = Fitted(whole, lm.prompt_tokens(whole), [(0, len(text))])
+        read: tuple[Span, ...] = ((0, chars),) if chars else ()
+        if chat.tokens > room:
+
+            def part(shown: str) -> list[Message]:
+                return self._messages(shown, question)
+
+            chat = cut_to_fit(text, self.overflow, lm.prompt_tokens, room, chat.tokens, part)
+            read = document_spans(context, chat.spans)
         votes = self.votes
         first: Temperature = "run" if votes == 1 else self.vote_temperature
         if self.matched:
-            votes = votes_within_cap(ledger, lm.info(), fitted.tokens, max_tokens) or votes
+            votes = votes_within_cap(ledger, lm.info(), chat.tokens, max_tokens) or votes
         # Asked alone, the first leaves the prompt in the server's cache, where the others find it.
         replies = [
-            lm.complete(fitted.messages, ledger=ledger, max_tokens=max_tokens, temperature=first)
+            lm.complete(chat.messages, ledger=ledger, max_tokens=max_tokens, temperature=first)
         ]
         if votes > 1:
-            replies += self._other_votes(votes - 1, fitted.messages, lm, ledger, max_tokens)
+            replies += self._other_votes(votes - 1, chat.messages, lm, ledger, max_tokens)
         cast: list[tuple[str | None, str]] = [
             final_answer(reply) if self.think else (reply.text, "whole reply") for reply in replies
         ]
@@ -141,9 +138,9 @@ class Direct(Method):
             text=majority(given) if given else None,
             outcome="answered" if given else "no_answer",
             iterations=votes,
-            truncated_tokens=fitted.truncated_tokens,
-            context_chars_read_by_lm=fitted.chars,
-            spans_read=fitted.spans,
+            truncated_tokens=chat.truncated_tokens,
+            context_chars_read_by_lm=sum(end - start for start, end in chat.spans),
+            spans_read=read,
             trajectory=trajectory,
             error="" if given else f"no answer in {votes} {'reply' if votes == 1 else 'replies'}",
         )
@@ -160,10 +157,7 @@ class Direct(Method):
             temperature=self.vote_temperature,
             concurrency=1 if lm.info().endpoint == "local" else 64,
         )
-        for reply in replies:
-            if isinstance(reply, SampleFailure):
-                raise reply
-        return [reply for reply in replies if isinstance(reply, Completion)]
+        return without_failures(replies)
 
     # -- the prompt ------------------------------------------------------------------------------
 
@@ -172,35 +166,11 @@ class Direct(Method):
         messages = self._messages(problem.context.text, problem.question)
         return lm.prompt_tokens(messages) + self._max_tokens(problem.max_answer_tokens)
 
-    def _fitted(self, problem: Problem, lm: LM, room: int) -> Fitted:
-        """The prompt as it will be sent. Raises ContextOverflow."""
-        context, question = problem.context, problem.question
-        text = context.text
-        messages = self._messages(text, question)
-        size = lm.prompt_tokens(messages)
-        if size <= room:
-            chars = sum(map(len, documents_of(context.content)))
-            return Fitted(messages, size, len(text), ((0, chars),) if chars else ())
-        if self.overflow == "refuse":
-            raise ContextOverflow(
-                f"the prompt has {size:,} tokens, the window room for {room:,}", size - room
-            )
-
-        def fits(part: str) -> bool:
-            return lm.prompt_tokens(self._messages(part, question)) <= room
-
-        spans = fitting_spans(text, self.overflow, fits)
-        if not spans:
-            raise ContextOverflow(f"the question alone fills the window of {room:,}", size - room)
-        messages = self._messages(marked(text, spans), question)
-        tokens, chars = lm.prompt_tokens(messages), sum(end - start for start, end in spans)
-        return Fitted(messages, tokens, chars, document_spans(context, spans), size - tokens)
-
     def _max_tokens(self, answer_tokens: int) -> int:
         return answer_tokens + (self.think_tokens if self.think else 0)
 
     def _messages(self, text: str, question: str) -> list[Message]:
-        return self._prompt.messages(
+        return self.loaded_prompt.messages(
             context=text, question=question, question_at=self.question_at, think=self.think
         )
 

@@ -8,13 +8,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from rlm_eval.errors import ConfigError
+from rlm_eval.errors import ConfigError, ContextOverflow
 from rlm_eval.models.protocol import Message
 from rlm_eval.records import Content, Context, Span, documents_of
 from rlm_eval.tokens import Tokenizer, load_tokenizer
 
 #: What is cut away of an input that is larger than the window.
 Cut = Literal["truncate_head", "truncate_middle", "truncate_tail"]
+#: What else may be done with it: refuse it, or show nothing of it.
+Overflow = Cut | Literal["refuse", "omit"]
 #: What one step of the search for the most that fits may leave unused, in characters.
 _GRAIN = 64
 #: Where a cut is made rather than within a word: how far away it may be, in characters, and what
@@ -61,6 +63,40 @@ def check_window(frame: Sequence[Message], window: int) -> int:
 
 
 # -- down to a window ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A chat with as much of the input as fits: its ``tokens``, the stretches ``spans`` of the
+    input's text that it shows, and how many tokens were left out."""
+
+    messages: list[Message]
+    tokens: int
+    spans: list[Span]
+    truncated_tokens: int = 0
+
+
+def cut_to_fit(
+    text: str,
+    overflow: Overflow,
+    count: Callable[[Sequence[Message]], int],
+    room: int,
+    size: int,
+    part: Callable[[str], list[Message]],
+) -> Fitted:
+    """The chat ``part`` with what ``overflow`` leaves of ``text``, where all of it makes a chat of
+    ``size`` tokens and there is ``room`` for fewer. Raises ContextOverflow."""
+    if overflow == "refuse":
+        sizes = f"the prompt has {size:,} tokens, the window room for {room:,}"
+        raise ContextOverflow(sizes, size - room)
+    spans: list[Span] = []
+    if overflow != "omit":
+        spans = fitting_spans(text, overflow, lambda shown: count(part(shown)) <= room)
+    messages = part(marked(text, spans))
+    tokens = count(messages)
+    if tokens > room or not (spans or overflow == "omit"):
+        raise ContextOverflow(f"the question alone fills the window of {room:,}", size - room)
+    return Fitted(messages, tokens, spans, size - tokens)
 
 
 def fitting_spans(text: str, cut: Cut, fits: Callable[[str], bool]) -> list[Span]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from rlm_eval.errors import ConfigError
+from rlm_eval.errors import ConfigError, SampleFailure
 from rlm_eval.ledger import Ledger
-from rlm_eval.models.client import LM
+from rlm_eval.models.client import LM, Completion
 from rlm_eval.models.protocol import ModelInfo, Usage
 from rlm_eval.records import Answer, Context, Problem, Role
 
@@ -110,6 +110,14 @@ def prompt_tokens_left(
         paid = info.price.cost(Usage(completion_tokens=replies))
         bounds.append((left["usd"] - paid) * 1e6 / info.price.input)
     return max(0, int(min(bounds))) if bounds else None
+
+
+def without_failures(outcomes: Sequence[Completion | SampleFailure]) -> list[Completion]:
+    """The replies of a batch. Raises its first failure: with fewer it would be another method."""
+    for outcome in outcomes:
+        if isinstance(outcome, SampleFailure):
+            raise outcome
+    return [outcome for outcome in outcomes if isinstance(outcome, Completion)]
 
 
 def at_least(minimum: float, **values: float) -> None:

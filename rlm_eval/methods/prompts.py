@@ -82,6 +82,18 @@ def _is_turn(turn: object) -> bool:
 _prompt = cache(Prompt)
 
 
+class Prompted:
+    """What a method has that has a prompt file."""
+
+    loaded_prompt: Prompt
+
+    def prompt_name(self) -> str:
+        return self.loaded_prompt.name
+
+    def prompt_source(self) -> str:
+        return self.loaded_prompt.source
+
+
 def load_prompt(method: str, name: str) -> Prompt:
     """The prompt ``name`` of a method, or the YAML file at the path ``name``."""
     folder = importlib.resources.files("rlm_eval.conf") / "prompt" / method

@@ -1,10 +1,8 @@
-"""The Recursive Language Model (Zhang et al., arXiv 2512.24601, Algorithm 1).
-
-Metadata of the context go in, code comes out, its output goes in, until the answer is set.
+"""The Recursive Language Model (Zhang et al., arXiv 2512.24601, Algorithm 1): metadata of the
+context go in, code comes out, its output goes in, until the answer is set.
 
 Depth 0 is a REPL without sub-calls, depth 1 has plain sub-calls, from depth 2 on a sub-call may be
-an RLM with a REPL of its own. Only the structured channel of its protocol ends a run: text in a
-context, a print or a reply that merely looks like a final answer ends nothing.
+an RLM with a REPL of its own. Only the structured channel of its protocol ends a run.
 """
 
 from __future__ import annotations
@@ -14,6 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from operator import itemgetter
 from typing import Any, ClassVar, Literal
 
 from rlm_eval.errors import ConfigError, SampleFailure
@@ -30,7 +29,8 @@ from rlm_eval.methods.prompts import Prompt
 from rlm_eval.models.client import LM, Completion
 from rlm_eval.models.protocol import Message, ModelInfo
 from rlm_eval.records import Answer, Content, Outcome, Problem, Role, documents_of, text_of
-from rlm_eval.repl.session import BlockResult, ReplSession
+from rlm_eval.repl.results import BlockResult
+from rlm_eval.repl.session import ReplSession
 
 #: How a run ends. ``submit``: a block calls ``submit(answer)``. ``final_variable``: the variable
 #: ``Final`` is set (paper, Algorithm 1). ``answer_dict``: ``answer["ready"]`` is true (the present
@@ -218,11 +218,8 @@ def opening(
 
 def metadata(content: Content) -> dict[str, Any]:
     """Type, size and structure; sizes in characters. ``items`` is None for a str, ``names`` (the
-    first of a dict's) for all else but a dict.
-
-    A dict is measured by what it holds, a list as its numbered text: so it was in the prompts when
-    they were tuned.
-    """
+    first of a dict's) for all else but a dict. A dict is measured by what it holds, a list as its
+    numbered text: so it was in the prompts when they were tuned."""
     texts = documents_of(content)
     kind, measured = "str", text_of(content)
     names: list[str] | None = None
@@ -251,23 +248,17 @@ def structure_of(text: str) -> str:
     lines = [line for line in text[: _LINES_READ * 400].splitlines() if line.strip()][:_LINES_READ]
     if len(lines) < 3:
         return "running text"
-    keys: Counter[tuple[str, ...]] = Counter()
-    fields: Counter[tuple[tuple[str, str], ...]] = Counter()
+    forms: Counter[str] = Counter()
     for line in lines:
-        found = tuple(_FIELD.findall(line))
-        if len(found) > 1:
-            fields[found] += 1
         try:
             value = json.loads(line) if line.startswith("{") else None
-        except ValueError:
+        except (ValueError, RecursionError):
             value = None
-        if value and isinstance(value, dict):
-            keys[tuple(value)] += 1
-    for names, count in keys.most_common(1):
-        if count >= _SHARE * len(lines):
-            return f"JSON lines with the keys {', '.join(names)}"
-    for pairs, count in fields.most_common(1):
-        if count >= _SHARE * len(lines):
-            form = "".join([f"{separator}{name}: …" for separator, name in pairs])
-            return f"records, one a line: {form}"
-    return "running text"
+        pairs = _FIELD.findall(line)
+        if value:
+            forms[f"JSON lines with the keys {', '.join(value)}"] += 1
+        elif len(pairs) > 1:
+            fields = "".join([f"{separator}{name}: …" for separator, name in pairs])
+            forms[f"records, one a line: {fields}"] += 1
+    form, count = max(forms.items(), key=itemgetter(1), default=("", 0))
+    return form if count >= _SHARE * len(lines) else "running text"

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from rlm_eval.errors import ConfigError, SampleFailure
 from rlm_eval.ledger import Ledger
 from rlm_eval.methods.direct import Direct
-from rlm_eval.methods.method import CodeOracle, Forecast, Method, Shape
+from rlm_eval.methods.method import Forecast, Method, Shape
 from rlm_eval.methods.rlm import Rlm
 from rlm_eval.models.client import LM
 from rlm_eval.models.protocol import ModelInfo
@@ -52,10 +52,6 @@ class Router(Method):
                 way.check(models)
             except ConfigError as error:
                 raise error.within(name) from error
-
-    def bind(self, code_oracle: CodeOracle, count_alone: CodeOracle) -> None:
-        self.direct.bind(code_oracle, count_alone)
-        self.rlm.bind(code_oracle, count_alone)
 
     def answer(self, problem: Problem, lm: LM, ledger: Ledger) -> Answer:
         size, limit = self.direct.size(problem, lm), self._limit(lm.info())

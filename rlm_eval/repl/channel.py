@@ -4,12 +4,10 @@
     4 bytes   length of the raw bytes, big-endian
     ...       the JSON object (UTF-8), then the raw bytes
 
-The raw bytes are text in UTF-8: code, a piece of a context, what was read from a variable, and
-before it the long strings of the JSON object, whose lengths are its ``texts``: JSON is for what is
-short, since a byte of it can become 25 in memory. The worker's code can write to its channel, so a
-reader trusts nothing: the lengths are capped before anything is kept, the buffer grows with what
-has come and not with what was announced, and whatever is not one JSON object raises
-:class:`FrameError`.
+The raw bytes are UTF-8: the long strings of the JSON object (``texts`` has their lengths), since a
+byte of JSON can become 25 in memory, then a text of its own. A reader trusts nothing: lengths are
+capped before anything is kept, the buffer grows with what has come and not with what was announced,
+and whatever is not one JSON object raises :class:`FrameError`.
 """
 
 from __future__ import annotations

@@ -245,9 +245,11 @@ class Conversation:
         try:
             return {"value": function(*args, **kwargs)}
         except HostError as error:
-            return _failed(error.kind, error.message, error.data)
+            return {"error": vars(error)}
         except TypeError:
-            if misfit := _misfit(function, args, kwargs):
+            try:
+                inspect.signature(function).bind(*args, **kwargs)
+            except TypeError as misfit:
                 return _failed(BAD_CALL, f"{name}(): {misfit}")
             raise
 
@@ -312,16 +314,5 @@ def _count(value: Any) -> int:
     return len(value) if isinstance(value, list | dict) else 1
 
 
-def _failed(kind: str, message: str, data: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    return {"error": {"kind": kind, "message": message, "data": dict(data or {})}}
-
-
-def _misfit(function: HostFunction, args: list[Any], kwargs: dict[str, Any]) -> str:
-    """Why the arguments don't fit the function; empty when they do."""
-    try:
-        inspect.signature(function).bind(*args, **kwargs)
-    except TypeError as error:
-        return str(error)
-    except ValueError:  # some built-in functions have no signature
-        return ""
-    return ""
+def _failed(kind: str, message: str) -> dict[str, Any]:
+    return {"error": vars(HostError(kind, message))}

@@ -9,11 +9,10 @@ from rlm_eval.repl import linux
 
 
 class HarnessGuard:
-    """Makes this process non-dumpable from the first ``enter`` to the last ``leave``.
+    """Makes this process non-dumpable from the first ``enter`` to the last ``leave`` (Linux only).
 
     Then no process of the same user can ptrace it or read /proc/PID/environ, mem or maps, and no
-    core is dumped. The price while it lasts: debuggers and profilers need root, and without root
-    the process can't list its own /proc/self/fd. Programs it starts are not affected. Linux only.
+    core is dumped; nor, without root, can debuggers, nor the process list its own /proc/self/fd.
     """
 
     def __init__(self) -> None:

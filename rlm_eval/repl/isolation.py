@@ -3,46 +3,38 @@
 
 Covers
 ------
-*Process.* Code runs in its own process, forked from a warmed parent that was started with a clean
-environment; the harness is never forked and is made non-dumpable. No capability, no new
-privileges, no descriptor but its channel.
+*Process.* Forked from a warmed parent with a clean environment, never from the harness, which is
+non-dumpable. No capability, no new privileges, no descriptor but its channel.
 
-*seccomp* (x86-64, aarch64): a list of allowed system calls, everything else fails with EPERM.
-No fork, no execve, no socket but a joined pair, no signal to another process, no ptrace or
-process_vm_*, no namespaces, mounts, io_uring, bpf, keyrings, perf, userfaultfd; no memory that is
-executable (so no shared library can be loaded late: what code may import is preloaded).
+*seccomp* (x86-64, aarch64): what is not in the list fails with EPERM. No fork, no execve, no socket
+but a joined pair, no signal to another process, no memory of one, no namespaces or mounts, no
+executable memory (so no shared library loads late: what code may import is preloaded).
 
 *Landlock* (Linux 5.13): reading below the standard library and the allowed packages, installed
 packages excluded (they hold this harness and its gold answers); writing nowhere but the scratch
 directory; from version 4 no TCP, from version 6 no signal or abstract socket to the outside.
 
-*Namespaces* (user, mount, pid, net, ipc, uts, cgroup): a root directory that holds the standard
-library and nothing else, no /proc, no network device, no process but the workers of the same run,
-and a scratch directory (/tmp) of a worker's own, in memory and limited, gone with it. Killing
-their first process kills them all.
+*Namespaces* (user, mount, pid, net, ipc, uts, cgroup): a root with the standard library and nothing
+else, no /proc, no network device, no process but the workers of the same run, and a limited scratch
+directory (/tmp) of a worker's own in memory. Killing their first process kills them all.
 
-*rlimits*: address space, CPU time, file size, descriptors, no core dump.
+*rlimits*: address space, CPU time, file size, descriptors, threads, no core dump.
 
 Does not cover
 --------------
 - A kernel bug within the allowed system calls, and timing or cache side channels.
 - ``landlock`` without namespaces: ``stat`` still tells whether a path exists and how large it is;
-  there is no scratch directory (all writing fails).
-- Threads are counted where a worker has a user namespace of its own, or a user, which root can
-  give it; an ordinary user's ``landlock`` on a kernel that lets it make no namespace has neither:
-  there they are bounded by the address space alone (each takes its stack).
-- What the kernel counts for all workers alike: the numbers of processes and threads that it gives
-  out, free memory and the machine's load, by how long things take.
-- Memory is limited for each worker, not for all of them together: so many sessions at once can
+  all writing fails; and an ordinary user's threads, where the kernel gives it no user namespace,
+  are bounded by the address space alone.
+- What the kernel counts for all workers alike: processes and threads, free memory, the load.
+- Memory and CPU are limited for each worker, not for all together: so many sessions at once can
   exhaust the machine. Workers are first in line for the kernel's OOM killer.
-- CPU: a worker may use one core per thread until its block's time limit and its CPU limit.
 - The harness holds messages of a worker in memory: up to twice ``Limits.frame_bytes`` each.
 - Workers of one run share the user, pid, net and ipc namespaces; from each other they are kept by
   seccomp, Landlock and separate mounts of the scratch directory.
 - Model code can confuse, stop or crash its own worker, and can say anything through its channel:
   ``session`` takes nothing from there that the block could not have done by ``submit`` or print.
-- ``none``: a separate process with clean environment and rlimits. It can read the user's files,
-  use the network, start programs and signal the user's processes.
+- ``none``: a separate process with clean environment and rlimits, the user's rights and network.
 - ``seatbelt`` (macOS) and ``container`` are written from the tools' documentation and untested;
   with them a killed harness leaves a worker that is in a loop until its CPU limit.
 """

@@ -1,9 +1,6 @@
-"""Linux system calls the standard library has no name for. Mechanism only; the policy is in
-``isolation``. Every function raises OSError with the kernel's errno.
-
-Numbers above 423 are the same on every architecture; the few below are given for x86-64 and
-aarch64.
-"""
+"""Linux system calls the standard library has no name for, each raising OSError with the kernel's
+errno. Mechanism only; the policy is in ``isolation``. Numbers above 423 are the same on every
+architecture; the few below are given for x86-64 and aarch64."""
 
 from __future__ import annotations
 

@@ -87,13 +87,10 @@ class BlockResult:
     ``stdout``, ``stderr`` and ``value`` (the repr of a trailing expression) hold at most
     ``Limits.output_chars`` characters, head and tail; ``*_chars`` are the full lengths.
     ``error`` is a short traceback of the model's own lines, ``error_type`` the exception's class.
-    ``submitted`` is the text given to ``submit`` in this block.
 
-    ``interrupted``: ``time_limit`` (stopped, variables kept), ``killed`` (would not stop),
-    ``memory`` (killed by the kernel for want of memory), ``exited`` (``os._exit``), ``crashed``
-    (a signal, a closed or broken channel); what a block printed before any but the first of these
-    is gone. ``state`` says what became of the variables: ``kept``, or ``lost`` with their process,
-    all but the loaded ones.
+    ``interrupted``: ``time_limit`` (stopped), ``killed`` (would not stop), ``memory``, ``exited``
+    (``os._exit``), ``crashed`` (a signal, a closed or broken channel); after any but the first what
+    the block printed is gone, and the variables are ``lost``, all but the loaded ones.
     ``exec_s`` excludes ``callback_s``, the seconds during which a host call was in flight.
     """
 
@@ -131,12 +128,13 @@ def checked_result(frame: Frame, limits: Limits, submit: bool, **rest: Any) -> B
             "variables": list(listed),
             "submitted": bool(has_submitted),
         }:
-            longest = max(map(len, (stdout, stderr)))
-            if max(len(error or ""), len(error_type)) > _LONGEST_ERROR:
-                raise FrameError("an error over its cap")
+            pass
         case _:
             raise FrameError("a malformed report")
+    if max(len(error or ""), len(error_type)) > _LONGEST_ERROR:
+        raise FrameError("an error over its cap")
     keep = limits.output_chars + _SLACK
+    longest = max(len(stdout), len(stderr))
     if longest > keep or len(value or "") > 2 * keep or min(stdout_chars, stderr_chars) < 0:
         raise FrameError("output over its cap")
     if len(listed) > _MOST_VARIABLES:
@@ -151,18 +149,8 @@ def checked_result(frame: Frame, limits: Limits, submit: bool, **rest: Any) -> B
     submitted = frame.text() if has_submitted and submit and error is None else None
     if len(submitted or "") > limits.read_chars:
         raise FrameError("a submission over its cap")
-    return BlockResult(
-        stdout=stdout,
-        stderr=stderr,
-        stdout_chars=stdout_chars,
-        stderr_chars=stderr_chars,
-        value=value,
-        error=error,
-        error_type=error_type,
-        variables=tuple(variables),
-        submitted=submitted,
-        **rest,
-    )
+    printed = stdout, stderr, stdout_chars, stderr_chars, value
+    return BlockResult(*printed, error, error_type, tuple(variables), submitted, **rest)
 
 
 class HostError(Exception):
@@ -177,8 +165,7 @@ class HostError(Exception):
         self.message = message
         self.data = dict(data or {})
 
-
-def host_error_value(kind: str, message: str, data: Mapping[str, JSON] | None = None) -> JSON:
-    """A failed item of a batch: in a list a host function returns, it becomes a ``QueryError``
-    instance (a value, not raised), so that code can test it by type and never by its text."""
-    return {ERROR_KEY: {"kind": kind, "message": message, "data": dict(data or {})}}
+    def as_value(self) -> JSON:
+        """A failed item of a batch: in a list that a host function returns, it becomes a
+        ``QueryError`` instance (not raised): code can test it by type, never by its text."""
+        return {ERROR_KEY: vars(self)}

@@ -20,29 +20,13 @@ from rlm_eval.repl.conversation import BROKEN, Conversation, Loadable, kind_of
 from rlm_eval.repl.guard import harness_guard
 from rlm_eval.repl.launch import Launcher, Process
 from rlm_eval.repl.results import (
-    JSON,
     BlockResult,
-    HostError,
     HostFunction,
     Limits,
     State,
     Variable,
     checked_result,
-    host_error_value,
 )
-
-__all__ = [
-    "JSON",
-    "BlockResult",
-    "HostError",
-    "HostFunction",
-    "Limits",
-    "Loadable",
-    "ReplSession",
-    "Sandbox",
-    "Variable",
-    "host_error_value",
-]
 
 
 class ReplSession:

@@ -32,7 +32,8 @@ from helpers.proxied import Served, served
 from rlm_eval.errors import SandboxError
 from rlm_eval.methods.foreign.process import PYTHON, running
 from rlm_eval.repl import linux
-from rlm_eval.repl.session import HostError, Sandbox
+from rlm_eval.repl.results import HostError
+from rlm_eval.repl.session import Sandbox
 
 ROOT = Path(__file__).resolve().parents[2]
 #: The last revision in which none of these cases was dealt with.

@@ -131,7 +131,10 @@ ATTEMPTS = {
     ),
     "change a device's mode": "os.chmod('/dev/null', 0o666)\nreturn True",
     "change a device's times": (
-        "before = os.stat('/dev/null').st_mtime_ns\nos.utime('/dev/null')\n"
+        "before = os.stat('/dev/null').st_mtime_ns\n"
+        "now = (ctypes.c_long * 4)(0, (1 << 30) - 1, 0, (1 << 30) - 1)\n"
+        "libc.utimensat(-100, b'/dev/null', now, 0)\n"
+        "try: os.utime('/dev/null')\nexcept OSError: pass\n"
         "return os.stat('/dev/null').st_mtime_ns != before"
     ),
     "make a device": "os.mknod(os.path.join(scratch(), 'null'), 0o20666, 0x103)\nreturn True",
@@ -176,7 +179,7 @@ ATTEMPTS = {
     "append to a file": "open(VICTIM, 'a').write('x')\nreturn True",
     "truncate a file": "os.truncate(VICTIM, 0)\nreturn True",
     "change a file's mode": "os.chmod(VICTIM, 0o600)\nreturn True",
-    "change a file's times": "os.utime(VICTIM, (1, 1))\nreturn True",
+    "change a file's times": "os.utime(VICTIM, (1, 1))\nreturn os.stat(VICTIM).st_mtime == 1",
     "remove a file": "os.unlink(VICTIM + '1')\nreturn True",
     "rename a file": "os.rename(VICTIM + '2', VICTIM + '3')\nreturn True",
     "hard link to a secret": "os.link(SECRET, SECRET + '.link')\nreturn True",

@@ -10,13 +10,8 @@ from typing import Any
 import pytest
 
 from rlm_eval.repl.conversation import Exchange
-from rlm_eval.repl.session import (
-    BlockResult,
-    HostError,
-    HostFunction,
-    ReplSession,
-    host_error_value,
-)
+from rlm_eval.repl.results import BlockResult, HostError, HostFunction
+from rlm_eval.repl.session import ReplSession
 
 OUTPUT_CHARS, GRACE_S = 2000, 5.0
 LIMITS = {
@@ -34,7 +29,7 @@ def ask(prompt: str, **options: Any) -> str:
 
 
 def ask_all(prompts: list[str]) -> list[Any]:
-    failed = host_error_value("context_overflow", "too long", {"excess_tokens": 7})
+    failed = HostError("context_overflow", "too long", {"excess_tokens": 7}).as_value()
     return [failed if len(p) > 100 else ask(p) for p in prompts]
 
 

@@ -69,7 +69,7 @@ def test_left_to_search_alone_it_is_found_there(sandbox: Sandbox) -> None:
 
 
 def test_a_window_too_small_for_the_question_is_an_overflow(sandbox: Sandbox) -> None:
-    with pytest.raises(ContextOverflow, match="too little even for the question"):
+    with pytest.raises(ContextOverflow, match="the question alone fills the window"):
         answer(sandbox, Agent(), problem("why " * 4000, TEXT), window=4_600)
 
 

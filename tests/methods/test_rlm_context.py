@@ -142,6 +142,9 @@ def test_structure_is_that_of_the_documents() -> None:
     rows = {f"{i}.jsonl": '{"id": 1, "text": "x"}' for i in range(9)}
     assert metadata(rows)["structure"] == "JSON lines with the keys id, text"
     assert metadata(FOLDER)["structure"] == "running text"
+    assert metadata('{"a":' * 5000 + "\nb\nc")["structure"] == "running text"
+    records = "Date: May 1 || User: ann || Note: x\n" * 9
+    assert metadata(records)["structure"].endswith("Date: … || User: … || Note: …")
 
 
 # -- what was read ---------------------------------------------------------------------------------

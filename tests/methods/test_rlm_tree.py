@@ -13,7 +13,7 @@ import pytest
 
 from helpers.chat import Script, Table, block, problem, scripted, turns
 from rlm_eval.analysis.report.trajectory import tree
-from rlm_eval.ledger import Budget, Ledger, Spend
+from rlm_eval.ledger import MOST_REFUSED, Budget, Ledger, Spend
 from rlm_eval.methods.agent.loop import hold_back
 from rlm_eval.methods.rlm import Rlm
 from rlm_eval.models.protocol import Message, ModelInfo, Price, Reply, Usage
@@ -138,7 +138,7 @@ def test_a_sub_reply_cut_before_it_began_is_an_error_value(sandbox: Sandbox) -> 
         def complete(self, messages: Sequence[Message], **_: Any) -> Reply:
             if "`context`" not in messages[0]["content"]:
                 return Reply("", Usage(10, 64), "length")
-            code = "v = llm_query_batched(['a'])[0]; submit([isinstance(v, QueryError), v.kind])"
+            code = "(v,) = llm_query_batched(['a' * 5000])\nsubmit([type(v).__name__, v.kind])"
             return Reply(block(code), Usage(10, 10))
 
         def count_tokens(self, messages: Sequence[Message]) -> int:
@@ -150,8 +150,11 @@ def test_a_sub_reply_cut_before_it_began_is_an_error_value(sandbox: Sandbox) -> 
 
     table = Table(Thinker())
     got = Rlm(sandbox=sandbox).answer(problem(), table.lm(), table.ledger())
-    assert json.loads(got.text or "") == [True, "no_answer"]
+    assert json.loads(got.text or "") == ["QueryError", "no_answer"]
     assert [c.completion_tokens for c in table.calls] == [10, 64], "it was paid all the same"
+    (event,) = [event for event in got.trajectory if event["type"] == "call"]
+    assert (event["prompt"], event["outcome"]) == ("a" * 5000, "no_answer")
+    assert event["call_id"] == table.calls[1].call_id
 
 
 def test_an_empty_reply_is_told_so_and_an_empty_forced_one_is_no_answer(sandbox: Sandbox) -> None:
@@ -307,3 +310,18 @@ def test_hold_back_takes_at_most_half_of_a_cap() -> None:
         assert hold_back(node, one) is node
     uncapped = Ledger().child()
     assert hold_back(uncapped, one) is uncapped
+
+
+def test_code_that_asks_on_for_what_nothing_pays_is_ended(sandbox: Sandbox) -> None:
+    code = """
+for i in range(10**9):
+    try: {}
+    except QueryError: pass
+"""
+    batch = "rlm_query_batched([('inner', str(i))])"
+    for ask in ("llm_query(str(i))", "rlm_query('inner', str(i))", batch):
+        script = turns(block(code.format(ask)), *["forced out"] * 9)
+        limits = {"max_depth": 2, "max_iterations": 2}
+        got, _ = answer(sandbox, script, Budget(calls=4), **limits)
+        assert (got.text, got.outcome) == ("forced out", "forced")
+        assert len(got.trajectory) < 3 * MOST_REFUSED

@@ -12,14 +12,14 @@ from test_rlm_prompts import HINTS
 
 from helpers.chat import Table, problem, scripted
 from helpers.summaries import KINDS, LINES, QUESTION, TEXT, WINDOW, Witness, kinds, records_in
-from rlm_eval.errors import BudgetExceeded, ConfigError, ProviderError, SampleFailure
+from rlm_eval.errors import BudgetExceeded, ConfigError, NoReply, ProviderError, SampleFailure
 from rlm_eval.ledger import Budget, Ledger
 from rlm_eval.methods.method import Shape
 from rlm_eval.methods.summarize.compaction import Compaction
 from rlm_eval.methods.summarize.notes import SummarizeMapReduce, SummarizeRefine
 from rlm_eval.methods.summarize.summarizer import Summarizer
 from rlm_eval.models.client import ModelClient
-from rlm_eval.models.protocol import ModelInfo, Price
+from rlm_eval.models.protocol import ModelInfo, Price, Reply, Usage
 from rlm_eval.models.scripted import ScriptedModel
 from rlm_eval.records import Call, Content, Context
 from rlm_eval.tokens import load_tokenizer
@@ -129,8 +129,20 @@ def test_a_failed_call_fails_the_sample(kind: Callable[..., Summarizer]) -> None
 @kinds
 def test_nothing_written_for_want_of_tokens_is_a_failure(kind: Callable[..., Summarizer]) -> None:
     table = Table(scripted(lambda _: " " * 4000, window=WINDOW))
-    with pytest.raises(SampleFailure, match=r"raise (note|summary)_tokens"):
+    with pytest.raises(SampleFailure, match=r"(note|summary)_tokens=\d+: no answer yet"):
         kind().answer(problem(QUESTION, TEXT), table.lm(), table.ledger())
+
+
+@kinds
+def test_a_refusal_to_read_on_is_a_failure_by_its_name(kind: Callable[..., Summarizer]) -> None:
+    class Unwilling(ScriptedModel):
+        def complete(self, *_: object, **__: object) -> Reply:
+            return Reply("", Usage(10, 10), "refusal")
+
+    table = Table(Unwilling(context_window=WINDOW))
+    with pytest.raises(NoReply, match="refused") as caught:
+        kind().answer(problem(QUESTION, TEXT), table.lm(), table.ledger())
+    assert caught.value.outcome == "refusal"
 
 
 @kinds

@@ -9,7 +9,8 @@ import pytest
 
 from helpers.repl_host import HASTE_S, LIMITS, WHEN_OVER, ask, hurried, names, unread
 from helpers.waiting import eventually
-from rlm_eval.repl.session import HostFunction, ReplSession, Sandbox, Variable
+from rlm_eval.repl.results import HostFunction, Variable
+from rlm_eval.repl.session import ReplSession, Sandbox
 
 STOPPABLE = {
     "a loop": "while True: pass",

@@ -6,7 +6,8 @@ import pytest
 
 from helpers.repl_host import OUTPUT_CHARS, names
 from rlm_eval.errors import SandboxError
-from rlm_eval.repl.session import ReplSession, Sandbox, Variable
+from rlm_eval.repl.results import Variable
+from rlm_eval.repl.session import ReplSession, Sandbox
 
 # -- Python --------------------------------------------------------------------------------------
 

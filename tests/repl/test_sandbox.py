@@ -24,7 +24,8 @@ from rlm_eval.repl import levels, linux, zygote
 from rlm_eval.repl.commands import CommandLauncher
 from rlm_eval.repl.launch import Launcher
 from rlm_eval.repl.levels import make_policy
-from rlm_eval.repl.session import BlockResult, Limits, ReplSession, Sandbox, Variable
+from rlm_eval.repl.results import BlockResult, Limits, Variable
+from rlm_eval.repl.session import ReplSession, Sandbox
 
 # -- many at once, and the end -------------------------------------------------------------------
 

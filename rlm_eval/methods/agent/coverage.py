@@ -1,9 +1,8 @@
-"""How many characters of the context reached a language model's prompt.
+"""How many characters of the context reached a language model's prompt, measured on the text.
 
-Measured on the text itself, whatever route it took: a stretch of the context that is in a
-prompt, at least ``2 × block − 1`` characters long, counts once however often it is read. Shorter
-quotations are not seen; where a context repeats itself, a stretch counts at its longest match.
-Searched are sub-calls' prompts and what the root is shown, not the question.
+A stretch of the context that is in a sub-call's prompt or in what the root is shown, at least
+``2 × block − 1`` characters long, counts once however often it is read; where a context repeats
+itself, at its longest match. Shorter quotations are not seen.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from rlm_eval.methods.agent.chat import History, Parsed, parse_reply
 from rlm_eval.methods.agent.subcalls import Enabled, RunChild, SubCalls
 from rlm_eval.methods.agent.trace import Trace
 from rlm_eval.methods.method import Method, at_least, prompt_tokens_left
-from rlm_eval.methods.prompts import Prompt, load_prompt
+from rlm_eval.methods.prompts import Prompted, load_prompt
 from rlm_eval.models.client import LM, CallTags, Completion
 from rlm_eval.models.protocol import Message, Usage, user
 from rlm_eval.records import Content, Outcome, Role
@@ -41,14 +41,13 @@ class UnclearFinalError(ValueError):
 
 
 @dataclass
-class Agent(Method):
+class Agent(Prompted, Method):
     """A method whose model writes code in turns.
 
     At most ``max_iterations`` turns of ``turn_tokens`` each; ``output_chars`` of a block's output
-    are shown (head and tail, the full length always stated). A sub-call answers in at most
-    ``sub_tokens``; a batch runs ``concurrency`` at once. With ``force_answer`` a run at its limit
-    is asked once for an answer in plain text, which is marked ``forced``. ``matched`` lets the
-    sample's cap on tokens or dollars end the run in place of ``max_iterations``.
+    are shown. A sub-call answers in at most ``sub_tokens``; a batch runs ``concurrency`` at once.
+    With ``force_answer`` a run at its limit is asked once for an answer in plain text, marked
+    ``forced``. ``matched`` lets the sample's cap end the run in place of ``max_iterations``.
     """
 
     #: The folder of its prompts in conf/prompt/.
@@ -67,14 +66,8 @@ class Agent(Method):
     def __post_init__(self) -> None:
         names = ("max_iterations", "turn_tokens", "sub_tokens", "output_chars", "concurrency")
         at_least(1, **{name: getattr(self, name) for name in names})
-        self.loaded_prompt: Prompt = load_prompt(self.prompt_folder, self.prompt)
+        self.loaded_prompt = load_prompt(self.prompt_folder, self.prompt)
         self.loaded_prompt.require(*TEMPLATES)
-
-    def prompt_name(self) -> str:
-        return self.loaded_prompt.name
-
-    def prompt_source(self) -> str:
-        return self.loaded_prompt.source
 
     def most_turns(self, lm: LM, ledger: Ledger) -> int:
         """The most turns that ``ledger`` pays; where ``matched`` leaves the end to the sample's

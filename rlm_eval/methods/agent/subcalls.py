@@ -1,14 +1,7 @@
 """What an agent's code may call in the harness: sub-calls, child RLMs, the budget.
 
-    llm_query(prompt)                     one reply of the sub-model
-    llm_query_batched(prompts)            many, side by side, in order
-    rlm_query(question, context)          the answer of a child RLM with a REPL of its own
-    rlm_query_batched(pairs)              many, of (question, context) pairs
-    budget()                              what is left: calls, tokens, usd, seconds
-
-A child's context is a str, a list of str, or a dict of str to str. A failed call is a typed error
-in the REPL: raised by a single query, an error value in a batch. Never text that looks like an
-answer. A spent cap of the run passes through and stops the run.
+A failed call is a typed error in the REPL: raised by a single query, an error value in a batch.
+Never text that looks like an answer. A spent cap of the run passes through and stops the run.
 """
 
 from __future__ import annotations
@@ -24,7 +17,7 @@ from rlm_eval.methods.agent.trace import Trace
 from rlm_eval.models.client import LM, CallTags, Completion
 from rlm_eval.models.protocol import user
 from rlm_eval.records import Content
-from rlm_eval.repl.results import HostError, HostFunction, host_error_value
+from rlm_eval.repl.results import HostError, HostFunction
 
 
 @dataclass(frozen=True)
@@ -104,7 +97,7 @@ class SubCalls:
             raise HostError("bad_request", wanted)
         return _in_list(self._ask_children(pairs))
 
-    def _ask(self, prompts: Sequence[Any]) -> list[str | HostError]:
+    def _ask(self, prompts: Sequence[Any]) -> list[str | SampleFailure]:
         turn = self.turn
         chats = [[user(_string(prompt))] for prompt in prompts]
         try:
@@ -116,41 +109,39 @@ class SubCalls:
                 concurrency=self.concurrency,
             )
         except SampleFailure as failure:
-            self._count_unpaid(failure)
+            self._count_unpaid([failure])
             raise _host_error(failure) from failure
-        for late in [o for o in outcomes if isinstance(o, BudgetExceeded)][:1]:
-            self._count_unpaid(late)
-        replies: list[str | HostError] = []
+        self._count_unpaid(outcomes)
         for prompt, outcome in zip(prompts, outcomes, strict=True):
             if isinstance(outcome, Completion):
                 self.trace.shown(prompt)
-                outcome = outcome.no_reply or outcome
             if not isinstance(outcome, BudgetExceeded):  # nothing was asked
                 self.trace.sub_call(outcome, prompt, turn)
-            replies.append(
-                _host_error(outcome) if isinstance(outcome, SampleFailure) else outcome.text
-            )
-        return replies
+        return [o if isinstance(o, SampleFailure) else o.no_reply or o.text for o in outcomes]
 
-    def _count_unpaid(self, failure: SampleFailure) -> None:
-        """Raise the failure itself, which ends the code, where the code takes no notice of it."""
-        self.unpaid += isinstance(failure, BudgetExceeded)
-        if self.unpaid > MOST_REFUSED:
-            raise failure
-
-    def _ask_children(self, pairs: Sequence[Sequence[Any]]) -> list[str | HostError]:
+    def _ask_children(self, pairs: Sequence[Sequence[Any]]) -> list[str | SampleFailure]:
         turn = self.turn
         tasks = [(_string(question), _content(context)) for question, context in pairs]
 
-        def run(task: tuple[str, Content]) -> str | HostError:
+        def run(task: tuple[str, Content]) -> str | SampleFailure:
             assert self.run_child is not None
             try:
                 return self.run_child(*task, turn)
             except SampleFailure as failure:
-                return _host_error(failure)
+                return failure
 
         with ThreadPoolExecutor(min(self.concurrency, len(tasks) or 1), "child-rlm") as pool:
-            return list(pool.map(run, tasks))
+            outcomes = list(pool.map(run, tasks))
+        self._count_unpaid(outcomes)
+        return outcomes
+
+    def _count_unpaid(self, outcomes: Sequence[object]) -> None:
+        """Raise the budget's refusal itself, which ends the code, where the code takes no notice of
+        it."""
+        for refused in [o for o in outcomes if isinstance(o, BudgetExceeded)][:1]:
+            self.unpaid += 1
+            if self.unpaid > MOST_REFUSED:
+                raise refused
 
 
 def _string(value: Any) -> str:
@@ -175,16 +166,13 @@ def _host_error(failure: SampleFailure) -> HostError:
     return HostError(failure.outcome, str(failure), data)
 
 
-def _returned(outcome: str | HostError) -> str:
+def _returned(outcome: str | SampleFailure) -> str:
     """What a single query returns or raises."""
-    if isinstance(outcome, HostError):
-        raise outcome
+    if isinstance(outcome, SampleFailure):
+        raise _host_error(outcome)
     return outcome
 
 
-def _in_list(outcomes: Sequence[str | HostError]) -> list[Any]:
+def _in_list(outcomes: Sequence[str | SampleFailure]) -> list[Any]:
     """What a batch returns: texts, and error values."""
-    return [
-        host_error_value(o.kind, o.message, o.data) if isinstance(o, HostError) else o
-        for o in outcomes
-    ]
+    return [o if isinstance(o, str) else _host_error(o).as_value() for o in outcomes]

@@ -51,6 +51,25 @@ class Prompts:
         return {"prompt": prompt, **event}
 
 
+def replied(reply: Completion) -> dict[str, Any]:
+    """What an event says of a reply."""
+    return {
+        "call_id": reply.call_id,
+        "reply": reply.text,
+        "finish_reason": reply.finish_reason,
+        "cached_response": reply.cached_response,
+        "prompt_tokens": reply.usage.prompt_tokens,
+        "completion_tokens": reply.usage.completion_tokens,
+    }
+
+
+def became(outcome: Completion | SampleFailure) -> dict[str, Any]:
+    """What an event says of a call: its reply, or why there is none, or both."""
+    event = replied(outcome) if isinstance(outcome, Completion) else {}
+    failure = outcome.no_reply if isinstance(outcome, Completion) else outcome
+    return event | ({"error": str(failure), "outcome": failure.outcome} if failure else {})
+
+
 @dataclass
 class Trace:
     """One agent's events and counts; a child RLM's are its own until it has ended. ``parent`` is
@@ -118,12 +137,8 @@ class Trace:
         self.add(
             "turn",
             iteration=number,
-            call_id=reply.call_id,
             parent_call_id=self.parent,
-            reply=reply.text,
-            finish_reason=reply.finish_reason,
-            prompt_tokens=reply.usage.prompt_tokens,
-            completion_tokens=reply.usage.completion_tokens,
+            **replied(reply),
             messages=len(messages),
             prompt_chars=sum([len(m["content"]) for m in messages]),
             **more,
@@ -132,16 +147,9 @@ class Trace:
     def sub_call(
         self, outcome: Completion | SampleFailure, prompt: str, parent: str | None
     ) -> None:
-        event: dict[str, Any] = {"role": "sub", "parent_call_id": parent}
+        event = {"role": "sub", "parent_call_id": parent, **became(outcome)}
         event |= self.prompts.stored(prompt, outcome)
-        if isinstance(outcome, SampleFailure):
-            event |= {"error": str(outcome), "outcome": outcome.outcome}
-        else:
-            self.has_asked = True
-            event |= {"call_id": outcome.call_id, "reply": outcome.text}
-            event |= {"cached_response": outcome.cached_response}
-            event |= {"prompt_tokens": outcome.usage.prompt_tokens}
-            event |= {"completion_tokens": outcome.usage.completion_tokens}
+        self.has_asked |= "error" not in event
         self.add("call", **event | {"depth": self.depth + 1})
 
     def block(self, number: int, call_id: str, code: str, shown: str, result: BlockResult) -> None:

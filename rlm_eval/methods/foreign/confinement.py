@@ -1,17 +1,15 @@
 """What a confined foreign engine can reach, and whether this machine can hold it to that.
 
-Model-written code runs in an engine with whatever rights the engine gives it, so bubblewrap
-confines the engine. Covers: the user's files (only the system's and Python's libraries, the
-engine's own files and a folder in memory are there; nothing else can be written), the kernel's
-settings (/proc is read-only, /sys is not there), the harness and its gold answers, the environment,
-other processes, keyrings, locks and notices of files, new namespaces, and the network: there is
-none but a loopback of its own, on which only the proxy answers. Under the machine's root an engine
-is a user of its own, whom nothing belongs to. Its processes and threads are counted.
+An engine runs model-written code with its own rights, so bubblewrap confines the engine. Covers:
+the user's files (it sees the system's and Python's libraries and its own files, and writes nowhere
+but in memory), the kernel's settings, the harness and its gold answers, the environment, other
+processes, keyrings, locks and notices of files, new namespaces, and the network but for a loopback
+of its own, on which only the proxy answers. Under the machine's root an engine is a user of its
+own. Its processes and threads are counted.
 
 Does not cover: memory and processor time, which nothing limits but the method's ``seconds``; a
-kernel bug within the allowed system calls; timing. What all users of the machine can read under
-/usr and in the Python installation can be read, and what the machine as a whole is doing
-(/proc/stat, /proc/meminfo and the like).
+kernel bug within the allowed system calls; timing; what all users can read under /usr and in the
+Python installation, and what the machine as a whole is doing (/proc/stat and the like).
 """
 
 from __future__ import annotations
@@ -69,8 +67,8 @@ utime 132 -, utimes 235 -, futimesat 261 -,
 def engine_filter(machine: str) -> list[linux.Instruction]:
     """The filter of a foreign engine: all is allowed but what it has no use for. A lock of a file,
     which whoever has the same file would notice (a library, /dev/null), is none: ``flock`` does not
-    exist, and those of ``fcntl`` say that they were had. Nor is a file's time set to now, for
-    which one need not own it."""
+    exist, and those of ``fcntl`` say that they were had. Nor is a file's time set, though it says
+    so: to set it to now one need not own the file, and how it is given a filter can't read."""
 
     def answer(code: int) -> linux.Instruction:
         return (linux.RETURN, 0, 0, linux.ERRNO | code)
@@ -97,9 +95,7 @@ def engine_filter(machine: str) -> list[linux.Instruction]:
     program += case("clone", [*checked(OneOf(0, (0,), linux.CLONE_NEW_ALL), deny), allow])
     locks = dict.fromkeys(set_lock, 0) | {lease: errno.EPERM, notify: errno.EPERM}
     program += case("fcntl", refuse(1, locks))
-    times, rest = linux.argument(2), linux.argument(2, high=True)
-    now = [times, (linux.EQUAL, 1, 0, 0), allow, rest, (linux.EQUAL, 0, 1, 0), deny, allow]
-    program += case("utimensat", now)
+    program += case("utimensat", [answer(0)])
     program += case("ioctl", refuse(1, {push_input: errno.EPERM, paste: errno.EPERM}))
     program += [(linux.EQUAL, 0, 1, CLONE3), answer(errno.ENOSYS)]
     return [*program, allow]

@@ -1,15 +1,13 @@
 """A foreign engine as a method: it runs in a process of its own with its own prompts and loop, and
 reaches its models through this sample's proxy and nothing else.
 
-What it is given: OPENAI_BASE_URL and OPENAI_API_KEY of the proxy, OPENAI_MODEL and OPENAI_SUB_MODEL
-(the names its turns and its sub-calls go by), and the paths QUESTION_FILE, CONTEXT_FILE (the input
-as one text) and DOCUMENTS_FILE (the same as JSON: a string, a list, or an object by name).
+It is given OPENAI_BASE_URL and OPENAI_API_KEY of the proxy, OPENAI_MODEL and OPENAI_SUB_MODEL (the
+names its turns and its sub-calls go by), and the paths QUESTION_FILE, CONTEXT_FILE (the input as
+one text) and DOCUMENTS_FILE (the same as JSON: a string, a list, or an object by name).
 
-How it ends: an answer counts as ``answered`` also where a call had been refused for a spent cap or
-a full window, since the engine went on and answered all the same. Without an answer, the last
-refusal it got is the outcome, unless a later call was answered; then the engine failed by itself
-(``invalid_answer``). A provider's failure ends the sample at once and leaves it pending, whatever
-the engine would have made of it. The row's wall time holds the process's start.
+An answer counts as ``answered`` also where a call had been refused. Without one, the last refusal
+is the outcome, unless a later call was answered: then the engine failed by itself. A provider's
+failure ends the sample at once and leaves it pending. The wall time holds the process's start.
 
 Without ``from __future__ import annotations``: subclasses in other modules inherit these fields,
 and the configuration is checked against the types themselves.

@@ -2,10 +2,9 @@
 
     python host.py rlms|dspy SETTINGS
 
-Standard library and that package only. The harness retries, remembers and keeps time, so the
-engine's client does none of it. All of the output is one JSON object: ``text``, ``forced`` and
-``blocks`` (the code of the engine's own loop and what it printed), or ``refused`` when the engine's
-constructor did not take its settings.
+Standard library and that package only; retries, memory and time are the harness's. Its output is
+one JSON object: ``text``, ``forced`` and ``blocks`` (the code of the engine's own loop and what it
+printed), or ``refused`` when the engine's constructor did not take its settings.
 """
 
 from __future__ import annotations

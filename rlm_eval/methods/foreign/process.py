@@ -76,7 +76,8 @@ def running(
                 passed = {path: _in_memory(text) for path, text in texts.items()}
                 rules = _in_memory(linux.pack(engine_filter(linux.MACHINE)))
                 user = linux.unused_uid() if linux.is_machines_root() else 0
-                shut = [p for p in readable if user and os.path.isfile(p) and _is_shut(p)]
+                its_files = [path for path in readable if user and os.path.isfile(path)]
+                shut = [path for path in its_files if not os.stat(path).st_mode & 0o004]
                 passed |= {path: _in_memory(Path(path).read_bytes()) for path in shut}
                 readable = [path for path in readable if path not in shut]
                 command = [*starter, "--confined", str(user), *command]
@@ -160,11 +161,6 @@ class EngineProcess:
         self.err.seek(max(0, self.err.seek(0, os.SEEK_END) - 4096))
         lines = self.err.read().decode(errors="replace").strip().splitlines()
         return " | ".join(map(str.strip, lines[-3:]))[-300:] or "no error message"
-
-
-def _is_shut(path: str) -> bool:
-    """Whether a file is for its owner alone."""
-    return not os.stat(path).st_mode & 0o004
 
 
 def _in_memory(data: bytes) -> int:

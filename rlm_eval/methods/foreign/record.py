@@ -10,7 +10,7 @@ from typing import Any
 
 from rlm_eval.errors import SampleFailure
 from rlm_eval.methods.agent.coverage import ContextCoverage
-from rlm_eval.methods.agent.trace import TRAJECTORY_VERSION, Prompts
+from rlm_eval.methods.agent.trace import TRAJECTORY_VERSION, Prompts, became
 from rlm_eval.models.client import CallTags, Completion
 from rlm_eval.models.protocol import Message
 
@@ -47,17 +47,7 @@ class Record:
             "at_s": round(time.perf_counter() - self._started, 4),
             "parent_call_id": tags.parent_call_id,
         }
-        if isinstance(outcome, Completion):
-            event |= {
-                "call_id": outcome.call_id,
-                "reply": outcome.text,
-                "finish_reason": outcome.finish_reason,
-                "cached_response": outcome.cached_response,
-                "prompt_tokens": outcome.usage.prompt_tokens,
-                "completion_tokens": outcome.usage.completion_tokens,
-            }
-        else:
-            event |= {"error": str(outcome), "outcome": outcome.outcome}
+        event |= became(outcome)
         if turn:
             event |= {"messages": len(texts), "prompt_chars": sum(map(len, texts))}
         else:

@@ -1,14 +1,12 @@
 """The first program in an engine's process: opens the port its models answer on, hands it to the
-harness, and becomes the engine (or watches over it).
+harness through the socket ``CONTROL``, and becomes the engine (or watches over it).
 
     python starter.py CONTROL [--watch FOLDER | --confined USER] COMMAND…
 
-``CONTROL`` is the descriptor of a socket to the harness, which is sent the listening socket: where
-the process has a network of its own, the harness reaches into it so. ``--watch``: the engine and
-whatever it started are killed, and its folder is removed, when it ends and when the harness closes
-its end. ``--confined``: bubblewrap is around it already; the engine is ``USER`` unless that is 0,
-owner of all that it may write to, and may start so many processes and threads and no more.
-Standard library only, since the harness's packages are hidden from this process.
+``--watch``: the engine and whatever it started are killed, and its folder is removed, when it ends
+and when the harness closes its end. ``--confined``: inside bubblewrap; the engine is ``USER``
+unless that is 0, and its processes and threads are limited. Standard library only: the harness's
+packages are hidden from this process.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from rlm_eval.errors import ConfigError, ContextOverflow
 from rlm_eval.ledger import Ledger
 from rlm_eval.methods.fitting import Chunk, ChunkBy, chunks_of, largest_fitting, offline_tokens
 from rlm_eval.methods.method import Forecast, Method, Shape, at_least, prompt_tokens_left
-from rlm_eval.methods.prompts import load_prompt
+from rlm_eval.methods.prompts import Prompted, load_prompt
 from rlm_eval.methods.rag.ranking import (
     Bm25,
     Indices,
@@ -50,23 +50,20 @@ class Index:
 
 
 @dataclass
-class Rag(Method):
+class Rag(Prompted, Method):
     """Chunks of ``chunk_tokens``, ranked for the question; the ``top_k`` best, or as many of them
     as hold ``token_budget`` tokens, go into one prompt, in ``order`` of rank or of position. None
-    is no bound; of two the tighter one binds.
+    is no bound; of two the tighter one binds. Passages are dropped from the lowest rank until the
+    prompt fits the window.
 
     ``retriever``: ``bm25`` ranks by the question's words, ``dense`` by an embedding model's
-    vectors, ``hybrid`` by both, fused by rank, where BM25 has what holds a word of the question.
-    How chunks are cut: ``chunk_by``, ``overlap_tokens`` (:func:`chunks_of`). With ``rerank`` above
-    0 the root model first puts that many of the best in order, in up to ``rerank_tokens`` of reply
-    for each. Sizes are in tokens of the offline tokenizer; passages are dropped from the lowest
-    rank until the prompt fits the served model's window.
+    vectors, ``hybrid`` by both, fused by rank. How chunks are cut: ``chunk_by``, ``overlap_tokens``
+    (:func:`chunks_of`). With ``rerank`` above 0 the root model first puts that many of the best in
+    order, in up to ``rerank_tokens`` of reply for each.
 
-    A context's index is built once per method and run, by the first sample that needs it; others
-    wait for it. Vectors of the chunks serve every question about the context, so the run's caps
-    hold for them, not the sample's, whose row has the calls. With ``matched``, where the sample has
-    a cap on tokens or dollars, as many of the best-ranked passages as that buys are shown in place
-    of ``top_k`` and ``token_budget``, and at most half of it goes into reranking, in one call.
+    A context's index is built once per method and run. Vectors of its chunks serve every question,
+    so the run's caps hold for them. With ``matched`` as many of the best-ranked passages as the
+    sample's cap buys are shown, and at most half of it goes into reranking, in one call.
     """
 
     retriever: Literal["bm25", "dense", "hybrid"] = "bm25"
@@ -88,15 +85,12 @@ class Rag(Method):
         self._check_sizes()
         if self.retriever != "bm25":
             self.roles: tuple[Role, ...] = ("root", "embed")
-        self._prompt = load_prompt("rag", self.prompt)
+        self.loaded_prompt = load_prompt("rag", self.prompt)
         self._reranker = Reranker(load_prompt("rag_rerank", self.rerank_prompt), self.rerank_tokens)
         self._indices: Indices[Index] = Indices()
 
-    def prompt_name(self) -> str:
-        return self._prompt.name
-
     def prompt_source(self) -> str:
-        return self._prompt.source + (self._reranker.prompt.source if self.rerank else "")
+        return super().prompt_source() + (self._reranker.prompt.source if self.rerank else "")
 
     def close(self) -> None:
         self._indices.clear()
@@ -210,7 +204,7 @@ class Rag(Method):
 
     def _messages(self, chunks: Sequence[Chunk], question: str) -> list[Message]:
         shown = in_position(chunks) if self.order == "position" else chunks
-        return self._prompt.messages(passages=[c.passage for c in shown], question=question)
+        return self.loaded_prompt.messages(passages=[c.passage for c in shown], question=question)
 
     # -- before it runs --------------------------------------------------------------------------
 

@@ -1,9 +1,6 @@
-"""Reranking by a language model: it is shown the candidates and puts them in order.
-
-Listwise, in windows from the last candidates to the first where they don't fit one prompt (Sun et
-al. 2023, "Is ChatGPT Good at Search?", section 3.2), each half overlapping the next: a prompt for a
-small window, and one call for a large one.
-"""
+"""Reranking by a language model, listwise, in windows from the last candidates to the first where
+they don't fit one prompt, each half overlapping the next (Sun et al. 2023, "Is ChatGPT Good at
+Search?", section 3.2)."""
 
 from __future__ import annotations
 

@@ -1,9 +1,6 @@
-"""Compaction: read on until the window is full, sum up, read on (arXiv 2512.24601, appendix C).
-
-The paper's summary agent: it is given text until its context is full, is then asked to sum up all
-that matters, and goes on with that summary in place of what it has read. What fits is never
-summed up: an input within the window is answered as direct does.
-"""
+"""Compaction: read on until the window is full, sum up, read on with the summary in place of what
+was read (the summary agent of arXiv 2512.24601, appendix C). An input within the window is answered
+as direct does."""
 
 from __future__ import annotations
 
@@ -39,10 +36,9 @@ class Compaction(Summarizer):
     """Reads until ``fill`` of the window is taken, writes a summary of at most ``summary_tokens``
     and goes on with it; what is left in sight at the end is answered from as it stands.
 
-    Text is taken in by ``chunk_tokens``, so that a full window means full to within one chunk. A
-    summary's room is kept free whether it fills it or not. ``matched`` lengthens the summaries as
-    far as the cap affords, up to a quarter of the window, then sums up more often; an input that
-    fits the window is never summed up.
+    Text is taken in by ``chunk_tokens``. A summary's room is kept free whether it fills it or not.
+    ``matched`` lengthens the summaries as far as the cap affords, up to a quarter of the window,
+    then sums up more often; an input that fits the window is never summed up.
     """
 
     chunk_tokens: int = 1024

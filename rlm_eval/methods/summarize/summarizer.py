@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from rlm_eval.errors import ConfigError, SampleFailure
+from rlm_eval.errors import ConfigError, NoReply
 from rlm_eval.ledger import Ledger, Spend
 from rlm_eval.methods.fitting import chunks_of, largest_fitting, offline_tokens
-from rlm_eval.methods.method import Forecast, Method, Shape, at_least
-from rlm_eval.methods.prompts import load_prompt
+from rlm_eval.methods.method import Forecast, Method, Shape, at_least, without_failures
+from rlm_eval.methods.prompts import Prompted, load_prompt
 from rlm_eval.models.client import LM, CallTags
 from rlm_eval.models.protocol import Message, ModelInfo, user
 from rlm_eval.records import Answer, Content, Problem, Role, documents_of
@@ -38,7 +38,7 @@ class Sizes:
 
 
 @dataclass
-class Summarizer(Method):
+class Summarizer(Prompted, Method):
     """Reads the input in parts of ``chunk_tokens`` (offline tokenizer) and answers from what it
     has written down. ``query_aware``: the question is in sight while it reads.
 
@@ -74,9 +74,9 @@ class Summarizer(Method):
                 "what is written is no shorter than the text",
                 key=self.written_key,
             )
-        self._prompt = load_prompt(self.prompts, self.prompt)
-        self._prompt.require(*self.templates)
-        if not self.query_aware and "query_aware" not in self._prompt.source:
+        self.loaded_prompt = load_prompt(self.prompts, self.prompt)
+        self.loaded_prompt.require(*self.templates)
+        if not self.query_aware and "query_aware" not in self.loaded_prompt.source:
             raise ConfigError(f"is not used by the prompt {self.prompt}", key="query_aware")
 
     @property
@@ -92,12 +92,6 @@ class Summarizer(Method):
     def load(self, sizes: Sizes) -> tuple[Forecast, ...]:
         """What one answer takes, with everything that is written as long as it may be."""
         raise NotImplementedError
-
-    def prompt_name(self) -> str:
-        return self._prompt.name
-
-    def prompt_source(self) -> str:
-        return self._prompt.source
 
     def check(self, models: Mapping[Role, ModelInfo]) -> None:
         sizes = self.expected_sizes(Shape(self.chunk_tokens, 0, 0), models)
@@ -159,11 +153,13 @@ class Summarizer(Method):
     def text(self, key: str, question: str, **values: Any) -> list[Message]:
         """The prompt's template ``key``, filled in, as a chat."""
         aware = self.query_aware
-        return [user(self._prompt.text(key, question=question, query_aware=aware, **values))]
+        return [user(self.loaded_prompt.text(key, question=question, query_aware=aware, **values))]
 
     def asked(self, question: str, **values: Any) -> list[Message]:
         """The chat that asks for the answer."""
-        return self._prompt.messages(question=question, query_aware=self.query_aware, **values)
+        return self.loaded_prompt.messages(
+            question=question, query_aware=self.query_aware, **values
+        )
 
     def parts(self, problem: Problem, lm: LM, ledger: Ledger) -> list[Part]:
         """The input cut as configured, or as finely as the budget affords."""
@@ -192,19 +188,14 @@ class Summarizer(Method):
         concurrency: int = 1,
     ) -> list[str]:
         """What the summarising model writes on each prompt. Raises the first failure."""
-        out = []
-        for reply in lm.complete_batch(
+        outcomes = lm.complete_batch(
             prompts, ledger=ledger, max_tokens=max_tokens, tags=SUMMARIZE, concurrency=concurrency
-        ):
-            if isinstance(reply, SampleFailure):
-                raise reply
-            out.append(reply.text.strip())
-            if not out[-1] and reply.finish_reason == "length":
-                raise SampleFailure(
-                    "the summarising model spent all its tokens before it wrote anything: raise "
-                    f"{self.written_key}"
-                )
-        return out
+        )
+        replies = without_failures(outcomes)
+        for reply in replies:
+            if nothing := reply.no_reply:  # going on, what it read would be lost unseen
+                raise NoReply(f"{self.written_key}={max_tokens}: {nothing}", nothing.outcome)
+        return [reply.text.strip() for reply in replies]
 
     def answered(
         self,
