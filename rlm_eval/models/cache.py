@@ -32,7 +32,7 @@ _COMPLETE = frozenset({"stop", "length", "refusal", "tool_call", "thoughts_only"
 _NOT_SHAPING = {
     *("price", "limits", "timeout_s", "start_timeout_s", "latency_s", "api_key_env", "cache_mb"),
     *("tokenizer", "token_margin", "slots", "pool_windows", "threads", "reasoning_tokens"),
-    "limit_name",
+    *("limit_name", "cache_marks"),
 }
 _APPLICATION_ID, _VERSION = 0x524C4D63, 1
 _TABLE = """CREATE TABLE IF NOT EXISTS replies (key BLOB PRIMARY KEY, reply BLOB NOT NULL,

@@ -327,9 +327,9 @@ def _fields(part: Any) -> Mapping[str, Any]:
 def _usage(raw: Any, largest: Usage, estimate: Callable[[], Usage]) -> Usage:
     """What the provider reports. Estimated is what it leaves out or what can't be true: less than
     nothing, no whole number, or more than the ``largest``. What its total has beyond prompt and
-    completion was thought, and some don't count that with the rest (xAI, Gemini); more tokens from
-    the cache than were sent are the other way to count (Anthropic's) where the total agrees, and
-    else none."""
+    completion was thought, and some don't count that with the rest (xAI, Gemini); more tokens of
+    the cache than of the prompt are the other way to count (Anthropic's) where the total agrees,
+    and else none."""
 
     odd = False
 
@@ -344,19 +344,21 @@ def _usage(raw: Any, largest: Usage, estimate: Callable[[], Usage]) -> Usage:
     most_prompt, most_completion = largest.prompt_tokens, largest.completion_tokens
     prompt = read("", "prompt_tokens", most_prompt)
     completion = read("", "completion_tokens", most_completion)
-    cached = read("prompt_tokens_details", "cached_tokens", most_prompt)
+    cached = read("prompt_tokens_details", "cached_tokens", most_prompt) or 0
+    written = read("prompt_tokens_details", "cache_creation_tokens", most_prompt)
+    written = written or read("", "cache_creation_input_tokens", most_prompt) or 0
     estimated = odd or not prompt
     total = read("", "total_tokens", most_prompt + most_completion)
     reasoning = read("completion_tokens_details", "reasoning_tokens", most_completion)
     beyond = max(0, (total or 0) - prompt - (completion or 0)) if prompt else 0
     thought = beyond if completion else 0
-    if prompt and cached and prompt < cached == beyond:
-        prompt, beyond, thought = prompt + cached, 0, 0
+    if prompt and prompt < cached + written == beyond:
+        prompt, beyond, thought = prompt + beyond, 0, 0
     completion = (completion or 0) + beyond
     if not (prompt and completion):
         guess = estimate()
         estimated = estimated or guess.completion_tokens > 0
         prompt, completion = prompt or guess.prompt_tokens, completion or guess.completion_tokens
-    if cached and cached > prompt:
-        cached, estimated = 0, True
-    return Usage(prompt, completion, cached or 0, max(reasoning or 0, thought), estimated)
+    if cached + written > prompt:
+        cached, written, estimated = 0, 0, True
+    return Usage(prompt, completion, cached, max(reasoning or 0, thought), estimated, written)

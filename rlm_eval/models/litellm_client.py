@@ -128,8 +128,8 @@ class LitellmEndpoint:
     call, never stored. ``params`` go into each request as they are. ``context_window`` in the
     model's tokens. ``timeout_s`` is the longest a request may take, all in all. ``tokenizer`` sizes
     prompts offline, so counts are estimates for models with another vocabulary: ``token_margin``
-    multiplies them. ``price``: US dollars per million tokens (input, output, cached_input) and
-    as_of, its date. ``limits``: what the endpoint may be sent (:class:`Limits`); models of one
+    multiplies them. ``price``: US dollars per million tokens (input, output, cached_input,
+    cache_write) and as_of, its date. ``limits``: what the endpoint may be sent (:class:`Limits`); models of one
     endpoint share the first one's.
     """
 
@@ -147,7 +147,9 @@ class LitellmEndpoint:
 
     @property
     def info(self) -> ModelInfo:
-        endpoint = self._base[0] or self.name.partition("/")[0]
+        """The endpoint without the user that its address may name: it is written down."""
+        base = re.sub(r"(?<=://)[^/?#]*@", "", self._base[0] or "")
+        endpoint = base or self.name.partition("/")[0]
         return ModelInfo(self.name, endpoint, self.context_window, self._price, limits=self._limits)
 
     @property
@@ -177,7 +179,7 @@ class LitellmEndpoint:
     def _price(self) -> Price | None:
         """None, which is "unpriced" and never 0, unless input and output both have a price."""
         rates: dict[str, float] = {}
-        for kind in ("input", "output", "cached_input"):
+        for kind in ("input", "output", "cached_input", "cache_write"):
             rate = self.price.get(kind)
             if isinstance(rate, int | float) and rate >= 0:
                 rates[kind] = float(rate)
@@ -294,11 +296,12 @@ class LitellmEndpoint:
 def _check_address(base: str, where: str) -> None:
     """Raise ConfigError for what is no address of a server."""
     parts, source = urlsplit(base), "" if where == "api_base" else f"(from {where}) "
-    if "@" in parts.netloc:
-        raise ConfigError(f"{source}must name no user: a key goes by api_key_env", key="api_base")
     if parts.scheme not in ("http", "https") or not parts.hostname:
         example = "http://localhost:8000/v1"
-        raise ConfigError(f"{source}must be an address like {example}, got {base}", key="api_base")
+        raise ConfigError(
+            f"{source}must be an address like {example}, got {base.rpartition('@')[2]}",
+            key="api_base",
+        )
 
 
 @dataclass
@@ -306,10 +309,13 @@ class LitellmModel(LitellmEndpoint):
     """A chat model, spoken to through ``litellm.completion``. ``reasoning_tokens`` is what it may
     think unseen in each reply, beside the text that a method asks for; they are set aside of
     ``context_window``. ``limit_name`` is the parameter that bounds a reply; None begins with
-    ``max_tokens`` and takes the other one from the first refusal that asks for it."""
+    ``max_tokens`` and takes the other one from the first refusal that asks for it. ``cache_marks``
+    asks for a prompt cache as Anthropic's models want it: up to the first message, and to the last.
+    """
 
     reasoning_tokens: int = 0
     limit_name: LimitName | None = None
+    cache_marks: bool = False
     _learned: LimitName = field(default="max_tokens", init=False, repr=False, compare=False)
 
     @property
@@ -335,6 +341,10 @@ class LitellmModel(LitellmEndpoint):
         request = self._connection() | {"messages": [dict(m) for m in messages]}
         if temperature is not None:
             request["temperature"] = temperature
+        if self.cache_marks:
+            ends = dict.fromkeys((0, len(messages) - 1))
+            marks = [{"location": "message", "index": index} for index in ends]
+            request["cache_control_injection_points"] = marks
         request |= self.params
 
         def estimate(completion_tokens: int) -> Usage:
