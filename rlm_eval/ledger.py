@@ -249,12 +249,10 @@ def _passed(node: Ledger, total: Spend) -> str:
     cap = node.budget
     if cap.seconds is not None and node.seconds >= cap.seconds:
         return f"seconds={cap.seconds:g}"
-    if cap.calls is not None and total.calls > cap.calls:
-        return f"calls={cap.calls}"
-    if cap.tokens is not None and total.tokens > cap.tokens:
-        return f"tokens={cap.tokens}"
     if cap.usd is not None and total.usd is None:
         raise _unpriced(node.scope, "the model", "model")
-    if cap.usd is not None and total.usd is not None and total.usd > cap.usd:
-        return f"usd={cap.usd:g}"
+    pairs = {"calls": (total.calls, cap.calls), "tokens": (total.tokens, cap.tokens)}
+    for kind, (taken, most) in (pairs | {"usd": (total.usd or 0.0, cap.usd)}).items():
+        if most is not None and taken > most:
+            return f"{kind}={most:.12g}"
     return ""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
-import math
+import json
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
@@ -232,12 +232,13 @@ def _value(where: str, parameter: inspect.Parameter, value: Any, allowed: Sequen
         return value
     try:
         fitting = _plain(TypeAdapter(parameter.annotation).validate_python(value))
-        if not _finite(fitting):
-            raise ConfigError(f"{where}={value!r} does not fit: every number must be finite")
+        json.dumps(fitting, allow_nan=False, skipkeys=True, default=str)
         # Texts from the environment stay known as such; numbers and records are values.
         return value if as_written(value) != value == fitting else fitting
     except ValidationError as error:
         raise _misfit(where, error) from None
+    except ValueError:
+        raise ConfigError(f"{where}={value!r} does not fit: every number must be finite") from None
     except PydanticSchemaGenerationError:
         raise ConfigError(f"{where} must be a configuration with a _target_") from None
     except ConfigError as error:  # of a record that checks itself, as a price does
@@ -265,14 +266,6 @@ def _parameters(where: str, target: str) -> dict[str, inspect.Parameter]:
 def _misfit(key: str, error: ValidationError) -> ConfigError:
     problem = error.errors()[0]
     return ConfigError(f"{key}={problem['input']!r} does not fit: {problem['msg']}")
-
-
-def _finite(value: Any) -> bool:
-    if isinstance(value, Mapping):
-        return all(map(_finite, value.values()))
-    if isinstance(value, list):
-        return all(map(_finite, value))
-    return not isinstance(value, float) or math.isfinite(value)
 
 
 def _plain(value: Any) -> Any:

@@ -318,8 +318,8 @@ class LM:
         if not (cached or shared):
             return answer
         call = request.call(self._result_key, self._restart, Usage())
-        call = replace(call, cached_response=True, finish_reason=answer.finish_reason)
-        call = replace(call, cost_usd=0.0, list_usd=0.0, own_usd=0.0)
+        free = {"cost_usd": 0.0, "list_usd": 0.0, "own_usd": 0.0}
+        call = replace(call, cached_response=True, finish_reason=answer.finish_reason, **free)
         self._client.record(call, answer.text)
         return replace(answer, call_id=request.call_id, usage=Usage(), cached_response=True)
 

@@ -58,22 +58,13 @@ LimitName = Literal["max_tokens", "max_completion_tokens"]
 #: What keys are made of: signs that a header can carry, without white space and quotes.
 _IN_A_KEY = frozenset(map(chr, range(33, 127))) - set("\"'`\\")
 #: Parameters the harness decides itself, and what to use instead.
+_SIZES = "the method's and task's token limits, and reasoning_tokens"
 RESERVED_PARAMS = {
-    "model": "name",
-    "messages": "a prompt of conf/prompt",
-    **dict.fromkeys(
-        ("max_tokens", "max_completion_tokens"),
-        "the method's and task's token limits, and reasoning_tokens",
-    ),
-    "temperature": "temperature (at the top level)",
-    "timeout": "timeout_s",
-    **dict.fromkeys(("api_base", "base_url"), "api_base beside params"),
-    "api_key": "an environment variable, named by api_key_env",
-    **dict.fromkeys(("max_retries", "num_retries"), "retry (at the top level)"),
-    "fallbacks": "nothing: another model is another run",
-    "n": "repeats",
-    "stream": "nothing: replies are read as one",
-    "mock_response": "model=scripted",
+    **{"model": "name", "messages": "a prompt of conf/prompt", "n": "repeats"},
+    **{"max_tokens": _SIZES, "max_completion_tokens": _SIZES, "timeout": "timeout_s"},
+    **dict.fromkeys(("temperature", "max_retries", "num_retries"), "the run's temperature, retry"),
+    **dict.fromkeys(("api_base", "base_url", "api_key"), "api_base, api_key_env beside params"),
+    **dict.fromkeys(("fallbacks", "stream", "mock_response"), "nothing in its place"),
 }
 
 
@@ -129,8 +120,8 @@ class LitellmEndpoint:
     model's tokens. ``timeout_s`` is the longest a request may take, all in all. ``tokenizer`` sizes
     prompts offline, so counts are estimates for models with another vocabulary: ``token_margin``
     multiplies them. ``price``: US dollars per million tokens (input, output, cached_input,
-    cache_write) and as_of, its date. ``limits``: what the endpoint may be sent (:class:`Limits`); models of one
-    endpoint share the first one's.
+    cache_write) and as_of, its date. ``limits``: what the endpoint may be sent (:class:`Limits`);
+    models of one endpoint share the first one's.
     """
 
     name: str
@@ -167,8 +158,7 @@ class LitellmEndpoint:
 
     @cached_property
     def _limits(self) -> Limits:
-        unknown = self.limits.keys() - {item.name for item in fields(Limits)}
-        if unknown:
+        if unknown := self.limits.keys() - {item.name for item in fields(Limits)}:
             raise ConfigError(f"has no {min(unknown)}: see conf/model/litellm.yaml", key="limits")
         try:
             return Limits(**self.limits)  # type: ignore[arg-type]
@@ -326,11 +316,9 @@ class LitellmModel(LitellmEndpoint):
     def check(self) -> None:
         super().check()
         if not 0 <= self.reasoning_tokens < self.context_window:
-            raise ConfigError(
-                f"must be at least 0 and less than context_window ({self.context_window:,}), "
-                f"got {self.reasoning_tokens:,}",
-                key="reasoning_tokens",
-            )
+            bounds = f"at least 0 and less than context_window ({self.context_window:,})"
+            message = f"must be {bounds}, got {self.reasoning_tokens:,}"
+            raise ConfigError(message, key="reasoning_tokens")
 
     def count_tokens(self, messages: Sequence[Message]) -> int:
         return self._count([m["content"] for m in messages], 4 * len(messages) + 3)

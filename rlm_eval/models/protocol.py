@@ -247,7 +247,6 @@ class Request:
         self.tags = tags
         self.ask = ask
         self._count = count
-        self._messages = messages
         self.call_id = f"{time.time_ns():016x}{secrets.token_hex(4)}"
         self.sha256, size = prompt_digest(messages)
         self.bytes = size + MESSAGE_OVERHEAD_TOKENS * len(messages)
@@ -275,7 +274,7 @@ class Request:
         if self.bytes + reply_tokens <= window:
             return False
         if self.bytes > 12 * window:
-            texts = [message["content"] for message in self._messages]
+            texts = [message["content"] for message in self.messages]
             heads = [text[: 6 * window] for text in texts]
             least = count([user(head) for head in heads])
             if least + reply_tokens > window:
@@ -305,29 +304,23 @@ class Request:
         """The record of one attempt that used this much."""
         reused = int(self.reused * used.prompt_tokens)
         own = replace(used, cached_tokens=reused)
+        tokens = {name: count for name, count in vars(used).items() if name != "estimated"}
         return Call(
             call_id=self.call_id,
-            parent_call_id=self.tags.parent_call_id,
             result_key=result_key,
             restart=restart,
-            role=self.tags.role,
-            depth=self.tags.depth,
             model=self.info.name,
             endpoint=self.info.endpoint,
             prompt_sha256=self.sha256,
-            prompt_tokens=used.prompt_tokens,
-            cached_tokens=used.cached_tokens,
-            completion_tokens=used.completion_tokens,
-            reasoning_tokens=used.reasoning_tokens,
             cost_usd=self.spend(used).usd,
             latency_s=0.0,
             attempt=1,
             cached_response=False,
-            from_repl=self.tags.from_repl,
             finish_reason="",
             usage_estimated=used.estimated,
             started_at=now(),
-            written_tokens=used.written_tokens,
+            **vars(self.tags),
+            **tokens,
             reused_tokens=reused,
             list_usd=self.spend(replace(used, cached_tokens=0, written_tokens=0)).usd,
             own_usd=self.spend(own).usd,
