@@ -33,13 +33,9 @@ _STATUS: Mapping[int, tuple[str, bool]] = {
     **dict.fromkeys((409, 425, 502, 503, 504, 529), ("unavailable", True)),
 }
 #: Errors from before the request reached anybody.
-_NOT_SENT = {
-    "ConnectError",
-    "ConnectTimeout",
-    "PoolTimeout",
-    "ProxyError",
-    "UnsupportedProtocol",
-} | {"UnicodeEncodeError"}
+_NOT_SENT = frozenset(
+    ("ConnectError", "ConnectTimeout", "PoolTimeout", "ProxyError", "UnsupportedProtocol")
+)
 _SILENT = {"ReadTimeout", "WriteTimeout", "APITimeoutError", "Timeout", "TimeoutError"}
 _BROKEN = {"ReadError", "WriteError", "CloseError", "RemoteProtocolError", "LocalProtocolError"}
 #: What says that a filter refused the prompt, in a reply without choices.
@@ -62,7 +58,7 @@ def _signs(lines: str, **words: str) -> re.Pattern[str]:
     """Any of these patterns, one a line, with ``words`` for the names in capitals."""
     for name, pattern in words.items():
         lines = lines.replace(name, pattern)
-    return re.compile("|".join(line.strip() for line in lines.splitlines() if line.strip()))
+    return re.compile("|".join(line.strip() for line in lines.strip().splitlines()))
 
 
 # What servers write, in lower case and in one line. tests/models/provider_errors.jsonl has each.
@@ -183,8 +179,7 @@ def classified(
         said = where + line + _ADVICE.get(kind, "")
         return ProviderError(said, kind=kind, retryable=retryable, retry_after_s=pause)
     kind = "connection" if names & _BROKEN else "timeout" if names & _SILENT else "bad_response"
-    said = where + line + _ADVICE.get(kind, "")
-    return BilledError(said, kind=kind, retryable=True, usage=worst)
+    return BilledError(where + line + _ADVICE.get(kind, ""), kind=kind, retryable=True, usage=worst)
 
 
 def _overflows(status: int, told: str) -> bool:
@@ -268,10 +263,10 @@ def reply_of(response: Any, max_tokens: int, prompt_chars: int, estimate: Estima
     ended = getattr(choice, "finish_reason", None) or "stop"
     details = getattr(choice, "provider_specific_fields", None)
     native = str(details.get("native_finish_reason") or ended if details else ended)
-    finish, whole = "length" if ended == "length" else "stop", "\n\n".join(filter(None, beside))
+    finish = "length" if ended == "length" else "stop"
     kind = ""
     if native.lower() == "refusal":
-        finish, text, whole = "refusal", "", f"{whole}\n\n{text}".strip()
+        finish, beside, text = "refusal", [*beside, text], ""
     elif native.lower() in _WITHHELD or ended == CONTENT_FILTER:
         kind, why = CONTENT_FILTER, "the provider's content filter withheld the reply"
     elif native in _BROKEN_OFF:
@@ -281,9 +276,9 @@ def reply_of(response: Any, max_tokens: int, prompt_chars: int, estimate: Estima
     elif choice is None:
         kind, why = "empty_choices", "the reply has no choices"
     elif not text.strip() and finish == "stop":
-        finish = "refusal" if refusal else "tool_call" if calls else finish
-        finish = "thoughts_only" if thoughts and finish == "stop" else finish
-    reply = Reply(text, usage, finish, whole)
+        other = "thoughts_only" if thoughts else "stop"
+        finish = "refusal" if refusal else "tool_call" if calls else other
+    reply = Reply(text, usage, finish, "\n\n".join(filter(None, beside)))
     if kind:
         retryable = kind != CONTENT_FILTER
         raise BilledError(why, kind=kind, retryable=retryable, usage=usage, text=reply.whole)
@@ -308,7 +303,7 @@ def _content(content: Any) -> tuple[str, str, str]:
     """The text in a message's content, be it in parts; the thoughts and the refusal in it."""
     texts, thoughts, refusals = [], [], []
     for part in content if isinstance(content, list) else [content]:
-        fields = {} if part is None or isinstance(part, str | int | float) else _fields(part)
+        fields = part if isinstance(part, Mapping) else getattr(part, "__dict__", None)
         if not fields:
             texts.append("" if part is None else str(part))
         elif (thought := fields.get("thinking") or fields.get("reasoning")) is not None:
@@ -318,10 +313,6 @@ def _content(content: Any) -> tuple[str, str, str]:
         else:
             texts.append(_content(fields.get("text"))[0])
     return "".join(texts), "".join(thoughts), "".join(refusals)
-
-
-def _fields(part: Any) -> Mapping[str, Any]:
-    return part if isinstance(part, Mapping) else vars(part)
 
 
 def _usage(raw: Any, largest: Usage, estimate: Callable[[], Usage]) -> Usage:

@@ -164,11 +164,9 @@ class Proxy(ThreadingHTTPServer):
 
     def models(self) -> dict[str, Any]:
         """What ``GET /v1/models`` answers; ``max_model_len`` is the window, as vLLM has it."""
+        windows = {role: self._lm.info(role).context_window for role in ("root", "sub")}
         named = {"object": "model", "created": 0, "owned_by": "rlm_eval"}
-        data = [
-            {"id": role, **named, "max_model_len": self._lm.info(role).context_window}
-            for role in ("root", "sub")
-        ]
+        data = [{"id": role, **named, "max_model_len": windows[role]} for role in windows]
         return {"object": "list", "data": data}
 
     def chat(self, request: ChatRequest) -> Completion:
@@ -186,13 +184,11 @@ class Proxy(ThreadingHTTPServer):
             self._log(tags, request.messages, failure)
             if isinstance(failure, ProviderError):
                 self._end(failure)
-            if isinstance(failure, BudgetExceeded):
-                refusal = RefusedError(402, "budget_exceeded", str(failure))
-            elif isinstance(failure, ContextOverflow):
-                refusal = RefusedError(400, "context_length_exceeded", str(failure), "messages")
-            else:
-                refusal = RefusedError(424, failure.outcome, str(failure))
-            raise refusal from failure
+            if isinstance(failure, ContextOverflow):
+                code, told = "context_length_exceeded", str(failure)
+                raise RefusedError(400, code, told, "messages") from failure
+            status = 402 if isinstance(failure, BudgetExceeded) else 424
+            raise RefusedError(status, failure.outcome, str(failure)) from failure
         except BaseException as error:  # the run's: whatever the engine makes of it
             self._end(error)
             raise
@@ -256,25 +252,20 @@ class _Handler(BaseHTTPRequestHandler):
         finally:
             self.rfile = whole
 
-    def do_GET(self) -> None:
-        self._respond()
-
-    def do_POST(self) -> None:
-        self._respond()
-
     def log_message(self, format: str, *args: Any) -> None:
         """Nothing: the journal is the record."""
 
-    def _respond(self) -> None:
+    def do_GET(self) -> None:
         status = 200
         try:
             made = self._made()
         except RefusedError as refused:
             status, made = refused.status, refused.body()
-        events = isinstance(made, bytes)
-        body = made if isinstance(made, bytes) else json.dumps(made).encode()
+        kind, body = "text/event-stream", made
+        if not isinstance(body, bytes):
+            kind, body = "application/json", json.dumps(made).encode()
         self.send_response(status)
-        self.send_header("Content-Type", "text/event-stream" if events else "application/json")
+        self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
         if self.close_connection:
             self.send_header("Connection", "close")
@@ -282,6 +273,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
         if not self.close_connection:
             self.server.trust(self.connection)
+
+    def do_POST(self) -> None:
+        self.do_GET()
 
     def _made(self) -> dict[str, Any] | bytes:
         """The JSON or the events that answer the request. Raises RefusedError."""
