@@ -92,12 +92,10 @@ class InvalidAnswer(SampleFailure):
 
 #: The disk takes no more (full, over quota, a file too large, read-only, broken, gone), or the
 #: machine has no more files, memory or processes to give.
-_MACHINE = frozenset(
-    {
-        *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.ESTALE),
-        *(errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN),
-    }
-)
+_MACHINE = {
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.ESTALE),
+    *(errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN),
+}
 
 
 def is_the_machines(error: OSError) -> bool:

@@ -33,25 +33,21 @@ _STATUS: Mapping[int, tuple[str, bool]] = {
     **dict.fromkeys((409, 425, 502, 503, 504, 529), ("unavailable", True)),
 }
 #: Errors from before the request reached anybody.
-_NOT_SENT = frozenset(
-    ("ConnectError", "ConnectTimeout", "PoolTimeout", "ProxyError", "UnsupportedProtocol")
-)
+_NOT_SENT = {"ConnectError", "ConnectTimeout", "PoolTimeout", "ProxyError", "UnsupportedProtocol"}
 _SILENT = {"ReadTimeout", "WriteTimeout", "APITimeoutError", "Timeout", "TimeoutError"}
 _BROKEN = {"ReadError", "WriteError", "CloseError", "RemoteProtocolError", "LocalProtocolError"}
 #: What says that a filter refused the prompt, in a reply without choices.
 _FILTERED_SIGNS = ("'filtered': True", "filtered=True", "blockReason", "block_reason")
 #: Finish reasons, in lower case, of a reply that a filter cut off.
-_WITHHELD = frozenset(
-    {
-        *("content_filter", "content_filtered", "safety", "recitation", "blocklist"),
-        *("prohibited_content", "spii", "sensitive", "guardrail_intervened", "image_safety"),
-    }
-)
+_WITHHELD = {
+    *("content_filter", "content_filtered", "safety", "recitation", "blocklist"),
+    *("prohibited_content", "spii", "sensitive", "guardrail_intervened", "image_safety"),
+}
 #: Tokens that a provider may count beside what was sent and asked for: its own instructions and
 #: template, and what a model thinks beyond max_tokens.
 _BESIDE_PROMPT, _BESIDE_REPLY = 10_000, 200_000
 #: How providers end a reply that they failed to finish, and litellm calls an ordinary stop.
-_BROKEN_OFF = frozenset({"error", "ERROR", "network_error"})
+_BROKEN_OFF = {"error", "ERROR", "network_error"}
 
 
 def _signs(lines: str, **words: str) -> re.Pattern[str]:
