@@ -173,9 +173,8 @@ def reply_events(request: ChatRequest, reply: Completion, created: int) -> bytes
     head = reply_body(request, reply, created) | {"object": "chat.completion.chunk"}
     usage = head.pop("usage")
     ended = head["choices"][0]["finish_reason"]
-    deltas = ({"role": "assistant", "content": ""}, {"content": reply.text}, {})
     chunks = []
-    for delta in deltas:
+    for delta in ({"role": "assistant", "content": ""}, {"content": reply.text}, {}):
         end = None if delta else ended
         choice = {"index": 0, "delta": delta, "finish_reason": end, "logprobs": None}
         chunks.append(json.dumps(head | {"choices": [choice]}))

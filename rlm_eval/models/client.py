@@ -312,8 +312,8 @@ class LM:
         if not (cached or shared):
             return answer
         call = request.call(self._result_key, self._restart, Usage())
-        free = {"cost_usd": 0.0, "list_usd": 0.0, "own_usd": 0.0}
-        call = replace(call, cached_response=True, finish_reason=answer.finish_reason, **free)
+        call = replace(call, cost_usd=0.0, list_usd=0.0, own_usd=0.0, cached_response=True)
+        call = replace(call, finish_reason=answer.finish_reason)
         self._client.record(call, answer.text)
         return replace(answer, call_id=request.call_id, usage=Usage(), cached_response=True)
 

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, fields, replace
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
@@ -113,15 +113,13 @@ class LitellmEndpoint:
     """A hosted or self-served model and how litellm reaches it; a subclass says what it is asked.
 
     ``name`` is litellm's, with the provider first (``openai/gpt-5-mini``). ``api_base`` points to
-    a server of your own; without it, the environment's variable for the provider does
-    (OPENAI_BASE_URL, OPENAI_API_BASE; PROVIDER_API_BASE for others). The key comes from the
-    environment variable ``api_key_env`` (by default the provider's usual one) and is read at each
-    call, never stored. ``params`` go into each request as they are. ``context_window`` in the
-    model's tokens. ``timeout_s`` is the longest a request may take, all in all. ``tokenizer`` sizes
-    prompts offline, so counts are estimates for models with another vocabulary: ``token_margin``
-    multiplies them. ``price``: US dollars per million tokens (input, output, cached_input,
-    cache_write) and as_of, its date. ``limits``: what the endpoint may be sent (:class:`Limits`);
-    models of one endpoint share the first one's.
+    a server of your own; without it, the environment's variable for the provider does. The key
+    comes from the environment variable ``api_key_env`` (by default the provider's usual one) and is
+    read at each call, never stored. ``params`` go into each request as they are. ``timeout_s`` is
+    the longest a request may take, all in all. ``tokenizer`` sizes prompts offline, so counts are
+    estimates for models with another vocabulary: ``token_margin`` multiplies them. ``price``: US
+    dollars per million tokens (input, output, cached_input, cache_write) and as_of, its date.
+    ``limits``: see :class:`Limits`; models of one endpoint share the first one's.
     """
 
     name: str
@@ -174,9 +172,8 @@ class LitellmEndpoint:
             if isinstance(rate, int | float) and rate >= 0:
                 rates[kind] = float(rate)
             elif rate is not None:
-                raise ConfigError(
-                    f"must be US dollars per million tokens, got {rate!r}", key=f"price.{kind}"
-                )
+                wanted = f"must be US dollars per million tokens, got {rate!r}"
+                raise ConfigError(wanted, key=f"price.{kind}")
         if not {"input", "output"} <= rates.keys():
             return None
         return Price(**rates, as_of=str(self.price.get("as_of") or ""))
@@ -210,12 +207,13 @@ class LitellmEndpoint:
         _ = self._price, self._limits, load_tokenizer(self.tokenizer)
         variable = self._key_variable
         if variable and not variable.isidentifier():
-            raise ConfigError(
-                "is the name of an environment variable, never the key itself", key="api_key_env"
-            )
+            told = "is the name of an environment variable, never the key itself"
+            raise ConfigError(told, key="api_key_env")
         base, where = self._base
-        if base is not None:
-            _check_address(base, where)
+        parts, source = urlsplit(base or ""), "" if where == "api_base" else f"(from {where}) "
+        if base is not None and (parts.scheme not in ("http", "https") or not parts.hostname):
+            told = f"like http://localhost:8000/v1, got {base.rpartition('@')[2]}"
+            raise ConfigError(f"{source}must be an address {told}", key="api_base")
         for name in self._key_variables:
             if set(key := os.environ.get(name, "")) - _IN_A_KEY:
                 raise ConfigError(
@@ -223,11 +221,8 @@ class LitellmEndpoint:
                     "that no key has: set that environment variable to the key alone"
                 )
         if variable and not self._key and base is None:
-            raise ConfigError(
-                f"{self.name} needs a key: set the environment variable {variable}, "
-                "or api_key_env to the variable that holds it",
-                key="name",
-            )
+            wanted = f"the environment variable {variable}, or api_key_env to the one that holds it"
+            raise ConfigError(f"{self.name} needs a key: set {wanted}", key="name")
 
     def open(self) -> None:
         _litellm()
@@ -283,17 +278,6 @@ class LitellmEndpoint:
         }
 
 
-def _check_address(base: str, where: str) -> None:
-    """Raise ConfigError for what is no address of a server."""
-    parts, source = urlsplit(base), "" if where == "api_base" else f"(from {where}) "
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        example = "http://localhost:8000/v1"
-        raise ConfigError(
-            f"{source}must be an address like {example}, got {base.rpartition('@')[2]}",
-            key="api_base",
-        )
-
-
 @dataclass
 class LitellmModel(LitellmEndpoint):
     """A chat model, spoken to through ``litellm.completion``. ``reasoning_tokens`` is what it may
@@ -343,9 +327,8 @@ class LitellmModel(LitellmEndpoint):
 
         def send(name: LimitName) -> Any:
             bounded = request | {name: max_tokens}
-            return self._ask(
-                lambda litellm: litellm.completion(**bounded), lambda: estimate(max_tokens)
-            )
+            worst = partial(estimate, max_tokens)
+            return self._ask(lambda litellm: litellm.completion(**bounded), worst)
 
         name = self.limit_name or self._learned
         try:
