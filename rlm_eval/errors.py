@@ -13,10 +13,8 @@ CONTENT_FILTER: Literal["content_filter"] = "content_filter"
 
 class ConfigError(Exception):
     """Bad input. The message says what to do; nothing has been started or spent (exit code 2).
-
-    ``key`` is the setting the message is about, as the class that raises it calls the setting;
-    what built that class adds its place with :meth:`within`. The text begins with the key.
-    """
+    ``key``, with which the text begins, is the setting as the class that raises it calls it; what
+    built that class adds its place with :meth:`within`."""
 
     def __init__(self, message: str, *, key: str = "") -> None:
         super().__init__(f"{key} {message}" if key else message)

@@ -135,11 +135,9 @@ _SENTENCES = frozenset({"message", "msg", "error", "detail", "error_msg", "statu
 def classified(
     error: BaseException, model: str, secret: str, worst: Usage, url: str = ""
 ) -> ProviderError | ContextOverflow:
-    """The harness's error for one that litellm raised, with ``secret`` cut out of its message.
-
-    ``worst`` is the most the attempt may have cost; it is charged when the provider had the
-    request and neither answered nor refused it. ``url`` is where the model is asked.
-    """
+    """The harness's error for one that litellm raised, with ``secret`` cut out. ``worst``, the most
+    the attempt may have cost, is charged when the provider had the request and neither answered nor
+    refused it. ``url`` is where the model is asked."""
     chain = [error]
     while (cause := chain[-1].__cause__ or chain[-1].__context__) and cause not in chain:
         chain.append(cause)
@@ -282,9 +280,8 @@ def reply_of(response: Any, max_tokens: int, prompt_chars: int, estimate: Estima
 
 
 def raw_response(bodies: Iterable[object]) -> Any:
-    """The last of the ``bodies`` that is a chat completion with a choice, for :func:`reply_of`;
-    None where none is. litellm refuses replies whose content is in parts or whose usage is no
-    number, paid though they are."""
+    """The last of the ``bodies`` that is a chat completion with a choice, or None. litellm refuses
+    replies whose content is in parts or whose usage is no number, paid though they are."""
     for body in reversed([body for body in bodies if isinstance(body, str)]):
         try:
             found = json.loads(body, object_hook=lambda fields: SimpleNamespace(**fields))
