@@ -13,10 +13,8 @@ CONTENT_FILTER: Literal["content_filter"] = "content_filter"
 
 class ConfigError(Exception):
     """Bad input. The message says what to do; nothing has been started or spent (exit code 2).
-
-    ``key`` is the setting the message is about, as the class that raises it calls the setting;
-    what built that class adds its place with :meth:`within`. The text begins with the key.
-    """
+    ``key``, with which the text begins, is the setting as the class that raises it calls it; what
+    built that class adds its place with :meth:`within`."""
 
     def __init__(self, message: str, *, key: str = "") -> None:
         super().__init__(f"{key} {message}" if key else message)
@@ -92,12 +90,10 @@ class InvalidAnswer(SampleFailure):
 
 #: The disk takes no more (full, over quota, a file too large, read-only, broken, gone), or the
 #: machine has no more files, memory or processes to give.
-_MACHINE = frozenset(
-    {
-        *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.ESTALE),
-        *(errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN),
-    }
-)
+_MACHINE = {
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.ESTALE),
+    *(errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN),
+}
 
 
 def is_the_machines(error: OSError) -> bool:

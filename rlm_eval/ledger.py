@@ -107,8 +107,7 @@ class Ledger:
 
     @property
     def run(self) -> Ledger:
-        """The topmost node: what serves more than one sample, an index say, is paid here, within
-        the run's caps alone."""
+        """The topmost node, which pays what serves more than one sample (an index, say)."""
         return self._nodes[-1]
 
     def reserve(self, amount: Spend, *, wait: bool = True) -> Reservation:
@@ -141,8 +140,8 @@ class Ledger:
             return self._refusal(amount, in_flight=True) is None
 
     def _refusal(self, amount: Spend, *, in_flight: bool) -> Exception | None:
-        """The error for a cap that ``amount`` passes on top of what is spent, and, with
-        ``in_flight``, of what is held; None where it fits."""
+        """The error for a cap that ``amount`` passes on top of what is spent, and with
+        ``in_flight`` held; None where it fits."""
         for node in self._capped:
             total = node._spent + amount
             if in_flight and node._holds:
@@ -187,9 +186,8 @@ class Ledger:
             reservation.settled = False
 
     def count_refused(self) -> None:
-        """Count a prompt that was refused unsent. It costs nothing and is in no sum; but a loop
-        over one would never end, so from a sample's cap on calls on, and from :data:`MOST_REFUSED`,
-        BudgetExceeded is raised."""
+        """Count a prompt that was refused unsent. It costs nothing, but a loop over one would never
+        end: past a sample's cap on calls, or :data:`MOST_REFUSED`, BudgetExceeded is raised."""
         with self._changed:
             for node in self._nodes[:-1]:
                 node._refused += 1
@@ -208,7 +206,7 @@ class Ledger:
                     self.settle(reservation, Spend())
 
     def add_past(self, spent: Spend, seconds: float = 0.0) -> None:
-        """Count what an interrupted run of the same name already spent: no budget is reset."""
+        """Count what the run spent before it was interrupted."""
         with self._changed:
             self._spent += spent
             self._started -= seconds
@@ -223,11 +221,8 @@ class Ledger:
 
     def seconds_left(self) -> float | None:
         """Wall time until the nearest cap on seconds, None without one."""
-        left = [
-            node.budget.seconds - node.seconds
-            for node in self._capped
-            if node.budget.seconds is not None
-        ]
+        caps = ((node, node.budget.seconds) for node in self._capped)
+        left = [most - node.seconds for node, most in caps if most is not None]
         return max(0.0, min(left)) if left else None
 
     def remaining(self) -> dict[str, float | int | None]:
@@ -249,12 +244,10 @@ def _passed(node: Ledger, total: Spend) -> str:
     cap = node.budget
     if cap.seconds is not None and node.seconds >= cap.seconds:
         return f"seconds={cap.seconds:g}"
-    if cap.calls is not None and total.calls > cap.calls:
-        return f"calls={cap.calls}"
-    if cap.tokens is not None and total.tokens > cap.tokens:
-        return f"tokens={cap.tokens}"
     if cap.usd is not None and total.usd is None:
         raise _unpriced(node.scope, "the model", "model")
-    if cap.usd is not None and total.usd is not None and total.usd > cap.usd:
-        return f"usd={cap.usd:g}"
+    pairs = {"calls": (total.calls, cap.calls), "tokens": (total.tokens, cap.tokens)}
+    for kind, (taken, most) in (pairs | {"usd": (total.usd or 0.0, cap.usd)}).items():
+        if most is not None and taken > most:
+            return f"{kind}={most:.12g}"
     return ""

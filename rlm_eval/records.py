@@ -23,9 +23,8 @@ Content = str | tuple[str, ...] | Mapping[str, str]
 #: A stretch of a context: [start, end) in characters of its documents put end to end.
 Span = tuple[int, int]
 
-#: Whose model is asked in a call. ``root``: a turn of an RLM, or the answering call of a method
-#: without recursion; ``sub``: a call begun by REPL code, and the turns of a child RLM where those
-#: speak to the sub-model (``child_model``).
+#: Whose model is asked in a call. ``root``: a turn of an RLM, or another method's answering call;
+#: ``sub``: a call begun by REPL code, and a child RLM's turns where ``child_model`` says so.
 Role = Literal["root", "sub", "summarize", "embed", "judge"]
 
 #: How a question ended. Only the first two are scored; see :data:`SCORED` and :data:`PENDING`.
@@ -74,20 +73,15 @@ def content_hash(value: Any) -> str:
 
 @dataclass(frozen=True)
 class Context:
-    """A long input, stored once and shared by the questions asked about it.
-
-    ``content`` is one string, a tuple of documents in order, or documents by name (a folder of
-    files, say), in order too. Names and documents are strings: of anything deeper, a task hands
-    over each part's text under a name of its own.
-    """
+    """A long input, stored once and shared by the questions asked about it: one string, a tuple of
+    documents in order, or documents by name (a folder of files, say), in order too."""
 
     id: str
     content: Content
 
     @classmethod
     def of(cls, content: Content) -> Context:
-        """A context whose id is its content's hash, named documents in their order; those are
-        kept as a copy that can't be changed."""
+        """A context whose id is its content's hash; named documents are copied, unchangeable."""
         if not isinstance(content, Mapping):
             return cls(id=content_hash(content), content=content)
         return cls(id=content_hash(list(content.items())), content=MappingProxyType(dict(content)))
@@ -118,10 +112,9 @@ def documents_of(content: Content) -> tuple[str, ...]:
 class Sample:
     """One question about one context, with its gold answer and the knobs it was made with.
 
-    ``gold`` holds the reference strings that ``scorer`` (a rule's name) reads.
-    ``target_tokens`` is the length asked for, ``length_tokens`` the context's real one, both in
-    tokens of the task's named tokenizer. ``evidence`` are the stretches of the context, where the
-    task knows them, that an answer must have read (see :data:`Span`).
+    ``gold`` holds the reference strings that ``scorer`` (a rule's name) reads. ``target_tokens`` is
+    the length asked for, ``length_tokens`` the context's, both by the task's tokenizer. An answer
+    must have read the stretches of ``evidence``, where the task knows them.
     """
 
     id: str
@@ -139,8 +132,7 @@ class Sample:
 
     @classmethod
     def of(cls, *, evidence: tuple[Span, ...] = (), **fields: Any) -> Sample:
-        """A sample whose id is the hash of its content. Where its evidence is follows from
-        the rest, and is no part of the id."""
+        """A sample whose id is the hash of all but its evidence, which follows from the rest."""
         return cls(id=content_hash(fields), evidence=evidence, **fields)
 
 
@@ -156,9 +148,8 @@ class Problem:
 
 @dataclass(frozen=True)
 class Score:
-    """One answer judged, in [0, 1]. ``value`` follows the rule that the sample names (``scorer``);
-    ``parsed`` is what that rule took for the answer. ``readings`` are what other rules say, by
-    their names: each is a column of its own."""
+    """One answer judged, in [0, 1], by the rule that the sample names; ``parsed`` is what that took
+    for the answer. ``readings`` are what other rules say, each a column of its own name."""
 
     value: float
     parsed: str
@@ -194,16 +185,14 @@ class Call:
     """One request sent to a model, or one answer taken from memory (``cached_response``).
 
     Retries share ``call_id`` and count ``attempt`` up from 1. ``restart`` counts how often the
-    result was begun: a row's sums take the last restart, a run's bill takes them all. Times are
-    seconds, cost US dollars (None when the model has no price), tokens the provider's own unless
-    ``usage_estimated``. Of the prompt's tokens ``cached_tokens`` were read from the provider's
-    cache and ``written_tokens`` written into it. Of the recorded reply, ``thought_chars`` were
-    thoughts or else no answer, which neither the method nor a scorer saw.
+    result was begun. Times are seconds, cost US dollars (None when the model has no price), tokens
+    the provider's own unless ``usage_estimated``. Of the prompt's tokens ``cached_tokens`` were
+    read from the provider's cache and ``written_tokens`` written into it. Of the recorded reply,
+    neither the method nor a scorer saw ``thought_chars``.
 
     What a provider's cache holds depends on who asked before, so beside the bill (``cost_usd``)
-    are the list price with nothing cached, ``list_usd``, and a modelled one, ``own_usd``: with
-    just those ``reused_tokens`` cached with which the prompt begins like an earlier one of the
-    same arm (see :class:`rlm_eval.models.protocol.Prefixes`).
+    are the list price with nothing cached, ``list_usd``, and a modelled one, ``own_usd``: just
+    those ``reused_tokens`` cached with which the prompt begins like an earlier one of the same arm.
     """
 
     call_id: str

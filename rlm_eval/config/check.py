@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
-import math
+import json
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
@@ -24,12 +24,10 @@ from rlm_eval.errors import ConfigError
 from rlm_eval.records import Role, content_hash
 
 #: Top-level keys that change how a run is carried out, not what it measures.
-RUN_TIME_KEYS = frozenset(
-    {
-        *("concurrency", "results_dir", "dry_run", "stop_on_forecast", "allow_targets"),
-        *("demonstration", "response_cache", "cache_samples", "retry", "analysis"),
-    }
-)
+RUN_TIME_KEYS = {
+    *("concurrency", "results_dir", "dry_run", "stop_on_forecast", "allow_targets"),
+    *("demonstration", "response_cache", "cache_samples", "retry", "analysis"),
+}
 #: The roles that may have a model of their own, and the key that gives it. Without one they use
 #: ``model``.
 ROLE_KEYS: Mapping[Role, str] = {
@@ -93,8 +91,7 @@ class RunConfig:
     @property
     def stored(self) -> dict[str, Any]:
         """All of it as it may be written down: without what it takes from the environment."""
-        stored: dict[str, Any] = as_written(self.tree)
-        return stored
+        return dict(as_written(self.tree))
 
     @property
     def identity(self) -> str:
@@ -172,12 +169,11 @@ def _settings(given: Mapping[str, Any], groups: Sequence[str]) -> dict[str, Any]
         raise _misfit(key, error) from None
 
 
-def _keys_of(model: type[BaseModel], prefix: str = "") -> list[str]:
+def _keys_of(model: Any, prefix: str = "") -> list[str]:
+    """The keys of a settings class, and of those in it."""
     out = []
-    for name, field in model.model_fields.items():
-        out.append(prefix + name)
-        if inspect.isclass(field.annotation) and issubclass(field.annotation, BaseModel):
-            out += _keys_of(field.annotation, f"{prefix}{name}.")
+    for name, field in getattr(model, "model_fields", {}).items():
+        out += [prefix + name, *_keys_of(field.annotation, f"{prefix}{name}.")]
     return out
 
 
@@ -186,14 +182,12 @@ def _role_model(key: str, model: Any, node: Any) -> dict[str, Any] | None:
 
     ``model@sub_model=NAME`` gives a node with a ``_target_``; ``sub_model.key=`` overlays.
     """
-    if node is None:
-        return None
-    if not isinstance(node, Mapping):
+    if not isinstance(node, Mapping | None):
         raise ConfigError(f"{key}={node} is no configuration: write model@{key}={node}")
-    given = {k: v for k, v in node.items() if v is not None}
-    if "_target_" in given:
-        return dict(given)
-    return {**model, **given} if given else None
+    given = {k: v for k, v in (node or {}).items() if v is not None}
+    if not given or "_target_" in given:
+        return given or None
+    return {**model, **given}
 
 
 def _checked(where: str, node: Any, allowed: Sequence[str]) -> dict[str, Any]:
@@ -232,12 +226,13 @@ def _value(where: str, parameter: inspect.Parameter, value: Any, allowed: Sequen
         return value
     try:
         fitting = _plain(TypeAdapter(parameter.annotation).validate_python(value))
-        if not _finite(fitting):
-            raise ConfigError(f"{where}={value!r} does not fit: every number must be finite")
+        json.dumps(fitting, allow_nan=False, skipkeys=True, default=str)
         # Texts from the environment stay known as such; numbers and records are values.
         return value if as_written(value) != value == fitting else fitting
     except ValidationError as error:
         raise _misfit(where, error) from None
+    except ValueError:
+        raise ConfigError(f"{where}={value!r} does not fit: every number must be finite") from None
     except PydanticSchemaGenerationError:
         raise ConfigError(f"{where} must be a configuration with a _target_") from None
     except ConfigError as error:  # of a record that checks itself, as a price does
@@ -265,14 +260,6 @@ def _parameters(where: str, target: str) -> dict[str, inspect.Parameter]:
 def _misfit(key: str, error: ValidationError) -> ConfigError:
     problem = error.errors()[0]
     return ConfigError(f"{key}={problem['input']!r} does not fit: {problem['msg']}")
-
-
-def _finite(value: Any) -> bool:
-    if isinstance(value, Mapping):
-        return all(map(_finite, value.values()))
-    if isinstance(value, list):
-        return all(map(_finite, value))
-    return not isinstance(value, float) or math.isfinite(value)
 
 
 def _plain(value: Any) -> Any:

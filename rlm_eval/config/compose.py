@@ -15,6 +15,11 @@ from rlm_eval.config.check import unknown_key
 from rlm_eval.config.credentials import from_environment, reference, refuse_credentials
 from rlm_eval.errors import ConfigError
 
+#: An address of another machine; what stands before an @ in it is a user, not the machine.
+_ELSEWHERE = re.compile(
+    r"\s*[\w+.-]+://(?!(localhost|127\.[\d.]+|0\.0\.0\.0|\[::1?])(:\d+)?([/?#]|$))"
+)
+
 
 def compose_tree(overrides: Sequence[str]) -> dict[str, Any]:
     """The composed configuration as plain data. Raises ConfigError, in one line, for what Hydra
@@ -35,16 +40,17 @@ def compose_tree(overrides: Sequence[str]) -> dict[str, Any]:
 def check_overrides(overrides: Sequence[str]) -> None:
     """Raise ConfigError for a credential in ``overrides``, before Hydra repeats or stores it, and
     for a group that is set to nothing."""
+    groups = [f.name for f in importlib.resources.files("rlm_eval.conf").iterdir() if f.is_dir()]
     for override in overrides:
-        key, _, value = override.partition("=")
-        group = key.lstrip("+").partition("@")[0]
-        if value in ("null", "") and "=" in override and group in _groups():
+        key, given_any, value = override.lstrip("+").partition("=")
+        group = key.partition("@")[0]
+        if given_any and value in ("null", "") and group in groups:
             raise ConfigError(f"{override}: choose {', '.join(_options(group))}, or leave it out")
         try:
             given = yaml.safe_load(value)
         except yaml.YAMLError:
             given = value
-        for part in reversed(key.lstrip("+").split(".")):
+        for part in reversed(key.split(".")):
             given = {part: given}
         refuse_credentials(given)
 
@@ -81,21 +87,17 @@ def recorded_tree(run_dir: Path) -> dict[str, Any]:
 
 def permissions(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     """A command's ``arguments`` without allow_targets=[…], and the names in it."""
-    rest, names = [], []
-    for argument in arguments:
-        if given := re.fullmatch(r"(?:--)?allow[-_]targets=\[?([^]]*)]?", argument):
-            names += re.findall(r"[\w.]+", given[1])
-        else:
-            rest.append(argument)
-    return rest, names
+    own = [a for a in arguments if re.fullmatch(r"(--)?allow[-_]targets=\[?[^]]*]?", a)]
+    names = re.findall(r"[\w.]+", ",".join(a.partition("=")[2] for a in own))
+    return [a for a in arguments if a not in own], names
 
 
 def refuse_reaching(
     tree: Any, run_dir: Path, command: str, allowed: Sequence[str], *, code_only: bool = False
 ) -> None:
-    """Raise ConfigError, which says what to type, where the configuration of ``run_dir``, which may
-    be somebody else's folder, reaches out of it and that is not ``allowed`` on the command line.
-    ``code_only``: only what could run code is asked for."""
+    """Raise ConfigError, which says what to type, where the configuration of ``run_dir``, maybe
+    somebody else's folder, reaches out of it, or with ``code_only`` could run code, and that is not
+    ``allowed`` on the command line."""
     asked = {k: m for k, m, code in _reaching(tree, "", "") if code or not code_only}
     left = {k: m for k, m in asked.items() if not any(f"{m}.".startswith(f"{a}.") for a in allowed)}
     if left:
@@ -114,9 +116,8 @@ def resuming(tree: Mapping[str, Any], run_dir: Path) -> str:
 
 
 def _reaching(node: Any, where: str, module: str) -> Iterator[tuple[str, str, bool]]:
-    """Each setting that runs other code than ours or lets a model's code out (True); or that reads
-    files, sends what is asked to another machine, or takes from the environment (False); with the
-    module to allow."""
+    """Each setting that runs other code than ours or lets a model's code out (True), or that reads
+    files, asks another machine or takes from the environment (False), with the module to allow."""
     if isinstance(node, Mapping):
         target = str(node.get("_target_", ""))
         module = target.rpartition(".")[0] or module
@@ -136,28 +137,21 @@ def _reaching(node: Any, where: str, module: str) -> Iterator[tuple[str, str, bo
             yield from _reaching(value, where, module)
     elif isinstance(node, str):
         is_file = re.search(r"[/.\\]", node) and os.path.exists(node)
-        elsewhere = re.match(r"\w+://(?!(localhost|127\.[\d.]+|0\.0\.0\.0|\[::1?])([:/]|$))", node)
-        if is_file or elsewhere or "${" in node:
+        if is_file or _ELSEWHERE.match(node) or "${" in node:
             yield f"{where}={node}", module, False
 
 
 def _one_line(error: Exception, overrides: Sequence[str]) -> str:
     """Hydra's message of several lines as one that says what to do."""
     text = " ".join(str(error).split())
-    missing = re.search(r"Could not (?:find|load) '([\w/@]+)/([^'/]+)'", text)
-    if missing:
-        group, name = missing[1], missing[2]
+    if missing := re.search(r"Could not (?:find|load) '([\w/@]+)/([^'/]+)'", text):
+        group, name = missing.groups()
         return f"there is no {group} {name!r}: choose {', '.join(_options(group))}"
-    unknown = re.search(r"Could not override '([^']+)'", text)
-    if unknown:
+    if unknown := re.search(r"Could not override '([^']+)'", text):
         chosen = [o for o in overrides if "." not in o.partition("=")[0]]
         known = compose_tree(chosen if len(chosen) < len(overrides) else [])
         return unknown_key(unknown[1], sorted(_keys(known)))
     return text.partition(" full_key:")[0].replace("In 'config': ", "")
-
-
-def _groups() -> list[str]:
-    return [f.name for f in importlib.resources.files("rlm_eval.conf").iterdir() if f.is_dir()]
 
 
 def _options(group: str) -> list[str]:

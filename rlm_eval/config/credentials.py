@@ -16,12 +16,10 @@ from rlm_eval.journal.redaction import in_urls, looks_secret, secret_parts, secr
 
 _REFERENCE = re.compile(r"\$\{oc\.env:\s*(\w+)\s*\}")
 #: Settings that say what is asked or where it lies: their values may be shown.
-_PLAIN = frozenset(
-    {
-        *("name", "api_base", "gguf", "path", "haystack_file", "items", "prompt", "tokenizer"),
-        *("hub", "config", "split", "revision", "results_dir", "response_cache"),
-    }
-)
+_PLAIN = {
+    *("name", "api_base", "gguf", "path", "haystack_file", "items", "prompt", "tokenizer"),
+    *("hub", "config", "split", "revision", "results_dir", "response_cache"),
+}
 #: Names of settings that hold a credential whatever its value is.
 _CREDENTIAL = re.compile(
     r"(?<![a-z])((api|access|account|secret|private|shared|subscription|signing|encryption|master"
@@ -89,16 +87,13 @@ def reference(name: str, default: Any = ...) -> Any:
 
 def as_written(tree: Any, *, all_of_it: bool = True) -> Any:
     """``tree`` as it may be stored: with references, not values. Not ``all_of_it``: those settings
-    that are no secrets have their values, for what depends on them."""
+    that are no secrets have their values, without users of addresses, for what depends on them."""
     if isinstance(tree, Mapping):
-        return {
-            key: as_written(value, all_of_it=all_of_it or key not in _PLAIN)
-            for key, value in tree.items()
-        }
+        return {k: as_written(v, all_of_it=all_of_it or k not in _PLAIN) for k, v in tree.items()}
     if isinstance(tree, list | tuple):
         return [as_written(value, all_of_it=all_of_it) for value in tree]
     if isinstance(tree, FromEnvironment):
-        return tree.written if all_of_it else str(tree)
+        return tree.written if all_of_it else re.sub(r"(?<=://)[^/?#]*@", "", tree)
     return tree
 
 

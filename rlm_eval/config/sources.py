@@ -34,11 +34,10 @@ def sources_of(modules: Iterable[str]) -> dict[str, str]:
         if not name or name in seen or name.partition(".")[0] not in ours:
             continue
         seen.add(name)
-        path = _file_of(name)
-        if path is None and name in named:
+        if (path := _file_of(name)) is None:
+            if name not in named:
+                continue
             raise ConfigError(f"the module {name} has no source file: a result can't be told by it")
-        if path is None:
-            continue
         found[name], imported = _read(name, path, path.stat().st_mtime_ns)
         roots += [*imported, name.rpartition(".")[0]]
         for package in _TOGETHER:
@@ -64,9 +63,8 @@ def _file_of(module: str) -> Path | None:
         spec = importlib.util.find_spec(module)
     except ModuleNotFoundError:  # its parent is a module, not a package
         return None
-    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
-        return None
-    return Path(spec.origin)
+    found = spec.origin if spec else None
+    return Path(found) if found and found.endswith(".py") else None
 
 
 @cache

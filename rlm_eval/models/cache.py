@@ -32,11 +32,14 @@ _COMPLETE = frozenset({"stop", "length", "refusal", "tool_call", "thoughts_only"
 _NOT_SHAPING = {
     *("price", "limits", "timeout_s", "start_timeout_s", "latency_s", "api_key_env", "cache_mb"),
     *("tokenizer", "token_margin", "slots", "pool_windows", "threads", "reasoning_tokens"),
-    "limit_name",
+    *("limit_name", "cache_marks"),
 }
 _APPLICATION_ID, _VERSION = 0x524C4D63, 1
-_TABLE = """CREATE TABLE IF NOT EXISTS replies (key BLOB PRIMARY KEY, reply BLOB NOT NULL,
-finish_reason TEXT NOT NULL, model TEXT NOT NULL, saved_at REAL NOT NULL) WITHOUT ROWID"""
+_SETUP = f"""BEGIN IMMEDIATE;
+PRAGMA application_id = {_APPLICATION_ID}; PRAGMA user_version = {_VERSION};
+CREATE TABLE IF NOT EXISTS replies (key BLOB PRIMARY KEY, reply BLOB NOT NULL,
+finish_reason TEXT NOT NULL, model TEXT NOT NULL, saved_at REAL NOT NULL) WITHOUT ROWID;
+COMMIT; PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;"""
 
 
 def reply_shaping(node: Mapping[str, Any]) -> dict[str, Any]:
@@ -61,13 +64,12 @@ def check_cache(path: Path) -> None:
 
 
 class ResponseCache:
-    """Safe for threads, and for processes on one machine that share the file (SQLite's write-ahead
-    log does not work over a network).
+    """Safe for threads, and for processes on one machine that share the file.
 
     ``shapes`` hashes, per role, all settings of its model that its replies depend on; a role
     without one speaks through ``root``. ``sampling``: sampled requests are answered too. A reply
     that ``redact`` would change is not kept. Raises ConfigError where the file can't be opened; a
-    failure later is an OSError, which ends the run: what was answered is in the journal.
+    failure later is an OSError, which ends the run.
     """
 
     def __init__(
@@ -87,16 +89,7 @@ class ResponseCache:
             self._db = sqlite3.connect(
                 path, timeout=60.0, check_same_thread=False, isolation_level=None
             )
-            for statement in (
-                "BEGIN IMMEDIATE",
-                f"PRAGMA application_id = {_APPLICATION_ID}",
-                f"PRAGMA user_version = {_VERSION}",
-                _TABLE,
-                "COMMIT",
-                "PRAGMA journal_mode = WAL",
-                "PRAGMA synchronous = NORMAL",
-            ):
-                self._db.execute(statement)
+            self._db.executescript(_SETUP)
         except sqlite3.Error as error:
             raise ConfigError(f"response_cache={path} can't be opened: {error}") from error
 

@@ -19,17 +19,10 @@ _LEFT_OUT = {
     *("prompt_cache_key", "tool_choice", "function_call", "parallel_tool_calls"),
 }
 #: What would change a reply in a way that is not carried, with the values that change nothing.
-_NEUTRAL: Mapping[str, tuple[Any, ...]] = {
-    "n": (1,),
-    "best_of": (1,),
-    "logprobs": (False,),
-    "top_logprobs": (0,),
-    "tools": ([],),
-    "functions": ([],),
-    "stop": ([],),
-    "response_format": ({"type": "text"},),
-    "modalities": (["text"],),
-    "logit_bias": ({},),
+_NEUTRAL: Mapping[str, Any] = {
+    **{"n": 1, "best_of": 1, "logprobs": False, "top_logprobs": 0, "logit_bias": {}},
+    **{"tools": [], "functions": [], "stop": [], "modalities": ["text"]},
+    "response_format": {"type": "text"},
 }
 _READ = {"model", "messages", "max_tokens", "max_completion_tokens", "stream", "stream_options"}
 _FINISH = ("stop", "length", "content_filter")
@@ -102,7 +95,7 @@ def parse_request(body: bytes) -> ChatRequest:
         raise RefusedError(400, "invalid_json", "the body must be a JSON object")
     for name, value in data.items():
         known = name in _READ or name in _LEFT_OUT or value is None
-        if not known and value not in _NEUTRAL.get(name, ()):
+        if not known and value != _NEUTRAL.get(name):
             raise _unsupported(name, f"{name} is not carried by rlm_eval's model client")
     if not isinstance(data.get("model"), str):
         raise _invalid("model", "model must be a string")
@@ -120,8 +113,8 @@ def parse_request(body: bytes) -> ChatRequest:
 
 
 def _max_tokens(data: Mapping[str, Any]) -> int | None:
-    newer = data.get("max_completion_tokens") is not None
-    name = "max_completion_tokens" if newer else "max_tokens"
+    name = "max_completion_tokens"
+    name = "max_tokens" if data.get(name) is None else name
     value = data.get(name)
     if value is not None and (type(value) is not int or value < 1):
         raise _invalid(name, f"{name} must be an integer above 0")
@@ -179,14 +172,11 @@ def reply_events(request: ChatRequest, reply: Completion, created: int) -> bytes
     """The same as server-sent events. The reply is there at once, so its text is one event."""
     head = reply_body(request, reply, created) | {"object": "chat.completion.chunk"}
     usage = head.pop("usage")
-    deltas: list[tuple[Mapping[str, str], str | None]] = [
-        ({"role": "assistant", "content": ""}, None),
-        ({"content": reply.text}, None),
-        ({}, head["choices"][0]["finish_reason"]),
-    ]
+    ended = head["choices"][0]["finish_reason"]
     chunks = []
-    for delta, ended in deltas:
-        choice = {"index": 0, "delta": delta, "finish_reason": ended, "logprobs": None}
+    for delta in ({"role": "assistant", "content": ""}, {"content": reply.text}, {}):
+        end = None if delta else ended
+        choice = {"index": 0, "delta": delta, "finish_reason": end, "logprobs": None}
         chunks.append(json.dumps(head | {"choices": [choice]}))
     if request.stream_usage:
         chunks.append(json.dumps(head | {"choices": [], "usage": usage}))

@@ -57,12 +57,9 @@ ROOT, EMBED = CallTags(), CallTags(role="embed")
 
 
 class ModelClient:
-    """Holds the run's models by role and the sink that writes every call down.
-
-    A role without a model of its own speaks through ``root``. With ``memoize``, sub-calls that are
-    identical within one arm and repeat are answered once at temperature 0, and counted as cached.
-    ``cache`` answers what was asked in an earlier run.
-    """
+    """Holds the run's models by role and the sink that writes every call down. A role without a
+    model of its own speaks through ``root``. With ``memoize``, sub-calls that are the same within
+    one arm and repeat are answered once at temperature 0; ``cache`` has earlier runs' answers."""
 
     def __init__(
         self,
@@ -171,8 +168,8 @@ class LM:
         """Calls side by side, answers in the order of ``prompts``; a failed one is an error value.
 
         The batch is reserved as one: when it doesn't fit the budget, BudgetExceeded is raised and
-        nothing is sent. A prompt that can't fit the window, or that is known already or asked
-        twice in the batch, needs no budget. RunBudgetExceeded ends the batch.
+        nothing is sent. A prompt that can't fit the window, is known already or comes twice needs
+        no budget. RunBudgetExceeded ends the batch.
         """
         if not prompts:
             return []
@@ -194,12 +191,9 @@ class LM:
         return outcomes
 
     def embed(self, texts: Sequence[str], *, ledger: Ledger) -> Vectors:
-        """Rows of unit length for ``texts``, float32 of shape (texts, d), by the run's embedding
-        model, in requests of its batch size, each a call of role ``embed``.
-
-        Reserved as one, as a batch is; the first failure is raised and ends it. Nothing is
-        remembered: a method keeps the vectors it needs again.
-        """
+        """Rows of unit length for ``texts``, float32 of shape (texts, d), in requests of the
+        embedding model's batch size, each a call of role ``embed``. Reserved as one, as a batch is;
+        the first failure is raised and ends it. Nothing is remembered."""
         import numpy as np
 
         if not texts:
@@ -318,17 +312,17 @@ class LM:
         if not (cached or shared):
             return answer
         call = request.call(self._result_key, self._restart, Usage())
-        call = replace(call, cached_response=True, finish_reason=answer.finish_reason)
-        call = replace(call, cost_usd=0.0, list_usd=0.0, own_usd=0.0)
+        call = replace(call, cost_usd=0.0, list_usd=0.0, own_usd=0.0, cached_response=True)
+        call = replace(call, finish_reason=answer.finish_reason)
         self._client.record(call, answer.text)
         return replace(answer, call_id=request.call_id, usage=Usage(), cached_response=True)
 
     def _send(self, request: Request, ledger: Ledger) -> Completion:
-        """The model's answer, or the last attempt's failure. The reservation is settled either way.
+        """The model's answer, or the last attempt's failure; the reservation is settled.
 
-        A failed attempt counts as a call. It costs what its :class:`BilledError` says, else
-        nothing. Where no budget or no time is left for a retry, the provider's failure is raised:
-        the question is pending, not scored as out of budget. A run's spent cap stops the run.
+        A failed attempt counts as a call and costs what its :class:`BilledError` says, else
+        nothing. Where no budget or time is left for a retry, the provider's failure is raised: the
+        question is pending, not out of budget. A run's spent cap stops the run.
         """
         if request.held is None:
             # Its answer was known, and then was not. It must not wait for a reservation: the rest

@@ -33,36 +33,28 @@ _STATUS: Mapping[int, tuple[str, bool]] = {
     **dict.fromkeys((409, 425, 502, 503, 504, 529), ("unavailable", True)),
 }
 #: Errors from before the request reached anybody.
-_NOT_SENT = {
-    "ConnectError",
-    "ConnectTimeout",
-    "PoolTimeout",
-    "ProxyError",
-    "UnsupportedProtocol",
-} | {"UnicodeEncodeError"}
+_NOT_SENT = {"ConnectError", "ConnectTimeout", "PoolTimeout", "ProxyError", "UnsupportedProtocol"}
 _SILENT = {"ReadTimeout", "WriteTimeout", "APITimeoutError", "Timeout", "TimeoutError"}
 _BROKEN = {"ReadError", "WriteError", "CloseError", "RemoteProtocolError", "LocalProtocolError"}
 #: What says that a filter refused the prompt, in a reply without choices.
 _FILTERED_SIGNS = ("'filtered': True", "filtered=True", "blockReason", "block_reason")
 #: Finish reasons, in lower case, of a reply that a filter cut off.
-_WITHHELD = frozenset(
-    {
-        *("content_filter", "content_filtered", "safety", "recitation", "blocklist"),
-        *("prohibited_content", "spii", "sensitive", "guardrail_intervened", "image_safety"),
-    }
-)
+_WITHHELD = {
+    *("content_filter", "content_filtered", "safety", "recitation", "blocklist"),
+    *("prohibited_content", "spii", "sensitive", "guardrail_intervened", "image_safety"),
+}
 #: Tokens that a provider may count beside what was sent and asked for: its own instructions and
 #: template, and what a model thinks beyond max_tokens.
 _BESIDE_PROMPT, _BESIDE_REPLY = 10_000, 200_000
 #: How providers end a reply that they failed to finish, and litellm calls an ordinary stop.
-_BROKEN_OFF = frozenset({"error", "ERROR", "network_error"})
+_BROKEN_OFF = {"error", "ERROR", "network_error"}
 
 
 def _signs(lines: str, **words: str) -> re.Pattern[str]:
     """Any of these patterns, one a line, with ``words`` for the names in capitals."""
     for name, pattern in words.items():
         lines = lines.replace(name, pattern)
-    return re.compile("|".join(line.strip() for line in lines.splitlines() if line.strip()))
+    return re.compile("|".join(line.strip() for line in lines.strip().splitlines()))
 
 
 # What servers write, in lower case and in one line. tests/models/provider_errors.jsonl has each.
@@ -143,11 +135,9 @@ _SENTENCES = frozenset({"message", "msg", "error", "detail", "error_msg", "statu
 def classified(
     error: BaseException, model: str, secret: str, worst: Usage, url: str = ""
 ) -> ProviderError | ContextOverflow:
-    """The harness's error for one that litellm raised, with ``secret`` cut out of its message.
-
-    ``worst`` is the most the attempt may have cost; it is charged when the provider had the
-    request and neither answered nor refused it. ``url`` is where the model is asked.
-    """
+    """The harness's error for one that litellm raised, with ``secret`` cut out. ``worst``, the most
+    the attempt may have cost, is charged when the provider had the request and neither answered nor
+    refused it. ``url`` is where the model is asked."""
     chain = [error]
     while (cause := chain[-1].__cause__ or chain[-1].__context__) and cause not in chain:
         chain.append(cause)
@@ -183,8 +173,7 @@ def classified(
         said = where + line + _ADVICE.get(kind, "")
         return ProviderError(said, kind=kind, retryable=retryable, retry_after_s=pause)
     kind = "connection" if names & _BROKEN else "timeout" if names & _SILENT else "bad_response"
-    said = where + line + _ADVICE.get(kind, "")
-    return BilledError(said, kind=kind, retryable=True, usage=worst)
+    return BilledError(where + line + _ADVICE.get(kind, ""), kind=kind, retryable=True, usage=worst)
 
 
 def _overflows(status: int, told: str) -> bool:
@@ -268,10 +257,10 @@ def reply_of(response: Any, max_tokens: int, prompt_chars: int, estimate: Estima
     ended = getattr(choice, "finish_reason", None) or "stop"
     details = getattr(choice, "provider_specific_fields", None)
     native = str(details.get("native_finish_reason") or ended if details else ended)
-    finish, whole = "length" if ended == "length" else "stop", "\n\n".join(filter(None, beside))
+    finish = "length" if ended == "length" else "stop"
     kind = ""
     if native.lower() == "refusal":
-        finish, text, whole = "refusal", "", f"{whole}\n\n{text}".strip()
+        finish, beside, text = "refusal", [*beside, text], ""
     elif native.lower() in _WITHHELD or ended == CONTENT_FILTER:
         kind, why = CONTENT_FILTER, "the provider's content filter withheld the reply"
     elif native in _BROKEN_OFF:
@@ -281,9 +270,9 @@ def reply_of(response: Any, max_tokens: int, prompt_chars: int, estimate: Estima
     elif choice is None:
         kind, why = "empty_choices", "the reply has no choices"
     elif not text.strip() and finish == "stop":
-        finish = "refusal" if refusal else "tool_call" if calls else finish
-        finish = "thoughts_only" if thoughts and finish == "stop" else finish
-    reply = Reply(text, usage, finish, whole)
+        other = "thoughts_only" if thoughts else "stop"
+        finish = "refusal" if refusal else "tool_call" if calls else other
+    reply = Reply(text, usage, finish, "\n\n".join(filter(None, beside)))
     if kind:
         retryable = kind != CONTENT_FILTER
         raise BilledError(why, kind=kind, retryable=retryable, usage=usage, text=reply.whole)
@@ -291,9 +280,8 @@ def reply_of(response: Any, max_tokens: int, prompt_chars: int, estimate: Estima
 
 
 def raw_response(bodies: Iterable[object]) -> Any:
-    """The last of the ``bodies`` that is a chat completion with a choice, for :func:`reply_of`;
-    None where none is. litellm refuses replies whose content is in parts or whose usage is no
-    number, paid though they are."""
+    """The last of the ``bodies`` that is a chat completion with a choice, or None. litellm refuses
+    replies whose content is in parts or whose usage is no number, paid though they are."""
     for body in reversed([body for body in bodies if isinstance(body, str)]):
         try:
             found = json.loads(body, object_hook=lambda fields: SimpleNamespace(**fields))
@@ -308,7 +296,7 @@ def _content(content: Any) -> tuple[str, str, str]:
     """The text in a message's content, be it in parts; the thoughts and the refusal in it."""
     texts, thoughts, refusals = [], [], []
     for part in content if isinstance(content, list) else [content]:
-        fields = {} if part is None or isinstance(part, str | int | float) else _fields(part)
+        fields = part if isinstance(part, Mapping) else getattr(part, "__dict__", None)
         if not fields:
             texts.append("" if part is None else str(part))
         elif (thought := fields.get("thinking") or fields.get("reasoning")) is not None:
@@ -320,16 +308,12 @@ def _content(content: Any) -> tuple[str, str, str]:
     return "".join(texts), "".join(thoughts), "".join(refusals)
 
 
-def _fields(part: Any) -> Mapping[str, Any]:
-    return part if isinstance(part, Mapping) else vars(part)
-
-
 def _usage(raw: Any, largest: Usage, estimate: Callable[[], Usage]) -> Usage:
     """What the provider reports. Estimated is what it leaves out or what can't be true: less than
     nothing, no whole number, or more than the ``largest``. What its total has beyond prompt and
-    completion was thought, and some don't count that with the rest (xAI, Gemini); more tokens from
-    the cache than were sent are the other way to count (Anthropic's) where the total agrees, and
-    else none."""
+    completion was thought, and some don't count that with the rest (xAI, Gemini); more tokens of
+    the cache than of the prompt are the other way to count (Anthropic's) where the total agrees,
+    and else none."""
 
     odd = False
 
@@ -344,19 +328,21 @@ def _usage(raw: Any, largest: Usage, estimate: Callable[[], Usage]) -> Usage:
     most_prompt, most_completion = largest.prompt_tokens, largest.completion_tokens
     prompt = read("", "prompt_tokens", most_prompt)
     completion = read("", "completion_tokens", most_completion)
-    cached = read("prompt_tokens_details", "cached_tokens", most_prompt)
+    cached = read("prompt_tokens_details", "cached_tokens", most_prompt) or 0
+    written = read("prompt_tokens_details", "cache_creation_tokens", most_prompt)
+    written = written or read("", "cache_creation_input_tokens", most_prompt) or 0
     estimated = odd or not prompt
     total = read("", "total_tokens", most_prompt + most_completion)
     reasoning = read("completion_tokens_details", "reasoning_tokens", most_completion)
     beyond = max(0, (total or 0) - prompt - (completion or 0)) if prompt else 0
     thought = beyond if completion else 0
-    if prompt and cached and prompt < cached == beyond:
-        prompt, beyond, thought = prompt + cached, 0, 0
+    if prompt and prompt < cached + written == beyond:
+        prompt, beyond, thought = prompt + beyond, 0, 0
     completion = (completion or 0) + beyond
     if not (prompt and completion):
         guess = estimate()
         estimated = estimated or guess.completion_tokens > 0
         prompt, completion = prompt or guess.prompt_tokens, completion or guess.completion_tokens
-    if cached and cached > prompt:
-        cached, estimated = 0, True
-    return Usage(prompt, completion, cached or 0, max(reasoning or 0, thought), estimated)
+    if cached + written > prompt:
+        cached, written, estimated = 0, 0, True
+    return Usage(prompt, completion, cached, max(reasoning or 0, thought), estimated, written)

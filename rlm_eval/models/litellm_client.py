@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, fields, replace
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
@@ -58,22 +58,13 @@ LimitName = Literal["max_tokens", "max_completion_tokens"]
 #: What keys are made of: signs that a header can carry, without white space and quotes.
 _IN_A_KEY = frozenset(map(chr, range(33, 127))) - set("\"'`\\")
 #: Parameters the harness decides itself, and what to use instead.
+_SIZES = "the method's and task's token limits, and reasoning_tokens"
 RESERVED_PARAMS = {
-    "model": "name",
-    "messages": "a prompt of conf/prompt",
-    **dict.fromkeys(
-        ("max_tokens", "max_completion_tokens"),
-        "the method's and task's token limits, and reasoning_tokens",
-    ),
-    "temperature": "temperature (at the top level)",
-    "timeout": "timeout_s",
-    **dict.fromkeys(("api_base", "base_url"), "api_base beside params"),
-    "api_key": "an environment variable, named by api_key_env",
-    **dict.fromkeys(("max_retries", "num_retries"), "retry (at the top level)"),
-    "fallbacks": "nothing: another model is another run",
-    "n": "repeats",
-    "stream": "nothing: replies are read as one",
-    "mock_response": "model=scripted",
+    **{"model": "name", "messages": "a prompt of conf/prompt", "n": "repeats"},
+    **{"max_tokens": _SIZES, "max_completion_tokens": _SIZES, "timeout": "timeout_s"},
+    **dict.fromkeys(("temperature", "max_retries", "num_retries"), "the run's temperature, retry"),
+    **dict.fromkeys(("api_base", "base_url", "api_key"), "api_base, api_key_env beside params"),
+    **dict.fromkeys(("fallbacks", "stream", "mock_response"), "nothing in its place"),
 }
 
 
@@ -122,15 +113,13 @@ class LitellmEndpoint:
     """A hosted or self-served model and how litellm reaches it; a subclass says what it is asked.
 
     ``name`` is litellm's, with the provider first (``openai/gpt-5-mini``). ``api_base`` points to
-    a server of your own; without it, the environment's variable for the provider does
-    (OPENAI_BASE_URL, OPENAI_API_BASE; PROVIDER_API_BASE for others). The key comes from the
-    environment variable ``api_key_env`` (by default the provider's usual one) and is read at each
-    call, never stored. ``params`` go into each request as they are. ``context_window`` in the
-    model's tokens. ``timeout_s`` is the longest a request may take, all in all. ``tokenizer`` sizes
-    prompts offline, so counts are estimates for models with another vocabulary: ``token_margin``
-    multiplies them. ``price``: US dollars per million tokens (input, output, cached_input) and
-    as_of, its date. ``limits``: what the endpoint may be sent (:class:`Limits`); models of one
-    endpoint share the first one's.
+    a server of your own; without it, the environment's variable for the provider does. The key
+    comes from the environment variable ``api_key_env`` (by default the provider's usual one) and is
+    read at each call, never stored. ``params`` go into each request as they are. ``timeout_s`` is
+    the longest a request may take, all in all. ``tokenizer`` sizes prompts offline, so counts are
+    estimates for models with another vocabulary: ``token_margin`` multiplies them. ``price``: US
+    dollars per million tokens (input, output, cached_input, cache_write) and as_of, its date.
+    ``limits``: see :class:`Limits`; models of one endpoint share the first one's.
     """
 
     name: str
@@ -147,7 +136,9 @@ class LitellmEndpoint:
 
     @property
     def info(self) -> ModelInfo:
-        endpoint = self._base[0] or self.name.partition("/")[0]
+        """The endpoint without the user that its address may name: it is written down."""
+        base = re.sub(r"(?<=://)[^/?#]*@", "", self._base[0] or "")
+        endpoint = base or self.name.partition("/")[0]
         return ModelInfo(self.name, endpoint, self.context_window, self._price, limits=self._limits)
 
     @property
@@ -165,8 +156,7 @@ class LitellmEndpoint:
 
     @cached_property
     def _limits(self) -> Limits:
-        unknown = self.limits.keys() - {item.name for item in fields(Limits)}
-        if unknown:
+        if unknown := self.limits.keys() - {item.name for item in fields(Limits)}:
             raise ConfigError(f"has no {min(unknown)}: see conf/model/litellm.yaml", key="limits")
         try:
             return Limits(**self.limits)  # type: ignore[arg-type]
@@ -177,14 +167,13 @@ class LitellmEndpoint:
     def _price(self) -> Price | None:
         """None, which is "unpriced" and never 0, unless input and output both have a price."""
         rates: dict[str, float] = {}
-        for kind in ("input", "output", "cached_input"):
+        for kind in ("input", "output", "cached_input", "cache_write"):
             rate = self.price.get(kind)
             if isinstance(rate, int | float) and rate >= 0:
                 rates[kind] = float(rate)
             elif rate is not None:
-                raise ConfigError(
-                    f"must be US dollars per million tokens, got {rate!r}", key=f"price.{kind}"
-                )
+                wanted = f"must be US dollars per million tokens, got {rate!r}"
+                raise ConfigError(wanted, key=f"price.{kind}")
         if not {"input", "output"} <= rates.keys():
             return None
         return Price(**rates, as_of=str(self.price.get("as_of") or ""))
@@ -218,12 +207,13 @@ class LitellmEndpoint:
         _ = self._price, self._limits, load_tokenizer(self.tokenizer)
         variable = self._key_variable
         if variable and not variable.isidentifier():
-            raise ConfigError(
-                "is the name of an environment variable, never the key itself", key="api_key_env"
-            )
+            told = "is the name of an environment variable, never the key itself"
+            raise ConfigError(told, key="api_key_env")
         base, where = self._base
-        if base is not None:
-            _check_address(base, where)
+        parts, source = urlsplit(base or ""), "" if where == "api_base" else f"(from {where}) "
+        if base is not None and (parts.scheme not in ("http", "https") or not parts.hostname):
+            told = f"like http://localhost:8000/v1, got {base.rpartition('@')[2]}"
+            raise ConfigError(f"{source}must be an address {told}", key="api_base")
         for name in self._key_variables:
             if set(key := os.environ.get(name, "")) - _IN_A_KEY:
                 raise ConfigError(
@@ -231,11 +221,8 @@ class LitellmEndpoint:
                     "that no key has: set that environment variable to the key alone"
                 )
         if variable and not self._key and base is None:
-            raise ConfigError(
-                f"{self.name} needs a key: set the environment variable {variable}, "
-                "or api_key_env to the variable that holds it",
-                key="name",
-            )
+            wanted = f"the environment variable {variable}, or api_key_env to the one that holds it"
+            raise ConfigError(f"{self.name} needs a key: set {wanted}", key="name")
 
     def open(self) -> None:
         _litellm()
@@ -291,25 +278,18 @@ class LitellmEndpoint:
         }
 
 
-def _check_address(base: str, where: str) -> None:
-    """Raise ConfigError for what is no address of a server."""
-    parts, source = urlsplit(base), "" if where == "api_base" else f"(from {where}) "
-    if "@" in parts.netloc:
-        raise ConfigError(f"{source}must name no user: a key goes by api_key_env", key="api_base")
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        example = "http://localhost:8000/v1"
-        raise ConfigError(f"{source}must be an address like {example}, got {base}", key="api_base")
-
-
 @dataclass
 class LitellmModel(LitellmEndpoint):
     """A chat model, spoken to through ``litellm.completion``. ``reasoning_tokens`` is what it may
     think unseen in each reply, beside the text that a method asks for; they are set aside of
     ``context_window``. ``limit_name`` is the parameter that bounds a reply; None begins with
-    ``max_tokens`` and takes the other one from the first refusal that asks for it."""
+    ``max_tokens`` and takes the other one from the first refusal that asks for it. ``cache_marks``
+    asks for a prompt cache as Anthropic's models want it: up to the first message, and to the last.
+    """
 
     reasoning_tokens: int = 0
     limit_name: LimitName | None = None
+    cache_marks: bool = False
     _learned: LimitName = field(default="max_tokens", init=False, repr=False, compare=False)
 
     @property
@@ -320,11 +300,9 @@ class LitellmModel(LitellmEndpoint):
     def check(self) -> None:
         super().check()
         if not 0 <= self.reasoning_tokens < self.context_window:
-            raise ConfigError(
-                f"must be at least 0 and less than context_window ({self.context_window:,}), "
-                f"got {self.reasoning_tokens:,}",
-                key="reasoning_tokens",
-            )
+            bounds = f"at least 0 and less than context_window ({self.context_window:,})"
+            message = f"must be {bounds}, got {self.reasoning_tokens:,}"
+            raise ConfigError(message, key="reasoning_tokens")
 
     def count_tokens(self, messages: Sequence[Message]) -> int:
         return self._count([m["content"] for m in messages], 4 * len(messages) + 3)
@@ -335,6 +313,10 @@ class LitellmModel(LitellmEndpoint):
         request = self._connection() | {"messages": [dict(m) for m in messages]}
         if temperature is not None:
             request["temperature"] = temperature
+        if self.cache_marks:
+            ends = dict.fromkeys((0, len(messages) - 1))
+            marks = [{"location": "message", "index": index} for index in ends]
+            request["cache_control_injection_points"] = marks
         request |= self.params
 
         def estimate(completion_tokens: int) -> Usage:
@@ -345,9 +327,8 @@ class LitellmModel(LitellmEndpoint):
 
         def send(name: LimitName) -> Any:
             bounded = request | {name: max_tokens}
-            return self._ask(
-                lambda litellm: litellm.completion(**bounded), lambda: estimate(max_tokens)
-            )
+            worst = partial(estimate, max_tokens)
+            return self._ask(lambda litellm: litellm.completion(**bounded), worst)
 
         name = self.limit_name or self._learned
         try:

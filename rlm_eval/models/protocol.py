@@ -49,12 +49,9 @@ NOT_SAID: Mapping[str, tuple[Outcome, str]] = {
 
 @dataclass(frozen=True)
 class Reply:
-    """``text`` is what came as content, thoughts in it included, and is never None; ``beside`` came
-    with it and is no answer: thoughts apart, a refusal, a tool's call.
-
-    ``finish_reason`` is ``stop``, ``length``, or, of a reply without text, what it was instead (see
-    :data:`NOT_SAID`). An empty string that just stops is the model's answer: the method judges it.
-    """
+    """``text`` is what came as content, thoughts in it included; ``beside`` came with it and is no
+    answer: thoughts apart, a refusal, a tool's call. ``finish_reason`` is ``stop``, ``length``, or,
+    of a reply without text, what it was instead (see :data:`NOT_SAID`)."""
 
     text: str
     usage: Usage
@@ -81,10 +78,7 @@ class Reply:
 
 class BilledError(ProviderError):
     """A failed attempt that costs: ``usage`` is what the provider reported for a reply nobody can
-    use, or, ``estimated``, the most it may bill when it went silent with the work in hand (the
-    full prompt, the largest completion). Failures it answers with an error status are free.
-    ``text`` is what came even so.
-    """
+    use, or, ``estimated``, the most it may bill when it went silent. ``text`` is what came."""
 
     def __init__(
         self, message: str, *, kind: str, retryable: bool, usage: Usage, text: str = ""
@@ -150,13 +144,10 @@ class Limits:
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What the harness knows of a model. ``context_window`` is in the model's own tokens and
-    holds a prompt and the text of its reply together; ``simulated`` is shown in every table and
-    plot. ``limits``: what the endpoint may be sent; None for one that orders its own queue.
-
-    ``reasoning_tokens`` is what a reply may take beside its text, for what the model thinks unseen.
-    They are not in ``context_window``, so whoever fits a prompt to it need not know of them.
-    """
+    """What the harness knows of a model. ``context_window``, in its own tokens, holds a prompt and
+    the text of its reply; ``reasoning_tokens``, for what it thinks unseen, come on top.
+    ``simulated`` is shown in every table and plot. ``limits``: what the endpoint may be sent; None
+    for one that orders its own queue."""
 
     name: str
     endpoint: str
@@ -168,11 +159,9 @@ class ModelInfo:
 
 
 class Model(Protocol):
-    """What chat and embedding models have in common. Safe for threads once opened.
-
-    ``check`` starts nothing and raises ConfigError for what can't work (no key, no file).
-    ``open`` makes the model ready; ``info`` is final after it.
-    """
+    """What chat and embedding models have in common. ``check`` starts nothing and raises
+    ConfigError for what can't work; ``open`` makes the model ready, and safe for threads; ``info``
+    is final after it."""
 
     @property
     def info(self) -> ModelInfo: ...
@@ -247,7 +236,6 @@ class Request:
         self.tags = tags
         self.ask = ask
         self._count = count
-        self._messages = messages
         self.call_id = f"{time.time_ns():016x}{secrets.token_hex(4)}"
         self.sha256, size = prompt_digest(messages)
         self.bytes = size + MESSAGE_OVERHEAD_TOKENS * len(messages)
@@ -268,14 +256,14 @@ class Request:
         return self._count()
 
     def is_too_large(self, reply_tokens: int, count: Callable[[Sequence[Message]], int]) -> bool:
-        """Whether the window is too small for it and a text of ``reply_tokens``; then ``overflow``
-        says so. A token is at least one byte, so most prompts need no counting to be known to fit.
-        Of a huge one the beginning is enough, and the rest is taken to be like it."""
+        """Whether the window is too small for it and a text of ``reply_tokens``; ``overflow`` then
+        says so. A token is at least one byte, so most prompts fit without counting. Of a huge one
+        the beginning is counted, and the rest taken to be like it."""
         window, needed = self.info.context_window, 0
         if self.bytes + reply_tokens <= window:
             return False
         if self.bytes > 12 * window:
-            texts = [message["content"] for message in self._messages]
+            texts = [message["content"] for message in self.messages]
             heads = [text[: 6 * window] for text in texts]
             least = count([user(head) for head in heads])
             if least + reply_tokens > window:
@@ -305,29 +293,23 @@ class Request:
         """The record of one attempt that used this much."""
         reused = int(self.reused * used.prompt_tokens)
         own = replace(used, cached_tokens=reused)
+        tokens = {name: count for name, count in vars(used).items() if name != "estimated"}
         return Call(
             call_id=self.call_id,
-            parent_call_id=self.tags.parent_call_id,
             result_key=result_key,
             restart=restart,
-            role=self.tags.role,
-            depth=self.tags.depth,
             model=self.info.name,
             endpoint=self.info.endpoint,
             prompt_sha256=self.sha256,
-            prompt_tokens=used.prompt_tokens,
-            cached_tokens=used.cached_tokens,
-            completion_tokens=used.completion_tokens,
-            reasoning_tokens=used.reasoning_tokens,
             cost_usd=self.spend(used).usd,
             latency_s=0.0,
             attempt=1,
             cached_response=False,
-            from_repl=self.tags.from_repl,
             finish_reason="",
             usage_estimated=used.estimated,
             started_at=now(),
-            written_tokens=used.written_tokens,
+            **vars(self.tags),
+            **tokens,
             reused_tokens=reused,
             list_usd=self.spend(replace(used, cached_tokens=0, written_tokens=0)).usd,
             own_usd=self.spend(own).usd,
@@ -335,13 +317,10 @@ class Request:
 
 
 class Prefixes:
-    """How prompts began, so that one can tell what a prompt cache would give an arm that has it to
-    itself. A model of those of OpenAI and Anthropic: the longest prefix that was sent before to
-    the same model, from 1,024 tokens on and in steps of 128, a token taken for 4 bytes; nothing is
-    ever forgotten.
-
-    Kept is a hash per step: 8 bytes for 512 of text. Safe for threads: adding to a set is atomic.
-    """
+    """How prompts began: what a prompt cache would give an arm that has it to itself. A model of
+    OpenAI's and Anthropic's: the longest prefix that was sent before, from 1,024 tokens on and in
+    steps of 128, a token taken for 4 bytes; nothing is ever forgotten. Kept is a hash per step.
+    Safe for threads: adding to a set is atomic."""
 
     STEP, LEAST = 512, 4096
 
@@ -366,9 +345,8 @@ class Prefixes:
 
 
 def prompt_digest(messages: Sequence[Message]) -> tuple[str, int]:
-    """The SHA-256 that a prompt is recorded under, and its bytes. Hashed is, over each message's
-    fields in their order, a line with the field's name and its length in bytes of UTF-8 and then
-    its text, and a line end. (As JSON it would take longer to write than to hash.)"""
+    """The SHA-256 that a prompt is recorded under, and its bytes. Hashed is, for each field of each
+    message, a line with its name and its length in UTF-8, then its text; and a line end."""
     digest, size = hashlib.sha256(), 0
     for message in messages:
         for name, text in message.items():

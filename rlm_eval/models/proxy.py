@@ -7,8 +7,8 @@ side by side can't be confused.
 
 A model's name says who speaks: ``root`` is a turn of the engine's own loop and ``sub`` a call that
 its code began; ``root@2`` is a turn of a child engine at depth 2, ``sub@2`` a call of its code.
-What steers sampling (temperature, seed …) is the run's own, equal for all arms; what the engine
-sends of it is left aside. A client that leaves ``max_tokens`` open gets the method's default.
+What steers sampling is the run's own, whatever the engine sends. A client that leaves
+``max_tokens`` open gets the method's default.
 
 What is refused has a status that OpenAI's clients don't send again: what helps was retried already.
 
@@ -17,9 +17,8 @@ What is refused has a status that OpenAI's clients don't send again: what helps 
     424 provider_error             the provider failed for good; the sample ends with it
     400, 401, 404, 411, 413        what the request itself has wrong
 
-Whoever finds the port may connect to it, so nothing without the token has any effect but the
-refusal: such a connection has one request and a few seconds, gives way to others when there are
-many, and is shut after its answer. With the token, sizes and waiting have wider bounds.
+Whoever finds the port may connect, so nothing without the token has any effect but the refusal:
+such a connection has one request and a few seconds, and gives way to others when there are many.
 """
 
 from __future__ import annotations
@@ -73,13 +72,10 @@ def loopback_listener() -> socket.socket:
 
 
 class Proxy(ThreadingHTTPServer):
-    """The model client of one sample as a server on ``listener``, from ``with`` to the end of its
-    block, which waits for what is in flight.
-
-    ``ending`` is what ends the sample whatever its engine makes of it: a provider's failure, the
-    run's spent cap, a bug; ``stop`` is called when it is set. ``refused`` is the failure that the
-    engine got last, None once a later call was answered.
-    """
+    """The model client of one sample as a server on ``listener``, within a ``with`` block, whose
+    end waits for what is in flight. ``ending`` is what ends the sample whatever its engine makes of
+    it: a provider's failure, the run's spent cap, a bug; ``stop`` is called when it is set.
+    ``refused`` is the failure that the engine got last, None once a later call was answered."""
 
     daemon_threads = False  # all connections are waited for
 
@@ -164,11 +160,9 @@ class Proxy(ThreadingHTTPServer):
 
     def models(self) -> dict[str, Any]:
         """What ``GET /v1/models`` answers; ``max_model_len`` is the window, as vLLM has it."""
+        windows = {role: self._lm.info(role).context_window for role in ("root", "sub")}
         named = {"object": "model", "created": 0, "owned_by": "rlm_eval"}
-        data = [
-            {"id": role, **named, "max_model_len": self._lm.info(role).context_window}
-            for role in ("root", "sub")
-        ]
+        data = [{"id": role, **named, "max_model_len": windows[role]} for role in windows]
         return {"object": "list", "data": data}
 
     def chat(self, request: ChatRequest) -> Completion:
@@ -186,13 +180,11 @@ class Proxy(ThreadingHTTPServer):
             self._log(tags, request.messages, failure)
             if isinstance(failure, ProviderError):
                 self._end(failure)
-            if isinstance(failure, BudgetExceeded):
-                refusal = RefusedError(402, "budget_exceeded", str(failure))
-            elif isinstance(failure, ContextOverflow):
-                refusal = RefusedError(400, "context_length_exceeded", str(failure), "messages")
-            else:
-                refusal = RefusedError(424, failure.outcome, str(failure))
-            raise refusal from failure
+            if isinstance(failure, ContextOverflow):
+                code, told = "context_length_exceeded", str(failure)
+                raise RefusedError(400, code, told, "messages") from failure
+            status = 402 if isinstance(failure, BudgetExceeded) else 424
+            raise RefusedError(status, failure.outcome, str(failure)) from failure
         except BaseException as error:  # the run's: whatever the engine makes of it
             self._end(error)
             raise
@@ -256,25 +248,20 @@ class _Handler(BaseHTTPRequestHandler):
         finally:
             self.rfile = whole
 
-    def do_GET(self) -> None:
-        self._respond()
-
-    def do_POST(self) -> None:
-        self._respond()
-
     def log_message(self, format: str, *args: Any) -> None:
         """Nothing: the journal is the record."""
 
-    def _respond(self) -> None:
+    def do_GET(self) -> None:
         status = 200
         try:
             made = self._made()
         except RefusedError as refused:
             status, made = refused.status, refused.body()
-        events = isinstance(made, bytes)
-        body = made if isinstance(made, bytes) else json.dumps(made).encode()
+        kind, body = "text/event-stream", made
+        if not isinstance(body, bytes):
+            kind, body = "application/json", json.dumps(made).encode()
         self.send_response(status)
-        self.send_header("Content-Type", "text/event-stream" if events else "application/json")
+        self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
         if self.close_connection:
             self.send_header("Connection", "close")
@@ -282,6 +269,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
         if not self.close_connection:
             self.server.trust(self.connection)
+
+    def do_POST(self) -> None:
+        self.do_GET()
 
     def _made(self) -> dict[str, Any] | bytes:
         """The JSON or the events that answer the request. Raises RefusedError."""
@@ -310,8 +300,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.trust(self.connection)
 
     def _length(self) -> int:
-        """The body's length. A beginning of the body is read where it is refused: a connection that
-        closes on unread bytes may lose the refusal."""
+        """The body's length. Where it is refused a beginning is read, lest the refusal be lost."""
         lengths = self.headers.get_all("Content-Length", [])
         known = len(lengths) == 1 and re.fullmatch("[0-9]{1,18}", lengths[0]) is not None
         try:

@@ -6,7 +6,7 @@ import ast
 import re
 import textwrap
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 #: Fence languages that are run, without a version. The paper's is ``repl``; models write the others
 #: by habit.
@@ -46,8 +46,7 @@ _MARGIN = re.compile(rf"[\s{_INVISIBLE}]*(?:(?:[-*+]|\d{{1,9}}[.)])[ \t]+|>[ \t]
 _MOST_RUNS, _MOST_BESIDE = 32, 200
 
 
-@dataclass(frozen=True)
-class Fenced:
+class Fenced(NamedTuple):
     """A fenced part of a text, from ``start`` to ``end``, with its ``language`` ("" for none) and
     its code, without the margin of its fence. ``runs``: the language is one to be run;
     ``compiles``: and the code is Python."""
@@ -81,11 +80,10 @@ def said(reply: str) -> tuple[str, bool]:
             quoted[part.start : part.end] = b"q" * (part.end - part.start)
     kept: list[str] = []
     depth = end = 0
-    found = complete = False
+    complete = None
     for mark in THOUGHT.finditer(reply):
         if quoted[mark.start()]:
             continue
-        found = True
         if mark[1]:
             if not depth:
                 kept.append(reply[end : mark.start()])
@@ -96,10 +94,8 @@ def said(reply: str) -> tuple[str, bool]:
                 kept.clear()
             depth = max(0, depth - 1)
             complete, end = True, mark.end()
-    if not found:
-        return reply, True
     if not complete:
-        return "", False
+        return ("", False) if complete is not None else (reply, True)
     return _AROUND.sub("", "".join(kept) + reply[end:]).strip(), True
 
 
@@ -116,28 +112,26 @@ def fenced(text: str) -> Iterator[Fenced]:
     for number, opening in enumerate(runs, 1):
         if opening.start < at or "`" in opening.after:
             continue
-        margin = opening.before if _MARGIN.fullmatch(opening.before) else None
+        alone = _MARGIN.fullmatch(opening.before) is not None
         info = opening.after.strip()
         word = re.match(r"\{?\.?([\w+-]*)", info)
         language = word[1].lower() if word else ""
         is_run = language.rstrip("0123456789.") in RUNNABLE
-        if margin is None and not (is_run and info.isidentifier()):
+        if not alone and not (is_run and info.isidentifier()):
             continue  # a fence that is only spoken of
-        start = opening.start if margin is None else opening.start - len(margin)
+        margin = opening.before if alone else ""
         body = min(opening.end + len(opening.after) + 1, len(text))
-        margin = (margin or "").strip(_INVISIBLE)
         ends = _ends(text, opening, runs[number : number + _MOST_RUNS])
         if not is_run:
             ends = [min((pair for pair in ends if pair[0] < pair[1]), default=ends[0])]
         found = [(_at_margin(text[body:stop], margin), end) for stop, end in ends]
         python = next((pair for pair in found if is_run and _is_python(pair[0])), None)
-        code, end = python or found[0]
-        yield Fenced(start, end, language, code, is_run, python is not None)
-        at = end
+        code, at = python or found[0]
+        start = opening.start - len(margin)
+        yield Fenced(start, at, language, code, is_run, python is not None)
 
 
-@dataclass(frozen=True)
-class _Run:
+class _Run(NamedTuple):
     """Backticks or tildes from ``start`` to ``end``, and what is ``before`` and ``after`` them on
     their line."""
 
@@ -151,12 +145,10 @@ def _runs(text: str) -> list[_Run]:
     found = []
     for match in _RUN.finditer(text):
         start, end = match.span()
-        first = text.rfind("\n", 0, start) + 1
-        last = text.find("\n", end)
-        last = len(text) if last < 0 else last
-        if last - end <= _MOST_BESIDE:
-            before = text[max(first, start - _MOST_BESIDE) : start]
-            found.append(_Run(start, end, before, text[end:last]))
+        before = text[max(0, start - _MOST_BESIDE) : start].rpartition("\n")[2]
+        after = text[end : end + _MOST_BESIDE + 1].partition("\n")[0]
+        if len(after) <= _MOST_BESIDE:
+            found.append(_Run(start, end, before, after))
     return found
 
 
@@ -182,13 +174,11 @@ def _ends(text: str, opening: _Run, runs: Sequence[_Run]) -> list[tuple[int, int
 
 def _at_margin(code: str, margin: str) -> str:
     """Code without the margin that its fence has, or else the one that all its lines have."""
-    width = len(margin)
-    lines = [
-        line.removeprefix(margin)
-        if line.startswith(margin)
-        else line[:width].lstrip() + line[width:]
-        for line in code.strip("\n").split("\n")
-    ]
+    margin = margin.strip(_INVISIBLE)
+    width, lines = len(margin), code.strip("\n").split("\n")
+    for number, line in enumerate(lines):
+        own = "" if line.startswith(margin) else line[:width].lstrip()
+        lines[number] = own + line[width:]
     code = "\n".join(lines)
     return textwrap.dedent(code) if code[:1] in (" ", "\t") else code
 

@@ -25,11 +25,8 @@ _REFUSALS = frozenset({"rate_limit", "unavailable"})
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """Exponential back-off with full jitter; a provider's Retry-After wins when it is longer.
-
-    At most ``attempts`` requests for one call, none of them begun more than ``deadline_s`` seconds
-    after the first.
-    """
+    """Exponential back-off with full jitter; a provider's Retry-After wins when it is longer. At
+    most ``attempts`` requests for one call, none begun more than ``deadline_s`` after the first."""
 
     attempts: int = 4
     base_s: float = 1.0
@@ -54,11 +51,8 @@ class RetryPolicy:
 
 
 class Traffic:
-    """The gate in front of one endpoint. Safe for threads.
-
-    ``enter`` before a request, then ``leave`` exactly once with how it went. A pause that a
-    provider asks for is made up to ``longest_pause_s``: beyond that, what is asked meanwhile fails.
-    """
+    """The gate in front of one endpoint, safe for threads: ``enter`` before a request, then
+    ``leave`` once with how it went. A provider's pause is kept up to ``longest_pause_s``."""
 
     def __init__(
         self,
@@ -81,8 +75,8 @@ class Traffic:
         self._sent_tokens = 0
 
     def enter(self, tokens: int, timeout_s: float | None = None) -> float | None:
-        """Wait for a place for a request of ``tokens``; when it was given, or None where there
-        was none within ``timeout_s``."""
+        """Wait for a place for a request of ``tokens``; when it was given, None after
+        ``timeout_s``."""
         deadline = None if timeout_s is None else self._clock() + timeout_s
         with self._changed:
             while (wait := self._wait_s(tokens)) is None or wait > 0:

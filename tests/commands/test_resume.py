@@ -15,6 +15,7 @@ import yaml
 
 import rlm_eval.conf
 from rlm_eval.commands.cli import run_command
+from rlm_eval.config.compose import resuming
 from rlm_eval.journal.journal import FILE_NAME
 from rlm_eval.journal.past import past_of
 
@@ -177,6 +178,25 @@ def test_code_that_a_folder_brings_along_is_allowed_on_the_command_line_alone(
         return
     run_command(["resume", str(run_dir), f"allow_targets=[{module}]"])
     assert "reaches out of its folder" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("address", "elsewhere"),
+    [
+        ("http://localhost:8000/v1", False),
+        ("http://127.0.0.1/v1", False),
+        ("http://[::1]:9", False),
+        ("http://localhost:1@elsewhere.test/v1", True),
+        ("http://localhost@elsewhere.test", True),
+        ("http://127.0.0.1.elsewhere.test", True),
+        (" https://elsewhere.test", True),
+    ],
+)
+def test_a_server_is_on_this_machine_or_elsewhere(
+    address: str, elsewhere: bool, tmp_path: Path
+) -> None:
+    model = {"_target_": "rlm_eval.models.litellm_client.LitellmModel", "api_base": address}
+    assert ("allow_targets" in resuming({"model": model}, tmp_path)) == elsewhere
 
 
 def test_files_and_servers_that_a_folder_names_are_allowed_there_too(

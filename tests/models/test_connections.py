@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from helpers.clients import open_client, prompts
-from helpers.fake_provider import FakeProvider, limit_of
+from helpers.fake_provider import BEHAVIOURS, FakeProvider, limit_of
 from rlm_eval.errors import ConfigError, ProviderError
 from rlm_eval.ledger import Ledger
 from rlm_eval.models.litellm_client import LitellmEmbedding, LitellmModel, _is_here
@@ -161,6 +161,26 @@ def test_what_is_configured_goes_before_the_environment(monkeypatch: pytest.Monk
         assert ask(model) == "fine"
 
 
+@pytest.mark.parametrize("where", ["api_base", "environment"])
+def test_the_user_in_an_address_is_sent_and_no_part_of_the_endpoint(
+    where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logins = []
+
+    def noticing(handler: Any) -> None:
+        logins.append(handler.headers["Authorization"])
+        BEHAVIOURS["ok"](handler)
+
+    with FakeProvider([noticing]) as provider:
+        base = provider.api_base.replace("://", "://me:canary@")
+        monkeypatch.setenv("OPENAI_BASE_URL", base)
+        model = LitellmModel("openai/fake", 1000, api_base=base if where == "api_base" else None)
+        model.check()
+        assert model.info.endpoint == provider.api_base
+        assert ask(model) == "fine"
+    assert logins == ["Basic bWU6Y2FuYXJ5"]
+
+
 def test_without_any_address_the_provider_is_the_endpoint(monkeypatch: pytest.MonkeyPatch) -> None:
     for variable in ("OPENAI_BASE_URL", "OPENAI_API_BASE"):
         monkeypatch.delenv(variable, raising=False)
@@ -174,7 +194,7 @@ def test_without_any_address_the_provider_is_the_endpoint(monkeypatch: pytest.Mo
         ("127.0.0.1:8000", "must be an address like"),
         ("ws://localhost/v1", "must be an address like"),
         ("http:///v1", "must be an address like"),
-        ("http://me:canary@localhost/v1", "must name no user"),
+        ("ws://me:canary@localhost/v1", "must be an address like .* got localhost/v1"),
     ],
 )
 def test_what_is_no_address_is_refused_before_the_run(

@@ -8,12 +8,18 @@ from typing import Any
 
 import pytest
 
-from helpers.fake_provider import CACHED_TOKENS, COMPLETION_TOKENS, PROMPT_TOKENS, FakeProvider
+from helpers.fake_provider import (
+    CACHED_TOKENS,
+    COMPLETION_TOKENS,
+    PROMPT_TOKENS,
+    FakeProvider,
+    _billed,
+)
 from helpers.waiting import eventually
 from rlm_eval.errors import ConfigError, ContextOverflow, ProviderError
 from rlm_eval.models.faults import retry_after_s
 from rlm_eval.models.litellm_client import LitellmModel
-from rlm_eval.models.protocol import BilledError, Price, Reply, Usage, user
+from rlm_eval.models.protocol import BilledError, Price, Reply, Usage, assistant, user
 
 CANARY = "sk-canary-0123456789abcdef"
 REPORTED = Usage(PROMPT_TOKENS, COMPLETION_TOKENS, CACHED_TOKENS)
@@ -288,3 +294,36 @@ def test_faults_are_the_same_through_litellms_other_ways_to_a_server(
     assert isinstance(caught.value, BilledError) == billed
     assert caught.value.retry_after_s == (1.0 if fault == "429_later" else None)
     assert CANARY not in str(caught.value)
+
+
+#: A reply of Anthropic's own API, which counts what is read from and written into its cache apart.
+ANTHROPICS = {
+    **{"id": "1", "type": "message", "role": "assistant", "model": "m", "stop_reason": "end_turn"},
+    "content": [{"type": "text", "text": "fine"}],
+    "usage": {
+        **{"input_tokens": 10, "output_tokens": 5},
+        **{"cache_read_input_tokens": 300, "cache_creation_input_tokens": 200},
+    },
+}
+
+
+@pytest.mark.parametrize("marks", [False, True])
+def test_the_prompt_cache_is_asked_for_counted_and_priced(marks: bool) -> None:
+    price = {"input": 3.0, "output": 15.0, "cached_input": 0.3, "cache_write": 3.75}
+    chat = [{"role": "system", "content": "be brief"}, *ASKED, assistant("well"), *ASKED]
+    with FakeProvider([_billed(ANTHROPICS)]) as provider:
+        model = model_at(provider, price=price, cache_marks=marks, fixed_api_key=CANARY)
+        model.name = "anthropic/claude-sonnet-4-5"
+        reply = model.complete(chat, max_tokens=16, temperature=0.0)
+    assert reply == Reply("fine", Usage(510, 5, 300, written_tokens=200), "stop")
+    assert model.info.price is not None
+    assert model.info.price.cost(reply.usage) == pytest.approx((30 + 75 + 90 + 750) / 1e6)
+    sent = provider.received[0]
+    parts = [*sent["system"], *(part for turn in sent["messages"] for part in turn["content"])]
+    assert ["cache_control" in part for part in parts] == [marks, False, False, marks]
+
+
+def test_a_chat_of_one_message_has_one_cache_mark() -> None:
+    with FakeProvider() as provider:
+        ask(model_at(provider, cache_marks=True))
+    assert str(provider.received[0]).count("cache_control") == 1

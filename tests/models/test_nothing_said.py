@@ -126,6 +126,12 @@ def test_an_empty_string_is_an_answer_of_its_own() -> None:
         ({"prompt_tokens_details": {"cached_tokens": "x"}}, Usage(40, 5, 0, estimated=True)),
         ({"prompt_tokens_details": {"cached_tokens": 900}, "total_tokens": 945},
          Usage(940, 5, 900)),
+        ({"prompt_tokens_details": {"cached_tokens": 8, "cache_creation_tokens": 30}},
+         Usage(40, 5, 8, written_tokens=30)),
+        ({"cache_creation_input_tokens": 30}, Usage(40, 5, 8, written_tokens=30)),
+        ({"cache_creation_input_tokens": 300}, Usage(40, 5, 0, estimated=True)),
+        ({"cache_creation_input_tokens": 300, "total_tokens": 353},
+         Usage(348, 5, 8, written_tokens=300)),
     ],
 )  # fmt: skip
 def test_usage_is_the_providers_where_it_can_be_true(
@@ -142,6 +148,7 @@ def test_usage_is_the_providers_where_it_can_be_true(
         reply.usage.cached_tokens if not expected.prompt_tokens else expected.cached_tokens,
         expected.reasoning_tokens,
         expected.estimated,
+        expected.written_tokens,
     )
 
 

@@ -236,11 +236,12 @@ def test_what_comes_from_the_environment_is_used_and_never_written_down(
             assert stored[role]["params"]["extra_headers"]["X-Login"] == "${oc.env:SERVER_LOGIN}"
             assert stored[role]["context_window"] == 9000
         monkeypatch.setenv("SERVER_LOGIN", f"Bearer {KEY}-another")  # a rotated key is no new run
+        monkeypatch.setenv("SERVER_PW", "pw-98765y")
         assert run_command(arguments) == 0
     assert [path.name for path in tmp_path.iterdir()] == [run_dir.name]
     out, err = capfd.readouterr()
     assert "this run is finished" in err
-    for secret in (KEY, "pw-54321x"):
+    for secret in (KEY, "pw-54321x", "pw-98765y"):
         assert secret not in out + err
         for path in (p for p in run_dir.rglob("*") if p.is_file()):
             assert secret.encode() not in path.read_bytes(), path

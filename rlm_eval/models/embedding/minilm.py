@@ -27,20 +27,14 @@ WEIGHTS = "model.safetensors"
 #: Of the weights in the package and in sentence-transformers/all-MiniLM-L6-v2 on the hub.
 SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 _FILES = ("config.json", "modules.json", "sentence_bert_config.json", "tokenizer.json", WEIGHTS)
-_POOLING: dict[str, Pooling] = {
-    "pooling_mode_mean_tokens": "mean",
-    "pooling_mode_cls_token": "cls",
-}
+_POOLING: dict[str, Pooling] = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls"}
 
 
 @dataclass
 class MiniLM:
-    """A sentence encoder on the CPU.
-
-    Its folder is ``path``, or the installed package's. ``context_window`` tokens of a text are
-    read, the two that mark its ends included; what is beyond is cut off, as sentence-transformers
-    does.
-    """
+    """A sentence encoder on the CPU, in the folder ``path`` or the installed package. It reads
+    ``context_window`` tokens of a text, the two that mark its ends included, and cuts the rest off,
+    as sentence-transformers does."""
 
     name: str = "all-MiniLM-L6-v2"
     context_window: int = 256
@@ -78,10 +72,8 @@ class MiniLM:
         if self.path is None:
             found = file_sha256(folder / WEIGHTS)
             if found != SHA256:
-                raise ConfigError(
-                    f"{folder / WEIGHTS} has SHA-256 {found}, not {SHA256}: "
-                    f"install it again: {INSTALL}"
-                )
+                told = f"has SHA-256 {found}, not {SHA256}: install it again: {INSTALL}"
+                raise ConfigError(f"{folder / WEIGHTS} {told}")
         # Texts are encoded one by one: its own threads would warn about every fork later on.
         self._tokenizer: Tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self._tokenizer.no_padding()
@@ -133,11 +125,8 @@ class MiniLM:
                 )
         longest = int(_read(folder / "sentence_bert_config.json")["max_seq_length"])
         if self.context_window > longest:
-            raise ConfigError(
-                f"is {self.context_window}, more than the {longest} tokens that {folder} is "
-                "made for",
-                key="context_window",
-            )
+            told = f"is {self.context_window}, more than the {longest} tokens of {folder}"
+            raise ConfigError(told, key="context_window")
         modules = _read(folder / "modules.json")
         kinds = [str(module["type"]).rpartition(".")[2] for module in modules]
         if kinds[:2] != ["Transformer", "Pooling"] or set(kinds[2:]) - {"Normalize"}:

@@ -39,11 +39,9 @@ _DYING_S = 2.0
 class LocalModel:
     """llama.cpp behind an OpenAI-compatible loopback port.
 
-    ``gguf`` is a file of your own; without one the embedded weights are served. ``name`` is the
-    file's where no other is given.
-    ``context_window`` tokens per request, ``slots`` requests at once, which together may hold
-    ``pool_windows`` windows; ``cache_mb`` of RAM keeps prompt prefixes that left their slot.
-    ``threads`` 0 takes every core.
+    ``gguf`` is a file of your own, which gives the name too; without one the embedded weights are
+    served. ``slots`` requests at once may hold ``pool_windows`` windows together; ``cache_mb`` of
+    RAM keeps prompt prefixes that left their slot. ``threads`` 0 takes every core.
     """
 
     name: str = EMBEDDED_NAME
@@ -121,9 +119,9 @@ class LocalModel:
             trust_env=False,
         )
         self._client = LitellmModel(
-            name=f"openai/{self.name}",
-            context_window=self.context_window,
-            api_base=f"{address}/v1",
+            f"openai/{self.name}",
+            self.context_window,
+            f"{address}/v1",
             fixed_api_key=api_key,
             timeout_s=self.timeout_s,
             params=self.params,
@@ -174,8 +172,7 @@ class LocalModel:
         for _ in range(2):
             client = self._client
             try:
-                data: dict[str, Any] = self._http.post(path, json=body).raise_for_status().json()
-                return data
+                return dict(self._http.post(path, json=body).raise_for_status().json())
             except (httpx.HTTPError, ValueError) as error:
                 failure = error
             if client is not None:
@@ -259,9 +256,8 @@ def _start(
     lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
     errors = [line.partition(" E ")[2] for line in lines if " E " in line]
     reason = (errors or lines[-1:] or ["it wrote nothing"])[0].strip()[:300]
-    how = (
-        f"not within {timeout_s:g} s" if child.returncode == -9 else f"exit code {child.returncode}"
-    )
+    killed = child.returncode == -9
+    how = f"not within {timeout_s:g} s" if killed else f"exit code {child.returncode}"
     raise ConfigError(f"llama.cpp could not serve {settings['path']} ({how}; log {log}): {reason}")
 
 

