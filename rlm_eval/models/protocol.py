@@ -292,7 +292,9 @@ class Request:
     def call(self, result_key: str, restart: int, used: Usage) -> Call:
         """The record of one attempt that used this much."""
         reused = int(self.reused * used.prompt_tokens)
-        own = replace(used, cached_tokens=reused)
+        # A provider that writes its cache at a price would have written all that is new.
+        new = used.prompt_tokens - reused if used.written_tokens else 0
+        own = replace(used, cached_tokens=reused, written_tokens=new)
         tokens = {name: count for name, count in vars(used).items() if name != "estimated"}
         return Call(
             call_id=self.call_id,
