@@ -21,7 +21,7 @@ import socket
 import tempfile
 import threading
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -215,9 +215,17 @@ def damage(run_dir: Path, bad: Sequence[str] | None = None) -> str:
     )
 
 
-def is_complete(result: Mapping[str, Any], attempts: int) -> bool:
-    """Whether none of the calls that a result event was written with is lost."""
-    return attempts >= int(result["attempts"])
+def whole(events: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The events without each result of whose calls, which come before it, one is lost."""
+    attempts: dict[tuple[str, int], set[tuple[str, int]]] = {}
+    for event in events:
+        if event["type"] == "call":
+            its = attempts.setdefault((event["result_key"], event["restart"]), set())
+            its.add(attempt_id(event))
+        elif event["type"] == "result":
+            if len(attempts.get((event["key"], event["restart"]), ())) < event["attempts"]:
+                continue
+        yield event
 
 
 def attempt_id(call: Mapping[str, Any]) -> tuple[str, int]:
