@@ -329,7 +329,7 @@ def main(arguments: Sequence[str]) -> int:
     from rlm_eval.journal.tables import tables, write_tables
 
     write_tables(*tables(options.out), options.out)
-    write_summary(options.out, demonstration=False)
+    write_summary(options.out)
     for key, values in done.differences.items():
         print(f"{key}: {' | '.join(map(str, values))}")
     if done.mixed:

@@ -220,11 +220,12 @@ def whole(events: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     attempts: dict[tuple[str, int], set[tuple[str, int]]] = {}
     for event in events:
         if event["type"] == "call":
-            its = attempts.setdefault((event["result_key"], event["restart"]), set())
-            its.add(attempt_id(event))
-        elif event["type"] == "result":
-            if len(attempts.get((event["key"], event["restart"]), ())) < event["attempts"]:
-                continue
+            its = (event["result_key"], event["restart"])
+            attempts.setdefault(its, set()).add(attempt_id(event))
+        elif event["type"] == "result" and (
+            len(attempts.get((event["key"], event["restart"]), ())) < event["attempts"]
+        ):
+            continue
         yield event
 
 

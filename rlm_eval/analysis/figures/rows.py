@@ -130,7 +130,7 @@ def paired_forest(results: pd.DataFrame, pairs: pd.DataFrame) -> Plot:
                 axes.scatter(mid, y, 20, fill, zorder=3, **edges)
         score.axvline(0, color="black", linewidth=0.8)
         score.set(xlim=(-reach, reach), xlabel="difference of mean scores (points)")
-        log_axis(cost, pd.concat([cell[c] for c in ("cost_ratio", "cost_low", "cost_high")]))
+        log_axis(cost, cell[["cost_ratio", "cost_low", "cost_high"]].stack(), "{x:.3g}×")
         cost.axvline(1, color="black", linewidth=0.8)
         units = " or ".join(cell["cost_unit"].unique())
         cost.set(xlabel=f"times its cost ({units})")

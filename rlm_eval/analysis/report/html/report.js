@@ -20,6 +20,7 @@
       words.hidden = false;
       words.className = `verdict ${v.kind}`;
       words.replaceChildren(v.text, " ", h("a", { href: samplesLink(v.filter) }, "samples"));
+      words.scrollIntoView({ block: "nearest" });
     } },
     h("small", {}, v.length ? `${v.length.toLocaleString("en")} tokens` : "all lengths"),
     h("strong", {}, v.decision), h("span", {}, v.points), v.cost && h("span", {}, v.cost),
