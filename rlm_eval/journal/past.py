@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +35,6 @@ class Past:
     spent: Spend
     seconds: float
     damage: str = ""
-
-    def with_reused(self, keys: Collection[str]) -> Past:
-        return replace(self, done=self.done.union(keys))
 
 
 def past_of(run_dir: Path) -> Past:

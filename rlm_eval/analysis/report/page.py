@@ -116,7 +116,8 @@ def _put_in_one(folder: Path) -> None:
         ("<link [^>]*>", f"<style>{inside['style']}</style>"),
         ("Its tables are also .*</script>", f"</noscript>\n<script>{inside['script']}</script>"),
     ):
-        page = re.sub(old, lambda _, new=new: new, page, count=1, flags=re.DOTALL)
+        before, after = re.split(old, page, maxsplit=1, flags=re.DOTALL)
+        page = before + new + after
     (folder / PAGE).write_text(page, encoding="utf-8")
     shutil.rmtree(data)
 
