@@ -151,9 +151,8 @@ def check_fit(
         if any(node != nodes[0] for node in nodes):
             keys = ", ".join(differences_of([{"method": {name: node}} for node in nodes]))
             raise ConfigError(f"the runs' arms {name} differ in {keys}: give one another name")
-    held = [
-        k for k in differences_of(trees) if not any(k == f or k.startswith(f"{f}.") for f in _FREE)
-    ]
+    free = tuple(f"{key}." for key in _FREE)
+    held = [key for key in differences_of(trees) if not f"{key}.".startswith(free)]
     what = []
     mixed = {arm: sorted(found) for arm, found in revisions.items() if len(found) > 1}
     if mixed:
@@ -180,18 +179,14 @@ def _revisions(sources: Sequence[Source]) -> dict[str, set[str]]:
 
 def _chosen(sources: Sequence[Source]) -> dict[str, Source]:
     """Whose result counts, per key."""
-    chosen: dict[str, Source] = {}
+    chosen: dict[str, tuple[tuple[bool, bool], Source]] = {}
     for source in sources:
-        for key in source.results:
-            if key not in chosen or _rank(source, key) < _rank(chosen[key], key):
-                chosen[key] = source
-    return chosen
-
-
-def _rank(source: Source, key: str) -> tuple[bool, bool]:
-    """The lower, the better: finished before pending, measured there before reused."""
-    event = source.results[key]
-    return event["answer"]["outcome"] in PENDING, "reused_from" in event
+        for key, event in source.results.items():
+            # Finished before pending, measured there before reused.
+            rank = event["answer"]["outcome"] in PENDING, "reused_from" in event
+            if key not in chosen or rank < chosen[key][0]:
+                chosen[key] = rank, source
+    return {key: source for key, (_, source) in chosen.items()}
 
 
 def _numbers(
@@ -236,10 +231,9 @@ def _write_journal(sources: Sequence[Source], chosen: Mapping[str, Source], out:
         os.fsync(file.fileno())
 
 
-def _key(event: Event) -> str | None:
+def _key(event: Event) -> Any:
     """The result that an event is about, if it is about one."""
-    key: str | None = event.get("result_key" if event["type"] == "call" else "key")
-    return key
+    return event.get("result_key" if event["type"] == "call" else "key")
 
 
 def _is_its_own(
@@ -283,18 +277,14 @@ def _write_companions(
     tree = {**first.tree, "method": arms, "demonstration": demonstration}
     text = yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
     (out / "config.yaml").write_text(text, encoding="utf-8")
-    merged = {
-        "runs": [source.folder.name for source in sources],
-        "mixed": mixed,
-        "differences": differences,
-    }
+    names = [source.folder.name for source in sources]
     revisions = {str(source.environment.get("code_revision")) for source in sources}
     files = [(source.environment.get("sources") or {}).items() for source in sources]
     record = {
         **first.environment,
         "code_revision": "+".join(sorted(revisions)),
         "sources": dict(sorted(item for items in files for item in items)),
-        "merged": merged,
+        "merged": {"runs": names, "mixed": mixed, "differences": differences},
     }
     text = json.dumps(record, indent=2, ensure_ascii=False)
     (out / "environment.json").write_text(text, encoding="utf-8")
@@ -303,9 +293,9 @@ def _write_companions(
 def _copy_trajectories(chosen: Mapping[str, Source], out: Path) -> None:
     (out / "trajectories").mkdir()
     for key, source in chosen.items():
-        path = source.folder / "trajectories" / f"{key}.jsonl"
-        if path.is_file():
-            shutil.copyfile(path, out / "trajectories" / path.name)
+        name = f"trajectories/{key}.jsonl"
+        if (source.folder / name).is_file():
+            shutil.copyfile(source.folder / name, out / name)
 
 
 def main(arguments: Sequence[str]) -> int:

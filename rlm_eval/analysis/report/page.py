@@ -132,7 +132,7 @@ def _write_data(runs: Sequence[Run], results: pd.DataFrame, data: Path) -> None:
     tables.write(tables.method_by_task(summary), data / "tables" / "method_by_task")
     drawn = []
     for name, title, plot in figures.draw_all(results, calls, summary, pairs):
-        figures.save(plot, data / "figures" / name)
+        figures.drawing.save(plot, data / "figures" / name)
         drawn.append({"id": name, "title": title})
     main = {
         "runs": [_run(run) for run in runs],
@@ -162,7 +162,7 @@ def _run(run: Run) -> dict[str, Any]:
         "name": run.path.name,
         "path": " · ".join(filter(None, (str(run.path), damage(run.path)))),
         "models": sorted(filter(None, run.results["model"].dropna().unique())),
-        "dates": figures.dates(run.results),
+        "dates": figures.drawing.dates(run.results),
         "answers": len(run.results),
         "config": config.read_text("utf-8") if config.is_file() else "",
         "environment": json.dumps(run.environment, indent=1, ensure_ascii=False, default=str),
