@@ -101,14 +101,13 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _replayed(run_dir: Path, options: argparse.Namespace, allowed: Sequence[str]) -> int:
-    out: Path | None = options.out
     if options.rescore:
         from rlm_eval.commands.rescore import rescore
 
-        rescore(run_dir, out or run_dir, allowed)
+        rescore(run_dir, options.out or run_dir, allowed)
         return SAME
     same = check(run_dir)
-    if out is not None:
-        rebuild(run_dir, out)
-        print(out)
+    if options.out:
+        rebuild(run_dir, options.out)
+        print(options.out)
     return SAME if same else DIFFERENT

@@ -82,10 +82,10 @@ def _score(task: Any, event: Event, verdict: str | None) -> Score | None:
     score: Score | None
     if judge_of(task) is None:
         score = task.score(sample, text)
-        return score
-    if verdict is None:
+    elif verdict is None:
         raise ConfigError(f"result {event['key']} has no judge's verdict in the journal")
-    score = task.judged(sample, text, verdict)
+    else:
+        score = task.judged(sample, text, verdict)
     return score
 
 
