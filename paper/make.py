@@ -30,7 +30,7 @@ def main(folders: Sequence[Path], out: Path = HERE) -> None:
         calls = pd.concat([run.calls for run in runs], ignore_index=True)
         summary, pairs = summarize(results), paired_table(results)
         for name, _, plot in figures.draw_all(results, calls, summary, pairs):
-            figures.save(plot, out / "figures" / f"{folder.name}_{name}", pdf=True)
+            figures.drawing.save(plot, out / "figures" / f"{folder.name}_{name}", pdf=True)
         shown = views(results, calls, summary, pairs, runs)
         made = {view.id: tables.to_latex(*printed(view)) for view in shown}
         made["method_by_length"] = tables.to_latex(tables.method_by_length(summary))

@@ -114,7 +114,7 @@ def _arm_row(group: pd.DataFrame) -> dict[str, object]:
     row |= {column: asked[column].mean() for column in MEANS}
     row["evidence_recall"] = asked["evidence_recall"].mean()
     priced = len(asked) > 0 and bool(asked["cost_usd"].notna().all())
-    row["cost_usd"] = asked["cost_usd"].mean() if priced else nan
+    row["cost_usd"] = asked["cost_usd"].mean(skipna=False)
     row["judge_cost_usd"] = asked["judge_cost_usd"].sum(min_count=len(asked)) / max(1, len(asked))
     for column in QUANTILES:
         known = asked[column] if column != "cost_usd" or priced else pd.Series(dtype="float64")

@@ -84,23 +84,12 @@ def _spenders(results: pd.DataFrame, calls: pd.DataFrame) -> pd.DataFrame:
     frame = frame[frame["asked"]]
     if frame.empty:
         return frame
-    spent = _spent(frame, calls)
-    return frame.assign(spent=spent, over=spent > frame["cap"] * (1 + 1e-9))
-
-
-def _spent(frame: pd.DataFrame, calls: pd.DataFrame) -> pd.Series[float]:
-    """What each answer took of its cap, in the cap's unit."""
-    parts = []
+    spent = pd.Series(0.0, frame.index)
     for unit, rows in frame.groupby("unit", sort=False):
-        spent = rows[SPENT[str(unit)]].astype("float64")
+        took = rows[SPENT[str(unit)]].astype("float64")
         if unit in EMBEDDING and not calls.empty:
-            spent -= _embedding(rows["result_key"], calls, EMBEDDING[str(unit)])
-        parts.append(spent)
-    return pd.concat(parts)
-
-
-def _embedding(keys: pd.Series[str], calls: pd.DataFrame, column: str) -> pd.Series[float]:
-    """What the embedding model's calls took of each answer's sum."""
-    sent = calls[(calls["role"] == "embed") & ~calls["cached_response"].astype(bool)]
-    sums = sent.groupby("result_key")[column].sum().to_dict()
-    return pd.Series([float(sums.get(key, 0.0)) for key in keys], index=keys.index)
+            sent = calls[(calls["role"] == "embed") & ~calls["cached_response"].astype(bool)]
+            embedding = sent.groupby("result_key")[EMBEDDING[str(unit)]].sum()
+            took -= rows["result_key"].map(embedding).fillna(0.0).astype("float64")
+        spent[rows.index] = took
+    return frame.assign(spent=spent, over=spent > frame["cap"] * (1 + 1e-9))

@@ -14,6 +14,7 @@ import yaml
 
 from rlm_eval.analysis import arms
 from rlm_eval.errors import ConfigError
+from rlm_eval.journal.tables import RESULT_COLUMNS
 from rlm_eval.records import PENDING, SCHEMA_VERSION, SCORED, content_hash
 
 T = TypeVar("T")
@@ -99,10 +100,6 @@ COLUMNS: dict[str, str] = {
 MARGIN = 0.05
 #: The protocol of methods that ask no model.
 NO_MODEL = "no model"
-_NUMBERS = (
-    *("score", "constant_score", "evidence_recall", "skill"),
-    *("cost_usd", "list_usd", "own_usd", "judge_cost_usd"),
-)
 
 
 @dataclass(frozen=True)
@@ -174,8 +171,7 @@ def load_run(path: Path) -> Run:
     if not table.is_file():
         raise ConfigError(f"{path} holds no results.parquet; is it a finished run's directory?")
     results = read(table, pd.read_parquet)
-    required = list(COLUMNS)[: list(COLUMNS).index("schema_version") + 1]
-    if missing := [column for column in required if column not in results.columns]:
+    if missing := [column for column in RESULT_COLUMNS if column not in results.columns]:
         raise ConfigError(f"{table} lacks the column(s) {', '.join(missing)}")
     if others := set(results["schema_version"]) - {SCHEMA_VERSION}:
         raise ConfigError(
@@ -238,8 +234,8 @@ def complete(
     frame = results.iloc[place.to_numpy().argsort(kind="stable")].reset_index(drop=True)
     asked = ~frame["outcome"].isin(list(PENDING))
     scored = frame["outcome"].isin(list(SCORED))
-    for column in _NUMBERS:
-        frame[column] = frame[column].astype("float64")  # a column of nulls only has no type
+    # A column of nulls only has no type.
+    frame = frame.astype({c: kind for c, kind in RESULT_COLUMNS.items() if kind == "float64"})
     correct = frame["correct"].astype("boolean").astype("Float64").astype("float64")
     # A method that asks no model has none, and is not scripted, whatever the run's model is.
     modelless = frame["method"].isin(frame.loc[frame["protocol"] == NO_MODEL, "method"])

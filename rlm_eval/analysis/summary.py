@@ -25,7 +25,11 @@ from rlm_eval.analysis.text import Column, dollars, percent, plural, terminal_ta
 from rlm_eval.analysis.verdicts import Verdict, verdicts
 from rlm_eval.journal.tables import write_csv
 
-FIGURES = (figures.score_vs_length, figures.score_vs_cost, figures.score_and_cost)
+FIGURES = (
+    figures.curves.score_vs_length,
+    figures.curves.score_vs_cost,
+    figures.rows.score_and_cost,
+)
 #: Terminals of fewer characters leave columns out that say more.
 WIDE = 118
 COLUMNS = (
@@ -93,7 +97,7 @@ def write_summary(run_dir: Path, *, demonstration: bool = False) -> Summary:
     columns = [*(field.name for field in fields(Comparison)), *about]
     write_csv(pd.DataFrame([v.row for v in found], columns=columns), run_dir / "verdicts.csv")
     for draw in FIGURES:
-        figures.save(draw(results, table), run_dir / "figures" / draw.__name__)
+        figures.drawing.save(draw(results, table), run_dir / "figures" / draw.__name__)
     return Summary(run, table, found, demonstration)
 
 

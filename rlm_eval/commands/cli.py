@@ -13,7 +13,8 @@ from rlm_eval.config.check import ROLE_KEYS, check_config
 from rlm_eval.config.compose import check_overrides, compose_tree, plain_tree
 from rlm_eval.errors import ConfigError
 from rlm_eval.journal.redaction import Redactor, secrets_of
-from rlm_eval.run.run import BAD_INPUT, FAILED, FINISHED, INTERRUPTED, carry_out
+from rlm_eval.run.assemble import assemble
+from rlm_eval.run.run import BAD_INPUT, FAILED, FINISHED, INTERRUPTED, carry_out_parts
 
 #: A first word that is no override names a command: a module with ``main(arguments)``, which
 #: returns the exit code and raises ConfigError for bad input.
@@ -57,7 +58,7 @@ def run_command(arguments: Sequence[str]) -> int:
 
 def run_tree(tree: Mapping[str, Any]) -> int:
     """Check a configuration and carry it out."""
-    return carry_out(check_config(tree))
+    return carry_out_parts(assemble(check_config(tree)))
 
 
 def _with_hydra_main(arguments: Sequence[str]) -> int:

@@ -31,7 +31,8 @@ usage: python -m rlm_eval [key=value ...]        (Hydra's syntax; -m sweeps over
 The same command again continues its run, or says that it is finished.
 Commands, as python -m rlm_eval COMMAND or rlm-eval COMMAND (each has --help):
   resume RUN               go on with an interrupted run
-  report RUN...            a static page: tables, figures, every trajectory
+  report RUN...            a static page: tables, figures, every trajectory;
+                           --one-file: with all of it in the page
   compare A B              two runs, paired where samples are shared
   replay RUN...            tables from the journal, no model: same as recorded?
                            --rescore: the recorded answers by the present scorer

@@ -11,8 +11,7 @@ import json
 import os
 import shutil
 import sys
-from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,13 +21,14 @@ import yaml
 from rlm_eval.config.check import RUN_TIME_KEYS, RunConfig
 from rlm_eval.config.compose import recorded_tree
 from rlm_eval.errors import ConfigError
+from rlm_eval.journal.environment import recorded_environment
 from rlm_eval.journal.journal import (
     Journal,
     attempt_id,
     damage,
     has_journal,
-    is_complete,
     read_events,
+    whole,
 )
 from rlm_eval.records import PENDING
 
@@ -47,10 +47,10 @@ class Source:
     folder: Path
     tree: Mapping[str, Any]
     environment: Mapping[str, Any]
-    restarts: Mapping[str, frozenset[int]]
+    restarts: Mapping[str, Set[int]]
     results: Mapping[str, Event]
-    measured: frozenset[str]
-    paid: frozenset[Attempt]
+    measured: Set[str]
+    paid: Set[Attempt]
 
     @classmethod
     def of(cls, folder: Path) -> Source:
@@ -60,29 +60,16 @@ class Source:
         results: dict[str, Event] = {}
         measured: set[str] = set()
         paid: set[Attempt] = set()
-        attempts: Counter[tuple[str, int]] = Counter()
-        for event in read_events(folder, types=("begin", "call", "result")):
+        for event in whole(read_events(folder, types=("begin", "call", "result"))):
             key = _key(event) or ""
             restarts.setdefault(key, set()).add(event["restart"])
-            if event["type"] == "call":
-                attempts[key, event["restart"]] += 1
-            elif event["type"] == "result" and is_complete(event, attempts[key, event["restart"]]):
+            if event["type"] == "result":
                 results[key] = event
             if "reused_from" not in event:
                 measured.add(key)
                 paid |= {attempt_id(event)} if event["type"] == "call" else set()
-        path = folder / "environment.json"
-        environment = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        frozen = {key: frozenset(found) for key, found in restarts.items()}
-        return cls(
-            folder,
-            recorded_tree(folder),
-            environment,
-            frozen,
-            results,
-            frozenset(measured),
-            frozenset(paid),
-        )
+        environment = recorded_environment(folder)
+        return cls(folder, recorded_tree(folder), environment, restarts, results, measured, paid)
 
 
 @dataclass(frozen=True)
@@ -134,7 +121,9 @@ def settings_of(tree: Mapping[str, Any]) -> dict[str, Any]:
 def differences_of(trees: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
     """The settings that are not the same in all ``trees``, by dotted key, with each one's value
     (None where there is none). An arm that only some have is no difference."""
-    flat = [dict(_flat(tree)) for tree in trees]
+    from rlm_eval.analysis.arms import flatten  # here, so that --help stays quick
+
+    flat = [flatten(dict(tree)) for tree in trees]
     keys = dict.fromkeys(key for tree in flat for key in tree)
     arms = {name for tree in trees for name in tree["method"]}
     shared = {name for name in arms if all(name in tree["method"] for tree in trees)}
@@ -145,14 +134,6 @@ def differences_of(trees: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
         if not alone and any(value != values[0] for value in values):
             found[key] = values
     return found
-
-
-def _flat(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in node.items():
-        if isinstance(value, Mapping) and value:
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def check_fit(
@@ -170,9 +151,8 @@ def check_fit(
         if any(node != nodes[0] for node in nodes):
             keys = ", ".join(differences_of([{"method": {name: node}} for node in nodes]))
             raise ConfigError(f"the runs' arms {name} differ in {keys}: give one another name")
-    held = [
-        k for k in differences_of(trees) if not any(k == f or k.startswith(f"{f}.") for f in _FREE)
-    ]
+    free = tuple(f"{key}." for key in _FREE)
+    held = [key for key in differences_of(trees) if not f"{key}.".startswith(free)]
     what = []
     mixed = {arm: sorted(found) for arm, found in revisions.items() if len(found) > 1}
     if mixed:
@@ -199,18 +179,14 @@ def _revisions(sources: Sequence[Source]) -> dict[str, set[str]]:
 
 def _chosen(sources: Sequence[Source]) -> dict[str, Source]:
     """Whose result counts, per key."""
-    chosen: dict[str, Source] = {}
+    chosen: dict[str, tuple[tuple[bool, bool], Source]] = {}
     for source in sources:
-        for key in source.results:
-            if key not in chosen or _rank(source, key) < _rank(chosen[key], key):
-                chosen[key] = source
-    return chosen
-
-
-def _rank(source: Source, key: str) -> tuple[bool, bool]:
-    """The lower, the better: finished before pending, measured there before reused."""
-    event = source.results[key]
-    return event["answer"]["outcome"] in PENDING, "reused_from" in event
+        for key, event in source.results.items():
+            # Finished before pending, measured there before reused.
+            rank = event["answer"]["outcome"] in PENDING, "reused_from" in event
+            if key not in chosen or rank < chosen[key][0]:
+                chosen[key] = rank, source
+    return {key: source for key, (_, source) in chosen.items()}
 
 
 def _numbers(
@@ -236,11 +212,11 @@ def _numbers(
 
 def _write_journal(sources: Sequence[Source], chosen: Mapping[str, Source], out: Path) -> None:
     numbers = _numbers(sources, chosen)
-    paid = frozenset().union(*(source.paid for source in sources))
+    paid = set().union(*(source.paid for source in sources))
     copied: set[Attempt] = set()
     with Journal(out) as journal:
         for source in sources:
-            for event in read_events(source.folder):
+            for event in whole(read_events(source.folder)):
                 key = _key(event)
                 if key is None:
                     journal.copy(event)
@@ -255,27 +231,23 @@ def _write_journal(sources: Sequence[Source], chosen: Mapping[str, Source], out:
         os.fsync(file.fileno())
 
 
-def _key(event: Event) -> str | None:
+def _key(event: Event) -> Any:
     """The result that an event is about, if it is about one."""
-    key: str | None = event.get("result_key" if event["type"] == "call" else "key")
-    return key
+    return event.get("result_key" if event["type"] == "call" else "key")
 
 
 def _is_its_own(
     call: Event,
     source: Source,
     chosen: Source | None,
-    paid: frozenset[Attempt],
+    paid: Set[Attempt],
     copied: set[Attempt],
 ) -> bool:
     """Whether this is where a call is copied from: where it was paid, if that is among the runs;
     of several copies of one run, the one whose result counts, else the first."""
     attempt = attempt_id(call)
-    if "reused_from" in call and attempt in paid:
-        return False
-    if chosen is not None and chosen is not source and attempt in chosen.paid:
-        return False
-    if attempt in copied:
+    elsewhere = chosen is not None and chosen is not source and attempt in chosen.paid
+    if elsewhere or attempt in copied or ("reused_from" in call and attempt in paid):
         return False
     copied.add(attempt)
     return True
@@ -284,12 +256,9 @@ def _is_its_own(
 def _belongs(event: Event, source: Source, chosen: Source | None) -> bool:
     """Whether an event of ``source`` is part of the merged record: what it measured is, but for
     results that do not count; what it reused, where its result is the one that counts."""
-    if "reused_from" in event and chosen is not source:
-        return False
     if event["type"] == "result":
-        last = source.results[event["key"]]
-        return chosen is source and event["restart"] == last["restart"]
-    return True
+        return chosen is source and event["restart"] == source.results[event["key"]]["restart"]
+    return "reused_from" not in event or chosen is source
 
 
 def _write_companions(
@@ -308,18 +277,14 @@ def _write_companions(
     tree = {**first.tree, "method": arms, "demonstration": demonstration}
     text = yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
     (out / "config.yaml").write_text(text, encoding="utf-8")
-    merged = {
-        "runs": [source.folder.name for source in sources],
-        "mixed": mixed,
-        "differences": differences,
-    }
+    names = [source.folder.name for source in sources]
     revisions = {str(source.environment.get("code_revision")) for source in sources}
     files = [(source.environment.get("sources") or {}).items() for source in sources]
     record = {
         **first.environment,
         "code_revision": "+".join(sorted(revisions)),
         "sources": dict(sorted(item for items in files for item in items)),
-        "merged": merged,
+        "merged": {"runs": names, "mixed": mixed, "differences": differences},
     }
     text = json.dumps(record, indent=2, ensure_ascii=False)
     (out / "environment.json").write_text(text, encoding="utf-8")
@@ -328,9 +293,9 @@ def _write_companions(
 def _copy_trajectories(chosen: Mapping[str, Source], out: Path) -> None:
     (out / "trajectories").mkdir()
     for key, source in chosen.items():
-        path = source.folder / "trajectories" / f"{key}.jsonl"
-        if path.is_file():
-            shutil.copyfile(path, out / "trajectories" / path.name)
+        name = f"trajectories/{key}.jsonl"
+        if (source.folder / name).is_file():
+            shutil.copyfile(source.folder / name, out / name)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -354,7 +319,7 @@ def main(arguments: Sequence[str]) -> int:
     from rlm_eval.journal.tables import tables, write_tables
 
     write_tables(*tables(options.out), options.out)
-    write_summary(options.out, demonstration=False)
+    write_summary(options.out)
     for key, values in done.differences.items():
         print(f"{key}: {' | '.join(map(str, values))}")
     if done.mixed:

@@ -17,30 +17,30 @@ from typing import TYPE_CHECKING
 from rlm_eval.config.compose import permissions
 from rlm_eval.errors import ConfigError
 from rlm_eval.journal.journal import damage, has_journal
-from rlm_eval.journal.tables import tables, write_csv, write_tables
+from rlm_eval.journal.tables import tables, write_tables
 
 if TYPE_CHECKING:
     import pandas as pd
 
 SAME, DIFFERENT = 0, 1
 #: What a run derives from its journal.
-DERIVED = ("results.parquet", "calls.parquet", "results.csv", "calls.csv", "summary.csv")
+DERIVED = (
+    *("results.parquet", "calls.parquet", "results.csv", "calls.csv"),
+    *("summary.csv", "verdicts.csv"),
+)
 
 
 def rebuild(run_dir: Path, out: Path) -> None:
-    """Derive :data:`DERIVED` from the journal in ``run_dir`` and write them into ``out``, beside
-    copies of the run's configuration and environment."""
-    from rlm_eval.analysis.aggregate import summarize
-    from rlm_eval.analysis.load import combine, load_run
+    """Derive :data:`DERIVED` and the figures from the journal in ``run_dir`` and write them into
+    ``out``, beside copies of the run's configuration and environment."""
+    from rlm_eval.analysis.summary import write_summary
 
     out.mkdir(parents=True, exist_ok=True)
     for name in ("config.yaml", "environment.json"):
         if (run_dir / name).is_file() and out.resolve() != run_dir.resolve():
             shutil.copyfile(run_dir / name, out / name)
     write_tables(*tables(run_dir), out)
-    results = combine([load_run(out)])
-    if not results.empty:
-        write_csv(summarize(results), out / "summary.csv")
+    write_summary(out)
 
 
 def differences(stored: Path, rebuilt: Path) -> list[str]:
@@ -101,17 +101,13 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _replayed(run_dir: Path, options: argparse.Namespace, allowed: Sequence[str]) -> int:
-    out: Path | None = options.out
     if options.rescore:
         from rlm_eval.commands.rescore import rescore
 
-        rescore(run_dir, out or run_dir, allowed)
+        rescore(run_dir, options.out or run_dir, allowed)
         return SAME
     same = check(run_dir)
-    if out is not None:
-        from rlm_eval.analysis.summary import write_summary
-
-        rebuild(run_dir, out)
-        write_summary(out, demonstration=False)
-        print(out)
+    if options.out:
+        rebuild(run_dir, options.out)
+        print(options.out)
     return SAME if same else DIFFERENT

@@ -21,6 +21,9 @@ def main(arguments: Sequence[str]) -> int:
         "--out", type=Path, help="folder to write to (default: the run's own; needed for several)"
     )
     parser.add_argument(
+        "--one-file", action="store_true", help="the page alone, with all of its data in it"
+    )
+    parser.add_argument(
         "--log-to", choices=("mlflow", "wandb"), help="log each run's summary there as well"
     )
     options = parser.parse_args(arguments)
@@ -37,7 +40,7 @@ def main(arguments: Sequence[str]) -> int:
     runs = [load_run(path) for path in found]
     for said in filter(None, map(damage, found)):
         print(said, file=sys.stderr)
-    print(write_report(runs, options.out))
+    print(write_report(runs, options.out, one_file=options.one_file))
     if options.log_to:
         for run in runs:
             log(run, options.log_to)

@@ -18,7 +18,7 @@ from rlm_eval.config.check import check_task
 from rlm_eval.config.compose import recorded_tree, refuse_reaching
 from rlm_eval.config.credentials import from_environment
 from rlm_eval.errors import ConfigError
-from rlm_eval.journal.journal import read_events
+from rlm_eval.journal.journal import read_events, whole
 from rlm_eval.journal.redaction import seal_of
 from rlm_eval.journal.tables import tables_of, write_table
 from rlm_eval.records import SCORED, Sample, Score
@@ -38,7 +38,7 @@ def rescore(run_dir: Path, out: Path, allow_targets: Sequence[str] = ()) -> int:
     task = build("task", check_task(from_environment(node, "task"), allow_targets))
     if seal_of(task) is not None:
         raise ConfigError(f"the record of {task.name} is sealed: its texts can't be judged again")
-    events = list(read_events(run_dir, types=("result", "call")))
+    events = list(whole(read_events(run_dir, types=("result", "call"))))
     last = {event["key"]: event for event in events if event["type"] == "result"}
     calls = [event for event in events if event["type"] == "call"]
     if others := {e["sample"]["task"] for e in last.values()} - {task.name}:
@@ -82,10 +82,10 @@ def _score(task: Any, event: Event, verdict: str | None) -> Score | None:
     score: Score | None
     if judge_of(task) is None:
         score = task.score(sample, text)
-        return score
-    if verdict is None:
+    elif verdict is None:
         raise ConfigError(f"result {event['key']} has no judge's verdict in the journal")
-    score = task.judged(sample, text, verdict)
+    else:
+        score = task.judged(sample, text, verdict)
     return score
 
 

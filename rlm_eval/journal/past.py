@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections import Counter
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,8 @@ from rlm_eval.journal.journal import (
     attempt_id,
     damage,
     has_journal,
-    is_complete,
     read_events,
+    whole,
 )
 from rlm_eval.ledger import Spend
 from rlm_eval.records import PENDING
@@ -37,9 +36,6 @@ class Past:
     seconds: float
     damage: str = ""
 
-    def with_reused(self, keys: Collection[str]) -> Past:
-        return replace(self, done=self.done.union(keys))
-
 
 def past_of(run_dir: Path) -> Past:
     """Read the journal of ``run_dir``; an empty past when there is none."""
@@ -47,20 +43,17 @@ def past_of(run_dir: Path) -> Past:
     restarts: dict[str, int] = {}
     sessions: list[tuple[float, float]] = []
     asked: set[tuple[str, int]] = set()
-    attempts: Counter[tuple[str, int]] = Counter()
     spent = Spend()
     bad: list[str] = []
-    for event in read_events(run_dir, bad=bad):
+    for event in whole(read_events(run_dir, bad=bad)):
         kind = event["type"]
         if kind == "session":
             sessions.append((event["started_at"], event["started_at"]))
         elif kind == "begin":
             restarts[event["key"]] = max(restarts.get(event["key"], 0), event["restart"] + 1)
         elif kind == "result" and _is_done(event):
-            if is_complete(event, attempts[event["key"], event["restart"]]):
-                done.add(event["key"])
+            done.add(event["key"])
         elif kind == "call":
-            attempts[event["result_key"], event["restart"]] += 1
             if "reused_from" in event or attempt_id(event) in asked:
                 continue
             asked.add(attempt_id(event))

@@ -12,7 +12,7 @@ from math import fsum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rlm_eval.journal.journal import attempt_id, is_complete, read_events, replacing
+from rlm_eval.journal.journal import attempt_id, read_events, replacing, whole
 from rlm_eval.records import SCORED, Span, storable
 
 if TYPE_CHECKING:
@@ -107,31 +107,28 @@ def tables(run_dir: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     return tables_of(read_events(run_dir, types=("result", "call")))
 
 
-def tables_of(events: Iterable[Mapping[str, Any]]) -> tuple[pd.DataFrame, pd.DataFrame]:
+def tables_of(events: Iterable[dict[str, Any]]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """(results, calls) of ``result`` and ``call`` events. A result that was begun again counts by
     its last answer and that restart's calls, one whose calls are not all there does not; ``calls``
     has those of every restart."""
     import pandas as pd
 
-    ended: list[dict[str, Any]] = []
+    ended: dict[str, dict[str, Any]] = {}
     calls: dict[tuple[str, int], dict[str, Any]] = {}
     by_restart: dict[tuple[str, int], dict[tuple[str, int], Mapping[str, Any]]] = {}
-    for event in events:
+    for event in whole(events):
         if event["type"] == "result":
-            ended.append(dict(event))
+            ended[event["key"]] = event
         else:
             call = {"thought_chars": 0, **event, "error": storable(event["error"])}
             calls.setdefault(attempt_id(event), call)
             # Reused again after a kill, a call is there again, as another restart's.
             began = by_restart.setdefault((event["result_key"], event["restart"]), {})
             began.setdefault(attempt_id(event), call)
-    by_result = {restart: list(began.values()) for restart, began in by_restart.items()}
-    results = {
-        event["key"]: event
-        for event in ended
-        if is_complete(event, len(by_result.get((event["key"], event["restart"]), ())))
-    }
-    rows = [_row(e, by_result.get((e["key"], e["restart"]), ())) for e in results.values()]
+    rows = [
+        _row(event, [*by_restart.get((key, event["restart"]), {}).values()])
+        for key, event in ended.items()
+    ]
     others = sorted(set().union(*rows) - RESULT_COLUMNS.keys())
     columns = {**RESULT_COLUMNS, **dict.fromkeys(others, "float64")}
     result_frame = pd.DataFrame(rows, columns=list(columns)).astype(columns)

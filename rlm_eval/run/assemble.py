@@ -24,6 +24,8 @@ from rlm_eval.records import Context, Role, Sample, content_hash
 from rlm_eval.run.judging import judge_of
 from rlm_eval.run.runner import Arm, Work
 
+#: The configuration's key for each role's model.
+_KEYS: Mapping[Role, str] = {"root": "model", **ROLE_KEYS, "embed": "embed_model"}
 #: What all results depend on beside their method, task and models.
 _COMMON = ("rlm_eval.run.runner",)
 
@@ -50,12 +52,12 @@ class Parts:
     @property
     def models_by_key(self) -> dict[str, ChatModel | EmbeddingModel]:
         """Every model of the run under the configuration's key for it."""
-        return _by_key(self.models, self.embedder)
+        return {_KEYS[role]: model for role, model in _every(self.models, self.embedder).items()}
 
     @property
     def infos(self) -> dict[Role, ModelInfo]:
         """What is known of each role's model before any is opened."""
-        return _infos(self.models, self.embedder)
+        return {role: model.info for role, model in _every(self.models, self.embedder).items()}
 
     @property
     def scripted(self) -> bool:
@@ -90,20 +92,18 @@ def assemble(config: RunConfig) -> Parts:
     sandbox = config["sandbox"]
     shared: dict[str, Any] = {content_hash(sandbox): build("sandbox", sandbox)}
     task = build("task", config["task"], shared)
-    keys: dict[Role, str] = {"root": "model", **ROLE_KEYS}
-    models: dict[Role, ChatModel] = {
-        role: build(key, config[key], shared) for role, key in keys.items() if config[key]
+    models: dict[Role, Any] = {
+        role: build(key, config[key], shared) for role, key in _KEYS.items() if config[key]
     }
-    embed = config["embed_model"]
-    embedder = build("embed_model", embed, shared) if embed else None
     run_budget, sample_budget = (Budget(**config["budget"][k]) for k in ("run", "sample"))
     _check_cache(config, task, sample_budget)
-    by_key = _by_key(models, embedder)
+    by_key = {_KEYS[role]: model for role, model in models.items()}
     for key, model in by_key.items():
         try:
             model.check()
         except ConfigError as error:
             raise error.within(key) from error
+    infos = {role: model.info for role, model in models.items()}
     unpriced = {key: m.info.name for key, m in by_key.items() if m.info.price is None}
     refuse_unpriced({"run": run_budget, "sample": sample_budget}, unpriced)
     # With the address that is asked in the end: an environment variable may give it.
@@ -111,32 +111,22 @@ def assemble(config: RunConfig) -> Parts:
     sources: dict[str, str] = {}
     arms = []
     for name, node in config["method"].items():
-        method = _method(f"method.{name}", node, task, _infos(models, embedder), shared)
+        method = _method(f"method.{name}", node, task, infos, shared)
         keys_used = ["model", *model_keys(method), *(["judge_model"] if judge_of(task) else [])]
         used = {key: nodes[key] for key in keys_used if key in nodes}
         arms.append(_arm(config, name, method, task, used, sources))
     _refuse_matched_to_nothing(arms, sample_budget, models["root"].info)
     retry = build("retry", config["retry"])
-    found = dict(sorted(sources.items()))
+    found, embedder = dict(sorted(sources.items())), models.pop("embed", None)
     return Parts(
         config, task, models, embedder, tuple(arms), sample_budget, run_budget, retry, found
     )
 
 
-def _by_key(
+def _every(
     models: Mapping[Role, ChatModel], embedder: EmbeddingModel | None
-) -> dict[str, ChatModel | EmbeddingModel]:
-    keys: Mapping[Role, str] = {"root": "model", **ROLE_KEYS}
-    chat: dict[str, ChatModel | EmbeddingModel]
-    chat = {keys[role]: model for role, model in models.items()}
-    return {**chat, "embed_model": embedder} if embedder else chat
-
-
-def _infos(
-    models: Mapping[Role, ChatModel], embedder: EmbeddingModel | None
-) -> dict[Role, ModelInfo]:
-    embed: dict[Role, ModelInfo] = {"embed": embedder.info} if embedder else {}
-    return {role: model.info for role, model in models.items()} | embed
+) -> dict[Role, ChatModel | EmbeddingModel]:
+    return {**models, **({"embed": embedder} if embedder else {})}
 
 
 def _check_cache(config: RunConfig, task: Any, sample_budget: Budget) -> None:
@@ -216,8 +206,7 @@ def _arm(
 
 def model_keys(method: Method) -> list[str]:
     """The configuration keys of the models a method uses beside the root."""
-    keys = {**ROLE_KEYS, "embed": "embed_model"}
-    return [keys[role] for role in method.roles if role in keys]
+    return [_KEYS[role] for role in method.roles if role != "root"]
 
 
 def samples_of(task: Any) -> list[tuple[Context, Sample]]:

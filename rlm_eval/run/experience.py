@@ -17,14 +17,6 @@ if TYPE_CHECKING:
 
     from rlm_eval.analysis.load import Run
 
-#: Columns of results.parquet, and the names of :class:`rlm_eval.run.forecast.Expected` for them.
-_MEDIANS = {
-    "calls": "calls",
-    "prompt_tokens": "prompt_tokens",
-    "completion_tokens": "completion_tokens",
-    "cost_usd": "usd",
-    "wall_s": "seconds",
-}
 _CALLS_FOR_SPEED = 20
 
 
@@ -105,21 +97,19 @@ def _informative(run: Run) -> pd.DataFrame:
     if run.calls.empty or not run.config.get("response_cache"):
         return rows
     unpaid = run.calls.loc[run.calls["cached_response"].astype(bool), "result_key"]
-    rows = rows[~rows["result_key"].isin(unpaid)]
-    return rows
+    return rows[~rows["result_key"].isin(unpaid)]
 
 
 def _medians(frames: list[pd.DataFrame]) -> dict[int, dict[str, float | None]]:
     import pandas as pd
 
-    frames = [frame for frame in frames if not frame.empty]
-    if not frames:
-        return {}
+    from rlm_eval.analysis.tables import FORECAST
+
     rows = pd.concat(frames).drop_duplicates("result_key")
     out: dict[int, dict[str, float | None]] = {}
     for length in rows["target_tokens"].unique().tolist():
         group = rows[rows["target_tokens"] == length]
-        found = {ours: group[column].median() for column, ours in _MEDIANS.items()}
+        found = {ours: group[column].median() for ours, column in FORECAST.items()}
         out[length] = {k: None if pd.isna(v) else float(v) for k, v in found.items()}
     return out
 

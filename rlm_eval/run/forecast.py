@@ -57,9 +57,8 @@ def expected(parts: Parts, work: Iterable[Work], experience: Experience) -> list
         groups.setdefault((item.arm.name, item.sample.target_tokens), []).append(item)
     names = [arm.name for arm in parts.arms]
     keys = sorted(groups, key=lambda key: (names.index(key[0]), key[1]))
-    return [_row(parts, groups[key], experience) for key in keys] + _judging(
-        parts, work, experience.speeds
-    )
+    rows = [_row(parts, groups[key], experience) for key in keys]
+    return rows + _judging(parts, work, experience.speeds)
 
 
 def _judging(parts: Parts, work: Sequence[Work], speeds: Speeds | None) -> list[Expected]:
@@ -68,12 +67,11 @@ def _judging(parts: Parts, work: Sequence[Work], speeds: Speeds | None) -> list[
     if judge is None:
         return []
     own_speed = speeds if parts.models.get("judge", parts.root) is parts.root else None
-    lengths = sorted({item.sample.target_tokens for item in work})
-    rows = []
-    for length in lengths:
-        loads = [(judge.forecast(w.sample),) for w in work if w.sample.target_tokens == length]
-        rows.append(_from_sizes(JUDGE, length, loads, parts.infos, own_speed))
-    return rows
+    loads: dict[int, list[tuple[Forecast, ...]]] = {}
+    for item in work:
+        its = loads.setdefault(item.sample.target_tokens, [])
+        its.append((judge.forecast(item.sample),))
+    return [_from_sizes(JUDGE, n, loads[n], parts.infos, own_speed) for n in sorted(loads)]
 
 
 def _row(parts: Parts, group: Sequence[Work], experience: Experience) -> Expected:
@@ -113,11 +111,9 @@ def _uncapped(parts: Parts, group: Sequence[Work], experience: Experience) -> Ex
         share = len({work.context.id for work in group}) / len(group)
         loads = [tuple(_shared(part, share) for part in load) for load in loads]
         return _from_sizes(arm.name, length, loads, parts.infos, experience.speeds)
-    nearest = experience.nearest(arm.name, length)
-    if nearest is not None:
-        other, medians = nearest
-        source = f"past at {other:,}"
-        return Expected(arm.name, length, len(group), source, **_times(medians, len(group)))
+    if nearest := experience.nearest(arm.name, length):
+        source = f"past at {nearest[0]:,}"
+        return Expected(arm.name, length, len(group), source, **_times(nearest[1], len(group)))
     return Expected(arm.name, length, len(group), "unknown")
 
 
@@ -129,20 +125,18 @@ def _up_to(cap: Budget, arm: str, length: int, n: int) -> Expected:
 
 
 def _load(parts: Parts, method: Method, work: Work) -> tuple[Forecast, ...] | None:
-    question = load_tokenizer(parts.task.tokenizer).count(work.sample.question)
     sample = work.sample
-    return method.forecast(
-        Shape(sample.length_tokens, question, sample.max_answer_tokens), parts.infos
-    )
+    question = load_tokenizer(parts.task.tokenizer).count(sample.question)
+    shape = Shape(sample.length_tokens, question, sample.max_answer_tokens)
+    return method.forecast(shape, parts.infos)
 
 
 def _shared(part: Forecast, share: float) -> Forecast:
     """An index is embedded once per context: each of its questions bears a ``share``."""
     if part.role != "embed":
         return part
-    return replace(
-        part, calls=ceil(part.calls * share), prompt_tokens=ceil(part.prompt_tokens * share)
-    )
+    calls, tokens = ceil(part.calls * share), ceil(part.prompt_tokens * share)
+    return replace(part, calls=calls, prompt_tokens=tokens)
 
 
 def _times(medians: Mapping[str, float | None], n: int) -> dict[str, float | None]:

@@ -123,17 +123,13 @@ def without_effect(parts: Parts) -> list[str]:
     for key in (*ROLE_KEYS.values(), "embed_model"):
         if parts.config[key] and key != "judge_model":
             without = [arm.name for arm in parts.arms if key not in model_keys(arm.method)]
-            notes += _arms_line(f"{key} is set, and not used by", without)
+            notes += [f"{key} is set, and not used by {', '.join(without)}"] if without else []
     if parts.config["judge_model"] and judge_of(parts.task) is None:
         notes.append(f"judge_model is set, and task {parts.task.name} is scored by rule")
     if parts.config["budget"]["matched"]:
         idle = [arm.name for arm in parts.arms if not arm.method.matched]
-        notes += _arms_line("budget.matched: the cap is only a limit for", idle)
+        notes += [f"budget.matched: the cap is only a limit for {', '.join(idle)}"] if idle else []
     return notes
-
-
-def _arms_line(what: str, arms: Sequence[str]) -> list[str]:
-    return [f"{what} {', '.join(arms)}"] if arms else []
 
 
 def keep_forecast(rows: Sequence[Expected], run_dir: Path) -> None:

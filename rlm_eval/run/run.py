@@ -28,7 +28,7 @@ from rlm_eval.models.local.model import LocalModel
 from rlm_eval.models.local.weights import SHA256, file_sha256
 from rlm_eval.models.protocol import ChatModel
 from rlm_eval.records import Call, content_hash
-from rlm_eval.run.assemble import Parts, all_work, assemble, samples_of
+from rlm_eval.run.assemble import Parts, all_work, samples_of
 from rlm_eval.run.forecast import Expected, expected, refuse_over_cap
 from rlm_eval.run.plan import experience_of, in_one_line, keep_forecast, show_plan, without_effect
 from rlm_eval.run.progress import Progress
@@ -37,11 +37,6 @@ from rlm_eval.run.runner import RunInfo, Runner, RunOutcome, Work
 FINISHED, FAILED, BAD_INPUT, PENDING_LEFT, INTERRUPTED = 0, 1, 2, 3, 130
 #: Why a run stopped, when a signal asked for it.
 _BY_SIGNAL = "interrupted"
-
-
-def carry_out(config: RunConfig) -> int:
-    """Do the run that ``config`` describes; see :func:`carry_out_parts`."""
-    return carry_out_parts(assemble(config))
 
 
 def carry_out_parts(parts: Parts, run_dir: Path | None = None) -> int:
@@ -85,7 +80,7 @@ def _run(parts: Parts, run_dir: Path, work: Sequence[Work]) -> int:
             past = past_of(run_dir)
             found = {key: run for key, run in found.items() if key not in past.done}
         reuse(found, past, journal)
-        past = past.with_reused(found)
+        past = replace(past, done=past.done.union(found))
         todo = [
             replace(w, restart=past.restarts.get(w.key, 0)) for w in work if w.key not in past.done
         ]

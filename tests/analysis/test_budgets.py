@@ -9,7 +9,7 @@ import pytest
 
 from helpers.fake_results import handmade, write_run
 from rlm_eval.analysis.budgets import budget_table, capped
-from rlm_eval.analysis.figures import score_vs_budget
+from rlm_eval.analysis.figures.curves import score_vs_budget
 from rlm_eval.analysis.load import Run, combine, find_runs, load_run
 from rlm_eval.commands.cli import run_command
 

@@ -16,8 +16,8 @@ from helpers.fake_results import METHODS, handmade, write_run
 from helpers.figure_geometry import drawn, faults
 from rlm_eval.analysis import figures
 from rlm_eval.analysis.aggregate import summarize
-from rlm_eval.analysis.figures import Plot
 from rlm_eval.analysis.figures.curves import FRONT, pareto
+from rlm_eval.analysis.figures.drawing import Plot
 from rlm_eval.analysis.figures.rows import ENDS
 from rlm_eval.analysis.figures.styles import GREY, styles
 from rlm_eval.analysis.load import combine, load_run
@@ -32,10 +32,10 @@ DRAWN: dict[str, Draw] = {
     "score_vs_cost": lambda results, _: score_vs_cost(results),
     "score_and_cost": lambda results, _: score_and_cost(results),
     "paired_forest": lambda results, _: paired_forest(results),
-    "failures": lambda results, _: figures.failures(results),
-    "tokens_by_role": figures.tokens_by_role,
-    "subcalls_vs_length": lambda results, _: figures.subcalls_vs_length(results),
-    "score_vs_budget": figures.score_vs_budget,
+    "failures": lambda results, _: figures.rows.failures(results),
+    "tokens_by_role": figures.rows.tokens_by_role,
+    "subcalls_vs_length": lambda results, _: figures.curves.subcalls_vs_length(results),
+    "score_vs_budget": figures.curves.score_vs_budget,
 }
 #: All of our own methods, controls in the middle.
 LADDER = (
@@ -48,19 +48,19 @@ LONG = " (model.name=a-provider/a-model-2025-08-07, sub_model.name=another/Model
 
 
 def score_vs_length(results: pd.DataFrame) -> Plot:
-    return figures.score_vs_length(results, summary_of(results))
+    return figures.curves.score_vs_length(results, summary_of(results))
 
 
 def score_vs_cost(results: pd.DataFrame) -> Plot:
-    return figures.score_vs_cost(results, summary_of(results))
+    return figures.curves.score_vs_cost(results, summary_of(results))
 
 
 def score_and_cost(results: pd.DataFrame) -> Plot:
-    return figures.score_and_cost(results, summary_of(results))
+    return figures.rows.score_and_cost(results, summary_of(results))
 
 
 def paired_forest(results: pd.DataFrame) -> Plot:
-    return figures.paired_forest(results, paired_table(results))
+    return figures.rows.paired_forest(results, paired_table(results))
 
 
 def summary_of(results: pd.DataFrame) -> pd.DataFrame:
@@ -140,7 +140,7 @@ def test_no_words_are_over_others_or_over_axes(made: Tables, name: str) -> None:
 
 
 def test_budgets_near_each_other_have_labels_apart(tmp_path: Path) -> None:
-    plot = figures.score_vs_budget(*budgets(tmp_path))
+    plot = figures.curves.score_vs_budget(*budgets(tmp_path))
     assert faults(plot.figure) == []
     assert list(plot.figure.axes[0].get_xticks()) == [1000, 9000]
     assert set(plot.data["cap"]) == {1000, 1100, 9000}
@@ -170,14 +170,14 @@ def test_with_nothing_to_show_there_is_a_message(tmp_path: Path, name: str) -> N
 
 def test_no_name_is_cut(tmp_path: Path) -> None:
     results, _ = long_names(tmp_path / "run")
-    for draw in (score_vs_length, score_and_cost, figures.failures):
+    for draw in (score_vs_length, score_and_cost, figures.rows.failures):
         text = words(draw(results)).replace(" ", "")
         assert all(f"{method}{LONG}".replace(" ", "") in text for method in METHODS)
 
 
 def test_the_footer_counts_panels_left_out_and_the_data_has_them() -> None:
     base = {"method": "rlm", "sample_id": "s", "context_id": "c", "correct": True}
-    plot = figures.failures(handmade([base | {"task": f"t{i:02}"} for i in range(13)]))
+    plot = figures.rows.failures(handmade([base | {"task": f"t{i:02}"} for i in range(13)]))
     assert "The first 12 of 13 panels; the CSV has all." in words(plot)
     assert plot.data["task"].nunique() == 13
     assert len(plot.figure.axes) == 12
@@ -226,7 +226,7 @@ def test_a_methods_colour_is_the_same_in_every_figure(many: pd.DataFrame) -> Non
 
 
 def of_subcalls(results: pd.DataFrame) -> Figure:
-    return figures.subcalls_vs_length(results).figure
+    return figures.curves.subcalls_vs_length(results).figure
 
 
 def legend(figure: Figure) -> list[tuple[object, object]]:
@@ -284,12 +284,12 @@ def test_panels_of_differences_share_their_range(tmp_path: Path) -> None:
 
 def test_failures_add_up(tmp_path: Path) -> None:
     results, _ = tables(tmp_path / "run", contexts=4, questions=5, failures=0.3, pending=0.2)
-    data = figures.failures(results).data
+    data = figures.rows.failures(results).data
     assert data[list(ENDS)].sum().sum() == len(results)
 
 
 def test_tokens_have_a_part_for_each_role_and_kind(tmp_path: Path) -> None:
-    data = figures.tokens_by_role(*normal(tmp_path / "run")).data
+    data = figures.rows.tokens_by_role(*normal(tmp_path / "run")).data
     assert {"root computed", "sub cached", "sub completion"} <= set(data.columns)
 
 
@@ -306,8 +306,8 @@ def test_sub_calls_have_each_tasks_own_lengths_and_their_middle_half() -> None:
 
 def test_files_hold_the_picture_and_its_data(tmp_path: Path, many: pd.DataFrame) -> None:
     plot, stem = score_vs_length(many), tmp_path / "new" / "figure"
-    assert [p.suffix for p in figures.save(plot, stem)] == [".png", ".csv"]
-    png, csv, pdf = figures.save(plot, stem, pdf=True)
+    assert [p.suffix for p in figures.drawing.save(plot, stem)] == [".png", ".csv"]
+    png, csv, pdf = figures.drawing.save(plot, stem, pdf=True)
     assert png.read_bytes().startswith(b"\x89PNG")
     assert pdf.read_bytes().startswith(b"%PDF")
     assert len(pd.read_csv(csv)) == 19

@@ -114,18 +114,17 @@ def test_controls_are_marked_and_in_no_pair(ladder: Path) -> None:
     assert "no_context" not in (tables / "paired.csv").read_text()
 
 
-def test_verdicts_of_several_arms_are_folded_under_one_line(browser: Any, ladder: Path) -> None:
+def test_each_arm_has_cells_whose_words_come_on_demand(browser: Any, ladder: Path) -> None:
     page = browser.new_page(viewport={"width": 1280, "height": 900})
     page.goto(f"file://{ladder}/report.html")
-    groups = page.locator("details.verdict")
-    groups.first.wait_for()
-    assert groups.count() == 1
+    page.locator(".grid section").first.wait_for()
+    assert page.locator(".grid section").count() == 2
+    assert "rlm_d0" in page.locator(".grid h3").last.inner_text()
     assert "rlm scores" not in page.inner_text("main")
-    assert "rlm_d0" in groups.first.locator("summary").inner_text()
-    groups.first.locator("summary").focus()
+    page.locator(".grid section").first.locator("button").focus()
     page.keyboard.press("Enter")
-    assert groups.first.locator("p.verdict").count() == 2
-    groups.first.locator("p.verdict a").first.click()
+    assert "rlm scores" in page.inner_text("p.verdict")
+    page.locator("p.verdict a").click()
     page.wait_for_selector("[data-view=samples]")
     assert page.inner_text("main [role=status]").startswith("8 samples, 16 answers")
     page.close()
@@ -175,8 +174,7 @@ def test_several_runs_need_a_folder(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert main([pattern, "--out", str(tmp_path / "both")]) == 0
     main_data = data_of(tmp_path / "both/report_data/main.js")
     assert [r["name"] for r in main_data["runs"]] == ["a", "b"]
-    (group,) = main_data["verdicts"]
-    arms = {v["filter"]["arm"] for v in group["members"]}
+    arms = {v["filter"]["arm"] for v in main_data["verdicts"]}
     assert arms == {"rlm (max_depth=97)", "rlm (max_depth=98)"}
 
 

@@ -11,7 +11,7 @@ from urllib.parse import quote
 import pandas as pd
 import pytest
 
-from helpers.browsing import browser, go, report_page
+from helpers.browsing import browser, go, report_page, too_pale
 from helpers.commands import report as main
 from helpers.fake_results import write_run
 from rlm_eval.analysis.text import shown
@@ -166,6 +166,47 @@ def test_a_figure_is_wide_enough_to_read_on_a_phone(page: Any) -> None:
     assert figure.locator("img").bounding_box()["width"] > 600
     assert figure.locator("a img").count() == 1
     assert page.evaluate("document.documentElement.scrollWidth") <= 375
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [360, 1280])
+def test_every_view_can_be_read(browser: Any, run: Path, width: int, scheme: str) -> None:
+    with report_page(browser, run, width=width, scheme=scheme) as page:
+        top = page.locator("button.cell").first.bounding_box()
+        assert top["y"] + top["height"] <= page.viewport_size["height"], "not on the first screen"
+        page.locator("button.cell").first.click()
+        for view in ("", "#/tables", "#/figures", "#/samples", "#/sample", "#/runs"):
+            if view == "#/sample":
+                page.locator("main tbody a").first.click()
+                page.wait_for_selector("[data-view=sample]")
+            elif view:
+                go(page, view)
+            page.evaluate("document.querySelectorAll('details').forEach((d) => { d.open = true; })")
+            if view == "#/sample":
+                page.locator(".tree", has_text="Turn 1").first.wait_for()
+            assert too_pale(page) == {}, view
+            assert page.evaluate("document.documentElement.scrollWidth") <= width, view
+
+
+def test_the_page_alone_is_enough(browser: Any, run: Path, tmp_path: Path) -> None:
+    assert main([str(run), "--one-file", "--out", str(tmp_path / "made")]) == 0
+    assert [path.name for path in (tmp_path / "made").iterdir()] == ["report.html"]
+    with report_page(browser, tmp_path / "made") as page:
+        page.locator("button.cell").first.wait_for()
+        for view in ("#/tables", "#/figures", "#/samples", "#/runs"):
+            go(page, view)
+            if view == "#/figures":
+                page.locator("img").last.scroll_into_view_if_needed()
+                page.wait_for_function("[...document.images].at(-1).naturalWidth > 100")
+            if view == "#/samples":
+                page.locator("main tbody a").first.click()
+                page.locator(".tree", has_text="Turn 1").first.wait_for()
+        go(page, "#/tables")
+        with page.expect_download() as waiting:
+            page.get_by_role("link", name="csv", exact=True).first.click()
+        folder = run / "report_data/tables"
+        assert waiting.value.suggested_filename == "summary.csv"
+        assert Path(waiting.value.path()).read_bytes() == (folder / "summary.csv").read_bytes()
 
 
 NUMBERS = (

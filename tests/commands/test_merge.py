@@ -18,7 +18,7 @@ from rlm_eval.commands.cli import run_command
 from rlm_eval.commands.merge import merge
 from rlm_eval.config.compose import compose_tree, recorded_tree
 from rlm_eval.errors import ConfigError
-from rlm_eval.journal.journal import Journal, read_events
+from rlm_eval.journal.journal import FILE_NAME, Journal, read_events
 from rlm_eval.journal.past import finished_beside, past_of, reuse
 from rlm_eval.journal.tables import tables, write_tables
 from rlm_eval.ledger import Spend
@@ -207,6 +207,16 @@ def test_what_can_not_be_compared_is_mixed_only_on_demand_and_marked(
     assert merged["merged"]["mixed"]
     assert merged["code_revision"] == ("one+two" if "revision" in other else "one")
     assert set(load_results(tmp_path / "out").code_revision) == {merged["code_revision"]}
+
+
+def test_a_result_with_a_damaged_call_is_not_joined(tmp_path: Path) -> None:
+    a, b = shard(tmp_path / "a", "r1", "r2"), shard(tmp_path / "b", "r3")
+    path = a / FILE_NAME
+    path.write_text(path.read_text().replace('"a-r1-0"', '"a-r1-9"'))
+    merge([a, b], tmp_path / "out")
+    assert past_of(tmp_path / "out").done == {"r2", "r3"}
+    results, _ = tables(tmp_path / "out")
+    assert results.result_key.tolist() == ["r2", "r3"]
 
 
 def test_one_name_for_two_arms_is_refused_always(tmp_path: Path) -> None:

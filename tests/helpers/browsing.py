@@ -42,9 +42,13 @@ def browser() -> Iterator[Any]:
 
 
 @contextmanager
-def report_page(browser: Any, run: Path) -> Iterator[Any]:
+def report_page(
+    browser: Any, run: Path, *, width: int = 1280, scheme: str = "light"
+) -> Iterator[Any]:
     """The report in ``run`` opened at its summary; an error on the page fails the test."""
-    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    context = browser.new_context(
+        viewport={"width": width, "height": 900 if width > 800 else 740}, color_scheme=scheme
+    )
     opened = context.new_page()
     problems: list[str] = []
     opened.on("pageerror", lambda error: problems.append(str(error)))
@@ -54,6 +58,38 @@ def report_page(browser: Any, run: Path) -> Iterator[Any]:
     yield opened
     context.close()
     assert not problems
+
+
+_PALE = """() => {
+  const pen = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+  const light = ([r, g, b]) => [r, g, b].map((c) => c / 255)
+    .map((c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4))
+    .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
+  const paint = (colours) => {
+    pen.fillStyle = "#fff";
+    pen.fillRect(0, 0, 1, 1);
+    for (const colour of colours) { pen.fillStyle = colour; pen.fillRect(0, 0, 1, 1); }
+    return light(pen.getImageData(0, 0, 1, 1).data);
+  };
+  const found = new Map();
+  for (const el of document.querySelectorAll("body *")) {
+    const own = [...el.childNodes].filter((n) => n.nodeType === 3);
+    const text = own.map((n) => n.data).join("").trim();
+    if (!text || !el.checkVisibility() || el.disabled) continue;
+    const behind = [];
+    for (let e = el; e; e = e.parentElement) behind.unshift(getComputedStyle(e).backgroundColor);
+    const [a, b] = [paint(behind), paint([...behind, getComputedStyle(el).color])];
+    const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+    if (ratio < 4.5) found.set(`${el.tagName}.${el.className} ${text.slice(0, 40)}`, ratio);
+  }
+  return Object.fromEntries(found);
+}"""
+
+
+def too_pale(page: Any) -> dict[str, float]:
+    """The texts shown whose contrast is below 4.5, each with it."""
+    found: dict[str, float] = page.evaluate(_PALE)
+    return found
 
 
 def go(page: Any, route: str) -> None:

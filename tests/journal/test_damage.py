@@ -120,7 +120,7 @@ def test_every_command_says_it(tmp_path: Path, capsys: pytest.CaptureFixture[str
     key = result["key"]
     lines = path.read_text().splitlines(keepends=True)
     place = next(n for n, line in enumerate(lines) if '"result"' in line and key in line)
-    lines[place] = lines[place].replace('"correct": ', '"correct":  ')
+    lines[place] = lines[place].replace('"value": ', '"value":  ')
     path.write_text("".join(lines))
     told = f"1 damaged or foreign lines are left out ({place + 1} (result {key}))"
     capsys.readouterr()

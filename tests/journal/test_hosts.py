@@ -18,16 +18,16 @@ from helpers.some_records import some_call, write_one, written
 from rlm_eval.commands.cli import run_command
 from rlm_eval.errors import ConfigError
 from rlm_eval.journal import journal as module
-from rlm_eval.journal.journal import HEARTBEAT, Journal
+from rlm_eval.journal.journal import LOCK, Journal
 from rlm_eval.journal.past import past_of
 from rlm_eval.records import now
 
 
 def test_another_machines_heartbeat_holds_the_folder_for_a_minute(tmp_path: Path) -> None:
-    heartbeat = tmp_path / HEARTBEAT
+    heartbeat = tmp_path / LOCK
     with Journal(tmp_path):
         assert heartbeat.read_text() == f"{socket.gethostname()} {os.getpid()}"
-    assert not heartbeat.exists()
+    assert heartbeat.read_text() == ""
     heartbeat.write_text("elsewhere 4711")
     with pytest.raises(ConfigError, match=r"pid 4711 on elsewhere\) is working on"):
         Journal(tmp_path)
@@ -46,7 +46,7 @@ def test_the_heart_beats_while_the_journal_is_open(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_BEAT_S", 0.02)
-    heartbeat = tmp_path / HEARTBEAT
+    heartbeat = tmp_path / LOCK
     with Journal(tmp_path):
         for _ in range(3):
             wait_for(heartbeat.exists)

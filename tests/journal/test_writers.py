@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -47,7 +48,8 @@ def test_a_second_process_is_refused_and_disturbs_nothing(
     first = run.stop_at(Stop("after a result's line"))
     provider.wait_idle()
     asked, journal = provider.requests, (run.run_dir / "journal.jsonl").read_bytes()
-    refusal = f"another process (pid {first.pid}) is working on {run.run_dir}: wait for it, or stop"
+    host = socket.gethostname()
+    refusal = f"another process (pid {first.pid} on {host}) is working on {run.run_dir}: wait"
     for what in ("run", "resume"):
         before = len(run.log.read_text())
         assert run.attempt(what=what).wait() == 2
@@ -72,7 +74,7 @@ def test_the_lock_of_a_dead_process_is_no_obstacle(
     assert any(opened)
     assert all(str(lock) not in files for files in opened)
     first.kill()
-    assert lock.read_text() == str(first.pid)
+    assert lock.read_text() == f"{socket.gethostname()} {first.pid}"
     run.finish()
     assert not [kill for kill in run.kills if kill.left]
 

@@ -91,7 +91,7 @@ def score_vs_cost(results: pd.DataFrame, summary: pd.DataFrame) -> Plot:
         here = controls[(controls[CELL] == cell[CELL].iloc[0]).all(axis=1)]
         for row in here.to_dict("records"):
             axes.axhline(100 * row["mean_score"], color=known[row["arm"]]["color"], **LEVEL)
-        log_axis(axes, cell[unit], dollars=unit == "cost_usd")
+        log_axis(axes, cell[unit], "${x:.3g}" if unit == "cost_usd" else "")
         axes.set(ylim=(-3, 103), ylabel="mean score (%)", xlabel=f"{UNITS[unit]} per question")
         title(axes, cell)
     notes = [

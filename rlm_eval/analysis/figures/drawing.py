@@ -140,8 +140,9 @@ def title(axes: Axes, cell: pd.DataFrame) -> None:
     axes.set_title(wrapped(text, 34))
 
 
-def log_axis(axes: Axes, values: pd.Series[float], *, dollars: bool = False) -> None:
-    """A logarithmic x axis around the values, with round ticks such as 2k and 5k."""
+def log_axis(axes: Axes, values: pd.Series[float], ticks: str = "") -> None:
+    """A logarithmic x axis around the values, with round ticks such as 2k and 5k, or in the form
+    that ``ticks`` says."""
     from matplotlib.ticker import EngFormatter, LogLocator
 
     positive = values[values > 0]
@@ -152,7 +153,7 @@ def log_axis(axes: Axes, values: pd.Series[float], *, dollars: bool = False) -> 
     axes.set_xscale("log")
     axes.minorticks_off()
     axes.xaxis.set_major_locator(LogLocator(subs=digits))
-    axes.xaxis.set_major_formatter("${x:.3g}" if dollars else EngFormatter(sep=""))
+    axes.xaxis.set_major_formatter(ticks or EngFormatter(sep=""))
 
 
 def _basis(results: pd.DataFrame) -> list[str]:

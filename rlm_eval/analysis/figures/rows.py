@@ -107,6 +107,7 @@ def paired_forest(results: pd.DataFrame, pairs: pd.DataFrame) -> Plot:
     known = styles(results)
     first = [arm for arm in known if arm in set(table["arm"])]
     sheet = _panels([cell for cell in cells for _ in range(2)], known, "against", len(first))
+    ratios = ["cost_ratio", "cost_low", "cost_high"]
     reach = 3 + 100 * float(table[["difference", "low", "high"]].abs().max().max())
     for cell, score, cost in zip(cells, sheet.grid[::2], sheet.grid[1::2], strict=True):
         rows = _name_rows(score, cell["against"], known)
@@ -117,11 +118,11 @@ def paired_forest(results: pd.DataFrame, pairs: pd.DataFrame) -> Plot:
             pair = cell[cell["arm"] == arm]
             y = pair["against"].map(rows.index) + beside
             points = 100 * pair[["difference", "low", "high"]]
-            ratios = pair[["cost_ratio", "cost_low", "cost_high"]]
+            costs = pair[ratios]
             sure = (points["low"] > 0) | (points["high"] < 0)
             for axes, found, certain in (
                 (score, points, sure & (pair["p_holm"] <= ALPHA)),
-                (cost, ratios, (ratios["cost_low"] > 1) | (ratios["cost_high"] < 1)),
+                (cost, costs, (costs["cost_low"] > 1) | (costs["cost_high"] < 1)),
             ):
                 mid, low, high = (found[column] for column in found)
                 axes.hlines(y, low, high, its["color"], linewidth=1.2)
@@ -130,7 +131,7 @@ def paired_forest(results: pd.DataFrame, pairs: pd.DataFrame) -> Plot:
                 axes.scatter(mid, y, 20, fill, zorder=3, **edges)
         score.axvline(0, color="black", linewidth=0.8)
         score.set(xlim=(-reach, reach), xlabel="difference of mean scores (points)")
-        log_axis(cost, pd.concat([cell[c] for c in ("cost_ratio", "cost_low", "cost_high")]))
+        log_axis(cost, pd.concat([cell[c] for c in ratios]), "{x:.3g}×")
         cost.axvline(1, color="black", linewidth=0.8)
         units = " or ".join(cell["cost_unit"].unique())
         cost.set(xlabel=f"times its cost ({units})")

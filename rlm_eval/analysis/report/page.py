@@ -8,8 +8,12 @@ is shown as text, never as markup.
 from __future__ import annotations
 
 import json
+import re
+import shutil
+from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from hashlib import sha256
 from importlib.resources import files
 from math import isnan
 from pathlib import Path
@@ -31,7 +35,6 @@ from rlm_eval.errors import ConfigError
 from rlm_eval.journal.journal import damage
 
 PAGE, DATA = "report.html", "report_data"
-#: Further forms of a table, which are files alone: what they are called, and their names.
 #: What a verdict's cell is coloured as.
 KINDS: Mapping[Decision, str] = {
     "better": "good",
@@ -44,14 +47,16 @@ KINDS: Mapping[Decision, str] = {
     "none right": "open",
     "undecided": "open",
 }
+#: Further forms of a table, which are files alone: what they are called, and their names.
 ALSO = {"summary": (("method × length", "method_by_length"), ("method × task", "method_by_task"))}
 ASSETS = ("report.css", "page.js", "table.js", "answers.js", "report.js")
 
 
-def write_report(runs: Sequence[Run], out: Path | None = None) -> Path:
+def write_report(runs: Sequence[Run], out: Path | None = None, *, one_file: bool = False) -> Path:
     """Write ``report.html`` and ``report_data/`` over one or several runs; return the page's path.
 
-    ``out`` is the folder to write to, by default the first run's own.
+    ``out`` is the folder to write to, by default the first run's own. ``one_file``: the page has
+    all of ``report_data/`` in it.
     """
     results = by_method(combine(list(runs)))
     if results.empty:
@@ -63,6 +68,8 @@ def write_report(runs: Sequence[Run], out: Path | None = None) -> Path:
             (new / DATA / name).write_bytes((assets / name).read_bytes())
         (new / PAGE).write_bytes((assets / PAGE).read_bytes())
         _write_data(runs, results, new / DATA)
+        if one_file:
+            _put_in_one(new)
     return folder / PAGE
 
 
@@ -83,7 +90,36 @@ def _replacing(folder: Path) -> Iterator[Path]:
         for name in (DATA, PAGE):
             if (folder / name).exists():
                 (folder / name).rename(Path(place, name))
-            (new / name).rename(folder / name)
+            if (new / name).exists():
+                (new / name).rename(folder / name)
+
+
+def _put_in_one(folder: Path) -> None:
+    """Put all that lies beside the page of the report in ``folder`` into it, with one script and
+    one style, the only ones that its policy admits."""
+    data, files = folder / DATA, {}
+    code = [data / name for name in ASSETS if name.endswith(".js")]
+    given = sorted(set(data.rglob("*.js")) - set(code), key=lambda path: path.name == "main.js")
+    for path in sorted(data.glob("[ft]*/*.[!j]*")):  # figures and tables
+        kind = "image/png" if path.suffix == ".png" else "text/plain"
+        content = b64encode(path.read_bytes()).decode()
+        files[path.relative_to(data).as_posix()] = f"data:{kind};base64,{content}"
+    texts = [path.read_text("utf-8") for path in (*code, *given)]
+    texts.insert(len(code), f"REPORT.files = {json.dumps(files)};\n")
+    inside = {"script": "".join(texts), "style": (data / ASSETS[0]).read_text("utf-8")}
+    hashes = {tag: sha256(text.encode()).digest() for tag, text in inside.items()}
+    sources = [f"{tag}-src 'sha256-{b64encode(its).decode()}'" for tag, its in hashes.items()]
+    policy = "; ".join(["default-src 'none'", "img-src data:", *sources])
+    page = (folder / PAGE).read_text("utf-8")
+    for old, new in (
+        ('default-src[^"]*', policy),
+        ("<link [^>]*>", f"<style>{inside['style']}</style>"),
+        ("Its tables are also .*</script>", f"</noscript>\n<script>{inside['script']}</script>"),
+    ):
+        before, after = re.split(old, page, maxsplit=1, flags=re.DOTALL)
+        page = before + new + after
+    (folder / PAGE).write_text(page, encoding="utf-8")
+    shutil.rmtree(data)
 
 
 def _write_data(runs: Sequence[Run], results: pd.DataFrame, data: Path) -> None:
@@ -96,7 +132,7 @@ def _write_data(runs: Sequence[Run], results: pd.DataFrame, data: Path) -> None:
     tables.write(tables.method_by_task(summary), data / "tables" / "method_by_task")
     drawn = []
     for name, title, plot in figures.draw_all(results, calls, summary, pairs):
-        figures.save(plot, data / "figures" / name)
+        figures.drawing.save(plot, data / "figures" / name)
         drawn.append({"id": name, "title": title})
     main = {
         "runs": [_run(run) for run in runs],
@@ -126,7 +162,7 @@ def _run(run: Run) -> dict[str, Any]:
         "name": run.path.name,
         "path": " · ".join(filter(None, (str(run.path), damage(run.path)))),
         "models": sorted(filter(None, run.results["model"].dropna().unique())),
-        "dates": figures.dates(run.results),
+        "dates": figures.drawing.dates(run.results),
         "answers": len(run.results),
         "config": config.read_text("utf-8") if config.is_file() else "",
         "environment": json.dumps(run.environment, indent=1, ensure_ascii=False, default=str),

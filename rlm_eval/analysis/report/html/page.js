@@ -67,5 +67,10 @@
     return formats[kind](value);
   }
 
-  Object.assign(REPORT, { load, h, formats, short, show });
+  /* A link to a file of the report, which is in the page itself where that is all there is. */
+  const hrefOf = (path) => REPORT.files?.[path] ?? `report_data/${path}`;
+  const fileLink = (path, ...inside) =>
+    h("a", { href: hrefOf(path), download: REPORT.files && path.split("/").pop() }, inside);
+
+  Object.assign(REPORT, { fileLink, formats, h, hrefOf, load, short, show });
 })();

@@ -1,7 +1,7 @@
 "use strict";
 /* The report's views and what leads to them. */
 (() => {
-  const { dataTable, h, load, sampleView, samplesLink, samplesView, scroller } = REPORT;
+  const { dataTable, fileLink, h, hrefOf, load, sampleView, samplesLink, samplesView, scroller } = REPORT;
 
   function banners(main) {
     return [
@@ -20,6 +20,7 @@
       words.hidden = false;
       words.className = `verdict ${v.kind}`;
       words.replaceChildren(v.text, " ", h("a", { href: samplesLink(v.filter) }, "samples"));
+      words.scrollIntoView({ block: "nearest" });
     } },
     h("small", {}, v.length ? `${v.length.toLocaleString("en")} tokens` : "all lengths"),
     h("strong", {}, v.decision), h("span", {}, v.points), v.cost && h("span", {}, v.cost),
@@ -62,12 +63,11 @@
       part.scrollIntoView();
     } }, title)));
 
-  const fileOf = (f, suffix) => `report_data/figures/${f.id}.${suffix}`;
   const figureOf = (f) => h("figure", { id: `figure-${f.id}`, tabindex: -1 }, h("h2", {}, f.title),
-    scroller(f.title, h("a", { href: fileOf(f, "png") },
-      h("img", { src: fileOf(f, "png"), alt: f.title, loading: "lazy" }))),
+    scroller(f.title, fileLink(`figures/${f.id}.png`,
+      h("img", { src: hrefOf(`figures/${f.id}.png`), alt: f.title, loading: "lazy" }))),
     h("figcaption", {}, ["png", "csv"].flatMap((s, i) =>
-      [i ? " · " : "", h("a", { href: fileOf(f, s) }, s)])));
+      [i ? " · " : "", fileLink(`figures/${f.id}.${s}`, s)])));
 
   function runsView(main) {
     return main.runs.map((run) => h("section", {}, h("h2", {}, run.name),

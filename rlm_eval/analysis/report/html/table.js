@@ -1,7 +1,7 @@
 "use strict";
 /* Tables that sort, and lists of samples in pages. */
 (() => {
-  const { h, show } = REPORT;
+  const { fileLink, h, show } = REPORT;
   const CUT = 400; // characters of a text in a cell
 
   /* columns: [{label, kind, cell(row) -> value, link(row) -> href or null}] */
@@ -65,7 +65,7 @@
   const samplesLink = (filters) => "#/samples?"
     + new URLSearchParams(Object.entries(filters).filter(([, value]) => value)).toString();
   const filesOf = (id) => ["csv", "md", "tex"].flatMap((s) =>
-    [" · ", h("a", { href: `report_data/tables/${id}.${s}` }, s)]);
+    [" · ", fileLink(`tables/${id}.${s}`, s)]);
 
   /* A table of the report; ``brief``: without the columns that say more. */
   function dataTable(data, brief = false) {
