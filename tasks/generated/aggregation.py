@@ -46,12 +46,11 @@ from ..draws import Draws
 from ..sizing import at_least, one_of
 from . import questions
 from .labels import LabelOf
-from .questions import KINDS, Query
+from .questions import FAMILIES, KINDS, Query
 from .windows import DAY_OF, DAYS, MONTHS, SHOWN, Line, Windowed, read_lines
 
 #: Asked by default, in this order.
 FIRST_KINDS = "label_count", "most_common", "compare", "user_label_count", "range_label_count"
-GROUPS = ("counting", "user", "timeline")
 #: Users that a question may be about: so many with most lines, and so many of these are named. A
 #: fixed number, so that the size of the subset tells little about the answer; so is the range.
 BUSY_USERS, NAMED_USERS = 20, 2
@@ -79,7 +78,7 @@ class Aggregation(Windowed):
         if not self.kinds:
             raise ConfigError("must be a list such as [label_count,user]", key="kinds")
         for name in self.kinds:
-            one_of("kinds", name, (*KINDS, *GROUPS))
+            one_of("kinds", name, (*KINDS, *FAMILIES))
         named = (k for name in self.kinds for k in KINDS if name in (k, KINDS[k].family))
         self.kinds = tuple(dict.fromkeys(named))
         super().prepare()

@@ -26,6 +26,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from string import ascii_uppercase
+from typing import Any
 
 from rlm_eval.errors import ConfigError
 from rlm_eval.records import Context
@@ -57,19 +58,12 @@ def multihop(
 ) -> VariableTracking | SemanticChain:
     """The task of that variant. ``hops``: null takes the variant's own, 4 (vt) or 2 (semantic)."""
     one_of("variant", variant, ("vt", "semantic"))
-    if variant == "vt":
-        return VariableTracking(
-            lengths=lengths,
-            n=n,
-            hops=4 if hops is None else hops,
-            chains=chains,
-            haystack=haystack,
-            template=template,
-            seed=seed,
-            tokenizer=tokenizer,
-        )
-    hops = 2 if hops is None else hops
-    return SemanticChain(lengths=lengths, n=n, hops=hops, seed=seed, tokenizer=tokenizer)
+    usual = 4 if variant == "vt" else 2
+    settings: dict[str, Any] = {"lengths": lengths, "n": n, "seed": seed, "tokenizer": tokenizer}
+    settings["hops"] = usual if hops is None else hops
+    if variant == "semantic":
+        return SemanticChain(**settings)
+    return VariableTracking(chains=chains, haystack=haystack, template=template, **settings)
 
 
 @dataclass(kw_only=True, eq=False)

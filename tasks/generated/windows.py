@@ -215,9 +215,6 @@ class Windowed(Generated):
         field = f" Label: {label} ||" if self.structured else ""
         return f"{field} Instance: {text}\n"
 
-    def _expected_lines(self, target: int) -> int:
-        return max(1, int((target - self._reserve - self._frame) / fmean(self._means)))
-
     def _draw(
         self, target: int, parts: Sequence[str | int], *, written: bool
     ) -> tuple[list[Line], int]:
