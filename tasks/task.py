@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from itertools import chain, count, islice
 from statistics import fmean
 from typing import ClassVar
@@ -52,6 +53,8 @@ class Task(ABC):
 
     def __post_init__(self) -> None:
         self._tok = load_tokenizer(self.tokenizer)
+        #: Tokens of a piece, each distinct one counted once.
+        self._count = cache(self._tok.count)
 
     @property
     def card(self) -> str:
@@ -218,6 +221,10 @@ class Generated(Task):
 
     def prepare(self) -> None:
         """Check further settings, and whatever all samples need."""
+
+    def noted(self, index: int, **knobs: Scalar) -> dict[str, Scalar]:
+        """A sample's knobs: these, and what it was drawn from."""
+        return {**knobs, "index": index, "seed": self.seed}
 
     @abstractmethod
     def shortest(self) -> int:

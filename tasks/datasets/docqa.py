@@ -39,7 +39,7 @@ from rlm_eval.records import Context, Scalar, documents_of
 
 from ..draws import Draws
 from ..generated.haystack import ruler_file
-from ..sizing import check_lengths, one_of
+from ..sizing import check_lengths, heading, one_of
 from ..task import Pair
 from .dataset import AnyText, Name, Row, Text, many, optional, shape
 from .padded import Asked, Padded, nearest
@@ -107,7 +107,7 @@ class DocumentQA(Padded):
         }
 
     def cost(self, number: int, document: str) -> int:
-        return self._count(document) + self._count.heading(number) + 1
+        return self._count(document) + self._count(heading(number)) + 1
 
     @cached_property
     def _questions(self) -> list[Asked]:

@@ -95,8 +95,8 @@ class Aggregation(Windowed):
 
     def ask(self, lines: Sequence[Line], draws: Draws) -> Iterator[dict[str, Any]]:
         labels, number = self._items.labels, self.questions_per_context
-        drawn = draw_queries(self.kinds, number, labels, lines, draws, official=self.official)
-        for place, (query, gold) in enumerate(drawn):
+        source = Source(lines, labels, draws, self.official)
+        for place, (query, gold) in enumerate(source.queries(self.kinds, number)):
             kind = KINDS[query.kind]
             yield {
                 "question": self._question(query),
@@ -147,40 +147,6 @@ class Aggregation(Windowed):
         return f"{self.statement()} {questions.word(query)} {form}"
 
 
-def draw_queries(
-    kinds: Iterable[str],
-    count: int,
-    labels: Sequence[str],
-    lines: Sequence[Line],
-    draws: Draws,
-    *,
-    official: bool = False,
-) -> Iterator[tuple[Query, str]]:
-    """Up to ``count`` distinct questions with their golds, going round ``kinds`` in order, of
-    ``official`` draws in random order; a kind that has no exact question left in this window is
-    passed over."""
-    source = Source(lines, labels, draws, official)
-    asked: set[str] = set()
-    left = list(kinds)
-    if official:
-        draws.shuffle(left)
-    while left:
-        for kind in tuple(left):
-            drawn = (source.draw(kind) for _ in range(ATTEMPTS))
-            new = (query for query in drawn if questions.word(query) not in asked)
-            golds = (
-                (query, questions.answer(query, lines, labels, questions.GAP)) for query in new
-            )
-            found = next(((query, gold) for query, gold in golds if gold is not None), None)
-            if found is None:
-                left.remove(kind)
-                continue
-            asked.add(questions.word(found[0]))
-            yield found
-            if len(asked) == count:
-                return
-
-
 def by_lines(lines: Iterable[Line]) -> list[int]:
     """Users, those with most lines first."""
     users = Counter(line.user for line in lines)
@@ -191,7 +157,7 @@ class Source:
     """What the arguments of queries about a window are drawn from."""
 
     def __init__(
-        self, lines: Sequence[Line], labels: Sequence[str], draws: Draws, official: bool
+        self, lines: Sequence[Line], labels: Sequence[str], draws: Draws, official: bool = False
     ) -> None:
         self._lines, self._labels, self._draws, self._official = lines, labels, draws, official
         self._days = sorted(line.day for line in lines)
@@ -199,7 +165,31 @@ class Source:
         times = sorted(Counter(self._days).values(), reverse=True)
         self._times = times[min(3, len(times) - 1)]
 
-    def draw(self, kind: str) -> Query:
+    def queries(self, kinds: Iterable[str], count: int) -> Iterator[tuple[Query, str]]:
+        """Up to ``count`` distinct questions with their golds, going round ``kinds`` in order, of
+        ``official`` draws in random order; a kind that has no exact question left in this window
+        is passed over."""
+        asked: set[str] = set()
+        left = list(kinds)
+        if self._official:
+            self._draws.shuffle(left)
+        while left:
+            for kind in tuple(left):
+                for _ in range(ATTEMPTS):
+                    query = self._draw(kind)
+                    if (text := questions.word(query)) in asked:
+                        continue
+                    gold = questions.answer(query, self._lines, self._labels, questions.GAP)
+                    if gold is not None:
+                        asked.add(text)
+                        yield query, gold
+                        break
+                else:
+                    left.remove(kind)
+                if len(asked) == count:
+                    return
+
+    def _draw(self, kind: str) -> Query:
         """A query of the kind: whatever its text has a placeholder for, in this order."""
         draws = self._draws
         holds = set(re.findall(r"\{(\w+)\}", KINDS[kind].text))

@@ -142,13 +142,7 @@ class VariableTracking(Generated):
             group="vt",
             summed=stated + used,
             evidence=spans_of(context.text, chains[0]),
-            knobs={
-                "variant": "vt",
-                "hops": self.hops,
-                "chains": self.chains,
-                "index": index,
-                "seed": self.seed,
-            },
+            knobs=self.noted(index, variant="vt", hops=self.hops, chains=self.chains),
         )
 
     def _example(self, draws: Draws) -> str:

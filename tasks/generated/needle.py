@@ -37,7 +37,7 @@ from rlm_eval.errors import ConfigError
 from rlm_eval.records import Context
 
 from ..draws import Draws
-from ..sizing import LONGEST, PieceCounter, fill, fill_new, one_of, spans_of
+from ..sizing import LONGEST, fill, fill_new, one_of, spans_of
 from ..task import Generated, Pair
 from . import haystack as hay
 from .haystack import ADJECTIVES, NOUNS
@@ -160,7 +160,6 @@ class Needle(Generated):
         for depth in self.depths or ():
             if not 0 <= depth <= 1:
                 raise ConfigError(f"has {depth}, which is not between 0 and 1", key="depths")
-        self._count = PieceCounter(self._tok)
         self._paragraphs = hay.prose(self.haystack_file) if self._haystack == "essay" else ()
         if self.template:
             self.name, self.scorer = "ruler_niah", "string_match_all"
@@ -205,13 +204,9 @@ class Needle(Generated):
             group=f"niah_{self.variant}",
             summed=used + plan.cost - answer,
             evidence=spans_of(context.text, plan.sentences[: len(plan.gold)]),
-            knobs={
-                "variant": self.variant,
-                "haystack": self._haystack,
-                "depth": round(depths[0], 4),
-                "index": index,
-                "seed": self.seed,
-            },
+            knobs=self.noted(
+                index, variant=self.variant, haystack=self._haystack, depth=round(depths[0], 4)
+            ),
         )
 
     def _plan(self, draws: Draws) -> Plan:

@@ -31,7 +31,6 @@ from string import ascii_lowercase
 from rlm_eval.records import Context
 
 from ..draws import Draws
-from ..sizing import PieceCounter
 from ..task import Generated, Pair
 from .haystack import ADJECTIVES, NOUNS, filled, made_up_names
 
@@ -61,7 +60,6 @@ class CommonWords(Generated):
     )
 
     def prepare(self) -> None:
-        self._count = PieceCounter(self._tok)
         if self.template:
             self.name, self.scorer = "ruler_cwe", "string_match_all"
             _, self.question = filled(self.template)
@@ -93,7 +91,7 @@ class CommonWords(Generated):
             question=self.question,
             gold=tuple(gold),
             summed=used + spent,
-            knobs={"n_words": len(words), "index": index, "seed": self.seed},
+            knobs=self.noted(index, n_words=len(words)),
         )
 
     def _example(self, draws: Draws, before: str) -> str:
@@ -170,7 +168,7 @@ class FrequentWords(Generated):
             question=self.question,
             gold=tuple(islice(counts, 1, 4)),
             summed=used,
-            knobs={"n_words": len(words), "index": index, "seed": self.seed},
+            knobs=self.noted(index, n_words=len(words)),
         )
 
     def _counts(self, budget: int, draws: Draws) -> tuple[dict[str, int], int]:

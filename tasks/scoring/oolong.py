@@ -159,8 +159,9 @@ def oolong_real(sample: Sample, answer: str) -> Score:
         r"\\boxed\{+([^}]*)\}+", answer
     )
     value = _real_value(_read_real(box[1]) if box else answer, gold)
-    text = (box[1] if box else last_line(answer)).casefold()
-    other: Real = text.strip(" .")
+    text = box[1] if box else answer.strip().rpartition("\n")[2].rpartition(":")[2]
+    text = text.casefold().strip(" .*[]\"'")
+    other: Real = text
     if isinstance(gold, int):
         numbers = re.findall(r"-?\d+", re.sub(r"(?<=\d),(?=\d{3})", "", text))
         other = int(numbers[-1][-18:]) if numbers else text
@@ -169,9 +170,3 @@ def oolong_real(sample: Sample, answer: str) -> Score:
         gold = [part.casefold() for part in gold]
     unboxed = max(value, _real_value(other, gold))
     return Score(value, box[1] if box else answer.strip(), {"unboxed": unboxed})
-
-
-def last_line(answer: str) -> str:
-    """What follows the last colon of an answer's last line."""
-    lines = [line.strip() for line in answer.strip().splitlines() if line.strip()]
-    return lines[-1].rsplit(":", 1)[-1].strip(" *[]\"'") if lines else ""

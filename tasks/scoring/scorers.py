@@ -72,7 +72,7 @@ def short_answer(sample: Sample, answer: str, *, hotpot: bool = False) -> Score:
     """Exact match; the second number of the benchmarks, F1, stands beside it (SQuAD, HotpotQA,
     MuSiQue)."""
     both = squad(sample, answer, hotpot=hotpot)
-    return Score(both["exact_match"], answer.strip(), {"f1": both["f1"]})
+    return Score(both.pop("exact_match"), answer.strip(), both)
 
 
 def string_match_part(sample: Sample, answer: str) -> Score:
