@@ -2,33 +2,29 @@
 
 A window is 40 lines or more, ``Date: … || User: … || Instance: …``; a question asks for counts over
 them by label, user or date, and the label of a line must be judged by its meaning. Several
-questions share a window. Source: OOLONG (Bertsch et al. 2025), synthetic split: label, user and
-date distributions, question kinds and answer forms follow it; see
-:mod:`rlm_eval.tasks.generated.windows` and :mod:`rlm_eval.tasks.generated.questions`. Score:
-``strict``, the one value that the answer names, in any wording, graded as OOLONG does (numbers
-``0.75 ** |error|``, else 0 or 1); OOLONG's own reading of the same answer is ``score_official``.
-``task=oolong_style`` asks all of OOLONG's kinds, 25 questions a window, drawn its way
-(``official=true``), and scores as OOLONG does.
+questions share a window. Source: OOLONG (Bertsch et al. 2025), synthetic split, whose
+distributions, question kinds and answer forms these follow. Score: ``strict``, the one value that
+the answer names, in any wording, graded as OOLONG does (numbers ``0.75 ** |error|``, else 0 or 1);
+OOLONG's own reading is ``score_official``. ``task=oolong_style`` asks all of OOLONG's kinds, 25
+questions a window, drawn its way (``official=true``), and scores as OOLONG does.
 
 Not as in OOLONG, and what it does: the items are the project's own (scores are not OOLONG's) and
 longer (fewer lines at a length); windows are filled, OOLONG's to 95 %; kinds take turns, where
-OOLONG draws 25 of all questions that a window gives, most of them about pairs of labels (each kind
-weighs the same); only golds that are unique are asked (no point for one of two right answers); the
-labels of a subset are all labels, not those that occur in it (least common may be one without
-lines); "exactly n times" counts all dates, not the 50 most frequent (a larger number at 131K); of
-two users either may be right, in OOLONG the one named first; the first month has one gold; labels
-are named in the question too, so that a method that reads the window in pieces can judge each.
+OOLONG draws from all questions that a window gives, most of them about pairs of labels; only golds
+that are unique are asked (no point for one of two right answers); the labels of a subset are all
+labels (least common may be one without lines); "exactly n times" counts all dates, not the 50 most
+frequent; of two users either may be right, in OOLONG the one named first; labels are named in the
+question too, so that a method that reads the window in pieces can judge each.
 
 Known shortcuts: a graded count rewards any constant near the middle, so read skill over
-``best_constant``, never the bare score. Questions without labels (top_user, second_user,
-named_top_user, named_second_user, top_date, second_date, dates_exactly_n) are solved by counting
-lines without reading one (``cheat_count`` scores 1), as is the whole structured twin
-(``structured=true``, where the label is a visible field) by code: the twin measures counting, the
-difference measures judging. ``code_oracle`` otherwise guesses the six types of question from
-keywords, and has no idea about other labels. A small part is inherent: whoever counts a user's
-lines knows an upper bound of the answer. The items are composed (tasks/items/README.md): no text
-comes twice in a window, but its parts do. What these, labels by coin and classifiers of words
-score: ``python tests/benchmarks/tasks.py controls``.
+``best_constant``, never the bare score. Questions without labels (top_user, second_user, the same
+of named users, top_date, second_date, dates_exactly_n) are solved by counting lines without reading
+one (``cheat_count`` scores 1), as is by code the whole structured twin (``structured=true``, where
+the label is a visible field): the twin measures counting, the difference judging. ``code_oracle``
+otherwise guesses the six types of question from keywords. Whoever counts a user's lines knows an
+upper bound of the answer. No text comes twice in a window, but parts do (tasks/items/README.md).
+What these, labels by coin and classifiers of words score: ``python tests/benchmarks/tasks.py
+controls``.
 """
 
 from __future__ import annotations

@@ -2,16 +2,15 @@
 :mod:`rlm_eval.tasks.generated.chains`.
 
 Statements such as ``VAR KQWDA = 48210.`` and ``VAR PLMEX = VAR KQWDA.`` are scattered in order
-through prose in which no sentence occurs twice (that of ``needle``; ``haystack=noise`` repeats five
-sentences); the question gives the number and asks for every variable that has it, through all hops.
-Source: RULER (Hsieh et al. 2024), task vt; 30 answer tokens. Score: ``strict_match``, the variables
-named less wrong ones, in an answer and no more; RULER's ``string_match_all`` is ``score_official``.
+through ``needle``'s prose, in which no sentence occurs twice (``haystack=noise`` repeats five); the
+question gives the number and asks for every variable that has it, through all hops. Source: RULER
+(Hsieh et al. 2024), task vt; 30 answer tokens. Score: ``strict_match``, the variables named less
+wrong ones, in an answer and no more; RULER's ``string_match_all`` is ``score_official``.
 
-``task=ruler_vt`` (a ``template``) is RULER's own: its noise, preface, worked example (500 tokens
-of the same task, three-letter names) before the preface, question, answer prefix,
-``string_match_all``. What stays different: statements are placed freely and end in no space, every
-sample has an example and a seed of its own, and each is filled to its target. Preface and example
-begin the context, the prefix ends the question.
+``task=ruler_vt`` (a ``template``) is RULER's own: its noise, preface and before it a worked example
+(500 tokens of the same task, three-letter names), which begin the context, question and answer
+prefix, ``string_match_all``. What stays different: statements are placed freely and end in no
+space, every sample has an example and a seed of its own, and each is filled to its target.
 
 Known shortcuts: the statements have one fixed form, so a few lines of code solve it
 (``code_oracle``: 100 %; best constant: 0). With one chain, as in RULER, the list of all variables

@@ -12,8 +12,9 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
+from ..scoring.oolong import Kind as Form
 from .windows import DAY_OF, EVERY_DAY, MONTHS, SHOWN, Line
 
 #: Most-common and A-vs-B questions need a lead of more than this share of the lines.
@@ -21,8 +22,6 @@ GAP = 0.02
 #: Of two users that are compared, one has to lead by so many lines.
 LEAD = 2
 
-#: How an answer is to be written.
-Form = Literal["label", "number", "comparison", "user", "date", "month"]
 #: What the placeholders of a kind's text stand for, as written there.
 Args = Mapping[str, str]
 

@@ -59,13 +59,12 @@ class Turns(Generated):
         asked = ASKED.search(question)
         if asked is None:
             return None
-        replies = [
-            reply.removeprefix("Assistant: ")
+        replies = (
+            asked[3] + reply.removeprefix("Assistant: ")
             for request, reply in pairwise(context.text.split("\n"))
             if request == f"User: {asked[2]}"
-        ]
-        place = int(asked[1]) - 1
-        return asked[3] + replies[place] if place < len(replies) else None
+        )
+        return next(islice(replies, int(asked[1]) - 1, None), None)
 
     def make(self, target: int, purpose: str, index: int) -> Iterator[Pair]:
         draws = Draws(self.name, purpose, self.needles, self.seed, target, index)
