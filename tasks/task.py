@@ -112,8 +112,8 @@ class Task(ABC):
         sample where all are asked for."""
         if self.constant_answers:
             return self.constant_answers
-        every = self.scorer in ("string_match_all", "strict_match")
-        golds = ((s, ", ".join(s.gold) if every else s.gold[0]) for s in group_samples)
+        every = ("string_match_all", "strict_match")
+        golds = ((s, ", ".join(s.gold) if s.scorer in every else s.gold[0]) for s in group_samples)
         # OOLONG reads of a bare answer of 20 characters its last word alone.
         forms = {"oolong": "Answer: {}", "choice": "The correct answer is ({})"}
         return dict.fromkeys(

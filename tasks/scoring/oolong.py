@@ -155,8 +155,9 @@ def oolong_real(sample: Sample, answer: str) -> Score:
     it is one text, whatever it says. ``unboxed``: without a box the last line after its last colon
     counts; the last number in it, or its parts between commas and *and*, without case."""
     gold = _read_real(sample.gold[0])
-    box = re.search(r"\\boxed\{\\text\{([^}]*)\}\}", answer) or re.search(
-        r"\\boxed\{+([^}]*)\}+", answer
+    closed = answer[: answer.rfind("}") + 1]  # else each box that is open is read to the end
+    box = re.search(r"\\boxed\{\\text\{([^}]*)\}\}", closed) or re.search(
+        r"\\boxed\{+([^}]*)\}+", closed
     )
     value = _real_value(_read_real(box[1]) if box else answer, gold)
     text = box[1] if box else answer.strip().rpartition("\n")[2].rpartition(":")[2]

@@ -102,3 +102,14 @@ def test_the_constant_of_a_multiple_choice_is_no_less_than_chance(
         write_jsonl((to_row(*pair) for pair in task.build()), tmp_path / "out.jsonl")
         task = Exported(path=str(tmp_path / "out.jsonl"))
     assert list(task.constant_scores([s for _, s in task.build()]).values()) == constant
+
+
+def test_the_constant_of_exported_samples_is_the_rules_own(tmp_path: Path) -> None:
+    """Of a question with aliases one gold is said, not all of them."""
+    path = tmp_path / "rows.jsonl"
+    path.write_text("\n".join(json.dumps(longbench_v2(i)) for i in range(2)))
+    made = LongBenchV2(path=str(path), lengths=[2000], n=2).build()
+    pairs = [(c, replace(s, gold=("NYC", "New York"), scorer="squad_em")) for c, s in made]
+    write_jsonl((to_row(*pair) for pair in pairs), tmp_path / "out.jsonl")
+    task = Exported(path=str(tmp_path / "out.jsonl"))
+    assert set(task.constant_scores([s for _, s in task.build()]).values()) == {1.0}
