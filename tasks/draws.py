@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-from bisect import bisect_right
 from collections.abc import Callable, Hashable, MutableSequence, Sequence
 from typing import TypeVar
 
@@ -39,10 +38,6 @@ class Draws:
 
     def choice(self, values: Sequence[T]) -> T:
         return values[self.below(len(values))]
-
-    def weighted(self, edges: Sequence[int]) -> int:
-        """An index in proportion to whole-number weights, whose running sums are ``edges``."""
-        return bisect_right(edges, self.below(edges[-1]))
 
     def shuffle(self, values: MutableSequence[T]) -> None:
         random = self.random

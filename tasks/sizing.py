@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import accumulate, islice
+from math import inf
 from typing import TypeVar
 
 from rlm_eval.errors import ConfigError
@@ -27,16 +28,11 @@ EXACT_UP_TO = 200_000
 LONGEST = 100_000_000
 
 
-def at_least(least: int, **settings: int) -> None:
-    """Raises ConfigError for a setting that is less."""
+def at_least(least: int, *, most: float = inf, **settings: int) -> None:
+    """Raises ConfigError for a setting that is less, or more than the most."""
     for key, value in settings.items():
         if value < least:
             raise ConfigError(f"must be at least {least}, not {value}", key=key)
-
-
-def at_most(most: int, **settings: int) -> None:
-    """Raises ConfigError for a setting that is more."""
-    for key, value in settings.items():
         if value > most:
             raise ConfigError(f"may be {most} at most, not {value}", key=key)
 
@@ -67,23 +63,9 @@ def check_lengths(
     return tuple(values)
 
 
-class PieceCounter:
-    """Tokens of pieces, each distinct piece counted once."""
-
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        self._tokenizer = tokenizer
-        self._known: dict[str, int] = {}
-
-    def __call__(self, piece: str) -> int:
-        count = self._known.get(piece)
-        if count is None:
-            count = self._known[piece] = self._tokenizer.count(piece)
-        return count
-
-    def heading(self, number: int) -> int:
-        """Tokens of what ``Context.text`` puts before document ``number``, by a specimen with as
-        many digits."""
-        return self(f"Document {10 ** (len(str(number)) - 1)}:\n")
+def heading(number: int) -> str:
+    """What ``Context.text`` puts before document ``number``: a specimen with as many digits."""
+    return f"Document {10 ** (len(str(number)) - 1)}:\n"
 
 
 def fill(pieces: Iterable[T], count: Callable[[T], int], budget: int) -> tuple[list[T], int]:

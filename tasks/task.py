@@ -7,7 +7,9 @@ from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from itertools import chain, count, islice
+from statistics import fmean
 from typing import ClassVar
 
 from rlm_eval.errors import ConfigError
@@ -16,7 +18,7 @@ from rlm_eval.tokens import load_tokenizer
 
 from .scoring.matching import CHARS_PER_TOKEN
 from .scoring.rules import RULES
-from .scoring.scorers import by_verdict
+from .scoring.scorers import CHOICES, by_verdict
 from .sizing import EXACT_UP_TO, LONGEST, at_least, check_lengths
 
 Pair = tuple[Context, Sample]
@@ -51,6 +53,8 @@ class Task(ABC):
 
     def __post_init__(self) -> None:
         self._tok = load_tokenizer(self.tokenizer)
+        #: Tokens of a piece, each distinct one counted once.
+        self._count = cache(self._tok.count)
 
     @property
     def card(self) -> str:
@@ -108,10 +112,13 @@ class Task(ABC):
         sample where all are asked for."""
         if self.constant_answers:
             return self.constant_answers
-        every = self.scorer in ("string_match_all", "strict_match")
-        golds = ((s, ", ".join(s.gold) if every else s.gold[0]) for s in group_samples)
+        every = ("string_match_all", "strict_match")
+        golds = ((s, ", ".join(s.gold) if s.scorer in every else s.gold[0]) for s in group_samples)
         # OOLONG reads of a bare answer of 20 characters its last word alone.
-        return dict.fromkeys(f"Answer: {g}" if "oolong:" in s.scorer else g for s, g in golds)
+        forms = {"oolong": "Answer: {}", "choice": "The correct answer is ({})"}
+        return dict.fromkeys(
+            forms.get(s.scorer.partition(":")[0], "{}").format(gold) for s, gold in golds
+        )
 
     def fit_constant(self, samples: Sequence[Sample]) -> str:
         """The candidate of :meth:`constants` with the best mean score on ``samples``; the first
@@ -126,7 +133,9 @@ class Task(ABC):
         a graded score means little without it.
 
         The answer is fitted on the task's calibration samples; for a group that has none, on the
-        samples of all other contexts. A group of one context alone is left out.
+        samples of all other contexts. A group of one context alone is left out. Of a multiple
+        choice (rule ``choice``) it is what the answer scores on those, and no less than chance: of
+        a balanced set, where one is left out, the best letter of the rest is never its own.
         """
         groups: dict[tuple[str, int], list[Sample]] = defaultdict(list)
         for sample in samples:
@@ -144,7 +153,11 @@ class Task(ABC):
                 fitted = others.get(key) or [s for s in members if s.context_id != context_id]
                 if fitted:
                     answer = self.fit_constant(fitted)
-                    scores |= {s.id: self.score(s, answer).value for s in held_out}
+                    chance = max(fmean(self.score(s, answer).value for s in fitted), 1 / CHOICES)
+                    scores |= {
+                        s.id: chance if s.scorer == "choice" else self.score(s, answer).value
+                        for s in held_out
+                    }
         return scores
 
     def pair(
@@ -208,6 +221,10 @@ class Generated(Task):
 
     def prepare(self) -> None:
         """Check further settings, and whatever all samples need."""
+
+    def noted(self, index: int, **knobs: Scalar) -> dict[str, Scalar]:
+        """A sample's knobs: these, and what it was drawn from."""
+        return {**knobs, "index": index, "seed": self.seed}
 
     @abstractmethod
     def shortest(self) -> int:

@@ -10,12 +10,11 @@ The data are encrypted against leaking, and stay so: text is decrypted in memory
 run writes down is encrypted again (``seal``), and the export is refused. To read a run's text:
 ``rlm_eval.tasks.datasets.browsecomp_plus.decrypt(text, canary)``.
 
-Score: a judge model compares the answer with the reference (role ``judge``), by the rules of the
-benchmark's grader; the first ``4 × max_answer_tokens`` characters of the answer reach it. Its reply
-is read as officially, but that one which says yes and no is unreadable (officially its first word
-counts), as is one without a verdict: such a row stays pending (officially wrong). Exact match and
-F1 after SQuAD's normalisation stand beside the score. ``judge=null`` scores by exact match alone,
-as do the constants.
+Score: a judge model compares the answer's first ``4 × max_answer_tokens`` characters with the
+reference (role ``judge``), by the benchmark's rules. Its reply is read as officially, but that one
+which says yes and no (officially its first word counts) or has no verdict (officially wrong) leaves
+the row pending. Exact match and F1 after SQuAD's normalisation stand beside the score;
+``judge=null`` scores by exact match alone, as do the constants.
 
 Known shortcuts: a padding document is rarely about the question's subject, so word overlap finds
 some evidence; ``code_oracle`` takes the title of the document with the largest overlap. The

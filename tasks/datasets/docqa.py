@@ -7,18 +7,16 @@ paragraphs without titles). Score: official, exact match after SQuAD's normalisa
 ``score_f1``, each the best over aliases; for the F1 a yes, no or noanswer of HotpotQA must agree.
 
 ``task=ruler_qa_1`` (SQuAD) and ``task=ruler_qa_2`` (HotpotQA) are RULER's own: its data, its
-question and answer prefix (a ``template``), its rule ``string_match_part`` (exact match and F1
-beside it). What stays different: each sample is filled to its target (RULER takes as many documents
-as its first sample holds), questions are in an order drawn from the seed (RULER: the file's),
-SQuAD's paragraphs without an answerable question are left out, HotpotQA's distractors never have a
-supporting title (some of RULER's do by chance), and RULER says its instruction before the documents
-too.
+question and answer prefix (a ``template``), its rule ``string_match_part``. What stays different:
+each sample is filled to its target (RULER takes as many documents as its first sample holds),
+questions are in an order drawn from the seed, SQuAD's paragraphs without an answerable question are
+left out, HotpotQA's distractors never have a supporting title (some of RULER's do by chance), and
+RULER says its instruction before the documents too.
 
-Known shortcuts: the documents are Wikipedia's and the questions public, so models answer many
-without the context: compare with a no_context arm. Padding is rarely about the same subject as the
-question, so word overlap finds the row's own documents; ``code_oracle`` takes the title (or first
-name) of the document with the largest overlap (MuSiQue at 8K, 100 questions: exact match 1 %, F1
-3 %; the most frequent answer: 6 %).
+Known shortcuts: the documents are Wikipedia's and the questions public: compare with a no_context
+arm. Padding is rarely about the question's subject, so word overlap finds the row's own documents;
+``code_oracle`` takes the title (or first name) of the document with the largest overlap (MuSiQue at
+8K, 100 questions: exact match 1 %, F1 3 %; the most frequent answer: 6 %).
 """
 
 from __future__ import annotations
@@ -39,7 +37,7 @@ from rlm_eval.records import Context, Scalar, documents_of
 
 from ..draws import Draws
 from ..generated.haystack import ruler_file
-from ..sizing import check_lengths, one_of
+from ..sizing import check_lengths, heading, one_of
 from ..task import Pair
 from .dataset import AnyText, Name, Row, Text, many, optional, shape
 from .padded import Asked, Padded, nearest
@@ -107,7 +105,7 @@ class DocumentQA(Padded):
         }
 
     def cost(self, number: int, document: str) -> int:
-        return self._count(document) + self._count.heading(number) + 1
+        return self._count(document) + self._count(heading(number)) + 1
 
     @cached_property
     def _questions(self) -> list[Asked]:

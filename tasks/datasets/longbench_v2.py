@@ -2,8 +2,8 @@
 
 Source: LongBench v2 (Bai et al. 2024), 503 rows; CodeQA is its domain ``Code Repository
 Understanding`` (50 rows). Score: official. The letter is taken from ``The correct answer is (X)``;
-no such sentence is wrong (the last lone letter: ``score_anywhere``); chance is 25 %. The question's
-wording is our own.
+no such sentence is wrong (the last lone letter: ``score_anywhere``); chance is 25 %, the least that
+the best constant is taken to score. The question's wording is our own.
 
 Known shortcuts: wrong choices are sometimes shorter, or nowhere in the text: ``code_oracle`` takes
 the choice that occurs most often in the text, else the longest. Public texts: compare with a

@@ -2,20 +2,18 @@
 
 Source: LongMemEval (Wu et al. 2025), 500 questions of six types on a user's chats, cleaned by its
 authors: ``xiaowu0162/longmemeval-cleaned``, ``longmemeval_s_cleaned.json`` (some 115K tokens a
-question) and ``longmemeval_m_cleaned.json`` (1.5M; 2.7 GB, and a .json file is read as a whole: as
-JSONL, with ``jq -c '.[]'``, it is read row by row). The context holds the sessions in the order of
-their dates, each a document named by its number and date, its turns as ``user: …`` and
-``assistant: …``. Of a question with ``_abs`` in its id the answer was never told, and to say so is
-right.
+question) and ``longmemeval_m_cleaned.json`` (1.5M; 2.7 GB, read as a whole; as JSONL, with
+``jq -c '.[]'``, it is read row by row). The context holds the sessions in the order of their dates,
+each a document named by its number and date, its turns as ``user: …`` and ``assistant: …``. Of a
+question with ``_abs`` in its id the answer was never told, and to say so is right.
 
-Score: a judge model's yes or no (role ``judge``), as officially 1 where its reply holds "yes";
-exact match and F1 after SQuAD's normalisation stand beside it. What counts as right depends on the
-type as officially: days, weeks and months may be off by one (temporal-reasoning), old facts may
-stand beside the new one (knowledge-update), the user's wishes must be used rather than listed
-(single-session-preference). Officially the judge is gpt-4o-2024-08-06; the judge's prompt and the
-question's wording are our own here, so numbers are near the official ones, not the same.
-``judge=null`` scores by exact match alone, as do the constants. Officially reported
-are the mean over all rows and that over types: the group is the type.
+Score: a judge model's yes or no (role ``judge``), as officially 1 where its reply holds "yes", by
+the rules of the question's type (days, weeks and months may be off by one, old facts may stand
+beside the new one, the user's wishes must be used rather than listed); exact match and F1 after
+SQuAD's normalisation stand beside it. Officially the judge is gpt-4o-2024-08-06; the judge's prompt
+and the question's wording are our own, so numbers are near the official ones, not the same.
+``judge=null`` scores by exact match alone, as do the constants. Officially reported are the mean
+over all rows and that over types: the group is the type.
 
 Known shortcuts: the sessions with the answer were written for it, the others are public chats, so
 word overlap finds many (``code_oracle`` takes the line of the session that share most with the

@@ -70,12 +70,10 @@ class MRCR(Fixed):
         asked = re.search(r"Prepend (\S+) to the (\d+)\w* (\(1 indexed\) )?(.+?)\.", question)
         if asked is None or isinstance(context.content, str):
             return None
-        wanted = asked[4].lower()
-        turns = context.content
         hits = [
-            reply.removeprefix("assistant: ")
-            for request, reply in pairwise(turns)
-            if request.startswith("user: ") and wanted in request.lower()
+            asked[1] + reply.removeprefix("assistant: ")
+            for request, reply in pairwise(context.content)
+            if request.startswith("user: ") and asked[4].lower() in request.lower()
         ]
         place = int(asked[2]) - 1
-        return asked[1] + hits[place] if place < len(hits) else None
+        return hits[place] if place < len(hits) else None

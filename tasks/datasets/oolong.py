@@ -2,14 +2,13 @@
 
 Source: OOLONG (Bertsch et al. 2025). ``oolong`` is the synthetic split,
 ``oolongbench/oolong-synth`` with its correction of 20 June 2026 (the RLM paper, which asks 50
-questions of validation, trec_coarse, 131K, came before it). Score: official
-(:func:`rlm_eval.tasks.scoring.oolong.oolong`), dates by dateutil as there, but that a part of a
-date is wrong where the original completes it from the day that it runs on; ``score_strict`` reads
-the same answers in any wording. ``oolong_real`` is
-``oolongbench/oolong-real``: counting and finding in one or more transcripts of Dungeons and Dragons
-played on air; score :func:`rlm_eval.tasks.scoring.oolong.oolong_real`, official, by answers in
-``\\boxed{}``; without a box ``score_unboxed``. Both sets are large (12 and 20 GB), so they are
-streamed and filtered (``where``); questions of one window share a context.
+questions of validation, trec_coarse, 131K, came before it). Score: official, dates by dateutil as
+there, but that a part of a date is wrong where the original completes it from the day that it runs
+on; ``score_strict`` reads the same answers in any wording. ``oolong_real`` is
+``oolongbench/oolong-real``: counting and finding in transcripts of Dungeons and Dragons played on
+air; score official, by answers in ``\\boxed{}``; without a box ``score_unboxed``. Both sets are
+large (12 and 20 GB), so they are streamed and filtered (``where``); questions of one window share a
+context.
 
 Known defects of the data, kept as published: ties for least common accept the first gold only, and
 "exactly n times" counts only the fifty most frequent dates; a real gold with a comma in it is a

@@ -13,7 +13,7 @@ from re import findall
 from rlm_eval.records import Context, Scalar
 
 from ..draws import Draws
-from ..sizing import PieceCounter, at_least, check_lengths, document_spans
+from ..sizing import at_least, check_lengths, document_spans, heading
 from ..task import Pair
 from .dataset import DataSet
 
@@ -49,7 +49,6 @@ class Padded(DataSet):
         at_least(0, seed=self.seed)
         shortest = self.max_answer_tokens + self.least_tokens
         self.lengths = check_lengths(self.name, self.lengths, shortest)
-        self._count = PieceCounter(self._tok)
 
     @abstractmethod
     def knobs(self, asked: Asked, places: Sequence[int]) -> Mapping[str, Scalar]:
@@ -63,7 +62,7 @@ class Padded(DataSet):
     def cost(self, number: int, document: str) -> int:
         """Tokens of document ``number`` with its heading and the blank line after it: one piece
         ends in a newline and the next begins with none (see :mod:`rlm_eval.tasks.sizing`)."""
-        return self._count(f"{document}\n\n") + self._count.heading(number)
+        return self._count(f"{document}\n\n") + self._count(heading(number))
 
     def fits(self, asked: Asked, target: int) -> bool:
         """Whether the supporting documents do. A token is at least one byte, so most need no

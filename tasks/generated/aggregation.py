@@ -2,33 +2,29 @@
 
 A window is 40 lines or more, ``Date: … || User: … || Instance: …``; a question asks for counts over
 them by label, user or date, and the label of a line must be judged by its meaning. Several
-questions share a window. Source: OOLONG (Bertsch et al. 2025), synthetic split: label, user and
-date distributions, question kinds and answer forms follow it; see
-:mod:`rlm_eval.tasks.generated.windows` and :mod:`rlm_eval.tasks.generated.questions`. Score:
-``strict``, the one value that the answer names, in any wording, graded as OOLONG does (numbers
-``0.75 ** |error|``, else 0 or 1); OOLONG's own reading of the same answer is ``score_official``.
-``task=oolong_style`` asks all of OOLONG's kinds, 25 questions a window, drawn its way
-(``official=true``), and scores as OOLONG does.
+questions share a window. Source: OOLONG (Bertsch et al. 2025), synthetic split, whose
+distributions, question kinds and answer forms these follow. Score: ``strict``, the one value that
+the answer names, in any wording, graded as OOLONG does (numbers ``0.75 ** |error|``, else 0 or 1);
+OOLONG's own reading is ``score_official``. ``task=oolong_style`` asks all of OOLONG's kinds, 25
+questions a window, drawn its way (``official=true``), and scores as OOLONG does.
 
 Not as in OOLONG, and what it does: the items are the project's own (scores are not OOLONG's) and
 longer (fewer lines at a length); windows are filled, OOLONG's to 95 %; kinds take turns, where
-OOLONG draws 25 of all questions that a window gives, most of them about pairs of labels (each kind
-weighs the same); only golds that are unique are asked (no point for one of two right answers); the
-labels of a subset are all labels, not those that occur in it (least common may be one without
-lines); "exactly n times" counts all dates, not the 50 most frequent (a larger number at 131K); of
-two users either may be right, in OOLONG the one named first; the first month has one gold; labels
-are named in the question too, so that a method that reads the window in pieces can judge each.
+OOLONG draws from all questions that a window gives, most of them about pairs of labels; only golds
+that are unique are asked (no point for one of two right answers); the labels of a subset are all
+labels (least common may be one without lines); "exactly n times" counts all dates, not the 50 most
+frequent; of two users either may be right, in OOLONG the one named first; labels are named in the
+question too, so that a method that reads the window in pieces can judge each.
 
 Known shortcuts: a graded count rewards any constant near the middle, so read skill over
-``best_constant``, never the bare score. Questions without labels (top_user, second_user,
-named_top_user, named_second_user, top_date, second_date, dates_exactly_n) are solved by counting
-lines without reading one (``cheat_count`` scores 1), as is the whole structured twin
-(``structured=true``, where the label is a visible field) by code: the twin measures counting, the
-difference measures judging. ``code_oracle`` otherwise guesses the six types of question from
-keywords, and has no idea about other labels. A small part is inherent: whoever counts a user's
-lines knows an upper bound of the answer. The items are composed (tasks/items/README.md): no text
-comes twice in a window, but its parts do. What these, labels by coin and classifiers of words
-score: ``python tests/benchmarks/tasks.py controls``.
+``best_constant``, never the bare score. Questions without labels (top_user, second_user, the same
+of named users, top_date, second_date, dates_exactly_n) are solved by counting lines without reading
+one (``cheat_count`` scores 1), as is by code the whole structured twin (``structured=true``, where
+the label is a visible field): the twin measures counting, the difference judging. ``code_oracle``
+otherwise guesses the six types of question from keywords. Whoever counts a user's lines knows an
+upper bound of the answer. No text comes twice in a window, but parts do (tasks/items/README.md).
+What these, labels by coin and classifiers of words score: ``python tests/benchmarks/tasks.py
+controls``.
 """
 
 from __future__ import annotations
@@ -46,12 +42,11 @@ from ..draws import Draws
 from ..sizing import at_least, one_of
 from . import questions
 from .labels import LabelOf
-from .questions import KINDS, Query
+from .questions import FAMILIES, KINDS, Query
 from .windows import DAY_OF, DAYS, MONTHS, SHOWN, Line, Windowed, read_lines
 
 #: Asked by default, in this order.
 FIRST_KINDS = "label_count", "most_common", "compare", "user_label_count", "range_label_count"
-GROUPS = ("counting", "user", "timeline")
 #: Users that a question may be about: so many with most lines, and so many of these are named. A
 #: fixed number, so that the size of the subset tells little about the answer; so is the range.
 BUSY_USERS, NAMED_USERS = 20, 2
@@ -79,7 +74,7 @@ class Aggregation(Windowed):
         if not self.kinds:
             raise ConfigError("must be a list such as [label_count,user]", key="kinds")
         for name in self.kinds:
-            one_of("kinds", name, (*KINDS, *GROUPS))
+            one_of("kinds", name, (*KINDS, *FAMILIES))
         named = (k for name in self.kinds for k in KINDS if name in (k, KINDS[k].family))
         self.kinds = tuple(dict.fromkeys(named))
         super().prepare()
@@ -96,8 +91,8 @@ class Aggregation(Windowed):
 
     def ask(self, lines: Sequence[Line], draws: Draws) -> Iterator[dict[str, Any]]:
         labels, number = self._items.labels, self.questions_per_context
-        drawn = draw_queries(self.kinds, number, labels, lines, draws, official=self.official)
-        for place, (query, gold) in enumerate(drawn):
+        source = Source(lines, labels, draws, self.official)
+        for place, (query, gold) in enumerate(source.queries(self.kinds, number)):
             kind = KINDS[query.kind]
             yield {
                 "question": self._question(query),
@@ -148,40 +143,6 @@ class Aggregation(Windowed):
         return f"{self.statement()} {questions.word(query)} {form}"
 
 
-def draw_queries(
-    kinds: Iterable[str],
-    count: int,
-    labels: Sequence[str],
-    lines: Sequence[Line],
-    draws: Draws,
-    *,
-    official: bool = False,
-) -> Iterator[tuple[Query, str]]:
-    """Up to ``count`` distinct questions with their golds, going round ``kinds`` in order, of
-    ``official`` draws in random order; a kind that has no exact question left in this window is
-    passed over."""
-    source = Source(lines, labels, draws, official)
-    asked: set[str] = set()
-    left = list(kinds)
-    if official:
-        draws.shuffle(left)
-    while left:
-        for kind in tuple(left):
-            drawn = (source.draw(kind) for _ in range(ATTEMPTS))
-            new = (query for query in drawn if questions.word(query) not in asked)
-            golds = (
-                (query, questions.answer(query, lines, labels, questions.GAP)) for query in new
-            )
-            found = next(((query, gold) for query, gold in golds if gold is not None), None)
-            if found is None:
-                left.remove(kind)
-                continue
-            asked.add(questions.word(found[0]))
-            yield found
-            if len(asked) == count:
-                return
-
-
 def by_lines(lines: Iterable[Line]) -> list[int]:
     """Users, those with most lines first."""
     users = Counter(line.user for line in lines)
@@ -192,7 +153,7 @@ class Source:
     """What the arguments of queries about a window are drawn from."""
 
     def __init__(
-        self, lines: Sequence[Line], labels: Sequence[str], draws: Draws, official: bool
+        self, lines: Sequence[Line], labels: Sequence[str], draws: Draws, official: bool = False
     ) -> None:
         self._lines, self._labels, self._draws, self._official = lines, labels, draws, official
         self._days = sorted(line.day for line in lines)
@@ -200,7 +161,31 @@ class Source:
         times = sorted(Counter(self._days).values(), reverse=True)
         self._times = times[min(3, len(times) - 1)]
 
-    def draw(self, kind: str) -> Query:
+    def queries(self, kinds: Iterable[str], count: int) -> Iterator[tuple[Query, str]]:
+        """Up to ``count`` distinct questions with their golds, going round ``kinds`` in order, of
+        ``official`` draws in random order; a kind that has no exact question left in this window
+        is passed over."""
+        asked: set[str] = set()
+        left = list(kinds)
+        if self._official:
+            self._draws.shuffle(left)
+        while left:
+            for kind in tuple(left):
+                for _ in range(ATTEMPTS):
+                    query = self._draw(kind)
+                    if (text := questions.word(query)) in asked:
+                        continue
+                    gold = questions.answer(query, self._lines, self._labels, questions.GAP)
+                    if gold is not None:
+                        asked.add(text)
+                        yield query, gold
+                        break
+                else:
+                    left.remove(kind)
+                if len(asked) == count:
+                    return
+
+    def _draw(self, kind: str) -> Query:
         """A query of the kind: whatever its text has a placeholder for, in this order."""
         draws = self._draws
         holds = set(re.findall(r"\{(\w+)\}", KINDS[kind].text))

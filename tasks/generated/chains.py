@@ -2,13 +2,11 @@
 
 Each document is about one of them and states everyday facts; the question names the first and asks
 for the last, as in ``the mayor of the town where the founder of Troaneith was born``. A document
-words its facts otherwise than the question does (no content word in common), so the right sentence
-must be understood, and every other document states the same kinds of facts about others. Our own,
-in the manner of MuSiQue's composed questions. Score: ``strict_answer``, 1 where the answer names
-the wanted one and no other candidate; MuSiQue's exact match and F1 stand beside it.
-
-Names are made up from the seed, so no model has read the facts before. Each relation of each
-document has one object, so the answer is unique; the documents on the chain are distinct.
+words its facts otherwise than the question does (no content word in common), and every other
+document states the same kinds of facts about others. Our own, in the manner of MuSiQue's composed
+questions. Score: ``strict_answer``, 1 where the answer names the wanted one and no other candidate;
+MuSiQue's exact match and F1 stand beside it. Names are made up from the seed, so no model has read
+the facts before; each relation of each document has one object, so the answer is unique.
 
 Known shortcuts: the answer is one of the names in the last document of the chain, and a script
 that follows names from document to document has about one chance in three or four a hop
@@ -28,7 +26,7 @@ from typing import Literal, cast
 from rlm_eval.records import Context, documents_of
 
 from ..draws import Draws
-from ..sizing import PieceCounter, at_least, at_most, spans_of
+from ..sizing import at_least, heading, spans_of
 from ..task import Generated, Pair
 from .haystack import ITEMS, made_up_names
 
@@ -79,10 +77,7 @@ class SemanticChain(Generated):
     max_answer_tokens = 32
 
     def prepare(self) -> None:
-        at_least(1, hops=self.hops)
-        at_most(MOST_HOPS, hops=self.hops)
-        self._count = PieceCounter(self._tok)
-        self._wordings: dict[str, int] = {}
+        at_least(1, most=MOST_HOPS, hops=self.hops)
         longest = max((relation.phrase for relation in RELATIONS), key=self._tok.count)
         longest_question = self._tok.count(_question([longest] * self.hops, "Troaneith"))
         self._reserve = self.max_answer_tokens + longest_question + 8
@@ -139,7 +134,7 @@ class SemanticChain(Generated):
         used = 0
         for subject in [*chain[:-1], *others]:
             page, stated, cost = self._page(subject, kinds[subject], names, fixed, draws)
-            cost += self._count.heading(len(documents) + 1) + blank
+            cost += self._count(heading(len(documents) + 1)) + blank
             if used + cost > budget:
                 break
             documents.append(page)
@@ -156,15 +151,14 @@ class SemanticChain(Generated):
             group=f"semantic_{self.hops}hop",
             summed=used,
             evidence=spans_of("".join(documents_of(context.content)), facts),
-            knobs={
-                "variant": "semantic",
-                "hops": self.hops,
-                "n_documents": len(documents),
-                "first_document": places.index(0) + 1,
-                "last_document": places.index(self.hops - 1) + 1,
-                "index": index,
-                "seed": self.seed,
-            },
+            knobs=self.noted(
+                index,
+                variant="semantic",
+                hops=self.hops,
+                n_documents=len(documents),
+                first_document=places.index(0) + 1,
+                last_document=places.index(self.hops - 1) + 1,
+            ),
         )
 
     def _page(
@@ -196,10 +190,7 @@ class SemanticChain(Generated):
 
     def _wording(self, template: str) -> int:
         """Tokens of ``" " + template`` without its names."""
-        if template not in self._wordings:
-            parts = re.split(r" \{[xy]\}", f" {template}")
-            self._wordings[template] = sum(self._count(part) for part in parts if part)
-        return self._wordings[template]
+        return sum(map(self._count, filter(None, re.split(r" \{[xy]\}", f" {template}"))))
 
 
 def _question(phrases: Sequence[str], start: str) -> str:

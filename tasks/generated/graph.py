@@ -106,13 +106,9 @@ class Graph(Generated):
             gold=tuple(walk(edges, operation) or ()),
             group="parents" if index % 2 else "bfs",
             summed=used,
-            knobs={
-                "search_depth": self.depth,
-                "degree": self.degree,
-                "n_edges": len(edges),
-                "index": index,
-                "seed": self.seed,
-            },
+            knobs=self.noted(
+                index, search_depth=self.depth, degree=self.degree, n_edges=len(edges)
+            ),
         )
 
 

@@ -55,12 +55,21 @@ def _file_text(path: Path) -> str:
     """The text of a plain file, of one compressed by xz, or of RULER's PaulGrahamEssays.json,
     ``{"text": …}``."""
     try:
-        if path.suffix == ".xz":
-            return lzma.decompress(path.read_bytes()).decode("utf-8")
-        raw = path.read_text(encoding="utf-8")
-        return str.strip(json.loads(raw)["text"]) if path.suffix == ".json" else raw
-    except (OSError, ValueError, KeyError, TypeError, lzma.LZMAError) as error:
-        raise ConfigError(f"{path} can't be read: {error!r}", key="haystack_file") from error
+        raw = path.read_bytes()
+        text = (lzma.decompress(raw) if path.suffix == ".xz" else raw).decode("utf-8-sig")
+        if path.suffix != ".json":
+            return text
+        held = json.loads(text)
+        if isinstance(held, dict) and isinstance(held.get("text"), str):
+            return str(held["text"]).strip()
+        why = 'expected an object with a text, {"text": …}'
+    except OSError as error:
+        why = error.strerror or type(error).__name__
+    except UnicodeDecodeError as error:
+        why = f"not in UTF-8 ({error.reason})"
+    except (ValueError, RecursionError, EOFError, lzma.LZMAError) as error:
+        why = f"{error}"
+    raise ConfigError(f"{path} can't be read: {why}", key="haystack_file")
 
 
 @lru_cache(maxsize=4)

@@ -89,10 +89,5 @@ class LatentNeedle(Generated):
             gold=(people[0],),
             summed=used + hidden,
             evidence=spans_of(context.text, needles[:1]),
-            knobs={
-                "country": countries[0],
-                "depth": round(depths[0], 4),
-                "index": index,
-                "seed": self.seed,
-            },
+            knobs=self.noted(index, country=countries[0], depth=round(depths[0], 4)),
         )

@@ -2,16 +2,15 @@
 :mod:`rlm_eval.tasks.generated.chains`.
 
 Statements such as ``VAR KQWDA = 48210.`` and ``VAR PLMEX = VAR KQWDA.`` are scattered in order
-through prose in which no sentence occurs twice (that of ``needle``; ``haystack=noise`` repeats five
-sentences); the question gives the number and asks for every variable that has it, through all hops.
-Source: RULER (Hsieh et al. 2024), task vt; 30 answer tokens. Score: ``strict_match``, the variables
-named less wrong ones, in an answer and no more; RULER's ``string_match_all`` is ``score_official``.
+through ``needle``'s prose, in which no sentence occurs twice (``haystack=noise`` repeats five); the
+question gives the number and asks for every variable that has it, through all hops. Source: RULER
+(Hsieh et al. 2024), task vt; 30 answer tokens. Score: ``strict_match``, the variables named less
+wrong ones, in an answer and no more; RULER's ``string_match_all`` is ``score_official``.
 
-``task=ruler_vt`` (a ``template``) is RULER's own: its noise, preface, worked example (500 tokens
-of the same task, three-letter names) before the preface, question, answer prefix,
-``string_match_all``. What stays different: statements are placed freely and end in no space, every
-sample has an example and a seed of its own, and each is filled to its target. Preface and example
-begin the context, the prefix ends the question.
+``task=ruler_vt`` (a ``template``) is RULER's own: its noise, preface and before it a worked example
+(500 tokens of the same task, three-letter names), which begin the context, question and answer
+prefix, ``string_match_all``. What stays different: statements are placed freely and end in no
+space, every sample has an example and a seed of its own, and each is filled to its target.
 
 Known shortcuts: the statements have one fixed form, so a few lines of code solve it
 (``code_oracle``: 100 %; best constant: 0). With one chain, as in RULER, the list of all variables
@@ -26,6 +25,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from string import ascii_uppercase
+from typing import Any
 
 from rlm_eval.errors import ConfigError
 from rlm_eval.records import Context
@@ -57,19 +57,12 @@ def multihop(
 ) -> VariableTracking | SemanticChain:
     """The task of that variant. ``hops``: null takes the variant's own, 4 (vt) or 2 (semantic)."""
     one_of("variant", variant, ("vt", "semantic"))
-    if variant == "vt":
-        return VariableTracking(
-            lengths=lengths,
-            n=n,
-            hops=4 if hops is None else hops,
-            chains=chains,
-            haystack=haystack,
-            template=template,
-            seed=seed,
-            tokenizer=tokenizer,
-        )
-    hops = 2 if hops is None else hops
-    return SemanticChain(lengths=lengths, n=n, hops=hops, seed=seed, tokenizer=tokenizer)
+    usual = 4 if variant == "vt" else 2
+    settings: dict[str, Any] = {"lengths": lengths, "n": n, "seed": seed, "tokenizer": tokenizer}
+    settings["hops"] = usual if hops is None else hops
+    if variant == "semantic":
+        return SemanticChain(**settings)
+    return VariableTracking(chains=chains, haystack=haystack, template=template, **settings)
 
 
 @dataclass(kw_only=True, eq=False)
@@ -148,13 +141,7 @@ class VariableTracking(Generated):
             group="vt",
             summed=stated + used,
             evidence=spans_of(context.text, chains[0]),
-            knobs={
-                "variant": "vt",
-                "hops": self.hops,
-                "chains": self.chains,
-                "index": index,
-                "seed": self.seed,
-            },
+            knobs=self.noted(index, variant="vt", hops=self.hops, chains=self.chains),
         )
 
     def _example(self, draws: Draws) -> str:

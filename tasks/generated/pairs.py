@@ -1,20 +1,17 @@
 """pairs: OOLONG-Pairs, twenty questions whose answers are pairs of users.
 
-The windows are those of :mod:`rlm_eval.tasks.generated.aggregation` with the six question types as
-labels; each query asks for all pairs of users that meet a condition on the labels (and dates) of
-their lines, so work and answer grow with the square of the users. Source: RLM paper (arXiv
-2512.24601), appendix D.1, which uses OOLONG's trec_coarse windows of 32K tokens; queries 1–10 ask
-both users for a line of one of two labels, 11–20 give the two users different roles. Score, as the
-authors' code reads answers: F1 over the set of unordered pairs written ``(a, b)``;
-``score_bare_pairs`` takes ``a, b`` where there are none of these. Where no pair is wanted, only a
-short answer without one is right (officially any).
+The windows are those of ``aggregation`` with the six question types as labels; each query asks for
+all pairs of users that meet a condition on the labels (and dates) of their lines, so work and
+answer grow with the square of the users. Source: RLM paper (arXiv 2512.24601), appendix D.1, which
+uses OOLONG's trec_coarse windows of 32K tokens; queries 1–10 ask the same of both users, 11–20 give
+them different roles. Score, as the authors' code reads answers: F1 over the set of unordered pairs
+written ``(a, b)``; ``score_bare_pairs`` takes ``a, b`` where there are none of these. Where no pair
+is wanted, only a short answer without one is right (officially any).
 
-"All their lines of a label are dated after …" is read as true for a user without such lines. A
-pair with roles counts either way round. The answer's tokens don't count towards the target: at 32K
-it may be larger than the window. A gold is stored as the users of either role, not as pairs.
-
-The items are the project's own (tasks/items/README.md), some 65 tokens a line where trec_coarse has
-39: fewer lines and pairs at a length. No item comes twice in a window.
+"All their lines of a label are dated after …" is read as true for a user without such lines. A pair
+with roles counts either way round. The answer's tokens don't count towards the target: at 32K it
+may be larger than the window. The items are the project's own (tasks/items/README.md), some 65
+tokens a line where trec_coarse has 39: fewer lines and pairs at a length.
 
 Known shortcuts: answering with every pair of users (``cheat_count``) scores well where a condition
 is weak; ``code_oracle``, which guesses labels from keywords, is right on the structured twin, as is

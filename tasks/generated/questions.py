@@ -12,8 +12,9 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
+from ..scoring.oolong import Kind as Form
 from .windows import DAY_OF, EVERY_DAY, MONTHS, SHOWN, Line
 
 #: Most-common and A-vs-B questions need a lead of more than this share of the lines.
@@ -21,8 +22,6 @@ GAP = 0.02
 #: Of two users that are compared, one has to lead by so many lines.
 LEAD = 2
 
-#: How an answer is to be written.
-Form = Literal["label", "number", "comparison", "user", "date", "month"]
 #: What the placeholders of a kind's text stand for, as written there.
 Args = Mapping[str, str]
 
@@ -152,10 +151,10 @@ class Kind:
     """A kind of question. The placeholders of ``text`` are a query's arguments; ``find``
     answers it from the lines that remain of its users, dates or month."""
 
-    family: Literal["counting", "user", "timeline"]
     form: Form
     text: str
     find: Callable[[Args, View], str | None]
+    family: str = ""
 
     @property
     def needs_labels(self) -> bool:
@@ -164,21 +163,12 @@ class Kind:
 
 
 COUNTING = {
-    "label_count": Kind(
-        "counting",
-        "number",
-        "How many lines should be classified as '{label}'?",
-        label_count,
-    ),
-    "most_common": Kind("counting", "label", "Which label is the most common?", common_label),
+    "label_count": Kind("number", "How many lines should be classified as '{label}'?", label_count),
+    "most_common": Kind("label", "Which label is the most common?", common_label),
     "least_common": Kind(
-        "counting",
-        "label",
-        "Which label is the least common?",
-        partial(common_label, least=True),
+        "label", "Which label is the least common?", partial(common_label, least=True)
     ),
     "compare": Kind(
-        "counting",
         "comparison",
         "Is the label '{label}' more common than, less common than, or of the same frequency as"
         " the label '{other}'?",
@@ -186,85 +176,80 @@ COUNTING = {
     ),
 }
 USERS = {
-    "top_user": Kind("user", "user", "Which user has the most lines?", top_user),
-    "second_user": Kind(
-        "user", "user", "Which user has the second most lines?", partial(top_user, rank=1)
-    ),
+    "top_user": Kind("user", "Which user has the most lines?", top_user),
+    "second_user": Kind("user", "Which user has the second most lines?", partial(top_user, rank=1)),
     "label_top_user": Kind(
-        "user",
-        "user",
-        "Which user has the most lines that should be classified as '{label}'?",
-        top_user,
+        "user", "Which user has the most lines that should be classified as '{label}'?", top_user
     ),
 }
 
 
-def _of(what: str, family: Literal["user", "timeline"], kind: Kind) -> Kind:
-    """The same question about some of the lines only."""
-    text = f"Counting only the lines {what} {kind.text[0].lower()}{kind.text[1:]}"
-    return replace(kind, family=family, text=text)
+def _of(name: str, what: str, kinds: Mapping[str, Kind]) -> dict[str, Kind]:
+    """The same questions about some of the lines only."""
+    return {
+        f"{name}_{of}": replace(
+            kind, text=f"Counting only the lines {what} {kind.text[0].lower()}{kind.text[1:]}"
+        )
+        for of, kind in kinds.items()
+    }
 
 
 OF_USERS = "of these users: {users};"
-OF_MONTH = "dated in the month of {month}, of any year,"
-OF_RANGE = "dated from {day} to {until}, both included,"
-
-KINDS: dict[str, Kind] = {
-    **COUNTING,
-    **{f"user_{name}": _of(OF_USERS, "user", kind) for name, kind in COUNTING.items()},
-    **{f"named_{name}": _of(OF_USERS, "user", kind) for name, kind in USERS.items()},
-    **USERS,
-    "rival_users": Kind(
-        "user",
-        "user",
-        "Which of the two users {user} and {rival} has more lines that should be classified as"
-        " '{label}'?",
-        rival_users,
-    ),
-    "before_after": Kind(
-        "timeline",
-        "comparison",
-        "Among the lines dated before {day}, is the label '{label}' more common than, less common"
-        " than, or of the same frequency as among the lines dated after {day}? Compare its shares:"
-        " its lines divided by all lines, before and after; lines of that day don't count.",
-        before_after,
-    ),
-    **{f"month_{name}": _of(OF_MONTH, "timeline", kind) for name, kind in COUNTING.items()},
-    **{f"range_{name}": _of(OF_RANGE, "timeline", kind) for name, kind in COUNTING.items()},
-    "top_date": Kind("timeline", "date", "Which date occurs in the most lines?", top_date),
-    "second_date": Kind(
-        "timeline",
-        "date",
-        "Which date occurs in the second most lines?",
-        partial(top_date, rank=1),
-    ),
-    "dates_exactly_n": Kind(
-        "timeline",
-        "number",
-        "How many different dates occur in exactly {number} lines?",
-        dates_exactly_n,
-    ),
-    "first_month": Kind(
-        "timeline",
-        "month",
-        "Which is the first month, with its year, in which more lines should be classified as"
-        " '{label}' than as '{other}'?",
-        first_month,
-    ),
-    "months_more": Kind(
-        "timeline",
-        "number",
-        "In how many months, each of its year, should more lines be classified as '{label}' than"
-        " as '{other}'?",
-        months_led,
-    ),
-    "months_most": Kind(
-        "timeline",
-        "number",
-        "In how many months, each of its year, is the label '{label}' more common than each other"
-        " label?",
-        months_led,
-    ),
+FAMILIES: dict[str, dict[str, Kind]] = {
+    "counting": COUNTING,
+    "user": {
+        **_of("user", OF_USERS, COUNTING),
+        **_of("named", OF_USERS, USERS),
+        **USERS,
+        "rival_users": Kind(
+            "user",
+            "Which of the two users {user} and {rival} has more lines that should be classified as"
+            " '{label}'?",
+            rival_users,
+        ),
+    },
+    "timeline": {
+        "before_after": Kind(
+            "comparison",
+            "Among the lines dated before {day}, is the label '{label}' more common than, less"
+            " common than, or of the same frequency as among the lines dated after {day}? Compare"
+            " its shares: its lines divided by all lines, before and after; lines of that day don't"
+            " count.",
+            before_after,
+        ),
+        **_of("month", "dated in the month of {month}, of any year,", COUNTING),
+        **_of("range", "dated from {day} to {until}, both included,", COUNTING),
+        "top_date": Kind("date", "Which date occurs in the most lines?", top_date),
+        "second_date": Kind(
+            "date", "Which date occurs in the second most lines?", partial(top_date, rank=1)
+        ),
+        "dates_exactly_n": Kind(
+            "number", "How many different dates occur in exactly {number} lines?", dates_exactly_n
+        ),
+        "first_month": Kind(
+            "month",
+            "Which is the first month, with its year, in which more lines should be classified as"
+            " '{label}' than as '{other}'?",
+            first_month,
+        ),
+        "months_more": Kind(
+            "number",
+            "In how many months, each of its year, should more lines be classified as '{label}'"
+            " than as '{other}'?",
+            months_led,
+        ),
+        "months_most": Kind(
+            "number",
+            "In how many months, each of its year, is the label '{label}' more common than each"
+            " other label?",
+            months_led,
+        ),
+    },
+}
+KINDS = {
+    name: replace(kind, family=family)
+    for family, kinds in FAMILIES.items()
+    for name, kind in kinds.items()
 }
 
 
@@ -307,12 +292,12 @@ def form(kind: str, labels: Sequence[str]) -> str:
 
 
 def _pattern(text: str) -> re.Pattern[str]:
-    """What finds a kind's text with its arguments; of a placeholder that comes twice, the first
-    counts."""
+    """What finds a kind's text with its arguments; a placeholder that comes again, the same."""
+    pattern = re.escape(text)
     for name in set(re.findall(r"\{(\w+)\}", text)):
-        text = text.replace(f"{{{name}}}", f"<{name}>", 1).replace(f"{{{name}}}", "<>")
-    escaped = re.escape(text).replace("<>", ".+?")
-    return re.compile(re.sub(r"<(\w+)>", r"(?P<\1>.+?)", escaped))
+        place = re.escape(f"{{{name}}}")
+        pattern = pattern.replace(place, f"(?P<{name}>.+?)", 1).replace(place, f"(?P={name})")
+    return re.compile(pattern)
 
 
 PATTERNS = {name: _pattern(kind.text) for name, kind in KINDS.items()}

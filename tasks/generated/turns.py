@@ -23,7 +23,7 @@ from itertools import islice, pairwise
 from rlm_eval.records import Context
 
 from ..draws import Draws
-from ..sizing import at_least, at_most, fill_new, spans_of
+from ..sizing import at_least, fill_new, spans_of
 from ..task import Generated, Pair
 from .haystack import NOUNS, longest, prose, prose_pieces
 
@@ -45,8 +45,7 @@ class Turns(Generated):
     constant_answers = ("",)  # the prefix differs from sample to sample
 
     def prepare(self) -> None:
-        at_least(2, needles=self.needles)
-        at_most(MOST_NEEDLES, needles=self.needles)
+        at_least(2, most=MOST_NEEDLES, needles=self.needles)
         self._paragraphs = prose()
 
     def shortest(self) -> int:
@@ -60,13 +59,12 @@ class Turns(Generated):
         asked = ASKED.search(question)
         if asked is None:
             return None
-        replies = [
-            reply.removeprefix("Assistant: ")
+        replies = (
+            asked[3] + reply.removeprefix("Assistant: ")
             for request, reply in pairwise(context.text.split("\n"))
             if request == f"User: {asked[2]}"
-        ]
-        place = int(asked[1]) - 1
-        return asked[3] + replies[place] if place < len(replies) else None
+        )
+        return next(islice(replies, int(asked[1]) - 1, None), None)
 
     def make(self, target: int, purpose: str, index: int) -> Iterator[Pair]:
         draws = Draws(self.name, purpose, self.needles, self.seed, target, index)
@@ -101,13 +99,7 @@ class Turns(Generated):
             group=f"{self.needles}needle",
             summed=hidden + used,
             evidence=((end - len(reply), end),),
-            knobs={
-                "needles": self.needles,
-                "wanted": place + 1,
-                "n_turns": len(turns),
-                "index": index,
-                "seed": self.seed,
-            },
+            knobs=self.noted(index, needles=self.needles, wanted=place + 1, n_turns=len(turns)),
         )
 
 

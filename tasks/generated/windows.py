@@ -27,7 +27,6 @@ from rlm_eval.errors import ConfigError
 from rlm_eval.records import Context, Sample
 
 from ..draws import Draws
-from ..sizing import PieceCounter
 from ..task import Generated, Pair
 from .labels import LabelOf, guess_label, load_domain
 
@@ -115,7 +114,6 @@ class Windowed(Generated):
     def prepare(self) -> None:
         self._items = load_domain(self.domain, self.items)
         self.source = self._items.source
-        self._count = PieceCounter(self._tok)
         draws, texts = Draws("specimens"), self._items.texts
         self._means = [
             fmean(
@@ -215,9 +213,6 @@ class Windowed(Generated):
     def _tail(self, label: str, text: str) -> str:
         field = f" Label: {label} ||" if self.structured else ""
         return f"{field} Instance: {text}\n"
-
-    def _expected_lines(self, target: int) -> int:
-        return max(1, int((target - self._reserve - self._frame) / fmean(self._means)))
 
     def _draw(
         self, target: int, parts: Sequence[str | int], *, written: bool

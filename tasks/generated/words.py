@@ -4,19 +4,16 @@ cwe (common words): a numbered list in random order, ten words thirty times each
 three times; the ten are asked for, 120 answer tokens. fwe (frequent words): six-letter coded words
 whose k-th comes N / (k² ζ(2)) times; the first is replaced by dots, ranks two to four are asked
 for, 50 answer tokens. Source: RULER (Hsieh et al. 2024). Score: ``strict_match``, the words named
-less other entries of the answer's list, in an answer and no more; RULER's ``string_match_all`` is
-``score_official``.
+less other entries of the answer's list; RULER's ``string_match_all`` is ``score_official``.
 
-``task=ruler_cwe`` and ``task=ruler_fwe`` (a ``template``) are RULER's own: its preface, its
-question and answer prefix, for cwe a worked example of forty words before the preface, and
-``string_match_all``. Preface and example begin the context, the prefix ends the question. What
-stays different: cwe's words are those the project's keys are made of and, once these are used up,
-made-up ones, of which some three tokens each fill a length with fewer entries than RULER's English
-words do (all ranks are drawn from both alike); every sample is filled to its target.
+``task=ruler_cwe`` and ``task=ruler_fwe`` (a ``template``) are RULER's own: its preface (it begins
+the context), question and answer prefix, for cwe a worked example of forty words before the
+preface, and ``string_match_all``. What stays different: cwe's words are those the project's keys
+are made of and then made-up ones, of which some three tokens each fill a length with fewer entries
+than RULER's English words do; every sample is filled to its target.
 
-Known shortcut: counting words is one line of code (``code_oracle``: 100 %; best
-constant: 1 % of cwe, none of fwe). The tasks measure counting
-without code, or writing that line.
+Known shortcut: counting words is one line of code (``code_oracle``: 100 %; best constant: 1 % of
+cwe, none of fwe). The tasks measure counting without code, or writing that line.
 """
 
 from __future__ import annotations
@@ -31,7 +28,6 @@ from string import ascii_lowercase
 from rlm_eval.records import Context
 
 from ..draws import Draws
-from ..sizing import PieceCounter
 from ..task import Generated, Pair
 from .haystack import ADJECTIVES, NOUNS, filled, made_up_names
 
@@ -61,7 +57,6 @@ class CommonWords(Generated):
     )
 
     def prepare(self) -> None:
-        self._count = PieceCounter(self._tok)
         if self.template:
             self.name, self.scorer = "ruler_cwe", "string_match_all"
             _, self.question = filled(self.template)
@@ -93,7 +88,7 @@ class CommonWords(Generated):
             question=self.question,
             gold=tuple(gold),
             summed=used + spent,
-            knobs={"n_words": len(words), "index": index, "seed": self.seed},
+            knobs=self.noted(index, n_words=len(words)),
         )
 
     def _example(self, draws: Draws, before: str) -> str:
@@ -170,7 +165,7 @@ class FrequentWords(Generated):
             question=self.question,
             gold=tuple(islice(counts, 1, 4)),
             summed=used,
-            knobs={"n_words": len(words), "index": index, "seed": self.seed},
+            knobs=self.noted(index, n_words=len(words)),
         )
 
     def _counts(self, budget: int, draws: Draws) -> tuple[dict[str, int], int]:

@@ -155,12 +155,14 @@ def oolong_real(sample: Sample, answer: str) -> Score:
     it is one text, whatever it says. ``unboxed``: without a box the last line after its last colon
     counts; the last number in it, or its parts between commas and *and*, without case."""
     gold = _read_real(sample.gold[0])
-    box = re.search(r"\\boxed\{\\text\{([^}]*)\}\}", answer) or re.search(
-        r"\\boxed\{+([^}]*)\}+", answer
+    closed = answer[: answer.rfind("}") + 1]  # else each box that is open is read to the end
+    box = re.search(r"\\boxed\{\\text\{([^}]*)\}\}", closed) or re.search(
+        r"\\boxed\{+([^}]*)\}+", closed
     )
     value = _real_value(_read_real(box[1]) if box else answer, gold)
-    text = (box[1] if box else last_line(answer)).casefold()
-    other: Real = text.strip(" .")
+    text = box[1] if box else answer.strip().rpartition("\n")[2].rpartition(":")[2]
+    text = text.casefold().strip(" .*[]\"'")
+    other: Real = text
     if isinstance(gold, int):
         numbers = re.findall(r"-?\d+", re.sub(r"(?<=\d),(?=\d{3})", "", text))
         other = int(numbers[-1][-18:]) if numbers else text
@@ -169,9 +171,3 @@ def oolong_real(sample: Sample, answer: str) -> Score:
         gold = [part.casefold() for part in gold]
     unboxed = max(value, _real_value(other, gold))
     return Score(value, box[1] if box else answer.strip(), {"unboxed": unboxed})
-
-
-def last_line(answer: str) -> str:
-    """What follows the last colon of an answer's last line."""
-    lines = [line.strip() for line in answer.strip().splitlines() if line.strip()]
-    return lines[-1].rsplit(":", 1)[-1].strip(" *[]\"'") if lines else ""

@@ -72,7 +72,7 @@ def short_answer(sample: Sample, answer: str, *, hotpot: bool = False) -> Score:
     """Exact match; the second number of the benchmarks, F1, stands beside it (SQuAD, HotpotQA,
     MuSiQue)."""
     both = squad(sample, answer, hotpot=hotpot)
-    return Score(both["exact_match"], answer.strip(), {"f1": both["f1"]})
+    return Score(both.pop("exact_match"), answer.strip(), both)
 
 
 def string_match_part(sample: Sample, answer: str) -> Score:
@@ -146,7 +146,8 @@ def pairs(sample: Sample, answer: str, *, strict: bool = False) -> Score:
     role and another of a second, either way round; both empty → 1 (OOLONG-Pairs by its authors'
     code). The golds are the users of either role, separated by spaces, or several such twos that
     have no pair in common. ``bare_pairs``: pairs without parentheses count where there are no
-    others. ``strict``: text without a pair means none only where it is short."""
+    others. ``strict``: text without a pair means none only where it is short and is not the
+    question."""
     roles = [set(map(int, users.split())) for users in sample.gold]
     twos = list(zip(roles[::2], roles[1::2], strict=True))
     wanted = sum(count_role_pairs(*two) for two in twos)
@@ -159,10 +160,11 @@ def pairs(sample: Sample, answer: str, *, strict: bool = False) -> Score:
         return a != b and any(b in users for users in partners.get(a, ()))
 
     def score(given: set[Pair]) -> float:
-        if strict and not given and len(answer) > UNMARKED:
+        if strict and not given and not 0 < len(said) <= UNMARKED:
             return 0.0
         return f1(len(given), wanted, sum(hit(a, b) or hit(b, a) for a, b in given))
 
+    said = answer.replace(sample.question, "").strip()
     given = parse_pairs(answer)
     bare = {"bare_pairs": score(parse_pairs(answer, bare=True))}
     return Score(score(given), f"{len(given)} pairs", bare)
@@ -184,6 +186,9 @@ def graphwalks(sample: Sample, answer: str) -> Score:
 
 
 # --- Multiple choice, MRCR, BABILong -------------------------------------------------------------
+
+
+CHOICES = 4
 
 
 def choice(sample: Sample, answer: str) -> Score:

@@ -17,7 +17,7 @@ from rlm_eval.errors import ConfigError
 from rlm_eval.records import Context
 from rlm_eval.tasks.draws import Draws
 from rlm_eval.tasks.generated import questions
-from rlm_eval.tasks.generated.aggregation import Aggregation, draw_queries
+from rlm_eval.tasks.generated.aggregation import Aggregation, Source
 from rlm_eval.tasks.generated.labels import load_domain
 from rlm_eval.tasks.generated.questions import KINDS, Query
 from rlm_eval.tasks.generated.windows import (
@@ -297,7 +297,7 @@ def test_ties_and_small_leads_are_never_asked() -> None:
     lines = [Line(i % 1000, 5, "hot" if i % 2 else "cold", "") for i in range(200)]
     lines.append(Line(0, 5, "hot", ""))
     labels = ("cold", "hot")
-    drawn = draw_queries(["most_common", "compare"], 5, labels, lines, Draws("tie"))
+    drawn = Source(lines, labels, Draws("tie")).queries(["most_common", "compare"], 5)
     assert list(drawn) == []
     even = lines[:-1]
     gold = questions.answer(Query("compare", {"label": "hot", "other": "cold"}), even, labels, 0.02)

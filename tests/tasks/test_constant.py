@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from helpers.dataset_rows import longbench_v2
 from rlm_eval.records import Sample
+from rlm_eval.tasks.datasets.exported import Exported, to_row
+from rlm_eval.tasks.datasets.longbench_v2 import LongBenchV2
+from rlm_eval.tasks.export import write_jsonl
 from rlm_eval.tasks.generated.aggregation import Aggregation
 from rlm_eval.tasks.generated.needle import Needle
+from rlm_eval.tasks.task import Task
 
 
 def counts(task: Aggregation, golds: list[int], contexts: list[str]) -> list[Sample]:
@@ -76,3 +83,33 @@ def test_a_constant_is_said_in_the_form_that_its_rule_reads() -> None:
     samples = [replace(specimen, gold=(label,), scorer="oolong:label")]
     assert task.score(samples[0], label).value == 0.0
     assert task.score(samples[0], task.fit_constant(samples)).correct
+
+
+@pytest.mark.parametrize("form", ["longbench_v2", "exported"])
+@pytest.mark.parametrize(
+    ("letters", "constant"),
+    [("ABCDABCD", [2 / 7] * 8), ("ABCD", [1 / 3] * 4), ("BBBD", [2 / 3, 2 / 3, 2 / 3, 1.0])],
+)
+def test_the_constant_of_a_multiple_choice_is_no_less_than_chance(
+    form: str, letters: str, constant: list[float], tmp_path: Path
+) -> None:
+    """With one row left out, a balanced set's best letter is never that row's."""
+    path = tmp_path / "rows.jsonl"
+    rows = (longbench_v2(i) | {"answer": letter} for i, letter in enumerate(letters))
+    path.write_text("\n".join(map(json.dumps, rows)))
+    task: Task = LongBenchV2(path=str(path), lengths=[2000], n=9)
+    if form == "exported":
+        write_jsonl((to_row(*pair) for pair in task.build()), tmp_path / "out.jsonl")
+        task = Exported(path=str(tmp_path / "out.jsonl"))
+    assert list(task.constant_scores([s for _, s in task.build()]).values()) == constant
+
+
+def test_the_constant_of_exported_samples_is_the_rules_own(tmp_path: Path) -> None:
+    """Of a question with aliases one gold is said, not all of them."""
+    path = tmp_path / "rows.jsonl"
+    path.write_text("\n".join(json.dumps(longbench_v2(i)) for i in range(2)))
+    made = LongBenchV2(path=str(path), lengths=[2000], n=2).build()
+    pairs = [(c, replace(s, gold=("NYC", "New York"), scorer="squad_em")) for c, s in made]
+    write_jsonl((to_row(*pair) for pair in pairs), tmp_path / "out.jsonl")
+    task = Exported(path=str(tmp_path / "out.jsonl"))
+    assert set(task.constant_scores([s for _, s in task.build()]).values()) == {1.0}

@@ -125,6 +125,26 @@ def test_haystack_file_takes_ruler_json_and_plain_text(tmp_path: Path) -> None:
             Needle(lengths=[9000], n=1, haystack_file=str(path))
 
 
+@pytest.mark.parametrize(
+    ("name", "data", "why"),
+    [
+        ("a.json", b'{"text": null}', 'expected an object with a text, {"text": …}'),
+        ("a.json", b'["text"]', 'expected an object with a text, {"text": …}'),
+        ("a.json", b"{", "Expecting property name"),
+        ("a.txt", "Où est-elle ?".encode("latin-1"), "not in UTF-8 (invalid start byte)"),
+        ("a.xz", b"no xz", "Input format not supported by decoder"),
+    ],
+)
+def test_a_haystack_file_that_is_no_text_says_what_is_wrong(
+    name: str, data: bytes, why: str, tmp_path: Path
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(data)
+    with pytest.raises(ConfigError) as caught:
+        Needle(lengths=[1000], n=1, haystack_file=str(path))
+    assert f"{path} can't be read: {why}" in str(caught.value)
+
+
 def test_insert_keeps_sentences_whole_and_in_order() -> None:
     pieces = ["A b.", " C d.\n", "E f.", " G h.\n"]
     assert haystack.insert(pieces, [(0.25, "N.")]) == "A b. N. C d.\nE f. G h."

@@ -103,3 +103,7 @@ def test_the_official_rule(answer: str, gold: str, value: float, unboxed: float)
 def test_what_was_taken_for_the_answer_is_kept() -> None:
     assert scored("oolong_real", r"so \boxed{\text{Caleb}}", "Caleb").parsed == "Caleb"
     assert scored("oolong_real", " Caleb ", "Caleb").parsed == "Caleb"
+
+
+def test_many_open_boxes_take_no_time() -> None:
+    assert scored("oolong_real", r"\boxed{" * 200_000, "84").value == 0.0

@@ -213,6 +213,10 @@ def test_no_pair_at_all_is_right_only_in_a_short_answer() -> None:
     assert scored("strict_pairs", "There is no such pair.", "", "1").value == 1.0
     assert scored("strict_pairs", window, "", "1").value == 0.0
     assert scored("strict_pairs", "(1, 1)", "1 2", "1 2").value == 0.0
+    question = "List all pairs. If there is none, reply 'none'."
+    assert scored("strict_pairs", "none", "", "1", question=question).value == 1.0
+    assert scored("strict_pairs", question, "", "1", question=question).value == 0.0
+    assert scored("strict_pairs", "", "", "1").value == 0.0
 
 
 #: Tasks whose ``code_oracle`` knows the answer.
