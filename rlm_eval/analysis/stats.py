@@ -11,7 +11,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import ceil, exp, inf, log2, nan, sqrt
+from math import ceil, exp, inf, isnan, log2, nan, sqrt
 from typing import Any
 
 import numpy as np
@@ -305,12 +305,12 @@ def price_of_a_point(
 ) -> tuple[float, float, float]:
     """λ = mean extra cost / mean gain in score, with Fieller's 95 % limits by context: what one
     more right answer costs. The high limit is inf, and the low one may be −inf, where the gain is
-    not surely above 0."""
+    not surely above 0; all are nan without a gain."""
     d, c = np.asarray(gains, dtype=np.float64), np.asarray(costs, dtype=np.float64)
     index, n = _places(contexts), len(d)
     groups = int(index.max()) + 1 if n else 0
-    value = float(c.mean() / d.mean()) if n and d.mean() else nan
-    if groups < MIN_CONTEXTS or not d.mean() > 0:
+    value = float(c.mean() / d.mean()) if n and d.mean() > 0 else nan
+    if groups < MIN_CONTEXTS or isnan(value):
         return value, nan, nan
     pulls = np.stack([np.bincount(index, weights=v - v.mean()) for v in (c, d)])
     (cc, cd), (_, dd) = groups / (groups - 1) * (pulls @ pulls.T) / n**2

@@ -83,7 +83,7 @@ def costs(results: pd.DataFrame) -> pd.DataFrame:
     for keys, group in results[results["asked"]].groupby(ARM, sort=False):
         right = float(group["right"].sum())
         row = dict(zip(ARM, keys, strict=True)) | {"asked": len(group), "right": right}
-        for column in ("tokens", "cost_usd", "wall_s"):
+        for column in ("tokens", "cost_usd", "list_usd", "own_usd", "wall_s"):
             total = group[column].sum() if group[column].notna().all() else nan
             row[f"{column}_per_question"] = total / len(group)
             row[f"{column}_per_right"] = total / right if right else nan

@@ -96,7 +96,7 @@ def verdicts(results: pd.DataFrame, margin: float = MARGIN) -> list[Verdict]:
     lower a score may be, in score (0 to 1), and still be called as good."""
     found = []
     several = results.loc[results["model"] != "", "model"].nunique() > 1
-    for (_, model, budget, matched), rows in results.groupby(
+    for (task, model, budget, matched), rows in results.groupby(
         ["task", *TERMS], sort=False, dropna=False
     ):
         caps = f"{budget}, matched" if matched and budget else str(budget)
@@ -105,7 +105,8 @@ def verdicts(results: pd.DataFrame, margin: float = MARGIN) -> list[Verdict]:
         for whole in (False, True):
             for c in comparisons(rows, rlm_questions, all_lengths=whole):
                 groups.setdefault((c.arm, c.target_tokens), []).append(c)
-        used = rows[_USED]
+        alone = results[(results["task"] == task) & (results["model"] == "")]
+        used = pd.concat([rows, alone[alone["arm_kind"] == "control"]])[_USED]
         cells = {n: used[used["target_tokens"] == n] for n in used["target_tokens"].unique()}
         cells[0] = used
         facts = {length: _facts(cells[length]) for length in {length for _, length in groups}}

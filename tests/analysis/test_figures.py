@@ -322,7 +322,7 @@ def test_beside_an_rlm_the_best_alternatives_have_colours_and_the_rest_are_grey(
     grey = [arm for arm, its in styles(results).items() if its["color"] == GREY]
     assert len(grey) == 3
     assert not {"rlm", "direct_6", "direct_5"} & set(grey)
-    plot = figures.score_vs_length(results, summarize(results))
+    plot = figures.curves.score_vs_length(results, summarize(results))
     texts = plot.figure.legends[0].get_texts()
     assert "3 other methods" in [text.get_text() for text in texts]
     plain, _ = tables(tmp_path / "plain", methods=methods[1:], skills=skills)

@@ -124,6 +124,7 @@ def test_the_price_of_a_right_answer_is_unbounded_where_the_gain_may_be_nothing(
     assert low < 5 < high < 6
     price, low, high = stats.price_of_a_point([1.0, -0.9] * 10, costs, contexts)
     assert (price, high) == (pytest.approx(60), inf)
+    assert isnan(stats.price_of_a_point([-0.1] * 20, costs, contexts)[0])
 
 
 def test_degrees_of_freedom_are_pooled_over_what_was_seen_and_what_was_not() -> None:

@@ -140,6 +140,14 @@ def test_controls_and_routers_are_no_alternatives() -> None:
     assert "no_context scores 100 %, rlm 100 %." in verdict.notes
 
 
+def test_a_control_that_asks_no_model_is_said_with_every_models_verdict() -> None:
+    oracle = arm("code_oracle", "r" * 8, protocol="no model", model="")
+    rows = arm("direct", "r" * 8) + arm("rlm", "r" * 8)
+    other = [row | {"model": "large"} for row in rows]
+    for verdict in verdicts(handmade(oracle + rows + other)):
+        assert "code_oracle scores 100 %, rlm 100 %." in verdict.notes
+
+
 def lengths_of(rows: list[dict[str, object]], *lengths: int) -> list[dict[str, object]]:
     return [
         r | {"target_tokens": n, "sample_id": f"{n}{r['sample_id']}"}

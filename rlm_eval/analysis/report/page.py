@@ -139,7 +139,7 @@ def _write_data(runs: Sequence[Run], results: pd.DataFrame, data: Path) -> None:
         "scripted": bool(results["scripted"].any()),
         "revisions": results["code_revision"].nunique(),
         "demonstration": any(run.demonstration for run in runs),
-        "verdicts": [_verdict(v) for v in verdicts(results, max(run.margin for run in runs))],
+        "verdicts": [_verdict(v) for v in verdicts(results, min(run.margin for run in runs))],
         "tables": [_table(view) for view in found],
         "figures": drawn,
         "answers": len(results),

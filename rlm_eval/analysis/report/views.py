@@ -142,7 +142,7 @@ COSTS = View(
     "A right answer's cost is all that the method spent, over its right answers; what a judge "
     "took is in no such column. Dollars and seconds are as billed and as waited for: a prompt "
     "that begins like one another method sent before may have been cheaper and quicker for it. "
-    "Tokens know no such luck.",
+    "Own cache: with nothing cached but the method's own prefixes, modelled; verdicts use it.",
     (
         *ARM,
         Column("asked", "int"),
@@ -150,6 +150,8 @@ COSTS = View(
         Column("tokens_per_question", "count", "tokens/question"),
         Column("tokens_per_right", "count", "tokens/right"),
         Column("cost_usd_per_question", "usd", "USD/question"),
+        Column("list_usd_per_question", "money", "nothing cached", more=True, if_any=True),
+        Column("own_usd_per_question", "money", "own cache", more=True, if_any=True),
         Column("cost_usd_per_right", "money", "USD/right"),
         Column("judge_cost_usd_per_question", "usd", "judge USD/question"),
         Column("wall_s_per_question", "seconds", "seconds/question"),
