@@ -145,7 +145,7 @@ def test_a_control_that_asks_no_model_is_said_with_every_models_verdict() -> Non
     rows = arm("direct", "r" * 8) + arm("rlm", "r" * 8)
     other = [row | {"model": "large"} for row in rows]
     for verdict in verdicts(handmade(oracle + rows + other)):
-        assert "code_oracle scores 100 %, rlm 100 %." in verdict.notes
+        assert f"code_oracle scores 100 %, {verdict.arm} 100 %." in verdict.notes
 
 
 def lengths_of(rows: list[dict[str, object]], *lengths: int) -> list[dict[str, object]]:
