@@ -21,7 +21,8 @@ def generated() -> dict[str, list[str]]:
         for task, variants in VARIANTS.items()
         for variant in variants
     }
-    return named | {task: [f"task={task}"] for task in PLAIN}
+    composed = {"aggregation composed": ["task=aggregation", "task.domain=reviews"]}
+    return named | {task: [f"task={task}"] for task in PLAIN} | composed
 
 
 def row(cells: Sequence[str]) -> str:
