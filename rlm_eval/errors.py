@@ -16,12 +16,14 @@ class ConfigError(Exception):
 
     ``key`` is the setting the message is about, as the class that raises it calls the setting;
     what built that class adds its place with :meth:`within`. The text begins with the key.
+    ``unset`` is the environment variable that a run lacks and a dry run doesn't need.
     """
 
-    def __init__(self, message: str, *, key: str = "") -> None:
+    def __init__(self, message: str, *, key: str = "", unset: str = "") -> None:
         super().__init__(f"{key} {message}" if key else message)
         self.message = message
         self.key = key
+        self.unset = unset
 
     def within(self, where: str) -> ConfigError:
         """The same error about ``where.key``; unchanged where no key was named."""

@@ -12,6 +12,10 @@ from rlm_eval.models.client import LM
 from rlm_eval.models.protocol import ModelInfo, Usage
 from rlm_eval.records import Answer, Context, Problem, Role
 
+#: Sub-calls that a turn's code is reckoned to make at most, over the whole input together: an agent
+#: may make more, and only a sample's cap ends that.
+SUB_CALLS_A_TURN = 64
+
 #: A task's scripted solver: the answer to a question from the context's surface, None where it
 #: has no idea.
 CodeOracle = Callable[[str, Context], str | None]
@@ -42,6 +46,10 @@ class Forecast:
         """What ``info`` may bill for it at most: each reply with all that may be thought unseen."""
         thought = self.calls * info.reasoning_tokens
         return Usage(self.prompt_tokens, self.completion_tokens + thought)
+
+
+#: The least and the most of one answer; the most is None where no setting limits it.
+Bounds = tuple[tuple[Forecast, ...], tuple[Forecast, ...] | None]
 
 
 class Method:
@@ -82,6 +90,11 @@ class Method:
     ) -> tuple[Forecast, ...] | None:
         """What one answer will take of each role, from the sizes alone; None where they don't
         tell. No model is asked."""
+        return None
+
+    def bounds(self, shape: Shape, models: Mapping[Role, ModelInfo]) -> Bounds | None:
+        """Where the model decides what an answer takes: the least (one turn) and the most that its
+        settings allow. None where :meth:`forecast` tells, or where nothing does."""
         return None
 
     def stores_input(self) -> bool:

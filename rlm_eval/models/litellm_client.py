@@ -235,6 +235,7 @@ class LitellmEndpoint:
                 f"{self.name} needs a key: set the environment variable {variable}, "
                 "or api_key_env to the variable that holds it",
                 key="name",
+                unset=variable,
             )
 
     def open(self) -> None:

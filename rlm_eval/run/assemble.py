@@ -42,6 +42,8 @@ class Parts:
     run_budget: Budget
     retry: RetryPolicy
     sources: Mapping[str, str]
+    #: Environment variables that are to be set before the run: of a dry run alone.
+    unset: tuple[str, ...] = ()
 
     @property
     def root(self) -> ChatModel:
@@ -99,11 +101,14 @@ def assemble(config: RunConfig) -> Parts:
     run_budget, sample_budget = (Budget(**config["budget"][k]) for k in ("run", "sample"))
     _check_cache(config, task, sample_budget)
     by_key = _by_key(models, embedder)
+    unset: dict[str, None] = {}
     for key, model in by_key.items():
         try:
             model.check()
         except ConfigError as error:
-            raise error.within(key) from error
+            if not (config["dry_run"] and error.unset):
+                raise error.within(key) from error
+            unset[error.unset] = None
     unpriced = {key: m.info.name for key, m in by_key.items() if m.info.price is None}
     refuse_unpriced({"run": run_budget, "sample": sample_budget}, unpriced)
     # With the address that is asked in the end: an environment variable may give it.
@@ -119,7 +124,8 @@ def assemble(config: RunConfig) -> Parts:
     retry = build("retry", config["retry"])
     found = dict(sorted(sources.items()))
     return Parts(
-        config, task, models, embedder, tuple(arms), sample_budget, run_budget, retry, found
+        *(config, task, models, embedder, tuple(arms), sample_budget, run_budget, retry, found),
+        tuple(unset),
     )
 
 

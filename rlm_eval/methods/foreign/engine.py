@@ -31,7 +31,7 @@ from rlm_eval.methods.foreign.process import (
     why_not_confined,
 )
 from rlm_eval.methods.foreign.record import Block, Record
-from rlm_eval.methods.method import Method, at_least
+from rlm_eval.methods.method import Bounds, Forecast, Method, Shape, at_least
 from rlm_eval.models.client import LM
 from rlm_eval.models.protocol import ModelInfo
 from rlm_eval.models.proxy import Proxy
@@ -98,6 +98,10 @@ class ForeignEngine(Method):
         a model by then. Raises InvalidAnswer, or ConfigError for settings it did not take."""
         raise NotImplementedError
 
+    def most_calls(self) -> tuple[int, int] | None:
+        """The most turns and sub-calls of one answer; None where its settings limit neither."""
+        return None
+
     def level(self) -> str:
         """The isolation of model-written code, as rows show it."""
         return "bwrap" if self.isolation == "confined" else "none"
@@ -126,6 +130,20 @@ class ForeignEngine(Method):
                 "isolation=none",
                 key="isolation",
             )
+
+    def bounds(self, shape: Shape, models: Mapping[Role, ModelInfo]) -> Bounds:
+        """From one turn to as many as the engine takes, each with a full window, and its sub-calls
+        over the whole input in every turn."""
+        least, calls = (Forecast(1, shape.question_tokens, 1),), self.most_calls()
+        if calls is None:
+            return least, None
+        (turns, subcalls), reply = calls, self.turn_tokens
+        prompts = turns * shape.context_tokens + subcalls * shape.question_tokens
+        room = models["root"].context_window - reply
+        return least, (
+            Forecast(turns, turns * room, turns * reply),
+            Forecast(subcalls, prompts, subcalls * reply, "sub"),
+        )
 
     def answer(self, problem: Problem, lm: LM, ledger: Ledger) -> Answer:
         record = Record(
