@@ -96,7 +96,7 @@ class CodeAct(Agent):
             opening = omitted if self.overflow == "omit" else room
         most = [self.turns_limit(opening, shape, models["root"].context_window)]
         if self.sub_calls:
-            most.append(self.subcalls_limit(shape))
+            most.append(shape.sub_calls(self.max_iterations, self.sub_tokens))
         return (Forecast(1, opening, 1),), tuple(most)
 
     def answer(self, problem: Problem, lm: LM, ledger: Ledger) -> Answer:

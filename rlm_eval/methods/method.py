@@ -12,8 +12,7 @@ from rlm_eval.models.client import LM
 from rlm_eval.models.protocol import ModelInfo, Usage
 from rlm_eval.records import Answer, Context, Problem, Role
 
-#: Sub-calls that a turn's code is reckoned to make at most, over the whole input together: an agent
-#: may make more, and only a sample's cap ends that.
+#: Sub-calls that a turn is reckoned to make at most. Only a sample's cap would end more.
 SUB_CALLS_A_TURN = 64
 
 #: A task's scripted solver: the answer to a question from the context's surface, None where it
@@ -28,6 +27,13 @@ class Shape:
     context_tokens: int
     question_tokens: int
     max_answer_tokens: int
+
+    def sub_calls(self, turns: int, reply: int, *, depth: int = 0, most: int = 0) -> Forecast:
+        """Those of all agents at ``depth``, ``most`` or a batch in each turn, over the whole input
+        of who asks."""
+        calls = most or (turns * SUB_CALLS_A_TURN) ** (depth + 1)
+        prompts = turns ** (depth + 1) * self.context_tokens + calls * self.question_tokens
+        return Forecast(calls, prompts, calls * reply, "sub")
 
 
 @dataclass(frozen=True)
@@ -93,8 +99,7 @@ class Method:
         return None
 
     def bounds(self, shape: Shape, models: Mapping[Role, ModelInfo]) -> Bounds | None:
-        """Where the model decides what an answer takes: the least (one turn) and the most that its
-        settings allow. None where :meth:`forecast` tells, or where nothing does."""
+        """One turn, and all that its settings allow, where the model decides what is taken."""
         return None
 
     def stores_input(self) -> bool:

@@ -129,7 +129,9 @@ class Rlm(Agent):
             agents = (self.max_iterations * SUB_CALLS_A_TURN) ** depth
             most.append(self.turns_limit(shown, shape, window, agents, role))
         if self.max_depth:
-            most.append(self.subcalls_limit(shape, self.max_depth - 1))
+            most.append(
+                shape.sub_calls(self.max_iterations, self.sub_tokens, depth=self.max_depth - 1)
+            )
         return (Forecast(1, frame, 1),), tuple(most)
 
     def answer(self, problem: Problem, lm: LM, ledger: Ledger) -> Answer:

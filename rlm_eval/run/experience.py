@@ -78,7 +78,6 @@ class Experience:
         results: dict[str, list[pd.DataFrame]] = {}
         calls: list[pd.DataFrame] = []
         for run, forecast in _runs(tree, folders):
-            rows = run.results
             calls.append(run.calls)
             forecasts.append(forecast)
             if _conditions(run.config) != _conditions(tree):
@@ -87,7 +86,7 @@ class Experience:
                 past = run.config.get("method", {}).get(name)
                 same = all(run.config.get(key) == tree[key] for key in roles.get(name, ()))
                 if past == node and same:
-                    results.setdefault(name, []).append(rows[rows["method"] == name])
+                    results.setdefault(name, []).append(run.results[run.results["method"] == name])
         for name, frames in results.items():
             self._past[name] = _past(frames)
         self.errors = _errors(forecasts)

@@ -9,9 +9,8 @@ only what the same answer sends again is taken to be cached, and that for the ti
 made from sizes counts all that its model may think unseen (``reasoning_tokens``), as a reservation
 does. What a judge takes has its own rows.
 
-Each row has a range. That of an estimate holds what is taken in 8 of 10 cases, by the spread of
-past results or, of sizes, by how far past forecasts were off (without those by
-:data:`SIZES_OVER_TAKEN`). That of limits is no estimate: from one turn of an answer to all it may.
+The range of an estimate holds what is taken in 8 of 10 cases, by the spread of past results or by
+how far forecasts from sizes were off. That of limits is a bound: from one turn to all there may be.
 """
 
 from __future__ import annotations
@@ -139,7 +138,6 @@ def _within(parts: Parts, row: Expected) -> Expected:
 
 
 def _unseen(row: Expected, parts: Parts, group: Sequence[Work], experience: Experience) -> Expected:
-    """What was never run at this length."""
     method, infos, speeds = group[0].arm.method, parts.infos, experience.speeds
     shapes = [_shape(parts, work) for work in group]
     told = [(method.forecast(shape, infos), method.bounds(shape, infos)) for shape in shapes]
@@ -150,9 +148,9 @@ def _unseen(row: Expected, parts: Parts, group: Sequence[Work], experience: Expe
         return _from_sizes(row, loads, infos, speeds, experience.errors)
     if past := experience.nearest(row.arm, row.target_tokens):
         return _from_past(row, *past)
-    ends = [(load, load) if load is not None else bounds for load, bounds in told]
-    least = [both[0] for both in ends if both is not None]
-    most = [both[1] for both in ends if both is not None and both[1] is not None]
+    ends = [bounds or (load, load) for load, bounds in told]
+    least = [least for least, _ in ends if least is not None]
+    most = [most for _, most in ends if most is not None]
     if len(least) < row.results:
         return row
     unthinking = {role: replace(info, reasoning_tokens=0) for role, info in infos.items()}

@@ -114,10 +114,8 @@ def _notes(parts: Parts, rows: Sequence[Expected]) -> list[str]:
         "prompt sent again for the same answer takes no time)"
     ]
     if any(row.source == "limits" for row in rows):
-        notes.append(
-            "limits: no estimate but bounds, from one turn to all, each with "
-            f"{SUB_CALLS_A_TURN} sub-calls over the whole input: only budget.sample ends more"
-        )
+        each = f"{SUB_CALLS_A_TURN} sub-calls over the whole input (only budget.sample ends more)"
+        notes.append(f"limits: no estimate but bounds, from one turn to all, each with {each}")
     if any("usd" not in row.high and row.source not in NO_ESTIMATE for row in rows):
         notes.append("USD –: unpriced, as far as the harness knows")
     thought = {i.name: i.reasoning_tokens for i in parts.infos.values() if i.reasoning_tokens}

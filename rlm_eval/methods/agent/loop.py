@@ -15,14 +15,7 @@ from rlm_eval.ledger import Budget, Ledger, Spend
 from rlm_eval.methods.agent.chat import History, Parsed, parse_reply
 from rlm_eval.methods.agent.subcalls import Enabled, RunChild, SubCalls
 from rlm_eval.methods.agent.trace import Trace
-from rlm_eval.methods.method import (
-    SUB_CALLS_A_TURN,
-    Forecast,
-    Method,
-    Shape,
-    at_least,
-    prompt_tokens_left,
-)
+from rlm_eval.methods.method import Forecast, Method, Shape, at_least, prompt_tokens_left
 from rlm_eval.methods.prompts import Prompt, load_prompt
 from rlm_eval.models.client import LM, CallTags, Completion
 from rlm_eval.models.protocol import Message, Usage, user
@@ -103,13 +96,6 @@ class Agent(Method):
         added, room = self.turn_tokens + self.output_chars, int(window) - self.turn_tokens
         prompts = sum(min(room, opening + turn * added) for turn in range(turns))
         return Forecast(agents * turns, agents * prompts, agents * turns * reply, role)
-
-    def subcalls_limit(self, shape: Shape, depth: int = 0) -> Forecast:
-        """The plain sub-calls of all agents at ``depth``: in each turn a batch over their input."""
-        asked = (self.max_iterations * SUB_CALLS_A_TURN) ** (depth + 1)
-        prompts = self.max_iterations ** (depth + 1) * shape.context_tokens
-        prompts += asked * shape.question_tokens
-        return Forecast(asked, prompts, asked * self.sub_tokens, "sub")
 
     def in_block(self, session: ReplSession, block: BlockResult) -> str | None:
         """The final answer that a block of code handed in."""

@@ -99,7 +99,7 @@ class ForeignEngine(Method):
         raise NotImplementedError
 
     def most_calls(self) -> tuple[int, int] | None:
-        """The most turns and sub-calls of one answer; None where its settings limit neither."""
+        """The most turns and sub-calls of one answer; None where nothing limits them."""
         return None
 
     def level(self) -> str:
@@ -132,18 +132,13 @@ class ForeignEngine(Method):
             )
 
     def bounds(self, shape: Shape, models: Mapping[Role, ModelInfo]) -> Bounds:
-        """From one turn to as many as the engine takes, each with a full window, and its sub-calls
-        over the whole input in every turn."""
-        least, calls = (Forecast(1, shape.question_tokens, 1),), self.most_calls()
-        if calls is None:
+        """From one turn to all that the engine takes, each with a full window."""
+        least, most = (Forecast(1, shape.question_tokens, 1),), self.most_calls()
+        if most is None:
             return least, None
-        (turns, subcalls), reply = calls, self.turn_tokens
-        prompts = turns * shape.context_tokens + subcalls * shape.question_tokens
-        room = models["root"].context_window - reply
-        return least, (
-            Forecast(turns, turns * room, turns * reply),
-            Forecast(subcalls, prompts, subcalls * reply, "sub"),
-        )
+        (turns, subcalls), reply = most, self.turn_tokens
+        full = Forecast(turns, turns * (models["root"].context_window - reply), turns * reply)
+        return least, (full, shape.sub_calls(turns, reply, most=subcalls))
 
     def answer(self, problem: Problem, lm: LM, ledger: Ledger) -> Answer:
         record = Record(
