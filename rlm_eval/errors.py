@@ -14,12 +14,15 @@ CONTENT_FILTER: Literal["content_filter"] = "content_filter"
 class ConfigError(Exception):
     """Bad input. The message says what to do; nothing has been started or spent (exit code 2).
     ``key``, with which the text begins, is the setting as the class that raises it calls it; what
-    built that class adds its place with :meth:`within`."""
+    built that class adds its place with :meth:`within`. ``unset`` is the environment variable that
+    a run lacks and a dry run doesn't need.
+    """
 
-    def __init__(self, message: str, *, key: str = "") -> None:
+    def __init__(self, message: str, *, key: str = "", unset: str = "") -> None:
         super().__init__(f"{key} {message}" if key else message)
         self.message = message
         self.key = key
+        self.unset = unset
 
     def within(self, where: str) -> ConfigError:
         """The same error about ``where.key``; unchanged where no key was named."""

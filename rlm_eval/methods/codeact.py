@@ -27,7 +27,7 @@ from rlm_eval.methods.fitting import (
     document_spans,
     offline_tokens,
 )
-from rlm_eval.methods.method import Forecast, Shape, at_least
+from rlm_eval.methods.method import Bounds, Forecast, Shape, at_least
 from rlm_eval.methods.rag.ranking import Bm25, Indices
 from rlm_eval.models.client import LM, Completion
 from rlm_eval.models.protocol import Message, ModelInfo
@@ -37,8 +37,6 @@ from rlm_eval.repl.session import ReplSession
 
 #: How much of the input a prompt shows.
 How = Literal["whole", "part", "none"]
-#: Turns a forecast counts with: one that computes or looks up, one that submits.
-_USUAL_TURNS = 2
 
 
 @dataclass
@@ -88,22 +86,18 @@ class CodeAct(Agent):
                 key="work_tokens",
             )
 
-    def forecast(
-        self, shape: Shape, models: Mapping[Role, ModelInfo]
-    ) -> tuple[Forecast, ...] | None:
-        """Two turns with full replies, as the prompt's examples have. None with sub-calls: their
-        number follows from the code that the model writes."""
-        if self.sub_calls:
-            return None
+    def bounds(self, shape: Shape, models: Mapping[Role, ModelInfo]) -> Bounds:
         opening = self._frame_tokens() + shape.question_tokens + shape.context_tokens
         room = models["root"].context_window - self._beside(shape.max_answer_tokens)
         if opening > room:
             if self.overflow == "refuse":
-                return ()
+                return (), ()
             omitted = self._frame_tokens("none") + shape.question_tokens
             opening = omitted if self.overflow == "omit" else room
-        prompt = _USUAL_TURNS * opening + (_USUAL_TURNS - 1) * self.turn_tokens
-        return (Forecast(_USUAL_TURNS, prompt, _USUAL_TURNS * self.turn_tokens),)
+        most = [self.turns_limit(opening, shape, models["root"].context_window)]
+        if self.sub_calls:
+            most.append(shape.sub_calls(self.max_iterations, self.sub_tokens))
+        return (Forecast(1, opening, 1),), tuple(most)
 
     def answer(self, problem: Problem, lm: LM, ledger: Ledger) -> Answer:
         context = problem.context

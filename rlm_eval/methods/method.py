@@ -12,6 +12,9 @@ from rlm_eval.models.client import LM, Completion
 from rlm_eval.models.protocol import ModelInfo, Usage
 from rlm_eval.records import Answer, Context, Problem, Role
 
+#: Sub-calls that a turn is reckoned to make at most. Only a sample's cap would end more.
+SUB_CALLS_A_TURN = 64
+
 #: A task's scripted solver: the answer to a question from the context's surface, None where it
 #: has no idea.
 CodeOracle = Callable[[str, Context], str | None]
@@ -24,6 +27,13 @@ class Shape:
     context_tokens: int
     question_tokens: int
     max_answer_tokens: int
+
+    def sub_calls(self, turns: int, reply: int, *, depth: int = 0, most: int = 0) -> Forecast:
+        """Those of all agents at ``depth``, ``most`` or a batch in each turn, over the whole input
+        of who asks."""
+        calls = most or (turns * SUB_CALLS_A_TURN) ** (depth + 1)
+        prompts = turns ** (depth + 1) * self.context_tokens + calls * self.question_tokens
+        return Forecast(calls, prompts, calls * reply, "sub")
 
 
 @dataclass(frozen=True)
@@ -42,6 +52,10 @@ class Forecast:
         """What ``info`` may bill for it at most: each reply with all that may be thought unseen."""
         thought = self.calls * info.reasoning_tokens
         return Usage(self.prompt_tokens, self.completion_tokens + thought)
+
+
+#: The least and the most of one answer; the most is None where no setting limits it.
+Bounds = tuple[tuple[Forecast, ...], tuple[Forecast, ...] | None]
 
 
 class Method:
@@ -82,6 +96,10 @@ class Method:
     ) -> tuple[Forecast, ...] | None:
         """What one answer will take of each role, from the sizes alone; None where they don't
         tell. No model is asked."""
+        return None
+
+    def bounds(self, shape: Shape, models: Mapping[Role, ModelInfo]) -> Bounds | None:
+        """One turn, and all that its settings allow, where the model decides what is taken."""
         return None
 
     def stores_input(self) -> bool:

@@ -24,7 +24,7 @@ from rlm_eval.methods.agent.paper_final import read_final
 from rlm_eval.methods.agent.subcalls import Enabled
 from rlm_eval.methods.agent.trace import Trace
 from rlm_eval.methods.fitting import offline_tokens
-from rlm_eval.methods.method import Shape, at_least
+from rlm_eval.methods.method import SUB_CALLS_A_TURN, Bounds, Forecast, Shape, at_least
 from rlm_eval.methods.prompts import Prompt
 from rlm_eval.models.client import LM, Completion
 from rlm_eval.models.protocol import Message, ModelInfo
@@ -116,10 +116,23 @@ class Rlm(Agent):
                     key="turn_tokens",
                 )
 
-    def forecast(self, shape: Shape, models: Mapping[Role, ModelInfo]) -> None:
-        """None: sizes don't tell. What an RLM takes follows from the code its model writes: the
-        same input is answered by one search, or by a sub-call for each of its lines, and outlying
-        runs are far dearer than the median (paper, observation 4). Past runs do."""
+    def bounds(self, shape: Shape, models: Mapping[Role, ModelInfo]) -> Bounds:
+        """Sizes don't tell: the same input is answered by one search, or by a sub-call for each of
+        its lines, and outlying runs are far dearer than the median (paper, observation 4)."""
+        enabled = self.enabled(0, self.max_iterations, 0)
+        frame = offline_tokens(opening(self.loaded_prompt, enabled, "", "", "", ""))
+        frame += shape.question_tokens
+        shown, most = frame + self.preview_head + self.preview_tail, []
+        for depth in range(max(1, self.max_depth)):
+            role: Role = self.child_model if depth else "root"
+            window = models.get(role, models["root"]).context_window * self.history_share
+            agents = (self.max_iterations * SUB_CALLS_A_TURN) ** depth
+            most.append(self.turns_limit(shown, shape, window, agents, role))
+        if self.max_depth:
+            most.append(
+                shape.sub_calls(self.max_iterations, self.sub_tokens, depth=self.max_depth - 1)
+            )
+        return (Forecast(1, frame, 1),), tuple(most)
 
     def answer(self, problem: Problem, lm: LM, ledger: Ledger) -> Answer:
         question, content = problem.question, problem.context.content

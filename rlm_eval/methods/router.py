@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from rlm_eval.errors import ConfigError, SampleFailure
 from rlm_eval.ledger import Ledger
 from rlm_eval.methods.direct import Direct
-from rlm_eval.methods.method import Forecast, Method, Shape
+from rlm_eval.methods.method import Bounds, Forecast, Method, Shape
 from rlm_eval.methods.rlm import Rlm
 from rlm_eval.models.client import LM
 from rlm_eval.models.protocol import ModelInfo
@@ -67,9 +67,14 @@ class Router(Method):
     def forecast(
         self, shape: Shape, models: Mapping[Role, ModelInfo]
     ) -> tuple[Forecast, ...] | None:
+        return self._way(shape, models).forecast(shape, models)
+
+    def bounds(self, shape: Shape, models: Mapping[Role, ModelInfo]) -> Bounds | None:
+        return self._way(shape, models).bounds(shape, models)
+
+    def _way(self, shape: Shape, models: Mapping[Role, ModelInfo]) -> Method:
         fits = self.direct.forecast_size(shape) <= self._limit(models["root"])
-        way: Method = self.direct if fits else self.rlm
-        return way.forecast(shape, models)
+        return self.direct if fits else self.rlm
 
     def _limit(self, root: ModelInfo) -> int:
         return int(self.threshold * root.context_window)

@@ -222,7 +222,8 @@ class LitellmEndpoint:
                 )
         if variable and not self._key and base is None:
             wanted = f"the environment variable {variable}, or api_key_env to the one that holds it"
-            raise ConfigError(f"{self.name} needs a key: set {wanted}", key="name")
+            message = f"{self.name} needs a key: set {wanted}"
+            raise ConfigError(message, key="name", unset=variable)
 
     def open(self) -> None:
         _litellm()

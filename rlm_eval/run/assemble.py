@@ -44,6 +44,8 @@ class Parts:
     run_budget: Budget
     retry: RetryPolicy
     sources: Mapping[str, str]
+    #: Environment variables that are to be set before the run: of a dry run alone.
+    unset: tuple[str, ...] = ()
 
     @property
     def root(self) -> ChatModel:
@@ -97,12 +99,14 @@ def assemble(config: RunConfig) -> Parts:
     }
     run_budget, sample_budget = (Budget(**config["budget"][k]) for k in ("run", "sample"))
     _check_cache(config, task, sample_budget)
-    by_key = {_KEYS[role]: model for role, model in models.items()}
+    by_key, unset = {_KEYS[role]: model for role, model in models.items()}, dict[str, None]()
     for key, model in by_key.items():
         try:
             model.check()
         except ConfigError as error:
-            raise error.within(key) from error
+            if not (config["dry_run"] and error.unset):
+                raise error.within(key) from error
+            unset[error.unset] = None
     infos = {role: model.info for role, model in models.items()}
     unpriced = {key: m.info.name for key, m in by_key.items() if m.info.price is None}
     refuse_unpriced({"run": run_budget, "sample": sample_budget}, unpriced)
@@ -119,7 +123,8 @@ def assemble(config: RunConfig) -> Parts:
     retry = build("retry", config["retry"])
     found, embedder = dict(sorted(sources.items())), models.pop("embed", None)
     return Parts(
-        config, task, models, embedder, tuple(arms), sample_budget, run_budget, retry, found
+        *(config, task, models, embedder, tuple(arms), sample_budget, run_budget, retry, found),
+        tuple(unset),
     )
 
 

@@ -1,10 +1,11 @@
-"""What past runs took: medians per arm and length, and how quick the model was."""
+"""What past runs took per arm and length, how far their forecasts were off, and how quick the model
+was."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,19 @@ if TYPE_CHECKING:
 
     from rlm_eval.analysis.load import Run
 
+#: What results are measured by, and the columns of results.parquet for it.
+MEASURES = {
+    "calls": "calls",
+    "prompt_tokens": "prompt_tokens",
+    "completion_tokens": "completion_tokens",
+    "usd": "cost_usd",
+    "seconds": "wall_s",
+}
 _CALLS_FOR_SPEED = 20
+#: Arms of past runs with a forecast from one source, from which on their errors are its range.
+_FORECASTS_FOR_RANGE = 10
+#: Of each measure, what the ends of a range are times the forecast.
+Ends = Mapping[str, tuple[float, float]]
 
 
 @dataclass(frozen=True)
@@ -32,54 +45,74 @@ class Speeds:
         return prompt_tokens * self.prompt_s + completion_tokens * self.completion_s
 
 
+@dataclass(frozen=True)
+class Past:
+    """What ``results`` took: of each measure the mean, and the deviation as a share of it (1 where
+    a single result can't show it)."""
+
+    results: int
+    mean: Mapping[str, float]
+    variation: Mapping[str, float]
+
+    def times(self, measure: str, n: int) -> float:
+        """How many times over or under it ``n`` further results are at most in 8 of 10 cases
+        (Student's interval for a prediction)."""
+        from scipy.stats import t  # type: ignore[import-untyped]
+
+        width = float(t.ppf(0.9, max(1, self.results - 1))) * (1 / self.results + 1 / n) ** 0.5
+        return float(1 + width * self.variation[measure])
+
+
 class Experience:
-    """What exported runs in ``folders`` with the same root model show: its speeds, and the medians
-    of the same arms, with the same models in the roles they have, on the same task (any seed, any
-    n), under the same caps of a sample. ``roles`` names per arm the configuration keys of its
-    further models. Results that are pending, or that a response cache had a part in, don't
-    count."""
+    """What exported runs in ``folders`` with the same root model show: its speeds, what was taken
+    of what was forecast (``errors``), and what results took of the same arms, with the same models
+    in the roles they have, on the same task (any seed, any n), under the same caps of a sample.
+    ``roles`` names per arm the configuration keys of its further models. Results that are pending,
+    or that a response cache had a part in, don't count."""
 
     def __init__(
         self, tree: Mapping[str, Any], folders: list[Path], roles: Mapping[str, Sequence[str]]
     ) -> None:
-        self._medians: dict[str, dict[int, dict[str, float | None]]] = {}
+        self._past: dict[str, dict[int, Past]] = {}
+        forecasts: list[pd.DataFrame] = []
         results: dict[str, list[pd.DataFrame]] = {}
         calls: list[pd.DataFrame] = []
-        for run in _runs(tree, folders):
+        for run, forecast in _runs(tree, folders):
             calls.append(run.calls)
+            forecasts.append(forecast)
             if _conditions(run.config) != _conditions(tree):
                 continue
-            rows = _informative(run)
             for name, node in tree["method"].items():
                 past = run.config.get("method", {}).get(name)
                 same = all(run.config.get(key) == tree[key] for key in roles.get(name, ()))
                 if past == node and same:
-                    results.setdefault(name, []).append(rows[rows["method"] == name])
+                    results.setdefault(name, []).append(run.results[run.results["method"] == name])
         for name, frames in results.items():
-            self._medians[name] = _medians(frames)
+            self._past[name] = _past(frames)
+        self.errors = _errors(forecasts)
         self.speeds = _speeds(calls)
 
-    def medians(self, arm: str, target_tokens: int) -> Mapping[str, float | None] | None:
-        """What one result of the arm took at this length; None without past results."""
-        return self._medians.get(arm, {}).get(target_tokens)
-
-    def nearest(self, arm: str, target_tokens: int) -> tuple[int, Mapping[str, Any]] | None:
-        """The length nearest to this one that the arm was run at, and its medians."""
-        known = self._medians.get(arm, {})
+    def nearest(self, arm: str, target_tokens: int) -> tuple[int, Past] | None:
+        """The length nearest to this one that the arm was run at, and what it took there."""
+        known = self._past.get(arm, {})
         if not known:
             return None
         length = min(known, key=lambda other: abs(other - target_tokens))
         return length, known[length]
 
 
-def _runs(tree: Mapping[str, Any], folders: list[Path]) -> Iterator[Run]:
-    """Exported runs in ``folders`` of the root model in ``tree``."""
+def _runs(tree: Mapping[str, Any], folders: list[Path]) -> Iterator[tuple[Run, pd.DataFrame]]:
+    """Exported runs in ``folders`` of the root model in ``tree``, with their informative results
+    alone, and their forecasts beside what was taken."""
     from rlm_eval.analysis.load import load_run
+    from rlm_eval.analysis.tables import forecast_table
 
     for path in sorted(config for folder in folders for config in folder.glob("*/config.yaml")):
         with contextlib.suppress(ConfigError):  # no run, none that is finished, of another schema
             if recorded_tree(path.parent).get("model") == tree["model"]:
-                yield load_run(path.parent)
+                run = load_run(path.parent)
+                run = replace(run, results=_informative(run))
+                yield run, forecast_table(run)
 
 
 def _conditions(tree: Mapping[str, Any]) -> list[Any]:
@@ -100,17 +133,33 @@ def _informative(run: Run) -> pd.DataFrame:
     return rows[~rows["result_key"].isin(unpaid)]
 
 
-def _medians(frames: list[pd.DataFrame]) -> dict[int, dict[str, float | None]]:
+def _errors(forecasts: list[pd.DataFrame]) -> Ends:
+    """Of forecasts from sizes: what arms took over what was said, at 10 and at 90 % of them, where
+    enough of them tell."""
     import pandas as pd
 
-    from rlm_eval.analysis.tables import FORECAST
+    there = [table[table["from"] == "sizes"] for table in forecasts if not table.empty]
+    ends = {}
+    for measure in MEASURES if there else ():
+        rows = pd.concat(there).astype({f"{measure}_forecast": float, f"{measure}_took": float})
+        ratios = (rows[f"{measure}_took"] / rows[f"{measure}_forecast"]).dropna()
+        if len(ratios) >= _FORECASTS_FOR_RANGE:
+            ends[measure] = float(ratios.quantile(0.1)), float(ratios.quantile(0.9))
+    return ends
+
+
+def _past(frames: list[pd.DataFrame]) -> dict[int, Past]:
+    import pandas as pd
 
     rows = pd.concat(frames).drop_duplicates("result_key")
-    out: dict[int, dict[str, float | None]] = {}
+    out: dict[int, Past] = {}
     for length in rows["target_tokens"].unique().tolist():
         group = rows[rows["target_tokens"] == length]
-        found = {ours: group[column].median() for ours, column in FORECAST.items()}
-        out[length] = {k: None if pd.isna(v) else float(v) for k, v in found.items()}
+        taken = pd.DataFrame({ours: group[column] for ours, column in MEASURES.items()})
+        taken = taken.astype(float).dropna(axis="columns")
+        mean = {str(name): float(value) for name, value in taken.mean().items()}
+        variation = (taken.std() / taken.mean()).fillna(1.0)
+        out[length] = Past(len(group), mean, {name: float(variation[name]) for name in mean})
     return out
 
 

@@ -1,32 +1,52 @@
 """What a run is expected to take, before anything is spent: `dry_run=true`, and the stop before a
 hosted run that would pass its cap in US dollars.
 
-Per arm and length, the first of these that there is: the medians of past runs of the same arm,
-model, task and length; the sample's cap, for a method that spends up to it (``budget.matched``);
-the method's own estimate from sizes; past runs at the nearest length. Sizes are the task's tokens,
-not the served model's, and of prompts only what the same answer sends again is taken to be cached,
-and that for the time alone. A reply made from sizes counts all that
-its model may think unseen (``reasoning_tokens``), as a reservation does: an upper bound. What a
-judge takes has its own rows.
+Per arm and length, the first of these that there is: the means of past runs of the same arm, model,
+task and length; the sample's cap, for a method that spends up to it (``budget.matched``); the
+method's own estimate from sizes; past runs at the nearest length; and the limits of a method whose
+model decides what it takes. Sizes are the task's tokens, not the served model's, and of prompts
+only what the same answer sends again is taken to be cached, and that for the time alone. A reply
+made from sizes counts all that its model may think unseen (``reasoning_tokens``), as a reservation
+does. What a judge takes has its own rows.
+
+The range of an estimate holds what is taken in 8 of 10 cases, by the spread of past results or by
+how far forecasts from sizes were off. That of limits is a bound: from one turn to all there may be.
 """
 
 from __future__ import annotations
 
+import shlex
+import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from math import ceil
+from dataclasses import asdict, dataclass, field, replace
+from math import ceil, inf
+from types import MappingProxyType
+from typing import Any
 
 from rlm_eval.errors import ConfigError
-from rlm_eval.ledger import Budget
-from rlm_eval.methods.method import Forecast, Method, Shape
-from rlm_eval.models.protocol import ModelInfo
+from rlm_eval.methods.method import Forecast, Shape
+from rlm_eval.models.protocol import ModelInfo, Usage
 from rlm_eval.records import Role
 from rlm_eval.run.assemble import Parts
-from rlm_eval.run.experience import Experience, Speeds
+from rlm_eval.run.experience import MEASURES, Ends, Experience, Past, Speeds
 from rlm_eval.run.judging import judge_of
 from rlm_eval.run.runner import Work
 from rlm_eval.tokens import load_tokenizer
 
+#: How many times over what was taken forecasts from sizes were: at 10 % of arms, in the middle, at
+#: 90 %. Source: the audit of this harness's runs of the embedded model (STATISTICS.md, item 18).
+SIZES_OVER_TAKEN = {
+    "prompt_tokens": (0.86, 0.99, 1.51),
+    "completion_tokens": (2.1, 12.0, 25.0),
+    "seconds": (1.5, 4.4, 33.0),
+}
+#: The ends of a range, times the forecast. Its replies are as long as they can be, as those of
+#: models that think nearly are: so they are the upper end.
+_SIZES = {
+    name: (1 / most, 1 / min(1, least)) for name, (least, _, most) in SIZES_OVER_TAKEN.items()
+}
+#: Sources of rows whose upper end is a bound, or isn't known.
+NO_ESTIMATE = ("limits", "unknown")
 #: The name of the rows for what a task's judge takes.
 JUDGE = "(judge)"
 
@@ -35,17 +55,20 @@ JUDGE = "(judge)"
 class Expected:
     """``results`` of one arm at one length, all together. Tokens, ``usd`` and ``seconds`` (of
     models at work, one after another) are None where nothing is known; ``usd`` too for a model
-    without a price. ``source`` says what the figures come from."""
+    without a price. ``source`` says what the figures come from; ``low`` and ``high`` are the ends
+    of their ranges, by the same names, as far as they are known."""
 
     arm: str
     target_tokens: int
     results: int
-    source: str
+    source: str = "unknown"
     calls: float | None = None
     prompt_tokens: float | None = None
     completion_tokens: float | None = None
     usd: float | None = None
     seconds: float | None = None
+    low: Mapping[str, float] = field(default_factory=dict)
+    high: Mapping[str, float] = field(default_factory=dict)
 
 
 def expected(parts: Parts, work: Iterable[Work], experience: Experience) -> list[Expected]:
@@ -57,78 +80,88 @@ def expected(parts: Parts, work: Iterable[Work], experience: Experience) -> list
         groups.setdefault((item.arm.name, item.sample.target_tokens), []).append(item)
     names = [arm.name for arm in parts.arms]
     keys = sorted(groups, key=lambda key: (names.index(key[0]), key[1]))
-    rows = [_row(parts, groups[key], experience) for key in keys]
-    return rows + _judging(parts, work, experience.speeds)
-
-
-def _judging(parts: Parts, work: Sequence[Work], speeds: Speeds | None) -> list[Expected]:
-    """What grading takes, per length. ``speeds`` are the root's: seconds where it is the judge."""
-    judge = judge_of(parts.task)
-    if judge is None:
-        return []
-    own_speed = speeds if parts.models.get("judge", parts.root) is parts.root else None
-    loads: dict[int, list[tuple[Forecast, ...]]] = {}
-    for item in work:
-        its = loads.setdefault(item.sample.target_tokens, [])
-        its.append((judge.forecast(item.sample),))
-    return [_from_sizes(JUDGE, n, loads[n], parts.infos, own_speed) for n in sorted(loads)]
-
-
-def _row(parts: Parts, group: Sequence[Work], experience: Experience) -> Expected:
-    row = _uncapped(parts, group, experience)
-    return row if row.source == "cap" else _within(parts.sample_budget, row)
-
-
-def _within(cap: Budget, row: Expected) -> Expected:
-    """No answer takes more than its sample's caps."""
-
-    def least(expected: float | None, each: float | None) -> float | None:
-        if expected is None or each is None:
-            return expected
-        return min(expected, each * row.results)
-
-    tokens = row.prompt_tokens
-    if tokens is not None and cap.tokens is not None:
-        tokens = max(0, min(tokens, cap.tokens * row.results - (row.completion_tokens or 0)))
-    return replace(
-        row,
-        calls=least(row.calls, cap.calls),
-        prompt_tokens=tokens,
-        usd=least(row.usd, cap.usd),
-        seconds=least(row.seconds, cap.seconds),
+    return [_row(parts, groups[key], experience) for key in keys] + _judging(
+        parts, work, experience
     )
 
 
-def _uncapped(parts: Parts, group: Sequence[Work], experience: Experience) -> Expected:
-    arm, length = group[0].arm, group[0].sample.target_tokens
-    past = experience.medians(arm.name, length)
-    if past is not None:
-        return Expected(arm.name, length, len(group), "past", **_times(past, len(group)))
-    if arm.method.matched and (cap := parts.sample_budget).bounds_what_is_bought:
-        return _up_to(cap, arm.name, length, len(group))
-    loads = [load for load in (_load(parts, arm.method, w) for w in group) if load is not None]
-    if len(loads) == len(group):
-        share = len({work.context.id for work in group}) / len(group)
+def _judging(parts: Parts, work: Sequence[Work], experience: Experience) -> list[Expected]:
+    """What grading takes, per length. Speeds are the root's: seconds where it is the judge."""
+    judge = judge_of(parts.task)
+    if judge is None:
+        return []
+    is_root = parts.models.get("judge", parts.root) is parts.root
+    speeds = experience.speeds if is_root else None
+    lengths = sorted({item.sample.target_tokens for item in work})
+    rows = []
+    for length in lengths:
+        loads = [(judge.forecast(w.sample),) for w in work if w.sample.target_tokens == length]
+        row = Expected(JUDGE, length, len(loads))
+        rows.append(_from_sizes(row, loads, parts.infos, speeds, experience.errors))
+    return rows
+
+
+def _row(parts: Parts, group: Sequence[Work], experience: Experience) -> Expected:
+    arm, cap = group[0].arm, parts.sample_budget
+    row = Expected(arm.name, group[0].sample.target_tokens, len(group))
+    past = experience.nearest(arm.name, row.target_tokens)
+    if past is not None and past[0] == row.target_tokens:
+        return _within(parts, _from_past(row, *past))
+    row = _unseen(row, parts, group, experience)
+    if not (arm.method.matched and cap.bounds_what_is_bought):
+        return _within(parts, row)
+    # How tokens are shared between prompts and replies isn't known: they are mostly prompts.
+    most = {"prompt_tokens": cap.tokens, "usd": cap.usd}
+    spent = {name: each * row.results for name, each in most.items() if each is not None}
+    known: dict[str, Any] = dict.fromkeys(MEASURES) | spent
+    return replace(row, source="cap", **known, high=spent)
+
+
+def _within(parts: Parts, row: Expected) -> Expected:
+    """No answer takes more than its sample's caps."""
+    cap, prices = parts.sample_budget, [info.price for info in parts.infos.values()]
+    caps = {**asdict(cap), "prompt_tokens": cap.tokens, "completion_tokens": cap.tokens}
+    if cap.tokens is not None and None not in prices:
+        dearest = max(max(price.input, price.output) for price in prices if price is not None)
+        caps["usd"] = min(cap.usd or inf, cap.tokens * dearest / 1e6)
+    most = {name: caps[name] * row.results for name in MEASURES if caps[name] is not None}
+    point: dict[str, Any]
+    point = {name: value for name in MEASURES if (value := getattr(row, name)) is not None}
+    point, low, high = (
+        {name: min(value, most.get(name, inf)) for name, value in figures.items()}
+        for figures in (point, row.low, {**most, **row.high})
+    )
+    if cap.tokens is not None and "prompt_tokens" in point:
+        room = cap.tokens * row.results - point.get("completion_tokens", 0)
+        point["prompt_tokens"] = min(point["prompt_tokens"], room)
+    return replace(row, **point, low=low, high=high)
+
+
+def _unseen(row: Expected, parts: Parts, group: Sequence[Work], experience: Experience) -> Expected:
+    method, infos, speeds = group[0].arm.method, parts.infos, experience.speeds
+    shapes = [_shape(parts, work) for work in group]
+    told = [(method.forecast(shape, infos), method.bounds(shape, infos)) for shape in shapes]
+    loads = [load for load, _ in told if load is not None]
+    if len(loads) == row.results:
+        share = len({work.context.id for work in group}) / row.results
         loads = [tuple(_shared(part, share) for part in load) for load in loads]
-        return _from_sizes(arm.name, length, loads, parts.infos, experience.speeds)
-    if nearest := experience.nearest(arm.name, length):
-        source = f"past at {nearest[0]:,}"
-        return Expected(arm.name, length, len(group), source, **_times(nearest[1], len(group)))
-    return Expected(arm.name, length, len(group), "unknown")
+        return _from_sizes(row, loads, infos, speeds, experience.errors)
+    if past := experience.nearest(row.arm, row.target_tokens):
+        return _from_past(row, *past)
+    ends = [bounds or (load, load) for load, bounds in told]
+    least = [least for least, _ in ends if least is not None]
+    most = [most for _, most in ends if most is not None]
+    if len(least) < row.results:
+        return row
+    unthinking = {role: replace(info, reasoning_tokens=0) for role, info in infos.items()}
+    low = _totals(least, unthinking, speeds)
+    high = _totals(most, infos, speeds) if len(most) == row.results else {}
+    return replace(row, source="limits", low=low, high=high)
 
 
-def _up_to(cap: Budget, arm: str, length: int, n: int) -> Expected:
-    """All that the sample's cap allows. How tokens are shared between prompts and replies isn't
-    known: they are mostly prompts."""
-    tokens, usd = (None if each is None else each * n for each in (cap.tokens, cap.usd))
-    return Expected(arm, length, n, "cap", prompt_tokens=tokens, usd=usd)
-
-
-def _load(parts: Parts, method: Method, work: Work) -> tuple[Forecast, ...] | None:
-    sample = work.sample
-    question = load_tokenizer(parts.task.tokenizer).count(sample.question)
-    shape = Shape(sample.length_tokens, question, sample.max_answer_tokens)
-    return method.forecast(shape, parts.infos)
+def _shape(parts: Parts, work: Work) -> Shape:
+    question = load_tokenizer(parts.task.tokenizer).count(work.sample.question)
+    return Shape(work.sample.length_tokens, question, work.sample.max_answer_tokens)
 
 
 def _shared(part: Forecast, share: float) -> Forecast:
@@ -139,46 +172,87 @@ def _shared(part: Forecast, share: float) -> Forecast:
     return replace(part, calls=calls, prompt_tokens=tokens)
 
 
-def _times(medians: Mapping[str, float | None], n: int) -> dict[str, float | None]:
-    return {name: None if value is None else value * n for name, value in medians.items()}
+def _from_past(row: Expected, length: int, past: Past) -> Expected:
+    """As many times what past results took in the mean. At another length, the range is from not
+    depending on it at all to being in proportion to it."""
+    n, longer = row.results, row.target_tokens / length
+    point: dict[str, Any] = {name: mean * n for name, mean in past.mean.items()}
+    low = {name: all_ * min(1, longer) / past.times(name, n) for name, all_ in point.items()}
+    high = {name: all_ * max(1, longer) * past.times(name, n) for name, all_ in point.items()}
+    source = "past" if longer == 1 else f"past at {length:,}"
+    return replace(row, source=source, **point, low=low, high=high)
 
 
 def _from_sizes(
-    arm: str,
-    length: int,
+    row: Expected,
     loads: Sequence[tuple[Forecast, ...]],
     infos: Mapping[Role, ModelInfo],
     speeds: Speeds | None,
+    learned: Ends,
 ) -> Expected:
+    ends = {**_SIZES, **learned}
+    lows, highs = ({name: both[end] for name, both in ends.items()} for end in (0, 1))
+    low, high = (_totals(loads, infos, speeds, off) for off in (lows, highs))
+    point: dict[str, Any] = _totals(loads, infos, speeds)
+    return replace(row, source="sizes", **point, low=low, high=high)
+
+
+def _totals(
+    loads: Sequence[tuple[Forecast, ...]],
+    infos: Mapping[Role, ModelInfo],
+    speeds: Speeds | None,
+    off: Mapping[str, float] = MappingProxyType({}),
+) -> dict[str, float]:
+    """What answers take together, each measure (dollars by their tokens) as many times as ``off``
+    says; without what can't be known."""
     parts = [part for load in loads for part in load]
     served = [infos.get(part.role, infos["root"]) for part in parts]
     usages = [part.usage(info) for part, info in zip(parts, served, strict=True)]
     prompt = sum(usage.prompt_tokens for usage in usages)
     completion = sum(usage.completion_tokens for usage in usages)
     fresh = prompt - sum(part.repeated_tokens for part in parts)
-    pairs = zip(usages, served, strict=True)
-    costs = [None if info.price is None else info.price.cost(usage) for usage, info in pairs]
-    return Expected(
-        arm,
-        length,
-        len(loads),
-        "sizes",
-        calls=sum(part.calls for part in parts),
-        prompt_tokens=prompt,
-        completion_tokens=completion,
-        usd=None if None in costs else sum(cost for cost in costs if cost is not None),
-        seconds=0.0 if not parts else speeds.seconds(fresh, completion) if speeds else None,
-    )
+    sent, written = off.get("prompt_tokens", 1), off.get("completion_tokens", 1)
+    out = {"calls": sum(part.calls for part in parts) * off.get("calls", 1)}
+    out |= {"prompt_tokens": prompt * sent, "completion_tokens": completion * written}
+    costs = [
+        (price.cost(Usage(used.prompt_tokens)), price.cost(Usage(0, used.completion_tokens)))
+        for info, used in zip(served, usages, strict=True)
+        if (price := info.price) is not None
+    ]
+    if len(costs) == len(parts):
+        out["usd"] = sum(prompts * sent + replies * written for prompts, replies in costs)
+    if speeds or not parts:
+        seconds = speeds.seconds(fresh, completion) if speeds else 0.0
+        out["seconds"] = seconds * off.get("seconds", 1)
+    return out
+
+
+def pilot_command() -> str:
+    """This process's command for two samples a length, whose results a forecast learns from."""
+    given, pilot = sys.argv[1:], ["task.n=2", "stop_on_forecast=false"]
+    if not all("=" in argument for argument in given):
+        return f"the same command with {' '.join(pilot)}"
+    other = ("task.n", "dry_run", "stop_on_forecast")
+    kept = [argument for argument in given if argument.partition("=")[0] not in other]
+    return shlex.join(["python", "-m", "rlm_eval", *kept, *pilot])
 
 
 def refuse_over_cap(rows: Sequence[Expected], cap_usd: float, spent_usd: float) -> None:
-    """Raise ConfigError where what is left to do is expected to pass the run's cap."""
-    total = sum(row.usd for row in rows if row.usd is not None)
-    if spent_usd + total <= cap_usd:
+    """Raise ConfigError where what is left to do may pass the run's cap, by the upper ends of
+    estimates and by bounds together."""
+    bounded = [row for row in rows if row.source in NO_ESTIMATE]
+    estimate = sum(row.high.get("usd", row.usd or 0) for row in rows if row not in bounded)
+    bound = sum(row.high.get("usd", inf) for row in bounded)
+    if spent_usd + estimate + bound <= cap_usd:
         return
-    known = all(row.usd is not None for row in rows)
+    told, first = f"up to ${estimate:,.2f} more is estimated", ""
+    if bounded:
+        amount = "anything" if bound == inf else f"${bound:,.2f}"
+        arms = ", ".join(dict.fromkeys(row.arm for row in bounded))
+        told += f", and {amount} is what the limits of {arms} allow (a bound, no estimate)"
+        first = f"narrow it by a pilot ({pilot_command()}), cap samples (budget.sample.usd=N), "
     raise ConfigError(
-        f"this run is forecast to cost {'' if known else 'at least '}${total:,.2f} more, which "
-        f"passes budget.run.usd={cap_usd:g} (${spent_usd:,.2f} spent): see dry_run=true, ask for "
-        "less, raise the cap, or set stop_on_forecast=false to run until it is spent"
+        f"this run may pass budget.run.usd={cap_usd:g} (${spent_usd:,.2f} spent): {told}. See "
+        f"dry_run=true; {first}ask for less, raise the cap, or set stop_on_forecast=false to run "
+        "until it is spent"
     )

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 from rlm_eval.config.check import ROLE_KEYS
 from rlm_eval.journal.journal import write_atomically
 from rlm_eval.journal.past import finished_beside, past_of
+from rlm_eval.methods.method import SUB_CALLS_A_TURN
 from rlm_eval.run.assemble import Parts, model_keys
-from rlm_eval.run.experience import Experience
-from rlm_eval.run.forecast import Expected, expected
+from rlm_eval.run.experience import MEASURES, Experience
+from rlm_eval.run.forecast import NO_ESTIMATE, Expected, expected, pilot_command
 from rlm_eval.run.judging import judge_of
 from rlm_eval.run.runner import Work
 
@@ -42,6 +43,8 @@ def show_plan(parts: Parts, run_dir: Path, work: Sequence[Work]) -> None:
     todo = [item for item in work if item.key in left]
     rows = expected(parts, todo, experience_of(parts))
     console = Console()
+    if not console.is_terminal:  # a file has room for long lines
+        console = Console(width=max(console.width, 120))
     console.print(_table(rows))
     for note in _notes(parts, rows):
         console.print(note)
@@ -50,6 +53,10 @@ def show_plan(parts: Parts, run_dir: Path, work: Sequence[Work]) -> None:
     if elsewhere:
         there += f", {len(elsewhere)} of them in other runs"
     print(f"{len(todo)} results to make ({there}), {contexts} contexts")
+    if any(row.source in NO_ESTIMATE and row.results > 2 for row in rows):
+        print(f"a pilot turns limits into an estimate: {pilot_command()}")
+    if parts.unset:
+        print(f"no key: set {' and '.join(parts.unset)} before the run")
     print(f"would go to: {run_dir}")
 
 
@@ -62,30 +69,33 @@ def _table(rows: Sequence[Expected]) -> Table:
     )
     table.add_column("method", no_wrap=True)
     for heading in ("tokens", "n", "calls", "prompt", "reply", "USD", "time"):
-        table.add_column(heading, justify="right", no_wrap=True)
+        table.add_column(heading, justify="right", no_wrap=heading in ("tokens", "n"))
     table.add_column("from", no_wrap=True)
     for row in rows:
         cells = _cells([row])
         table.add_row(row.arm, f"{row.target_tokens:,}", str(row.results), *cells, row.source)
     table.add_section()
-    total = "all together" if _all_known(rows) else "at least"
-    table.add_row(total, "", str(sum(row.results for row in rows)), *_cells(rows))
+    table.add_row("all together", "", str(sum(row.results for row in rows)), *_cells(rows))
     return table
 
 
-def _all_known(rows: Sequence[Expected]) -> bool:
-    return all(row.calls is not None for row in rows)
-
-
 def _cells(rows: Sequence[Expected]) -> list[str]:
-    """What rows take together, as far as it is known: calls, prompt and reply tokens, USD, time."""
+    """The ranges of what rows take together: calls, prompt and reply tokens, USD, time. Their lower
+    and upper ends add up: rows that come from one source are off together."""
     from rlm_eval.analysis.text import count
 
     cells = []
-    for name in ("calls", "prompt_tokens", "completion_tokens", "usd", "seconds"):
-        known = [value for row in rows if (value := getattr(row, name)) is not None]
+    for name in MEASURES:
         shown = {"usd": "{:,.2f}".format, "seconds": _duration}.get(name, count)
-        cells.append(shown(sum(known)) if known else "–")
+        lows = [row.low[name] for row in rows if name in row.low]
+        highs = [row.high[name] for row in rows if name in row.high]
+        low, high = shown(sum(lows)), shown(sum(highs))
+        if len(highs) < len(rows):
+            cells.append(f"≥ {low}" if sum(lows) else "–")
+        elif len(lows) < len(rows):
+            cells.append(f"≤ {high}")
+        else:
+            cells.append(low if low == high else f"{low} – {high}")
     return cells
 
 
@@ -99,15 +109,15 @@ def _duration(seconds: float) -> str:
 def _notes(parts: Parts, rows: Sequence[Expected]) -> list[str]:
     """What the table can't say itself."""
     notes = [
-        "from: medians of past runs, at another length where none was at this one; the cap that "
-        "budget.matched spends; or the sizes alone (a prompt sent again for the same answer takes "
-        "no time)"
+        "ranges hold what is taken in 8 of 10 cases. From: means of past runs, at another length "
+        "where none was at this one; the cap that budget.matched spends; or the sizes alone (a "
+        "prompt sent again for the same answer takes no time)"
     ]
-    if any(row.usd is None and row.calls is not None for row in rows):
+    if any(row.source == "limits" for row in rows):
+        each = f"{SUB_CALLS_A_TURN} sub-calls over the whole input (only budget.sample ends more)"
+        notes.append(f"limits: no estimate but bounds, from one turn to all, each with {each}")
+    if any("usd" not in row.high and row.source not in NO_ESTIMATE for row in rows):
         notes.append("USD –: unpriced, as far as the harness knows")
-    caps = [f"{cap:,g} {k}" for k, cap in asdict(parts.sample_budget).items() if cap is not None]
-    if caps and any(row.source == "unknown" for row in rows):
-        notes.append(f"unknown: at most {', '.join(caps)} for each result (budget.sample)")
     thought = {i.name: i.reasoning_tokens for i in parts.infos.values() if i.reasoning_tokens}
     if thought and any(row.source == "sizes" for row in rows):
         each = ", ".join(f"{tokens:,} a call of {name}" for name, tokens in thought.items())
@@ -142,8 +152,5 @@ def keep_forecast(rows: Sequence[Expected], run_dir: Path) -> None:
 def in_one_line(rows: Sequence[Expected]) -> str:
     """The forecast for a run that begins now."""
     calls, prompt, reply, money, time = _cells(rows)
-    if all(row.calls is None and row.prompt_tokens is None for row in rows):
-        return "forecast: none, nothing is known about these methods (see dry_run=true)"
-    least = "" if _all_known(rows) else ", at least"
     tokens = f"{prompt} prompt tokens, {reply} reply tokens"
-    return f"forecast{least}: {calls} calls, {tokens}, ${money}, {time}"
+    return f"forecast: {calls} calls, {tokens}, {money} USD, {time}"

@@ -11,7 +11,9 @@ from helpers.chat import Table, problem, scripted
 from rlm_eval.errors import ConfigError
 from rlm_eval.ledger import Budget, Ledger
 from rlm_eval.methods.codeact import CodeAct
-from rlm_eval.methods.method import Shape
+from rlm_eval.methods.method import Forecast, Shape
+from rlm_eval.models.protocol import ModelInfo
+from rlm_eval.records import Role
 from rlm_eval.repl.session import Sandbox
 from rlm_eval.tokens import load_tokenizer
 
@@ -112,7 +114,7 @@ def test_the_history_is_kept_within_the_window(sandbox: Sandbox) -> None:
         (4_600, {"bm25": True, "overflow": "omit"}),
     ],
 )
-def test_the_forecast_is_what_a_run_of_two_turns_takes(
+def test_a_run_takes_what_lies_within_its_bounds(
     sandbox: Sandbox, window: int, settings: dict[str, object]
 ) -> None:
     text = "".join(f"On day {i} the crew repaired the rigging once more.\n" for i in range(300))
@@ -123,21 +125,23 @@ def test_the_forecast_is_what_a_run_of_two_turns_takes(
     method = CodeAct(sandbox=sandbox, **settings)  # type: ignore[arg-type]
     count = load_tokenizer().count
     shape = Shape(count(text), count("Which day?"), 32)
-    (expected,) = method.forecast(shape, {"root": scripted(agent, window=window).info}) or ()
-    assert expected.calls == len(table.calls) == 2
-    prompts, replies = (
-        sum(c.prompt_tokens for c in table.calls),
-        sum(c.completion_tokens for c in table.calls),
-    )
-    assert expected.prompt_tokens == pytest.approx(prompts, rel=0.25)
-    assert expected.completion_tokens == pytest.approx(replies, rel=0.25)
+    (least,), most = method.bounds(shape, {"root": scripted(agent, window=window).info})
+    (turns,) = most or ()
+    prompts = [c.prompt_tokens for c in table.calls]
+    assert (least.calls, len(prompts), turns.calls) == (1, 2, 8 + 1)
+    assert least.prompt_tokens == pytest.approx(prompts[0], rel=0.25)
+    assert sum(prompts) < turns.prompt_tokens < 9 * window
+    assert sum(c.completion_tokens for c in table.calls) < turns.completion_tokens
 
 
-def test_what_sub_calls_take_is_not_forecast(sandbox: Sandbox) -> None:
-    models = {"root": scripted(Agent()).info}
-    assert CodeAct(sandbox=sandbox, sub_calls=True).forecast(Shape(1000, 10, 32), models) is None  # type: ignore[arg-type]
+def test_bounds_have_a_batch_of_sub_calls_a_turn(sandbox: Sandbox) -> None:
+    models: dict[Role, ModelInfo] = {"root": scripted(Agent()).info}
+    method = CodeAct(sandbox=sandbox, sub_calls=True)
+    _, most = method.bounds(Shape(1000, 10, 32), models)
+    subcalls = Forecast(8 * 64, 8 * 1000 + 8 * 64 * 10, 8 * 64 * 64, "sub")
+    assert (most or ())[1] == subcalls
     refused = CodeAct(sandbox=sandbox, overflow="refuse")
-    assert refused.forecast(Shape(200_000, 10, 32), models) == ()  # type: ignore[arg-type]
+    assert refused.bounds(Shape(200_000, 10, 32), models) == ((), ())
 
 
 @pytest.mark.parametrize(

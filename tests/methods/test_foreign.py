@@ -40,6 +40,7 @@ from rlm_eval.methods.foreign.engine import Isolation
 from rlm_eval.methods.foreign.packages import DspyRlm, Rlms
 from rlm_eval.methods.foreign.process import PYTHON, why_not_confined
 from rlm_eval.methods.foreign.process import running as started
+from rlm_eval.methods.method import Shape
 from rlm_eval.records import Content
 from rlm_eval.repl import linux
 from rlm_eval.run.assemble import assemble
@@ -343,3 +344,12 @@ def test_another_engine_is_another_result(tmp_path: Path) -> None:
     assert one.prompt_source() != before
     released = [ForeignCommand(command=one.command, release=r).prompt_source() for r in "12"]
     assert len({before, *released}) == 3
+
+
+def test_an_engine_is_bounded_by_its_own_limits() -> None:
+    shape, models = Shape(1000, 10, 32), {"root": scripted(shout).info}
+    for engine, calls in ((Rlms(), [31, 31 * 64]), (DspyRlm(), [21, 50])):
+        least, most = engine.bounds(shape, models)
+        assert [part.calls for part in least] == [1]
+        assert [part.calls for part in most or ()] == calls
+    assert ForeignCommand(command=["x"]).bounds(shape, models)[1] is None

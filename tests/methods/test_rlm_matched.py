@@ -12,9 +12,9 @@ from rlm_eval.ledger import Budget
 from rlm_eval.methods.agent.loop import MATCHED_ITERATIONS
 from rlm_eval.methods.method import Shape
 from rlm_eval.methods.rlm import Rlm
-from rlm_eval.models.protocol import Message
+from rlm_eval.models.protocol import Message, ModelInfo
 from rlm_eval.models.scripted import ScriptedModel
-from rlm_eval.records import Answer
+from rlm_eval.records import Answer, Role
 from rlm_eval.repl.session import Sandbox
 
 
@@ -112,7 +112,7 @@ def test_children_keep_their_number_of_turns(sandbox: Sandbox) -> None:
     assert [c.depth for c in table.calls] == [0, 1, 1, 1, 1]
 
 
-def test_one_size_two_costs_so_no_forecast(sandbox: Sandbox) -> None:
+def test_one_size_two_costs_so_no_forecast_but_bounds(sandbox: Sandbox) -> None:
     """The same input, answered by a search and by a sub-call for each line."""
     lines = tuple(f"line {i}" for i in range(40))
     search = "submit(sum('7' in line for line in context))"
@@ -124,5 +124,9 @@ def test_one_size_two_costs_so_no_forecast(sandbox: Sandbox) -> None:
         rlm.answer(problem(content=lines), table.lm(), table.ledger())
         took.append(len(table.calls))
     assert took == [1, 41]
-    infos = {"root": ScriptedModel().info}
+    infos: dict[Role, ModelInfo] = {"root": ScriptedModel().info}
     assert Rlm(sandbox=sandbox).forecast(Shape(1000, 20, 32), infos) is None
+    for depth, calls in ((0, [9]), (1, [9, 512]), (2, [9, 9 * 512, 512**2])):
+        least, most = Rlm(sandbox=sandbox, max_depth=depth).bounds(Shape(1000, 20, 32), infos)
+        assert [part.calls for part in least] == [1]
+        assert [part.calls for part in most or ()] == calls

@@ -125,3 +125,5 @@ def test_the_forecast_is_that_of_the_way_it_will_go(sandbox: Sandbox) -> None:
     small, large = Shape(1000, 10, 32), Shape(50_000, 10, 32)
     assert method.forecast(small, infos) == Direct().forecast(small, infos)
     assert method.forecast(large, infos) == (Forecast(3, 900, 90),)
+    assert method.bounds(small, infos) is None
+    assert method.bounds(large, infos) == method.rlm.bounds(large, infos)

@@ -1,10 +1,13 @@
-"""What a run is expected to take: from sizes by hand, from past runs by their medians."""
+"""What a run is expected to take: from sizes by hand, from past runs by their means,
+from limits as bounds; and how far each may be off."""
 
 from __future__ import annotations
 
 import json
+import shutil
+import sys
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +20,12 @@ from rlm_eval.config.compose import compose_tree
 from rlm_eval.errors import ConfigError
 from rlm_eval.ledger import Budget
 from rlm_eval.methods.direct import Direct
-from rlm_eval.methods.method import Forecast, Method, Shape
+from rlm_eval.methods.method import Bounds, Forecast, Method, Shape
 from rlm_eval.models.protocol import ModelInfo, Price
 from rlm_eval.models.scripted import ScriptedModel
 from rlm_eval.records import Role, Sample, Score
 from rlm_eval.run.assemble import Parts, all_work, assemble
-from rlm_eval.run.experience import Experience, Speeds
+from rlm_eval.run.experience import Experience, Past, Speeds
 from rlm_eval.run.forecast import JUDGE, Expected, expected, refuse_over_cap
 from rlm_eval.run.runner import Arm
 from rlm_eval.tasks.task import Task
@@ -179,22 +182,22 @@ def test_what_was_spent_up_to_another_cap_says_nothing(tmp_path: Path) -> None:
     assert run_tree(compose_tree([*past, "budget.sample.tokens=9000"])) == 0
     for tokens, known in ((9000, True), (5000, False)):
         tree = check_config(compose_tree([*past, f"budget.sample.tokens={tokens}"])).tree
-        medians = Experience(tree, [tmp_path], {}).medians("self_consistency", 600)
-        assert (medians is not None) == known
+        found = Experience(tree, [tmp_path], {}).nearest("self_consistency", 600)
+        assert (found is not None) == known
 
 
-def medians(tmp_path: Path, arguments: list[str]) -> Mapping[str, float | None] | None:
+def past_of(tmp_path: Path, arguments: list[str]) -> tuple[int, Past] | None:
     tree = check_config(compose_tree([*arguments, f"results_dir={tmp_path}"])).tree
-    return Experience(tree, [tmp_path], {}).medians("direct", 600)
+    return Experience(tree, [tmp_path], {}).nearest("direct", 600)
 
 
 def test_what_ran_under_other_caps_or_at_another_temperature_says_nothing(tmp_path: Path) -> None:
     past = [*SMALL, "method=[direct]"]
     capped = [*past, "budget.sample.tokens=30"]
     assert run_tree(compose_tree([*capped, f"results_dir={tmp_path}"])) == 0
-    assert medians(tmp_path, past) is None
-    assert medians(tmp_path, capped) is not None
-    assert medians(tmp_path, [*capped, "temperature=1"]) is None
+    assert past_of(tmp_path, past) is None
+    assert past_of(tmp_path, capped) is not None
+    assert past_of(tmp_path, [*capped, "temperature=1"]) is None
 
 
 def test_what_a_response_cache_answered_says_nothing(tmp_path: Path) -> None:
@@ -203,11 +206,11 @@ def test_what_a_response_cache_answered_says_nothing(tmp_path: Path) -> None:
         assert run_tree(compose_tree([*past, f"results_dir={tmp_path}/{folder}"])) == 0
     plain = check_config(compose_tree([*SMALL, "method=[direct]"])).tree
     paid, unpaid = (
-        Experience(plain, [tmp_path / folder], {}).medians("direct", 600)
+        Experience(plain, [tmp_path / folder], {}).nearest("direct", 600)
         for folder in ("first", "second")
     )
     assert paid is not None
-    assert paid["prompt_tokens"]
+    assert paid[1].mean["prompt_tokens"]
     assert unpaid is None
 
 
@@ -218,7 +221,7 @@ def test_owed_results_say_nothing(tmp_path: Path) -> None:
             *("model.name=openai/fake", f"model.api_base={provider.api_base}"),
         ]
         assert run_tree(compose_tree([*hosted, f"results_dir={tmp_path}"])) == 3
-        assert medians(tmp_path, hosted) is None
+        assert past_of(tmp_path, hosted) is None
 
 
 def test_no_row_passes_the_samples_caps(tmp_path: Path) -> None:
@@ -264,15 +267,93 @@ def test_votes_on_one_prompt_take_the_time_to_read_it_once(tmp_path: Path) -> No
     assert five.seconds == one.seconds == pytest.approx(0.01 * one.prompt_tokens)
 
 
-def test_speeds_give_seconds() -> None:
-    assert Speeds(prompt_s=0.02, completion_s=0.1).seconds(1000, 10) == pytest.approx(21)
+def test_what_may_pass_the_cap_stops_the_run_and_says_what_to_do() -> None:
+    sized = Expected("a", 1000, 2, "sizes", usd=0.5, high={"usd": 0.6})
+    refuse_over_cap([sized], cap_usd=1.0, spent_usd=0.4)
+    told = r"usd=1 \(\$0.50 spent\): up to \$0.60 more is estimated. See dry_run=true; ask for less"
+    with pytest.raises(ConfigError, match=told):
+        refuse_over_cap([sized], cap_usd=1.0, spent_usd=0.5)
+    bounded = Expected("b", 1000, 2, "limits", high={"usd": 7.0})
+    told = r"\$0.60 .*estimated, and \$7.00 is what the limits of b allow \(a bound, no estimate\)"
+    with pytest.raises(ConfigError, match=rf"{told}.*pilot \(.*task.n=2 .*budget.sample.usd=N"):
+        refuse_over_cap([sized, bounded], cap_usd=1.0, spent_usd=0.0)
+    for endless in (Expected("c", 1000, 2, "limits"), Expected("c", 1000, 2)):
+        with pytest.raises(ConfigError, match="anything is what the limits of c allow"):
+            refuse_over_cap([endless], cap_usd=1e9, spent_usd=0.0)
 
 
-def test_a_forecast_over_the_cap_stops_the_run_and_says_what_to_do() -> None:
-    rows = [Expected("a", 1000, 2, "sizes", 2, 10, 10, usd=0.6), Expected("b", 1000, 2, "unknown")]
-    refuse_over_cap(rows, cap_usd=1.0, spent_usd=0.4)
-    with pytest.raises(ConfigError, match=r"at least \$0.60 more.*budget.run.usd=1 \(\$0.50 spent"):
-        refuse_over_cap(rows, cap_usd=1.0, spent_usd=0.5)
+def test_sizes_state_how_far_they_are_off_by_default_and_as_was_learned(tmp_path: Path) -> None:
+    parts = parts_of(tmp_path, Sized(), models={"root": Priced(Price(input=1000.0, output=500.0))})
+    experience = Experience(parts.config.tree, [tmp_path], {})
+    work = all_work(parts, list(parts.task.build()))
+    row = expected(parts, work, experience)[0]
+    prompt, reply = row.prompt_tokens or 0, row.completion_tokens or 0
+    dollars = prompt / 0.86 * 1000 / 1e6 + reply * 500 / 1e6
+    high = {"calls": 6, "prompt_tokens": prompt / 0.86, "completion_tokens": reply, "usd": dollars}
+    assert row.high == pytest.approx(high)
+    assert row.low["prompt_tokens"] == pytest.approx(prompt / 1.51)
+    assert row.low["completion_tokens"] == pytest.approx(reply / 25)
+    experience.errors = {"prompt_tokens": (0.5, 2.0)}
+    assert expected(parts, work, experience)[0].high["prompt_tokens"] == 2 * prompt
+
+
+def test_errors_are_learned_from_kept_forecasts(tmp_path: Path) -> None:
+    arguments = [*SMALL, "method=[direct]", f"results_dir={tmp_path}"]
+    assert run_tree(compose_tree(arguments)) == 0
+    (first,) = tmp_path.iterdir()
+    for i in range(10):  # of 4 calls
+        run = shutil.copytree(first, tmp_path / f"copy{i}") if i else first
+        said = Expected("direct", 600, 4, "sizes", calls=2.0 + 2 * (i % 2))
+        (run / "forecast.json").write_text(json.dumps([asdict(said)]))
+        tree = check_config(compose_tree(arguments)).tree
+        learned = {"calls": (1.0, 2.0)} if i == 9 else {}
+        assert Experience(tree, [tmp_path], {}).errors == learned
+
+
+def test_past_results_state_their_spread() -> None:
+    two = Past(2, {"calls": 5.0, "usd": 1.0}, {"calls": 0.0, "usd": 1.0})
+    assert two.times("usd", 2) == pytest.approx(1 + 3.0777, rel=1e-4)
+    assert 1.1 < replace(two, results=200).times("usd", 200) < 1.2
+    assert two.times("calls", 2) == 1
+
+
+def test_limits_bound_what_no_size_tells(tmp_path: Path) -> None:
+    class Open(Method):
+        most: tuple[Forecast, ...] | None = (Forecast(9, 900, 90),)
+
+        def bounds(self, shape: Shape, models: Mapping[Role, ModelInfo]) -> Bounds:
+            return (Forecast(1, 10, 1),), self.most
+
+    root = {"root": Priced(Price(input=1000.0, output=0.0), reasoning_tokens=100)}
+    method = Open()
+    parts = parts_of(tmp_path, method, models=root)
+    row = rows_of(parts, tmp_path)[0]
+    assert (row.source, row.calls, row.usd) == ("limits", None, None)
+    assert (row.low["calls"], row.high["calls"]) == (2, 18)
+    assert (row.low["completion_tokens"], row.high["completion_tokens"]) == (2, 2 * (90 + 900))
+    assert row.high["usd"] == pytest.approx(1.8)
+    capped = replace(parts, sample_budget=Budget(usd=0.5, tokens=200))
+    assert rows_of(capped, tmp_path)[0].high["usd"] == pytest.approx(0.4)
+    method.most = None
+    assert "usd" not in rows_of(parts, tmp_path)[0].high
+    assert rows_of(capped, tmp_path)[0].high["usd"] == pytest.approx(0.4)
+
+
+def test_a_dry_run_needs_no_key_and_names_the_pilot(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    given = ["task=needle", "task.n=50", "task.lengths=[600]", "method=[rlm]", "model=gpt-5"]
+    monkeypatch.setattr(sys, "argv", ["rlm_eval", *given, "dry_run=true"])
+    arguments = [*given, f"results_dir={tmp_path}"]
+    assert run_tree(compose_tree([*arguments, "dry_run=true"])) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert "no key: set OPENAI_API_KEY before the run" in shown
+    pilot = "task=needle 'task.lengths=[600]' 'method=[rlm]' model=gpt-5 task.n=2"
+    assert any(f"rlm_eval {pilot} stop_on_forecast=false" in line for line in shown)
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(ConfigError, match="OPENAI_API_KEY"):
+        run_tree(compose_tree(arguments))
 
 
 def test_results_that_are_there_are_not_forecast_again(tmp_path: Path) -> None:
@@ -280,12 +361,12 @@ def test_results_that_are_there_are_not_forecast_again(tmp_path: Path) -> None:
     assert run_tree(compose_tree(arguments)) == 0
     tree = check_config(compose_tree(arguments))
     experience = Experience(tree.tree, [tmp_path], {})
-    medians = experience.medians("direct", 600)
-    assert medians is not None
-    assert medians["calls"] == 1
+    past = experience.nearest("direct", 600)
+    assert past is not None
+    assert (past[0], past[1].mean["calls"]) == (600, 1)
     config = json.loads(json.dumps(tree.tree))
     config["method"]["direct"]["prompt"] = "another"
-    assert Experience(config, [tmp_path], {}).medians("direct", 600) is None
+    assert Experience(config, [tmp_path], {}).nearest("direct", 600) is None
 
 
 def test_what_another_run_of_the_same_setting_holds_is_not_planned_again(

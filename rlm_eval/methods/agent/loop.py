@@ -15,7 +15,7 @@ from rlm_eval.ledger import Budget, Ledger, Spend
 from rlm_eval.methods.agent.chat import History, Parsed, parse_reply
 from rlm_eval.methods.agent.subcalls import Enabled, RunChild, SubCalls
 from rlm_eval.methods.agent.trace import Trace
-from rlm_eval.methods.method import Method, at_least, prompt_tokens_left
+from rlm_eval.methods.method import Forecast, Method, Shape, at_least, prompt_tokens_left
 from rlm_eval.methods.prompts import Prompted, load_prompt
 from rlm_eval.models.client import LM, CallTags, Completion
 from rlm_eval.models.protocol import Message, Usage, user
@@ -78,6 +78,17 @@ class Agent(Prompted, Method):
             if left is not None:
                 return max(self.max_iterations, MATCHED_ITERATIONS)
         return self.max_iterations
+
+    def turns_limit(
+        self, opening: int, shape: Shape, window: float, agents: int = 1, role: Role = "root"
+    ) -> Forecast:
+        """All turns of ``agents``, the forced one too, with all that each adds to a chat that
+        begins with ``opening`` tokens and fills the ``window`` at most."""
+        turns = self.max_iterations + self.force_answer
+        reply = max(self.turn_tokens, shape.max_answer_tokens)
+        added, room = self.turn_tokens + self.output_chars, int(window) - self.turn_tokens
+        prompts = sum(min(room, opening + turn * added) for turn in range(turns))
+        return Forecast(agents * turns, agents * prompts, agents * turns * reply, role)
 
     def in_block(self, session: ReplSession, block: BlockResult) -> str | None:
         """The final answer that a block of code handed in."""

@@ -29,7 +29,7 @@ from rlm_eval.methods.foreign.process import (
     why_not_confined,
 )
 from rlm_eval.methods.foreign.record import Block, Record
-from rlm_eval.methods.method import Method, at_least
+from rlm_eval.methods.method import Bounds, Forecast, Method, Shape, at_least
 from rlm_eval.models.client import LM
 from rlm_eval.models.protocol import ModelInfo
 from rlm_eval.models.proxy import Proxy
@@ -96,6 +96,10 @@ class ForeignEngine(Method):
         a model by then. Raises InvalidAnswer, or ConfigError for settings it did not take."""
         raise NotImplementedError
 
+    def most_calls(self) -> tuple[int, int] | None:
+        """The most turns and sub-calls of one answer; None where nothing limits them."""
+        return None
+
     def level(self) -> str:
         """The isolation of model-written code, as rows show it."""
         return "bwrap" if self.isolation == "confined" else "none"
@@ -124,6 +128,15 @@ class ForeignEngine(Method):
                 "isolation=none",
                 key="isolation",
             )
+
+    def bounds(self, shape: Shape, models: Mapping[Role, ModelInfo]) -> Bounds:
+        """From one turn to all that the engine takes, each with a full window."""
+        least, most = (Forecast(1, shape.question_tokens, 1),), self.most_calls()
+        if most is None:
+            return least, None
+        (turns, subcalls), reply = most, self.turn_tokens
+        full = Forecast(turns, turns * (models["root"].context_window - reply), turns * reply)
+        return least, (full, shape.sub_calls(turns, reply, most=subcalls))
 
     def answer(self, problem: Problem, lm: LM, ledger: Ledger) -> Answer:
         record = Record(

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Literal
 from rlm_eval.errors import ConfigError, InvalidAnswer
 from rlm_eval.methods.foreign.engine import ForeignEngine, Given
 from rlm_eval.methods.foreign.process import PYTHON
-from rlm_eval.methods.method import at_least
+from rlm_eval.methods.method import SUB_CALLS_A_TURN, at_least
 from rlm_eval.models.protocol import ModelInfo
 from rlm_eval.records import Role
 
@@ -110,6 +110,10 @@ class Rlms(HostedEngine):
         super().__post_init__()
         at_least(1, max_depth=self.max_depth, max_iterations=self.max_iterations)
 
+    def most_calls(self) -> tuple[int, int]:
+        turns = self.max_iterations + 1  # the last for an answer, as rlms asks for it
+        return turns, (turns * SUB_CALLS_A_TURN) ** self.max_depth
+
     def settings(self) -> Mapping[str, Any]:
         return {"limits": {"max_depth": self.max_depth, "max_iterations": self.max_iterations}}
 
@@ -152,6 +156,9 @@ class DspyRlm(HostedEngine):
 
     def level(self) -> str:
         return "deno" if self.interpreter == "deno" else super().level()
+
+    def most_calls(self) -> tuple[int, int]:
+        return self.max_iterations + 1, self.max_llm_calls
 
     def settings(self) -> Mapping[str, Any]:
         limits = {"max_iters": self.max_iterations, "max_llm_calls": self.max_llm_calls}
