@@ -19,7 +19,8 @@ steps by 25 to 500 pieces).
 Known shortcuts: the needle's wording is fixed, so one regular expression solves every variant
 (``code_oracle``: 100 %; best constant: 0). The task measures finding, not understanding. The noise
 of single_1 is, by RULER's construction, five sentences again and again: the needle is the only one
-that occurs once, and without repeated lines any length is a few hundred tokens.
+that occurs once, and without repeated lines any length is a few hundred tokens
+(``cheat_occurs_once`` and ``cheat_deduplicate``: 100 %).
 """
 
 from __future__ import annotations
