@@ -323,7 +323,7 @@ def table(run: str) -> Iterator[str]:
         named = sum(line in str(row.answer) for line in lines) / len(lines)
         cells = (
             *(sample.question_group, form, sample.length_tokens, sample.question),
-            *(short(sample.gold[0]), answer, f"{row.score:.0f}", f"{row.score_lenient:.2f}"),
+            *(short(sample.gold[0]), answer, f"{row.score:.0f}", f"{row.score_f1:.2f}"),
             f"{named:.2f}",
             *(row.iterations, row.subcalls, row.tokens, f"{row.wall_s:.0f}"),
         )

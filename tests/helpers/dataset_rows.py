@@ -11,7 +11,7 @@ from typing import Any
 from helpers.encrypted_rows import CANARY, encrypted, plain_row
 from rlm_eval.records import Context, Sample
 from rlm_eval.tasks.datasets.babilong import BABILong
-from rlm_eval.tasks.datasets.browsecomp_plus import BrowseCompPlus
+from rlm_eval.tasks.datasets.browsecomp_plus import BrowseCompPlus, decrypt
 from rlm_eval.tasks.datasets.dataset import DataSet
 from rlm_eval.tasks.datasets.docqa import HotpotQA, MuSiQue, SQuAD
 from rlm_eval.tasks.datasets.exported import Exported, to_row
@@ -279,7 +279,7 @@ SETS = {
     "browsecomp_plus": Set(
         plain(BrowseCompPlus, canary=CANARY, documents=2, pool=20, lengths=[9000]),
         browsecomp_plus,
-        lambda row: [f"Mason{int(row['query_id']) - 700} of zinnia{int(row['query_id']) - 700}"],
+        lambda row: [decrypt(row["answer"], CANARY)],
     ),
     "oolong_pairs": Set(
         lambda path, folder: OolongPairs(path=path, lengths=[1024], n=20, windows=windows(folder)),
