@@ -16,7 +16,7 @@ from rlm_eval.analysis.arms import marks
 from rlm_eval.analysis.load import Run, read
 from rlm_eval.analysis.paired import CELL
 from rlm_eval.analysis.text import percent
-from rlm_eval.journal.tables import write_csv
+from rlm_eval.journal.tables import MEASURES, write_csv
 
 ARM = [*CELL, "arm"]
 LEVELS = (0.5, 0.75, 0.95, 0.99)
@@ -204,16 +204,6 @@ def retrieval(results: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-#: Columns of forecast.json and of results.parquet that mean the same.
-FORECAST = {
-    "calls": "calls",
-    "prompt_tokens": "prompt_tokens",
-    "completion_tokens": "completion_tokens",
-    "usd": "cost_usd",
-    "seconds": "wall_s",
-}
-
-
 def forecast_table(run: Run) -> pd.DataFrame:
     """What a run's forecast was beside what the run took: one row per method, all lengths together.
 
@@ -231,7 +221,7 @@ def forecast_table(run: Run) -> pd.DataFrame:
             continue  # nothing there yet, or the judge, which is no arm
         row: dict[str, Any] = {"method": method, "results": len(took)}
         row["from"] = ", ".join(expected["source"].unique())
-        for ours, theirs in FORECAST.items():
+        for ours, theirs in MEASURES.items():
             known = expected[ours].notna().all() and expected["results"].sum() == len(took)
             row[f"{ours}_forecast"] = expected[ours].sum() if known else None
             row[f"{ours}_took"] = took[theirs].sum(min_count=len(took))

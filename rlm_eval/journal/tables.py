@@ -69,6 +69,14 @@ RESULT_COLUMNS: Mapping[str, str] = {
     "error": "string",
     "schema_version": "int64",
 }
+#: What a forecast is made of, and the columns for it.
+MEASURES = {
+    "calls": "calls",
+    "prompt_tokens": "prompt_tokens",
+    "completion_tokens": "completion_tokens",
+    "usd": "cost_usd",
+    "seconds": "wall_s",
+}
 CALL_COLUMNS: Mapping[str, str] = {
     "call_id": "string",
     "parent_call_id": "string",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from rlm_eval.config.compose import recorded_tree
 from rlm_eval.errors import ConfigError
+from rlm_eval.journal.tables import MEASURES
 from rlm_eval.records import PENDING
 
 if TYPE_CHECKING:
@@ -18,14 +19,6 @@ if TYPE_CHECKING:
 
     from rlm_eval.analysis.load import Run
 
-#: What results are measured by, and the columns of results.parquet for it.
-MEASURES = {
-    "calls": "calls",
-    "prompt_tokens": "prompt_tokens",
-    "completion_tokens": "completion_tokens",
-    "usd": "cost_usd",
-    "seconds": "wall_s",
-}
 _CALLS_FOR_SPEED = 20
 #: Arms of past runs with a forecast from one source, from which on their errors are its range.
 _FORECASTS_FOR_RANGE = 10

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 from rlm_eval.config.check import ROLE_KEYS
 from rlm_eval.journal.journal import write_atomically
 from rlm_eval.journal.past import finished_beside, past_of
+from rlm_eval.journal.tables import MEASURES
 from rlm_eval.methods.method import SUB_CALLS_A_TURN
 from rlm_eval.run.assemble import Parts, model_keys
-from rlm_eval.run.experience import MEASURES, Experience
+from rlm_eval.run.experience import Experience
 from rlm_eval.run.forecast import NO_ESTIMATE, Expected, expected, pilot_command
 from rlm_eval.run.judging import judge_of
 from rlm_eval.run.runner import Work
