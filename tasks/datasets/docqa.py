@@ -15,8 +15,8 @@ RULER says its instruction before the documents too.
 
 Known shortcuts: the documents are Wikipedia's and the questions public: compare with a no_context
 arm. Padding is rarely about the question's subject, so word overlap finds the row's own documents;
-``code_oracle`` takes the title (or first name) of the document with the largest overlap (MuSiQue at
-8K, 100 questions: exact match 1 %, F1 3 %; the most frequent answer: 6 %).
+``code_oracle`` takes the title (or first name) of the document with the largest overlap (what
+it scores: ``python tests/benchmarks/tasks.py controls``).
 """
 
 from __future__ import annotations

@@ -10,8 +10,8 @@ the facts before; each relation of each document has one object, so the answer i
 
 Known shortcuts: the answer is one of the names in the last document of the chain, and a script
 that follows names from document to document has about one chance in three or four a hop
-(``code_oracle`` does so, taking the sentence with most words in common with the question: some 6 %
-at two hops, 4 % at four; best constant: 0).
+(``code_oracle`` does so, taking the sentence with most words in common with the question; best
+constant: 0).
 """
 
 # ruff: noqa: SIM905  (word lists read better as text)

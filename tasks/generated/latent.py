@@ -9,7 +9,7 @@ else; exact match and F1 after SQuAD's normalisation stand beside it. The prose 
 for, and sentences that name one of the others, its people or a city of it are left out.
 
 Known shortcuts: code finds the four sentences by their made-up names and has one chance in four
-(``code_oracle`` takes the first: 27 %).
+(``code_oracle`` takes the first).
 """
 
 from __future__ import annotations

