@@ -149,6 +149,9 @@ class _Handler(BaseHTTPRequestHandler):
         arriving = select.poll()
         arriving.register(self.connection, select.POLLIN)
         arriving.poll()
+        if self.server.provider.closing.is_set():  # a kept connection is no server
+            self.close_connection = True
+            return
         with self.server.provider.busier():
             super().handle_one_request()
 
