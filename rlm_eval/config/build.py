@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from rlm_eval.errors import ConfigError
@@ -17,10 +18,11 @@ def build(where: str, node: Mapping[str, Any], shared: dict[str, Any] | None = N
     ``shared`` by their hash. Raises the ConfigError of a constructor, its key within ``where``.
     """
     shared = {} if shared is None else shared
-    module, _, name = node["_target_"].rpartition(".")
     given: dict[str, Any] = {}
     for key, value in node.items():
-        if isinstance(value, Mapping) and "_target_" in value:
+        if isinstance(value, list):
+            given[key] = [_handed_over(item) for item in value]
+        elif isinstance(value, Mapping) and "_target_" in value:
             digest = content_hash(value)
             if digest not in shared:
                 shared[digest] = build(f"{where}.{key}", value, shared)
@@ -28,6 +30,19 @@ def build(where: str, node: Mapping[str, Any], shared: dict[str, Any] | None = N
         elif key != "_target_":
             given[key] = value
     try:
-        return getattr(importlib.import_module(module), name)(**given)
+        return _named(node["_target_"])(**given)
     except ConfigError as error:
         raise error.within(where) from error
+
+
+def _handed_over(item: Any) -> Any:
+    """In a list, a node is a function that is handed over with its other keys given, not called."""
+    if not isinstance(item, Mapping):
+        return item
+    given = {key: value for key, value in item.items() if key != "_target_"}
+    return partial(_named(item["_target_"]), **given)
+
+
+def _named(target: str) -> Any:
+    module, _, name = target.rpartition(".")
+    return getattr(importlib.import_module(module), name)

@@ -190,8 +190,16 @@ def _role_model(key: str, model: Any, node: Any) -> dict[str, Any] | None:
     return {**model, **given}
 
 
-def _checked(where: str, node: Any, allowed: Sequence[str]) -> dict[str, Any]:
-    """A ``_target_`` node with its keys and types checked against the target's signature."""
+def _function(where: str, node: Mapping[str, Any], allowed: Sequence[str]) -> dict[str, Any]:
+    """A node in a list: a function that is handed over with some of its parameters given."""
+    return _checked(where, node, allowed, whole=False)
+
+
+def _checked(
+    where: str, node: Any, allowed: Sequence[str], *, whole: bool = True
+) -> dict[str, Any]:
+    """A ``_target_`` node with its keys and types checked against the target's signature, and that
+    it is ``whole``."""
     if not isinstance(node, Mapping) or "_target_" not in node:
         raise ConfigError(f"{where} must be a configuration with a _target_, got {node!r}")
     target = str(node["_target_"])
@@ -210,7 +218,7 @@ def _checked(where: str, node: Any, allowed: Sequence[str]) -> dict[str, Any]:
             raise ConfigError(unknown_key(f"{where}.{key}", [f"{where}.{p}" for p in parameters]))
         out[key] = _value(f"{where}.{key}", parameters[key], value, allowed)
     for key, parameter in parameters.items():
-        if parameter.default is inspect.Parameter.empty and key not in out:
+        if whole and parameter.default is inspect.Parameter.empty and key not in out:
             raise ConfigError(f"{where}.{key} is missing: give {where}.{key}=VALUE")
     return out
 
@@ -218,6 +226,8 @@ def _checked(where: str, node: Any, allowed: Sequence[str]) -> dict[str, Any]:
 def _value(where: str, parameter: inspect.Parameter, value: Any, allowed: Sequence[str]) -> Any:
     if isinstance(value, Mapping) and "_target_" in value:
         return _checked(where, value, allowed)
+    if isinstance(value, list) and any("_target_" in v for v in value if isinstance(v, Mapping)):
+        return [_function(where, v, allowed) if isinstance(v, Mapping) else v for v in value]
     if targets(value):
         raise ConfigError(f"{where} holds a _target_ deeper within: it would not be built")
     if value == "???":
@@ -275,6 +285,8 @@ def _plain(value: Any) -> Any:
 
 def targets(node: Any) -> list[str]:
     """Every ``_target_`` in a tree of nodes."""
+    if isinstance(node, list):
+        return [target for value in node for target in targets(value)]
     if not isinstance(node, Mapping):
         return []
     own = [str(node["_target_"])] if "_target_" in node else []

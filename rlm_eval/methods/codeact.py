@@ -1,16 +1,16 @@
 """CodeAct (Wang et al., arXiv 2402.01030), the agent that the RLM paper compares with.
 
 The input is in the prompt, as in the paper's section 3; the REPL holds no copy of it. An input that
-has no room is cut as ``direct`` cuts it, refused, or left to ``search`` alone: the RLM paper's
+has no room is cut as ``direct`` cuts it, refused, or left to its tools alone: the RLM paper's
 CodeAct ran into the limit (refuse) or, on BrowseComp-Plus, only searched (omit).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from rlm_eval.errors import ConfigError
 from rlm_eval.ledger import Ledger
@@ -22,17 +22,14 @@ from rlm_eval.methods.agent.trace import Trace
 from rlm_eval.methods.fitting import (
     Fitted,
     Overflow,
-    chunks_of,
     cut_to_fit,
     document_spans,
     offline_tokens,
 )
-from rlm_eval.methods.method import Bounds, Forecast, Shape, at_least
-from rlm_eval.methods.rag.ranking import Bm25, Indices
+from rlm_eval.methods.method import Bounds, Forecast, Shape
 from rlm_eval.models.client import LM, Completion
 from rlm_eval.models.protocol import Message, ModelInfo
-from rlm_eval.records import Answer, Problem, Role, Span
-from rlm_eval.repl.results import HostError
+from rlm_eval.records import Answer, Problem, Role
 from rlm_eval.repl.session import ReplSession
 
 #: How much of the input a prompt shows.
@@ -45,8 +42,7 @@ class CodeAct(Agent):
     to work on, it writes into the code, or finds there by ``search``. It answers by ``submit``, or
     by a reply without code.
 
-    ``bm25`` gives its code ``search`` over pieces of ``piece_tokens`` (offline tokenizer),
-    ``sub_calls`` the functions ``llm_query`` and ``llm_query_batched``. ``work_tokens`` of the
+    ``sub_calls`` gives its code ``llm_query`` and ``llm_query_batched``. ``work_tokens`` of the
     window are kept free of the input for the turns and what each block prints; ``overflow`` is
     what happens to an input that the rest can't hold.
     """
@@ -54,27 +50,23 @@ class CodeAct(Agent):
     prompt_folder: ClassVar[str] = "codeact"
 
     prompt: str = "plain"
-    bm25: bool = False
     sub_calls: bool = False
     overflow: Overflow = "truncate_middle"
     work_tokens: int = 2048
-    piece_tokens: int = 128
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        at_least(8, piece_tokens=self.piece_tokens)
         if self.work_tokens < 2 * self.turn_tokens:
             raise ConfigError(
                 f"must hold at least two turns of turn_tokens={self.turn_tokens}, got "
                 f"{self.work_tokens}",
                 key="work_tokens",
             )
-        if self.overflow == "omit" and not self.bm25:
+        if self.overflow == "omit" and not self.tools:
             raise ConfigError(
-                "must not be omit without bm25: nothing could be read", key="overflow"
+                "must not be omit without tools: nothing could be read", key="overflow"
             )
         self.roles: tuple[Role, ...] = ("root", "sub") if self.sub_calls else ("root",)
-        self._indices: Indices[Bm25] = Indices()
 
     def check(self, models: Mapping[Role, ModelInfo]) -> None:
         window = models["root"].context_window
@@ -107,11 +99,7 @@ class CodeAct(Agent):
         trace.start("codeact", self, self.sandbox.level, ledger)
         for start, end in opening.spans:
             trace.coverage.add(start, end)
-        search = None
-        if self.bm25:
-            content, tokens = context.content, self.piece_tokens
-            index, _ = self._indices.get(context.id, lambda: Bm25(chunks_of(content, tokens)))
-            search = Search(index)
+        tools = self.toolset.over(context.content) if self.tools else None
         run = Run(
             self,
             lm,
@@ -121,7 +109,7 @@ class CodeAct(Agent):
             opening.messages,
             problem.question,
             problem.max_answer_tokens,
-            tools={"search": search.search} if search else {},
+            tools=tools.functions if tools else {},
         )
         answer = trace.answer(
             run.answer,
@@ -129,7 +117,7 @@ class CodeAct(Agent):
             sandbox_level=self.sandbox.level,
             protocol=enabled.protocol,
         )
-        found = search.seen(trace.texts) if search else ()
+        found = tools.seen(trace.texts) if tools else ()
         return replace(answer, spans_read=document_spans(context, opening.spans) + found)
 
     def in_reply(
@@ -140,10 +128,6 @@ class CodeAct(Agent):
         if parsed.blocks or parsed.unknown or reply.finish_reason == "length":
             return None
         return reply.text.strip() or None
-
-    def close(self) -> None:
-        self._indices.clear()
-        super().close()
 
     def enabled(self, turns: int, sub_window: int) -> Enabled:
         """What the run's prompt speaks of."""
@@ -156,6 +140,7 @@ class CodeAct(Agent):
             sub_window=sub_window,
             sub_tokens=self.sub_tokens,
             budget=self.sub_calls,
+            tools=self.tool_texts,
         )
 
     def _opening(self, problem: Problem, lm: LM, enabled: Enabled) -> Fitted:
@@ -183,36 +168,8 @@ class CodeAct(Agent):
         self, how: How, text: str, question: str, chars: int, enabled: Enabled
     ) -> list[Message]:
         shown = {"how": how, "context": text, "chars": chars, "question": question}
-        return self.loaded_prompt.messages(**asdict(enabled), bm25=self.bm25, **shown)
+        return self.loaded_prompt.messages(**asdict(enabled), **shown)
 
     def _frame_tokens(self, how: How = "whole") -> int:
         """Offline tokens of the chat before the first turn, without input and question."""
         return offline_tokens(self._chat(how, "", "", 0, self.enabled(self.max_iterations, 0)))
-
-
-class Search:
-    """``search(query, k)`` of one run, and the places of all that it found."""
-
-    def __init__(self, pieces: Bm25) -> None:
-        self._pieces = pieces
-        self._found: dict[str, set[Span]] = {}
-
-    def search(self, query: Any, k: Any = 5) -> list[str]:
-        """The ``k`` pieces that go best with the words of ``query``, the best first; fewer where
-        fewer hold any of them."""
-        if not isinstance(query, str) or not isinstance(k, int) or k < 1:
-            raise HostError("bad_request", "search(query, k) takes a string and a number from 1 on")
-        pieces = self._pieces.matching(query, k)
-        for piece in pieces:
-            self._found.setdefault(piece.passage, set()).add(piece.span)
-        return [piece.passage for piece in pieces]
-
-    def seen(self, texts: Sequence[str]) -> tuple[Span, ...]:
-        """The stretches of the input, documents put end to end, that were found and are in the
-        ``texts``: a piece counts where all of it is, as text or as Python shows a string."""
-        seen: set[Span] = set()
-        for piece, spans in self._found.items():
-            shown_as = piece, repr(piece)[1:-1]
-            if any(form in text for form in shown_as for text in texts):
-                seen |= spans
-        return tuple(sorted(seen))

@@ -101,6 +101,7 @@ class Rlm(Agent):
             recursive=depth + 1 < self.max_depth,
             sub_window=sub_window,
             sub_tokens=self.sub_tokens,
+            tools=self.tool_texts,
         )
 
     def check(self, models: Mapping[Role, ModelInfo]) -> None:
@@ -195,6 +196,7 @@ class Rlm(Agent):
             answer_tokens,
             role=self.child_model if trace.depth else "root",
             window_share=self.history_share,
+            tools=self.toolset.over(content).functions if self.tools else {},
             context=content,
             setup=_SETUP.get(self.protocol, ""),
             run_child=run_child,

@@ -96,7 +96,12 @@ def test_the_prompt_speaks_of_the_tools_there_are(
     agent = Agent(block(code))
     overflow = "omit" if bm25 else "truncate_middle"
     got, _ = answer(
-        sandbox, agent, window=window, bm25=bm25, sub_calls=sub_calls, overflow=overflow
+        sandbox,
+        agent,
+        window=window,
+        tools=["search"] if bm25 else [],
+        sub_calls=sub_calls,
+        overflow=overflow,
     )
     told = "\n".join(m["content"] for m in agent.chats[0])
     offered = {"search"} if bm25 else set()
@@ -115,7 +120,9 @@ def test_no_hint_at_a_benchmark_is_in_the_prompt(sandbox: Sandbox) -> None:
     for window in (100_000, 4_600):
         agent = Agent("prose", block("print(1)"), block("print(1)"))
         asked = problem("?", "x" * 9000)
-        answer(sandbox, agent, asked, window=window, bm25=True, sub_calls=True, max_iterations=4)
+        answer(
+            sandbox, agent, asked, window=window, tools=["search"], sub_calls=True, max_iterations=4
+        )
         chats = "\n".join(m["content"] for chat in agent.chats for m in chat)
         assert not HINTS.findall(chats)
 
@@ -144,7 +151,8 @@ SMALL = ("task=needle", "task.lengths=[2000]", "task.n=1", "model=scripted")
     ("override", "told"),
     [
         ("method.codeact.overflow=tail", "method.codeact.overflow='tail' does not fit"),
-        ("+method.codeact.bm=true", "did you mean method.codeact.bm25"),
+        ("+method.codeact.tool=[find]", "did you mean method.codeact.tools"),
+        ("method.codeact.tools=[serch]", "there is no tool 'serch'"),
         ("model.context_window=2000", "method.codeact.work_tokens must be lower"),
     ],
 )

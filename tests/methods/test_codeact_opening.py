@@ -57,7 +57,7 @@ def test_left_to_search_alone_it_is_found_there(sandbox: Sandbox) -> None:
     )
     asked = problem("When did the mast crack?", content)
     got, _ = answer(
-        sandbox, agent, asked, window=4_600, bm25=True, overflow="omit", piece_tokens=32
+        sandbox, agent, asked, window=4_600, tools=["search"], overflow="omit", piece_tokens=32
     )
     assert agent.last(0).startswith(f"(The text has {len(content)} characters")
     assert "wind" not in agent.last(0)
@@ -92,7 +92,7 @@ def test_a_piece_counts_as_read_once_a_model_has_seen_it(
         Agent(block(code), block("submit(41)")),
         problem("When?", content),
         window=4_600,
-        bm25=True,
+        tools=["search"],
         sub_calls=True,
         overflow="omit",
         piece_tokens=32,
@@ -103,4 +103,4 @@ def test_a_piece_counts_as_read_once_a_model_has_seen_it(
 @pytest.mark.parametrize("call", ["search(7)", "search('mast', 0)", "search('mast', 'all')"])
 def test_a_bad_search_is_a_typed_error(sandbox: Sandbox, call: str) -> None:
     code = f"try:\n    {call}\nexcept QueryError as e:\n    submit(e.kind)"
-    assert answer(sandbox, Agent(block(code)), bm25=True)[0].text == "bad_request"
+    assert answer(sandbox, Agent(block(code)), tools=["search"])[0].text == "bad_request"

@@ -17,6 +17,7 @@ from rlm_eval.methods.agent.subcalls import Enabled, RunChild, SubCalls
 from rlm_eval.methods.agent.trace import Trace
 from rlm_eval.methods.method import Forecast, Method, Shape, at_least, prompt_tokens_left
 from rlm_eval.methods.prompts import Prompted, load_prompt
+from rlm_eval.methods.tools import Toolset
 from rlm_eval.models.client import LM, CallTags, Completion
 from rlm_eval.models.protocol import Message, Usage, user
 from rlm_eval.records import Content, Outcome, Role
@@ -48,6 +49,8 @@ class Agent(Prompted, Method):
     are shown. A sub-call answers in at most ``sub_tokens``; a batch runs ``concurrency`` at once.
     With ``force_answer`` a run at its limit is asked once for an answer in plain text, marked
     ``forced``. ``matched`` lets the sample's cap end the run in place of ``max_iterations``.
+    ``tools`` are ``find``, ``search`` (over pieces of ``piece_tokens``, offline tokenizer) and
+    functions of a user's own.
     """
 
     #: The folder of its prompts in conf/prompt/.
@@ -62,10 +65,15 @@ class Agent(Prompted, Method):
     concurrency: int = 64
     force_answer: bool = True
     matched: bool = False
+    tools: list[Any] = field(default_factory=list)
+    piece_tokens: int = 128
 
     def __post_init__(self) -> None:
         names = ("max_iterations", "turn_tokens", "sub_tokens", "output_chars", "concurrency")
         at_least(1, **{name: getattr(self, name) for name in names})
+        at_least(8, piece_tokens=self.piece_tokens)
+        self.toolset = Toolset(self.tools, self.piece_tokens)
+        self.tool_texts = self.toolset.texts
         self.loaded_prompt = load_prompt(self.prompt_folder, self.prompt)
         self.loaded_prompt.require(*TEMPLATES)
 
@@ -102,6 +110,7 @@ class Agent(Prompted, Method):
         return None
 
     def close(self) -> None:
+        self.toolset.close()
         self.sandbox.close()
 
 

@@ -6,9 +6,9 @@ Never text that looks like an answer. A spent cap of the run passes through and 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from rlm_eval.errors import BudgetExceeded, ContextOverflow, SampleFailure
@@ -26,6 +26,7 @@ class Enabled:
 
     ``max_iterations`` are turns; ``recursive``: its sub-calls may be RLMs themselves;
     ``sub_window`` and ``sub_tokens``: the sub-model's window and longest reply, in its tokens.
+    ``tools``: name → what a prompt says of it.
     """
 
     protocol: str
@@ -36,6 +37,7 @@ class Enabled:
     sub_window: int
     sub_tokens: int
     budget: bool = True
+    tools: Mapping[str, str] = field(default_factory=dict)
 
 
 #: Starts a child RLM on (question, content, the call whose code asks) and returns its answer.

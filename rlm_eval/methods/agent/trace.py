@@ -125,7 +125,9 @@ class Trace:
             prompt=method.prompt_name(),
             prompt_hash=content_hash(method.prompt_source()),
             sandbox_level=sandbox_level,
-            settings={k: v for k, v in vars(method).items() if isinstance(v, str | int | float)},
+            settings={
+                k: v for k, v in vars(method).items() if isinstance(v, str | int | float | dict)
+            },
             budget=asdict(ledger.budget),
         )
 

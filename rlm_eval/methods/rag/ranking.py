@@ -26,7 +26,7 @@ RRF_K = 60
 
 
 #: Scripts written without spaces between words, or (Hangul) with endings joined to them.
-_UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
+UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
 
 
 @cache
@@ -37,8 +37,8 @@ def _patterns() -> tuple[Any, Any, Any]:
     # Accents and points of scripts that can do without, marks nobody sees, English endings.
     marks = r"[\u0300-\u036F\u0591-\u05C7\u0610-\u061A\u064B-\u065F\u0670\u0640\p{Cf}]"
     endings = r"['’](?<=\p{L}.)(?:s|t|re|ve|ll|d|m)\b"
-    run = rf"(?P<run>(?:[{_UNSPACED}ー]\p{{M}}*)+)"
-    word = rf"[[\p{{L}}\p{{N}}\p{{M}}_]--[{_UNSPACED}]]+"
+    run = rf"(?P<run>(?:[{UNSPACED}ー]\p{{M}}*)+)"
+    word = rf"[[\p{{L}}\p{{N}}\p{{M}}_]--[{UNSPACED}]]+"
     dropped = rf"{marks}|{endings}|(?P<digit>[\p{{Nd}}--[0-9]])"
     return tuple(regex.compile(p, regex.V1) for p in (dropped, rf"{word}|{run}|\p{{So}}", r"\X"))
 
