@@ -110,8 +110,8 @@ def test_the_history_is_kept_within_the_window(sandbox: Sandbox) -> None:
     [
         (100_000, {}),
         (4_600, {}),
-        (100_000, {"bm25": True, "overflow": "omit"}),
-        (4_600, {"bm25": True, "overflow": "omit"}),
+        (100_000, {"tools": ["search"], "overflow": "omit"}),
+        (4_600, {"tools": ["search"], "overflow": "omit"}),
     ],
 )
 def test_a_run_takes_what_lies_within_its_bounds(
@@ -151,7 +151,7 @@ def test_bounds_have_a_batch_of_sub_calls_a_turn(sandbox: Sandbox) -> None:
         ({"turn_tokens": 0}, "turn_tokens must be at least 1"),
         ({"piece_tokens": 4}, "piece_tokens must be at least 8"),
         ({"work_tokens": 700}, "work_tokens must hold at least two turns"),
-        ({"overflow": "omit"}, "overflow must not be omit without bm25"),
+        ({"overflow": "omit"}, "overflow must not be omit without tools"),
         ({"prompt": "fancy"}, "no prompt 'fancy'; choose plain"),
     ],
 )

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import bm25s
 import pytest
 
-from rlm_eval.methods.codeact import Search
 from rlm_eval.methods.fitting import Chunk, chunks_of
 from rlm_eval.methods.rag.ranking import Bm25, words
+from rlm_eval.methods.tools import Toolset
 
 #: Script → passages, and questions each with the passage that answers it.
 SCRIPTS: dict[str, tuple[Sequence[str], dict[str, int]]] = {
@@ -102,7 +102,7 @@ def test_the_words_of_a_text(text: str, read: list[str]) -> None:
 
 def test_the_repl_searches_by_the_same_words() -> None:
     content = ("张伟住在北京。" * 3, "李娜喝绿茶。" * 3)
-    search = Search(Bm25(chunks_of(content, 64)))
+    search = Toolset(["search"], 64).over(content)
     assert search.search("绿茶", 2) == [content[1]]
 
 
