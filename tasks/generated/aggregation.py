@@ -1,6 +1,6 @@
 """aggregation: OOLONG-style questions about every line of a window.
 
-A window is 40 lines or more, ``Date: … || User: … || Instance: …``; a question asks for counts over
+A window is 24 lines or more, ``Date: … || User: … || Instance: …``; a question asks for counts over
 them by label, user or date, and the label of a line must be judged by its meaning. Several
 questions share a window. Source: OOLONG (Bertsch et al. 2025), synthetic split, whose
 distributions, question kinds and answer forms these follow. Score: ``strict``, the one value that
@@ -89,10 +89,12 @@ class Aggregation(Windowed):
         longest = max(self._tok.count(self._question(Query(kind, args))) for kind in self.kinds)
         return longest + 4 + self.max_answer_tokens
 
-    def ask(self, lines: Sequence[Line], draws: Draws) -> Iterator[dict[str, Any]]:
+    def ask(self, lines: Sequence[Line], draws: Draws, index: int) -> Iterator[dict[str, Any]]:
         labels, number = self._items.labels, self.questions_per_context
         source = Source(lines, labels, draws, self.official)
-        for place, (query, gold) in enumerate(source.queries(self.kinds, number)):
+        first = index * number % len(self.kinds)
+        kinds = (*self.kinds[first:], *self.kinds[:first])
+        for place, (query, gold) in enumerate(source.queries(kinds, number)):
             kind = KINDS[query.kind]
             yield {
                 "question": self._question(query),

@@ -164,7 +164,7 @@ class Pairs(Windowed):
         answer has hundreds of millions of pairs."""
         return 2_000_000
 
-    def ask(self, lines: Sequence[Line], draws: Draws) -> Iterator[dict[str, Any]]:
+    def ask(self, lines: Sequence[Line], draws: Draws, index: int) -> Iterator[dict[str, Any]]:
         users = by_user(lines)
         for place, query in enumerate(QUERIES, 1):
             first, second = query.roles(users)

@@ -36,7 +36,7 @@ MONTHS = (
     *("January", "February", "March", "April", "May", "June"),
     *("July", "August", "September", "October", "November", "December"),
 )
-LEAST_LINES = 40
+LEAST_LINES = 24
 #: Windows' labels are drawn for this many lines in all to fit the best constant answers.
 CALIBRATION_LINES = 200_000
 #: Windows of fewer than LEAST_LINES lines are drawn again, this often at most.
@@ -138,8 +138,8 @@ class Windowed(Generated):
         """Tokens of the target that are not the window's."""
 
     @abstractmethod
-    def ask(self, lines: Sequence[Line], draws: Draws) -> Iterator[dict[str, Any]]:
-        """The questions about a window, as keyword arguments of :meth:`pair`."""
+    def ask(self, lines: Sequence[Line], draws: Draws, index: int) -> Iterator[dict[str, Any]]:
+        """The questions about the window ``index``, as keyword arguments of :meth:`pair`."""
 
     @abstractmethod
     def solve(self, question: str, context: Context, label_of: LabelOf) -> str | None:
@@ -186,7 +186,7 @@ class Windowed(Generated):
             "seed": self.seed,
         }
         length = 0
-        for asked in self.ask(lines, Draws(*parts, "questions")):
+        for asked in self.ask(lines, Draws(*parts, "questions"), index):
             asked["knobs"] |= shared
             pair = self.pair(context, target, length=length, summed=summed, **asked)
             length = pair[1].length_tokens
@@ -217,7 +217,7 @@ class Windowed(Generated):
     def _draw(
         self, target: int, parts: Sequence[str | int], *, written: bool
     ) -> tuple[list[Line], int]:
-        """The lines of the window named by ``parts``, as many as fit ``target``, 40 at least; and
+        """The lines of the window named by ``parts``, as many as fit ``target``, 24 at least; and
         the window's tokens. What is not ``written`` has as many as are expected, without texts."""
         budget, labels = target - self._reserve - self._frame, self._items.labels
         for attempt in range(ATTEMPTS):
