@@ -149,11 +149,14 @@ class Problem:
 @dataclass(frozen=True)
 class Score:
     """One answer judged, in [0, 1], by the rule that the sample names; ``parsed`` is what that took
-    for the answer. ``readings`` are what other rules say, each a column of its own name."""
+    for the answer. ``readings`` are what other rules say, each a column of its own name. Where a
+    model judged, it is what most of its ``verdicts`` say, and ``dissents`` of them don't."""
 
     value: float
     parsed: str
     readings: Mapping[str, float] = field(default_factory=dict)
+    verdicts: int = 0
+    dissents: int = 0
 
     @property
     def correct(self) -> bool:

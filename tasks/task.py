@@ -44,6 +44,8 @@ class Task(ABC):
     judge: str | None = field(default=None, init=False)
     #: Room for the judge's reply, in tokens.
     judge_tokens: int = field(default=0, init=False)
+    #: How often the judge is asked about each answer: what most of its verdicts say is the score.
+    judge_repeats: int = field(default=1, init=False)
     #: A method here encrypts text that must not be stored in the clear: every question, gold,
     #: answer, reply and trajectory of a run passes through it.
     seal: ClassVar[Callable[..., str] | None] = None
@@ -52,6 +54,8 @@ class Task(ABC):
     tokenizer: str = "cl100k_base"
 
     def __post_init__(self) -> None:
+        if self.judge_repeats < 1 or self.judge_repeats % 2 == 0:
+            raise ConfigError(f"must be odd, not {self.judge_repeats}", key="judge_repeats")
         self._tok = load_tokenizer(self.tokenizer)
         #: Tokens of a piece, each distinct one counted once.
         self._count = cache(self._tok.count)
@@ -66,7 +70,7 @@ class Task(ABC):
     def scoring(self) -> Mapping[str, Scalar]:
         """The settings that change scores and no sample: with them in each result's key, a score
         is reused only where it would be the same."""
-        return {"judge": self.judge, "judge_tokens": self.judge_tokens}
+        return {name: getattr(self, name) for name in ("judge", "judge_tokens", "judge_repeats")}
 
     @abstractmethod
     def build(self) -> Iterator[Pair]:

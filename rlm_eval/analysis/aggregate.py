@@ -37,8 +37,9 @@ def summarize(results: pd.DataFrame) -> pd.DataFrame:
     ``score_NAME`` each (own failures 0, null where no answer has it). ``evidence_recall`` is a mean
     over the answers that have one, else null. ``score_unfiltered`` is the mean score over the
     ``asked_unfiltered`` answers to samples on which no arm of the task and length met a content
-    filter; null where none did. ``outcome_*`` count rows. Accuracy, scores, skill and recall are
-    shares (1 = 100 %). Controls come last.
+    filter; null where none did. ``judged`` answers have several verdicts of a judge, up to
+    ``judge_verdicts``, which differ on a share of them, ``judge_flip_rate``. ``outcome_*`` count
+    rows. Accuracy, scores, skill and recall are shares (1 = 100 %). Controls come last.
     """
     by = ["task", "target_tokens", "model", "sub_model", "budget", "arm", "method", "arm_kind"]
     rows = []
@@ -119,6 +120,10 @@ def _arm_row(group: pd.DataFrame) -> dict[str, object]:
     for column in QUANTILES:
         known = asked[column] if column != "cost_usd" or priced else pd.Series(dtype="float64")
         row |= {f"{column}_p50": known.quantile(0.5), f"{column}_p95": known.quantile(0.95)}
+    if (verdicts := completed["judge_verdicts"]).notna().any():
+        flips = completed.loc[verdicts > 1, "judge_dissents"] > 0
+        row |= {"judge_verdicts": verdicts.max(), "judged": len(flips)}
+        row["judge_flip_rate"] = flips.mean()
     counts = group["outcome"].value_counts()
     return row | {f"outcome_{name}": int(counts.get(name, 0)) for name in OUTCOMES}
 
@@ -145,25 +150,18 @@ def _constant_row(samples: pd.DataFrame) -> list[dict[str, object]]:
         {
             "task": known["task"].iloc[0],
             "target_tokens": known["target_tokens"].iloc[0],
-            "model": "",
-            "sub_model": "",
-            "budget": "",
-            "arm": BEST_CONSTANT,
-            "method": BEST_CONSTANT,
+            **dict.fromkeys(("model", "sub_model", "budget"), ""),
+            **dict.fromkeys(("arm", "method"), BEST_CONSTANT),
             "arm_kind": "control",
             "scripted": False,
-            "n": len(known),
+            **dict.fromkeys(("n", "asked", "completed"), len(known)),
             "n_contexts": known["context_id"].nunique(),
             "sample_set": sample_set(known),
             "repeats": 1,
-            "asked": len(known),
-            "completed": len(known),
             "pending": 0,
-            "mean_score": score.mean,
+            **dict.fromkeys(("mean_score", "score_completed", "constant_score"), score.mean),
             "score_low": score.low,
             "score_high": score.high,
-            "score_completed": score.mean,
-            "constant_score": score.mean,
             "skill": 0.0 if score.mean < 1 else nan,
             "cost_usd": 0.0,  # it asks no model
         }

@@ -6,6 +6,7 @@ import glob
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from math import nan
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -78,6 +79,8 @@ COLUMNS: dict[str, str] = {
     "sandbox_level": "isolation reached",
     "error": "what went wrong",
     "schema_version": "version of this table",
+    "judge_verdicts": "verdicts of a judge, of which the score is what most say; null: by rule",
+    "judge_dissents": "how many of these say otherwise",
     "asked": "True unless the row is pending",
     "points": "score, with 0 for the arm's own failures; null where pending",
     "right": "correct as 1 or 0, with 0 for the arm's own failures; null where pending",
@@ -241,6 +244,7 @@ def complete(
     modelless = frame["method"].isin(frame.loc[frame["protocol"] == NO_MODEL, "method"])
     caps = {k: v for k, v in (budget.get("sample") or {}).items() if v is not None}
     frame = frame.assign(
+        **{name: frame.get(name, nan) for name in ("judge_verdicts", "judge_dissents")},
         model=frame["model"].where(~modelless, ""),
         sub_model=frame["sub_model"].where(~modelless, ""),
         scripted=frame["scripted"].astype(bool) & ~modelless,

@@ -21,6 +21,7 @@ from rlm_eval.analysis.aggregate import (
 )
 from rlm_eval.analysis.load import Run, combine, load_run
 from rlm_eval.analysis.paired import CELL, Comparison
+from rlm_eval.analysis.tables import judge_notes
 from rlm_eval.analysis.text import Column, dollars, percent, plural, terminal_table
 from rlm_eval.analysis.verdicts import Verdict, verdicts
 from rlm_eval.journal.tables import write_csv
@@ -42,6 +43,7 @@ COLUMNS = (
     Column("score_unfiltered", "percent", "unfiltered %", if_any=True),
     Column("skill", "percent", "skill %", if_any=True),
     Column("evidence_recall", "percent", "recall %", more=True, if_any=True),
+    Column("judge_flip_rate", "percent", "judge flips %", more=True, if_any=True),
     Column("subcalls", "count", "subs"),
     Column("calls", "count", more=True),
     Column("tokens", "count"),
@@ -69,9 +71,6 @@ LEGEND = (
     " Cost: times its cost, in dollars where both have a price, else in tokens, as each would pay"
     " alone. In words, with what bears on it: verdicts.csv."
 )
-
-
-UNFILTERED = "Unfiltered: without the samples on which any arm met a content filter, for all arms."
 
 
 @dataclass(frozen=True)
@@ -126,6 +125,8 @@ def print_summary(
     asked = table[table["arm"] != BEST_CONSTANT]
     if judged := float((asked["judge_cost_usd"] * asked["asked"]).sum(skipna=False)):
         console.print(f"Not in these costs, what the judge's calls took: {dollars(judged)}.")
+    for note in judge_notes(table):
+        console.print(Text(note), soft_wrap=not console.is_terminal)
     console.print(Text("\nIs the RLM worth it?", style="bold"))
     if len(verdicts) == 1:
         console.print(Text(verdicts[0].text, overflow="fold"))
@@ -168,7 +169,7 @@ def _notes(rows: pd.DataFrame) -> list[str]:
     if sets(rows).any():
         notes.append(NOT_SAME)
     if rows["score_unfiltered"].notna().any():
-        notes.append(UNFILTERED)
+        notes.append("Unfiltered: of the samples on which no arm met a content filter.")
     for row in rows.to_dict("records"):
         counts = {name: row[f"outcome_{name}"] for name in OUTCOMES if name != "answered"}
         listed = [f"{n:.0f} {name}" for name, n in counts.items() if n > 0]

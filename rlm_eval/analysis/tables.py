@@ -171,6 +171,22 @@ def repeat_variance(results: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*ARM, *columns, "repeat_share"])
 
 
+def judge_notes(summary: pd.DataFrame) -> list[str]:
+    """How often a judge contradicts itself: a line for each task that has one, over all arms and
+    lengths."""
+    if "judge_verdicts" not in summary:
+        return []
+    notes = []
+    for task, rows in summary.dropna(subset=["judge_verdicts"]).groupby("task", sort=False):
+        told, judged = "not measured (task.judge_repeats=3 does)", rows["judged"].sum()
+        if judged:
+            rate = (rows["judge_flip_rate"] * rows["judged"]).sum() / judged
+            each = f"{rows['judge_verdicts'].max():.0f} verdicts on each of {judged:,.0f} answers"
+            told = f"{100 * rate:.1f} % ({each})"
+        notes.append(f"The judge's flip rate on {task}: {told}.")
+    return notes
+
+
 def outcomes(summary: pd.DataFrame) -> pd.DataFrame:
     """How questions ended: counts per arm, without the best_constant row."""
     columns = [c for c in summary.columns if c.startswith("outcome_")]

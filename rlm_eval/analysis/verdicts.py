@@ -31,6 +31,8 @@ DECISIONS: tuple[Decision, ...] = get_args(Decision)
 FAILURES = 0.1
 #: Under this share of a matched cap it is said how much was spent.
 SPENT = 0.9
+#: From this flip rate of the judge on, or from one as large as the difference, it is said.
+FLIPS = 0.05
 _USED = [
     *("arm", "arm_kind", "sample_id", "target_tokens", "asked", "points", "outcome", "tokens"),
     *("truncated_tokens", "length_tokens", "constant_score", "budget", "matched"),
@@ -79,14 +81,8 @@ class Verdict:
     @property
     def row(self) -> dict[str, Any]:
         """The verdict as one row of a table: its main comparison and what it says."""
-        price = self.price or self.main
-        prices = {
-            "price": price.price,
-            "price_low": price.price_low,
-            "price_high": price.price_high,
-        }
+        priced = {n: getattr(self.price, n, None) for n in ("price", "price_low", "price_high")}
         about = {"model": self.model, "budget": self.budget, "scripted": self.scripted}
-        priced = prices if self.price else dict.fromkeys(prices)
         return asdict(self.main) | priced | about | {"decision": self.decision, "text": self.text}
 
 
@@ -118,9 +114,12 @@ def verdicts(results: pd.DataFrame, margin: float = MARGIN) -> list[Verdict]:
             arms = [arm, *(c.against for c in against_all)]
             samples = cells[length].drop_duplicates("sample_id")["constant_score"].astype(float)
             constant = float(samples.mean(skipna=False))
+            here = rows[rows["arm"].isin([main.arm, main.against])]
+            here = here if length == 0 else here[here["target_tokens"] == length]
             notes = (
                 *_notes(facts[length], constant, main, arms, margin),
-                *_other_readings(rows, main),
+                *_flips(here, main),
+                *_other_readings(here, main),
             )
             scripted = not set(arms).isdisjoint(made_up)
             where = _place(main, caps, str(model) if several else "")
@@ -128,18 +127,8 @@ def verdicts(results: pd.DataFrame, margin: float = MARGIN) -> list[Verdict]:
             text = " ".join([text, *notes])
             found.append(
                 Verdict(
-                    main.task,
-                    length,
-                    arm,
-                    str(model),
-                    caps,
-                    scripted,
-                    decision,
-                    main,
-                    price,
-                    tuple(against_all),
-                    notes,
-                    text,
+                    *(main.task, length, arm, str(model), caps, scripted, decision, main, price),
+                    *(tuple(against_all), notes, text),
                 )
             )
     return sorted(found, key=lambda v: (v.task, v.target_tokens or 10**12))
@@ -230,22 +219,41 @@ def needed(c: Comparison) -> str:
     return f"If it is as seen, to show it takes about {size})."
 
 
-def _other_readings(rows: pd.DataFrame, main: Comparison) -> Iterator[str]:
-    """The other scores (of other rules) of both arms by which the difference would say otherwise:
-    another winner, or one where there is none."""
+def _flips(here: pd.DataFrame, main: Comparison) -> Iterator[str]:
+    """What a judge's verdicts that differ on one answer could do to the difference between the two
+    arms of ``here``, where those are many or the difference is small."""
+    judged, split = (here["judge_verdicts"] > 1).sum(), here["judge_dissents"] > 0
+    if not split.any() or split.sum() / judged < min(FLIPS, abs(main.difference)):
+        return
+    own = (here["arm"] == main.arm).astype(float)
+    ends = (here["points"].mask(split, worth) for worth in (1 - own, own))
+    low, high = (points(_again(here, main, end).difference) for end in ends)
+    yield (
+        f"The judge's flip rate is {percent(split.sum() / judged)} %: by how it decides on the"
+        f" {split.sum()} of {judged} answers on which its verdicts differ, the difference would be"
+        f" {low} to {high}."
+    )
+
+
+def _again(here: pd.DataFrame, main: Comparison, points: pd.Series[float]) -> Comparison:
+    """The comparison with other points."""
+    pair, whole = (main.arm, main.against), main.target_tokens == 0
+    (c,) = comparisons(here.assign(points=points), lambda _: [[pair]], all_lengths=whole)
+    return c
+
+
+def _other_readings(here: pd.DataFrame, main: Comparison) -> Iterator[str]:
+    """The other scores (of other rules) of the two arms of ``here`` by which the difference would
+    say otherwise: another winner, or one where there is none."""
 
     def says(c: Comparison) -> int:
         return 1 if c.wins else -1 if c.p <= stats.ALPHA and c.high < 0 else 0
 
-    length, pair = main.target_tokens, [(main.arm, main.against)]
-    here = rows[rows["arm"].isin([main.arm, main.against])]
-    here = here if length == 0 else here[here["target_tokens"] == length]
     for name in readings(here):
         scored = here["outcome"].isin(list(SCORED))
         if here.loc[scored, name].isna().any():
             continue
-        other = here.assign(points=here[name].where(scored, 0.0).where(here["asked"]))
-        (c,) = comparisons(other, lambda _: [pair], all_lengths=length == 0)
+        c = _again(here, main, here[name].where(scored, 0.0).where(here["asked"]))
         if says(c) != says(main):
             span = f"{points(c.low)} to {points(c.high)}"
             rule = name.removeprefix("score_").replace("_", " ")

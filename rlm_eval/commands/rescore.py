@@ -8,6 +8,7 @@ again. ``constant_score`` stays as it was recorded, and so ``skill`` is over tha
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -21,8 +22,9 @@ from rlm_eval.errors import ConfigError
 from rlm_eval.journal.journal import read_events, whole
 from rlm_eval.journal.redaction import seal_of
 from rlm_eval.journal.tables import tables_of, write_table
+from rlm_eval.models.replies import said
 from rlm_eval.records import SCORED, Sample, Score
-from rlm_eval.run.judging import judge_of
+from rlm_eval.run.judging import judge_of, majority
 
 Event = Mapping[str, Any]
 
@@ -46,20 +48,21 @@ def rescore(run_dir: Path, out: Path, allow_targets: Sequence[str] = ()) -> int:
             f"{run_dir} holds results of {min(others)} beside {task.name}: rescore the runs it was "
             "merged from"
         )
-    # The judge's last reply to each result and restart.
-    verdicts = {
-        (call["result_key"], call["restart"]): call["reply"]
-        for call in calls
-        if call["role"] == "judge" and not call["error"]
-    }
+    # The judge's replies to each result and restart, as they were read: without their thoughts.
+    verdicts: dict[tuple[str, int], dict[str, str]] = defaultdict(dict)
+    for call in calls:
+        if call["role"] == "judge" and not call["error"]:
+            length = len(call["reply"]) - call.get("thought_chars", 0)
+            read = said(call["reply"])[0][-length:]
+            verdicts[call["result_key"], call["restart"]][call["call_id"]] = read
     rescored = []
     scored = changed = 0
     for key, event in last.items():
-        score = _score(task, event, verdicts.get((key, event["restart"])))
+        score = _score(task, event, [*verdicts[key, event["restart"]].values()])
         after = None if score is None else asdict(score)
         rescored.append({**event, "score": after})
         scored += after is not None
-        if after is not None and after != event["score"]:
+        if after is not None and after != {**after, **event["score"]}:
             changed += 1
             print(
                 f"{key}  {event['method']}  {event['sample']['question_group']}  "
@@ -73,25 +76,22 @@ def rescore(run_dir: Path, out: Path, allow_targets: Sequence[str] = ()) -> int:
     return changed
 
 
-def _score(task: Any, event: Event, verdict: str | None) -> Score | None:
+def _score(task: Any, event: Event, verdicts: Sequence[str]) -> Score | None:
     text, fields = event["answer"]["text"], event["sample"]
     if event["answer"]["outcome"] not in SCORED or text is None:
         return None
     evidence = tuple((start, end) for start, end in fields["evidence"])
     sample = Sample(**{**fields, "gold": tuple(fields["gold"]), "evidence": evidence})
-    score: Score | None
     if judge_of(task) is None:
-        score = task.score(sample, text)
-    elif verdict is None:
+        score: Score = task.score(sample, text)
+        return score
+    if not verdicts:
         raise ConfigError(f"result {event['key']} has no judge's verdict in the journal")
-    else:
-        score = task.judged(sample, text, verdict)
-    return score
+    scores = [task.judged(sample, text, verdict) for verdict in verdicts]
+    return None if None in scores else majority(scores)
 
 
-def _shown(score: Mapping[str, Any] | None) -> str:
-    if score is None:
-        return "no score"
+def _shown(score: Mapping[str, Any]) -> str:
     others = "".join(f"{name} {value:.4g}, " for name, value in score["readings"].items())
     right = "right" if score["value"] == 1.0 else "wrong"
     return f"{score['value']:.4g} ({others}{right}, read as {score['parsed']!r})"

@@ -181,8 +181,8 @@ def _as_text(cell: Any) -> Any:
 
 def _row(event: Mapping[str, Any], calls: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """A row of results.parquet from a result and the calls that count for it; a reading beside its
-    score is a column ``score_NAME`` after all others. A judge's calls are no part of the method's:
-    only what they cost is kept."""
+    score is a column ``score_NAME`` after all others, and so are ``judge_verdicts`` and
+    ``judge_dissents``. A judge's calls are no part of the method's: only what they cost is kept."""
     sample, answer = event["sample"], event["answer"]
     score = event["score"] if answer["outcome"] in SCORED else None
     own = [call for call in calls if call["role"] != "judge"]
@@ -214,10 +214,10 @@ def _row(event: Mapping[str, Any], calls: Sequence[Mapping[str, Any]]) -> dict[s
     counted = ("prompt_tokens", "cached_tokens", "reused_tokens", "completion_tokens")
     for name in (*counted, "thought_chars"):
         found[name] = sum(call[name] for call in own)
-    others = score["readings"] if score else {}
-    return {name: found[name] for name in RESULT_COLUMNS} | {
-        f"score_{name}": other for name, other in others.items()
-    }
+    others = {f"score_{name}": other for name, other in score["readings"].items()} if score else {}
+    if score and score.get("verdicts"):
+        others |= {f"judge_{name}": score[name] for name in ("verdicts", "dissents")}
+    return {name: found[name] for name in RESULT_COLUMNS} | others
 
 
 def _cost(calls: Iterable[Mapping[str, Any]], name: str) -> float | None:

@@ -164,8 +164,10 @@ class LM:
         tags: CallTags = ROOT,
         temperature: Temperature = "run",
         concurrency: int = 64,
+        fresh: bool = False,
     ) -> list[Completion | SampleFailure]:
         """Calls side by side, answers in the order of ``prompts``; a failed one is an error value.
+        The response cache has no part in ``fresh`` ones.
 
         The batch is reserved as one: when it doesn't fit the budget, BudgetExceeded is raised and
         nothing is sent. A prompt that can't fit the window, is known already or comes twice needs
@@ -174,7 +176,7 @@ class LM:
         if not prompts:
             return []
         model, chosen = self._client.model(tags.role), self.temperature(temperature)
-        requests = [self._request(model, m, max_tokens, tags, chosen) for m in prompts]
+        requests = [self._request(model, m, max_tokens, tags, chosen, fresh) for m in prompts]
 
         def answer(request: Request) -> Completion | SampleFailure:
             try:
@@ -259,6 +261,7 @@ class LM:
         max_tokens: int,
         tags: CallTags,
         temperature: float | None,
+        fresh: bool,
     ) -> Request:
         """``max_tokens`` bounds the reply's text; what the model may think unseen is sent,
         reserved and paid on top."""
@@ -274,7 +277,7 @@ class LM:
         )
         if request.is_too_large(max_tokens, model.count_tokens):
             return request
-        if cache is not None and (temperature == 0 or cache.sampling):
+        if cache is not None and not fresh and (temperature == 0 or cache.sampling):
             nth = 0
             if temperature != 0:
                 with self._lock:

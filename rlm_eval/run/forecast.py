@@ -93,9 +93,8 @@ def _judging(parts: Parts, work: Sequence[Work], experience: Experience) -> list
         return []
     is_root = parts.models.get("judge", parts.root) is parts.root
     speeds = experience.speeds if is_root else None
-    lengths = sorted({item.sample.target_tokens for item in work})
     rows = []
-    for length in lengths:
+    for length in sorted({item.sample.target_tokens for item in work}):
         loads = [(judge.forecast(w.sample),) for w in work if w.sample.target_tokens == length]
         row = Expected(JUDGE, length, len(loads))
         rows.append(_from_sizes(row, loads, parts.infos, speeds, experience.errors))

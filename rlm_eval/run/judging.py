@@ -2,15 +2,17 @@
 
 The judge is called after the answer, through the same client and under its own role. The run's
 budget pays for it, the sample's cap does not, and a row's sums leave it out (``judge_cost_usd``
-has it): what grading takes says nothing about the method.
+has it): what grading takes says nothing about the method. Asked several times (``judge_repeats``),
+it tells how often it contradicts itself, and what most verdicts say is the score.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Protocol, runtime_checkable
 
-from rlm_eval.errors import ProviderError
+from rlm_eval.errors import ProviderError, SampleFailure
 from rlm_eval.ledger import Ledger
 from rlm_eval.methods.fitting import offline_tokens
 from rlm_eval.methods.method import Forecast
@@ -25,6 +27,7 @@ class JudgedTask(Protocol):
 
     judge: str | None
     judge_tokens: int
+    judge_repeats: int
 
     def judge_values(self, sample: Sample, answer: str) -> Mapping[str, object]: ...
 
@@ -47,23 +50,41 @@ class Judge:
         """What grading the longest answer to ``sample`` will take, by sizes alone."""
         messages = self._prompt.messages(**self._task.judge_values(sample, ""))
         prompt = offline_tokens(messages) + sample.max_answer_tokens
-        return Forecast(1, prompt, self._task.judge_tokens, "judge")
+        n, tokens = self._task.judge_repeats, self._task.judge_tokens
+        return Forecast(n, n * prompt, n * tokens, "judge", repeated_tokens=(n - 1) * prompt)
 
     def score(self, sample: Sample, answer: str, lm: LM, ledger: Ledger) -> Score:
-        """The score by the judge's verdict. Raises ProviderError where none can be read: a judge
-        that fails makes an answer neither right nor wrong."""
+        """The score by the judge's verdicts, of which no cache knows one where there are several.
+        Raises the failure of one that fails, and ProviderError where none can be read: a judge that
+        fails makes an answer neither right nor wrong."""
         messages = self._prompt.messages(**self._task.judge_values(sample, answer))
-        tokens, tags = self._task.judge_tokens, CallTags("judge")
-        reply = lm.complete(messages, ledger=ledger, max_tokens=tokens, tags=tags)
-        score = self._task.judged(sample, answer, reply.text)
-        if score is None:
-            raise ProviderError(
-                f"no verdict in the reply of {lm.info('judge').name} ({reply.finish_reason}): take"
-                " another judge_model, or raise task.judge_tokens or judge_model.reasoning_tokens",
-                kind="no verdict",
-                retryable=False,
-            )
-        return score
+        tokens, asked = self._task.judge_tokens, [messages] * self._task.judge_repeats
+        replies = lm.complete_batch(
+            asked, ledger=ledger, max_tokens=tokens, tags=CallTags("judge"), fresh=len(asked) > 1
+        )
+        scores = []
+        for reply in replies:
+            if isinstance(reply, SampleFailure):
+                raise reply
+            score = self._task.judged(sample, answer, reply.text)
+            if score is None:
+                raise ProviderError(
+                    f"no verdict in the reply of {lm.info('judge').name} ({reply.finish_reason}):"
+                    " take another judge_model, or raise task.judge_tokens or"
+                    " judge_model.reasoning_tokens",
+                    kind="no verdict",
+                    retryable=False,
+                )
+            scores.append(score)
+        return majority(scores)
+
+
+def majority(scores: Sequence[Score]) -> Score:
+    """The middle one of ``scores``, an odd number, one a verdict: what most say, in whatever order
+    they came. It says how many there are and how many say otherwise."""
+    middle = sorted(scores, key=lambda score: (score.value, score.parsed))[len(scores) // 2]
+    dissents = sum(score.value != middle.value for score in scores)
+    return replace(middle, verdicts=len(scores), dissents=dissents)
 
 
 def judge_of(task: object) -> Judge | None:

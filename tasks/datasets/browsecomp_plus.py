@@ -101,6 +101,7 @@ class BrowseCompPlus(Padded):
     hard_negatives: bool = False
     judge: str | None = "equivalence"
     judge_tokens: int = 1024
+    judge_repeats: int = 1
     max_answer_tokens: int = 256
 
     name = "browsecomp_plus"

@@ -54,6 +54,7 @@ def _dated(row: Row) -> Row:
 class LongMemEval(Fixed):
     judge: str | None = "longmemeval"
     judge_tokens: int = 1024
+    judge_repeats: int = 1
     max_answer_tokens: int = 512
 
     name = "longmemeval"

@@ -77,6 +77,7 @@ def ladder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_run(folder, config, methods=methods, pending=0.0, priced=True, **shape)
     table = pd.read_parquet(folder / "results.parquet")
     table["judge_cost_usd"] = 0.25
+    table["judge_verdicts"], table["judge_dissents"] = 3, (table["method"] == "rlm").astype(int)
     table["evidence_recall"] = table["method"].map({"rag_bm25": 0.5})
     table.to_parquet(folder / "results.parquet")
     rest = dict.fromkeys(("prompt_tokens", "completion_tokens", "usd", "seconds"))
@@ -99,6 +100,10 @@ def test_retrieval_forecast_budget_and_judge_have_their_tables(ladder: Path) -> 
     assert shown["forecast"]["filters"] == [{"task": "aggregation", "arm": "rlm"}]
     judged = {row[labels["costs"].index("judge USD/question")] for row in shown["costs"]["rows"]}
     assert judged == {0.25}
+    flips = [row[labels["summary"].index("judge flips %")] for row in shown["summary"]["rows"]]
+    assert sorted(filter(None, flips)) == [1.0]
+    flipping = "The judge's flip rate on aggregation: 18.9 % (3 verdicts on each of 37 answers)."
+    assert shown["summary"]["note"].endswith(flipping)  # 7 of the 37 are rlm's
     assert len(shown["budgets"]["rows"]) == 4  # no control
     assert {row[labels["budgets"].index("cap")] for row in shown["budgets"]["rows"]} == {20_000}
     assert "recall %" in labels["summary"]

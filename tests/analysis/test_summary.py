@@ -186,3 +186,26 @@ def test_what_a_judge_took_is_said_once_and_in_no_row() -> None:
     lines = [line for line in shown(rows) if "judge" in line]
     assert lines == ["Not in these costs, what the judge's calls took: $14.00."]
     assert not any("judge" in line for line in shown(ARMS))
+
+
+def test_how_often_a_judge_contradicts_itself_is_said_per_task_and_arm() -> None:
+    judged = [
+        r | {"judge_verdicts": 3, "judge_dissents": int(i % 7 == 0)} for i, r in enumerate(ARMS)
+    ]
+    rates = summarize(handmade(judged)).set_index("arm")["judge_flip_rate"]
+    assert rates["direct"] == pytest.approx(2 / 14)
+    lines = shown(judged, width=140)
+    said = "The judge's flip rate on aggregation: 14.3 % (3 verdicts on each of 56 answers)."
+    assert said in lines
+    assert any("judge flips %" in line for line in lines)
+    judged[0] = judged[0] | {"outcome": "no_answer", "judge_verdicts": None, "judge_dissents": None}
+    del judged[0]["correct"]
+    assert any("each of 55 answers" in line for line in shown(judged, width=140))
+
+
+def test_a_judge_that_was_asked_once_has_no_flip_rate() -> None:
+    lines = shown([r | {"judge_verdicts": 1, "judge_dissents": 0} for r in ARMS], width=140)
+    (said,) = [line for line in lines if "judge" in line]
+    assert said == (
+        "The judge's flip rate on aggregation: not measured (task.judge_repeats=3 does)."
+    )

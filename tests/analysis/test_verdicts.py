@@ -252,3 +252,51 @@ def test_where_another_rule_would_say_otherwise_that_is_said() -> None:
     assert "By its other score, official, the difference is +0.0 (−19.8 to +19.8)." in verdict.notes
     same = arm("direct", "w" * 12, score_f1=0.0) + arm("rlm", "r" * 12, score_f1=1.0)
     assert verdict_on(same).notes == ()
+
+
+def judged(rows: list[dict[str, object]], *split: int) -> list[dict[str, object]]:
+    """The rows with three verdicts each, which differ on those at the places ``split``."""
+    dissents = [int(i in split) for i in range(len(rows))]
+    return [
+        r | {"judge_verdicts": 3, "judge_dissents": d} for r, d in zip(rows, dissents, strict=True)
+    ]
+
+
+def test_what_a_judges_flips_could_do_to_the_difference_is_said_where_it_matters() -> None:
+    """Two right answers of the RLM and one wrong one of direct are split, 3 of 40."""
+    direct, rlm = arm("direct", "w" * 20), arm("rlm", "r" * 10 + "w" * 10)
+    (note,) = verdict_on(judged(direct, 19), judged(rlm, 0, 1)).notes
+    assert note == (
+        "The judge's flip rate is 8 %: by how it decides on the 3 of 40 answers on which its"
+        " verdicts differ, the difference would be +35.0 to +50.0."
+    )
+    assert verdict_on(direct, rlm).notes == ()
+    assert verdict_on(judged(direct), judged(rlm)).notes == ()
+
+
+def test_a_low_flip_rate_is_said_beside_a_small_difference_alone() -> None:
+    right = "r" * 99 + "w"
+    small = verdict_on(judged(arm("direct", right), 0), judged(arm("rlm", right), 99))
+    (note,) = small.notes
+    assert "flip rate is 1 %" in note
+    assert note.endswith("the difference would be +0.0 to +2.0.")
+    wide = verdict_on(judged(arm("direct", "w" * 100), 0), judged(arm("rlm", right), 99))
+    assert wide.notes == ()
+
+
+def test_flips_at_all_lengths_weigh_as_the_lengths_do() -> None:
+    def rows(target: int, size: int) -> list[dict[str, object]]:
+        names = [f"{target}-{i}" for i in range(size)]
+        return [
+            row | {"target_tokens": target, "sample_id": name, "context_id": name}
+            for method, right in (("direct", "w" * size), ("rlm", "r" * size))
+            for row, name in zip(judged(arm(method, right), 0), names, strict=True)
+        ]
+
+    every = verdicts(handmade(rows(1000, 10) + rows(2000, 40)))[-1]
+    assert every.target_tokens == 0
+    (note,) = [n for n in every.notes if "flip" in n] or [""]
+    assert note == ""  # 4 of 100, beside a difference of 100 points
+    every = verdicts(handmade(rows(1000, 10) + rows(2000, 20)))[-1]
+    (note,) = [n for n in every.notes if "flip" in n]
+    assert note.endswith("the difference would be +85.0 to +100.0.")

@@ -171,7 +171,7 @@ def test_the_present_scorer_agrees_with_itself(run_dir: Path, tmp_path: Path) ->
 class Verdicts:
     """A task judged by a model: ``yes`` scores ``worth``. Its samples are not needed to judge."""
 
-    name, tokenizer, judge_tokens = "verdicts", "cl100k_base", 8
+    name, tokenizer, judge_tokens, judge_repeats = "verdicts", "cl100k_base", 8, 1
 
     def __init__(self, worth: float = 1.0, judge: str | None = "equivalence") -> None:
         self.worth, self.judge = worth, judge
@@ -207,6 +207,21 @@ def test_a_judges_recorded_verdict_is_read_again(tmp_path: Path) -> None:
     assert row.score == 0.5
     with pytest.raises(ConfigError, match="lies outside rlm_eval"):
         rescore(tmp_path, tmp_path / "out")
+
+
+def test_of_several_verdicts_the_most_count_again_without_what_was_thought(tmp_path: Path) -> None:
+    sample = replace(some_result().sample, task="verdicts")
+    score = Score(1.0, "yes", verdicts=3, dissents=1)
+    with Journal(tmp_path) as journal:
+        replies = ("yes", "<think>no?</think>no", "thought beside\n\nyes")
+        for i, (reply, thought) in enumerate(zip(replies, (0, 18, 16), strict=True)):
+            journal.call(some_call(f"c{i}", role="judge", thought_chars=thought), reply)
+        journal.result(some_result(sample=sample, score=score))
+    task = {"_target_": "test_replay.Verdicts"}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump({"task": task}))
+    assert rescore(tmp_path, tmp_path / "out", ["test_replay"]) == 0
+    (row,) = pd.read_parquet(tmp_path / "out/results_rescored.parquet").itertuples()
+    assert (row.score, row.judge_verdicts, row.judge_dissents) == (1.0, 3, 1)
 
 
 class Sealed(Verdicts):

@@ -69,6 +69,7 @@ class JudgedNeedle:
 
     judge = "equivalence"
     judge_tokens = 7
+    judge_repeats = 1
 
     def __init__(self, task: Task) -> None:
         self._task = task
@@ -254,6 +255,20 @@ def test_the_judge_has_rows_of_its_own(tmp_path: Path) -> None:
     assert rows[4].usd == pytest.approx(4 * 7 * 1000 / 1e6)
     assert rows[4].prompt_tokens is not None
     assert rows[4].prompt_tokens > 4 * 50
+
+
+def test_a_judge_that_is_asked_three_times_takes_three_times_as_much(tmp_path: Path) -> None:
+    once, thrice = JudgedNeedle(parts_of(tmp_path).task), JudgedNeedle(parts_of(tmp_path).task)
+    thrice.judge_repeats = 3
+    one, three = (
+        rows_of(parts_of(tmp_path, Unknown(), task=task), tmp_path)[-1] for task in (once, thrice)
+    )
+    assert one.calls is not None
+    assert one.prompt_tokens is not None
+    assert one.completion_tokens is not None
+    assert (three.calls, three.results) == (3 * one.calls, one.results)
+    assert three.prompt_tokens == 3 * one.prompt_tokens
+    assert three.completion_tokens == 3 * one.completion_tokens
 
 
 def test_votes_on_one_prompt_take_the_time_to_read_it_once(tmp_path: Path) -> None:

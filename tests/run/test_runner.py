@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from rlm_eval.journal.redaction import Redactor, seal_of
 from rlm_eval.journal.tables import tables
 from rlm_eval.ledger import Budget, Ledger
 from rlm_eval.methods.method import Method
+from rlm_eval.models.cache import ResponseCache
 from rlm_eval.models.client import LM, ModelClient, RetryPolicy
 from rlm_eval.models.protocol import Message, user
 from rlm_eval.models.scripted import ScriptedModel
@@ -44,6 +46,7 @@ class Capitals:
 
     judge: str | None = "equivalence"
     judge_tokens: int = 50
+    judge_repeats: int = 1
 
     def score(self, sample: Sample, answer: str) -> Score:
         value = float(answer in sample.gold)
@@ -108,6 +111,7 @@ def run(
     sample_budget: Budget | None = None,
     method: Method | None = None,
     repeats: int = 1,
+    cache: ResponseCache | None = None,
 ) -> tuple[RunOutcome, list[Result], Ledger]:
     """``repeats`` results of one sample, written down in ``run_dir``."""
     root = ScriptedModel(script=lambda messages: "a secret reply")
@@ -117,7 +121,7 @@ def run(
     info = RunInfo("capitals-1", "scripted", "scripted", True)
     with Journal(run_dir, seal=seal_of(task)) as journal:
         models = {"root": root, "judge": judge}
-        client = ModelClient(models, journal.call, retry=RetryPolicy(attempts=1))
+        client = ModelClient(models, journal.call, retry=RetryPolicy(attempts=1), cache=cache)
         runner = Runner(info, task, client, ledger, sample_budget or Budget(), journal, seen)
         return runner.run(work, 1), seen.results, ledger
 
@@ -189,6 +193,57 @@ def test_a_judge_that_fails_leaves_the_answer_pending(
     assert result.answer.error.startswith("the judge failed: ")
     assert told in result.answer.error
     assert result.score is None
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "score"), [(("yes", "no", "yes"), 1.0), (("no", "yes", "no"), 0.0)]
+)
+def test_of_three_verdicts_the_most_are_the_score(
+    tmp_path: Path, verdicts: tuple[str, ...], score: float
+) -> None:
+    """All of them asked, recorded and on the run's bill, also at temperature 0."""
+    task = Capitals(judge_repeats=3)
+    outcome, _, ledger = run(tmp_path, task, priced(judge_says(*verdicts)))
+    assert (outcome.finished, ledger.spent.calls) == (1, 4)
+    results, calls = tables(tmp_path)
+    (row,) = results.itertuples()
+    assert (row.score, row.judge_verdicts, row.judge_dissents, row.calls) == (score, 3, 1, 1)
+    assert calls.role.tolist().count("judge") == 3
+    assert calls.prompt_sha256.nunique() == 2
+    assert ledger.spent.tokens == calls.prompt_tokens.sum() + calls.completion_tokens.sum()
+
+
+def test_no_cache_answers_a_judge_that_is_asked_again(tmp_path: Path) -> None:
+    found = []
+    for name, repeats in (("a", 3), ("b", 3), ("c", 1), ("d", 1)):
+        with closing(ResponseCache(tmp_path / "replies.db", {"root": "shape"})) as cache:
+            task, judge = Capitals(judge_repeats=repeats), priced(lambda messages: "yes")
+            run(tmp_path / name, task, judge, cache=cache)
+        calls = tables(tmp_path / name)[1]
+        found.append(calls.groupby("role").cached_response.apply(list).to_dict())
+    assert found == [
+        {"root": [False], "judge": [False] * 3},
+        {"root": [True], "judge": [False] * 3},
+        {"root": [True], "judge": [False]},
+        {"root": [True], "judge": [True]},
+    ]
+
+
+def test_one_verdict_of_three_that_fails_is_a_judge_that_fails(tmp_path: Path) -> None:
+    judge = priced(judge_says("yes", "perhaps", "yes", "yes", "yes", "yes"))
+    outcome, (lost, kept), _ = run(tmp_path, Capitals(judge_repeats=3), judge, repeats=2)
+    assert (outcome.finished, outcome.pending) == (1, 1)
+    assert (lost.answer.outcome, lost.score) == ("provider_error", None)
+    assert "no verdict in the reply of judge" in lost.answer.error
+    assert kept.score == Score(1.0, "secret parse", {"exact_match": 0.0}, verdicts=3)
+    assert tables(tmp_path)[1].role.tolist().count("judge") == 6
+
+
+def test_where_not_all_verdicts_fit_the_runs_cap_none_is_asked_for(tmp_path: Path) -> None:
+    outcome, results, ledger = run(
+        *(tmp_path, Capitals(judge_repeats=3), priced(judge_says())), run_budget=Budget(calls=3)
+    )
+    assert (outcome.pending, results, ledger.spent.calls) == (1, [], 1)
 
 
 def test_a_judge_with_too_small_a_window_is_no_wrong_answer(tmp_path: Path) -> None:

@@ -135,6 +135,8 @@ def test_a_larger_choice_begins_with_the_smaller() -> None:
         ({"path": None}, "path is missing"),
         ({"path": None, "hub": "x/y"}, "revision must be"),
         ({"judge_tokens": 0}, "judge_tokens must be"),
+        ({"judge_repeats": 2}, "judge_repeats must be odd, not 2"),
+        ({"judge_repeats": -1}, "judge_repeats must be odd, not -1"),
     ],
 )
 def test_bad_knobs_are_refused(path: str, knobs: dict[str, Any], message: str) -> None:

@@ -63,6 +63,7 @@ SUMMARY = View(
         Column("skill", "share", "skill %"),
         Column("skill", "range", "95 %"),
         Column("evidence_recall", "share", "recall %", if_any=True, link="recall known"),
+        Column("judge_flip_rate", "share", "judge flips %", if_any=True),
         Column("subcalls", "count", "sub-calls"),
         Column("prompt_tokens", "count"),
         Column("cached_tokens", "count", "cached", more=True),
@@ -244,12 +245,11 @@ def views(
     marked, costs, judge = sets(summary), tables.costs(results), "judge_cost_usd_per_question"
     if len(costs) and (costs[judge] == 0).all():
         costs = costs.drop(columns=judge)
-    more = f" {NOT_SAME} A marked row has other samples." if marked.any() else ""
+    more = [f"{NOT_SAME} A marked row has other samples."] if marked.any() else []
+    note = " ".join([SUMMARY.note, *more, *tables.judge_notes(summary)])
     columns = with_readings(SUMMARY.columns, summary)
     filled = (
-        replace(
-            SUMMARY, columns=columns, frame=summary.assign(set=marked), note=SUMMARY.note + more
-        ),
+        replace(SUMMARY, columns=columns, frame=summary.assign(set=marked), note=note),
         replace(PAIRED, frame=pairs),
         replace(BUDGETS, frame=budget_table(results, calls)),
         replace(RETRIEVAL, frame=tables.retrieval(results)),
