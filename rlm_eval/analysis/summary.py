@@ -31,6 +31,8 @@ FIGURES = (
     figures.curves.score_vs_cost,
     figures.rows.score_and_cost,
 )
+#: Of what is computed: further digits differ from processor to processor.
+DIGITS = "%.10g"
 #: Terminals of fewer characters leave columns out that say more.
 WIDE = 118
 COLUMNS = (
@@ -91,10 +93,11 @@ def write_summary(run_dir: Path, *, demonstration: bool = False) -> Summary:
     if results.empty:
         return Summary(run, pd.DataFrame(), [], demonstration)
     table, found = summarize(results), verdicts(results, run.margin)
-    write_csv(table, run_dir / "summary.csv")
+    write_csv(table, run_dir / "summary.csv", DIGITS)
     about = ["model", "budget", "scripted", "decision", "text"]
     columns = [*(field.name for field in fields(Comparison)), *about]
-    write_csv(pd.DataFrame([v.row for v in found], columns=columns), run_dir / "verdicts.csv")
+    rows = pd.DataFrame([verdict.row for verdict in found], columns=columns)
+    write_csv(rows, run_dir / "verdicts.csv", DIGITS)
     for draw in FIGURES:
         figures.drawing.save(draw(results, table), run_dir / "figures" / draw.__name__)
     return Summary(run, table, found, demonstration)

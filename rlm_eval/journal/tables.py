@@ -161,7 +161,7 @@ def write_table(frame: pd.DataFrame, path: Path) -> None:
     write_csv(frame, path.with_name(f"{path.name}.csv"))
 
 
-def write_csv(frame: pd.DataFrame, path: Path) -> None:
+def write_csv(frame: pd.DataFrame, path: Path, float_format: str | None = None) -> None:
     """Write ``path`` atomically. Text that a spreadsheet would take for a formula has an apostrophe
     before it, and a lone carriage return, which would begin a row, is a line break; the parquet
     tables have it as it is."""
@@ -169,7 +169,9 @@ def write_csv(frame: pd.DataFrame, path: Path) -> None:
     for name in frame.select_dtypes(exclude=["number", "bool"]):
         shown[_as_text(name)] = frame[name].map(_as_text)
     with replacing(path) as temporary:
-        shown.to_csv(temporary, index=False, lineterminator="\n", encoding="utf-8")
+        shown.to_csv(
+            temporary, index=False, float_format=float_format, lineterminator="\n", encoding="utf-8"
+        )
 
 
 def _as_text(cell: Any) -> Any:
