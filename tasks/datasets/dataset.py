@@ -2,11 +2,10 @@
 Face hub.
 
 Local files: JSONL, JSON (a list of rows, or an object whose ``data`` is one), parquet, or a folder
-of parquet files such as :mod:`rlm_eval.tasks.export` writes, all in UTF-8. Hub sets are streamed,
-so rows may be taken from the front of very large ones; a set that is one file of the repository
-(``file``) is fetched as a whole. A set declares what its rows look like (:func:`shape`), and every
-row is checked against that: a file's when the task is made, a hub set's as they are read, which is
-before a run begins as well.
+of parquet files, all in UTF-8. Hub sets are streamed, so rows may be taken from the front of very
+large ones; a set that is one file of the repository (``file``) is fetched as a whole. A set
+declares what its rows look like (:func:`shape`), and every row is checked against that: a file's
+when the task is made, a hub set's as they are read, which is before a run begins as well.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""exported: samples written by ``python -m rlm_eval.tasks.export``, read back as they were.
+"""exported: samples written by ``rlm-eval export``, read back as they were.
 
 One row a question, its context in the row; ids, golds, rules and knobs are those of the task the
 samples come from, so a method scores the same on both.
