@@ -154,4 +154,4 @@ def test_first_samples_do_not_depend_on_n_and_calibration_is_disjoint(make: Both
 )
 def test_bad_knobs_are_refused_at_once(make: Both, knobs: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        make(**{"lengths": [4000], "n": 1, **knobs})  # type: ignore[arg-type]
+        make(**{"lengths": [4000], "n": 1, **knobs})
