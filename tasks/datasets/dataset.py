@@ -255,22 +255,15 @@ def _parquet(stream: BinaryIO) -> Iterator[tuple[int, Any]]:
 def _jsonl(stream: BinaryIO) -> Iterator[tuple[int, Any]]:
     for number, line in enumerate(stream, 1):
         text = line.decode("utf-8-sig" if number == 1 else "utf-8")
-        yield number, json.loads(text, object_pairs_hook=_once) if text.strip() else ...
+        yield number, json.loads(text) if text.strip() else ...
 
 
 def _json(stream: BinaryIO) -> Iterator[tuple[int, Any]]:
-    data = json.loads(stream.read().decode("utf-8-sig"), object_pairs_hook=_once)
+    data = json.loads(stream.read().decode("utf-8-sig"))
     rows = data.get("data") if isinstance(data, dict) else data
     if not isinstance(rows, list):
         raise ValueError("it is neither a list of rows nor an object whose 'data' is one")
     yield from enumerate(rows, 1)
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("an object has the same key twice")
-    return found
 
 
 def _first_line(error: Exception) -> str:
