@@ -202,16 +202,11 @@ class Rag(Prompted, Method):
         if self.top_k is None and self.token_budget is None:
             raise ConfigError("or token_budget must be given", key="top_k")
         if self.token_budget is not None and self.token_budget < self.chunk_tokens:
-            raise ConfigError(
-                f"must hold a chunk of chunk_tokens={self.chunk_tokens}, got {self.token_budget}",
-                key="token_budget",
-            )
+            told = f"must hold a chunk of chunk_tokens={self.chunk_tokens}"
+            raise ConfigError(told, key="token_budget")
         if not 0 <= self.overlap_tokens < self.chunk_tokens:
-            raise ConfigError(
-                f"must be at least 0 and below chunk_tokens={self.chunk_tokens}, got "
-                f"{self.overlap_tokens}",
-                key="overlap_tokens",
-            )
+            told = f"must be at least 0 and below chunk_tokens={self.chunk_tokens}"
+            raise ConfigError(told, key="overlap_tokens")
         if self.rerank < 0 or self.rerank == 1:
             raise ConfigError("must be 0 or at least 2 candidates", key="rerank")
 
@@ -225,11 +220,8 @@ class Rag(Prompted, Method):
             )
         for info in (models[role] for role in self.roles):
             if self.chunk_tokens >= info.context_window:
-                raise ConfigError(
-                    f"must fit the window of {info.context_window} of {info.name}, got "
-                    f"{self.chunk_tokens}: lower it",
-                    key="chunk_tokens",
-                )
+                told = f"must fit the window of {info.context_window} of {info.name}: lower it"
+                raise ConfigError(told, key="chunk_tokens")
         pair = self._reranker.frame_tokens() + 2 * (self.chunk_tokens + self.rerank_tokens)
         if self.rerank and pair >= root.context_window:
             raise ConfigError(
