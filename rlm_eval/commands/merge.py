@@ -227,10 +227,7 @@ def _added_restarts(
 
 
 def _write_companions(
-    sources: Sequence[Source],
-    differences: Mapping[str, Sequence[Any]],
-    mixed: bool,
-    out: Path,
+    sources: Sequence[Source], differences: Mapping[str, Sequence[Any]], mixed: bool, out: Path
 ) -> None:
     """config.yaml: the first run's, with the arms of all. environment.json: the first run's, with
     all revisions, and under ``merged`` what came together."""

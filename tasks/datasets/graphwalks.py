@@ -38,9 +38,7 @@ def _parts(prompt: str) -> tuple[str, str, str]:
 class GraphWalks(Fixed):
     name = scorer = "graphwalks"
     schema = shape(
-        prompt=Annotated[Text, AfterValidator(_parts)],
-        answer_nodes=many(Text),
-        problem_type=Text,
+        prompt=Annotated[Text, AfterValidator(_parts)], answer_nodes=many(Text), problem_type=Text
     )
     max_answer_tokens = 2048
     constant_answers = ("Final Answer: []",)

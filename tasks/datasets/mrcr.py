@@ -54,10 +54,7 @@ class MRCR(Fixed):
             "question": last["content"],
             "gold": (row["answer"], row["random_string_to_prepend"]),
             "group": f"{row['n_needles']}needle",
-            "knobs": {
-                "n_needles": row["n_needles"],
-                "desired_msg_index": row["desired_msg_index"],
-            },
+            "knobs": {"n_needles": row["n_needles"], "desired_msg_index": row["desired_msg_index"]},
             "evidence": document_spans(content, [content.index(reply)] if reply in content else []),
         }
 

@@ -13,14 +13,7 @@ from rlm_eval.ledger import Ledger
 from rlm_eval.methods.fitting import Chunk, ChunkBy, chunks_of, largest_fitting, offline_tokens
 from rlm_eval.methods.method import Forecast, Method, Shape, at_least, prompt_tokens_left
 from rlm_eval.methods.prompts import Prompted, load_prompt
-from rlm_eval.methods.rag.ranking import (
-    Bm25,
-    Indices,
-    fused,
-    in_position,
-    nearest,
-    within_budget,
-)
+from rlm_eval.methods.rag.ranking import Bm25, Indices, fused, in_position, nearest, within_budget
 from rlm_eval.methods.rag.rerank import Reranker
 from rlm_eval.models.client import LM
 from rlm_eval.models.protocol import Message, ModelInfo
@@ -115,7 +108,7 @@ class Rag(Prompted, Method):
                 "chunks": len(index.chunks),
                 "tokens": sum(chunk.tokens for chunk in index.chunks),
                 "seconds": round(index.seconds, 3),
-            },
+            }
         ]
         if self.rerank:
             counts = {"calls": reranked.calls, "unread": reranked.unread}
