@@ -91,7 +91,6 @@ class Exported(DataSet):
     n: int | None = None
     lengths: Sequence[int] | None = None
 
-    columns = (*FIELDS, "context", "documents", "names", "gold", "knobs", "evidence")
     schema = shape(
         _whole,
         **dict.fromkeys(("id", "task", "context_id", "question_group"), Text),
