@@ -18,10 +18,11 @@ import os
 import re
 import secrets
 import socket
+import tempfile
 import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Self
@@ -31,6 +32,8 @@ from rlm_eval.journal.redaction import Redactor, Seal, sealed_call, sealed_resul
 from rlm_eval.records import SCHEMA_VERSION, Call, Result, now
 
 FILE_NAME, LOCK = "journal.jsonl", "lock"
+#: Seconds between two heartbeats, and from the last one until its process counts as dead.
+_BEAT_S, _DEAD_S = 10.0, 60.0
 
 
 class Journal:
@@ -56,6 +59,9 @@ class Journal:
         self._failed: tuple[int | None, str, str] | None = None
         self._attempts: Counter[tuple[str, int]] = Counter()
         self._owner = _claim(run_dir / LOCK)
+        self._closed = threading.Event()
+        self._heart = threading.Thread(target=self._beat, daemon=True)
+        self._heart.start()
         self.found = record_size(run_dir)
         names = (name for _, name, _ in _lines(run_dir) if name)
         self._name = next(names, secrets.token_hex(4).encode())
@@ -122,6 +128,12 @@ class Journal:
                 self._failed = (error.errno, str(error.strerror), str(self.path))
                 raise OSError(*self._failed) from error
 
+    def _beat(self) -> None:
+        """Say now and then that this process is at work, to those on other machines."""
+        while not self._closed.wait(_BEAT_S):
+            with suppress(OSError):
+                os.utime(self._owner.fileno())
+
     def _write(self, data: bytes) -> None:
         try:
             gone = not os.path.samestat(os.stat(self.path), os.fstat(self._file.fileno()))
@@ -135,6 +147,8 @@ class Journal:
 
     def close(self) -> None:
         with self._lock:
+            self._closed.set()
+            self._heart.join()
             self._file.close()
             self._owner.truncate(0)
             self._owner.close()
@@ -282,18 +296,24 @@ def _torn(path: Path) -> bool:
 
 def _claim(path: Path) -> BinaryIO:
     """The lock file, held, with the names of this machine and process in it. Raises ConfigError
-    where another process holds it, also one on another machine, by the file system of both."""
+    where another process holds it, or where one on another machine, whose lock may not be seen
+    here, touched it a short while ago by the clock of the file system that both write to."""
     file = path.open("a+b")
+    file.seek(0)
+    host, _, pid = file.read().decode().partition(" ")
+    with tempfile.TemporaryFile(dir=path.parent) as new:
+        age = os.fstat(new.fileno()).st_mtime - os.fstat(file.fileno()).st_mtime
+    held = pid and host != socket.gethostname() and age < _DEAD_S
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        file.seek(0)
-        host, _, pid = file.read().decode().partition(" ")
+        held = True
+    if held:
         file.close()
         raise ConfigError(
             f"another process (pid {pid or 'unknown'} on {host}) is working on {path.parent}: wait "
-            "for it, or stop it"
-        ) from None
+            f"for it, or stop it (from another machine, up to {_DEAD_S:.0f} s after its end)"
+        )
     file.truncate(0)
     file.write(f"{socket.gethostname()} {os.getpid()}".encode())
     file.flush()

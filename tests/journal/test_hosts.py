@@ -16,19 +16,42 @@ import pytest
 from helpers.fake_provider import FakeProvider
 from helpers.some_records import some_call, write_one, written
 from rlm_eval.commands.cli import run_command
+from rlm_eval.errors import ConfigError
+from rlm_eval.journal import journal as module
 from rlm_eval.journal.journal import LOCK, Journal
 from rlm_eval.journal.past import past_of
 from rlm_eval.records import now
 
 
-def test_what_a_killed_process_left_in_the_lock_holds_nobody_up(tmp_path: Path) -> None:
-    lock = tmp_path / LOCK
+def test_another_machines_heartbeat_holds_the_folder_for_a_minute(tmp_path: Path) -> None:
+    heartbeat = tmp_path / LOCK
     with Journal(tmp_path):
-        assert lock.read_text() == f"{socket.gethostname()} {os.getpid()}"
-    assert lock.read_text() == ""
-    lock.write_text("elsewhere 4711")
+        assert heartbeat.read_text() == f"{socket.gethostname()} {os.getpid()}"
+    assert heartbeat.read_text() == ""
+    heartbeat.write_text("elsewhere 4711")
+    with pytest.raises(ConfigError, match=r"pid 4711 on elsewhere\) is working on"):
+        Journal(tmp_path)
+    long_ago = time.time() - 61
+    os.utime(heartbeat, (long_ago, long_ago))
     write_one(tmp_path)
     assert written(tmp_path) == ["begin", "call", "result"]
+    heartbeat.write_text(f"{socket.gethostname()} 4711")  # of a killed process: the lock tells
+    write_one(tmp_path, "r2")
+    heartbeat.write_text("")
+    write_one(tmp_path, "r3")
+    assert past_of(tmp_path).done == {"r1", "r2", "r3"}
+
+
+def test_the_heart_beats_while_the_journal_is_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_BEAT_S", 0.02)
+    heartbeat = tmp_path / LOCK
+    with Journal(tmp_path):
+        for _ in range(3):
+            wait_for(heartbeat.exists)
+            os.utime(heartbeat, (1, 1))
+            wait_for(lambda: heartbeat.stat().st_mtime > 1)
 
 
 def wait_for(true: Callable[[], bool]) -> None:
