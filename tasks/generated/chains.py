@@ -1,13 +1,12 @@
-"""multihop_semantic: a chain of relations over short documents about made-up people and places.
+"""A chain of relations over short documents about people, towns and companies that don't exist.
 
-Each document is about a person, a town or a company and states everyday facts; the question names
-the first and asks for the last, as in ``the mayor of the town where the founder of Troaneith was
-born``. A document words its facts otherwise than the question does (no content word in common), and
-every other document states the same kinds of facts about others. Our own, in the manner of
-MuSiQue's composed questions. Score: ``strict_answer``, 1 where the answer names the wanted one and
-no other candidate; MuSiQue's exact match and F1 stand beside it. Names are made up from the seed,
-so no model has read the facts before; each relation of each document has one object, so the answer
-is unique.
+Each document is about one of them and states everyday facts; the question names the first and asks
+for the last, as in ``the mayor of the town where the founder of Troaneith was born``. A document
+words its facts otherwise than the question does (no content word in common), and every other
+document states the same kinds of facts about others. Our own, in the manner of MuSiQue's composed
+questions. Score: ``strict_answer``, 1 where the answer names the wanted one and no other candidate;
+MuSiQue's exact match and F1 stand beside it. Names are made up from the seed, so no model has read
+the facts before; each relation of each document has one object, so the answer is unique.
 
 Known shortcuts: the answer is one of the names in the last document of the chain, and a script
 that follows names from document to document has about one chance in three or four a hop

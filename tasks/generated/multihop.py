@@ -1,4 +1,5 @@
-"""multihop: variable tracking, RULER's vt.
+"""multihop: variable tracking, RULER's vt; ``variant=semantic`` is
+:mod:`rlm_eval.tasks.generated.chains`.
 
 Statements such as ``VAR KQWDA = 48210.`` and ``VAR PLMEX = VAR KQWDA.`` are scattered in order
 through ``needle``'s prose, in which no sentence occurs twice (``haystack=noise`` repeats five); the
@@ -24,6 +25,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from string import ascii_uppercase
+from typing import Any
 
 from rlm_eval.errors import ConfigError
 from rlm_eval.records import Context
@@ -32,12 +34,35 @@ from ..draws import Draws
 from ..sizing import LONGEST, at_least, fill_new, one_of, spans_of
 from ..task import Generated, Pair
 from . import haystack as hay
+from .chains import SemanticChain
 
 STATEMENT = re.compile(r"\bVAR ([A-Z]{5}) = (?:VAR ([A-Z]{5})|(\d+))\b")
 EXAMPLE_TOKENS = 500
 #: RULER's even grid of 40 depths would put long chains on one spot: statements are placed freely,
 #: this many at most.
 MOST_STATEMENTS = 1000
+
+
+def multihop(
+    *,
+    lengths: Sequence[int],
+    n: int,
+    variant: str = "vt",
+    hops: int | None = None,
+    chains: int = 2,
+    haystack: str = "essay",
+    template: Sequence[str] | None = None,
+    seed: int = 0,
+    tokenizer: str = "cl100k_base",
+) -> VariableTracking | SemanticChain:
+    """The task of that variant. ``hops``: null takes the variant's own, 4 (vt) or 2 (semantic)."""
+    one_of("variant", variant, ("vt", "semantic"))
+    usual = 4 if variant == "vt" else 2
+    settings: dict[str, Any] = {"lengths": lengths, "n": n, "seed": seed, "tokenizer": tokenizer}
+    settings["hops"] = usual if hops is None else hops
+    if variant == "semantic":
+        return SemanticChain(**settings)
+    return VariableTracking(chains=chains, haystack=haystack, template=template, **settings)
 
 
 @dataclass(kw_only=True, eq=False)

@@ -9,6 +9,7 @@ VARIANTS = {
         *("single_1", "single_2", "single_3", "multikey_1", "multikey_2", "multikey_3"),
         *("multivalue", "multiquery"),
     ),
+    "multihop": ("vt", "semantic"),
 }
 PLAIN = ("latent_needle", "turns", "aggregation", "pairs", "cwe", "fwe", "graph")
 
@@ -20,7 +21,6 @@ def generated() -> dict[str, list[str]]:
         for task, variants in VARIANTS.items()
         for variant in variants
     }
-    named |= {"multihop vt": ["task=multihop"], "multihop semantic": ["task=multihop_semantic"]}
     composed = {"aggregation composed": ["task=aggregation", "task.domain=reviews"]}
     return named | {task: [f"task={task}"] for task in PLAIN} | composed
 

@@ -14,9 +14,8 @@ import pytest
 from rlm_eval.records import Context, Sample, content_hash, documents_of
 from rlm_eval.tasks.datasets.docqa import MuSiQue
 from rlm_eval.tasks.datasets.mrcr import MRCR
-from rlm_eval.tasks.generated.chains import SemanticChain
 from rlm_eval.tasks.generated.latent import LANDMARKS, LatentNeedle
-from rlm_eval.tasks.generated.multihop import VariableTracking
+from rlm_eval.tasks.generated.multihop import multihop
 from rlm_eval.tasks.generated.needle import VARIANTS, Needle
 from rlm_eval.tasks.generated.turns import Turns
 from rlm_eval.tasks.sizing import document_spans, spans_of
@@ -45,7 +44,7 @@ def test_latent_needle_is_the_persons_sentence() -> None:
 
 
 def test_tracked_variables_are_assigned_in_the_evidence() -> None:
-    for context, sample in VariableTracking(lengths=[2000], n=2, chains=2).build():
+    for context, sample in multihop(lengths=[2000], n=2, chains=2).build():
         found = stretches(context, sample)
         assert [line.split()[1] for line in found] == list(sample.gold)
         assert found[0].endswith(f"{sample.question.rpartition('the value ')[2][:5]}.")
@@ -53,7 +52,7 @@ def test_tracked_variables_are_assigned_in_the_evidence() -> None:
 
 
 def test_each_fact_of_a_chain_is_evidence_in_its_document() -> None:
-    for context, sample in SemanticChain(lengths=[3000], n=4, hops=3).build():
+    for context, sample in multihop(lengths=[3000], n=4, variant="semantic", hops=3).build():
         found = stretches(context, sample)
         assert len(found) == 3
         assert sample.gold[0] in found[-1]

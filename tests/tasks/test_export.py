@@ -68,7 +68,7 @@ def test_an_export_comes_back_as_it_was(tmp_path: Path) -> None:
 
 def test_documents_come_back_as_documents(tmp_path: Path) -> None:
     out = tmp_path / "chain.jsonl"
-    run_export([str(out), "task=multihop_semantic", "task.n=1"])
+    run_export([str(out), "task=multihop", "task.variant=semantic", "task.n=1"])
     context, _ = next(Exported(path=str(out)).build())
     assert isinstance(context.content, tuple)
 

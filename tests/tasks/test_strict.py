@@ -230,7 +230,7 @@ SOLVED = [
     ["task=aggregation", "task.kinds=[counting,user,timeline]", "task.structured=true"],
 ]
 OTHERS_TOO = [
-    ["task=multihop_semantic"],
+    ["task=multihop", "task.variant=semantic"],
     ["task=latent_needle"],
     ["task=aggregation", "task.domain=questions", "task.kinds=[counting,user,timeline]"],
 ]
