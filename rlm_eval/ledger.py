@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 from rlm_eval.errors import BudgetExceeded, ConfigError, RunBudgetExceeded
 
@@ -44,12 +44,6 @@ class Budget:
     tokens: int | None = None
     usd: float | None = None
     seconds: float | None = None
-
-    def __post_init__(self) -> None:
-        for item in fields(self):
-            cap = getattr(self, item.name)
-            if cap is not None and cap <= 0:
-                raise ConfigError(f"must be above 0, got {cap}", key=item.name)
 
     @property
     def bounds_what_is_bought(self) -> bool:

@@ -1,16 +1,11 @@
-"""``rlm-eval export OUT task=NAME task.KEY=VALUE …``: a task's samples as files.
-
-OUT ending in ``.jsonl`` is written as JSONL; any other OUT as a folder that
-``datasets.load_dataset(OUT)`` opens (parquet). Both come back with ``task=exported
-task.path=OUT``.
-"""
+"""``rlm-eval export OUT.jsonl task=NAME task.KEY=VALUE …``: a task's samples as a file, which comes
+back with ``task=exported task.path=OUT.jsonl``."""
 
 from __future__ import annotations
 
 import argparse
 import json
 from collections.abc import Iterable, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +14,8 @@ from rlm_eval.config.check import check_task
 from rlm_eval.config.compose import compose_tree
 from rlm_eval.errors import ConfigError
 
-from .datasets.exported import Exported, to_row
+from .datasets.exported import to_row
 from .task import Task
-
-ROWS_A_GROUP = 16
 
 
 def make_task(overrides: Sequence[str]) -> tuple[str, Task]:
@@ -41,27 +34,6 @@ def write_jsonl(rows: Iterable[dict[str, Any]], path: Path) -> int:
         return sum(bool(stream.write(json.dumps(row, ensure_ascii=False) + "\n")) for row in rows)
 
 
-def write_folder(rows: Iterable[dict[str, Any]], folder: Path) -> int:
-    """A ``datasets`` folder of one parquet file; the number of rows."""
-    import pyarrow as pa  # type: ignore[import-untyped]
-    import pyarrow.parquet as pq  # type: ignore[import-untyped]
-
-    kinds = {
-        **dict.fromkeys(("context", "names", "gold"), pa.list_(pa.string())),
-        **dict.fromkeys(("target_tokens", "length_tokens", "max_answer_tokens"), pa.int64()),
-        "documents": pa.bool_(),
-        "evidence": pa.list_(pa.list_(pa.int64())),
-    }
-    schema = pa.schema([(key, kinds.get(key, pa.string())) for key in Exported.columns])
-    folder.mkdir(parents=True, exist_ok=True)
-    count, stream = 0, iter(rows)
-    with pq.ParquetWriter(folder / "test.parquet", schema, compression="zstd") as writer:
-        while batch := list(islice(stream, ROWS_A_GROUP)):
-            writer.write_table(pa.Table.from_pylist(batch, schema=schema))
-            count += len(batch)
-    return count
-
-
 def main(arguments: Sequence[str]) -> int:
     """Write the samples and say how they come back. Raises ConfigError for bad input."""
     parser = argparse.ArgumentParser(prog="rlm-eval export", description=__doc__)
@@ -69,17 +41,16 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("overrides", nargs="+", metavar="task=NAME task.KEY=VALUE")
     options = parser.parse_args(arguments)
     out: Path = options.out
-    if out.exists():
-        raise ConfigError(f"{out} exists already")
+    if out.exists() or out.suffix != ".jsonl":
+        raise ConfigError(f"OUT must be a new file that ends in .jsonl, got {out}")
     name, task = make_task(options.overrides)
     if task.seal is not None:
         raise ConfigError(
             f"{name} is not exported: its text must not be stored in the clear; run it from its own"
             " encrypted files (task.path)"
         )
-    write = write_jsonl if out.suffix == ".jsonl" else write_folder
     try:
-        count = write((to_row(*pair) for pair in task.build()), out)
+        count = write_jsonl((to_row(*pair) for pair in task.build()), out)
     except ConfigError as error:
         raise error.within("task") from error
     print(f"{count} samples of {name}: task=exported task.path={out}")

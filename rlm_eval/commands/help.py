@@ -37,7 +37,7 @@ Commands, as python -m rlm_eval COMMAND or rlm-eval COMMAND (each has --help):
   replay RUN...            tables from the journal, no model: same as recorded?
                            --rescore: the recorded answers by the present scorer
   merge RUN... --out DIR   shards or arms joined in one record
-  export OUT task=NAME ... a task's samples as files
+  export OUT.jsonl task=NAME ...  a task's samples as a file
 
 stdout: tables, verdicts and, as the last line, the run's folder. stderr: progress.
 exit:   0 finished   1 stopped by the machine, as by a full disk: run it again   2 bad input,

@@ -11,7 +11,8 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Collection, Mapping, Sequence, Set
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,54 +23,32 @@ from rlm_eval.config.check import RUN_TIME_KEYS, RunConfig
 from rlm_eval.config.compose import recorded_tree
 from rlm_eval.errors import ConfigError
 from rlm_eval.journal.environment import recorded_environment
-from rlm_eval.journal.journal import (
-    Journal,
-    attempt_id,
-    damage,
-    has_journal,
-    read_events,
-    whole,
-)
+from rlm_eval.journal.journal import Journal, attempt_id, damage, has_journal, read_events, whole
 from rlm_eval.records import PENDING
 
 #: What the runs of one record may differ in: each result says it of itself, or it does not matter.
 _FREE = ("task", "seed", "repeats", "sandbox", "budget.run")
 Event = Mapping[str, Any]
-Attempt = tuple[str, int]
 
 
 @dataclass(frozen=True)
 class Source:
-    """A run to be merged: its configuration and environment, and of its journal the restarts per
-    key, each key's last result, the keys that were ``measured`` there rather than reused, and
-    the calls that were paid there."""
+    """A run to be merged: its configuration and environment, its journal's ``events`` in order, and
+    each key's last result among them."""
 
     folder: Path
     tree: Mapping[str, Any]
     environment: Mapping[str, Any]
-    restarts: Mapping[str, Set[int]]
+    events: Sequence[Event]
     results: Mapping[str, Event]
-    measured: Set[str]
-    paid: Set[Attempt]
 
     @classmethod
     def of(cls, folder: Path) -> Source:
         if not has_journal(folder):
             raise ConfigError(f"{folder} holds no journal: give folders of runs")
-        restarts: dict[str, set[int]] = {}
-        results: dict[str, Event] = {}
-        measured: set[str] = set()
-        paid: set[Attempt] = set()
-        for event in whole(read_events(folder, types=("begin", "call", "result"))):
-            key = _key(event) or ""
-            restarts.setdefault(key, set()).add(event["restart"])
-            if event["type"] == "result":
-                results[key] = event
-            if "reused_from" not in event:
-                measured.add(key)
-                paid |= {attempt_id(event)} if event["type"] == "call" else set()
-        environment = recorded_environment(folder)
-        return cls(folder, recorded_tree(folder), environment, restarts, results, measured, paid)
+        events = list(whole(read_events(folder)))
+        results = {event["key"]: event for event in events if event["type"] == "result"}
+        return cls(folder, recorded_tree(folder), recorded_environment(folder), events, results)
 
 
 @dataclass(frozen=True)
@@ -189,83 +168,66 @@ def _chosen(sources: Sequence[Source]) -> dict[str, Source]:
     return {key: source for key, (_, source) in chosen.items()}
 
 
-def _numbers(
-    sources: Sequence[Source], chosen: Mapping[str, Source]
-) -> dict[tuple[Path, str, int], int]:
-    """Restarts counted anew where several runs began the same result: the one that counts has the
-    last ones, so that a row sums its own calls."""
-    began: dict[str, list[Source]] = {}
-    for source in sources:
-        for key in source.restarts:
-            if key in source.measured or chosen.get(key) is source:
-                began.setdefault(key, []).append(source)
-    numbers: dict[tuple[Path, str, int], int] = {}
-    for key, several in began.items():
-        if len(several) == 1:
-            continue
-        last = sorted(several, key=lambda source: source is chosen.get(key))
-        pairs = [(s.folder, e) for s in last for e in sorted(s.restarts[key])]
-        for number, (folder, restart) in enumerate(pairs):
-            numbers[folder, key, restart] = number
-    return numbers
-
-
-def _write_journal(sources: Sequence[Source], chosen: Mapping[str, Source], out: Path) -> None:
-    numbers = _numbers(sources, chosen)
-    paid = set().union(*(source.paid for source in sources))
-    copied: set[Attempt] = set()
-    with Journal(out) as journal:
-        for source in sources:
-            for event in whole(read_events(source.folder)):
-                key = _key(event)
-                if key is None:
-                    journal.copy(event)
-                    continue
-                counts = chosen.get(key)
-                if event["type"] == "call" and not _is_its_own(event, source, counts, paid, copied):
-                    continue
-                if _belongs(event, source, counts):
-                    number = numbers.get((source.folder, key, event["restart"]), event["restart"])
-                    journal.copy({**event, "restart": number})
-    with journal.path.open("rb") as file:
-        os.fsync(file.fileno())
-
-
 def _key(event: Event) -> Any:
     """The result that an event is about, if it is about one."""
     return event.get("result_key" if event["type"] == "call" else "key")
 
 
-def _is_its_own(
-    call: Event,
-    source: Source,
-    chosen: Source | None,
-    paid: Set[Attempt],
-    copied: set[Attempt],
-) -> bool:
-    """Whether this is where a call is copied from: where it was paid, if that is among the runs;
-    of several copies of one run, the one whose result counts, else the first."""
-    attempt = attempt_id(call)
-    elsewhere = chosen is not None and chosen is not source and attempt in chosen.paid
-    if elsewhere or attempt in copied or ("reused_from" in call and attempt in paid):
-        return False
-    copied.add(attempt)
-    return True
+def _write_journal(sources: Sequence[Source], chosen: Mapping[str, Source], out: Path) -> None:
+    with Journal(out) as journal:
+        for event in _joined(sources, chosen):
+            journal.copy(event)
+    with journal.path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
-def _belongs(event: Event, source: Source, chosen: Source | None) -> bool:
-    """Whether an event of ``source`` is part of the merged record: what it measured is, but for
-    results that do not count; what it reused, where its result is the one that counts."""
-    if event["type"] == "result":
-        return chosen is source and event["restart"] == source.results[event["key"]]["restart"]
-    return "reused_from" not in event or chosen is source
+def _joined(sources: Sequence[Source], chosen: Mapping[str, Source]) -> Iterator[Event]:
+    """Of each result the last one of the run whose result counts, with all that this run has of it;
+    of what other runs began, what they did not reuse. A call that several have is there once, and
+    paid where one of them paid it."""
+    calls = [(s, event) for s in sources for event in s.events if event["type"] == "call"]
+    paid = {attempt_id(call) for _, call in calls if "reused_from" not in call}
+    copied = {attempt_id(call) for s, call in calls if chosen.get(_key(call)) is s}
+    added = _added_restarts(sources, chosen)
+    for source in sources:
+        for event in source.events:
+            if (key := _key(event)) is None:
+                yield event
+                continue
+            counts, kind = chosen.get(key) is source, event["type"]
+            if not counts and (kind == "result" or "reused_from" in event):
+                continue
+            if kind == "result" and event is not source.results[key]:
+                continue
+            if kind == "call":
+                attempt = attempt_id(event)
+                if not counts and attempt in copied:
+                    continue
+                copied.add(attempt)
+                if attempt in paid:
+                    event = {name: value for name, value in event.items() if name != "reused_from"}
+            yield {**event, "restart": event["restart"] + added[source.folder, key]}
+
+
+def _added_restarts(
+    sources: Sequence[Source], chosen: Mapping[str, Source]
+) -> dict[tuple[Path, str], int]:
+    """What is added to a run's restarts of a result that others began too: those of the run whose
+    result counts are the last, so that a row sums its own calls."""
+    added: dict[tuple[Path, str], int] = {}
+    begun: Counter[str] = Counter()
+    for last in (False, True):
+        for source in sources:
+            for event in source.events:
+                key = _key(event)
+                if key is not None and (chosen.get(key) is source) is last:
+                    before = added.setdefault((source.folder, key), begun[key])
+                    begun[key] = max(begun[key], before + event["restart"] + 1)
+    return added
 
 
 def _write_companions(
-    sources: Sequence[Source],
-    differences: Mapping[str, Sequence[Any]],
-    mixed: bool,
-    out: Path,
+    sources: Sequence[Source], differences: Mapping[str, Sequence[Any]], mixed: bool, out: Path
 ) -> None:
     """config.yaml: the first run's, with the arms of all. environment.json: the first run's, with
     all revisions, and under ``merged`` what came together."""

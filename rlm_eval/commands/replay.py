@@ -1,8 +1,8 @@
 """``rlm-eval replay RUN``: a run again from its journal, without model, network or key.
 
 Its tables are derived anew and compared with those that lie beside it. ``--rescore`` judges the
-recorded answers by the task's present scorer, which may run other code than rlm_eval's where
-allow_targets=[MODULE,...] says so. The record itself is never changed.
+recorded answers by the task's present scorer; other code than rlm_eval's, and files that the task
+reads, are allowed by allow_targets=[MODULE,...]. The record itself is never changed.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ def rescore(run_dir: Path, out: Path, allow_targets: Sequence[str] = ()) -> int:
     Raises ConfigError where the task can't be built or its texts are sealed.
     """
     node = recorded_tree(run_dir)["task"]
-    refuse_reaching({"task": node}, run_dir, "replay --rescore", allow_targets, code_only=True)
+    refuse_reaching({"task": node}, run_dir, "replay --rescore", allow_targets)
     task = build("task", check_task(from_environment(node, "task"), allow_targets))
     if seal_of(task) is not None:
         raise ConfigError(f"the record of {task.name} is sealed: its texts can't be judged again")

@@ -26,14 +26,13 @@ def resume(run_dir: Path, *, changed: bool = False, allowed: Sequence[str] = ())
     arms that are the same.
     """
     recorded_as = recorded_tree(run_dir)
-    refuse_reaching(recorded_as, run_dir, "resume", allowed, code_only=True)
+    refuse_reaching(recorded_as, run_dir, "resume", allowed)
     tree = {**from_environment(recorded_as), "allow_targets": list(allowed)}
     tree["results_dir"] = str(run_dir.resolve().parent)
     parts = assemble(check_config(tree))
     recorded = recorded_environment(run_dir)
     same = recorded.get("fingerprints") == parts.fingerprints
     if same or changed:
-        refuse_reaching(recorded_as, run_dir, "resume", allowed)
         return carry_out_parts(parts, run_dir if same else None)
     sources = recorded.get("sources") or {}
     names = sorted({*sources, *parts.sources})

@@ -92,13 +92,10 @@ def permissions(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     return [a for a in arguments if a not in own], names
 
 
-def refuse_reaching(
-    tree: Any, run_dir: Path, command: str, allowed: Sequence[str], *, code_only: bool = False
-) -> None:
+def refuse_reaching(tree: Any, run_dir: Path, command: str, allowed: Sequence[str]) -> None:
     """Raise ConfigError, which says what to type, where the configuration of ``run_dir``, maybe
-    somebody else's folder, reaches out of it, or with ``code_only`` could run code, and that is not
-    ``allowed`` on the command line."""
-    asked = {k: m for k, m, code in _reaching(tree, "", "") if code or not code_only}
+    somebody else's folder, reaches out of it, and that is not ``allowed`` on the command line."""
+    asked = dict(_reaching(tree, "", ""))
     left = {k: m for k, m in asked.items() if not any(f"{m}.".startswith(f"{a}.") for a in allowed)}
     if left:
         names = ",".join(dict.fromkeys([*allowed, *sorted(left.values())]))
@@ -110,26 +107,26 @@ def refuse_reaching(
 
 def resuming(tree: Mapping[str, Any], run_dir: Path) -> str:
     """The command that goes on with a run of this configuration."""
-    names = ",".join(sorted({module for _, module, _ in _reaching(tree, "", "")}))
+    names = ",".join(sorted({module for _, module in _reaching(tree, "", "")}))
     permission = f" 'allow_targets=[{names}]'" if names else ""
     return f"python -m rlm_eval resume {run_dir}{permission}"
 
 
-def _reaching(node: Any, where: str, module: str) -> Iterator[tuple[str, str, bool]]:
-    """Each setting that runs other code than ours or lets a model's code out (True), or that reads
-    files, asks another machine or takes from the environment (False), with the module to allow."""
+def _reaching(node: Any, where: str, module: str) -> Iterator[tuple[str, str]]:
+    """Each setting that runs other code than ours or lets a model's code out, reads files, asks
+    another machine or takes from the environment, with the module to allow."""
     if isinstance(node, Mapping):
         target = str(node.get("_target_", ""))
         module = target.rpartition(".")[0] or module
         if target and not target.startswith("rlm_eval."):
-            yield f"{where}._target_={target} lies outside rlm_eval", module, True
+            yield f"{where}._target_={target} lies outside rlm_eval", module
         for key, value in node.items():
             inside = f"{where}.{key}" if where else str(key)
             runs = key == "command" and value and ".foreign." in target
             if runs or (key in ("isolation", "level") and value == "none"):
-                yield f"{inside}={value}", module, True
+                yield f"{inside}={value}", module
             elif key == "response_cache" and value:
-                yield f"{inside}={value}", "rlm_eval.models.cache", False
+                yield f"{inside}={value}", "rlm_eval.models.cache"
             elif key not in ("_target_", "results_dir"):
                 yield from _reaching(value, inside, module)
     elif isinstance(node, list):
@@ -138,7 +135,7 @@ def _reaching(node: Any, where: str, module: str) -> Iterator[tuple[str, str, bo
     elif isinstance(node, str):
         is_file = re.search(r"[/.\\]", node) and os.path.exists(node)
         if is_file or _ELSEWHERE.match(node) or "${" in node:
-            yield f"{where}={node}", module, False
+            yield f"{where}={node}", module
 
 
 def _one_line(error: Exception, overrides: Sequence[str]) -> str:

@@ -57,20 +57,11 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _git() -> dict[str, Any] | None:
-    """Revision and whether anything was changed since, where this is a git checkout."""
+def _git() -> str | None:
+    """The revision of the checkout that this is, with ``-dirty`` where files were changed since."""
+    command = ["git", "-C", str(HERE), "describe", "--always", "--abbrev=40", "--dirty"]
     try:
-        commands = (["rev-parse", "HEAD"], ["status", "--porcelain"])
-        revision, changes = (
-            subprocess.run(
-                ["git", "-C", str(HERE), *arguments],
-                capture_output=True,
-                text=True,
-                check=True,
-                timeout=10,
-            ).stdout.strip()
-            for arguments in commands
-        )
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
     except (OSError, subprocess.SubprocessError):
         return None
-    return {"revision": revision, "dirty": bool(changes)}
+    return done.stdout.strip()

@@ -9,14 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rlm_eval.errors import ConfigError
-from rlm_eval.journal.journal import (
-    Journal,
-    attempt_id,
-    damage,
-    has_journal,
-    read_events,
-    whole,
-)
+from rlm_eval.journal.journal import Journal, attempt_id, damage, has_journal, read_events, whole
 from rlm_eval.ledger import Spend
 from rlm_eval.records import PENDING
 

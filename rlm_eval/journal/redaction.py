@@ -20,7 +20,7 @@ import re
 from base64 import b64encode, urlsafe_b64encode
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 from urllib.parse import quote, quote_plus, unquote
 
 from rlm_eval.records import Call, Result
@@ -132,16 +132,10 @@ def looks_secret(value: str, *, declared: bool = False) -> bool:
     return mixed or (len(value) >= _SURELY_RANDOM and not value.isdigit())
 
 
-@runtime_checkable
-class SealingTask(Protocol):
-    """A task whose text may not be stored in the clear."""
-
-    def seal(self, text: str) -> str: ...
-
-
 def seal_of(task: object) -> Seal | None:
     """How a task's text is sealed; None where it may be stored as it is."""
-    return task.seal if isinstance(task, SealingTask) else None
+    seal: Seal | None = getattr(task, "seal", None)
+    return seal
 
 
 def sealed_call(call: Call, reply: str, seal: Seal) -> tuple[Call, str]:

@@ -8,12 +8,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
 from math import fsum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlm_eval.journal.journal import attempt_id, read_events, replacing, whole
-from rlm_eval.records import SCORED, Span, storable
+from rlm_eval.records import SCORED, Call, Span, storable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -77,35 +78,9 @@ MEASURES = {
     "usd": "cost_usd",
     "seconds": "wall_s",
 }
-CALL_COLUMNS: Mapping[str, str] = {
-    "call_id": "string",
-    "parent_call_id": "string",
-    "result_key": "string",
-    "restart": "int64",
-    "role": "string",
-    "depth": "int64",
-    "model": "string",
-    "endpoint": "string",
-    "prompt_sha256": "string",
-    "prompt_tokens": "int64",
-    "cached_tokens": "int64",
-    "completion_tokens": "int64",
-    "reasoning_tokens": "int64",
-    "cost_usd": "float64",
-    "latency_s": "float64",
-    "attempt": "int64",
-    "cached_response": "bool",
-    "from_repl": "bool",
-    "finish_reason": "string",
-    "usage_estimated": "bool",
-    "started_at": "float64",
-    "error": "string",
-    "thought_chars": "int64",
-    "written_tokens": "int64",
-    "reused_tokens": "int64",
-    "list_usd": "float64",
-    "own_usd": "float64",
-}
+_STORED = {"int": "int64", "float": "float64", "float | None": "float64", "bool": "bool"}
+#: A call's fields in their order; what is no number is text.
+CALL_COLUMNS = {field.name: _STORED.get(str(field.type), "string") for field in fields(Call)}
 #: How a cell begins that a spreadsheet would compute, unless it is a number.
 _FORMULA = re.compile(r"(?!\s*[+-]?[\d.,]+(?:[eE][+-]?\d+)?\s*\Z)\s*[=+\-@＝＋－＠]|[\t\n]")
 
@@ -144,7 +119,7 @@ def tables_of(events: Iterable[dict[str, Any]]) -> tuple[pd.DataFrame, pd.DataFr
     order = ["target_tokens", "context_id", "method", "sample_id", "repeat", "result_key"]
     return (
         result_frame.sort_values(order, ignore_index=True),
-        call_frame.astype(dict(CALL_COLUMNS)),
+        call_frame.astype(CALL_COLUMNS),
     )
 
 

@@ -16,14 +16,14 @@ from typing import ClassVar, Literal, get_args
 from rlm_eval.ledger import Ledger
 from rlm_eval.methods.fitting import check_window, offline_tokens
 from rlm_eval.methods.method import CodeOracle, Forecast, Method, Shape
-from rlm_eval.methods.prompts import load_prompt
+from rlm_eval.methods.prompts import Prompted, load_prompt
 from rlm_eval.models.client import LM
 from rlm_eval.models.protocol import ModelInfo
 from rlm_eval.records import Answer, Context, Problem, Role
 
 
 @dataclass
-class NoContext(Method):
+class NoContext(Prompted, Method):
     """One call with the question alone; the model is told to guess where it can't know. What it
     gets right was known or guessed."""
 
@@ -32,24 +32,18 @@ class NoContext(Method):
     reads_everything: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        self._prompt = load_prompt("no_context", self.prompt)
-
-    def prompt_name(self) -> str:
-        return self._prompt.name
-
-    def prompt_source(self) -> str:
-        return self._prompt.source
+        self.loaded_prompt = load_prompt("no_context", self.prompt)
 
     def check(self, models: Mapping[Role, ModelInfo]) -> None:
-        check_window(self._prompt.messages(question=""), models["root"].context_window)
+        check_window(self.loaded_prompt.messages(question=""), models["root"].context_window)
 
     def answer(self, problem: Problem, lm: LM, ledger: Ledger) -> Answer:
-        messages = self._prompt.messages(question=problem.question)
+        messages = self.loaded_prompt.messages(question=problem.question)
         reply = lm.complete(messages, ledger=ledger, max_tokens=problem.max_answer_tokens)
         return Answer(text=reply.text, outcome="answered", iterations=1, spans_read=())
 
     def forecast(self, shape: Shape, models: Mapping[Role, ModelInfo]) -> tuple[Forecast, ...]:
-        prompt = offline_tokens(self._prompt.messages(question="")) + shape.question_tokens
+        prompt = offline_tokens(self.loaded_prompt.messages(question="")) + shape.question_tokens
         return (Forecast(1, prompt, shape.max_answer_tokens),)
 
 

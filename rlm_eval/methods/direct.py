@@ -68,11 +68,8 @@ class Direct(Prompted, Method):
     def __post_init__(self) -> None:
         at_least(1, think_tokens=self.think_tokens, votes=self.votes)
         if self.vote_temperature is not None and self.vote_temperature <= 0:
-            raise ConfigError(
-                "must be above 0, or null for the provider's own, got "
-                f"{self.vote_temperature:g}: at 0 all votes are the same",
-                key="vote_temperature",
-            )
+            told = "must be above 0 (at 0 all votes are the same), or null for the provider's own"
+            raise ConfigError(told, key="vote_temperature")
         self.loaded_prompt = load_prompt("direct", self.prompt)
         needed = {
             "think": "<answer>" if self.think else "",

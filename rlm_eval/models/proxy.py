@@ -63,14 +63,6 @@ _MODEL = re.compile(r"(root|sub)(?:@(\d{1,3}))?")
 CallLog = Callable[[CallTags, Sequence[Message], Completion | SampleFailure], None]
 
 
-def loopback_listener() -> socket.socket:
-    """A listening socket on a free port of 127.0.0.1."""
-    listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
-    listener.listen(128)
-    return listener
-
-
 class Proxy(ThreadingHTTPServer):
     """The model client of one sample as a server on ``listener``, within a ``with`` block, whose
     end waits for what is in flight. ``ending`` is what ends the sample whatever its engine makes of

@@ -118,12 +118,9 @@ def reach(
     Raises ConfigError with each way's reason where there is none."""
     reasons: dict[str, list[str]] = {}
     for way in ways_of(level):
+        launcher = None
         try:
             launcher = launch(way, policy, limits)
-        except SandboxError as error:
-            reasons.setdefault(str(error), []).append(way.level)
-            continue
-        try:
             result = probe(launcher)
             found = result.submitted
             if found == "[]" or (found is not None and way.level == "none"):
@@ -131,7 +128,8 @@ def reach(
             reason = f"its check failed: {result.error}" if found is None else f"a worker {found}"
         except SandboxError as error:
             reason = str(error)
-        launcher.close()
+        if launcher is not None:
+            launcher.close()
         reasons.setdefault(reason, []).append(way.level)
     listed = "; ".join(f"{', '.join(names)}: {reason}" for reason, names in reasons.items())
     raise ConfigError(

@@ -110,15 +110,8 @@ def make_readonly(path: str) -> None:
     """The mount at ``path`` and all below: read-only, no set-uid, no devices (Linux 5.12)."""
     attributes = struct.pack("=QQQQ", MS_RDONLY | MS_NOSUID | MS_NODEV, 0, 0, 0)
     at_fdcwd, at_recursive = -100, 0x8000
-    _syscall(
-        f"mount_setattr {path}",
-        _MOUNT_SETATTR,
-        at_fdcwd,
-        path.encode(),
-        at_recursive,
-        attributes,
-        len(attributes),
-    )
+    where = at_fdcwd, path.encode(), at_recursive
+    _syscall(f"mount_setattr {path}", _MOUNT_SETATTR, *where, attributes, len(attributes))
 
 
 def pivot_root(path: str) -> None:

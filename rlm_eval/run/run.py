@@ -226,10 +226,7 @@ def _response_cache(parts: Parts, redact: Callable[[str], str]) -> ResponseCache
     nodes = {role: config["model" if role == "root" else ROLE_KEYS[role]] for role in parts.models}
     shapes = {
         role: content_hash(
-            [
-                as_written(reply_shaping(node), all_of_it=False),
-                weights_sha256(parts.models[role]),
-            ]
+            [as_written(reply_shaping(node), all_of_it=False), weights_sha256(parts.models[role])]
         )
         for role, node in nodes.items()
     }

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any
 
 from rlm_eval.errors import (
     CONTENT_FILTER,
@@ -28,6 +28,7 @@ from rlm_eval.run.judging import judge_of
 
 if TYPE_CHECKING:
     from rlm_eval.journal.journal import Journal
+    from rlm_eval.run.progress import Progress
 
 #: Results in a row that fail at the provider, each with all its retries, and end the run.
 FAILED_IN_A_ROW = 8
@@ -57,18 +58,6 @@ class Work:
     restart: int = 0
 
 
-class Scorer(Protocol):
-    """The part of a task the runner needs while it runs; see also :mod:`rlm_eval.run.judging`."""
-
-    def score(self, sample: Sample, answer: str) -> Score: ...
-
-
-class Watcher(Protocol):
-    """What follows how the run goes."""
-
-    def finished(self, result: Result) -> None: ...
-
-
 @dataclass(frozen=True)
 class RunInfo:
     """What every row of a run says of it."""
@@ -96,12 +85,12 @@ class Runner:
     def __init__(
         self,
         info: RunInfo,
-        task: Scorer,
+        task: Any,
         client: ModelClient,
         ledger: Ledger,
         sample_budget: Budget,
         journal: Journal,
-        watcher: Watcher,
+        progress: Progress,
     ) -> None:
         self._info = info
         self._task = task
@@ -109,7 +98,7 @@ class Runner:
         self._ledger = ledger
         self._sample_budget = sample_budget
         self._journal = journal
-        self._watcher = watcher
+        self._progress = progress
         self._judge = judge_of(task)
         self._stopped = threading.Event()
         self._why = ""
@@ -123,7 +112,7 @@ class Runner:
         finished = in_a_row = 0
         for result in self._results(iter(work), concurrency):
             finished += result.answer.outcome not in PENDING
-            self._watcher.finished(result)
+            self._progress.finished(result)
             in_a_row = in_a_row + 1 if result.answer.outcome == "provider_error" else 0
             if in_a_row >= FAILED_IN_A_ROW:
                 self.stop(

@@ -17,7 +17,7 @@ one of the question's names (right for qa1, a guess elsewhere).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -50,8 +50,8 @@ class BABILong(Fixed):
         prompts = yaml.safe_load(PROMPTS.read_text(encoding="utf-8"))
         return str(prompts.get(self.split, OWN_PROMPT))
 
-    def items(self, row: Row) -> Iterator[Fields]:
-        yield {
+    def item(self, row: Row) -> Fields:
+        return {
             "content": row["input"],
             "question": f"{self._prompt}\n\nQuestion: {row['question']}",
             "gold": (row["target"],),

@@ -229,9 +229,6 @@ class BrowseCompPlus(Padded):
             chosen[document] = None
             used += cost
         if len(chosen) < self.documents:
-            raise ConfigError(
-                f"is {self.documents}, but the set holds {len(chosen)} documents to fill a context"
-                " with",
-                key="documents",
-            )
+            told = f"is {self.documents}, but the set holds {len(chosen)} to fill a context with"
+            raise ConfigError(told, key="documents")
         return list(chosen), used

@@ -2,11 +2,10 @@
 Face hub.
 
 Local files: JSONL, JSON (a list of rows, or an object whose ``data`` is one), parquet, or a folder
-of parquet files such as :mod:`rlm_eval.tasks.export` writes, all in UTF-8. Hub sets are streamed,
-so rows may be taken from the front of very large ones; a set that is one file of the repository
-(``file``) is fetched as a whole. A set declares what its rows look like (:func:`shape`), and every
-row is checked against that: a file's when the task is made, a hub set's as they are read, which is
-before a run begins as well.
+of parquet files, all in UTF-8. Hub sets are streamed, so rows may be taken from the front of very
+large ones; a set that is one file of the repository (``file``) is fetched as a whole. A set
+declares what its rows look like (:func:`shape`), and every row is checked against that: a file's
+when the task is made, a hub set's as they are read, which is before a run begins as well.
 """
 
 from __future__ import annotations
@@ -256,22 +255,15 @@ def _parquet(stream: BinaryIO) -> Iterator[tuple[int, Any]]:
 def _jsonl(stream: BinaryIO) -> Iterator[tuple[int, Any]]:
     for number, line in enumerate(stream, 1):
         text = line.decode("utf-8-sig" if number == 1 else "utf-8")
-        yield number, json.loads(text, object_pairs_hook=_once) if text.strip() else ...
+        yield number, json.loads(text) if text.strip() else ...
 
 
 def _json(stream: BinaryIO) -> Iterator[tuple[int, Any]]:
-    data = json.loads(stream.read().decode("utf-8-sig"), object_pairs_hook=_once)
+    data = json.loads(stream.read().decode("utf-8-sig"))
     rows = data.get("data") if isinstance(data, dict) else data
     if not isinstance(rows, list):
         raise ValueError("it is neither a list of rows nor an object whose 'data' is one")
     yield from enumerate(rows, 1)
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("an object has the same key twice")
-    return found
 
 
 def _first_line(error: Exception) -> str:

@@ -98,11 +98,7 @@ class DocumentQA(Padded):
         return next((name for name in names if name.lower() not in question.lower()), None)
 
     def knobs(self, asked: Asked, places: Sequence[int]) -> Mapping[str, Scalar]:
-        return {
-            "row": asked.id,
-            "first_support": min(places) + 1,
-            "last_support": max(places) + 1,
-        }
+        return {"row": asked.id, "first_support": min(places) + 1, "last_support": max(places) + 1}
 
     def cost(self, number: int, document: str) -> int:
         return self._count(document) + self._count(heading(number)) + 1

@@ -1,4 +1,4 @@
-"""exported: samples written by ``python -m rlm_eval.tasks.export``, read back as they were.
+"""exported: samples written by ``rlm-eval export``, read back as they were.
 
 One row a question, its context in the row; ids, golds, rules and knobs are those of the task the
 samples come from, so a method scores the same on both.
@@ -91,7 +91,6 @@ class Exported(DataSet):
     n: int | None = None
     lengths: Sequence[int] | None = None
 
-    columns = (*FIELDS, "context", "documents", "names", "gold", "knobs", "evidence")
     schema = shape(
         _whole,
         **dict.fromkeys(("id", "task", "context_id", "question_group"), Text),

@@ -42,8 +42,8 @@ class Fixed(DataSet):
         return all(raw[key] == value for key, value in (self.where or {}).items())
 
     @abstractmethod
-    def items(self, row: Row) -> Iterator[Fields]:
-        """The questions of a row: what :meth:`pair` takes, and the ``content`` of the context."""
+    def item(self, row: Row) -> Fields:
+        """The question of a row: what :meth:`pair` takes, and the ``content`` of the context."""
 
     def size(self, row: Row) -> int:
         """The tokens that sort a row, where the benchmark counts in a way of its own; else 0."""
@@ -52,7 +52,8 @@ class Fixed(DataSet):
     def build(self) -> Iterator[Pair]:
         found: dict[int, list[Pair]] = {bound: [] for bound in self.lengths}
         contexts: dict[str, Context] = {}
-        for row, asked in ((made, asked) for made in self.rows() for asked in self.items(made)):
+        for row in self.rows():
+            asked = self.item(row)
             room = [bound for bound, pairs in found.items() if len(pairs) < self.n]
             context = Context.of(asked.pop("content"))
             if len(context.text) // MOST_CHARS_PER_TOKEN > room[-1]:

@@ -13,7 +13,6 @@ without code, or writing it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Annotated
 
 from pydantic import AfterValidator
@@ -39,16 +38,14 @@ def _parts(prompt: str) -> tuple[str, str, str]:
 class GraphWalks(Fixed):
     name = scorer = "graphwalks"
     schema = shape(
-        prompt=Annotated[Text, AfterValidator(_parts)],
-        answer_nodes=many(Text),
-        problem_type=Text,
+        prompt=Annotated[Text, AfterValidator(_parts)], answer_nodes=many(Text), problem_type=Text
     )
     max_answer_tokens = 2048
     constant_answers = ("Final Answer: []",)
 
-    def items(self, row: Row) -> Iterator[Fields]:
+    def item(self, row: Row) -> Fields:
         before, edges, operation = row["prompt"]
-        yield {
+        return {
             "content": edges,
             "question": (
                 f"{before}{EDGES}\n(the lines of the text you are given)\n\n{OPERATION}{operation}"

@@ -13,7 +13,6 @@ no_context arm.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from typing import Literal
 
 from rlm_eval.records import Context
@@ -36,9 +35,9 @@ class LongBenchV2(Fixed):
     max_answer_tokens = 128
     constant_answers = tuple(f"The correct answer is ({letter})" for letter in LETTERS)
 
-    def items(self, row: Row) -> Iterator[Fields]:
+    def item(self, row: Row) -> Fields:
         choices = "\n".join(f"({letter}) {row[f'choice_{letter}'].strip()}" for letter in LETTERS)
-        yield {
+        return {
             "content": row["context"],
             "question": (
                 f"{row['question'].strip()}\nChoices:\n{choices}\nOne choice is right. Reply in the"

@@ -23,7 +23,7 @@ question). The source has its types one after another: fewer than all rows are a
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -76,7 +76,7 @@ class LongMemEval(Fixed):
         at_least(1, judge_tokens=self.judge_tokens, max_answer_tokens=self.max_answer_tokens)
         super().__post_init__()
 
-    def items(self, row: Row) -> Iterator[Fields]:
+    def item(self, row: Row) -> Fields:
         columns = (row[f"haystack_{part}"] for part in ("dates", "session_ids", "sessions"))
         sessions = sorted(zip(*columns, strict=True), key=lambda session: session[0])
         told = {
@@ -87,7 +87,7 @@ class LongMemEval(Fixed):
         }
         told_in = set(row["answer_session_ids"])
         places = [place for place, (_, name, _) in enumerate(sessions) if name in told_in]
-        yield {
+        return {
             "content": told,
             "question": (
                 "These are the sessions that you, an assistant, have had with a user. Answer the"

@@ -19,7 +19,6 @@ splits it into turns finds the piece without reading it (``code_oracle``).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from itertools import pairwise
 from typing import Literal
 
@@ -46,19 +45,16 @@ class MRCR(Fixed):
     max_answer_tokens = 2048
     constant_answers = ("",)  # the prefix differs from row to row
 
-    def items(self, row: Row) -> Iterator[Fields]:
+    def item(self, row: Row) -> Fields:
         *turns, last = row["prompt"]
         content = tuple(f"{turn['role']}: {turn['content']}" for turn in turns)
         reply = f"assistant: {row['answer'].removeprefix(row['random_string_to_prepend'])}"
-        yield {
+        return {
             "content": content,
             "question": last["content"],
             "gold": (row["answer"], row["random_string_to_prepend"]),
             "group": f"{row['n_needles']}needle",
-            "knobs": {
-                "n_needles": row["n_needles"],
-                "desired_msg_index": row["desired_msg_index"],
-            },
+            "knobs": {"n_needles": row["n_needles"], "desired_msg_index": row["desired_msg_index"]},
             "evidence": document_spans(content, [content.index(reply)] if reply in content else []),
         }
 

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import date
 from typing import Annotated, Literal
 
@@ -87,8 +87,8 @@ class Oolong(Fixed):
     )
     max_answer_tokens = 64
 
-    def items(self, row: Row) -> Iterator[Fields]:
-        yield {
+    def item(self, row: Row) -> Fields:
+        return {
             "content": row["context_window_text"],
             "question": row["question"],
             "gold": (row["answer"],),
@@ -116,8 +116,8 @@ class OolongReal(Fixed):
         " commas between them where there are several."
     )
 
-    def items(self, row: Row) -> Iterator[Fields]:
-        yield {
+    def item(self, row: Row) -> Fields:
+        return {
             "content": row["context_window_text"],
             "question": f"{row['question'].strip()} {self.form}",
             "gold": (row["answer"],),

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
@@ -95,8 +95,8 @@ class OolongPairs(Fixed):
     def size(self, row: Row) -> int:
         return self._length
 
-    def items(self, row: Row) -> Iterator[Fields]:
-        yield {
+    def item(self, row: Row) -> Fields:
+        return {
             "content": self._window["context_window_text"],
             "question": row["question"],
             "gold": as_roles(row["answer"]),

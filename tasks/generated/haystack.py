@@ -96,11 +96,8 @@ def longest(
         return LONGEST
     most = int(used * tokenizer.count("\n".join(paragraphs)))
     if wanted > most:
-        raise ConfigError(
-            f"has {wanted}, but no sentence of the haystack's text is used twice: the most is"
-            f" {most}",
-            key="lengths",
-        )
+        told = f"has {wanted}, but no sentence of the text is used twice: the most is {most}"
+        raise ConfigError(told, key="lengths")
     return most
 
 

@@ -150,11 +150,8 @@ def _parse(path: Path, lines: list[str]) -> list[tuple[str, str]]:
     for number, line in enumerate(lines, 1):
         cells = line.split("\t")
         if len(cells) != len(columns):
-            raise ConfigError(
-                f"{path}, line {number}: neither 'label<TAB>text' nor TREC's"
-                f" 'COARSE:fine question': {line[:60]!r}",
-                key="items",
-            )
+            told = f"neither 'label<TAB>text' nor TREC's 'COARSE:fine question': {line[:60]!r}"
+            raise ConfigError(f"{path}, line {number}: {told}", key="items")
         rows.append((cells[columns.index("label")], cells[columns.index("text")]))
     return rows
 

@@ -181,6 +181,18 @@ def test_what_was_taken_over_from_elsewhere_stays_unpaid(tmp_path: Path) -> None
     assert a.is_dir()
 
 
+def test_what_was_taken_over_twice_after_a_kill_keeps_its_calls(tmp_path: Path) -> None:
+    a, b = shard(tmp_path / "a", "r1"), shard(tmp_path / "b", "r2")
+    for _ in range(2):
+        with Journal(b) as journal:
+            reuse(finished_beside(b, {"r1"}), past_of(b), journal)
+    merge([b, shard(tmp_path / "c", "r3")], tmp_path / "out")
+    results, _ = tables(tmp_path / "out")
+    assert results.calls.tolist() == [1, 1, 1]
+    assert past_of(tmp_path / "out").spent == Spend(2, 220, 0.5)
+    assert a.is_dir()
+
+
 @pytest.mark.parametrize(
     ("other", "told"),
     [

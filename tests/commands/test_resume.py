@@ -81,7 +81,8 @@ def test_a_changed_configuration_or_prompt_is_another_run(
     (first,) = (tmp_path / "runs").iterdir()
     prompt.write_text(prompt.read_text().replace("?", "??") + "\n# another\n")
     capsys.readouterr()
-    assert run_command(["resume", str(first)]) == 2
+    allowed = "allow_targets=[rlm_eval.methods.direct]"
+    assert run_command(["resume", str(first), allowed]) == 2
     assert "its configuration or a prompt" in capsys.readouterr().err
     assert run_command(arguments) == 0
     assert len(list((tmp_path / "runs").iterdir())) == 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +14,13 @@ import openai
 
 from helpers.chat import Table, scripted
 from rlm_eval.ledger import Ledger
-from rlm_eval.models.proxy import Proxy, loopback_listener
+from rlm_eval.models.proxy import Proxy
+
+
+def loopback_listener() -> socket.socket:
+    """As a foreign engine's starter opens one."""
+    return socket.create_server(("127.0.0.1", 0), backlog=128)
+
 
 HELLO = [{"role": "user", "content": "Hello there."}]
 

@@ -166,7 +166,7 @@ def test_settings_that_cannot_work_are_refused(settings: dict[str, Any], told: s
 
 def test_a_chunk_larger_than_the_window_is_refused() -> None:
     models = {"root": ModelInfo("m", "e", 200)}
-    with pytest.raises(ConfigError, match="chunk_tokens must fit the window of 200 of m, got 256"):
+    with pytest.raises(ConfigError, match="chunk_tokens must fit the window of 200 of m: lower it"):
         Rag(chunk_tokens=256).check(models)
     Rag().check(models)
     with pytest.raises(ConfigError, match="rerank puts two chunks of 128 tokens"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -80,47 +79,31 @@ def test_of_no_texts_there_are_no_rows(minilm: MiniLM) -> None:
     assert (vectors.shape, usage) == ((0, 384), Usage())
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """What a folder must hold, but for real weights."""
-    files: dict[str, Any] = {
-        "config.json": {"model_type": "bert", "hidden_act": "gelu"},
-        "modules.json": [
-            {"path": "", "type": "sentence_transformers.models.Transformer"},
-            {"path": "1_Pooling", "type": "sentence_transformers.models.Pooling"},
-        ],
-        "sentence_bert_config.json": {"max_seq_length": 256},
-        "tokenizer.json": {},
-        "model.safetensors": "",
-        "1_Pooling/config.json": {"pooling_mode_mean_tokens": True},
-    }
-    (tmp_path / "1_Pooling").mkdir()
-    for name, value in files.items():
-        (tmp_path / name).write_text(json.dumps(value))
-    return tmp_path
-
-
 @pytest.mark.parametrize(
-    ("name", "value", "told"),
+    ("files", "told"),
     [
-        ("config.json", {"model_type": "mpnet", "hidden_act": "gelu"}, "model_type=mpnet"),
-        ("config.json", {"model_type": "bert", "hidden_act": "relu"}, "hidden_act=relu"),
-        ("1_Pooling/config.json", {"pooling_mode_max_tokens": True}, "only mean and cls"),
-        ("sentence_bert_config.json", {"max_seq_length": 128}, "more than the 128 tokens"),
-        ("tokenizer.json", None, "has no tokenizer.json"),
-        ("modules.json", [{"path": "", "type": "x.Transformer"}], "layers that don't work"),
+        (("config.json",), "has no tokenizer.json"),
+        (("config.json", "tokenizer.json", "model.safetensors"), "it is another model, or damaged"),
     ],
 )
-def test_a_folder_that_cannot_work_is_refused(
-    folder: Path, name: str, value: Any, told: str
+def test_a_folder_without_these_weights_is_refused(
+    tmp_path: Path, files: tuple[str, ...], told: str
 ) -> None:
     pytest.importorskip("safetensors", reason="needs the extra dense")
-    MiniLM(path=str(folder)).check()
-    (folder / name).unlink()
-    if value is not None:
-        (folder / name).write_text(json.dumps(value))
+    for name in files:
+        (tmp_path / name).write_text("{}")
     with pytest.raises(ConfigError, match=told):
-        MiniLM(path=str(folder)).check()
+        MiniLM(path=str(tmp_path)).check()
+
+
+def test_a_copy_of_the_weights_gives_the_same_vectors(minilm: MiniLM, tmp_path: Path) -> None:
+    (tmp_path / "copy").symlink_to(minilm._folder())
+    copy = MiniLM(path=str(tmp_path / "copy"))
+    copy.check()
+    copy.open()
+    assert np.array_equal(copy.embed(["a heron"])[0], minilm.embed(["a heron"])[0])
+    with pytest.raises(ConfigError, match="context_window must be at most 256"):
+        MiniLM(context_window=512).check()
 
 
 def test_without_weights_one_line_says_how_to_get_them(monkeypatch: pytest.MonkeyPatch) -> None:

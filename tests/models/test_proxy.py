@@ -11,9 +11,9 @@ import openai
 import pytest
 
 from helpers.chat import Table, scripted
-from helpers.proxied import HELLO, served
+from helpers.proxied import HELLO, loopback_listener, served
 from rlm_eval.models.protocol import Message
-from rlm_eval.models.proxy import Proxy, loopback_listener
+from rlm_eval.models.proxy import Proxy
 
 
 def test_a_reply_and_its_usage_are_the_clients() -> None:

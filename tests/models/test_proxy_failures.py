@@ -12,12 +12,12 @@ import openai
 import pytest
 
 from helpers.chat import Table, scripted
-from helpers.proxied import HELLO, post, served
+from helpers.proxied import HELLO, loopback_listener, post, served
 from rlm_eval.errors import BudgetExceeded, ContextOverflow, ProviderError, RunBudgetExceeded
 from rlm_eval.ledger import Budget, Ledger
 from rlm_eval.models.client import ModelClient, RetryPolicy
 from rlm_eval.models.protocol import Message, Reply
-from rlm_eval.models.proxy import Proxy, loopback_listener
+from rlm_eval.models.proxy import Proxy
 from rlm_eval.models.scripted import ScriptedModel
 from rlm_eval.records import Call
 

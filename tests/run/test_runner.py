@@ -85,7 +85,7 @@ class OneCall(Method):
 
 @dataclass
 class Seen:
-    """A watcher that keeps what it is told."""
+    """Progress that keeps what it is told."""
 
     results: list[Result] = field(default_factory=list)
 

@@ -18,7 +18,7 @@ from helpers.answers import asked
 from helpers.commands import export as run_export
 from helpers.encrypted_rows import CANARY, document, plain_row, write_rows
 from rlm_eval.errors import ConfigError
-from rlm_eval.journal.redaction import SealingTask, seal_of
+from rlm_eval.journal.redaction import seal_of
 from rlm_eval.journal.tables import recall
 from rlm_eval.run.judging import JudgedTask, judge_of
 from rlm_eval.tasks.datasets.browsecomp_plus import (
@@ -128,7 +128,7 @@ def test_a_larger_choice_begins_with_the_smaller() -> None:
     [
         ({"canary": "another"}, "canary does not open"),
         ({"documents": 41}, "pool must be"),
-        ({"documents": 60, "pool": 60}, "holds 48 documents"),
+        ({"documents": 60, "pool": 60}, "holds 48 to fill a context"),
         ({"n": 9}, "only 8 questions"),
         ({"documents": 1}, "only 0 questions"),
         ({"lengths": [400]}, "the least is 456"),
@@ -198,7 +198,7 @@ def test_the_verdict_is_the_score_and_the_exact_match_stands_beside_it() -> None
 def test_the_judge_is_told_question_reference_and_a_bounded_answer(path: str) -> None:
     task = make(path, n=1, max_answer_tokens=5)
     assert isinstance(task, JudgedTask)
-    assert isinstance(task, SealingTask)
+    assert seal_of(task) is not None
     ((_, sample),) = task.build()
     values = task.judge_values(sample, " Mason and a long story about it")
     assert values["question"] == sample.question.removeprefix(BrowseCompPlus.instruction)

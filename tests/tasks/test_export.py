@@ -52,9 +52,8 @@ def test_every_task_yaml_makes_a_task_or_says_what_it_needs(name: str) -> None:
             break
 
 
-@pytest.mark.parametrize("name", ["samples.jsonl", "folder"])
-def test_an_export_comes_back_as_it_was(tmp_path: Path, name: str) -> None:
-    out = tmp_path / name
+def test_an_export_comes_back_as_it_was(tmp_path: Path) -> None:
+    out = tmp_path / "samples.jsonl"
     knobs = ["task.n=7", "task.lengths=[2000,2800]"]
     assert run_export([str(out), "task=aggregation", *knobs]) == 0
     _, task = make_task(["task=aggregation", *knobs])
@@ -74,7 +73,6 @@ def test_documents_come_back_as_documents(tmp_path: Path) -> None:
     assert isinstance(context.content, tuple)
 
 
-@pytest.mark.parametrize("name", ["samples.jsonl", "folder"])
 @pytest.mark.parametrize(
     "content",
     [
@@ -86,13 +84,12 @@ def test_documents_come_back_as_documents(tmp_path: Path) -> None:
         "plain",
     ],
 )
-def test_each_kind_of_context_comes_back(tmp_path: Path, name: str, content: Content) -> None:
+def test_each_kind_of_context_comes_back(tmp_path: Path, content: Content) -> None:
     context = Context.of(content)
     _, plain = next(make_task(["task=needle", "task.n=1"])[1].build())
     sample = replace(plain, context_id=context.id, evidence=((0, 0), (0, 0)))
-    out = tmp_path / name
-    write = export.write_jsonl if name.endswith(".jsonl") else export.write_folder
-    assert write([to_row(context, sample)], out) == 1
+    out = tmp_path / "samples.jsonl"
+    assert export.write_jsonl([to_row(context, sample)], out) == 1
     ((back, same),) = Exported(path=str(out)).build()
     assert same == sample
     assert (back.id, type(back.content)) == (context.id, type(context.content))
@@ -121,18 +118,6 @@ def test_what_may_not_be_stored_in_the_clear_is_not_exported(
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.slow
-def test_datasets_opens_the_folder(tmp_path: Path) -> None:
-    out = tmp_path / "folder"
-    run_export([str(out), "task=needle", "task.n=1", "task.lengths=[1000]"])
-    import datasets
-
-    data = datasets.load_dataset(str(out), split="test", cache_dir=str(tmp_path / "cache"))
-    assert data.num_rows == 1
-    assert data.features["target_tokens"].dtype == "int64"
-    assert data[0]["context"][0].count("special magic") == 1
-
-
 def test_a_changed_context_is_refused(tmp_path: Path) -> None:
     out = tmp_path / "needle.jsonl"
     run_export([str(out), "task=needle", "task.n=1", "task.lengths=[1000]"])
@@ -158,11 +143,21 @@ def test_bad_input_is_exit_code_2(
     overrides: list[str],
     message: str,
 ) -> None:
-    assert run_export([str(tmp_path / "out"), *overrides]) == 2
+    assert run_export([str(tmp_path / "out.jsonl"), *overrides]) == 2
     said = capsys.readouterr().err
     assert message in said
     assert said.count("\n") == 1
-    assert not (tmp_path / "out").exists()
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["there.jsonl", "folder"])
+def test_an_export_is_a_new_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    (tmp_path / "there.jsonl").write_text("mine")
+    assert run_export([str(tmp_path / name), "task=needle", "task.n=1"]) == 2
+    assert "must be a new file that ends in .jsonl" in capsys.readouterr().err
+    assert (tmp_path / "there.jsonl").read_text() == "mine"
 
 
 def test_an_unknown_rule_is_refused() -> None:

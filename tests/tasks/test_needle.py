@@ -119,9 +119,7 @@ def test_haystack_file_takes_ruler_json_and_plain_text(tmp_path: Path) -> None:
     for path in (plain, ruler):
         ((context, _),) = Needle(lengths=[1000], n=1, haystack_file=str(path)).build()
         assert len(re.findall(r"Cat \d+ sleeps a lot\.", context.text)) > 40
-        with pytest.raises(
-            ConfigError, match="has 9000, but no sentence of the haystack's text is used"
-        ):
+        with pytest.raises(ConfigError, match="has 9000, but no sentence of the text is used"):
             Needle(lengths=[9000], n=1, haystack_file=str(path))
 
 

@@ -169,7 +169,7 @@ def test_ruler_data_that_are_not_installed_are_named(monkeypatch: pytest.MonkeyP
 def test_ruler_essays_by_one_setting(ruler_data: Path) -> None:
     ((context, _),) = Needle(lengths=[1000], n=1, haystack_file="ruler").build()
     assert "is about a startup" in context.text
-    with pytest.raises(ConfigError, match="no sentence of the haystack's text is used twice"):
+    with pytest.raises(ConfigError, match="no sentence of the text is used twice"):
         Needle(lengths=[50_000], n=1, haystack_file="ruler")
 
 

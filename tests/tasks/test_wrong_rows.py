@@ -233,7 +233,6 @@ def test_encodings_are_read_or_named(form: str, encoding: str, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"input": "a", "input": "b"}', "the same key twice"),
         ("[" * 100_000, "row 1 can't be read: "),
         ('{"input": 1' + "0" * 5000 + "}", "row 1 can't be read: "),
         ("\n\n[1]", "row 3: must be a JSON object"),

@@ -13,15 +13,8 @@ from rlm_eval.ledger import Ledger
 from rlm_eval.methods.fitting import Chunk, ChunkBy, chunks_of, largest_fitting, offline_tokens
 from rlm_eval.methods.method import Forecast, Method, Shape, at_least, prompt_tokens_left
 from rlm_eval.methods.prompts import Prompted, load_prompt
-from rlm_eval.methods.rag.ranking import (
-    Bm25,
-    Indices,
-    fused,
-    in_position,
-    nearest,
-    within_budget,
-)
-from rlm_eval.methods.rag.rerank import Reranked, Reranker
+from rlm_eval.methods.rag.ranking import Bm25, Indices, fused, in_position, nearest, within_budget
+from rlm_eval.methods.rag.rerank import Reranker
 from rlm_eval.models.client import LM
 from rlm_eval.models.protocol import Message, ModelInfo
 from rlm_eval.records import Answer, Context, Problem, Role
@@ -62,8 +55,8 @@ class Rag(Prompted, Method):
     order, in up to ``rerank_tokens`` of reply for each.
 
     A context's index is built once per method and run. Vectors of its chunks serve every question,
-    so the run's caps hold for them. With ``matched`` as many of the best-ranked passages as the
-    sample's cap buys are shown, and at most half of it goes into reranking, in one call.
+    so the run's caps hold for them. With ``matched`` as many of the best-ranked passages are shown
+    as what reranking leaves of the sample's cap buys.
     """
 
     retriever: Literal["bm25", "dense", "hybrid"] = "bm25"
@@ -99,12 +92,11 @@ class Rag(Prompted, Method):
         index, shared = self._indices.get(
             problem.context.id, lambda: self._index(problem.context, lm, ledger)
         )
-        left = self._left(problem, lm, ledger)
         wanted = max(self.top_k or 0, self.rerank)
-        if left is not None or self.top_k is None:
+        if self.top_k is None or self._left(problem, lm, ledger) is not None:
             wanted = len(index.chunks)
         ranked = self._ranked(index, problem.question, wanted, lm, ledger)
-        reranked = self._reranked(ranked[: self.rerank], problem, lm, ledger)
+        reranked = self._reranker.rerank(ranked[: self.rerank], problem.question, lm, ledger)
         ranked[: len(reranked.chunks)] = reranked.chunks
         shown = self._shown(ranked, problem, lm, ledger)
         messages = self._messages(shown, problem.question)
@@ -116,7 +108,7 @@ class Rag(Prompted, Method):
                 "chunks": len(index.chunks),
                 "tokens": sum(chunk.tokens for chunk in index.chunks),
                 "seconds": round(index.seconds, 3),
-            },
+            }
         ]
         if self.rerank:
             counts = {"calls": reranked.calls, "unread": reranked.unread}
@@ -156,26 +148,13 @@ class Rag(Prompted, Method):
         depth = max(k, _DEPTH)
         return fused([index.bm25.matching(question, depth), by_meaning[:depth]])[:k]
 
-    def _left(self, problem: Problem, lm: LM, ledger: Ledger, reply: int = 0) -> int | None:
-        """With ``matched``, the prompt tokens that the sample's cap still buys beside the answer
-        and ``reply`` other tokens; None where it bounds nothing."""
+    def _left(self, problem: Problem, lm: LM, ledger: Ledger) -> int | None:
+        """With ``matched``, the prompt tokens that the sample's cap still buys beside the answer;
+        None where it bounds nothing."""
         if not self.matched:
             return None
-        return prompt_tokens_left(
-            ledger, lm.info(), calls=1, completion_tokens=problem.max_answer_tokens + reply
-        )
-
-    def _reranked(
-        self, candidates: Sequence[Chunk], problem: Problem, lm: LM, ledger: Ledger
-    ) -> Reranked:
-        def half(reply: int) -> int:
-            thought = lm.info().reasoning_tokens
-            return (self._left(problem, lm, ledger, reply + thought) or 0) // 2
-
-        if not candidates:
-            return Reranked([])
-        room = None if self._left(problem, lm, ledger) is None else half
-        return self._reranker.rerank(candidates, problem.question, lm, ledger, room)
+        answer = problem.max_answer_tokens
+        return prompt_tokens_left(ledger, lm.info(), calls=1, completion_tokens=answer)
 
     def _shown(
         self, ranked: Sequence[Chunk], problem: Problem, lm: LM, ledger: Ledger
@@ -216,16 +195,11 @@ class Rag(Prompted, Method):
         if self.top_k is None and self.token_budget is None:
             raise ConfigError("or token_budget must be given", key="top_k")
         if self.token_budget is not None and self.token_budget < self.chunk_tokens:
-            raise ConfigError(
-                f"must hold a chunk of chunk_tokens={self.chunk_tokens}, got {self.token_budget}",
-                key="token_budget",
-            )
+            told = f"must hold a chunk of chunk_tokens={self.chunk_tokens}"
+            raise ConfigError(told, key="token_budget")
         if not 0 <= self.overlap_tokens < self.chunk_tokens:
-            raise ConfigError(
-                f"must be at least 0 and below chunk_tokens={self.chunk_tokens}, got "
-                f"{self.overlap_tokens}",
-                key="overlap_tokens",
-            )
+            told = f"must be at least 0 and below chunk_tokens={self.chunk_tokens}"
+            raise ConfigError(told, key="overlap_tokens")
         if self.rerank < 0 or self.rerank == 1:
             raise ConfigError("must be 0 or at least 2 candidates", key="rerank")
 
@@ -239,11 +213,8 @@ class Rag(Prompted, Method):
             )
         for info in (models[role] for role in self.roles):
             if self.chunk_tokens >= info.context_window:
-                raise ConfigError(
-                    f"must fit the window of {info.context_window} of {info.name}, got "
-                    f"{self.chunk_tokens}: lower it",
-                    key="chunk_tokens",
-                )
+                told = f"must fit the window of {info.context_window} of {info.name}: lower it"
+                raise ConfigError(told, key="chunk_tokens")
         pair = self._reranker.frame_tokens() + 2 * (self.chunk_tokens + self.rerank_tokens)
         if self.rerank and pair >= root.context_window:
             raise ConfigError(

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rlm_eval.ledger import Ledger
@@ -39,29 +39,21 @@ class Reranker:
     tokens: int
 
     def rerank(
-        self,
-        candidates: Sequence[Chunk],
-        question: str,
-        lm: LM,
-        ledger: Ledger,
-        room: Callable[[int], int] | None = None,
+        self, candidates: Sequence[Chunk], question: str, lm: LM, ledger: Ledger
     ) -> Reranked:
-        """Window after window, from the last to the first, as many in each as fit. With ``room``,
-        the prompt tokens there are beside a reply of so many, in one call instead, with as many of
-        the first as have room; none where not even two do."""
+        """Window after window, from the last to the first, as many in each as fit."""
         window = lm.info().context_window
         longest = sorted(candidates, key=lambda chunk: -chunk.tokens)
 
         def fits(count: int) -> bool:
             """Whether so many of the candidates, whichever they are, fit one prompt."""
-            reply = count * self.tokens
-            most = window - reply if room is None else min(window - reply, room(reply))
-            return lm.prompt_tokens(self._messages(longest[:count], question)) <= most
+            prompt = lm.prompt_tokens(self._messages(longest[:count], question))
+            return prompt + count * self.tokens <= window
 
-        size = len(longest)
-        size = size if fits(size) else largest_fitting(size - 1, fits)
-        done = Reranked(list(candidates))
-        start = 0 if room is not None else len(candidates) - size
+        done, size = Reranked(list(candidates)), len(longest)
+        if size > 1 and not fits(size):
+            size = largest_fitting(size - 1, fits)
+        start = len(candidates) - size
         while size > 1:
             shown = done.chunks[start : start + size]
             reply = lm.complete(

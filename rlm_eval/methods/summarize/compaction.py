@@ -4,7 +4,7 @@ as direct does."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, ClassVar
@@ -18,18 +18,6 @@ from rlm_eval.models.client import LM
 from rlm_eval.models.protocol import ModelInfo, user
 from rlm_eval.records import Answer, Problem, Role
 
-#: A step of what a budget is spent on: longer summaries, then shorter stretches.
-_STEP = 1.25
-
-
-@dataclass(frozen=True)
-class Pace:
-    """How to read: a summary of at most ``summary`` tokens after at most ``stretch`` tokens of
-    text, None for as much as the window holds."""
-
-    summary: int
-    stretch: int | None = None
-
 
 @dataclass
 class Compaction(Summarizer):
@@ -37,8 +25,8 @@ class Compaction(Summarizer):
     and goes on with it; what is left in sight at the end is answered from as it stands.
 
     Text is taken in by ``chunk_tokens``. A summary's room is kept free whether it fills it or not.
-    ``matched`` lengthens the summaries as far as the cap affords, up to a quarter of the window,
-    then sums up more often; an input that fits the window is never summed up.
+    ``matched`` lengthens the summaries as far as the cap affords, up to a quarter of the window; an
+    input that fits the window is never summed up.
     """
 
     chunk_tokens: int = 1024
@@ -72,19 +60,19 @@ class Compaction(Summarizer):
         return int(window * self.fill)
 
     def load(self, sizes: Sizes) -> tuple[Forecast, ...]:
-        return self._load(sizes, Pace(self.summary_tokens))
+        return self._load(sizes, self.summary_tokens)
 
     def answer(self, problem: Problem, lm: LM, ledger: Ledger) -> Answer:
         parts = [part.text for part in parts_of(problem.context.content, self.chunk_tokens)]
         sizes = self.served_sizes(problem, lm, [served(lm, [user(part)]) for part in parts])
-        pace = self._pace(sizes, lm, ledger)
-        *read, _ = self._stretches(sizes, pace)
+        longest = self._longest(sizes, lm, ledger)
+        *read, _ = self._stretches(sizes, longest)
         summary, at = "", 0
         trajectory = []
         for taken in read:
             text = "".join(parts[at : at + taken])
             prompt = self.text("compact", problem.question, summary=summary, text=text)
-            (summary,) = self.write([prompt], lm, ledger, pace.summary)
+            (summary,) = self.write([prompt], lm, ledger, longest)
             at += taken
             trajectory.append({"type": "summary", "parts_read": at, "text": summary})
         messages = self.asked(problem.question, summary=summary, text="".join(parts[at:]))
@@ -92,57 +80,42 @@ class Compaction(Summarizer):
 
     # -- where to stop and sum up ----------------------------------------------------------------
 
-    def _stretches(self, sizes: Sizes, pace: Pace) -> list[int]:
-        """How many parts each prompt in turn takes in, at last the answering one."""
-        reading = self.room(sizes.summarize_window) - self.frame(sizes) - pace.summary
+    def _stretches(self, sizes: Sizes, summary: int) -> list[int]:
+        """How many parts each prompt in turn takes in beside a summary of so many tokens, at last
+        the answering one."""
+        reading = self.room(sizes.summarize_window) - self.frame(sizes) - summary
         answering = self.room(sizes.root_window) - self.answer_frame(sizes) - sizes.answer
         taken: list[int] = []
         left = list(sizes.parts)
         while left and sum(left) > answering:
             if not taken:
-                answering -= pace.summary
-            room = reading - (pace.summary if taken else 0)
-            taken.append(_filling(left, min(room, pace.stretch or room)))
+                answering -= summary
+            taken.append(_filling(left, reading - (summary if taken else 0)))
             left = left[taken[-1] :]
         return [*taken, len(left)]
 
-    def _load(self, sizes: Sizes, pace: Pace) -> tuple[Forecast, ...]:
-        *read, left = self._stretches(sizes, pace)
+    def _load(self, sizes: Sizes, summary: int) -> tuple[Forecast, ...]:
+        *read, left = self._stretches(sizes, summary)
         steps = len(read)
         text = sum(sizes.parts[: len(sizes.parts) - left])
-        prompt = text + steps * self.frame(sizes) + max(0, steps - 1) * pace.summary
-        asked = self.answer_frame(sizes) + sum(sizes.parts) - text + min(1, steps) * pace.summary
+        prompt = text + steps * self.frame(sizes) + max(0, steps - 1) * summary
+        asked = self.answer_frame(sizes) + sum(sizes.parts) - text + min(1, steps) * summary
         return (
-            Forecast(steps, prompt, steps * pace.summary, "summarize"),
+            Forecast(steps, prompt, steps * summary, "summarize"),
             Forecast(1, asked, sizes.answer),
         )
 
-    # -- what a budget affords -------------------------------------------------------------------
-
-    def _pace(self, sizes: Sizes, lm: LM, ledger: Ledger) -> Pace:
-        """As configured; with ``matched`` the most thorough pace the ledger affords."""
-        least = Pace(self.summary_tokens)
+    def _longest(self, sizes: Sizes, lm: LM, ledger: Ledger) -> int:
+        """The tokens of a summary: as configured, or with ``matched`` as many as the ledger
+        affords."""
+        least, room = self.summary_tokens, self.room(sizes.summarize_window)
         capped = self.matched and ledger.budget.bounds_what_is_bought
         if not capped or len(self._stretches(sizes, least)) == 1:
             return least
-        paces = [least, *self._more_thorough(sizes)]
-        best = largest_fitting(
-            len(paces) - 1, lambda n: affords(lm, ledger, self._load(sizes, paces[n]))
+        most = min(room // 4, (room - self.frame(sizes) - max(sizes.parts)) // 2)
+        return least + largest_fitting(
+            max(0, most - least), lambda n: affords(lm, ledger, self._load(sizes, least + n))
         )
-        return paces[best]
-
-    def _more_thorough(self, sizes: Sizes) -> Iterator[Pace]:
-        """Ever longer summaries, then ever shorter stretches between them."""
-        room = self.room(sizes.summarize_window)
-        longest = min(room // 4, (room - self.frame(sizes) - max(sizes.parts)) // 2)
-        summary = self.summary_tokens
-        while summary * _STEP <= longest:
-            summary = int(summary * _STEP)
-            yield Pace(summary)
-        stretch = room - self.frame(sizes) - 2 * summary
-        while stretch / _STEP >= max(max(sizes.parts), 2 * summary):
-            stretch = int(stretch / _STEP)
-            yield Pace(summary, stretch)
 
 
 def _filling(sizes: Sequence[int], room: int) -> int:

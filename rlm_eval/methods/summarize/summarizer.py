@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -105,11 +105,10 @@ class Summarizer(Prompted, Method):
                 key="chunk_tokens",
             )
         if self.written + self.answer_frame(sizes) > sizes.root_window:
-            raise ConfigError(
-                f"must be lower: the answering prompt with {writes} does not fit the window of "
-                f"{sizes.root_window} tokens",
-                key=self.written_key,
+            told = (
+                f"must be lower: the answering prompt does not fit the {sizes.root_window} tokens"
             )
+            raise ConfigError(f"{told} of the window with {writes}", key=self.written_key)
 
     def forecast(self, shape: Shape, models: Mapping[Role, ModelInfo]) -> tuple[Forecast, ...]:
         return self.load(self.expected_sizes(shape, models))
@@ -255,17 +254,11 @@ def parts_of(content: Content, size: int) -> list[Part]:
     if not isinstance(content, Mapping):
         content = {f"Document {i}": text for i, text in enumerate(content, 1)}
     out: list[Part] = []
-    for piece in _titled(content, size):
-        if out and out[-1].tokens + piece.tokens <= size:
-            piece = Part(out[-1].text + piece.text, out.pop().tokens + piece.tokens)
-        out.append(piece)
-    return out
-
-
-def _titled(documents: Mapping[str, str], size: int) -> Iterator[Part]:
-    """Each document in pieces under its title."""
-    for title, text in documents.items():
-        head = f"{title}:\n"
-        around = load_tokenizer().count(head) + 1
+    for title, text in content.items():
+        around = load_tokenizer().count(f"{title}:\n") + 1
         for chunk in chunks_of(text, max(size - around, size // 2)):
-            yield Part(f"{head}{chunk.text.rstrip()}\n\n", around + chunk.tokens)
+            part = Part(f"{title}:\n{chunk.text.rstrip()}\n\n", around + chunk.tokens)
+            if out and out[-1].tokens + part.tokens <= size:
+                part = Part(out[-1].text + part.text, out.pop().tokens + part.tokens)
+            out.append(part)
+    return out

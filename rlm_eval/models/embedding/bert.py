@@ -1,8 +1,8 @@
 """A sentence encoder of BERT's shape (Devlin et al. 2019), forward only, in numpy.
 
-Exact to float32: the sentence vectors of sentence-transformers with the same weights. Texts of a
-block lie end to end in one matrix, so nothing is padded and no mask is needed. Blocks go side by
-side, one to a core; the matrix products are best held to one thread each.
+Exact to float32: the sentence vectors (means of the tokens') of sentence-transformers with the same
+weights. Texts of a block lie end to end in one matrix, so nothing is padded and no mask is needed.
+Blocks go side by side, one to a core; the matrix products are best held to one thread each.
 """
 
 from __future__ import annotations
@@ -11,14 +11,13 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import accumulate, pairwise
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float32]
 Pair = tuple[Array, Array]
-Pooling = Literal["mean", "cls"]
 #: Tokens that go through the layers together: enough for the matrix products to be quick, few
 #: enough to stay in the processor's caches.
 _BLOCK_TOKENS = 1024
@@ -29,12 +28,9 @@ _GELU_ROWS = 16
 class SentenceEncoder:
     """``weights`` by their names in a Hugging Face BERT file, ``config`` its config.json."""
 
-    def __init__(
-        self, weights: Mapping[str, Array], config: Mapping[str, Any], pooling: Pooling
-    ) -> None:
+    def __init__(self, weights: Mapping[str, Array], config: Mapping[str, Any]) -> None:
         self._heads = int(config["num_attention_heads"])
         self._epsilon = np.float32(config["layer_norm_eps"])
-        self._pooling = pooling
         self._words = weights["embeddings.word_embeddings.weight"]
         self._places = (
             weights["embeddings.position_embeddings.weight"]
@@ -83,7 +79,7 @@ class SentenceEncoder:
             gelu_in_place(inner)
             x = self._normed(_affine(inner, *down) + x, *down_norm)
         starts = [start for start, _ in bounds]
-        pooled = x[starts] if self._pooling == "cls" else np.add.reduceat(x, starts, axis=0)
+        pooled = np.add.reduceat(x, starts, axis=0)
         lengths = np.linalg.norm(pooled, axis=1, keepdims=True)
         return np.asarray(pooled / lengths, dtype=np.float32)
 
