@@ -1,14 +1,45 @@
-"""``rlm-eval report RUN…``: a static HTML report over one or several runs."""
+"""``rlm-eval report RUN…``: a static HTML report over one or several runs.
+
+The contexts in it are made anew by the runs' tasks. Where a task reads a file or the hub, or is
+other code than rlm_eval's, that takes allow_targets=[MODULE,...].
+"""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
+from rlm_eval.config.build import build
+from rlm_eval.config.check import check_task
+from rlm_eval.config.compose import permissions, recorded_tree, refuse_reaching
+from rlm_eval.config.credentials import from_environment
 from rlm_eval.errors import ConfigError
 from rlm_eval.journal.journal import damage
+from rlm_eval.journal.redaction import seal_of
+
+
+def contexts(allowed: Sequence[str], run_dir: Path, wanted: set[str]) -> Iterator[tuple[str, str]]:
+    """The ids and texts of the ``wanted`` contexts of a run, as its task makes them. Raises
+    ConfigError where they are sealed, where what the task takes is not ``allowed``, and where it
+    can't be had."""
+    node = recorded_tree(run_dir).get("task")
+    refuse_reaching({"task": node}, run_dir, "report", allowed)
+    node = check_task(from_environment(node, "task"), allowed)
+    if node.get("hub") and node.get("path") is None:
+        asked = {**node, "hub": f"https://huggingface.co/datasets/{node['hub']}"}
+        refuse_reaching({"task": asked}, run_dir, "report", allowed)
+    task = build("task", node)
+    if seal_of(task) is not None:
+        raise ConfigError("it is sealed: it must not be in the clear on a page")
+    for context, _ in task.build():
+        if context.id in wanted:
+            wanted.remove(context.id)
+            yield context.id, context.text
+        if not wanted:
+            return
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -26,7 +57,8 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--log-to", choices=("mlflow", "wandb"), help="log each run's summary there as well"
     )
-    options = parser.parse_args(arguments)
+    rest, allowed = permissions(arguments)
+    options = parser.parse_args(rest)
     # Here, so that --help stays quick.
     from rlm_eval.analysis.load import find_runs, load_run
     from rlm_eval.analysis.report.page import write_report
@@ -40,7 +72,8 @@ def main(arguments: Sequence[str]) -> int:
     runs = [load_run(path) for path in found]
     for said in filter(None, map(damage, found)):
         print(said, file=sys.stderr)
-    print(write_report(runs, options.out, one_file=options.one_file))
+    given = partial(contexts, allowed)
+    print(write_report(runs, given, options.out, one_file=options.one_file))
     if options.log_to:
         for run in runs:
             log(run, options.log_to)

@@ -179,7 +179,8 @@ class Rlm(Agent):
                 outcome, error = failure.outcome, {"error": str(failure)}
                 raise
             finally:
-                child.add("answer", parent_call_id=parent, outcome=outcome, text=answer, **error)
+                told = {"question": question, "outcome": outcome, "text": answer}
+                child.add("answer", parent_call_id=parent, **told, **error)
                 trace.join(child)
             if answer is None:
                 raise SampleFailure(f"the child RLM ended without an answer ({outcome})")

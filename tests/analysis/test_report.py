@@ -245,7 +245,7 @@ def test_a_trajectory_opens_as_a_tree_and_its_markup_stays_text(page: Any) -> No
     text = page.inner_text(".answer[open]")
     assert "Turn 1" in text
     assert "<script>window.broken = 1</script>" in text
-    call = page.locator(".answer[open] details.node-block details.node-call > summary").first
+    call = page.locator(".answer[open] .node-block details.node-call > summary").first
     call.click()
     page.wait_for_selector(".answer[open] details.node-call[open] pre")
     assert "<b>7</b>" in page.inner_text(".answer[open] details.node-call[open]")

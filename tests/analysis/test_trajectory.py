@@ -33,24 +33,73 @@ def test_sub_calls_hang_in_the_block_that_made_them() -> None:
         {"type": "turn", "depth": 0, "iteration": 2, "call_id": "t2", "reply": "done"},
     ]
     calls = [call("t1", role="root"), call("a", "t1"), call("b", "t1"), call("t2", role="root")]
-    first = "sub call, depth 1"
-    assert shape(tree(events, calls)) == [
-        ("Turn 1", [("Code", [first]), ("Code", [first])]),
-        "Turn 2",
+    nodes = tree(events, calls)
+    assert shape(nodes) == [
+        ("Turn 1", ["", ("Code", ["sub-call"]), ("Code", ["sub-call"])]),
+        ("Turn 2", [""]),
     ]
+    assert nodes[0].children[0].parts == [("reply", "look")]
 
 
-def test_a_child_rlm_hangs_under_the_turn_that_began_it() -> None:
+def turn(reply: str, *codes: str) -> list[str]:
+    """What a turn shows: its words, and ``*`` for each of the blocks of code that ran."""
+    events = [{"type": "turn", "depth": 0, "iteration": 1, "call_id": "t", "reply": reply}]
+    events += [{"type": "block", "depth": 0, "iteration": 1, "code": code} for code in codes]
+    (node,) = tree(events, [])
+    return ["*" if n.kind == "block" else n.parts[0][1] for n in node.children]
+
+
+def test_code_is_shown_once_between_the_words_around_it() -> None:
+    one, two = 'a = 1\n\nprint("`")', "b = 2"
+    reply = f"First:\n```python\n{one}\n```\nThen:\n\n~~~repl\n{two}\n~~~\nDone."
+    assert turn(reply, one, two) == ["First:", "*", "Then:", "*", "Done."]
+    assert turn(f"```python\n{one}\n```", one) == ["*"]
+    # What did not run stays in the words, as do words around code without a fence.
+    assert turn(f"```python\n{one}\n```\n```python\n{two}\n```", one) == [
+        "*",
+        f"```python\n{two}\n```",
+    ]
+    assert turn(f"I run {two} now", two) == ["I run", "*", "now"]
+    # In a list the fence has a margin, and the code that ran has none.
+    listed = "1. So:\n   ```python\n   if a:\n     b()\n   ```"
+    assert turn(listed, "if a:\n  b()") == ["1. So:", "*"]
+    assert turn("So", "never = 'said'") == ["So", "*"]
+
+
+def test_child_rlms_hang_in_the_block_that_began_them() -> None:
+    began = {"depth": 1, "parent_call_id": "t1"}
     events = [
         {"type": "turn", "depth": 0, "iteration": 1, "call_id": "t1"},
-        {"type": "turn", "depth": 1, "iteration": 1, "call_id": "c1"},
+        {"type": "turn", "iteration": 1, "call_id": "c1", **began},
         {"type": "block", "depth": 1, "iteration": 1, "code": "1"},
-        {"type": "answer", "depth": 1, "outcome": "answered", "text": "7"},
+        {"type": "turn", "iteration": 2, "call_id": "c2", **began},
+        {"type": "answer", "outcome": "answered", "question": "How many?", "text": "7", **began},
+        {"type": "turn", "iteration": 1, "call_id": "d1", **began},
+        {"type": "answer", "outcome": "no_answer", "error": "gave up", **began},
+        {"type": "answer", "outcome": "budget_exceeded", "error": "no money", **began},
         {"type": "block", "depth": 0, "iteration": 1, "code": "2"},
     ]
     calls = [call("t1", role="root"), call("c1", "t1", role="root", depth=1)]
-    assert shape(tree(events, calls)) == [
-        ("Turn 1", [("Code", [("Turn 1 at depth 1", ["Code", "Answer of the RLM at depth 1"])])])
+    nodes, child = tree(events, calls), "Child RLM, depth 1"
+    inside = [(child, [("Turn 1", ["Code"]), "Turn 2"]), (child, ["Turn 1"]), child]
+    assert shape(nodes) == [("Turn 1", [("Code", inside)])]
+    first, second, third = nodes[0].children[0].children
+    assert first.parts == [("question", "How many?"), ("answer", "7")]
+    assert (second.meta, second.failed, third.failed) == (["no_answer"], True, True)
+
+
+def test_turns_that_a_foreign_engine_does_not_count_are_shown() -> None:
+    events = [
+        {"type": "turn", "depth": 0, "iteration": 1, "call_id": "t1"},
+        {"type": "turn", "depth": 1, "call_id": "c1", "parent_call_id": "t1"},
+        {"type": "turn", "depth": 1, "call_id": "c2", "parent_call_id": "t1"},
+        {"type": "turn", "depth": 0, "iteration": 2, "call_id": "t2"},
+        {"type": "turn", "depth": 1, "call_id": "c3", "parent_call_id": "t2"},
+    ]
+    child = "Child RLM, depth 1"
+    assert shape(tree(events, [])) == [
+        ("Turn 1", [(child, ["Turn", "Turn"])]),
+        ("Turn 2", [(child, ["Turn"])]),
     ]
 
 
@@ -90,7 +139,7 @@ def test_unknown_events_and_odd_parents_are_shown(tmp_path: Path) -> None:
     assert read_events(tmp_path / "none.jsonl") == []
     # A block without its turn, a call that names itself as its parent.
     odd = tree([{"type": "block", "code": "1"}], [call("a", "a")])
-    assert [n.title for n in odd] == ["Code", "sub call"]
+    assert [n.title for n in odd] == ["Code", "sub-call"]
     path.write_text('{"type": "turn", "iter')
     with pytest.raises(ConfigError, match=r"t\.jsonl can't be read"):
         read_events(path)
@@ -112,7 +161,7 @@ def test_what_is_short_stands_beside_an_events_name_and_texts_below_it() -> None
     assert json.loads(node.parts[1][1]) == votes
 
 
-def test_calls_of_a_method_without_turns_stand_before_its_answer() -> None:
+def test_a_judges_calls_come_last() -> None:
     events = [{"type": "index", "chunks": 3}, {"type": "answer", "text": "7"}]
     nodes = tree(events, [call("j", role="judge"), call("a", role="root")])
-    assert [n.title for n in nodes] == ["index", "root call", "Answer", "judge call"]
+    assert [n.title for n in nodes] == ["index", "root call", "judge call"]

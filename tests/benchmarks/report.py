@@ -58,7 +58,7 @@ def measured(calls: int, arms: int) -> str:
         folder = Path(name) / "run"
         made = simulated(folder, calls, arms)
         cpu, wall = time.process_time(), time.perf_counter()
-        write_report([load_run(folder)])
+        write_report([load_run(folder)], lambda *_: iter(()))
         cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
         size = sum(f.stat().st_size for f in (folder / "report_data").rglob("*") if f.is_file())
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

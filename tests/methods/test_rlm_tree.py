@@ -224,11 +224,11 @@ def test_the_reports_reader_shows_the_tree(sandbox: Sandbox) -> None:
     start, turn = tree(got.trajectory, rows)
     assert (start.title, turn.title) == ("start", "Turn 1")
     (code,) = turn.children
-    assert [c.title for c in code.children] == ["Turn 1 at depth 1"] * 2
+    assert [c.title for c in code.children] == ["Child RLM, depth 1"] * 2
     for child in code.children:
-        ran, ended = child.children
-        assert [c.title for c in ran.children] == ["sub call, depth 2"]
-        assert ended.title == "Answer of the RLM at depth 1"
+        assert child.parts[0] == ("question", "inner")
+        ((ran,),) = [inside.children for inside in child.children]
+        assert [c.title for c in ran.children] == ["sub-call, depth 2"]
 
 
 def test_a_childs_work_is_counted_in_its_parents_row(sandbox: Sandbox) -> None:

@@ -27,7 +27,8 @@ from rlm_eval.analysis.aggregate import summarize
 from rlm_eval.analysis.arms import by_method
 from rlm_eval.analysis.load import Run, combine
 from rlm_eval.analysis.paired import paired_table
-from rlm_eval.analysis.report.samples import put, write_samples
+from rlm_eval.analysis.report import samples
+from rlm_eval.analysis.report.samples import Contexts, put
 from rlm_eval.analysis.report.views import View, printed, views
 from rlm_eval.analysis.text import points, shown
 from rlm_eval.analysis.verdicts import Decision, Verdict, verdicts
@@ -52,7 +53,9 @@ ALSO = {"summary": (("method × length", "method_by_length"), ("method × task",
 ASSETS = ("report.css", "page.js", "table.js", "answers.js", "report.js")
 
 
-def write_report(runs: Sequence[Run], out: Path | None = None, *, one_file: bool = False) -> Path:
+def write_report(
+    runs: Sequence[Run], contexts: Contexts, out: Path | None = None, *, one_file: bool = False
+) -> Path:
     """Write ``report.html`` and ``report_data/`` over one or several runs; return the page's path.
 
     ``out`` is the folder to write to, by default the first run's own. ``one_file``: the page has
@@ -68,6 +71,8 @@ def write_report(runs: Sequence[Run], out: Path | None = None, *, one_file: bool
             (new / DATA / name).write_bytes((assets / name).read_bytes())
         (new / PAGE).write_bytes((assets / PAGE).read_bytes())
         _write_data(runs, results, new / DATA)
+        room = samples.CHARS_IN_ONE if one_file else samples.ALL_CHARS
+        samples.write_contexts(runs, new / DATA, contexts, room)
         if one_file:
             _put_in_one(new)
     return folder / PAGE
@@ -146,7 +151,7 @@ def _write_data(runs: Sequence[Run], results: pd.DataFrame, data: Path) -> None:
         "calls": len(calls),
     }
     put(data, "main", json.dumps(main, allow_nan=False))
-    write_samples(runs, results, calls, data)
+    samples.write_samples(runs, results, calls, data)
 
 
 def _calls(runs: Sequence[Run], results: pd.DataFrame) -> pd.DataFrame:

@@ -1,21 +1,28 @@
-"""The report's answers: the list of them, and their trajectories."""
+"""The report's answers: the list of them, their trajectories, and the contexts they are about."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import yaml
 
 from rlm_eval.analysis.arms import marks
 from rlm_eval.analysis.budgets import overspent
 from rlm_eval.analysis.load import Run
 from rlm_eval.analysis.report import trajectory
+from rlm_eval.errors import ConfigError
 
 #: Trajectories come by need, bundled into files of about this many bytes.
 BUNDLE_BYTES = 500_000
+#: Characters of a context, and of all of them together in a report's folder and in its one file.
+CONTEXT_CHARS, ALL_CHARS, CHARS_IN_ONE = 1_000_000, 100_000_000, 2_000_000
+#: The texts by id of those contexts of a run that are asked for. Raises ConfigError, which says why
+#: there are no more.
+Contexts = Callable[[Path, set[str]], Iterator[tuple[str, str]]]
 #: What samples.js says of a sample, of an answer to it (``sample`` and ``arm`` are numbers into its
 #: lists of samples and arms, ``bundle`` is where its trajectory is), and of a call.
 SAMPLE_FIELDS = [
@@ -39,20 +46,45 @@ def write_samples(
     """Write ``samples.js`` and the bundles of trajectories, ``t/0.js`` …"""
     samples = results.drop_duplicates("sample_id")
     gold = samples["gold"].map(lambda listed: " | ".join(map(str, json.loads(listed))))
-    arms, names = list(results["arm"].unique()), marks(results)
+    arms, names = results.drop_duplicates("arm"), marks(results)
     rows = results.assign(
         sample=results["sample_id"].map({s: i for i, s in enumerate(samples["sample_id"])}),
-        arm=results["arm"].map({arm: i for i, arm in enumerate(arms)}),
+        arm=results["arm"].map({arm: i for i, arm in enumerate(arms["arm"])}),
         bundle=_put_bundles(data, _trees(runs, results, calls)),
         over=overspent(results, calls).astype(int),
     )
     parts = {
         "samples": _columns(samples.assign(gold=gold)[SAMPLE_FIELDS]),
         "rows": _columns(rows[ROW_FIELDS]),
-        "arms": json.dumps([names[arm] for arm in arms]),
-        "arm_keys": json.dumps(arms),
+        "arms": json.dumps([names[arm] for arm in arms["arm"]]),
+        "arm_keys": json.dumps(list(arms["arm"])),
+        "settings": json.dumps([yaml.safe_dump(json.loads(c)) for c in arms["arm_config"]]),
     }
     put(data, "samples", f"{{{','.join(f'{json.dumps(k)}:{part}' for k, part in parts.items())}}}")
+
+
+def write_contexts(runs: Sequence[Run], data: Path, contexts: Contexts, room: int) -> None:
+    """Write the contexts, ``c/ID.js``, as far as ``room`` characters go, and ``lost.js``, which
+    says of the others why they are not there."""
+    lost: dict[str, str] = {}
+    written: set[str] = set()
+    for run in runs:
+        wanted = set(run.results["context_id"]) - written
+        why = "the task makes other samples today than when it was asked"
+        try:
+            for context_id, text in contexts(run.path, set(wanted)):
+                shown = text[:CONTEXT_CHARS]
+                if (room := room - len(shown)) < 0:
+                    why = "this report is full of contexts; rlm-eval export has them all"
+                    break
+                if more := len(text) - len(shown):
+                    shown += f"\n… {more:,} more characters: rlm-eval export has them"
+                put(data, f"c/{context_id}", json.dumps(shown))
+                written.add(context_id)
+        except ConfigError as error:
+            why = str(error)
+        lost |= dict.fromkeys(wanted, why)
+    put(data, "lost", json.dumps({k: why for k, why in lost.items() if k not in written}))
 
 
 def _columns(frame: pd.DataFrame) -> str:

@@ -7,6 +7,7 @@ be missing. Events of a type unknown here are shown as they are.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,60 +53,94 @@ def read_replies(run_dir: Path) -> dict[str, str]:
 def tree(events: Iterable[Event], calls: Iterable[Mapping[str, Any]]) -> list[Node]:
     """The top nodes. ``calls`` are rows of calls.parquet in order, several attempts to a call.
 
-    A call hangs under the turn it names as its parent, inside the code block that was running;
-    calls without an event (a method without turns) show what ``reply`` their row has, before the
-    answer; a judge's come after it.
+    A turn holds the model's words and the code blocks that ran, in the order of its reply. A call,
+    or a child RLM with its turns, hangs under the turn it names as its parent, inside the block
+    that was running. Calls without an event (a method without turns) show what ``reply`` their row
+    has; a judge's come last. The answer itself is its row's.
     """
     rows = _merged(calls)
     tops: list[Node] = []
     nodes: dict[str, Node] = {}  # by the call that each shows
     waiting: dict[str, list[Node]] = {}  # by turn, its calls that are in no code block yet
     turns: dict[int, str] = {}  # the last turn at each depth
+    children: dict[int, tuple[Any, Node]] = {}  # the child RLM at work at each depth, its parent
 
-    def place(call_id: str, node: Node, parent: Any) -> None:
-        nodes[call_id] = node
-        if parent in nodes and parent != call_id:
+    def place(node: Node, parent: Any) -> None:
+        if parent in nodes and nodes[parent] is not node:
             waiting.setdefault(str(parent), []).append(node)
         else:
             tops.append(node)
+
+    def begin(depth: int, parent: Any) -> None:
+        children[depth] = parent, Node("child", f"Child RLM, depth {depth}", [], [])
+        place(children[depth][1], parent)
 
     for event in events:
         kind, depth = event.get("type"), int(event.get("depth") or 0)
         call_id, failed = str(event.get("call_id")), bool(event.get("error"))
         row = rows.get(call_id, {})
+        parent = event.get("parent_call_id") or row.get("parent_call_id")
         if kind == "turn":
-            title = f"Turn {event['iteration']}" + (f" at depth {depth}" if depth else "")
-            parts = _texts(event, ("reply", "code", "output", "error"))
+            number = event.get("iteration")  # no foreign engine tells that of its children's
+            if depth and (number == 1 or depth not in children or children[depth][0] != parent):
+                begin(depth, parent)
+            said = _words(*(text for _, text in _texts(event, ("reply",))))
+            title, parts = f"Turn {number}" if number else "Turn", _texts(event, ("error",))
+            nodes[call_id] = Node("turn", title, _spent(event, row), parts, said, failed)
+            (children[depth][1].children if depth else tops).append(nodes[call_id])
             turns[depth] = call_id
-            node = Node("turn", title, _spent(event, row), parts, failed=failed)
-            place(call_id, node, row.get("parent_call_id"))
         elif kind == "call":
-            parent = event.get("parent_call_id") or row.get("parent_call_id")
-            place(call_id, _call_node(event, row), parent)
+            nodes[call_id] = _call_node(event, row)
+            place(nodes[call_id], parent)
         elif kind == "block":
             meta = [f"{seconds(event['seconds'])} s"] if event.get("seconds") is not None else []
             if event.get("output_chars"):
                 meta.append(f"{event['output_chars']:,} characters out")
-            parts = _texts(event, ("code", "output", "error"))
             inside = waiting.pop(turns.get(depth, ""), [])
-            node = Node("block", "Code", meta, parts, inside, failed)
-            (nodes[turns[depth]].children if depth in turns else tops).append(node)
-        elif kind == "answer":
-            title = "Answer" + (f" of the RLM at depth {depth}" if depth else "")
-            node = Node("answer", title, [event.get("outcome", "")], _texts(event, ("text",)))
-            (nodes[turns[depth]].children if depth in turns and depth else tops).append(node)
-        else:
+            parts = _texts(event, ("code", "output", "error"))
+            block = Node("block", "Code", meta, parts, inside, failed)
+            into = nodes[turns[depth]].children if depth in turns else tops
+            _put_in_place(block, str(event.get("code")), into)
+        elif kind == "answer" and depth:
+            if depth not in children:  # it ended before its first turn
+                begin(depth, parent)
+            _, child = children.pop(depth)
+            child.meta, child.failed = [event.get("outcome", "")], failed
+            told = {**event, "answer": event.get("text")}
+            child.parts = _texts(told, ("question", "answer", "error"))
+        elif kind == "start":  # its settings are the arm's
+            left_out = ("settings", "depth", "at_s", "version")
+            tops.append(_as_it_is({k: v for k, v in event.items() if k not in left_out}))
+        elif kind != "answer":
             tops.append(_as_it_is(event))
-    answer = [tops.pop()] if tops and tops[-1].kind == "answer" else []
-    unseen = {call_id: row for call_id, row in rows.items() if call_id not in nodes}
-    for judged in (False, True):
-        for call_id, row in unseen.items():
-            if (row["role"] == "judge") == judged:
-                place(call_id, _call_node({}, row), row["parent_call_id"])
-        tops += answer if not judged else []
-    for turn, left in waiting.items():
-        nodes[turn].children += left
+    unseen = [call_id for call_id in rows if call_id not in nodes]
+    for call_id in sorted(unseen, key=lambda call_id: rows[call_id]["role"] == "judge"):
+        nodes[call_id] = _call_node({}, rows[call_id])
+        place(nodes[call_id], rows[call_id]["parent_call_id"])
+    for call_id, left in waiting.items():
+        nodes[call_id].children += left
     return tops
+
+
+def _words(text: str = "") -> list[Node]:
+    return [Node("words", "", [], [("reply", text.strip())])] if text.strip() else []
+
+
+def _put_in_place(block: Node, code: str, into: list[Node]) -> None:
+    """Add a block to a turn; where the words at the end of ``into`` are the reply that the code is
+    in, it takes its place there, and that of the fences around it."""
+    lines = [re.escape(line.strip()) for line in code.splitlines() if line.strip()]
+    words = into[-1].parts[0][1] if into and into[-1].kind == "words" else ""
+    found = re.search(r"[ \t\r]*\n\s*".join(lines), words) if lines else None
+    if found is None:
+        into.append(block)
+        return
+    before, after = words[: found.start()].rstrip(), words[found.end() :].lstrip()
+    line = before[before.rfind("\n") + 1 :]
+    if opening := re.search(r"(?<![`~])[`~]{3,}[ \t]*[\w{.}+-]*$", line):
+        before = before[: len(before) - len(line) + opening.start()]
+        after = after.lstrip("`~")
+    into[-1:] = [*_words(before), block, *_words(after)]
 
 
 def _as_it_is(event: Event) -> Node:
@@ -118,12 +153,15 @@ def _as_it_is(event: Event) -> Node:
     ]
     meta = [f"{key.replace('_', ' ')} {event[key]}" for key in short]
     parts = _texts(event, (key for key in rest if key not in short))
-    return Node("other", str(event["type"]).replace("_", " "), meta, parts)
+    kind = "start" if event["type"] == "start" else "other"
+    return Node(kind, str(event["type"]).replace("_", " "), meta, parts)
 
 
 def _call_node(event: Event, row: Mapping[str, Any]) -> Node:
-    depth = event.get("depth", row.get("depth"))
-    title = f"{event.get('role') or row.get('role')} call" + (f", depth {depth}" if depth else "")
+    depth, role = event.get("depth", row.get("depth")), event.get("role") or row.get("role")
+    title = ("sub-call" if role == "sub" else f"{role} call") + (
+        f", depth {depth}" if depth and depth > 1 else ""
+    )
     error = event.get("error") or row.get("error")
     shown = {"reply": row.get("reply")} | dict(event) | {"error": error}
     parts = _texts(shown, ("prompt", "reply", "error"))

@@ -3,6 +3,9 @@
 (() => {
   const { formats, h, load, samplesLink, short, show, table } = REPORT;
   const PAGE = 100; // answers, or sub-calls, shown at a time
+  const FIRST = 10; // sub-calls shown of a block, or calls of a method without turns
+  const [CUT, LINES, EXCERPT] = [1500, 16, 200]; // characters and lines of a text before a click
+  const WHOLE = ["code", "answer", "error"]; // what is never cut
 
   /* The answers as objects, made once from the compact lists. */
   let answers = null;
@@ -15,6 +18,7 @@
     rows.forEach((row) => {
       row.sample = samples[row.sample];
       row.armKey = list.arm_keys[row.arm];
+      row.settings = list.settings[row.arm];
       row.arm = list.arms[row.arm];
       const { question, gold, sample_id: id } = row.sample;
       row.searched = [question, gold, id, row.answer, row.error].join("\n").toLowerCase();
@@ -138,80 +142,130 @@
     const own = rows.filter((r) => r.sample.sample_id === id);
     if (!own.length) return h("p", { class: "error" }, `There is no sample ${id} in this report.`);
     const { sample } = own[0];
-    const facts = [["question", sample.question], ["gold", sample.gold], ["task", sample.task],
+    const isAsked = (r) => r.result_key === query.get("key");
+    const facts = [["sample", id], ["task", sample.task],
       ["length", `${formats.int(sample.length_tokens)} tokens (asked for `
         + `${formats.int(sample.target_tokens)})`],
       ["question group", sample.question_group], ["context", sample.context_id],
       ["best constant", sample.constant_score === null ? ""
         : `scores ${show(sample.constant_score, "share")} %`],
       ["made with", sample.knobs]];
-    return [h("p", {}, h("a", { href: "#/samples" }, "← all samples")), h("h2", {}, `Sample ${id}`),
-      h("dl", { class: "facts" }, facts.flatMap(([k, v]) => [h("dt", {}, k), h("dd", {}, v || "–")])),
-      h("h3", {}, "Answers"), own.map((r) => answerOf(r, r.result_key === query.get("key")))];
+    return [h("p", {}, h("a", { href: "#/samples" }, "← all samples")),
+      h("h2", {}, `${sample.task}, ${formats.int(sample.target_tokens)} tokens`),
+      factsOf([["question", sample.question], ["gold", sample.gold]], "facts asked"),
+      closed("About the sample", () => [factsOf(facts)]),
+      closed("Context", async () => {
+        const why = (await load("lost"))[sample.context_id];
+        return why ? [h("p", { class: "muted" }, `Its text is not in this report: ${why}.`)]
+          : [h("pre", {}, await load(`c/${sample.context_id}`))];
+      }, `${formats.int(sample.length_tokens)} tokens`),
+      h("h3", {}, "Answers"), own.sort((a, b) => isAsked(b) - isAsked(a))
+        .map((r) => answerOf(r, isAsked(r)))];
   }
 
-  function answerOf(row, open) {
-    const good = row.right === 1;
-    const tree = h("div", { class: "tree" });
-    const details = h("details", { class: "answer" },
-      h("summary", {}, h("b", {}, row.arm + (row.repeat ? `, repeat ${row.repeat}` : "")),
-        h("span", { class: `tag ${good ? "good" : "bad"}` },
-          good ? "right" : classes.wrong(row) ? "wrong" : row.outcome),
-        h("span", { class: "muted" }, ` score ${show(row.points, "share")} % · ${short(row.tokens)} `
-          + `tokens · ${row.subcalls} sub-calls · ${show(row.cost_usd, "usd")} · `
-          + `${short(row.wall_s)} s`)),
-      text("answer", row.answer), text("error", row.error), tree);
-    let asked = false;
+  const factsOf = (facts, kind = "facts") => h("dl", { class: kind },
+    facts.flatMap(([k, v]) => [h("dt", {}, k), h("dd", {}, v || "–")]));
+
+  /* A part that is made, or fetched, when it is first opened. */
+  function folding(summary, make, open = false, kind = undefined) {
+    const details = h("details", { class: kind }, h("summary", {}, summary));
+    let made = false;
     const fill = async () => {
-      if (asked || !details.open) return;
-      asked = true;
+      if (made || !details.open) return;
+      made = true;
       try {
-        const bundle = await load(`t/${row.bundle}`);
-        const nodes = bundle[row.result_key];
-        tree.append(h("div", { class: "label" }, nodes.length ? "trajectory" : "no trajectory kept"));
-        grow(tree, nodes, true);
+        details.append(...(await make()).flat(2).filter(Boolean));
       } catch (error) {
-        tree.append(h("p", { class: "error" }, error.message));
+        details.append(h("p", { class: "error" }, error.message));
       }
     };
     details.addEventListener("toggle", fill);
-    if (open) {
-      details.open = true;
-      fill();
-    }
-    return details;
-  }
-
-  const text = (label, value) => (value
-    ? [h("div", { class: "label" }, label), h("pre", {}, value)] : []);
-
-  /* Children come in steps, so that a block of a thousand sub-calls opens at once. */
-  function grow(parent, nodes, open, from = 0) {
-    nodes.slice(from, from + PAGE).forEach((node) => parent.append(branch(node, open)));
-    const left = nodes.length - from - PAGE;
-    if (left <= 0) return;
-    const more = h("button", { type: "button", onclick: () => {
-      more.remove();
-      grow(parent, nodes, open, from + PAGE);
-    } }, `${Math.min(left, PAGE)} more of ${left}`);
-    parent.append(more);
-  }
-
-  function branch(node, open) {
-    const inside = h("div");
-    const details = h("details", { class: `node-${node.kind}${node.failed ? " failed" : ""}` },
-      h("summary", {}, node.title, h("span", { class: "meta" }, node.meta.join(" · "))), inside);
-    let filled = false;
-    const fill = () => {
-      if (filled || !details.open) return;
-      filled = true;
-      node.parts.forEach(([label, value]) => inside.append(...text(label, value)));
-      grow(inside, node.children, node.kind === "turn");
-    };
-    details.addEventListener("toggle", fill);
-    details.open = open && node.kind !== "call";
+    details.open = open;
     fill();
     return details;
+  }
+  const closed = (title, make, meta = "") => folding([title, h("span", { class: "meta" }, meta)], make);
+
+  function answerOf(row, open) {
+    const state = row.right === 1 ? "right" : classes.wrong(row) ? "wrong" : row.outcome;
+    return folding([h("b", {}, row.arm + (row.repeat ? `, repeat ${row.repeat}` : "")),
+      h("span", { class: `tag ${row.right === 1 ? "good" : "bad"}` }, state),
+      h("span", { class: "muted" }, ` score ${show(row.points, "share")} % · ${short(row.tokens)} `
+        + `tokens · ${row.subcalls} sub-calls · ${show(row.cost_usd, "usd")} · ${short(row.wall_s)} s`),
+      h("span", { class: "excerpt" }, excerpt(row.answer || row.error || ""))],
+    async () => {
+      const nodes = (await load(`t/${row.bundle}`))[row.result_key];
+      const began = nodes.filter((node) => node.kind === "start");
+      const rest = nodes.filter((node) => node.kind !== "start");
+      return [text("answer", row.answer), text("error", row.error),
+        closed("Method settings", () =>
+          [h("pre", {}, row.settings), began.map((node) => [meta(node), texts(node)])]),
+        rest.length ? grow(h("div", { class: "tree" }), rest)
+          : h("p", { class: "muted" }, "No trajectory was kept.")];
+    }, open, "answer");
+  }
+
+  const excerpt = (value) => {
+    const line = value.replace(/\s+/g, " ").trim();
+    return line.length > EXCERPT ? `${line.slice(0, EXCERPT)}…` : line;
+  };
+
+  /* A text with what it is; of a long one the beginning, and the rest on a click. */
+  function text(label, value, tag = "pre") {
+    if (!value) return [];
+    const begin = WHOLE.includes(label) ? value
+      : value.slice(0, CUT).split("\n").slice(0, LINES).join("\n");
+    const body = h(tag, { class: label === "error" && "error" }, begin);
+    const more = begin.length < value.length && h("button", { type: "button", onclick: () => {
+      body.textContent = value;
+      more.remove();
+    } }, `all ${formats.int(value.length)} characters`);
+    return [label && h("div", { class: "label" }, label), body, more].filter(Boolean);
+  }
+
+  /* Calls come in steps, so that a block of a thousand opens at once; turns all together. */
+  function grow(parent, nodes, from = 0, size = FIRST) {
+    const end = nodes.some((node) => node.kind === "turn") ? nodes.length : from + size;
+    parent.append(...nodes.slice(from, end).map(branch));
+    const left = nodes.length - end;
+    if (left <= 0) return parent;
+    const more = h("button", { type: "button", onclick: () => {
+      more.remove();
+      grow(parent, nodes, end, PAGE);
+    } }, left > PAGE ? `${PAGE} more of ${left}` : `${left} more`);
+    parent.append(more);
+    return parent;
+  }
+
+  const meta = (node) => h("span", { class: "meta" }, node.meta.join(" · "));
+  const texts = (node) => node.parts.map(([label, value]) => text(label, value)).flat();
+
+  function branch(node) {
+    const kind = `node-${node.kind}${node.failed ? " failed" : ""}`;
+    const part = Object.fromEntries(node.parts);
+    if (node.kind === "words") return h("div", { class: kind }, text("", part.reply, "p"));
+    if (node.kind === "block") return h("div", { class: kind }, blockOf(node, part));
+    const short = node.kind === "call" || node.kind === "child";
+    const asked = part.prompt || part.question;
+    const came = part.reply || part.answer || part.error;
+    return folding([h("span", { class: "title" }, node.title), meta(node),
+      short && asked && h("span", { class: "excerpt" }, excerpt(asked)),
+      short && came && h("span", { class: "excerpt reply" }, `→ ${excerpt(came)}`)].filter(Boolean),
+    () => [texts(node), grow(h("div"), node.children)], !short, kind);
+  }
+
+  function blockOf({ meta: said, children }, { code, output, error }) {
+    const counted = (test, one, many) => {
+      const number = children.filter(test).length;
+      return number && `${number} ${number === 1 ? one : many}`;
+    };
+    const calls = [counted((c) => c.kind === "call", "sub-call", "sub-calls"),
+      counted((c) => c.kind === "child", "child RLM", "child RLMs"),
+      counted((c) => c.meta.includes("from memory"), "from memory", "from memory"),
+      counted((c) => c.failed, "failed", "failed")];
+    return [text("code", code), text(["output", ...said].join(" · "), output), text("error", error),
+      children.length ? [h("div", { class: "label" }, calls.filter(Boolean).join(" · ")),
+        grow(h("div"), children)] : []].flat(2);
   }
 
   Object.assign(REPORT, { sets, samplesView, sampleView });
