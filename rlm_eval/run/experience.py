@@ -45,9 +45,10 @@ class Speeds:
 @dataclass(frozen=True)
 class Past:
     """What ``results`` took: of each measure the mean, and the deviation as a share of it (1 where
-    a single result can't show it)."""
+    single results can't show it), which all lengths of the arm tell with ``freedom`` degrees."""
 
     results: int
+    freedom: int
     mean: Mapping[str, float]
     variation: Mapping[str, float]
 
@@ -56,7 +57,7 @@ class Past:
         (Student's interval for a prediction, its exponential because costs are skewed)."""
         from scipy.stats import t  # type: ignore[import-untyped]
 
-        width = float(t.ppf(0.9, max(1, self.results - 1))) * (1 / self.results + 1 / n) ** 0.5
+        width = float(t.ppf(0.9, max(1, self.freedom))) * (1 / self.results + 1 / n) ** 0.5
         return exp(width * self.variation[measure])
 
 
@@ -173,14 +174,18 @@ def _past(frames: list[pd.DataFrame]) -> dict[int, Past]:
     import pandas as pd
 
     rows = pd.concat(frames).drop_duplicates("result_key")
-    out: dict[int, Past] = {}
-    for length in rows["target_tokens"].unique().tolist():
-        group = rows[rows["target_tokens"] == length]
-        taken = pd.DataFrame({ours: group[column] for ours, column in MEASURES.items()})
-        taken = taken.astype(float).dropna(axis="columns")
-        mean = {str(name): float(value) for name, value in taken.mean().items()}
-        variation = (taken.std() / taken.mean()).fillna(1.0)
-        out[length] = Past(len(group), mean, {name: float(variation[name]) for name in mean})
+    taken = pd.DataFrame({ours: rows[column].tolist() for ours, column in MEASURES.items()})
+    taken = taken.astype(float).dropna(axis="columns")
+    lengths = rows["target_tokens"].tolist()
+    groups = {length: taken[[at == length for at in lengths]] for length in dict.fromkeys(lengths)}
+    shares = pd.concat([group / group.mean() - 1 for group in groups.values()])
+    freedom = len(rows) - len(groups)
+    off = ((shares**2).sum() / freedom) ** 0.5 if freedom else shares.sum() + 1
+    variation = {str(name): float(value) for name, value in off.items()}
+    out = {}
+    for length, group in groups.items():
+        mean = {str(name): float(value) for name, value in group.mean().items()}
+        out[length] = Past(len(group), freedom, mean, variation)
     return out
 
 

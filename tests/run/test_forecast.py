@@ -15,6 +15,7 @@ from random import Random
 from statistics import mean, stdev
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from helpers.fake_provider import FakeProvider
@@ -22,6 +23,7 @@ from rlm_eval.commands.cli import run_tree
 from rlm_eval.config.check import check_config
 from rlm_eval.config.compose import compose_tree
 from rlm_eval.errors import ConfigError
+from rlm_eval.journal.tables import MEASURES
 from rlm_eval.ledger import Budget
 from rlm_eval.methods.direct import Direct
 from rlm_eval.methods.method import Bounds, Forecast, Method, Shape
@@ -29,7 +31,7 @@ from rlm_eval.models.protocol import ModelInfo, Price
 from rlm_eval.models.scripted import ScriptedModel
 from rlm_eval.records import Role, Sample, Score
 from rlm_eval.run.assemble import Parts, all_work, assemble
-from rlm_eval.run.experience import Experience, Past, Speeds
+from rlm_eval.run.experience import Experience, Past, Speeds, _past
 from rlm_eval.run.forecast import JUDGE, Expected, expected, refuse_over_cap, together
 from rlm_eval.run.runner import Arm
 from rlm_eval.tasks.task import Task
@@ -328,9 +330,9 @@ def test_errors_are_learned_from_kept_forecasts(
 
 
 def test_past_results_state_their_spread() -> None:
-    two = Past(2, {"calls": 5.0, "usd": 1.0}, {"calls": 0.0, "usd": 1.0})
+    two = Past(2, 1, {"calls": 5.0, "usd": 1.0}, {"calls": 0.0, "usd": 1.0})
     assert two.times("usd", 2) == pytest.approx(exp(3.0777), rel=1e-4)
-    assert 1.1 < replace(two, results=200).times("usd", 200) < 1.2
+    assert 1.1 < replace(two, results=200, freedom=199).times("usd", 200) < 1.2
     assert two.times("calls", 2) == 1
 
 
@@ -346,7 +348,7 @@ def test_ranges_from_past_results_hold_8_of_10(past: int, n: int, sigma: float) 
                 [draw.lognormvariate(0, sigma) for _ in range(count)] for count in (past, n)
             )
             middle = mean(before)
-            times = Past(past, {}, {"calls": stdev(before) / middle}).times("calls", n)
+            times = Past(past, past - 1, {}, {"calls": stdev(before) / middle}).times("calls", n)
             ends = {"low": {"calls": n * middle / times}, "high": {"calls": n * middle * times}}
             said.append(Expected("a", 600, n, "past", calls=n * middle, **ends))
             took += sum(after)
@@ -384,6 +386,28 @@ def test_after_a_run_one_sees_what_stayed_within_its_forecast(
     assert (row["method"], row["target_tokens"], row["from"]) == ("direct", "600", "sizes")
     shown = [row[f"calls_{which}"] for which in ("forecast", "low", "high", "took", "within")]
     assert shown == ["2", "2", "2", "2.0", "True"]
+
+
+def test_all_lengths_of_an_arm_tell_how_much_its_answers_vary() -> None:
+    columns = [column for name, column in MEASURES.items() if name not in ("calls", "usd")]
+    took = {600: (8, 12), 900: (100, 100), 1200: (7,)}
+    rows = [
+        {"result_key": f"{length} {i}", "target_tokens": length, "calls": calls, "cost_usd": None}
+        | dict.fromkeys(columns, 1)
+        for length, values in took.items()
+        for i, calls in enumerate(values)
+    ]
+    past = _past([pd.DataFrame(rows[:2]), pd.DataFrame(rows)])
+    assert [(p.results, p.freedom, p.mean["calls"]) for p in past.values()] == [
+        (2, 2, 10),
+        (2, 2, 100),
+        (1, 2, 7),
+    ]
+    for p in past.values():
+        assert p.variation["calls"] == pytest.approx(((0.2**2 + 0.2**2) / 2) ** 0.5)
+        assert "usd" not in p.mean, "unpriced"
+    (alone,) = _past([pd.DataFrame(rows[-1:])]).values()
+    assert (alone.freedom, alone.variation["calls"]) == (0, 1)
 
 
 def test_limits_bound_what_no_size_tells(tmp_path: Path) -> None:
