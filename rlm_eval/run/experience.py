@@ -174,6 +174,8 @@ def _past(frames: list[pd.DataFrame]) -> dict[int, Past]:
     import pandas as pd
 
     rows = pd.concat(frames).drop_duplicates("result_key")
+    if rows.empty:
+        return {}
     taken = pd.DataFrame({ours: rows[column].tolist() for ours, column in MEASURES.items()})
     taken = taken.astype(float).dropna(axis="columns")
     lengths = rows["target_tokens"].tolist()
