@@ -143,7 +143,9 @@ class Ledger:
             passed = _passed(node, total)
             if passed:
                 error = RunBudgetExceeded if node.scope == "run" else BudgetExceeded
-                return error(f"the {node.scope}'s cap {passed} is spent")
+                several = f"leaves too little for {amount.calls:,} calls at once"
+                left = "is spent" if amount.calls <= 1 else several
+                return error(f"the {node.scope}'s cap {passed} {left}")
         return None
 
     def _hold(self, amount: Spend, reservations: int) -> None:

@@ -21,7 +21,7 @@ from rlm_eval.analysis.aggregate import (
 )
 from rlm_eval.analysis.load import Run, combine, load_run
 from rlm_eval.analysis.paired import CELL, Comparison
-from rlm_eval.analysis.tables import judge_notes
+from rlm_eval.analysis.tables import forecast_table, judge_notes, stayed_within
 from rlm_eval.analysis.text import Column, dollars, percent, plural, terminal_table
 from rlm_eval.analysis.verdicts import Verdict, verdicts
 from rlm_eval.journal.tables import write_csv
@@ -77,16 +77,18 @@ LEGEND = (
 
 @dataclass(frozen=True)
 class Summary:
-    """``table`` as :func:`summarize` gives it."""
+    """``table`` as :func:`summarize` gives it, ``kept`` as ``stayed_within`` tells it."""
 
     run: Run
     table: pd.DataFrame
     verdicts: list[Verdict]
     demonstration: bool
+    kept: str = ""
 
 
 def write_summary(run_dir: Path, *, demonstration: bool = False) -> Summary:
-    """Read a run's tables; write ``summary.csv``, ``verdicts.csv`` and ``figures/`` into it."""
+    """Read a run's tables; write ``summary.csv``, ``verdicts.csv``, ``figures/`` and, where it was
+    forecast, ``forecast.csv`` into it."""
     run = load_run(run_dir)
     demonstration = demonstration or run.demonstration
     results = combine([run])
@@ -100,7 +102,11 @@ def write_summary(run_dir: Path, *, demonstration: bool = False) -> Summary:
     write_csv(rows, run_dir / "verdicts.csv", DIGITS)
     for draw in FIGURES:
         figures.drawing.save(draw(results, table), run_dir / "figures" / draw.__name__)
-    return Summary(run, table, found, demonstration)
+    forecast = forecast_table(run)
+    if len(forecast):
+        write_csv(forecast, run_dir / "forecast.csv")
+    kept = stayed_within(forecast.to_dict("records"))
+    return Summary(run, table, found, demonstration, kept)
 
 
 def print_summary(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from math import nan
+from math import isnan, nan
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,12 @@ from rlm_eval.analysis.load import Run, read
 from rlm_eval.analysis.paired import CELL
 from rlm_eval.analysis.text import percent
 from rlm_eval.journal.tables import MEASURES, write_csv
+from rlm_eval.records import PENDING
 
 ARM = [*CELL, "arm"]
 LEVELS = (0.5, 0.75, 0.95, 0.99)
+#: Of each measure of a forecast, what :func:`forecast_table` has.
+SAID = ("forecast", "low", "high", "took", "within")
 #: What :func:`token_split` has means of.
 SPLIT = ("calls", "from_memory", "computed", "cached", "completion")
 
@@ -221,28 +224,44 @@ def retrieval(results: pd.DataFrame) -> pd.DataFrame:
 
 
 def forecast_table(run: Run) -> pd.DataFrame:
-    """What a run's forecast was beside what the run took: one row per method, all lengths together.
+    """What a run's forecast was beside what the run took: one row per method and length.
 
-    ``results`` that are there, where the forecast came ``from``, and per measure ``*_forecast`` and
-    ``*_took``. A forecast is null where one length's was unknown, or where it was made for other
-    results than these (some were reused from another run). Empty where the run has no
-    forecast.json."""
+    ``results`` that ended, where the forecast came ``from``, and per measure ``*_forecast``, its
+    range ``*_low`` to ``*_high``, ``*_took``, and whether that stayed ``*_within``; ``outside``
+    names those that did not. Null is what was unknown, or forecast for other results than these
+    (some are pending, or reused from another run). Empty where the run has no forecast.json."""
     path = run.path / "forecast.json"
     if not path.is_file():
         return pd.DataFrame()
-    forecast, rows = pd.DataFrame(read(path, lambda p: json.loads(p.read_text("utf-8")))), []
-    for method, expected in forecast.groupby("arm", sort=False):
-        took = run.results[run.results["method"] == method]
+    ended, rows = run.results[~run.results["outcome"].isin(list(PENDING))], []
+    for said in read(path, lambda p: json.loads(p.read_text("utf-8"))):
+        method, length = said["arm"], said["target_tokens"]
+        took = ended[(ended["method"] == method) & (ended["target_tokens"] == length)]
         if took.empty:
             continue  # nothing there yet, or the judge, which is no arm
-        row: dict[str, Any] = {"method": method, "results": len(took)}
-        row["from"] = ", ".join(expected["source"].unique())
+        row: dict[str, Any] = {"method": method, "target_tokens": length, "results": len(took)}
+        row |= {"from": said["source"], "stretch": said.get("stretch", 1.0)}
+        known, outside = said if said["results"] == len(took) else {}, []
         for ours, theirs in MEASURES.items():
-            known = expected[ours].notna().all() and expected["results"].sum() == len(took)
-            row[f"{ours}_forecast"] = expected[ours].sum() if known else None
-            row[f"{ours}_took"] = took[theirs].sum(min_count=len(took))
-        rows.append(row)
+            low, high = (known.get(end, {}).get(ours, nan) for end in ("low", "high"))
+            total, point = float(took[theirs].sum(min_count=len(took))), known.get(ours)
+            within = None
+            if not (isnan(high) or isnan(total)):
+                within = low * (1 - 1e-9) <= total <= high * (1 + 1e-9) or isnan(low)
+            outside += [ours.replace("_", " ")] if within is False else []
+            values = (nan if point is None else point, low, high, total, within)
+            row |= dict(zip([f"{ours}_{which}" for which in SAID], values, strict=True))
+        rows.append(row | {"outside": ", ".join(outside)})
     return pd.DataFrame(rows)
+
+
+def stayed_within(rows: Sequence[Mapping[Any, Any]]) -> str:
+    """Of how many ``rows`` of :func:`forecast_table` each figure stayed within its range:
+    ``calls 9 of 10, …``; empty where none can tell."""
+    found = {m: [row[f"{m}_within"] for row in rows] for m in MEASURES}
+    known = {m: [within for within in there if within is not None] for m, there in found.items()}
+    told = (f"{m.replace('_', ' ')} {sum(k)} of {len(k)}" for m, k in known.items() if k)
+    return ", ".join(told)
 
 
 def to_markdown(table: pd.DataFrame, right: Sequence[bool] = ()) -> str:

@@ -86,9 +86,9 @@ class CodeAct(Agent):
                 return (), ()
             omitted = self._frame_tokens("none") + shape.question_tokens
             opening = omitted if self.overflow == "omit" else room
-        most = [self.turns_limit(opening, shape, models["root"].context_window)]
+        most = [self.turns_limit(shape, models["root"].context_window)]
         if self.sub_calls:
-            most.append(shape.sub_calls(self.max_iterations, self.sub_tokens))
+            most.append(self.sub_calls_limit(models))
         return (Forecast(1, opening, 1),), tuple(most)
 
     def answer(self, problem: Problem, lm: LM, ledger: Ledger) -> Answer:

@@ -12,7 +12,7 @@ from rlm_eval.models.client import LM, Completion
 from rlm_eval.models.protocol import ModelInfo, Usage
 from rlm_eval.records import Answer, Context, Problem, Role
 
-#: Sub-calls that a turn is reckoned to make at most. Only a sample's cap would end more.
+#: Sub-calls that a turn is reckoned to make at most where nothing limits them.
 SUB_CALLS_A_TURN = 64
 
 #: A task's scripted solver: the answer to a question from the context's surface, None where it
@@ -28,25 +28,27 @@ class Shape:
     question_tokens: int
     max_answer_tokens: int
 
-    def sub_calls(self, turns: int, reply: int, *, depth: int = 0, most: int = 0) -> Forecast:
-        """Those of all agents at ``depth``, ``most`` or a batch in each turn, over the whole input
-        of who asks."""
-        calls = most or (turns * SUB_CALLS_A_TURN) ** (depth + 1)
-        prompts = turns ** (depth + 1) * self.context_tokens + calls * self.question_tokens
-        return Forecast(calls, prompts, calls * reply, "sub")
-
 
 @dataclass(frozen=True)
 class Forecast:
     """What one answer is expected to take of one role's model: calls that are sent, and their
     tokens together, those of the replies' texts alone. ``repeated_tokens`` of the prompts' were
-    sent before for the same answer: they cost, but a server's prompt cache saves the time."""
+    sent before for the same answer: they cost, but a server's prompt cache saves the time. Of a
+    bound, ``assumed`` says that no setting limits its calls."""
 
     calls: int
     prompt_tokens: int
     completion_tokens: int
     role: Role = "root"
     repeated_tokens: int = 0
+    assumed: bool = False
+
+    @classmethod
+    def limit(
+        cls, calls: int, window: float, reply: int, role: Role = "root", *, assumed: bool = False
+    ) -> Forecast:
+        """The bound of ``calls`` with a full ``window`` and the longest ``reply`` each."""
+        return cls(calls, calls * int(window), calls * reply, role, assumed=assumed)
 
     def usage(self, info: ModelInfo) -> Usage:
         """What ``info`` may bill for it at most: each reply with all that may be thought unseen."""

@@ -24,7 +24,7 @@ from rlm_eval.methods.agent.paper_final import read_final
 from rlm_eval.methods.agent.subcalls import Enabled
 from rlm_eval.methods.agent.trace import Trace
 from rlm_eval.methods.fitting import offline_tokens
-from rlm_eval.methods.method import SUB_CALLS_A_TURN, Bounds, Forecast, Shape, at_least
+from rlm_eval.methods.method import Bounds, Forecast, Shape, at_least
 from rlm_eval.methods.prompts import Prompt
 from rlm_eval.models.client import LM, Completion
 from rlm_eval.models.protocol import Message, ModelInfo
@@ -122,18 +122,17 @@ class Rlm(Agent):
         its lines, and outlying runs are far dearer than the median (paper, observation 4)."""
         enabled = self.enabled(0, self.max_iterations, 0)
         frame = offline_tokens(opening(self.loaded_prompt, enabled, "", "", "", ""))
-        frame += shape.question_tokens
-        shown, most = frame + self.preview_head + self.preview_tail, []
-        for depth in range(max(1, self.max_depth)):
-            role: Role = self.child_model if depth else "root"
-            window = models.get(role, models["root"]).context_window * self.history_share
-            agents = (self.max_iterations * SUB_CALLS_A_TURN) ** depth
-            most.append(self.turns_limit(shown, shape, window, agents, role))
-        if self.max_depth:
-            most.append(
-                shape.sub_calls(self.max_iterations, self.sub_tokens, depth=self.max_depth - 1)
-            )
-        return (Forecast(1, frame, 1),), tuple(most)
+        most = [self.turns_limit(shape, models["root"].context_window * self.history_share)]
+        # A child's turns may be dearer than what its code asks, so each has all of the calls.
+        asked: set[Role] = {"sub", self.child_model} if self.max_depth > 1 else {"sub"}
+        for role in sorted(asked) if self.max_depth else ():
+            most.append(self.sub_calls_limit(models, self.max_depth, role))
+        return (Forecast(1, frame + shape.question_tokens, 1),), tuple(most)
+
+    def most_sub_calls(self) -> int | None:
+        """``auto`` is no limit for the paper's prompts and protocol, which have none."""
+        papers = self.protocol == "paper" or self.prompt.startswith("paper_")
+        return None if papers and self.max_sub_calls == "auto" else super().most_sub_calls()
 
     def answer(self, problem: Problem, lm: LM, ledger: Ledger) -> Answer:
         question, content = problem.question, problem.context.content
@@ -173,7 +172,7 @@ class Rlm(Agent):
             child = trace.child(parent)
             outcome, answer, error = "", None, {}
             try:
-                paying = run.loop_ledger.child(scope="child")
+                paying = run.code_ledger.child(scope="child")
                 outcome, answer = self._run(lm, paying, child, question, content, self.sub_tokens)
             except SampleFailure as failure:
                 outcome, error = failure.outcome, {"error": str(failure)}

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import ceil, exp, log
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,10 +21,13 @@ if TYPE_CHECKING:
     from rlm_eval.analysis.load import Run
 
 _CALLS_FOR_SPEED = 20
-#: Arms of past runs with a forecast from one source, from which on their errors are its range.
+#: Past forecasts from one source (of those from past results, figures), from which on their errors
+#: are in its range.
 _FORECASTS_FOR_RANGE = 10
 #: Of each measure, what the ends of a range are times the forecast.
 Ends = Mapping[str, tuple[float, float]]
+#: Rows of forecast_table.
+Forecasts = list[dict[Any, Any]]
 
 
 @dataclass(frozen=True)
@@ -41,48 +45,57 @@ class Speeds:
 @dataclass(frozen=True)
 class Past:
     """What ``results`` took: of each measure the mean, and the deviation as a share of it (1 where
-    a single result can't show it)."""
+    single results can't show it), which all lengths of the arm tell with ``freedom`` degrees."""
 
     results: int
+    freedom: int
     mean: Mapping[str, float]
     variation: Mapping[str, float]
 
     def times(self, measure: str, n: int) -> float:
         """How many times over or under it ``n`` further results are at most in 8 of 10 cases
-        (Student's interval for a prediction)."""
+        (Student's interval for a prediction, its exponential because costs are skewed)."""
         from scipy.stats import t  # type: ignore[import-untyped]
 
-        width = float(t.ppf(0.9, max(1, self.results - 1))) * (1 / self.results + 1 / n) ** 0.5
-        return float(1 + width * self.variation[measure])
+        width = float(t.ppf(0.9, max(1, self.freedom))) * (1 / self.results + 1 / n) ** 0.5
+        return exp(width * self.variation[measure])
 
 
 class Experience:
-    """What exported runs in ``folders`` with the same root model show: its speeds, what was taken
-    of what was forecast (``errors``), and what results took of the same arms, with the same models
-    in the roles they have, on the same task (any seed, any n), under the same caps of a sample.
-    ``roles`` names per arm the configuration keys of its further models. Results that are pending,
-    or that a response cache had a part in, don't count."""
+    """What exported runs in ``folders`` with the same root model show: its speeds, and what results
+    took of the same arms, with the same models in the roles they have, on the same task (any seed,
+    any n), under the same caps of a sample. ``roles`` names per arm the configuration keys of its
+    further models. Results that are pending, or that a response cache had a part in, don't count.
+
+    Of past forecasts, ``kept`` says how many estimates stayed within their ranges, ``errors`` is
+    what was taken of those from sizes, and ``stretch`` the power to which :meth:`Past.times` would
+    have held 8 of 10."""
 
     def __init__(
         self, tree: Mapping[str, Any], folders: list[Path], roles: Mapping[str, Sequence[str]]
     ) -> None:
         self._past: dict[str, dict[int, Past]] = {}
-        forecasts: list[pd.DataFrame] = []
+        from rlm_eval.analysis.tables import forecast_table, stayed_within
+
+        forecasts: Forecasts = []
         results: dict[str, list[pd.DataFrame]] = {}
         calls: list[pd.DataFrame] = []
-        for run, forecast in _runs(tree, folders):
+        for run in _runs(tree, folders):
             calls.append(run.calls)
-            forecasts.append(forecast)
+            said = forecast_table(run).to_dict("records")
+            forecasts += [row for row in said if row["from"].startswith(("past", "sizes"))]
             if _conditions(run.config) != _conditions(tree):
                 continue
             for name, node in tree["method"].items():
                 past = run.config.get("method", {}).get(name)
                 same = all(run.config.get(key) == tree[key] for key in roles.get(name, ()))
-                if past == node and same:
+                # A past run knew no setting that is new.
+                if past is not None and past.items() <= node.items() and same:
                     results.setdefault(name, []).append(run.results[run.results["method"] == name])
         for name, frames in results.items():
             self._past[name] = _past(frames)
-        self.errors = _errors(forecasts)
+        self.kept = stayed_within(forecasts)
+        self.errors, self.stretch = _errors(forecasts), _stretch(forecasts)
         self.speeds = _speeds(calls)
 
     def nearest(self, arm: str, target_tokens: int) -> tuple[int, Past] | None:
@@ -94,18 +107,16 @@ class Experience:
         return length, known[length]
 
 
-def _runs(tree: Mapping[str, Any], folders: list[Path]) -> Iterator[tuple[Run, pd.DataFrame]]:
+def _runs(tree: Mapping[str, Any], folders: list[Path]) -> Iterator[Run]:
     """Exported runs in ``folders`` of the root model in ``tree``, with their informative results
-    alone, and their forecasts beside what was taken."""
+    alone."""
     from rlm_eval.analysis.load import load_run
-    from rlm_eval.analysis.tables import forecast_table
 
     for path in sorted(config for folder in folders for config in folder.glob("*/config.yaml")):
         with contextlib.suppress(ConfigError):  # no run, none that is finished, of another schema
             if recorded_tree(path.parent).get("model") == tree["model"]:
                 run = load_run(path.parent)
-                run = replace(run, results=_informative(run))
-                yield run, forecast_table(run)
+                yield replace(run, results=_informative(run))
 
 
 def _conditions(tree: Mapping[str, Any]) -> list[Any]:
@@ -126,33 +137,57 @@ def _informative(run: Run) -> pd.DataFrame:
     return rows[~rows["result_key"].isin(unpaid)]
 
 
-def _errors(forecasts: list[pd.DataFrame]) -> Ends:
-    """Of forecasts from sizes: what arms took over what was said, at 10 and at 90 % of them, where
+def _errors(forecasts: Forecasts) -> Ends:
+    """Of forecasts from sizes: what was taken over what was said, at 10 and at 90 % of them, where
     enough of them tell."""
-    import pandas as pd
+    import numpy as np
 
-    there = [table[table["from"] == "sizes"] for table in forecasts if not table.empty]
     ends = {}
-    for measure in MEASURES if there else ():
-        rows = pd.concat(there).astype({f"{measure}_forecast": float, f"{measure}_took": float})
-        ratios = (rows[f"{measure}_took"] / rows[f"{measure}_forecast"]).dropna()
+    for measure in MEASURES:
+        sized = [
+            (row[f"{measure}_took"], row[f"{measure}_forecast"])
+            for row in forecasts
+            if row["from"] == "sizes"
+        ]
+        ratios = [took / said for took, said in sized if said > 0 and took >= 0]  # both are known
         if len(ratios) >= _FORECASTS_FOR_RANGE:
-            ends[measure] = float(ratios.quantile(0.1)), float(ratios.quantile(0.9))
+            low, high = np.quantile(ratios, (0.1, 0.9))
+            ends[measure] = float(low), float(high)
     return ends
+
+
+def _stretch(forecasts: Forecasts) -> float:
+    """How many times as far from its forecast, in logarithms, 8 of 10 figures from past results
+    were as the end that :meth:`Past.times` alone gave; 1 with too few of them."""
+    ratios = [
+        abs(log(took / said)) / log(said / low) * row["stretch"]
+        for row in forecasts
+        for m in MEASURES
+        for said, low, took in [(row[f"{m}_forecast"], row[f"{m}_low"], row[f"{m}_took"])]
+        if row["from"] == "past" and 0 < low < said and took > 0
+    ]
+    enough = len(ratios) >= _FORECASTS_FOR_RANGE
+    return float(sorted(ratios)[ceil(0.8 * len(ratios)) - 1]) if enough else 1.0
 
 
 def _past(frames: list[pd.DataFrame]) -> dict[int, Past]:
     import pandas as pd
 
     rows = pd.concat(frames).drop_duplicates("result_key")
-    out: dict[int, Past] = {}
-    for length in rows["target_tokens"].unique().tolist():
-        group = rows[rows["target_tokens"] == length]
-        taken = pd.DataFrame({ours: group[column] for ours, column in MEASURES.items()})
-        taken = taken.astype(float).dropna(axis="columns")
-        mean = {str(name): float(value) for name, value in taken.mean().items()}
-        variation = (taken.std() / taken.mean()).fillna(1.0)
-        out[length] = Past(len(group), mean, {name: float(variation[name]) for name in mean})
+    if rows.empty:
+        return {}
+    taken = pd.DataFrame({ours: rows[column].tolist() for ours, column in MEASURES.items()})
+    taken = taken.astype(float).dropna(axis="columns")
+    lengths = rows["target_tokens"].tolist()
+    groups = {length: taken[[at == length for at in lengths]] for length in dict.fromkeys(lengths)}
+    shares = pd.concat([group / group.mean() - 1 for group in groups.values()])
+    freedom = len(rows) - len(groups)
+    off = ((shares**2).sum() / freedom) ** 0.5 if freedom else shares.sum() + 1
+    variation = {str(name): float(value) for name, value in off.items()}
+    out = {}
+    for length, group in groups.items():
+        mean = {str(name): float(value) for name, value in group.mean().items()}
+        out[length] = Past(len(group), freedom, mean, variation)
     return out
 
 

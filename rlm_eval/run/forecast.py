@@ -9,8 +9,10 @@ only what the same answer sends again is taken to be cached, and that for the ti
 made from sizes counts all that its model may think unseen (``reasoning_tokens``), as a reservation
 does. What a judge takes has its own rows.
 
-The range of an estimate holds what is taken in 8 of 10 cases, by the spread of past results or by
-how far forecasts from sizes were off. That of limits is a bound: from one turn to all there may be.
+The range of an estimate is meant to hold what is taken in 8 of 10 cases, by the spread of past
+results or by how far forecasts from sizes were off; how often it did is learned from, and said.
+That of limits is a bound: from one turn to all there may be. Where nothing limits an answer's
+sub-calls, it is ``assumed``.
 """
 
 from __future__ import annotations
@@ -34,20 +36,17 @@ from rlm_eval.run.judging import judge_of
 from rlm_eval.run.runner import Work
 from rlm_eval.tokens import load_tokenizer
 
-#: How many times over what was taken forecasts from sizes were: at 10 % of arms, in the middle, at
-#: 90 %. Source: the audit of this harness's runs of the embedded model (STATISTICS.md, item 18).
-SIZES_OVER_TAKEN = {
-    "prompt_tokens": (0.86, 0.99, 1.51),
-    "completion_tokens": (2.1, 12.0, 25.0),
-    "seconds": (1.5, 4.4, 33.0),
-}
-#: The ends of a range, times the forecast. Its replies are as long as they can be, as those of
-#: models that think nearly are: so they are the upper end.
+#: The ends of a range from sizes, times the forecast. Runs of the embedded model were forecast to
+#: take 0.86 to 1.51 times the prompts that they took (10 % to 90 % of arms), 2.1 to 25 times the
+#: replies, 1.5 to 33 times the seconds. Replies are forecast as long as they can be, as those of
+#: models that think nearly are: so that is the upper end.
 _SIZES = {
-    name: (1 / most, 1 / min(1, least)) for name, (least, _, most) in SIZES_OVER_TAKEN.items()
+    "prompt_tokens": (1 / 1.51, 1 / 0.86),
+    "completion_tokens": (1 / 25, 1.0),
+    "seconds": (1 / 33, 1.0),
 }
 #: Sources of rows whose upper end is a bound, or isn't known.
-NO_ESTIMATE = ("limits", "unknown")
+NO_ESTIMATE = ("limits", "assumed", "unknown")
 #: The name of the rows for what a task's judge takes.
 JUDGE = "(judge)"
 
@@ -57,7 +56,8 @@ class Expected:
     """``results`` of one arm at one length, all together. Tokens, ``usd`` and ``seconds`` (of
     models at work, one after another) are None where nothing is known; ``usd`` too for a model
     without a price. ``source`` says what the figures come from; ``low`` and ``high`` are the ends
-    of their ranges, by the same names, as far as they are known."""
+    of their ranges, by the same names, as far as they are known, ``stretch`` what was learned of
+    past results' (see ``Experience``)."""
 
     arm: str
     target_tokens: int
@@ -70,6 +70,7 @@ class Expected:
     seconds: float | None = None
     low: Mapping[str, float] = field(default_factory=dict)
     high: Mapping[str, float] = field(default_factory=dict)
+    stretch: float = 1.0
 
 
 def expected(parts: Parts, work: Iterable[Work], experience: Experience) -> list[Expected]:
@@ -106,7 +107,7 @@ def _row(parts: Parts, group: Sequence[Work], experience: Experience) -> Expecte
     row = Expected(arm.name, group[0].sample.target_tokens, len(group))
     past = experience.nearest(arm.name, row.target_tokens)
     if past is not None and past[0] == row.target_tokens:
-        return _within(parts, _from_past(row, *past))
+        return _within(parts, _from_past(row, *past, experience.stretch))
     row = _unseen(row, parts, group, experience)
     if not (arm.method.matched and cap.bounds_what_is_bought):
         return _within(parts, row)
@@ -147,16 +148,28 @@ def _unseen(row: Expected, parts: Parts, group: Sequence[Work], experience: Expe
         loads = [tuple(_shared(part, share) for part in load) for load in loads]
         return _from_sizes(row, loads, infos, speeds, experience.errors)
     if past := experience.nearest(row.arm, row.target_tokens):
-        return _from_past(row, *past)
+        return _from_past(row, *past, experience.stretch)
     ends = [bounds or (load, load) for load, bounds in told]
     least = [least for least, _ in ends if least is not None]
     most = [most for _, most in ends if most is not None]
     if len(least) < row.results:
         return row
+    calls = parts.sample_budget.calls
+    most = [tuple(_capped(part, calls) for part in load) for load in most]
     unthinking = {role: replace(info, reasoning_tokens=0) for role, info in infos.items()}
     low = _totals(least, unthinking, speeds)
     high = _totals(most, infos, speeds) if len(most) == row.results else {}
-    return replace(row, source="limits", low=low, high=high)
+    assumed = any(part.assumed for load in most for part in load)
+    return replace(row, source="assumed" if assumed else "limits", low=low, high=high)
+
+
+def _capped(part: Forecast, calls: int | None) -> Forecast:
+    """A bound, whose calls are all as large as they can be, under a sample's cap on ``calls``."""
+    if calls is None:
+        return part
+    share = min(1, calls / max(1, part.calls))
+    prompts, replies = ceil(part.prompt_tokens * share), ceil(part.completion_tokens * share)
+    return Forecast(min(calls, part.calls), prompts, replies, part.role)
 
 
 def _shape(parts: Parts, work: Work) -> Shape:
@@ -172,15 +185,33 @@ def _shared(part: Forecast, share: float) -> Forecast:
     return replace(part, calls=calls, prompt_tokens=tokens)
 
 
-def _from_past(row: Expected, length: int, past: Past) -> Expected:
+def _from_past(row: Expected, length: int, past: Past, stretch: float) -> Expected:
     """As many times what past results took in the mean. At another length, the range is from not
     depending on it at all to being in proportion to it."""
     n, longer = row.results, row.target_tokens / length
     point: dict[str, Any] = {name: mean * n for name, mean in past.mean.items()}
-    low = {name: all_ * min(1, longer) / past.times(name, n) for name, all_ in point.items()}
-    high = {name: all_ * max(1, longer) * past.times(name, n) for name, all_ in point.items()}
+    times = {name: past.times(name, n) ** stretch for name in point}
+    low = {name: all_ * min(1, longer) / times[name] for name, all_ in point.items()}
+    high = {name: all_ * max(1, longer) * times[name] for name, all_ in point.items()}
     source = "past" if longer == 1 else f"past at {length:,}"
-    return replace(row, source=source, **point, low=low, high=high)
+    return replace(row, source=source, **point, low=low, high=high, stretch=stretch)
+
+
+def together(rows: Sequence[Expected]) -> Expected:
+    """All rows as one: an upper end is known where all are, and lower ends that aren't are 0."""
+    known = [name for name in MEASURES if all(name in row.high for row in rows)]
+    low = {name: _end(rows, name, "low") for name in MEASURES}
+    high = {name: _end(rows, name, "high") for name in known}
+    return Expected("all together", 0, sum(row.results for row in rows), low=low, high=high)
+
+
+def _end(rows: Sequence[Expected], name: str, end: str) -> float:
+    """What past results took at a length is off by chance, each row on its own, so of the distances
+    to those ends the squares add up; all other rows may be off to one side, so their ends do."""
+    ends = [(row.source == "past", row, getattr(row, end).get(name, 0.0)) for row in rows]
+    chance = sum(((getattr(row, name) or 0) - at) ** 2 for past, row, at in ends if past) ** 0.5
+    sure = sum((getattr(row, name) or 0) if past else at for past, row, at in ends)
+    return float(sure + (chance if end == "high" else -chance))
 
 
 def _from_sizes(
@@ -241,7 +272,8 @@ def refuse_over_cap(rows: Sequence[Expected], cap_usd: float, spent_usd: float) 
     """Raise ConfigError where what is left to do may pass the run's cap, by the upper ends of
     estimates and by bounds together."""
     bounded = [row for row in rows if row.source in NO_ESTIMATE]
-    estimate = sum(row.high.get("usd", row.usd or 0) for row in rows if row not in bounded)
+    priced = [row for row in rows if row not in bounded and "usd" in row.high]
+    estimate = together(priced).high["usd"]
     bound = sum(row.high.get("usd", inf) for row in bounded)
     if spent_usd + estimate + bound <= cap_usd:
         return

@@ -15,7 +15,7 @@ from rlm_eval.journal.tables import MEASURES
 from rlm_eval.methods.method import SUB_CALLS_A_TURN
 from rlm_eval.run.assemble import Parts, model_keys
 from rlm_eval.run.experience import Experience
-from rlm_eval.run.forecast import NO_ESTIMATE, Expected, expected, pilot_command
+from rlm_eval.run.forecast import NO_ESTIMATE, Expected, expected, pilot_command, together
 from rlm_eval.run.judging import judge_of
 from rlm_eval.run.runner import Work
 
@@ -42,13 +42,16 @@ def show_plan(parts: Parts, run_dir: Path, work: Sequence[Work]) -> None:
     elsewhere = finished_beside(run_dir, missing).keys()
     left = missing - elsewhere
     todo = [item for item in work if item.key in left]
-    rows = expected(parts, todo, experience_of(parts))
+    experience = experience_of(parts)
+    rows = expected(parts, todo, experience)
     console = Console()
     if not console.is_terminal:  # a file has room for long lines
         console = Console(width=max(console.width, 120))
     console.print(_table(rows))
     for note in _notes(parts, rows):
         console.print(note)
+    if experience.kept:
+        console.print(f"of past forecasts of this model, within their ranges: {experience.kept}")
     contexts = len({item.context.id for item in work})
     there = f"{len(work) - len(todo)} are there"
     if elsewhere:
@@ -73,30 +76,29 @@ def _table(rows: Sequence[Expected]) -> Table:
         table.add_column(heading, justify="right", no_wrap=heading in ("tokens", "n"))
     table.add_column("from", no_wrap=True)
     for row in rows:
-        cells = _cells([row])
+        cells = _cells(row)
         table.add_row(row.arm, f"{row.target_tokens:,}", str(row.results), *cells, row.source)
     table.add_section()
-    table.add_row("all together", "", str(sum(row.results for row in rows)), *_cells(rows))
+    total = together(rows)
+    table.add_row(total.arm, "", str(total.results), *_cells(total))
     return table
 
 
-def _cells(rows: Sequence[Expected]) -> list[str]:
-    """The ranges of what rows take together: calls, prompt and reply tokens, USD, time. Their lower
-    and upper ends add up: rows that come from one source are off together."""
+def _cells(row: Expected) -> list[str]:
+    """The ranges of what a row takes: calls, prompt and reply tokens, USD, time."""
     from rlm_eval.analysis.text import count
 
     cells = []
     for name in MEASURES:
         shown = {"usd": "{:,.2f}".format, "seconds": _duration}.get(name, count)
-        lows = [row.low[name] for row in rows if name in row.low]
-        highs = [row.high[name] for row in rows if name in row.high]
-        low, high = shown(sum(lows)), shown(sum(highs))
-        if len(highs) < len(rows):
-            cells.append(f"≥ {low}" if sum(lows) else "–")
-        elif len(lows) < len(rows):
-            cells.append(f"≤ {high}")
+        least, most = row.low.get(name, 0.0), row.high.get(name)
+        low, high = shown(least), shown(most or 0.0)
+        if most is None:
+            cells.append(f"≥ {low}" if least else "–")
+        elif low == high:
+            cells.append(low)
         else:
-            cells.append(low if low == high else f"{low} – {high}")
+            cells.append(f"{low} – {high}" if least else f"≤ {high}")
     return cells
 
 
@@ -110,13 +112,17 @@ def _duration(seconds: float) -> str:
 def _notes(parts: Parts, rows: Sequence[Expected]) -> list[str]:
     """What the table can't say itself."""
     notes = [
-        "ranges hold what is taken in 8 of 10 cases. From: means of past runs, at another length "
-        "where none was at this one; the cap that budget.matched spends; or the sizes alone (a "
-        "prompt sent again for the same answer takes no time)"
+        "ranges are meant to hold what is taken in 8 of 10 cases; in the total, what past runs' "
+        "rows are off by chance evens out. From: means of past runs, at another length where none "
+        "was at this one; the cap that budget.matched spends; or the sizes alone (a prompt sent "
+        "again for the same answer takes no time)"
     ]
+    bound = "no estimate but a bound, from one turn to all turns and sub-calls with full windows"
     if any(row.source == "limits" for row in rows):
-        each = f"{SUB_CALLS_A_TURN} sub-calls over the whole input (only budget.sample ends more)"
-        notes.append(f"limits: no estimate but bounds, from one turn to all, each with {each}")
+        notes.append(f"limits: {bound}, as max_iterations, max_sub_calls and budget.sample allow")
+    if any(row.source == "assumed" for row in rows):
+        each = f"{SUB_CALLS_A_TURN} sub-calls a turn assumed"
+        notes.append(f"assumed: {bound}, with {each}, for nothing limits them (but budget.sample)")
     if any("usd" not in row.high and row.source not in NO_ESTIMATE for row in rows):
         notes.append("USD –: unpriced, as far as the harness knows")
     thought = {i.name: i.reasoning_tokens for i in parts.infos.values() if i.reasoning_tokens}
@@ -152,6 +158,6 @@ def keep_forecast(rows: Sequence[Expected], run_dir: Path) -> None:
 
 def in_one_line(rows: Sequence[Expected]) -> str:
     """The forecast for a run that begins now."""
-    calls, prompt, reply, money, time = _cells(rows)
+    calls, prompt, reply, money, time = _cells(together(rows))
     tokens = f"{prompt} prompt tokens, {reply} reply tokens"
     return f"forecast: {calls} calls, {tokens}, {money} USD, {time}"

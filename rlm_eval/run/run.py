@@ -276,6 +276,8 @@ def _finish(parts: Parts, run_dir: Path, outcome: RunOutcome) -> int:
     write_tables(results, calls, run_dir)
     summary = write_summary(run_dir, demonstration=parts.demonstration)
     print_summary(summary.table, summary.verdicts, Console(), demonstration=summary.demonstration)
+    if summary.kept:
+        print(f"within the forecast's ranges: {summary.kept} rows (each in forecast.csv)")
     if parts.config["response_cache"] is not None:
         hits = int(calls.cached_response.sum())
         print(f"{hits:,} of {len(calls):,} calls were answered without a model: tokens, costs and")

@@ -186,9 +186,15 @@ def run_of(tmp_path: Path, forecast: list[dict[str, object]]) -> Run:
     (tmp_path / "forecast.json").write_text(json.dumps(forecast))
     rows = [
         {"method": arm, "calls": c, "prompt_tokens": 100, "completion_tokens": 5, "wall_s": 2.0}
-        for arm, c in [("direct", 1), ("direct", 1), ("rlm", 7)]
+        | {"target_tokens": 1000, "outcome": outcome}
+        for arm, c, outcome in [
+            ("direct", 1, "answered"),
+            ("direct", 1, "no_answer"),
+            ("rlm", 7, "answered"),
+            ("rlm", 9, "provider_error"),
+        ]
     ]
-    results = pd.DataFrame(rows).assign(cost_usd=[0.1, 0.2, None])
+    results = pd.DataFrame(rows).assign(cost_usd=[0.1, 0.2, None, None])
     return Run(tmp_path, results, NO_CALLS, {}, {})
 
 
@@ -204,16 +210,28 @@ def forecast(arm: str, n: int, calls: float | None, source: str = "sizes") -> di
 
 
 def test_what_was_said_beside_what_it_took(tmp_path: Path) -> None:
-    run = run_of(
-        tmp_path, [forecast("direct", 1, 3.0), forecast("direct", 1, 4.0), forecast("rlm", 1, None)]
+    ends = (
+        {"calls": 3.0, "prompt_tokens": 150.0, "usd": 0.2},
+        {"calls": 7.0, "prompt_tokens": 250.0},
     )
-    direct, rlm = tables.forecast_table(run).to_dict("records")
+    said = forecast("direct", 2, 7.0) | {"low": ends[0], "high": ends[1] | {"usd": 0.3}}
+    bound = forecast("rlm", 1, None, "limits") | {"high": {"calls": 64.0, "usd": 9.0}}
+    table = tables.forecast_table(run_of(tmp_path, [said, bound]))
+    direct, rlm = table.to_dict("records")
     assert (direct["method"], direct["results"], direct["from"]) == ("direct", 2, "sizes")
     assert (direct["calls_forecast"], direct["calls_took"]) == (7.0, 2)
     assert direct["usd_took"] == 0.1 + 0.2
+    assert (direct["calls_low"], direct["calls_high"]) == (3.0, 7.0)
+    within = [direct[f"{name}_within"] for name in ("calls", "prompt_tokens", "usd", "seconds")]
+    assert within == [False, True, True, None]
+    assert direct["outside"] == "calls"
     assert pd.isna(rlm["calls_forecast"])
-    assert rlm["calls_took"] == 7
+    assert rlm["calls_took"] == 7, "what is pending takes no part"
+    assert rlm["calls_within"], "a bound without a lower end"
     assert pd.isna(rlm["usd_took"])  # unpriced, never 0
+    assert rlm["usd_within"] is None
+    assert tables.stayed_within([direct, rlm]) == "calls 1 of 2, prompt tokens 1 of 1, usd 1 of 1"
+    assert tables.stayed_within([]) == ""
 
 
 def test_a_forecast_for_other_results_is_not_held_against_these(tmp_path: Path) -> None:

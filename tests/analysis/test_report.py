@@ -82,6 +82,7 @@ def ladder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     table.to_parquet(folder / "results.parquet")
     rest = dict.fromkeys(("prompt_tokens", "completion_tokens", "usd", "seconds"))
     said = [{"arm": "rlm", "results": 8, "source": "sizes", "calls": 90.0} | rest]
+    said[0] |= {"target_tokens": 1000, "low": {"calls": 1.0}, "high": {"calls": 2.0}}
     (folder / "forecast.json").write_text(json.dumps(said))
     assert main([str(folder)]) == 0
     return folder
@@ -96,8 +97,11 @@ def test_retrieval_forecast_budget_and_judge_have_their_tables(ladder: Path) -> 
     (said,) = shown["forecast"]["rows"]
     assert said[labels["forecast"].index("calls, forecast")] == 90
     assert said[labels["forecast"].index("calls, took")] > 8
-    assert said[labels["forecast"].index("USD, forecast")] is None
-    assert shown["forecast"]["filters"] == [{"task": "aggregation", "arm": "rlm"}]
+    assert said[labels["forecast"].index("calls, high")] == 2
+    assert said[labels["forecast"].index("outside")] == "calls"
+    assert "USD, forecast" not in labels["forecast"], "nothing was said of it"
+    filters = {"task": "aggregation", "arm": "rlm", "length": "1000"}
+    assert shown["forecast"]["filters"] == [filters]
     judged = {row[labels["costs"].index("judge USD/question")] for row in shown["costs"]["rows"]}
     assert judged == {0.25}
     flips = [row[labels["summary"].index("judge flips %")] for row in shown["summary"]["rows"]]

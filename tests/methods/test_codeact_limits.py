@@ -130,16 +130,19 @@ def test_a_run_takes_what_lies_within_its_bounds(
     prompts = [c.prompt_tokens for c in table.calls]
     assert (least.calls, len(prompts), turns.calls) == (1, 2, 8 + 1)
     assert least.prompt_tokens == pytest.approx(prompts[0], rel=0.25)
-    assert sum(prompts) < turns.prompt_tokens < 9 * window
+    assert sum(prompts) < turns.prompt_tokens == 9 * window
     assert sum(c.completion_tokens for c in table.calls) < turns.completion_tokens
 
 
-def test_bounds_have_a_batch_of_sub_calls_a_turn(sandbox: Sandbox) -> None:
+def test_bounds_have_all_sub_calls_with_full_windows(sandbox: Sandbox) -> None:
     models: dict[Role, ModelInfo] = {"root": scripted(Agent()).info}
-    method = CodeAct(sandbox=sandbox, sub_calls=True)
-    _, most = method.bounds(Shape(1000, 10, 32), models)
-    subcalls = Forecast(8 * 64, 8 * 1000 + 8 * 64 * 10, 8 * 64 * 64, "sub")
-    assert (most or ())[1] == subcalls
+    window = models["root"].context_window
+    limits: tuple[tuple[int | None, int], ...] = ((None, 8 * 64), (5, 5))
+    for limit, calls in limits:
+        method = CodeAct(sandbox=sandbox, sub_calls=True, max_sub_calls=limit)
+        _, most = method.bounds(Shape(1000, 10, 32), models)
+        tokens = calls * window, calls * 64
+        assert (most or ())[1] == Forecast(calls, *tokens, role="sub", assumed=limit is None)
     refused = CodeAct(sandbox=sandbox, overflow="refuse")
     assert refused.bounds(Shape(200_000, 10, 32), models) == ((), ())
 

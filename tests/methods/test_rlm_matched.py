@@ -126,7 +126,49 @@ def test_one_size_two_costs_so_no_forecast_but_bounds(sandbox: Sandbox) -> None:
     assert took == [1, 41]
     infos: dict[Role, ModelInfo] = {"root": ScriptedModel().info}
     assert Rlm(sandbox=sandbox).forecast(Shape(1000, 20, 32), infos) is None
-    for depth, calls in ((0, [9]), (1, [9, 512]), (2, [9, 9 * 512, 512**2])):
+    for depth, calls in ((0, [9]), (1, [9, 512]), (2, [9, 512])):
         least, most = Rlm(sandbox=sandbox, max_depth=depth).bounds(Shape(1000, 20, 32), infos)
         assert [part.calls for part in least] == [1]
         assert [part.calls for part in most or ()] == calls
+        assert not any(part.assumed for part in most or ())
+
+
+def test_what_the_paper_does_not_limit_is_bounded_by_what_is_assumed(sandbox: Sandbox) -> None:
+    infos: dict[Role, ModelInfo] = {"root": ScriptedModel().info}
+    free = {"protocol": "paper", "prompt": "paper_qwen"}, {"matched": True}, {"max_sub_calls": None}
+    for settings in free:
+        rlm = Rlm(sandbox=sandbox, max_depth=2, **settings)  # type: ignore[arg-type]
+        assert rlm.most_sub_calls() is None
+        sub_calls = (rlm.bounds(Shape(1000, 20, 32), infos)[1] or ())[1]
+        assert (sub_calls.calls, sub_calls.assumed) == (512**2, True)
+    limited = Rlm(sandbox=sandbox, prompt="paper_gpt5", protocol="paper", max_sub_calls=7)
+    assert limited.most_sub_calls() == 7
+
+
+def test_sub_calls_end_at_their_limit_and_the_code_is_told(sandbox: Sandbox) -> None:
+    """Those of children are among them; the root's own turns are not."""
+    code = """
+        print(llm_query_batched(['a', 'b', 'c', 'd']))
+        print(rlm_query('Which?', 'text'))
+        print(budget()['calls'])
+        print(llm_query('e'), llm_query('f'))
+    """
+    blocks = [block(line.strip()) for line in code.strip().splitlines()]
+    root = [*blocks, block("submit('done')")]
+
+    def script(messages: Sequence[Message]) -> str:
+        if "How?" in str(messages):
+            return root.pop(0)
+        is_child = "`context`" in messages[0]["content"]
+        return block("submit(llm_query('from the child'))") if is_child else "yes"
+
+    table = Table(scripted(script))
+    rlm = Rlm(sandbox=sandbox, prompt="orchestrator", max_depth=2, max_sub_calls=3)
+    got = rlm.answer(problem("How?"), table.lm(), table.ledger())
+    outputs = [step["output"] for step in got.trajectory if step["type"] == "block"]
+    assert "the REPL's cap calls=3 leaves too little for 4 calls at once" in outputs[0]
+    assert "yes" in outputs[2], "after the child's own block"
+    assert "1" in outputs[3]
+    assert "the REPL's cap calls=3 is spent" in outputs[4]
+    assert got.text == "done"
+    assert sum(call.from_repl for call in table.calls) == 3

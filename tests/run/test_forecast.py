@@ -3,14 +3,19 @@ from limits as bounds; and how far each may be off."""
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, replace
+from math import exp
 from pathlib import Path
+from random import Random
+from statistics import mean, stdev
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from helpers.fake_provider import FakeProvider
@@ -18,6 +23,7 @@ from rlm_eval.commands.cli import run_tree
 from rlm_eval.config.check import check_config
 from rlm_eval.config.compose import compose_tree
 from rlm_eval.errors import ConfigError
+from rlm_eval.journal.tables import MEASURES
 from rlm_eval.ledger import Budget
 from rlm_eval.methods.direct import Direct
 from rlm_eval.methods.method import Bounds, Forecast, Method, Shape
@@ -25,8 +31,8 @@ from rlm_eval.models.protocol import ModelInfo, Price
 from rlm_eval.models.scripted import ScriptedModel
 from rlm_eval.records import Role, Sample, Score
 from rlm_eval.run.assemble import Parts, all_work, assemble
-from rlm_eval.run.experience import Experience, Past, Speeds
-from rlm_eval.run.forecast import JUDGE, Expected, expected, refuse_over_cap
+from rlm_eval.run.experience import Experience, Past, Speeds, _past
+from rlm_eval.run.forecast import JUDGE, Expected, expected, refuse_over_cap, together
 from rlm_eval.run.runner import Arm
 from rlm_eval.tasks.task import Task
 
@@ -312,24 +318,111 @@ def test_sizes_state_how_far_they_are_off_by_default_and_as_was_learned(tmp_path
     assert expected(parts, work, experience)[0].high["prompt_tokens"] == 2 * prompt
 
 
-def test_errors_are_learned_from_kept_forecasts(tmp_path: Path) -> None:
+def test_errors_are_learned_from_kept_forecasts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     arguments = [*SMALL, "method=[direct]", f"results_dir={tmp_path}"]
     assert run_tree(compose_tree(arguments)) == 0
     (first,) = tmp_path.iterdir()
-    for i in range(10):  # of 4 calls
-        run = shutil.copytree(first, tmp_path / f"copy{i}") if i else first
-        said = Expected("direct", 600, 4, "sizes", calls=2.0 + 2 * (i % 2))
+    tree = check_config(compose_tree(arguments)).tree
+    runs = [first, *(shutil.copytree(first, tmp_path / f"copy{i}") for i in range(9))]
+    for i, run in enumerate(runs):  # each of 2 calls at this length
+        said = Expected("direct", 600, 2, "sizes", calls=1.0 + (i % 2))
         (run / "forecast.json").write_text(json.dumps([asdict(said)]))
-        tree = check_config(compose_tree(arguments)).tree
-        learned = {"calls": (1.0, 2.0)} if i == 9 else {}
-        assert Experience(tree, [tmp_path], {}).errors == learned
+        if i > 7:
+            learned = {"calls": (1.0, 2.0)} if i == 9 else {}
+            assert Experience(tree, [tmp_path], {}).errors == learned
+    for i, run in enumerate(runs):  # 7 as said, 3 at twice it, whose ends were half as far
+        calls = 1.0 if i < 3 else 2.0
+        ends = {"low": {"calls": calls / 2**0.5}, "high": {"calls": calls * 2**0.5}}
+        said = Expected("direct", 600, 2, "past", calls=calls, stretch=1.5, **ends)
+        (run / "forecast.json").write_text(json.dumps([asdict(said)]))
+    found = Experience(tree, [tmp_path], {})
+    assert (found.stretch, found.kept) == (pytest.approx(2 * 1.5), "calls 7 of 10")
+    capsys.readouterr()
+    assert run_tree(compose_tree([*arguments, "method=[rlm]", "dry_run=true"])) == 0
+    assert "within their ranges: calls 7 of 10" in capsys.readouterr().out
 
 
 def test_past_results_state_their_spread() -> None:
-    two = Past(2, {"calls": 5.0, "usd": 1.0}, {"calls": 0.0, "usd": 1.0})
-    assert two.times("usd", 2) == pytest.approx(1 + 3.0777, rel=1e-4)
-    assert 1.1 < replace(two, results=200).times("usd", 200) < 1.2
+    two = Past(2, 1, {"calls": 5.0, "usd": 1.0}, {"calls": 0.0, "usd": 1.0})
+    assert two.times("usd", 2) == pytest.approx(exp(3.0777), rel=1e-4)
+    assert 1.1 < replace(two, results=200, freedom=199).times("usd", 200) < 1.2
     assert two.times("calls", 2) == 1
+
+
+@pytest.mark.parametrize(("past", "n"), [(2, 2), (2, 20), (10, 20), (50, 10)])
+@pytest.mark.parametrize("sigma", [0.1, 0.3, 0.6])
+def test_ranges_from_past_results_hold_8_of_10(past: int, n: int, sigma: float) -> None:
+    """What answers take is skewed; four such rows together are held as often."""
+    draw, rows, single, total = Random(f"{past} {n} {sigma}"), 4, 0, 0
+    for _ in range(500):
+        said, took = [], 0.0
+        for _ in range(rows):
+            before, after = (
+                [draw.lognormvariate(0, sigma) for _ in range(count)] for count in (past, n)
+            )
+            middle = mean(before)
+            times = Past(past, past - 1, {}, {"calls": stdev(before) / middle}).times("calls", n)
+            ends = {"low": {"calls": n * middle / times}, "high": {"calls": n * middle * times}}
+            said.append(Expected("a", 600, n, "past", calls=n * middle, **ends))
+            took += sum(after)
+            single += ends["low"]["calls"] <= sum(after) <= ends["high"]["calls"]
+        all_ = together(said)
+        total += all_.low["calls"] <= took <= all_.high["calls"]
+    assert 0.75 < single / (500 * rows) < 0.86
+    assert total / 500 > 0.75
+
+
+def test_rows_that_are_off_by_chance_even_out_and_others_do_not() -> None:
+    ends = {"low": {"calls": 6.0, "usd": 1.0}, "high": {"calls": 14.0, "usd": 5.0}}
+    past = [Expected("a", n, 2, "past", calls=10.0, usd=2.0, **ends) for n in (600, 900)]
+    bound = Expected("b", 600, 2, "limits", low={"calls": 2.0}, high={"calls": 20.0})
+    all_ = together([*past, bound])
+    assert all_.high == {"calls": pytest.approx(20 + 32**0.5 + 20)}
+    assert all_.low["calls"] == pytest.approx(20 - 32**0.5 + 2)
+    refuse_over_cap(past, cap_usd=4 + 18**0.5 + 0.01, spent_usd=0.0)
+    with pytest.raises(ConfigError, match=r"up to \$8.24 more is estimated"):
+        refuse_over_cap(past, cap_usd=4 + 18**0.5 - 0.01, spent_usd=0.0)
+
+
+def test_after_a_run_one_sees_what_stayed_within_its_forecast(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with FakeProvider() as provider:
+        hosted = [
+            *("task=needle", "task.lengths=[600]", "task.n=2", "method=[direct]", "model=litellm"),
+            *("model.name=openai/fake", f"model.api_base={provider.api_base}"),
+        ]
+        assert run_tree(compose_tree([*hosted, f"results_dir={tmp_path}"])) == 0
+    assert "within the forecast's ranges: calls 1 of 1, " in capsys.readouterr().out
+    (path,) = tmp_path.glob("*/forecast.csv")
+    (row,) = csv.DictReader(path.open(encoding="utf-8"))
+    assert (row["method"], row["target_tokens"], row["from"]) == ("direct", "600", "sizes")
+    shown = [row[f"calls_{which}"] for which in ("forecast", "low", "high", "took", "within")]
+    assert shown == ["2", "2", "2", "2.0", "True"]
+
+
+def test_all_lengths_of_an_arm_tell_how_much_its_answers_vary() -> None:
+    columns = [column for name, column in MEASURES.items() if name not in ("calls", "usd")]
+    took = {600: (8, 12), 900: (100, 100), 1200: (7,)}
+    rows = [
+        {"result_key": f"{length} {i}", "target_tokens": length, "calls": calls, "cost_usd": None}
+        | dict.fromkeys(columns, 1)
+        for length, values in took.items()
+        for i, calls in enumerate(values)
+    ]
+    past = _past([pd.DataFrame(rows[:2]), pd.DataFrame(rows)])
+    assert [(p.results, p.freedom, p.mean["calls"]) for p in past.values()] == [
+        (2, 2, 10),
+        (2, 2, 100),
+        (1, 2, 7),
+    ]
+    for p in past.values():
+        assert p.variation["calls"] == pytest.approx(((0.2**2 + 0.2**2) / 2) ** 0.5)
+        assert "usd" not in p.mean, "unpriced"
+    (alone,) = _past([pd.DataFrame(rows[-1:])]).values()
+    assert (alone.freedom, alone.variation["calls"]) == (0, 1)
 
 
 def test_limits_bound_what_no_size_tells(tmp_path: Path) -> None:
@@ -349,6 +442,10 @@ def test_limits_bound_what_no_size_tells(tmp_path: Path) -> None:
     assert row.high["usd"] == pytest.approx(1.8)
     capped = replace(parts, sample_budget=Budget(usd=0.5, tokens=200))
     assert rows_of(capped, tmp_path)[0].high["usd"] == pytest.approx(0.4)
+    method.most = (Forecast(9, 900, 90, assumed=True),)
+    assert rows_of(parts, tmp_path)[0].source == "assumed"
+    row = rows_of(replace(parts, sample_budget=Budget(calls=3)), tmp_path)[0]
+    assert (row.source, row.high["calls"], row.high["prompt_tokens"]) == ("limits", 6, 600)
     method.most = None
     assert "usd" not in rows_of(parts, tmp_path)[0].high
     assert rows_of(capped, tmp_path)[0].high["usd"] == pytest.approx(0.4)

@@ -186,16 +186,18 @@ QUANTILES = View(
 FORECAST = View(
     "forecast",
     "Forecast and run",
-    "All lengths together: what was forecast before the first call, and what the results took. "
-    "Seconds were forecast for one call after another. Empty: unknown, or made for other results "
-    "than these.",
+    "What was forecast before the first call, the range that was meant to hold 8 of 10, and what "
+    "the results took; outside: what lies outside its range. Seconds were forecast for one call "
+    "after another. Empty: unknown, or made for other results than these.",
     (
         Column("task", "text"),
         *METHOD,
+        Column("target_tokens", "int", "length"),
         Column("results", "int"),
         Column("from", "text"),
+        Column("outside", "text"),
         *(
-            Column(f"{measure}_{when}", kind, f"{label}, {when}")
+            Column(f"{measure}_{when}", kind, f"{label}, {when}", if_any=True)
             for measure, label, kind in (
                 ("calls", "calls", "count"),
                 ("prompt_tokens", "prompt tokens", "count"),
@@ -203,7 +205,7 @@ FORECAST = View(
                 ("usd", "USD", "money"),
                 ("seconds", "seconds", "seconds"),
             )
-            for when in ("forecast", "took")
+            for when in tables.SAID[:-1]
         ),
     ),
     link="",

@@ -8,18 +8,25 @@ from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from rlm_eval.errors import BudgetExceeded
 from rlm_eval.ledger import Budget, Ledger, Spend
 from rlm_eval.methods.agent.chat import History, Parsed, parse_reply
 from rlm_eval.methods.agent.subcalls import Enabled, RunChild, SubCalls
 from rlm_eval.methods.agent.trace import Trace
-from rlm_eval.methods.method import Forecast, Method, Shape, at_least, prompt_tokens_left
+from rlm_eval.methods.method import (
+    SUB_CALLS_A_TURN,
+    Forecast,
+    Method,
+    Shape,
+    at_least,
+    prompt_tokens_left,
+)
 from rlm_eval.methods.prompts import Prompted, load_prompt
 from rlm_eval.methods.tools import Toolset
 from rlm_eval.models.client import LM, CallTags, Completion
-from rlm_eval.models.protocol import Message, Usage, user
+from rlm_eval.models.protocol import Message, ModelInfo, Usage, user
 from rlm_eval.records import Content, Outcome, Role
 from rlm_eval.repl.capture import cut
 from rlm_eval.repl.results import BlockResult, HostFunction
@@ -47,6 +54,7 @@ class Agent(Prompted, Method):
 
     At most ``max_iterations`` turns of ``turn_tokens`` each; ``output_chars`` of a block's output
     are shown. A sub-call answers in at most ``sub_tokens``; a batch runs ``concurrency`` at once.
+    The code of one answer makes at most ``max_sub_calls``, with all that child RLMs ask.
     With ``force_answer`` a run at its limit is asked once for an answer in plain text, marked
     ``forced``. ``matched`` lets the sample's cap end the run in place of ``max_iterations``.
     ``tools`` are ``find``, ``search`` (over pieces of ``piece_tokens``, offline tokenizer) and
@@ -61,6 +69,7 @@ class Agent(Prompted, Method):
     max_iterations: int = 8
     turn_tokens: int = 384
     sub_tokens: int = 64
+    max_sub_calls: int | Literal["auto"] | None = "auto"
     output_chars: int = 2000
     concurrency: int = 64
     force_answer: bool = True
@@ -74,6 +83,8 @@ class Agent(Prompted, Method):
         at_least(8, piece_tokens=self.piece_tokens)
         self.toolset = Toolset(self.tools, self.piece_tokens)
         self.tool_texts = self.toolset.texts
+        if isinstance(self.max_sub_calls, int):
+            at_least(1, max_sub_calls=self.max_sub_calls)
         self.loaded_prompt = load_prompt(self.prompt_folder, self.prompt)
         self.loaded_prompt.require(*TEMPLATES)
 
@@ -87,16 +98,27 @@ class Agent(Prompted, Method):
                 return max(self.max_iterations, MATCHED_ITERATIONS)
         return self.max_iterations
 
-    def turns_limit(
-        self, opening: int, shape: Shape, window: float, agents: int = 1, role: Role = "root"
-    ) -> Forecast:
-        """All turns of ``agents``, the forced one too, with all that each adds to a chat that
-        begins with ``opening`` tokens and fills the ``window`` at most."""
-        turns = self.max_iterations + self.force_answer
+    def most_sub_calls(self) -> int | None:
+        """The most calls that the code of one answer may make; None where nothing limits them:
+        ``auto`` leaves a matched run's to its cap."""
+        if self.max_sub_calls != "auto":
+            return self.max_sub_calls
+        return None if self.matched else self.max_iterations * SUB_CALLS_A_TURN
+
+    def turns_limit(self, shape: Shape, window: float) -> Forecast:
+        """All turns of the root, the forced one too, each with a full ``window``."""
         reply = max(self.turn_tokens, shape.max_answer_tokens)
-        added, room = self.turn_tokens + self.output_chars, int(window) - self.turn_tokens
-        prompts = sum(min(room, opening + turn * added) for turn in range(turns))
-        return Forecast(agents * turns, agents * prompts, agents * turns * reply, role)
+        return Forecast.limit(self.max_iterations + self.force_answer, window, reply)
+
+    def sub_calls_limit(
+        self, models: Mapping[Role, ModelInfo], depth: int = 1, role: Role = "sub"
+    ) -> Forecast:
+        """All calls of the code, to ``depth`` levels, each with a full window of ``role``."""
+        limit = self.most_sub_calls()
+        calls = (self.max_iterations * SUB_CALLS_A_TURN) ** depth if limit is None else limit
+        reply = self.sub_tokens if depth == 1 else max(self.turn_tokens, self.sub_tokens)
+        window = models.get(role, models["root"]).context_window
+        return Forecast.limit(calls, window, reply, role, assumed=limit is None)
 
     def in_block(self, session: ReplSession, block: BlockResult) -> str | None:
         """The final answer that a block of code handed in."""
@@ -140,8 +162,9 @@ class Run:
     run_child: RunChild | None = None
 
     def __post_init__(self) -> None:
-        #: Pays for all that comes before a forced turn, which ``ledger`` pays.
-        self.loop_ledger = self.ledger
+        #: Pays for all that comes before a forced turn, which ``ledger`` pays; and, of that, for
+        #: what the code asks.
+        self.loop_ledger = self.code_ledger = self.ledger
         self._history = History(self.opening)
 
     def answer(self) -> tuple[Outcome, str | None]:
@@ -149,8 +172,10 @@ class Run:
         agent = self.agent
         if agent.force_answer:
             self.loop_ledger = self._hold_back()
+        limit = Budget(calls=agent.most_sub_calls())
+        self.code_ledger = self.loop_ledger.child(limit, scope="REPL")
         sizes = agent.sub_tokens, agent.concurrency
-        calls = SubCalls(self.lm, self.loop_ledger, self.trace, *sizes, self.run_child)
+        calls = SubCalls(self.lm, self.code_ledger, self.trace, *sizes, self.run_child)
         host = {**calls.functions(self.enabled), **self.tools}
         submit = self.enabled.protocol == "submit"
         with agent.sandbox.session(host, submit=submit) as session:

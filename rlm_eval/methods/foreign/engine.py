@@ -67,6 +67,8 @@ class ForeignEngine(Method):
 
     #: Its name in trajectories.
     name: ClassVar[str]
+    #: Whether its sub-calls are reckoned rather than limited.
+    assumed: ClassVar[bool] = False
     roles = ("root", "sub")
 
     def __post_init__(self) -> None:
@@ -135,8 +137,11 @@ class ForeignEngine(Method):
         if most is None:
             return least, None
         (turns, subcalls), reply = most, self.turn_tokens
-        full = Forecast(turns, turns * (models["root"].context_window - reply), turns * reply)
-        return least, (full, shape.sub_calls(turns, reply, most=subcalls))
+        window = models.get("sub", models["root"]).context_window
+        return least, (
+            Forecast.limit(turns, models["root"].context_window, reply),
+            Forecast.limit(subcalls, window, reply, "sub", assumed=self.assumed),
+        )
 
     def answer(self, problem: Problem, lm: LM, ledger: Ledger) -> Answer:
         record = Record(

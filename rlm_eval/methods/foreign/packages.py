@@ -96,6 +96,7 @@ class Rlms(HostedEngine):
     max_depth: int = 1
     max_iterations: int = 30
 
+    assumed: ClassVar[bool] = True
     name: ClassVar[str] = "rlms"
     package: ClassVar[str] = "rlms"
     taken: ClassVar[frozenset[str]] = frozenset(
