@@ -79,14 +79,9 @@ class Verdict:
     @property
     def row(self) -> dict[str, Any]:
         """The verdict as one row of a table: its main comparison and what it says."""
-        price = self.price or self.main
-        prices = {
-            "price": price.price,
-            "price_low": price.price_low,
-            "price_high": price.price_high,
-        }
+        names = ("price", "price_low", "price_high")
+        priced = {name: getattr(self.price, name) if self.price else None for name in names}
         about = {"model": self.model, "budget": self.budget, "scripted": self.scripted}
-        priced = prices if self.price else dict.fromkeys(prices)
         return asdict(self.main) | priced | about | {"decision": self.decision, "text": self.text}
 
 
@@ -126,22 +121,8 @@ def verdicts(results: pd.DataFrame, margin: float = MARGIN) -> list[Verdict]:
             where = _place(main, caps, str(model) if several else "")
             text = f"{where}: {_text(main, decision, price, margin, scripted=scripted)}"
             text = " ".join([text, *notes])
-            found.append(
-                Verdict(
-                    main.task,
-                    length,
-                    arm,
-                    str(model),
-                    caps,
-                    scripted,
-                    decision,
-                    main,
-                    price,
-                    tuple(against_all),
-                    notes,
-                    text,
-                )
-            )
+            about = (main.task, length, arm, str(model), caps, scripted, decision)
+            found.append(Verdict(*about, main, price, tuple(against_all), notes, text))
     return sorted(found, key=lambda v: (v.task, v.target_tokens or 10**12))
 
 
