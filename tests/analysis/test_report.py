@@ -160,7 +160,7 @@ def test_the_grid_has_a_row_for_each_model_whose_arms_are_called_by_their_method
     assert len(shown["verdicts"]) == 2 * 3  # two lengths, and both together
     links = {v["filter"]["arm"] for v in shown["verdicts"]}
     assert len(links) == 2  # the list of samples has all arms apart
-    assert [figure["id"] for figure in shown["figures"]][0] == "paired_forest"
+    assert shown["figures"][0]["id"] == "paired_forest"
 
 
 def test_a_result_of_two_runs_brings_the_calls_of_one(tmp_path: Path) -> None:

@@ -94,8 +94,9 @@ def score_vs_cost(results: pd.DataFrame, summary: pd.DataFrame) -> Plot:
         axes.plot(front[unit], 100 * front["mean_score"], "o-", ms=10, lw=3, color=FRONT, zorder=1)
         for row in cell.to_dict("records"):
             its = known[row["arm"]]
-            low, high = 100 * row["score_low"], 100 * row["score_high"]
-            axes.vlines(row[unit], low, high, color=its["color"], linewidth=0.9)
+            if its["color"] != GREY:
+                limits = 100 * row["score_low"], 100 * row["score_high"]
+                axes.vlines(row[unit], *limits, color=its["color"], linewidth=0.9)
             axes.plot(row[unit], 100 * row["mean_score"], **its)
         here = controls[(controls[CELL] == cell[CELL].iloc[0]).all(axis=1)]
         for row in here[here["facet"].isin(["", facet.model])].to_dict("records"):
@@ -185,7 +186,7 @@ def legend(known: dict[str, Style], table: pd.DataFrame) -> list[Line2D]:
     shown = [its for arm, its in known.items() if arm in set(table["arm"])]
     grey = [its for its in shown if its["color"] == GREY]
     found = [Line2D([], [], **its) for its in shown if its not in grey]
-    more = {"label": f"{len(grey)} other methods", "marker": ""}
+    more = {"label": f"{len(grey)} other methods, without bars", "marker": ""}
     return [*found, Line2D([], [], **grey[0] | more)] if grey else found
 
 

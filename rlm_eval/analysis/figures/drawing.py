@@ -128,11 +128,10 @@ def panels(
     spec = figure.add_gridspec(len(tall), len(wide), height_ratios=tall)
     grid = []
     for facet in facets:
-        first = views * facet.column
-        axes = [figure.add_subplot(spec[facet.line, first + view]) for view in range(views)]
+        places = range(views * facet.column, views * (facet.column + 1))
+        grid.append([figure.add_subplot(spec[facet.line, place]) for place in places])
         title = [wrapped(part, int(HEAD * width * views)) for part in facet.title if part]
-        axes[0].set_title("\n".join(title))
-        grid.append(axes)
+        grid[-1][0].set_title("\n".join(title))
     return Sheet(figure, facets, grid, wide, tall)
 
 

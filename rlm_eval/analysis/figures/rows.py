@@ -97,7 +97,7 @@ def paired_forest(results: pd.DataFrame, pairs: pd.DataFrame) -> Plot:
     if pairs.empty:
         return empty("No two methods share a sample.")
     rlms = set(results.loc[results["arm_kind"] == "rlm", "arm"])
-    table = _rlm_first(pairs, rlms) if rlms else pairs
+    table = pairs[pairs["arm"].isin(rlms)] if rlms else pairs
     if table.empty:
         return empty("No RLM shares a sample with another method.")
     shown = apart(table, results)
@@ -137,19 +137,6 @@ def paired_forest(results: pd.DataFrame, pairs: pd.DataFrame) -> Plot:
         left_out,
     ]
     return finish(sheet, table, results, notes, legend(known, shown))
-
-
-def _rlm_first(pairs: pd.DataFrame, rlms: set[str]) -> pd.DataFrame:
-    """The pairs with an RLM, it being the first of the two."""
-    swapped = {"arm": "against", "against": "arm", "low": "high", "high": "low"}
-    swapped |= {"arm_samples": "against_samples", "against_samples": "arm_samples"}
-    second = pairs["against"].isin(rlms) & ~pairs["arm"].isin(rlms)
-    turned = pairs[second].rename(columns=swapped)
-    signed = ["difference", "low", "high", "effect_size"]
-    turned[signed] = -turned[signed]
-    for name, other in (("cost_ratio", "cost_ratio"), ("cost_low", "cost_high")):
-        turned[name], turned[other] = 1 / turned[other], 1 / turned[name]
-    return pd.concat([pairs[pairs["arm"].isin(rlms)], turned[pairs.columns]]).sort_index()
 
 
 @style()
