@@ -146,23 +146,12 @@ def _constant_row(samples: pd.DataFrame) -> list[dict[str, object]]:
     if known.empty:
         return []
     score = stats.proportion(known["constant_score"], known["context_id"].tolist())
-    return [
-        {
-            "task": known["task"].iloc[0],
-            "target_tokens": known["target_tokens"].iloc[0],
-            **dict.fromkeys(("model", "sub_model", "budget"), ""),
-            **dict.fromkeys(("arm", "method"), BEST_CONSTANT),
-            "arm_kind": "control",
-            "scripted": False,
-            **dict.fromkeys(("n", "asked", "completed"), len(known)),
-            "n_contexts": known["context_id"].nunique(),
-            "sample_set": sample_set(known),
-            "repeats": 1,
-            "pending": 0,
-            **dict.fromkeys(("mean_score", "score_completed", "constant_score"), score.mean),
-            "score_low": score.low,
-            "score_high": score.high,
-            "skill": 0.0 if score.mean < 1 else nan,
-            "cost_usd": 0.0,  # it asks no model
-        }
-    ]
+    row = {column: known[column].iloc[0] for column in CELL} | {"arm_kind": "control"}
+    row |= dict.fromkeys(("model", "sub_model", "budget"), "")
+    row |= dict.fromkeys(("arm", "method"), BEST_CONSTANT)
+    row |= dict.fromkeys(("n", "asked", "completed"), len(known)) | {"pending": 0, "repeats": 1}
+    row |= dict.fromkeys(("mean_score", "score_completed", "constant_score"), score.mean)
+    row |= {"score_low": score.low, "score_high": score.high}
+    row |= {"n_contexts": known["context_id"].nunique(), "sample_set": sample_set(known)}
+    row["skill"] = 0.0 if score.mean < 1 else nan
+    return [row | {"scripted": False, "cost_usd": 0.0}]  # it asks no model

@@ -145,3 +145,28 @@ def by_method(results: pd.DataFrame) -> pd.DataFrame:
     most = results.groupby(["task", "method"])["arm"].nunique().groupby("method").max()
     several = results["method"].map(most) > 1
     return results.assign(arm=results["arm"].where(several, results["method"].astype(object)))
+
+
+def within_models(results: pd.DataFrame) -> dict[tuple[str, str], tuple[str, str]]:
+    """For each task and arm its root model, with whether that is scripted, and what to call it
+    among the arms of that model alone. Empty unless there are several models."""
+    found: dict[tuple[str, str], tuple[str, str]] = {}
+    if results.loc[results["model"] != "", "model"].nunique() < 2:
+        return found
+    for model, rows in results.groupby("model", sort=False):
+        shown = f"{model} (scripted)" if rows["scripted"].any() else str(model)
+        short = by_method(rows.assign(arm=names(rows)))["arm"]
+        keys = zip(rows["task"], rows["arm"], strict=True)
+        found |= {key: (shown, name) for key, name in zip(keys, short, strict=True)}
+    return found
+
+
+def apart(table: pd.DataFrame, results: pd.DataFrame) -> pd.DataFrame:
+    """A table of the arms in ``results``, each called as among those of its model alone, with that
+    model in a column ``facet``: empty without several models, and for what asks none."""
+    known = within_models(results)
+    for column in [c for c in ("against", "arm") if c in table]:
+        keys = zip(table["task"], table[column], strict=True)
+        found = [known.get(key, ("", key[1])) for key in keys]
+        table = table.assign(**{column: [name for _, name in found]}, facet=[m for m, _ in found])
+    return table

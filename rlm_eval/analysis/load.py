@@ -15,70 +15,15 @@ import yaml
 
 from rlm_eval.analysis import arms
 from rlm_eval.errors import ConfigError
-from rlm_eval.journal.tables import RESULT_COLUMNS
+from rlm_eval.journal.tables import RESULT_COLUMNS, RESULTS
 from rlm_eval.records import PENDING, SCHEMA_VERSION, SCORED, content_hash
 
 T = TypeVar("T")
 
-#: Columns of the frame that :func:`load_results` returns. The first part is ``results.parquet``
-#: (one row per sample × arm × repeat), the part after ``schema_version`` is added on loading. What
-#: other rules say of an answer comes after them, a column ``score_NAME`` each (:func:`readings`).
-COLUMNS: dict[str, str] = {
-    "run_id": "the run that asked",
-    "result_key": "hash of sample, arm, prompt, models and repeat; the key into calls.parquet",
-    "task": "task name",
-    "question_group": "kind of question within the task",
-    "knobs": "JSON: what the sample was made with (depth, hops, seed, …)",
-    "method": "name of the arm",
-    "prompt": "name of its prompt",
-    "protocol": "how the arm spoke with the model",
-    "model": "model of the root calls; '' for a method that asks none",
-    "sub_model": "model of the sub-calls; '' likewise",
-    "scripted": "True: a scripted model took part; not evidence about any language model",
-    "sample_id": "hash of the sample's content",
-    "context_id": "hash of the long input; samples share it",
-    "repeat": "0, 1, … for repeated answers to one sample",
-    "target_tokens": "length asked for, in tokens of the task's tokenizer",
-    "length_tokens": "length of the context, same tokens",
-    "truncated_tokens": "tokens of the context the arm left out",
-    "outcome": "answered, forced (both scored), no_answer (thoughts_only, refusal, tool_call and "
-    "content_filter where the last reply was that), budget_exceeded, context_overflow, "
-    "invalid_answer, or provider_error and sandbox_error, which are pending",
-    "score": "score in [0, 1] by score_rule; null unless scored",
-    "score_rule": "the rule: a benchmark's own, or one that begins with strict",
-    "constant_score": "what the best constant answer would score on this sample",
-    "skill": "(score − constant_score) / (1 − constant_score); null unless scored, or if the "
-    "constant is unknown or always right; a group's is that of its means",
-    "correct": "the score is 1; null unless scored",
-    "answer": "final answer; null unless scored",
-    "gold": "JSON list of reference answers",
-    "question": "the question",
-    "iterations": "turns of the root model",
-    "calls": "requests and cache hits, retries counted once",
-    "subcalls": "calls begun from REPL code, cache hits included",
-    "depth_reached": "deepest call",
-    "last_subcall_used": "the run ended by its protocol after a sub-call; null: no sub-call",
-    "code_errors": "code blocks that raised",
-    "context_chars_read_by_lm": "characters of the context shown to a model",
-    "evidence_recall": "share of the evidence that was shown to a model; empty where the task "
-    "knows of none or the method does not choose what is read",
-    "prompt_tokens": "sum over calls",
-    "cached_tokens": "of these, taken from the server's prompt cache",
-    "reused_tokens": "of these, such as a prompt of the same arm began with before",
-    "completion_tokens": "sum over calls",
-    "thought_chars": "characters of replies that were thoughts or else no answer, which neither "
-    "code nor a scorer saw; sum over calls",
-    "cost_usd": "US dollars as billed; null = unpriced",
-    "list_usd": "US dollars with nothing cached",
-    "own_usd": "US dollars with just reused_tokens cached: modelled",
-    "judge_cost_usd": "US dollars for the judge's calls, which no other column counts; null = "
-    "unpriced",
-    "wall_s": "seconds from question to answer",
-    "lm_s": "seconds waiting for models",
-    "sandbox_s": "seconds in model-written code",
-    "sandbox_level": "isolation reached",
-    "error": "what went wrong",
-    "schema_version": "version of this table",
+#: The columns of the frame that :func:`load_results` returns, and what each says: those of
+#: ``results.parquet``, then what is added on loading. What other rules say of an answer comes after
+#: them, a column ``score_NAME`` each (:func:`readings`).
+COLUMNS = {name: meaning for name, (_, meaning) in RESULTS.items()} | {
     "judge_verdicts": "verdicts of a judge, of which the score is what most say; null: by rule",
     "judge_dissents": "how many of these say otherwise",
     "asked": "True unless the row is pending",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations, product
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -139,65 +139,61 @@ def comparisons(
                 for (_, a, b, s), w in zip(pairs, weights, strict=True)
             ]
             adjusted = stats.holm([difference.p for difference in tested])
-            for (pair, a, b, shared), weight, difference, p_holm in zip(
-                pairs, weights, tested, adjusted, strict=True
-            ):
-                compared = _comparison(a, b, shared, weight, samples, difference, len(pairs))
+            of_pairs = zip(pairs, weights, tested, adjusted, strict=True)
+            for (pair, a, b, shared), weight, difference, p_holm in of_pairs:
+                where = (str(task), length, *pair)
                 found.append(
-                    Comparison(
-                        task=str(task),
-                        target_tokens=length,
-                        arm=pair[0],
-                        against=pair[1],
-                        p_holm=p_holm,
-                        **compared,
-                    )
+                    _compared(where, a, b, shared, weight, samples, difference, p_holm, len(pairs))
                 )
     return found
 
 
-def _comparison(
+def _compared(
+    place: tuple[str, int, str, str],
     a: Arm,
     b: Arm,
     shared: NDArray[np.bool_],
     weights: Floats,
     samples: Samples,
     found: stats.Difference,
+    p_holm: float,
     family: int,
-) -> dict[str, Any]:
-    """What a :class:`Comparison` says beside its place and Holm's p."""
+) -> Comparison:
+    """The two arms' values, compared on the ``shared`` samples."""
     unit, one, two = _costs(a, b, shared)
     one, two, contexts = weights * one, weights * two, samples.contexts[shared]
     points, against = weights * a.points[shared], weights * b.points[shared]
-    ratio = stats.ratio(one, two, contexts)
-    price, low, high = stats.price_of_a_point(points - against, one - two, contexts)
-    return {
-        "difference": found.interval.mean,
-        "low": found.interval.low,
-        "high": found.interval.high,
-        "p": found.p,
-        "comparisons": family,
-        "test": found.test,
-        "effect_size": found.effect_size,
-        "score": float(points.mean()),
-        "score_against": float(against.mean()),
-        "shared_samples": int(shared.sum()),
-        "arm_samples": int((~np.isnan(a.points)).sum()),
-        "against_samples": int((~np.isnan(b.points)).sum()),
-        "contexts": found.interval.contexts,
-        "cost": float(one.mean()),
-        "cost_against": float(two.mean()),
-        "cost_ratio": ratio.mean,
-        "cost_low": ratio.low,
-        "cost_high": ratio.high,
-        "cost_p": stats.sign_flip_p(one - two, contexts),
-        "cost_unit": unit,
-        "price": price,
-        "price_low": low,
-        "price_high": high,
-        "smallest_resolvable": stats.smallest_resolvable(found.spread, family),
-        "contexts_needed": stats.contexts_needed(found.spread, found.interval.mean, family),
-    }
+    ratio, spread = stats.ratio(one, two, contexts), found.spread
+    price, price_low, price_high = stats.price_of_a_point(points - against, one - two, contexts)
+    return Comparison(
+        *place,
+        difference=found.interval.mean,
+        low=found.interval.low,
+        high=found.interval.high,
+        p=found.p,
+        p_holm=p_holm,
+        comparisons=family,
+        test=found.test,
+        effect_size=found.effect_size,
+        score=float(points.mean()),
+        score_against=float(against.mean()),
+        shared_samples=int(shared.sum()),
+        arm_samples=int((~np.isnan(a.points)).sum()),
+        against_samples=int((~np.isnan(b.points)).sum()),
+        contexts=found.interval.contexts,
+        cost=float(one.mean()),
+        cost_against=float(two.mean()),
+        cost_ratio=ratio.mean,
+        cost_low=ratio.low,
+        cost_high=ratio.high,
+        cost_p=stats.sign_flip_p(one - two, contexts),
+        cost_unit=unit,
+        price=price,
+        price_low=price_low,
+        price_high=price_high,
+        smallest_resolvable=stats.smallest_resolvable(spread, family),
+        contexts_needed=stats.contexts_needed(spread, found.interval.mean, family),
+    )
 
 
 def _weights(lengths: NDArray[np.intp]) -> Floats:

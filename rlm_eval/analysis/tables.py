@@ -82,18 +82,13 @@ def costs(results: pd.DataFrame) -> pd.DataFrame:
     Pending rows take no part; ``right`` counts right answers, ``*_per_right`` is null when none is.
     ``judge_cost_usd_per_question`` is what grading took, and in no other column.
     """
-    rows = []
-    for keys, group in results[results["asked"]].groupby(ARM, sort=False):
-        right = float(group["right"].sum())
-        row = dict(zip(ARM, keys, strict=True)) | {"asked": len(group), "right": right}
-        for column in ("tokens", "cost_usd", "list_usd", "own_usd", "wall_s"):
-            total = group[column].sum() if group[column].notna().all() else nan
-            row[f"{column}_per_question"] = total / len(group)
-            row[f"{column}_per_right"] = total / right if right else nan
-        judged = group["judge_cost_usd"].sum(min_count=len(group))
-        row["judge_cost_usd_per_question"] = judged / len(group)
-        rows.append(row)
-    return pd.DataFrame(rows)
+    groups = results[results["asked"]].groupby(ARM, sort=False)
+    table = groups.agg(asked=("right", "size"), right=("right", "sum"))
+    for column in ("tokens", "cost_usd", "list_usd", "own_usd", "wall_s", "judge_cost_usd"):
+        total = groups[column].sum(skipna=False)
+        table[f"{column}_per_question"] = total / table["asked"]
+        table[f"{column}_per_right"] = total / table["right"].where(table["right"] > 0)
+    return table.drop(columns="judge_cost_usd_per_right").reset_index()
 
 
 def quantiles(results: pd.DataFrame) -> pd.DataFrame:
@@ -164,12 +159,11 @@ def repeat_variance(results: pd.DataFrame) -> pd.DataFrame:
         by_sample = complete.groupby("sample_id")["points"]
         within = float(by_sample.var(ddof=1).mean())
         between = max(0.0, float(by_sample.mean().var(ddof=1)) - within / repeats)
-        rows.append(
-            dict(zip(ARM, keys, strict=True))
-            | {"samples": samples, "left_out": len(counts) - samples, "repeats": repeats}
-            | {"between_repeats": within, "between_samples": between}
-            | {"repeat_share": within / (within + between) if within + between > 0 else nan}
-        )
+        row = dict(zip(ARM, keys, strict=True)) | {"samples": samples, "repeats": repeats}
+        row |= {"left_out": len(counts) - samples}
+        row |= {"between_repeats": within, "between_samples": between}
+        row["repeat_share"] = within / (within + between) if within + between > 0 else nan
+        rows.append(row)
     columns = ["samples", "left_out", "repeats", "between_repeats", "between_samples"]
     return pd.DataFrame(rows, columns=[*ARM, *columns, "repeat_share"])
 

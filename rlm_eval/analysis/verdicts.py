@@ -125,12 +125,8 @@ def verdicts(results: pd.DataFrame, margin: float = MARGIN) -> list[Verdict]:
             where = _place(main, caps, str(model) if several else "")
             text = f"{where}: {_text(main, decision, price, margin, scripted=scripted)}"
             text = " ".join([text, *notes])
-            found.append(
-                Verdict(
-                    *(main.task, length, arm, str(model), caps, scripted, decision, main, price),
-                    *(tuple(against_all), notes, text),
-                )
-            )
+            about = (main.task, length, arm, str(model), caps, scripted, decision)
+            found.append(Verdict(*about, main, price, tuple(against_all), notes, text))
     return sorted(found, key=lambda v: (v.task, v.target_tokens or 10**12))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from helpers.fake_results import METHODS, handmade, write_run
 from helpers.figure_geometry import drawn, faults
 from rlm_eval.analysis import figures
 from rlm_eval.analysis.aggregate import summarize
+from rlm_eval.analysis.arms import by_method
 from rlm_eval.analysis.figures.curves import FRONT, pareto
 from rlm_eval.analysis.figures.drawing import Plot
 from rlm_eval.analysis.figures.rows import ENDS
@@ -44,6 +45,10 @@ LADDER = (
     *("codeact_bm25", "codeact_subcalls", "router", "rlm_d0", "rlm_d2", "rlm_d3"),
 )
 CONTROLS = {"no_context", "code_oracle", "best_constant"}
+MODELS = (
+    *("openrouter/qwen/qwen3-coder-480b-a35b-instruct", "gpt-5"),
+    *("anthropic/claude-sonnet-4-5-20250929", "a_model_of_a_very_long_name_without_any_dashes_"),
+)
 LONG = " (model.name=a-provider/a-model-2025-08-07, sub_model.name=another/Model-30B, budget=9000)"
 
 
@@ -112,7 +117,25 @@ def budgets(folder: Path) -> Tables:
     return combine(runs), pd.concat([run.calls for run in runs], ignore_index=True)
 
 
-MADE = (normal, few, near_lengths, long_names, ladder)
+def models_of(folder: Path, models: Sequence[str]) -> Tables:
+    """The same questions asked each model, in a run of its own."""
+    runs = []
+    for i, model in enumerate(models):
+        shape = {"contexts": 4, "questions": 1, "lengths": (4096, 65536, 131072), "priced": True}
+        path = write_run(folder / str(i), {}, run_id=str(i), model=model, seed=i, **shape)
+        runs.append(load_run(path))
+    return combine(runs), pd.concat([run.calls for run in runs], ignore_index=True)
+
+
+def two_models(folder: Path) -> Tables:
+    return models_of(folder, MODELS[:2])
+
+
+def four_models(folder: Path) -> Tables:
+    return models_of(folder, MODELS)
+
+
+MADE = (normal, few, near_lengths, long_names, ladder, two_models, four_models)
 
 
 @pytest.fixture(scope="module", params=MADE, ids=lambda make: make.__name__)
@@ -144,6 +167,74 @@ def test_budgets_near_each_other_have_labels_apart(tmp_path: Path) -> None:
     assert faults(plot.figure) == []
     assert list(plot.figure.axes[0].get_xticks()) == [1000, 9000]
     assert set(plot.data["cap"]) == {1000, 1100, 9000}
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory) -> Tables:
+    return two_models(tmp_path_factory.mktemp("runs"))
+
+
+@pytest.mark.parametrize("name", [name for name in DRAWN if name != "score_vs_budget"])
+def test_each_model_has_a_facet_and_no_name_has_a_model(both: Tables, name: str) -> None:
+    figure = DRAWN[name](*both).figure
+    heads = ["".join(axes.get_title(loc="left").split("\n")) for axes in figure.axes]
+    for model in MODELS[:2]:
+        assert sum(head.endswith(model) for head in heads) == len([h for h in heads if h]) / 2
+    assert sum(head.startswith("aggregation") for head in heads) == len([h for h in heads if h]) / 2
+    shown = [text.get_text() for text in drawn(figure)]
+    assert not any("model=" in text for text in shown)
+
+
+def test_facets_hold_their_models_scores_and_share_an_axis(both: Tables) -> None:
+    summary = summarize(both[0])
+    qwen, gpt = score_vs_length(both[0]).figure.axes[::-1]  # by name: gpt-5 comes first
+    for axes, model in ((qwen, MODELS[0]), (gpt, MODELS[1])):
+        own = summary[(summary["model"] == model) & (summary["method"] == "rlm")]
+        (line,) = [line for line in axes.lines if line.get_label() == "rlm"]
+        assert line.get_ydata().tolist() == (100 * own["mean_score"]).tolist()
+        assert any(line.get_label().startswith("best_constant") for line in axes.lines)
+    assert (gpt.get_ylim(), gpt.get_ylabel()) == (qwen.get_ylim(), "mean score (%)")
+    assert qwen.get_ylabel() == ""
+    assert not any(label.get_visible() for label in qwen.get_yticklabels())
+
+
+def test_panels_of_models_have_the_same_rows_though_one_lacks_an_arm(both: Tables) -> None:
+    results = both[0][~both[0]["arm"].str.startswith("rag_bm25 (model=gpt-5")]
+    named, *others = paired_forest(results).figure.axes
+    shown = [text.get_text() for text in named.get_yticklabels()]
+    assert shown == ["direct", "rag_bm25", "summarize_map_reduce"]
+    assert all(axes.get_ylim() == named.get_ylim() for axes in others)
+
+
+def test_a_scripted_models_facet_says_so_and_the_others_arms_do_not(both: Tables) -> None:
+    made_up = both[0]["model"] == "gpt-5"
+    figure = score_vs_length(both[0].assign(scripted=made_up)).figure
+    heads = [axes.get_title(loc="left") for axes in figure.axes]
+    assert ["(scripted)" in head for head in heads] == [True, False]
+    assert not any("scripted" in text.get_text() for text, _ in legend(figure))
+
+
+def test_tasks_that_each_have_a_model_of_their_own_keep_them_apart(both: Tables) -> None:
+    results = both[0].assign(task=both[0]["model"].map(dict(zip(MODELS, "abcd", strict=True))))
+    figure = score_vs_length(by_method(results)).figure
+    heads = ["".join(axes.get_title(loc="left").split("\n")) for axes in figure.axes]
+    assert heads == [f"a{MODELS[0]}", f"b{MODELS[1]}"]
+
+
+def test_budgets_of_two_models_have_a_facet_each(tmp_path: Path) -> None:
+    runs = []
+    for model in MODELS[:2]:
+        for cap in (1000, 9000):
+            path = tmp_path / f"{len(runs)}"
+            config = {"budget": {"sample": {"tokens": cap}, "matched": True}}
+            shape = {"methods": ("direct", "rlm"), "lengths": (2048,), "contexts": 4}
+            write_run(path, config, run_id=path.name, model=model, **shape)
+            runs.append(load_run(path))
+    calls = pd.concat([run.calls for run in runs], ignore_index=True)
+    figure = figures.curves.score_vs_budget(combine(runs), calls).figure
+    assert faults(figure) == []
+    assert [text.get_text() for text, _ in legend(figure)] == ["rlm", "direct"]
+    assert len(figure.axes) == 4
 
 
 @pytest.mark.parametrize("name", [name for name in DRAWN if name != "score_vs_budget"])
@@ -266,10 +357,9 @@ def test_dollars_are_shown_where_all_are_priced(tmp_path: Path) -> None:
     assert set(score_vs_cost(unpriced).data["axis"]) == {"tokens"}
 
 
-def test_the_rlm_is_first_of_each_pair_with_its_sign_turned(many: pd.DataFrame) -> None:
+def test_the_rlm_is_first_of_each_pair(many: pd.DataFrame) -> None:
     plot = paired_forest(many)
     assert set(plot.data["arm"]) == {"rlm", "rlm_d0", "rlm_d2", "rlm_d3"}
-    # codeact comes after rlm in the results, so the table holds codeact minus rlm: +50 points.
     pairs = plot.data[(plot.data["arm"] == "rlm") & (plot.data["against"] == "codeact")]
     (pair,) = pairs.to_dict("records")
     assert pair["difference"] == -0.5
@@ -324,6 +414,6 @@ def test_beside_an_rlm_the_best_alternatives_have_colours_and_the_rest_are_grey(
     assert not {"rlm", "direct_6", "direct_5"} & set(grey)
     plot = figures.curves.score_vs_length(results, summarize(results))
     texts = plot.figure.legends[0].get_texts()
-    assert "3 other methods" in [text.get_text() for text in texts]
+    assert "3 other methods, without bars" in [text.get_text() for text in texts]
     plain, _ = tables(tmp_path / "plain", methods=methods[1:], skills=skills)
     assert GREY not in [its["color"] for its in styles(plain).values()]

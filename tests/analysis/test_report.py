@@ -152,6 +152,26 @@ def test_controls_are_grey_and_a_button_leads_to_each_table(browser: Any, ladder
     page.close()
 
 
+def test_the_grid_has_a_row_for_each_model_whose_arms_are_called_by_their_method(
+    tmp_path: Path,
+) -> None:
+    for i, model in enumerate(("gpt-5", "openrouter/qwen/qwen3-coder-480b-a35b-instruct")):
+        shape = {"contexts": 4, "questions": 1, "methods": ("direct", "rlm")}
+        write_run(tmp_path / str(i), {}, run_id=str(i), model=model, seed=i, **shape)
+    assert main([str(tmp_path / "?"), "--out", str(tmp_path / "both")]) == 0
+    shown = data_of(tmp_path / "both/report_data/main.js")
+    rows = {tuple(v["row"]): v["against"] for v in shown["verdicts"]}
+    assert list(rows) == [
+        ("gpt-5", "rlm"),
+        ("openrouter/qwen/qwen3-coder-480b-a35b-instruct", "rlm"),
+    ]
+    assert set(rows.values()) == {"direct"}
+    assert len(shown["verdicts"]) == 2 * 3  # two lengths, and both together
+    links = {v["filter"]["arm"] for v in shown["verdicts"]}
+    assert len(links) == 2  # the list of samples has all arms apart
+    assert shown["figures"][0]["id"] == "paired_forest"
+
+
 def test_a_result_of_two_runs_brings_the_calls_of_one(tmp_path: Path) -> None:
     """A replication has the same keys and calls of its own."""
     shape = {"contexts": 4, "questions": 1, "lengths": (2048,), "methods": ("direct",)}

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from rlm_eval.analysis.aggregate import BEST_CONSTANT
-from rlm_eval.analysis.arms import competitors
+from rlm_eval.analysis.arms import apart, competitors
 from rlm_eval.analysis.budgets import CELL as BUDGET_CELL
 from rlm_eval.analysis.budgets import budget_table, capped
 from rlm_eval.analysis.figures.drawing import (
     Plot,
+    Sheet,
     empty,
     facets,
     finish,
@@ -21,7 +22,6 @@ from rlm_eval.analysis.figures.drawing import (
     log_axis,
     panels,
     style,
-    title,
 )
 from rlm_eval.analysis.figures.styles import GREY, HUES, Style, styles
 from rlm_eval.analysis.paired import CELL
@@ -35,6 +35,8 @@ UNSCORED = "No question has a score yet."
 SCORE = ("mean_score", "score_low", "score_high")
 UNITS = {"tokens": "tokens", "cost_usd": "US dollars"}
 FRONT = "#E0E0E0"
+#: Inches between two ticks that are lengths, at least.
+TICK = 0.62
 #: A level to measure methods by.
 LEVEL: Style = {"linestyle": "--", "linewidth": 1.0, "zorder": 1}
 
@@ -49,15 +51,15 @@ def score_vs_length(results: pd.DataFrame, summary: pd.DataFrame) -> Plot:
     """Mean official score (own failures 0) against context length, one line per arm."""
     if summary.empty or unscored(summary):
         return empty(UNSCORED)
-    cells, left_out = facets(summary, ["task"])
+    table = apart(summary, results)
+    found, left_out = facets(table, ["task"])
     known = styles(results)
-    sheet = panels([3.0] * len(cells), 4.2)
-    for cell, axes in zip(cells, sheet.grid, strict=True):
-        _curves(axes, cell, "target_tokens", SCORE, known, 100)
+    sheet = panels(found, [3.0] * len(found), 4.2)
+    for facet, (axes,) in zip(found, sheet.grid, strict=True):
+        _curves(axes, sheet, facet.cell, "target_tokens", SCORE, known, 100)
         axes.set(ylim=(-3, 103), ylabel="mean score (%)", xlabel="context length (tokens)")
-        title(axes, cell)
     notes = [intervals(results), left_out]
-    return finish(sheet, summary, results, notes, legend(known, summary))
+    return finish(sheet, summary, results, notes, legend(known, table))
 
 
 @style()
@@ -70,37 +72,43 @@ def score_vs_cost(results: pd.DataFrame, summary: pd.DataFrame) -> Plot:
     if summary.empty or unscored(summary):
         return empty(UNSCORED)
     table = summary.assign(tokens=summary["prompt_tokens"] + summary["completion_tokens"])
+    table = apart(table[table["mean_score"].notna()], results)
     methods = competitors(table)
-    methods = methods[(methods["tokens"] > 0) & methods["mean_score"].notna()]
+    methods = methods[methods["tokens"] > 0]
     if methods.empty:
         return empty("No method has a scored question and a token count.")
-    cells, left_out = facets(methods)
-    views = [(unit, cell) for cell in cells for unit in UNITS if (cell[unit] > 0).all()]
-    views = [(unit, cell.assign(axis=unit, pareto=pareto(cell, unit))) for unit, cell in views]
-    controls = table[(table["arm_kind"] == "control") & table["mean_score"].notna()]
+    views = [
+        cell.assign(axis=unit, pareto=pareto(cell, unit))
+        for _, cell in methods.groupby([*CELL, "facet"])
+        for unit in UNITS
+        if (cell[unit] > 0).all()
+    ]
+    data = pd.concat(views, ignore_index=True)
+    found, left_out = facets(data, [*CELL, "axis"])
+    controls = table[table["arm_kind"] == "control"]
     known = styles(results)
-    sheet = panels([3.0] * len(views), 3.4)
-    for (unit, cell), axes in zip(views, sheet.grid, strict=True):
+    sheet = panels(found, [3.0] * len(found), 3.4)
+    for facet, (axes,) in zip(found, sheet.grid, strict=True):
+        cell, unit = facet.cell, str(facet.cell["axis"].iloc[0])
         front = cell[cell["pareto"]].sort_values(unit)
         axes.plot(front[unit], 100 * front["mean_score"], "o-", ms=10, lw=3, color=FRONT, zorder=1)
         for row in cell.to_dict("records"):
             its = known[row["arm"]]
-            low, high = 100 * row["score_low"], 100 * row["score_high"]
-            axes.vlines(row[unit], low, high, color=its["color"], linewidth=0.9)
+            if its["color"] != GREY:
+                limits = 100 * row["score_low"], 100 * row["score_high"]
+                axes.vlines(row[unit], *limits, color=its["color"], linewidth=0.9)
             axes.plot(row[unit], 100 * row["mean_score"], **its)
         here = controls[(controls[CELL] == cell[CELL].iloc[0]).all(axis=1)]
-        for row in here.to_dict("records"):
+        for row in here[here["facet"].isin(["", facet.model])].to_dict("records"):
             axes.axhline(100 * row["mean_score"], color=known[row["arm"]]["color"], **LEVEL)
-        log_axis(axes, cell[unit], "${x:.3g}" if unit == "cost_usd" else "")
+        log_axis(axes, facet.beside[unit], "${x:.3g}" if unit == "cost_usd" else "")
         axes.set(ylim=(-3, 103), ylabel="mean score (%)", xlabel=f"{UNITS[unit]} per question")
-        title(axes, cell)
     notes = [
         "On the grey line: methods that none beats on both score and cost (point estimates).",
         "Dashed: controls.",
         intervals(results),
         left_out,
     ]
-    data = pd.concat([cell for _, cell in views], ignore_index=True)
     return finish(sheet, data, results, notes, legend(known, table))
 
 
@@ -119,16 +127,17 @@ def subcalls_vs_length(results: pd.DataFrame) -> Plot:
     frame = frame[frame.groupby("arm")["subcalls"].transform("sum") > 0]
     grouped = frame.groupby([*CELL, "arm"])["subcalls"]
     data = grouped.describe(percentiles=[0.25, 0.75]).reset_index()
-    cells, left_out = facets(data, ["task"])
+    table = apart(data, results)
+    found, left_out = facets(table, ["task"])
     known = styles(results)
-    sheet = panels([2.5] * len(cells), 3.6)
-    for cell, axes in zip(cells, sheet.grid, strict=True):
-        _curves(axes, cell, "target_tokens", ("mean", "25%", "75%"), known)
+    sheet = panels(found, [2.5] * len(found), 3.6)
+    for facet, (axes,) in zip(found, sheet.grid, strict=True):
+        _curves(axes, sheet, facet.cell, "target_tokens", ("mean", "25%", "75%"), known)
+        top = 1.05 * float(facet.beside[["mean", "75%"]].to_numpy().max())
         axes.set(ylabel="sub-calls per question", xlabel="context length (tokens)")
-        axes.set_ylim(0, max(1.0, axes.get_ylim()[1]))
-        title(axes, cell)
+        axes.set_ylim(0, max(1.0, top))
     notes = ["Bars: the middle half of the questions, not a confidence interval.", left_out]
-    return finish(sheet, data, frame, notes, legend(known, data))
+    return finish(sheet, data, frame, notes, legend(known, table))
 
 
 @style()
@@ -144,13 +153,16 @@ def score_vs_budget(results: pd.DataFrame, calls: pd.DataFrame) -> Plot:
     frame = capped(results)
     frame = frame[frame["arm"].isin(table["arm"])]
     known = styles(frame)
-    cells, left_out = facets(table, [*BUDGET_CELL, "matched"])
-    sheet = panels([2.6] * 2 * len(cells), 3.2)
-    for cell, score, spent in zip(cells, sheet.grid[::2], sheet.grid[1::2], strict=True):
-        _curves(score, cell, "cap", SCORE, known, 100)
-        _curves(spent, cell, "cap", ("spent_share",), known, 100)
+    shown = apart(table, frame)
+    found, left_out = facets(shown, [*BUDGET_CELL, "matched"], views=2)
+    sheet = panels(found, [2.6] * len(found), 3.2, views=2)
+    for facet, (score, spent) in zip(found, sheet.grid, strict=True):
+        cell = facet.cell
+        _curves(score, sheet, cell, "cap", SCORE, known, 100)
+        _curves(spent, sheet, cell, "cap", ("spent_share",), known, 100)
         score.set(ylim=(-3, 103), ylabel="mean score (%)")
-        spent.set(ylim=(0, max(105.0, spent.get_ylim()[1])), ylabel="spent, mean (% of the cap)")
+        top = 105 * max(1.0, facet.beside["spent_share"].max())
+        spent.set(ylim=(0, top), ylabel="spent, mean (% of the cap)")
         spent.axhline(100, color="black", linewidth=0.8)
         constants = cell["constant_score"].dropna().unique()
         if len(constants) == 1:  # else the samples differ between the caps
@@ -158,14 +170,13 @@ def score_vs_budget(results: pd.DataFrame, calls: pd.DataFrame) -> Plot:
         kind = "matched budget" if cell["matched"].iloc[0] else "cap"
         for axes in (score, spent):
             axes.set(xlabel=f"{kind} per question ({cell['unit'].iloc[0]})")
-            title(axes, cell)
     notes = [
         "Matched budget: each method spends up to it in its own way. Cap: a method that needs less "
         "spends less. Dashed: the best constant.",
         intervals(frame),
         left_out,
     ]
-    return finish(sheet, table, frame, notes, legend(known, table))
+    return finish(sheet, table, frame, notes, legend(known, shown))
 
 
 def legend(known: dict[str, Style], table: pd.DataFrame) -> list[Line2D]:
@@ -175,12 +186,13 @@ def legend(known: dict[str, Style], table: pd.DataFrame) -> list[Line2D]:
     shown = [its for arm, its in known.items() if arm in set(table["arm"])]
     grey = [its for its in shown if its["color"] == GREY]
     found = [Line2D([], [], **its) for its in shown if its not in grey]
-    more = {"label": f"{len(grey)} other methods", "marker": ""}
+    more = {"label": f"{len(grey)} other methods, without bars", "marker": ""}
     return [*found, Line2D([], [], **grey[0] | more)] if grey else found
 
 
 def _curves(
     axes: Axes,
+    sheet: Sheet,
     table: pd.DataFrame,
     x: str,
     columns: Sequence[str],
@@ -188,7 +200,8 @@ def _curves(
     scale: float = 1,
 ) -> None:
     """A line per arm through the first of ``columns``, with bars from the second to the third;
-    arms are a little beside each other. Ticks at the values of ``x``, but for those too near."""
+    arms are a little beside each other, and grey ones have no bars. Ticks at the values of ``x``,
+    but for those too near."""
     levels = sorted(table[x].unique())
     arms = [arm for arm in known if arm in set(table["arm"])]
     nearest = min((b / a for a, b in pairwise(levels)), default=3.0)
@@ -196,15 +209,16 @@ def _curves(
     for i, arm in enumerate(arms):
         rows = table[table["arm"] == arm].sort_values(x)
         at = rows[x] * beside ** ((i + 0.5) / len(arms) - 0.5)
-        axes.plot(at, scale * rows[columns[0]], **known[arm])
-        if len(columns) == 3:
+        grey = known[arm]["color"] == GREY
+        axes.plot(at, scale * rows[columns[0]], **known[arm], zorder=1 if grey else 2)
+        if len(columns) == 3 and not grey:
             low, high = (scale * rows[column] for column in columns[1:])
             axes.vlines(at, low, high, color=known[arm]["color"], linewidth=0.9)
     axes.set_xscale("log")
     axes.set_xlim(levels[0] / 1.3 / beside**0.5, levels[-1] * 1.3 * beside**0.5)
     ticks: list[float] = []
     for level in levels:
-        if not ticks or level > ticks[-1] * (levels[-1] / levels[0]) ** 0.12:
+        if not ticks or level > ticks[-1] * (levels[-1] / levels[0]) ** (TICK / sheet.widths[0]):
             ticks.append(level)
     axes.set_xticks(ticks, [f"{tick:,.10g}" for tick in ticks])
     axes.minorticks_off()

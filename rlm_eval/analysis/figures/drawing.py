@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from math import log10
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import pandas as pd
 
@@ -23,8 +23,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-#: Panels in a figure, at most.
-PANELS = 12
+#: Panels in a figure (twice as many of several models), and axes beside each other, at most.
+PANELS, ACROSS = 12, 4
+#: Inches of axes that are one of several models', at most; the letters of a title that fit an inch.
+NARROW, HEAD = 2.6, 10.4
 #: Inches around the panels before their size is known; the least width of a figure.
 AROUND, LEAST = 6.0, 5.0
 #: The footer's letters: their size in points, and how many fit an inch.
@@ -50,37 +52,87 @@ def style() -> Iterator[None]:
         yield
 
 
-def facets(table: pd.DataFrame, by: Sequence[str] = CELL) -> tuple[list[pd.DataFrame], str]:
-    """The rows of each panel, at most :data:`PANELS`, and a sentence on those left out."""
+class Facet(NamedTuple):
+    """The rows of a panel, which are of one ``model`` where there are several; ``beside`` are those
+    of all models, whose panels share a y axis."""
+
+    cell: pd.DataFrame
+    beside: pd.DataFrame
+    model: str
+    line: int
+    column: int
+
+    @property
+    def inner(self) -> bool:
+        """Whether the panel at its left has its y axis."""
+        return self.column > 0 and self.model != ""
+
+    @property
+    def title(self) -> list[str]:
+        """Its task, with its length where it has one, and its model."""
+        lengths = [f"{int(length):,} tokens" for length in self.beside["target_tokens"].unique()]
+        place = [str(self.beside["task"].iloc[0]), *(lengths if len(lengths) == 1 else ())]
+        return [*(() if self.inner else [", ".join(place)]), self.model]
+
+
+def facets(
+    table: pd.DataFrame, by: Sequence[str] = CELL, views: int = 1
+) -> tuple[list[Facet], str]:
+    """A facet for each cell of the table (one of ``apart``) and model, of as many axes as it has
+    ``views``, and a sentence on the cells left out."""
     cells = [cell for _, cell in table.groupby(list(by))]
-    if len(cells) <= PANELS:
-        return cells, ""
-    return cells[:PANELS], f"The first {PANELS} of {len(cells)} panels; the CSV has all."
+    models = sorted(set(table["facet"]) - {""})
+    found: list[Facet] = []
+    across = (ACROSS if models else 2) // views
+    most = max(1, 2 * PANELS // len(models)) if models else PANELS
+    lines = 0
+    for i, cell in enumerate(cells[:most]):
+        if not models:
+            found.append(Facet(cell, cell, "", *divmod(i, across)))
+            continue
+        here = [model for model in models if (cell["facet"] == model).any()] or [""]
+        for place, model in enumerate(here):
+            line, column = divmod(place, across)
+            rows = cell[cell["facet"].isin(["", model])]
+            found.append(Facet(rows, cell, model, lines + line, column))
+        lines += line + 1
+    left_out = f"The first {most} of {len(cells)} panels; the CSV has all."
+    return found, left_out if len(cells) > most else ""
 
 
 @dataclass(frozen=True)
 class Sheet:
-    """A figure being drawn: its panels, and the inches that all of them together are to have."""
+    """A figure being drawn: the axes of each of its facets, and the inches that each column and
+    each line of axes is to have."""
 
     figure: Figure
-    grid: list[Axes]
-    columns: int
-    width: float
-    height: float
+    facets: Sequence[Facet]
+    grid: list[list[Axes]]
+    widths: Sequence[float]
+    heights: Sequence[float]
 
 
-def panels(heights: Sequence[float], width: float, columns: int = 2) -> Sheet:
-    """Panels so many inches wide and high, those of a row as high as the highest of them."""
+def panels(
+    facets: Sequence[Facet], heights: Sequence[float], width: float, views: int = 1
+) -> Sheet:
+    """Axes for each facet, so many inches wide (less for several models) and high, those of a line
+    as high as the highest of them; its title above the first."""
     from matplotlib.figure import Figure
 
-    columns = min(len(heights), columns)
-    rows = [max(heights[i : i + columns]) for i in range(0, len(heights), columns)]
-    wide, tall = width * columns, sum(rows)
-    figure = Figure(figsize=(wide + AROUND, tall + AROUND))
-    grid = list(figure.subplots(len(rows), columns, squeeze=False, height_ratios=rows).flat)
-    for axes in grid[len(heights) :]:
-        axes.remove()
-    return Sheet(figure, grid[: len(heights)], columns, wide, tall)
+    tall = [0.0] * (1 + facets[-1].line)
+    for facet, height in zip(facets, heights, strict=True):
+        tall[facet.line] = max(tall[facet.line], height)
+    width = min(width, NARROW) if any(facet.model for facet in facets) else width
+    wide = [width] * views * (1 + max(facet.column for facet in facets))
+    figure = Figure(figsize=(sum(wide) + AROUND, sum(tall) + AROUND))
+    spec = figure.add_gridspec(len(tall), len(wide), height_ratios=tall)
+    grid = []
+    for facet in facets:
+        places = range(views * facet.column, views * (facet.column + 1))
+        grid.append([figure.add_subplot(spec[facet.line, place]) for place in places])
+        title = [wrapped(part, int(HEAD * width * views)) for part in facet.title if part]
+        grid[-1][0].set_title("\n".join(title))
+    return Sheet(figure, facets, grid, wide, tall)
 
 
 def finish(
@@ -94,6 +146,10 @@ def finish(
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     figure, arrange = sheet.figure, ConstrainedLayoutEngine().execute
+    for facet, (axes, *others) in zip(sheet.facets, sheet.grid, strict=True):
+        if facet.inner and not others:
+            axes.set_ylabel("")
+            axes.tick_params(axis="y", labelleft=False)
     foot = figure.supxlabel("", x=0.01, ha="left", size=SMALL)
     legends = [figure.legend(handles=handles, loc="outside right upper")] if handles else []
     text = "\n".join([*_basis(results), " ".join(note for note in notes if note)])
@@ -102,9 +158,9 @@ def finish(
         lines = text.splitlines()
         foot.set_text("\n".join(wrapped(line, int(wide * FOOT)) for line in lines))
         arrange(figure)
-        boxes = [axes.get_position() for axes in sheet.grid]
-        wide += sheet.width - wide * sum(box.width for box in boxes[: sheet.columns])
-        tall += sheet.height - tall * sum(box.height for box in boxes[:: sheet.columns])
+        box = sheet.grid[0][0].get_position()
+        wide += sum(sheet.widths) - wide * box.width * len(sheet.widths)
+        tall += sum(sheet.heights) * (1 - tall * box.height / sheet.heights[0])
         beside = [part.get_window_extent().height / figure.dpi for part in (foot, *legends)]
         figure.set_size_inches(max(LEAST, wide), max(tall, sum(beside) + 0.2))
     arrange(figure)
@@ -131,13 +187,6 @@ def save(plot: Plot, stem: Path, *, pdf: bool = False) -> list[Path]:
         if pdf:
             figure.savefig(written[2], metadata={"CreationDate": None})
     return written
-
-
-def title(axes: Axes, cell: pd.DataFrame) -> None:
-    """The panel's task, and its length where it has one."""
-    lengths = [f"{int(length):,} tokens" for length in cell["target_tokens"].unique()]
-    text = f"{cell['task'].iloc[0]}{', ' + lengths[0] if len(lengths) == 1 else ''}"
-    axes.set_title(wrapped(text, 34))
 
 
 def log_axis(axes: Axes, values: pd.Series[float], ticks: str = "") -> None:

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from rlm_eval.analysis.arms import apart
 from rlm_eval.analysis.figures.curves import UNSCORED, legend, unscored
 from rlm_eval.analysis.figures.drawing import (
+    Facet,
     Plot,
     Sheet,
     empty,
@@ -19,7 +21,6 @@ from rlm_eval.analysis.figures.drawing import (
     log_axis,
     panels,
     style,
-    title,
 )
 from rlm_eval.analysis.figures.styles import HUES, Style, shaded, styles
 from rlm_eval.analysis.stats import ALPHA
@@ -65,15 +66,13 @@ def score_and_cost(results: pd.DataFrame, summary: pd.DataFrame) -> Plot:
     if summary.empty or unscored(summary):
         return empty(UNSCORED)
     table = summary.assign(tokens=summary["prompt_tokens"] + summary["completion_tokens"])
-    cells, left_out = facets(table, ["task"])
+    found, left_out = facets(apart(table, results), ["task"], views=2)
     known = styles(results)
     lengths = sorted(table["target_tokens"].unique())
     opacity = dict(zip(lengths, np.linspace(1, 0.4, len(lengths))[::-1], strict=True))
-    sheet = _panels([cell for cell in cells for _ in range(2)], known, "arm", len(lengths))
-    for cell, score, tokens in zip(cells, sheet.grid[::2], sheet.grid[1::2], strict=True):
-        arms = _name_rows(score, cell["arm"], known)
-        _name_rows(tokens, cell["arm"], known)
-        tokens.tick_params(axis="y", labelleft=False)
+    sheet = _panels(found, known, "arm", len(lengths), views=2)
+    for facet, (score, tokens) in zip(found, sheet.grid, strict=True):
+        arms, cell = _name_rows([score, tokens], facet, "arm", known), facet.cell
         colours = [known[arm]["color"] for arm in arms]
         for beside, (length, alpha) in zip(_beside(len(lengths)), opacity.items(), strict=True):
             rows = cell[cell["target_tokens"] == length].set_index("arm").reindex(arms)
@@ -82,10 +81,8 @@ def score_and_cost(results: pd.DataFrame, summary: pd.DataFrame) -> Plot:
             score.scatter(100 * rows["mean_score"], y, 16, colours, alpha=alpha, zorder=3)
             tokens.scatter(rows["tokens"], y, 16, colours, alpha=alpha, zorder=3)
         score.set(xlim=(-3, 103), xlabel="mean score (%)")
-        log_axis(tokens, cell["tokens"])
+        log_axis(tokens, facet.beside["tokens"])
         tokens.set(xlabel="tokens per question")
-        for axes in (score, tokens):
-            title(axes, cell)
     handles = [
         Line2D([], [], ls="", marker="o", color=HUES["control"], alpha=alpha, label=f"{v:,} tokens")
         for v, alpha in opacity.items()
@@ -100,19 +97,18 @@ def paired_forest(results: pd.DataFrame, pairs: pd.DataFrame) -> Plot:
     if pairs.empty:
         return empty("No two methods share a sample.")
     rlms = set(results.loc[results["arm_kind"] == "rlm", "arm"])
-    table = _rlm_first(pairs, rlms) if rlms else pairs
+    table = pairs[pairs["arm"].isin(rlms)] if rlms else pairs
     if table.empty:
         return empty("No RLM shares a sample with another method.")
-    cells, left_out = facets(table)
+    shown = apart(table, results)
+    found, left_out = facets(shown, views=2)
     known = styles(results)
-    first = [arm for arm in known if arm in set(table["arm"])]
-    sheet = _panels([cell for cell in cells for _ in range(2)], known, "against", len(first))
+    first = [arm for arm in known if arm in set(shown["arm"])]
+    sheet = _panels(found, known, "against", len(first), views=2)
     ratios = ["cost_ratio", "cost_low", "cost_high"]
     reach = 3 + 100 * float(table[["difference", "low", "high"]].abs().max().max())
-    for cell, score, cost in zip(cells, sheet.grid[::2], sheet.grid[1::2], strict=True):
-        rows = _name_rows(score, cell["against"], known)
-        _name_rows(cost, cell["against"], known)
-        cost.tick_params(axis="y", labelleft=False)
+    for facet, (score, cost) in zip(found, sheet.grid, strict=True):
+        rows, cell = _name_rows([score, cost], facet, "against", known), facet.cell
         for arm, beside in zip(first, _beside(len(first)), strict=True):
             its = known[arm]
             pair = cell[cell["arm"] == arm]
@@ -120,42 +116,27 @@ def paired_forest(results: pd.DataFrame, pairs: pd.DataFrame) -> Plot:
             points = 100 * pair[["difference", "low", "high"]]
             costs = pair[ratios]
             sure = (points["low"] > 0) | (points["high"] < 0)
-            for axes, found, certain in (
+            for axes, measured, certain in (
                 (score, points, sure & (pair["p_holm"] <= ALPHA)),
                 (cost, costs, (costs["cost_low"] > 1) | (costs["cost_high"] < 1)),
             ):
-                mid, low, high = (found[column] for column in found)
+                mid, low, high = (measured[column] for column in measured)
                 axes.hlines(y, low, high, its["color"], linewidth=1.2)
                 fill = [its["color"] if is_certain else "white" for is_certain in certain]
                 edges = {"marker": its["marker"], "edgecolors": its["color"]}
                 axes.scatter(mid, y, 20, fill, zorder=3, **edges)
         score.axvline(0, color="black", linewidth=0.8)
-        score.set(xlim=(-reach, reach), xlabel="difference of mean scores (points)")
-        log_axis(cost, pd.concat([cell[c] for c in ratios]), "{x:.3g}×")
+        score.set(xlim=(-reach, reach), xlabel="difference (points)")
+        log_axis(cost, pd.concat([facet.beside[c] for c in ratios]), "{x:.3g}×")
         cost.axvline(1, color="black", linewidth=0.8)
         units = " or ".join(cell["cost_unit"].unique())
         cost.set(xlabel=f"times its cost ({units})")
-        for axes in (score, cost):
-            title(axes, cell)
     notes = [
         "Against the method at the left. Lines: 95 % intervals over contexts. Filled: for certain "
         "(score: after Holm over the alternatives). Costs as each method would pay alone.",
         left_out,
     ]
-    return finish(sheet, table, results, notes, legend(known, table))
-
-
-def _rlm_first(pairs: pd.DataFrame, rlms: set[str]) -> pd.DataFrame:
-    """The pairs with an RLM, it being the first of the two."""
-    swapped = {"arm": "against", "against": "arm", "low": "high", "high": "low"}
-    swapped |= {"arm_samples": "against_samples", "against_samples": "arm_samples"}
-    second = pairs["against"].isin(rlms) & ~pairs["arm"].isin(rlms)
-    turned = pairs[second].rename(columns=swapped)
-    signed = ["difference", "low", "high", "effect_size"]
-    turned[signed] = -turned[signed]
-    for name, other in (("cost_ratio", "cost_ratio"), ("cost_low", "cost_high")):
-        turned[name], turned[other] = 1 / turned[other], 1 / turned[name]
-    return pd.concat([pairs[pairs["arm"].isin(rlms)], turned[pairs.columns]]).sort_index()
+    return finish(sheet, table, results, notes, legend(known, shown))
 
 
 @style()
@@ -203,32 +184,33 @@ def _stacks(
     from matplotlib.ticker import EngFormatter
 
     used = {part: colour for part, colour in palette.items() if data[part].sum() > 0}
-    cells, left_out = facets(data)
+    found, left_out = facets(apart(data, results))
     known = styles(results)
-    sheet = _panels(cells, known, "arm", 1)
-    for cell, axes in zip(cells, sheet.grid, strict=True):
-        rows = cell.set_index("arm").loc[_name_rows(axes, cell["arm"], known)]
+    sheet = _panels(found, known, "arm", 1)
+    for facet, (axes,) in zip(found, sheet.grid, strict=True):
+        arms = _name_rows([axes], facet, "arm", known)
+        rows = facet.cell.set_index("arm").reindex(arms, fill_value=0)
         left = np.zeros(len(rows))
         for part, colour in used.items():
             axes.barh(range(len(rows)), rows[part], left=left, color=colour, height=0.7)
             left += rows[part].to_numpy()
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
         axes.locator_params(axis="x", nbins=5)
+        axes.set_xlim(0, 1.05 * facet.beside[list(used)].sum(axis=1).max())
         axes.set_xlabel(what)
-        title(axes, cell)
     handles = [Patch(color=colour, label=part) for part, colour in used.items()]
     return finish(sheet, data, results, [note, left_out], handles)
 
 
 def _panels(
-    cells: Sequence[pd.DataFrame], known: Mapping[str, Style], column: str, marks: int
+    found: Sequence[Facet], known: Mapping[str, Style], column: str, marks: int, views: int = 1
 ) -> Sheet:
-    """Panels with room for a row per arm of each cell, as high as its name and ``marks`` marks."""
+    """Panels with room for a row per arm of each facet, as high as its name and ``marks`` marks."""
     heights = []
-    for cell in cells:
-        lines = (1 + known[arm]["label"].count("\n") for arm in cell[column].unique())
+    for facet in found:
+        lines = (1 + known[arm]["label"].count("\n") for arm in facet.beside[column].unique())
         heights.append(sum(max(0.08 + 0.13 * n, 0.13 + 0.06 * marks) for n in lines) + 0.1)
-    return panels(heights, 3.2)
+    return panels(found, heights, 3.2, views)
 
 
 def _beside(marks: int) -> np.ndarray:
@@ -236,14 +218,17 @@ def _beside(marks: int) -> np.ndarray:
     return 0.7 * ((np.arange(marks) + 0.5) / marks - 0.5)
 
 
-def _name_rows(axes: Axes, found: pd.Series, known: Mapping[str, Style]) -> list[str]:
-    """The arms of the rows from the top, named at the left; lines between them."""
-    arms = [arm for arm in known if arm in set(found)]
-    axes.set_ylim(len(arms) - 0.5, -0.5)
-    axes.set_yticks(range(len(arms)), [known[arm]["label"] for arm in arms])
-    axes.tick_params(axis="y", length=0)
-    axes.grid(axis="x")
-    axes.grid(axis="y", visible=False)
-    for between in range(1, len(arms)):
-        axes.axhline(between - 0.5, color="#EEEEEE", linewidth=0.6)
+def _name_rows(
+    views: Sequence[Axes], facet: Facet, column: str, known: Mapping[str, Style]
+) -> list[str]:
+    """The arms of the rows from the top, named at the left of all; lines between them."""
+    arms = [arm for arm in known if arm in set(facet.beside[column])]
+    for i, axes in enumerate(views):
+        axes.set_ylim(len(arms) - 0.5, -0.5)
+        axes.set_yticks(range(len(arms)), [known[arm]["label"] for arm in arms])
+        axes.tick_params(axis="y", length=0, labelleft=i == 0 and not facet.inner)
+        axes.grid(axis="x")
+        axes.grid(axis="y", visible=False)
+        for between in range(1, len(arms)):
+            axes.axhline(between - 0.5, color="#EEEEEE", linewidth=0.6)
     return arms

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import textwrap
+import re
+from textwrap import TextWrapper
 from typing import Any
 
 import pandas as pd
 
 from rlm_eval.analysis.aggregate import BEST_CONSTANT
-from rlm_eval.analysis.arms import marks
+from rlm_eval.analysis.arms import apart, marks
 
 #: Okabe & Ito's colours, which colour-blind readers tell apart; one more for what has no family.
 HUES = {
@@ -34,7 +35,11 @@ Style = dict[str, Any]
 
 
 def styles(results: pd.DataFrame) -> dict[str, Style]:
-    """The style of each arm and of ``best_constant``, families together and controls last."""
+    """The style of each arm and of ``best_constant``, families together and controls last; the
+    same for an arm of each model, called as :func:`apart` does."""
+    results = apart(results, results)
+    if results["facet"].any():
+        results = results.assign(scripted=False)  # the facet says it
     arms = results.drop_duplicates("arm")
     families = dict(zip(arms["arm"].astype(str), arms["arm_family"], strict=True))
     families[BEST_CONSTANT] = "control"
@@ -62,8 +67,14 @@ def _others(results: pd.DataFrame) -> set[str]:
     return set(means.index[BEST:])
 
 
+class _Wrapper(TextWrapper):
+    """Breaks the names of models too, but no dates."""
+
+    wordsep_re = re.compile(r"(\s+)|(?<=[/-])(?=[a-z])")
+
+
 def wrapped(text: str, characters: int = LINE) -> str:
-    return textwrap.fill(text, characters, break_on_hyphens=False)
+    return _Wrapper(characters).fill(text)
 
 
 def shaded(colour: str, share: float) -> str:

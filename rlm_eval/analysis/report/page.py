@@ -24,7 +24,7 @@ import pandas as pd
 
 from rlm_eval.analysis import figures, tables
 from rlm_eval.analysis.aggregate import summarize
-from rlm_eval.analysis.arms import by_method
+from rlm_eval.analysis.arms import by_method, within_models
 from rlm_eval.analysis.load import Run, combine
 from rlm_eval.analysis.paired import paired_table
 from rlm_eval.analysis.report import samples
@@ -136,6 +136,7 @@ def _write_data(runs: Sequence[Run], results: pd.DataFrame, data: Path) -> None:
     tables.write(tables.method_by_length(summary), data / "tables" / "method_by_length")
     tables.write(tables.method_by_task(summary), data / "tables" / "method_by_task")
     drawn = []
+    names = {key: name for key, (_, name) in within_models(results).items()}
     for name, title, plot in figures.draw_all(results, calls, summary, pairs):
         figures.drawing.save(plot, data / "figures" / name)
         drawn.append({"id": name, "title": title})
@@ -144,7 +145,7 @@ def _write_data(runs: Sequence[Run], results: pd.DataFrame, data: Path) -> None:
         "scripted": bool(results["scripted"].any()),
         "revisions": results["code_revision"].nunique(),
         "demonstration": any(run.demonstration for run in runs),
-        "verdicts": [_verdict(v) for v in verdicts(results, min(run.margin for run in runs))],
+        "verdicts": [_verdict(v, names) for v in verdicts(results, min(r.margin for r in runs))],
         "tables": [_table(view) for view in found],
         "figures": drawn,
         "answers": len(results),
@@ -174,7 +175,8 @@ def _run(run: Run) -> dict[str, Any]:
     }
 
 
-def _verdict(v: Verdict) -> dict[str, Any]:
+def _verdict(v: Verdict, names: Mapping[tuple[str, str], str]) -> dict[str, Any]:
+    """A cell of the grid; ``names`` are what tasks' arms are called beside their model."""
     c = v.main
     place = {"task": v.task, "samples": "shared", "arm": v.arm, "against": c.against}
     place |= {"length": str(v.target_tokens)} if v.target_tokens else {}
@@ -182,12 +184,11 @@ def _verdict(v: Verdict) -> dict[str, Any]:
     return {
         "task": v.task,
         "length": v.target_tokens,
-        "row": [part for part in (v.arm, v.model, v.budget) if part],
+        "row": [part for part in (v.model, names.get((v.task, v.arm), v.arm), v.budget) if part],
         "decision": v.decision + (" (scripted)" if v.scripted else ""),
         "kind": KINDS[v.decision],
-        "points": f"{points(c.difference)} points",
-        "cost": cost,
-        "against": c.against,
+        "points": " · ".join(filter(None, (f"{points(c.difference)} points", cost))),
+        "against": names.get((v.task, c.against), c.against),
         "n": f"{c.shared_samples} in {c.contexts}",
         "text": v.text,
         "filter": place,

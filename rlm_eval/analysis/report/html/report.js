@@ -23,8 +23,8 @@
       words.scrollIntoView({ block: "nearest" });
     } },
     h("small", {}, v.length ? `${v.length.toLocaleString("en")} tokens` : "all lengths"),
-    h("strong", {}, v.decision), h("span", {}, v.points), v.cost && h("span", {}, v.cost),
-    h("small", {}, `against ${v.against}`), h("small", {}, `n ${v.n}`));
+    h("strong", {}, v.decision), h("span", {}, v.points),
+    h("small", {}, `against ${v.against} · n ${v.n}`));
     const rows = new Map();
     verdicts.forEach((v) => {
       const name = [v.task, ...v.row].join(" · ");
