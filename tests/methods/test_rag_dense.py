@@ -159,7 +159,7 @@ def test_a_chunk_the_embedding_model_cannot_read_is_refused() -> None:
         "embed": ModelInfo("words", "here", 128),
     }
     with pytest.raises(
-        ConfigError, match="chunk_tokens must fit the window of 128 of words, got 128"
+        ConfigError, match="chunk_tokens must fit the window of 128 of words: lower it"
     ):
         rag_dense().check(models)
     rag_dense(chunk_tokens=96).check(models)

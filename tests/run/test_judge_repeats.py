@@ -63,7 +63,7 @@ def test_a_judge_that_flips_is_asked_again_and_its_flip_rate_said(
     (text,) = pd.read_csv(run_dir / "verdicts.csv").text
     assert "The judge's flip rate is 25 %" in text
     assert check(run_dir)
-    assert rescore(run_dir, tmp_path / "out") == 0
+    assert rescore(run_dir, tmp_path / "out", ["rlm_eval.tasks"]) == 0
 
 
 def test_how_often_the_judge_is_asked_is_in_a_results_key(tmp_path: Path) -> None:
