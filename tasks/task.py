@@ -12,14 +12,14 @@ from itertools import chain, count, islice
 from statistics import fmean
 from typing import ClassVar
 
-from rlm_eval.errors import ConfigError
+from rlm_eval.errors import ConfigError, at_least
 from rlm_eval.records import Context, Sample, Scalar, Score, Span
 from rlm_eval.tokens import load_tokenizer
 
 from .scoring.matching import CHARS_PER_TOKEN
 from .scoring.rules import RULES
 from .scoring.scorers import CHOICES, by_verdict
-from .sizing import EXACT_UP_TO, LONGEST, at_least, check_lengths
+from .sizing import EXACT_UP_TO, LONGEST, check_lengths
 
 Pair = tuple[Context, Sample]
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from rlm_eval.errors import ConfigError
+from rlm_eval.errors import ConfigError, at_least
 from rlm_eval.ledger import Ledger
 from rlm_eval.methods.fitting import (
     Fitted,
@@ -26,7 +26,6 @@ from rlm_eval.methods.method import (
     Forecast,
     Method,
     Shape,
-    at_least,
     prompt_tokens_left,
     without_failures,
 )

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from operator import itemgetter
 from typing import Any, ClassVar, Literal
 
-from rlm_eval.errors import ConfigError, SampleFailure
+from rlm_eval.errors import ConfigError, SampleFailure, at_least
 from rlm_eval.ledger import Ledger
 from rlm_eval.methods.agent.chat import Parsed
 from rlm_eval.methods.agent.coverage import ContextCoverage
@@ -24,7 +24,7 @@ from rlm_eval.methods.agent.paper_final import read_final
 from rlm_eval.methods.agent.subcalls import Enabled
 from rlm_eval.methods.agent.trace import Trace
 from rlm_eval.methods.fitting import offline_tokens
-from rlm_eval.methods.method import Bounds, Forecast, Shape, at_least
+from rlm_eval.methods.method import Bounds, Forecast, Shape
 from rlm_eval.methods.prompts import Prompt
 from rlm_eval.models.client import LM, Completion
 from rlm_eval.models.protocol import Message, ModelInfo

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol, runtime_checkable
 
-from rlm_eval.errors import ConfigError, ContextOverflow, NoReply, ProviderError
+from rlm_eval.errors import ContextOverflow, NoReply, ProviderError, at_least
 from rlm_eval.ledger import Ledger, Reservation, Spend
 from rlm_eval.models.replies import THOUGHT, said
 from rlm_eval.records import Call, Outcome, Role, now, storable
@@ -116,16 +116,6 @@ class Price:
 FREE = Price(0.0, 0.0, 0.0, as_of="runs on this machine")
 
 
-def require(settings: object, *names: str, least: float, above: bool = False) -> None:
-    """Raise ConfigError for the first of these settings that is set and less than ``least``, or,
-    with ``above``, not more."""
-    for name in names:
-        value = getattr(settings, name)
-        if value is not None and not (value > least if above else value >= least):
-            bound = f"above {least:g}" if above else f"at least {least:g}"
-            raise ConfigError(f"must be {bound}, got {value}", key=name)
-
-
 @dataclass(frozen=True)
 class Limits:
     """What an endpoint may be sent: ``start`` requests at once in the beginning and ``most`` ever;
@@ -137,9 +127,8 @@ class Limits:
     tokens_per_minute: int | None = None
 
     def __post_init__(self) -> None:
-        require(self, "start", "most", "requests_per_minute", "tokens_per_minute", least=1)
-        if self.start > self.most:
-            raise ConfigError(f"must be at most {self.most}, got {self.start}", key="start")
+        at_least(1, **vars(self))
+        at_least(1, up_to=self.most, start=self.start)
 
 
 @dataclass(frozen=True)

@@ -35,11 +35,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rlm_eval.errors import ConfigError
+from rlm_eval.errors import ConfigError, at_least
 from rlm_eval.records import Context
 
 from ..draws import Draws
-from ..sizing import at_least, one_of
+from ..sizing import one_of
 from . import questions
 from .labels import LabelOf
 from .questions import FAMILIES, KINDS, Query

@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import ClassVar, Literal
 
-from rlm_eval.errors import BudgetExceeded, ConfigError, InvalidAnswer, SampleFailure
+from rlm_eval.errors import BudgetExceeded, ConfigError, InvalidAnswer, SampleFailure, at_least
 from rlm_eval.ledger import Ledger, Spend
 from rlm_eval.methods.foreign.process import (
     MOST_OUTPUT_BYTES,
@@ -29,7 +29,7 @@ from rlm_eval.methods.foreign.process import (
     why_not_confined,
 )
 from rlm_eval.methods.foreign.record import Block, Record
-from rlm_eval.methods.method import Bounds, Forecast, Method, Shape, at_least
+from rlm_eval.methods.method import Bounds, Forecast, Method, Shape
 from rlm_eval.models.client import LM
 from rlm_eval.models.protocol import ModelInfo
 from rlm_eval.models.proxy import Proxy
@@ -73,8 +73,7 @@ class ForeignEngine(Method):
 
     def __post_init__(self) -> None:
         at_least(1, turn_tokens=self.turn_tokens)
-        if self.seconds <= 0:
-            raise ConfigError(f"must be above 0, got {self.seconds:g}", key="seconds")
+        at_least(0, above=True, seconds=self.seconds)
         for path in self.readable:
             if not os.path.exists(path):
                 raise ConfigError(f"must be files and folders: there is no {path}", key="readable")

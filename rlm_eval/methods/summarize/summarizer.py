@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from rlm_eval.errors import ConfigError, NoReply
+from rlm_eval.errors import ConfigError, NoReply, at_least
 from rlm_eval.ledger import Ledger, Spend
 from rlm_eval.methods.fitting import chunks_of, largest_fitting, offline_tokens
-from rlm_eval.methods.method import Forecast, Method, Shape, at_least, without_failures
+from rlm_eval.methods.method import Forecast, Method, Shape, without_failures
 from rlm_eval.methods.prompts import Prompted, load_prompt
 from rlm_eval.models.client import LM, CallTags
 from rlm_eval.models.protocol import Message, ModelInfo, user
@@ -67,7 +67,7 @@ class Summarizer(Prompted, Method):
 
     def __post_init__(self) -> None:
         at_least(32, chunk_tokens=self.chunk_tokens)
-        at_least(8, **{self.written_key: self.written})
+        at_least(8, **{self.written_key: getattr(self, self.written_key)})
         if self.per_part and self.written >= self.chunk_tokens:
             raise ConfigError(
                 f"must be smaller than chunk_tokens={self.chunk_tokens}, got {self.written}, or "
