@@ -209,8 +209,8 @@ class Rlm(Agent):
                 return block.submitted
             case "final_variable":
                 return session.read("Final")
-            case "answer_dict" if session.read_item("answer", "ready") in ("true", "True"):
-                return session.read_item("answer", "content") or ""
+            case "answer_dict" if session.read("answer", "ready") in ("true", "True"):
+                return session.read("answer", "content") or ""
         return None
 
     def in_reply(

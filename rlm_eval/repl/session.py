@@ -46,7 +46,6 @@ class ReplSession:
         self._spawn, self._limits, self._host, self._submit = spawn, limits, dict(host), submit
         self._pool = ThreadPoolExecutor(limits.concurrent_calls, "host-call")
         self._loaded: dict[str, Loadable] = {}
-        self._variables: tuple[Variable, ...] = ()
         self._blocks = 0
         self._state: State = "kept"  # what has become of the variables since the last block
         self._worker = self._start()
@@ -108,14 +107,19 @@ class ReplSession:
             callback_s=exchange.callback_s,
         )
 
-    def read(self, name: str) -> str | None:
-        """A variable as text: a str as it is, other values as JSON if possible, else their repr;
-        None when it is unset or None. Cut at ``Limits.read_chars``."""
-        return self._read({"op": "read", "name": name})
-
-    def read_item(self, name: str, key: str) -> str | None:
-        """The same for ``name[key]``, None when there is no such item."""
-        return self._read({"op": "read", "name": name, "key": key})
+    def read(self, name: str, key: str | None = None) -> str | None:
+        """A variable, or its item ``key``, as text: a str as it is, other values as JSON if
+        possible, else their repr; None when it is unset or None. Cut at ``Limits.read_chars``."""
+        self._revive()
+        head = {"op": "read", "name": name, "key": key}
+        frame = self._worker.exchange(head, self._limits.block_seconds).frame
+        if frame is None or frame.head.get("found") is not True:
+            return None
+        try:
+            return frame.text()[: self._limits.read_chars]
+        except FrameError:
+            self._worker.close()
+            return None
 
     @property
     def lost(self) -> bool:
@@ -151,17 +155,6 @@ class ReplSession:
         for name, content in self._loaded.items():
             if failed := self._worker.load(name, content):
                 raise SandboxError(f"can't load {name}: {failed}")
-
-    def _read(self, head: dict[str, str]) -> str | None:
-        self._revive()
-        frame = self._worker.exchange(head, self._limits.block_seconds).frame
-        if frame is None or frame.head.get("found") is not True:
-            return None
-        try:
-            return frame.text()[: self._limits.read_chars]
-        except FrameError:
-            self._worker.close()
-            return None
 
 
 def _variable(name: str, content: Loadable) -> Variable:

@@ -187,7 +187,7 @@ class Worker:
 
         def look() -> str | None:
             value = self._names[head["name"]]
-            value = value[head["key"]] if "key" in head else value
+            value = value if head["key"] is None else value[head["key"]]
             return None if value is None else as_text(value, repr)[: self._limits["read_chars"]]
 
         text, _ = self._run(head["id"], look)

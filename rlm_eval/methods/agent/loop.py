@@ -321,9 +321,7 @@ class Run:
     def _spend(self, prompt_tokens: int, reply_tokens: int) -> Spend:
         """What one turn takes at most."""
         info = self.lm.info(self.role)
-        written = reply_tokens + info.reasoning_tokens
-        cost = None if info.price is None else info.price.cost(Usage(prompt_tokens, written))
-        return Spend(1, prompt_tokens + written, cost)
+        return info.spend(Usage(prompt_tokens, reply_tokens + info.reasoning_tokens))
 
 
 def observed(result: BlockResult, chars: int, given: Container[str]) -> dict[str, Any]:

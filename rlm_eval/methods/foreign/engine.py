@@ -20,8 +20,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import ClassVar, Literal
 
-from rlm_eval.errors import BudgetExceeded, ConfigError, InvalidAnswer, SampleFailure, at_least
+from rlm_eval.errors import BudgetExceeded, ConfigError, InvalidAnswer, at_least
 from rlm_eval.ledger import Ledger, Spend
+from rlm_eval.methods.agent.coverage import ContextCoverage
+from rlm_eval.methods.agent.trace import TRAJECTORY_VERSION
 from rlm_eval.methods.foreign.process import (
     MOST_OUTPUT_BYTES,
     memory_folder,
@@ -143,30 +145,23 @@ class ForeignEngine(Method):
         )
 
     def answer(self, problem: Problem, lm: LM, ledger: Ledger) -> Answer:
-        record = Record(
-            problem.context.text,
+        record = Record(ContextCoverage(problem.context.text))
+        record.add(
+            "start",
+            version=TRAJECTORY_VERSION,
             method=self.name,
             engine=self.version(),
             sandbox_level=self.level(),
             settings={k: v for k, v in vars(self).items() if not k.startswith("_")},
             budget=asdict(ledger.budget),
         )
-        given, error = Given(None), ""
-        outcome: Outcome = "answered"
-        try:
+
+        def run() -> tuple[Outcome, str | None]:
             given = self._run(problem, lm, ledger, record)
-        except SampleFailure as failure:
-            outcome, error = failure.outcome, str(failure)
-        return Answer(
-            text=given.text,
-            outcome="forced" if given.forced else outcome,
-            iterations=record.iterations,
-            code_errors=sum(bool(block["error"]) for block in given.blocks),
-            context_chars_read_by_lm=record.coverage.chars(),
-            sandbox_level=self.level(),
-            error=error,
-            trajectory=record.trajectory(given.blocks),
-        )
+            record.ran(given.blocks)
+            return "forced" if given.forced else "answered", given.text
+
+        return record.answer(run, sandbox_level=self.level())
 
     def _run(self, problem: Problem, lm: LM, ledger: Ledger, record: Record) -> Given:
         token = secrets.token_hex(16)

@@ -229,13 +229,9 @@ def served(lm: LM, messages: Sequence[Message]) -> int:
 
 def affords(lm: LM, ledger: Ledger, load: Sequence[Forecast]) -> bool:
     """Whether calls like these fit what is left under every cap."""
-    total = Spend()
-    for part in load:
-        info = lm.info(part.role)
-        usage = part.usage(info)
-        usd = None if info.price is None else info.price.cost(usage)
-        total += Spend(part.calls, usage.prompt_tokens + usage.completion_tokens, usd)
-    return ledger.affords(total)
+    models = [(part, lm.info(part.role)) for part in load]
+    spends = [info.spend(part.usage(info), part.calls) for part, info in models]
+    return ledger.affords(sum(spends, Spend()))
 
 
 @dataclass(frozen=True)
