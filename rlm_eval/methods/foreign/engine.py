@@ -17,13 +17,12 @@ import json
 import os
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from rlm_eval.errors import BudgetExceeded, ConfigError, InvalidAnswer, at_least
 from rlm_eval.ledger import Ledger, Spend
 from rlm_eval.methods.agent.coverage import ContextCoverage
-from rlm_eval.methods.agent.trace import TRAJECTORY_VERSION
 from rlm_eval.methods.foreign.process import (
     MOST_OUTPUT_BYTES,
     memory_folder,
@@ -146,15 +145,7 @@ class ForeignEngine(Method):
 
     def answer(self, problem: Problem, lm: LM, ledger: Ledger) -> Answer:
         record = Record(ContextCoverage(problem.context.text))
-        record.add(
-            "start",
-            version=TRAJECTORY_VERSION,
-            method=self.name,
-            engine=self.version(),
-            sandbox_level=self.level(),
-            settings={k: v for k, v in vars(self).items() if not k.startswith("_")},
-            budget=asdict(ledger.budget),
-        )
+        record.start(self.name, self, self.level(), ledger)
 
         def run() -> tuple[Outcome, str | None]:
             given = self._run(problem, lm, ledger, record)
