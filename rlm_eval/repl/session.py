@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Self
+from contextlib import AbstractContextManager
 
 from rlm_eval import errors
 from rlm_eval.errors import SandboxError
@@ -29,7 +29,7 @@ from rlm_eval.repl.results import (
 )
 
 
-class ReplSession:
+class ReplSession(AbstractContextManager["ReplSession"]):
     """One persistent namespace in a process of its own. Owned by one thread at a time.
 
     Host functions are called from the owning thread or, when model code uses threads, from others,
@@ -131,9 +131,6 @@ class ReplSession:
         self._worker.close()
         self._pool.shutdown()
 
-    def __enter__(self) -> Self:
-        return self
-
     def __exit__(self, *_: object) -> None:
         self.close()
 
@@ -163,7 +160,7 @@ def _variable(name: str, content: Loadable) -> Variable:
     return Variable(name, kind, f"{len(content):,} {'chars' if kind == 'str' else 'items'}")
 
 
-class Sandbox:
+class Sandbox(AbstractContextManager["Sandbox"]):
     """Makes sessions. Finds out at the first one what isolation this machine has, and keeps the
     warmed parent of the workers. Safe for threads; its sessions are independent of each other.
 
@@ -207,9 +204,6 @@ class Sandbox:
         if launcher is not None:
             launcher.close()
             harness_guard.leave()
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
