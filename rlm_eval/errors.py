@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 from typing import Literal
 
 from rlm_eval.records import Outcome
@@ -27,6 +28,19 @@ class ConfigError(Exception):
     def within(self, where: str) -> ConfigError:
         """The same error about ``where.key``; unchanged where no key was named."""
         return ConfigError(self.message, key=f"{where}.{self.key}") if self.key else self
+
+
+def at_least(
+    least: float, *, up_to: float = math.inf, above: bool = False, **settings: float | None
+) -> None:
+    """Raise ConfigError, by its key, for the first of ``settings`` that is set and less than
+    ``least`` (with ``above``, no more than that) or more than ``up_to``."""
+    for key, value in settings.items():
+        if value is not None and not (value > least if above else value >= least):
+            bound = f"above {least}" if above else f"at least {least}"
+            raise ConfigError(f"must be {bound}, got {value}", key=key)
+        if value is not None and value > up_to:
+            raise ConfigError(f"must be at most {up_to}, got {value}", key=key)
 
 
 class SampleFailure(Exception):

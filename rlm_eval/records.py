@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal
@@ -69,6 +69,17 @@ def content_hash(value: Any) -> str:
     """16 hex digits of the SHA-256 of ``value`` as canonical JSON: the same on every machine."""
     blob = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(blob.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def union(spans: Iterable[Span]) -> list[Span]:
+    """The stretches in order, those that overlap or touch joined."""
+    out: list[Span] = []
+    for start, end in sorted(map(tuple, spans)):
+        if out and start <= out[-1][1]:
+            out[-1] = out[-1][0], max(out[-1][1], end)
+        else:
+            out.append((start, end))
+    return out
 
 
 @dataclass(frozen=True)

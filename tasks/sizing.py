@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import accumulate, islice
-from math import inf
 from typing import TypeVar
 
 from rlm_eval.errors import ConfigError
@@ -26,15 +25,6 @@ T = TypeVar("T")
 EXACT_UP_TO = 200_000
 #: Larger samples are refused: their text alone would take some 0.5 GB.
 LONGEST = 100_000_000
-
-
-def at_least(least: int, *, most: float = inf, **settings: int) -> None:
-    """Raises ConfigError for a setting that is less, or more than the most."""
-    for key, value in settings.items():
-        if value < least:
-            raise ConfigError(f"must be at least {least}, not {value}", key=key)
-        if value > most:
-            raise ConfigError(f"may be {most} at most, not {value}", key=key)
 
 
 def one_of(key: str, value: str, choices: Iterable[str]) -> None:

@@ -12,14 +12,14 @@ from itertools import chain, count, islice
 from statistics import fmean
 from typing import ClassVar
 
-from rlm_eval.errors import ConfigError
+from rlm_eval.errors import ConfigError, at_least
 from rlm_eval.records import Context, Sample, Scalar, Score, Span
 from rlm_eval.tokens import load_tokenizer
 
 from .scoring.matching import CHARS_PER_TOKEN
 from .scoring.rules import RULES
 from .scoring.scorers import CHOICES, by_verdict
-from .sizing import EXACT_UP_TO, LONGEST, at_least, check_lengths
+from .sizing import EXACT_UP_TO, LONGEST, check_lengths, one_of
 
 Pair = tuple[Context, Sample]
 
@@ -80,9 +80,7 @@ class Task(ABC):
     def score(self, sample: Sample, answer: str) -> Score:
         """``answer`` judged by the sample's rule; where a model grades the answers, the rule that
         constants are fitted by."""
-        if sample.scorer not in RULES:
-            choices = ", ".join(RULES)
-            raise ConfigError(f"unknown scorer {sample.scorer!r}; choose one of {choices}")
+        one_of("scorer", sample.scorer, RULES)
         return RULES[sample.scorer](sample, answer)
 
     def judge_values(self, sample: Sample, answer: str) -> Mapping[str, object]:

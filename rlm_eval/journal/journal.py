@@ -22,10 +22,10 @@ import tempfile
 import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, BinaryIO, Self
+from typing import Any, BinaryIO
 
 from rlm_eval.errors import ConfigError
 from rlm_eval.journal.redaction import Redactor, Seal, sealed_call, sealed_result, secrets_of
@@ -36,7 +36,7 @@ FILE_NAME, LOCK = "journal.jsonl", "lock"
 _BEAT_S, _DEAD_S = 10.0, 60.0
 
 
-class Journal:
+class Journal(AbstractContextManager["Journal"]):
     """The one writer of a run directory's journal and trajectories. Safe for threads.
 
     Opening it takes the run's lock (:func:`_claim`); ``found`` is the record's size then. Where a
@@ -152,9 +152,6 @@ class Journal:
             self._file.close()
             self._owner.truncate(0)
             self._owner.close()
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
@@ -286,12 +283,9 @@ def _version(line: bytes, name: bytes) -> int | None:
 
 
 def _torn(path: Path) -> bool:
-    size = path.stat().st_size
-    if not size:
-        return False
     with path.open("rb") as file:
-        file.seek(size - 1)
-        return file.read(1) != b"\n"
+        file.seek(max(0, file.seek(0, os.SEEK_END) - 1))
+        return file.read(1) not in (b"", b"\n")
 
 
 def _claim(path: Path) -> BinaryIO:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlm_eval.journal.journal import attempt_id, read_events, replacing, whole
-from rlm_eval.records import SCORED, Call, Span, storable
+from rlm_eval.records import SCORED, Call, Span, storable, union
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -227,11 +227,6 @@ def recall(evidence: Sequence[Span], shown: Iterable[Span]) -> float | None:
     where the task knows of no evidence. The measure of a retriever."""
     if not evidence:
         return None
-    union: list[tuple[int, int]] = []
-    for start, end in sorted(map(tuple, shown)):
-        if union and start <= union[-1][1]:
-            union[-1] = union[-1][0], max(union[-1][1], end)
-        else:
-            union.append((start, end))
-    found = sum(any(a <= start and end <= b for a, b in union) for start, end in evidence)
+    seen = union(shown)
+    found = sum(any(a <= start and end <= b for a, b in seen) for start, end in evidence)
     return found / len(evidence)

@@ -10,15 +10,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
-from rlm_eval.errors import ConfigError
+from rlm_eval.errors import ConfigError, at_least
 from rlm_eval.ledger import Ledger
 from rlm_eval.methods.fitting import (
-    Fitted,
     check_window,
-    cut_to_fit,
     document_spans,
+    fitted,
     largest_fitting,
     offline_tokens,
 )
@@ -26,14 +26,13 @@ from rlm_eval.methods.method import (
     Forecast,
     Method,
     Shape,
-    at_least,
     prompt_tokens_left,
     without_failures,
 )
 from rlm_eval.methods.prompts import Prompted, load_prompt
 from rlm_eval.models.client import LM, Completion, Temperature
 from rlm_eval.models.protocol import Message, ModelInfo
-from rlm_eval.records import Answer, Problem, Role, Span, documents_of
+from rlm_eval.records import Answer, Problem, Role
 
 Overflow = Literal["refuse", "truncate_head", "truncate_middle", "truncate_tail"]
 QuestionAt = Literal["after", "before", "both"]
@@ -95,16 +94,8 @@ class Direct(Prompted, Method):
         max_tokens = self._max_tokens(problem.max_answer_tokens)
         context, question = problem.context, problem.question
         text, room = context.text, lm.info().context_window - max_tokens
-        whole, chars = self._messages(text, question), sum(map(len, documents_of(context.content)))
-        chat = Fitted(whole, lm.prompt_tokens(whole), [(0, len(text))])
-        read: tuple[Span, ...] = ((0, chars),) if chars else ()
-        if chat.tokens > room:
-
-            def part(shown: str) -> list[Message]:
-                return self._messages(shown, question)
-
-            chat = cut_to_fit(text, self.overflow, lm.prompt_tokens, room, chat.tokens, part)
-            read = document_spans(context, chat.spans)
+        part = partial(self._messages, question=question)
+        chat = fitted(text, self.overflow, lm.prompt_tokens, room, part(text), part)
         votes = self.votes
         first: Temperature = "run" if votes == 1 else self.vote_temperature
         if self.matched:
@@ -137,7 +128,7 @@ class Direct(Prompted, Method):
             iterations=votes,
             truncated_tokens=chat.truncated_tokens,
             context_chars_read_by_lm=sum(end - start for start, end in chat.spans),
-            spans_read=read,
+            spans_read=document_spans(context, chat.spans),
             trajectory=trajectory,
             error="" if given else f"no answer in {votes} {'reply' if votes == 1 else 'replies'}",
         )

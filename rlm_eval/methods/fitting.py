@@ -10,7 +10,7 @@ from typing import Literal
 
 from rlm_eval.errors import ConfigError, ContextOverflow
 from rlm_eval.models.protocol import Message
-from rlm_eval.records import Content, Context, Span, documents_of
+from rlm_eval.records import Content, Context, Span, documents_of, union
 from rlm_eval.tokens import Tokenizer, load_tokenizer
 
 #: What is cut away of an input that is larger than the window.
@@ -76,16 +76,19 @@ class Fitted:
     truncated_tokens: int = 0
 
 
-def cut_to_fit(
+def fitted(
     text: str,
     overflow: Overflow,
     count: Callable[[Sequence[Message]], int],
     room: int,
-    size: int,
+    whole: list[Message],
     part: Callable[[str], list[Message]],
 ) -> Fitted:
-    """The chat ``part`` with what ``overflow`` leaves of ``text``, where all of it makes a chat of
-    ``size`` tokens and there is ``room`` for fewer. Raises ContextOverflow."""
+    """The chat ``whole`` with all of ``text`` where there is ``room`` for its tokens, else ``part``
+    with what ``overflow`` leaves of it. Raises ContextOverflow."""
+    size = count(whole)
+    if size <= room:
+        return Fitted(whole, size, [(0, len(text))])
     if overflow == "refuse":
         sizes = f"the prompt has {size:,} tokens, the window room for {room:,}"
         raise ContextOverflow(sizes, size - room)
@@ -152,12 +155,10 @@ def document_spans(context: Context, spans: Sequence[Span]) -> tuple[Span, ...]:
         for start, end in spans:
             first = max(start - at, 0) + offset
             last = min(end - at, len(document)) + offset
-            if first < last and out and out[-1][1] == first:
-                out[-1] = out[-1][0], last
-            elif first < last:
+            if first < last:
                 out.append((first, last))
         at, offset = at + len(document), offset + len(document)
-    return tuple(out)
+    return tuple(union(out))
 
 
 # -- into chunks -----------------------------------------------------------------------------------

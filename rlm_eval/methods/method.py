@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from rlm_eval.errors import ConfigError, SampleFailure
+from rlm_eval.errors import SampleFailure
 from rlm_eval.ledger import Ledger
 from rlm_eval.models.client import LM, Completion
 from rlm_eval.models.protocol import ModelInfo, Usage
@@ -138,10 +138,3 @@ def without_failures(outcomes: Sequence[Completion | SampleFailure]) -> list[Com
         if isinstance(outcome, SampleFailure):
             raise outcome
     return [outcome for outcome in outcomes if isinstance(outcome, Completion)]
-
-
-def at_least(minimum: float, **values: float) -> None:
-    """Raise ConfigError for the first value under ``minimum``, by its key."""
-    for key, value in values.items():
-        if value < minimum:
-            raise ConfigError(f"must be at least {minimum:g}, got {value:g}", key=key)

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from operator import itemgetter
 from typing import Any, ClassVar, Literal
 
-from rlm_eval.errors import ConfigError, SampleFailure
+from rlm_eval.errors import ConfigError, SampleFailure, at_least
 from rlm_eval.ledger import Ledger
 from rlm_eval.methods.agent.chat import Parsed
 from rlm_eval.methods.agent.coverage import ContextCoverage
@@ -24,7 +24,7 @@ from rlm_eval.methods.agent.paper_final import read_final
 from rlm_eval.methods.agent.subcalls import Enabled
 from rlm_eval.methods.agent.trace import Trace
 from rlm_eval.methods.fitting import offline_tokens
-from rlm_eval.methods.method import Bounds, Forecast, Shape, at_least
+from rlm_eval.methods.method import Bounds, Forecast, Shape
 from rlm_eval.methods.prompts import Prompt
 from rlm_eval.models.client import LM, Completion
 from rlm_eval.models.protocol import Message, ModelInfo
@@ -82,11 +82,7 @@ class Rlm(Agent):
         super().__post_init__()
         at_least(0, max_depth=self.max_depth)
         at_least(0, preview_head=self.preview_head, preview_tail=self.preview_tail)
-        if not 0.1 <= self.history_share <= 1:
-            raise ConfigError(
-                f"must be a share of the window, 0.1 to 1, got {self.history_share:g}",
-                key="history_share",
-            )
+        at_least(0.1, up_to=1, history_share=self.history_share)
         if self.protocol == "paper":
             self.loaded_prompt.require("unclear")
         self.roles: tuple[Role, ...] = ("root", "sub") if self.max_depth else ("root",)
@@ -105,8 +101,7 @@ class Rlm(Agent):
         )
 
     def check(self, models: Mapping[Role, ModelInfo]) -> None:
-        enabled = self.enabled(0, self.max_iterations, 0)
-        frame = offline_tokens(opening(self.loaded_prompt, enabled, "", "", "", ""))
+        frame = self._frame_tokens()
         roles: tuple[Role, ...] = ("root", self.child_model) if self.max_depth > 1 else ("root",)
         for role in roles:
             info = models.get(role, models["root"])
@@ -120,14 +115,18 @@ class Rlm(Agent):
     def bounds(self, shape: Shape, models: Mapping[Role, ModelInfo]) -> Bounds:
         """Sizes don't tell: the same input is answered by one search, or by a sub-call for each of
         its lines, and outlying runs are far dearer than the median (paper, observation 4)."""
-        enabled = self.enabled(0, self.max_iterations, 0)
-        frame = offline_tokens(opening(self.loaded_prompt, enabled, "", "", "", ""))
+        frame = self._frame_tokens()
         most = [self.turns_limit(shape, models["root"].context_window * self.history_share)]
         # A child's turns may be dearer than what its code asks, so each has all of the calls.
         asked: set[Role] = {"sub", self.child_model} if self.max_depth > 1 else {"sub"}
         for role in sorted(asked) if self.max_depth else ():
             most.append(self.sub_calls_limit(models, self.max_depth, role))
         return (Forecast(1, frame + shape.question_tokens, 1),), tuple(most)
+
+    def _frame_tokens(self) -> int:
+        """Offline tokens of the chat before the first turn, without context and question."""
+        enabled = self.enabled(0, self.max_iterations, 0)
+        return offline_tokens(opening(self.loaded_prompt, enabled, "", "", "", ""))
 
     def most_sub_calls(self) -> int | None:
         """``auto`` is no limit for the paper's prompts and protocol, which have none."""
@@ -209,8 +208,8 @@ class Rlm(Agent):
                 return block.submitted
             case "final_variable":
                 return session.read("Final")
-            case "answer_dict" if session.read_item("answer", "ready") in ("true", "True"):
-                return session.read_item("answer", "content") or ""
+            case "answer_dict" if session.read("answer", "ready") in ("true", "True"):
+                return session.read("answer", "content") or ""
         return None
 
     def in_reply(

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from rlm_eval.errors import ConfigError, SampleFailure
+from rlm_eval.errors import ConfigError, SampleFailure, at_least
 from rlm_eval.ledger import Ledger
 from rlm_eval.methods.direct import Direct
 from rlm_eval.methods.method import Bounds, Forecast, Method, Shape
@@ -27,11 +27,7 @@ class Router(Method):
     threshold: float = 0.5
 
     def __post_init__(self) -> None:
-        if not 0 < self.threshold <= 1:
-            raise ConfigError(
-                f"must be a share of the window, above 0, at most 1, got {self.threshold:g}",
-                key="threshold",
-            )
+        at_least(0, above=True, up_to=1, threshold=self.threshold)
         if not isinstance(self.direct, Direct):
             raise ConfigError("must be direct or self_consistency", key="direct")
         if not isinstance(self.rlm, Rlm):

@@ -7,7 +7,7 @@ from __future__ import annotations
 import inspect
 import json
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -16,7 +16,7 @@ import regex
 from rlm_eval.errors import ConfigError
 from rlm_eval.methods.fitting import Chunk, chunks_of
 from rlm_eval.methods.rag.ranking import UNSPACED, Bm25, Indices
-from rlm_eval.records import Content, Span, content_hash, documents_of
+from rlm_eval.records import Content, Span, content_hash, documents_of, union
 from rlm_eval.repl.results import HostError, HostFunction
 
 #: How far apart the words of a place may begin, and how much of its line is shown on each side of
@@ -103,7 +103,7 @@ class Tools:
         return tuple(sorted(seen))
 
 
-def places(text: str, wanted: Sequence[str]) -> Iterator[Span]:
+def places(text: str, wanted: Sequence[str]) -> list[Span]:
     """Stretches of ``text`` with all words of ``wanted``, in order, none overlapping: each word
     begins a word of the text (is one, where it is short or has digits), in any case, at most 200
     characters from the rarest of them. Shown is the line, of a long one 200 characters on each
@@ -115,23 +115,15 @@ def places(text: str, wanted: Sequence[str]) -> Iterator[Span]:
             begins += r"(?!\w)"
         starts.append([m.start() for m in regex.finditer(begins, text, regex.IGNORECASE)])
     starts.sort(key=len)
-    last: Span | None = None
+    found: list[Span] = []
     for at in starts[0]:
         near = [at]
         for other in starts[1:]:
             i = bisect_left(other, at)
             near.append(min(other[max(0, i - 1) : i + 1], key=partial(_distance, text, at)))
-        if max(near) - at > _NEAR or at - min(near) > _NEAR:
-            continue
-        start, end = _around(text, min(near), max(near))
-        if last is not None and start < last[1]:
-            last = (last[0], max(end, last[1]))
-            continue
-        if last is not None:
-            yield last
-        last = (start, end)
-    if last is not None:
-        yield last
+        if max(near) - at <= _NEAR and at - min(near) <= _NEAR:
+            found.append(_around(text, min(near), max(near)))
+    return union(found)
 
 
 def _distance(text: str, at: int, other: int) -> tuple[bool, int]:

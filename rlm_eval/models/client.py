@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from rlm_eval.errors import (
@@ -102,17 +102,17 @@ class ModelClient:
         return LM(self, result_key, memory_scope, repeat, restart)
 
 
+@dataclass(eq=False)
 class LM:
     """What a method calls models with, on behalf of one restart of one result."""
 
-    def __init__(
-        self, client: ModelClient, result_key: str, memory_scope: str, repeat: int, restart: int
-    ) -> None:
-        self._client = client
-        self._result_key = result_key
-        self._memory_scope = memory_scope
-        self._repeat = repeat
-        self._restart = restart
+    _client: ModelClient
+    _result_key: str
+    _memory_scope: str
+    _repeat: int
+    _restart: int
+
+    def __post_init__(self) -> None:
         #: How often each prompt was sampled: the response cache keeps its n-th reply.
         self._sampled: Counter[tuple[Role, str]] = Counter()
         self._lock = threading.Lock()

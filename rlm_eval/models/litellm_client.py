@@ -18,7 +18,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
-from rlm_eval.errors import ConfigError, ProviderError
+from rlm_eval.errors import ConfigError, ProviderError, at_least
 from rlm_eval.models.faults import classified, raw_response, reply_of
 from rlm_eval.models.protocol import (
     BilledError,
@@ -28,7 +28,6 @@ from rlm_eval.models.protocol import (
     Price,
     Reply,
     Usage,
-    require,
 )
 from rlm_eval.tokens import load_tokenizer
 
@@ -201,8 +200,8 @@ class LitellmEndpoint:
     def check(self) -> None:
         if not self.name.strip():
             raise ConfigError("is empty: set it to PROVIDER/MODEL", key="name")
-        require(self, "context_window", least=1)
-        require(self, "timeout_s", "token_margin", least=0, above=True)
+        at_least(1, context_window=self.context_window)
+        at_least(0, above=True, timeout_s=self.timeout_s, token_margin=self.token_margin)
         check_params(self.params)
         _ = self._price, self._limits, load_tokenizer(self.tokenizer)
         variable = self._key_variable
@@ -359,7 +358,7 @@ class LitellmEmbedding(LitellmEndpoint):
     at_once: int = 4
 
     def check(self) -> None:
-        require(self, "batch_texts", "at_once", least=1)
+        at_least(1, batch_texts=self.batch_texts, at_once=self.at_once)
         super().check()
 
     def count_tokens(self, text: str) -> int:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol, runtime_checkable
 
-from rlm_eval.errors import ConfigError, ContextOverflow, NoReply, ProviderError
+from rlm_eval.errors import ContextOverflow, NoReply, ProviderError, at_least
 from rlm_eval.ledger import Ledger, Reservation, Spend
 from rlm_eval.models.replies import THOUGHT, said
 from rlm_eval.records import Call, Outcome, Role, now, storable
@@ -116,16 +116,6 @@ class Price:
 FREE = Price(0.0, 0.0, 0.0, as_of="runs on this machine")
 
 
-def require(settings: object, *names: str, least: float, above: bool = False) -> None:
-    """Raise ConfigError for the first of these settings that is set and less than ``least``, or,
-    with ``above``, not more."""
-    for name in names:
-        value = getattr(settings, name)
-        if value is not None and not (value > least if above else value >= least):
-            bound = f"above {least:g}" if above else f"at least {least:g}"
-            raise ConfigError(f"must be {bound}, got {value}", key=name)
-
-
 @dataclass(frozen=True)
 class Limits:
     """What an endpoint may be sent: ``start`` requests at once in the beginning and ``most`` ever;
@@ -137,9 +127,8 @@ class Limits:
     tokens_per_minute: int | None = None
 
     def __post_init__(self) -> None:
-        require(self, "start", "most", "requests_per_minute", "tokens_per_minute", least=1)
-        if self.start > self.most:
-            raise ConfigError(f"must be at most {self.most}, got {self.start}", key="start")
+        at_least(1, **vars(self))
+        at_least(1, up_to=self.most, start=self.start)
 
 
 @dataclass(frozen=True)
@@ -156,6 +145,11 @@ class ModelInfo:
     simulated: bool = False
     limits: Limits | None = None
     reasoning_tokens: int = 0
+
+    def spend(self, usage: Usage, calls: int = 1) -> Spend:
+        """What so many calls with this ``usage`` together take; ``usd`` is None without a price."""
+        usd = None if self.price is None else self.price.cost(usage)
+        return Spend(calls, usage.prompt_tokens + usage.completion_tokens, usd)
 
 
 class Model(Protocol):
@@ -214,6 +208,7 @@ class Completion:
         return NoReply(message, outcome)
 
 
+@dataclass(eq=False)
 class Request:
     """One prompt on its way to the model of ``info``: ``ask`` makes an attempt, ``count`` counts
     the prompt's tokens, ``reply_tokens`` is all that a reply may take.
@@ -221,39 +216,32 @@ class Request:
     ``call_id`` is what the call is recorded under; ids sort by when the calls were asked for.
     """
 
-    def __init__(
-        self,
-        info: ModelInfo,
-        messages: Sequence[Message],
-        reply_tokens: int,
-        tags: CallTags,
-        ask: Callable[[], Reply],
-        count: Callable[[], int],
-    ) -> None:
-        self.info = info
-        self.messages = messages
-        self.reply_tokens = reply_tokens
-        self.tags = tags
-        self.ask = ask
-        self._count = count
+    info: ModelInfo
+    messages: Sequence[Message]
+    reply_tokens: int
+    tags: CallTags
+    ask: Callable[[], Reply]
+    count: Callable[[], int]
+    #: What is held for it in the ledger; None where its answer seems to be known.
+    held: Reservation | None = None
+    overflow: ContextOverflow | None = None
+    #: The share of it with which it begins like an earlier prompt of its arm.
+    reused: float = 0.0
+    #: What its answer is kept under in the response cache and in the run's memory (those who ask
+    #: the same at once share it; with ``remembered``, those who ask later as well); None where it
+    #: may not come from there.
+    cache_key: bytes | None = None
+    memory_key: Hashable | None = None
+    remembered: bool = False
+
+    def __post_init__(self) -> None:
         self.call_id = f"{time.time_ns():016x}{secrets.token_hex(4)}"
-        self.sha256, size = prompt_digest(messages)
-        self.bytes = size + MESSAGE_OVERHEAD_TOKENS * len(messages)
-        #: What is held for it in the ledger; None where its answer seems to be known.
-        self.held: Reservation | None = None
-        self.overflow: ContextOverflow | None = None
-        #: The share of it with which it begins like an earlier prompt of its arm.
-        self.reused = 0.0
-        #: What its answer is kept under in the response cache and in the run's memory (those who
-        #: ask the same at once share it; with ``remembered``, those who ask later as well); None
-        #: where it may not come from there.
-        self.cache_key: bytes | None = None
-        self.memory_key: Hashable | None = None
-        self.remembered = False
+        self.sha256, size = prompt_digest(self.messages)
+        self.bytes = size + MESSAGE_OVERHEAD_TOKENS * len(self.messages)
 
     @cached_property
     def prompt_tokens(self) -> int:
-        return self._count()
+        return self.count()
 
     def is_too_large(self, reply_tokens: int, count: Callable[[Sequence[Message]], int]) -> bool:
         """Whether the window is too small for it and a text of ``reply_tokens``; ``overflow`` then
@@ -281,13 +269,7 @@ class Request:
         """What the call takes at most. Where no cap on tokens or dollars holds the prompt is not
         counted, only guessed from its bytes."""
         prompt = self.prompt_tokens if ledger.counts_tokens else self.bytes // 3
-        return self.spend(Usage(prompt_tokens=prompt, completion_tokens=self.reply_tokens))
-
-    def spend(self, usage: Usage) -> Spend:
-        """``usd`` is None when the model has no price."""
-        price = self.info.price
-        usd = None if price is None else price.cost(usage)
-        return Spend(1, usage.prompt_tokens + usage.completion_tokens, usd)
+        return self.info.spend(Usage(prompt, self.reply_tokens))
 
     def call(self, result_key: str, restart: int, used: Usage) -> Call:
         """The record of one attempt that used this much."""
@@ -303,7 +285,7 @@ class Request:
             model=self.info.name,
             endpoint=self.info.endpoint,
             prompt_sha256=self.sha256,
-            cost_usd=self.spend(used).usd,
+            cost_usd=self.info.spend(used).usd,
             latency_s=0.0,
             attempt=1,
             cached_response=False,
@@ -313,8 +295,8 @@ class Request:
             **vars(self.tags),
             **tokens,
             reused_tokens=reused,
-            list_usd=self.spend(replace(used, cached_tokens=0, written_tokens=0)).usd,
-            own_usd=self.spend(own).usd,
+            list_usd=self.info.spend(replace(used, cached_tokens=0, written_tokens=0)).usd,
+            own_usd=self.info.spend(own).usd,
         )
 
 

@@ -13,7 +13,8 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from rlm_eval.models.protocol import Message, ModelInfo, Price, Reply, Usage, require
+from rlm_eval.errors import at_least
+from rlm_eval.models.protocol import Message, ModelInfo, Price, Reply, Usage
 
 Script = Callable[[Sequence[Message]], str]
 
@@ -40,8 +41,8 @@ class ScriptedModel:
         return ModelInfo(self.name, "scripted", self.context_window, price, simulated=True)
 
     def check(self) -> None:
-        require(self, "latency_s", least=0)
-        require(self, "context_window", least=1)
+        at_least(0, latency_s=self.latency_s)
+        at_least(1, context_window=self.context_window)
 
     def open(self) -> None:
         pass

@@ -15,8 +15,8 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from rlm_eval.errors import ProviderError
-from rlm_eval.models.protocol import Limits, require
+from rlm_eval.errors import ProviderError, at_least
+from rlm_eval.models.protocol import Limits
 
 _MINUTE_S = 60.0
 #: Kinds of failure that mean: too many requests.
@@ -34,8 +34,8 @@ class RetryPolicy:
     deadline_s: float = 600.0
 
     def __post_init__(self) -> None:
-        require(self, "attempts", least=1)
-        require(self, "base_s", "max_s", "deadline_s", least=0)
+        at_least(1, attempts=self.attempts)
+        at_least(0, base_s=self.base_s, max_s=self.max_s, deadline_s=self.deadline_s)
 
     def wait_s(
         self, failure: Exception, attempt: int, elapsed_s: float = 0.0, left_s: float | None = None

@@ -18,7 +18,7 @@ import select
 import struct
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +35,16 @@ HEAD_BYTES = 1 << 19
 _SHORT, _MARK = 8, "~"
 _READ_BYTES = 1 << 16
 _SEND_SECONDS = 60
+
+
+class CallError(Exception):
+    """A host call that failed: ``kind``, ``message``, ``data``, which is what crosses of it."""
+
+    def __init__(self, kind: str, message: str, data: Mapping[str, Any] | None = None) -> None:
+        super().__init__(f"[{kind}] {message}")
+        self.kind = kind
+        self.message = message
+        self.data = dict(data or {})
 
 
 class FrameError(Exception):

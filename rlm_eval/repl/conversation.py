@@ -240,7 +240,8 @@ class Conversation:
         if late or self._stopping:
             return _failed("stopped", f"{name}() came too late: its block was over or stopped")
         function = self._host[name]
-        if large and any(_count(value) > MOST_ITEMS for value in (*args, *kwargs.values())):
+        given = [value for value in (*args, *kwargs.values()) if isinstance(value, list | dict)]
+        if large and any(len(value) > MOST_ITEMS for value in given):
             return _failed(BAD_CALL, f"{name}() takes at most {MOST_ITEMS:,} items at once")
         try:
             return {"value": function(*args, **kwargs)}
@@ -308,10 +309,6 @@ def _pieces(texts: Iterable[str]) -> Iterator[bytes]:
                 waiting, chars = [], 0
     if waiting:
         yield encode({"op": "piece"}, "".join(waiting))
-
-
-def _count(value: Any) -> int:
-    return len(value) if isinstance(value, list | dict) else 1
 
 
 def _failed(kind: str, message: str) -> dict[str, Any]:

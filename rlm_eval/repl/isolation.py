@@ -172,13 +172,10 @@ def seccomp_filter(pid: int, machine: str = linux.MACHINE) -> list[linux.Instruc
 def right_machine(machine: str) -> list[linux.Instruction]:
     """Kills who makes another machine's system calls; else the call's number is loaded."""
     kill = (linux.RETURN, 0, 0, linux.KILL)
-    program: list[linux.Instruction] = [
-        (linux.LOAD, 0, 0, linux.ARCH_OFFSET),
-        (linux.EQUAL, 1, 0, AUDIT_ARCH[machine]),
-        kill,
-        (linux.LOAD, 0, 0, linux.NUMBER_OFFSET),
+    return [
+        *((linux.LOAD, 0, 0, linux.ARCH_OFFSET), (linux.EQUAL, 1, 0, AUDIT_ARCH[machine]), kill),
+        *((linux.LOAD, 0, 0, linux.NUMBER_OFFSET), (linux.GREATER_EQUAL, 0, 1, _X32_BIT), kill),
     ]
-    return [*program, (linux.GREATER_EQUAL, 0, 1, _X32_BIT), kill]
 
 
 def checked(test: OneOf, deny: linux.Instruction) -> list[linux.Instruction]:
@@ -248,9 +245,9 @@ def enter_namespaces(policy: Policy) -> None:
     be_no_root()
     uid, gid = os.geteuid(), os.getegid()
     linux.unshare(linux.CLONE_NEW_ALL)
-    _write("/proc/self/setgroups", "deny")
-    _write("/proc/self/uid_map", f"{uid} {uid} 1")
-    _write("/proc/self/gid_map", f"{gid} {gid} 1")
+    write("/proc/self/setgroups", "deny")
+    write("/proc/self/uid_map", f"{uid} {uid} 1")
+    write("/proc/self/gid_map", f"{gid} {gid} 1")
     _change_root([*library_paths(), *package_paths(policy)])
 
 
@@ -262,7 +259,7 @@ def _change_root(shown: list[str]) -> None:
     linux.mount("tmpfs", root, "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, "size=1m,mode=755")
     os.makedirs(f"{root}{SCRATCH}", exist_ok=True)
     os.makedirs(f"{root}/dev")
-    _write(f"{root}{os.devnull}", "")
+    write(f"{root}{os.devnull}", "")
     for path in shown:
         target = f"{root}{path}"
         os.makedirs(target, exist_ok=True)
@@ -278,7 +275,7 @@ def _change_root(shown: list[str]) -> None:
     linux.pivot_root(root)
 
 
-def _write(path: str, text: str) -> None:
+def write(path: str, text: str) -> None:
     with open(path, "w", encoding="ascii") as file:
         file.write(text)
 

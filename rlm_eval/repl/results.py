@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Self
 
 from rlm_eval.errors import ConfigError
-from rlm_eval.repl.channel import ERROR_KEY, Frame, FrameError
+from rlm_eval.repl.channel import ERROR_KEY, CallError, Frame, FrameError
 
 #: A value that JSON can hold. Anything else cannot cross between worker and harness.
 JSON = Any
@@ -153,17 +153,11 @@ def checked_result(frame: Frame, limits: Limits, submit: bool, **rest: Any) -> B
     return BlockResult(*printed, error, error_type, tuple(variables), submitted, **rest)
 
 
-class HostError(Exception):
+class HostError(CallError):
     """Raised by a host function: appears in the worker as ``QueryError(kind, message, data)``.
 
     Any other exception of a host function stops the block and leaves ``ReplSession.run``.
     """
-
-    def __init__(self, kind: str, message: str, data: Mapping[str, JSON] | None = None) -> None:
-        super().__init__(f"[{kind}] {message}")
-        self.kind = kind
-        self.message = message
-        self.data = dict(data or {})
 
     def as_value(self) -> JSON:
         """A failed item of a batch: in a list that a host function returns, it becomes a

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Self
+from contextlib import AbstractContextManager
 
 from rlm_eval import errors
 from rlm_eval.errors import SandboxError
@@ -29,7 +29,7 @@ from rlm_eval.repl.results import (
 )
 
 
-class ReplSession:
+class ReplSession(AbstractContextManager["ReplSession"]):
     """One persistent namespace in a process of its own. Owned by one thread at a time.
 
     Host functions are called from the owning thread or, when model code uses threads, from others,
@@ -46,7 +46,6 @@ class ReplSession:
         self._spawn, self._limits, self._host, self._submit = spawn, limits, dict(host), submit
         self._pool = ThreadPoolExecutor(limits.concurrent_calls, "host-call")
         self._loaded: dict[str, Loadable] = {}
-        self._variables: tuple[Variable, ...] = ()
         self._blocks = 0
         self._state: State = "kept"  # what has become of the variables since the last block
         self._worker = self._start()
@@ -108,14 +107,19 @@ class ReplSession:
             callback_s=exchange.callback_s,
         )
 
-    def read(self, name: str) -> str | None:
-        """A variable as text: a str as it is, other values as JSON if possible, else their repr;
-        None when it is unset or None. Cut at ``Limits.read_chars``."""
-        return self._read({"op": "read", "name": name})
-
-    def read_item(self, name: str, key: str) -> str | None:
-        """The same for ``name[key]``, None when there is no such item."""
-        return self._read({"op": "read", "name": name, "key": key})
+    def read(self, name: str, key: str | None = None) -> str | None:
+        """A variable, or its item ``key``, as text: a str as it is, other values as JSON if
+        possible, else their repr; None when it is unset or None. Cut at ``Limits.read_chars``."""
+        self._revive()
+        head = {"op": "read", "name": name, "key": key}
+        frame = self._worker.exchange(head, self._limits.block_seconds).frame
+        if frame is None or frame.head.get("found") is not True:
+            return None
+        try:
+            return frame.text()[: self._limits.read_chars]
+        except FrameError:
+            self._worker.close()
+            return None
 
     @property
     def lost(self) -> bool:
@@ -126,9 +130,6 @@ class ReplSession:
         """End the worker; calls in flight are waited for."""
         self._worker.close()
         self._pool.shutdown()
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
@@ -152,17 +153,6 @@ class ReplSession:
             if failed := self._worker.load(name, content):
                 raise SandboxError(f"can't load {name}: {failed}")
 
-    def _read(self, head: dict[str, str]) -> str | None:
-        self._revive()
-        frame = self._worker.exchange(head, self._limits.block_seconds).frame
-        if frame is None or frame.head.get("found") is not True:
-            return None
-        try:
-            return frame.text()[: self._limits.read_chars]
-        except FrameError:
-            self._worker.close()
-            return None
-
 
 def _variable(name: str, content: Loadable) -> Variable:
     """A loaded variable as a worker lists it."""
@@ -170,7 +160,7 @@ def _variable(name: str, content: Loadable) -> Variable:
     return Variable(name, kind, f"{len(content):,} {'chars' if kind == 'str' else 'items'}")
 
 
-class Sandbox:
+class Sandbox(AbstractContextManager["Sandbox"]):
     """Makes sessions. Finds out at the first one what isolation this machine has, and keeps the
     warmed parent of the workers. Safe for threads; its sessions are independent of each other.
 
@@ -214,9 +204,6 @@ class Sandbox:
         if launcher is not None:
             launcher.close()
             harness_guard.leave()
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.close()

@@ -29,6 +29,7 @@ from rlm_eval.repl.channel import (
     ERROR_KEY,
     HEAD_BYTES,
     HEADER,
+    CallError,
     Channel,
     ChannelClosedError,
     Frame,
@@ -40,14 +41,8 @@ from rlm_eval.repl.isolation import RESERVE_MB
 MAIN = -1
 
 
-class QueryError(Exception):
-    """A host call that failed: ``kind``, ``message``, ``data``. Always falsy."""
-
-    def __init__(self, kind: str, message: str, data: dict[str, Any] | None = None) -> None:
-        super().__init__(f"[{kind}] {message}")
-        self.kind = kind
-        self.message = message
-        self.data = data or {}
+class QueryError(CallError):
+    """A host call that failed, as model code sees it. Always falsy."""
 
     def __bool__(self) -> bool:
         return False
@@ -171,14 +166,12 @@ class Worker:
         piece, at = "", 0
         for length in lengths:
             text = ""
-            for _ in range(length):
+            while len(text) < length:
                 if at == len(piece):
                     piece, at = self._inbox.wait(MAIN).text(), 0
                 taken = piece[at : at + length - len(text)]
                 text += taken  # grows where it lies: no room for two is needed
                 at += len(taken)
-                if len(text) == length:
-                    break
             texts.append(text)
         return texts
 
@@ -187,7 +180,7 @@ class Worker:
 
         def look() -> str | None:
             value = self._names[head["name"]]
-            value = value[head["key"]] if "key" in head else value
+            value = value if head["key"] is None else value[head["key"]]
             return None if value is None else as_text(value, repr)[: self._limits["read_chars"]]
 
         text, _ = self._run(head["id"], look)

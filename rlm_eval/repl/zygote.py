@@ -86,11 +86,8 @@ def prepare(policy: isolation.Policy) -> int | None:
         return None
     if policy.features and linux.MACHINE not in isolation.AUDIT_ARCH:
         raise OSError(errno.ENOSYS, f"the policy knows no system calls of {linux.MACHINE}")
-    with (
-        contextlib.suppress(OSError),
-        open("/proc/self/oom_score_adj", "w", encoding="ascii") as file,
-    ):
-        file.write("1000")
+    with contextlib.suppress(OSError):
+        isolation.write("/proc/self/oom_score_adj", "1000")
     if "namespaces" in policy.features:
         isolation.enter_namespaces(policy)
         if child := os.fork():

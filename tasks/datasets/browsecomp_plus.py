@@ -34,11 +34,10 @@ from functools import cached_property
 from itertools import chain
 from typing import Any, TypeVar
 
-from rlm_eval.errors import ConfigError
+from rlm_eval.errors import ConfigError, at_least
 from rlm_eval.records import Context, Sample, Scalar, documents_of
 
 from ..draws import Draws, derive_seed
-from ..sizing import at_least
 from ..task import Pair
 from .dataset import Name, Row, Sealed, many, shape
 from .padded import Asked, Padded, nearest

@@ -11,10 +11,10 @@ from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from rlm_eval.errors import ConfigError
+from rlm_eval.errors import ConfigError, at_least
 from rlm_eval.records import Context, Scalar
 
-from ..sizing import at_least, check_lengths
+from ..sizing import check_lengths
 from ..task import Pair
 from .dataset import DataSet, Fields, Row
 

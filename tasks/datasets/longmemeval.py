@@ -27,10 +27,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from rlm_eval.errors import at_least
 from rlm_eval.records import Context, Sample, Score, documents_of
 
 from ..scoring.scorers import by_verdict
-from ..sizing import at_least, document_spans
+from ..sizing import document_spans
 from .dataset import AnyText, Fields, Name, Row, Text, many, shape
 from .fixed import Fixed
 from .padded import nearest

@@ -30,10 +30,9 @@ from typing import Annotated
 
 from pydantic import AfterValidator
 
-from rlm_eval.errors import ConfigError
+from rlm_eval.errors import ConfigError, at_least
 
 from ..scoring.scorers import count_role_pairs
-from ..sizing import at_least
 from .dataset import Fields, Name, Row, Text, many, shape
 from .fixed import Fixed
 from .oolong import Oolong

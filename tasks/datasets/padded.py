@@ -10,10 +10,11 @@ from itertools import chain
 from math import log
 from re import findall
 
+from rlm_eval.errors import at_least
 from rlm_eval.records import Context, Scalar
 
 from ..draws import Draws
-from ..sizing import at_least, check_lengths, document_spans, heading
+from ..sizing import check_lengths, document_spans, heading
 from ..task import Pair
 from .dataset import DataSet
 

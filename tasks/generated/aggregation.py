@@ -35,11 +35,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rlm_eval.errors import ConfigError
+from rlm_eval.errors import ConfigError, at_least
 from rlm_eval.records import Context
 
 from ..draws import Draws
-from ..sizing import at_least, one_of
+from ..sizing import one_of
 from . import questions
 from .labels import LabelOf
 from .questions import FAMILIES, KINDS, Query
@@ -207,7 +207,9 @@ class Source:
             rivals = draws.sample(users[:RIVALS] if len(users) > 1 else self._busy, 2)
             args["user"], args["rival"] = map(str, rivals)
         if "day" in holds - args.keys():
-            args["day"] = SHOWN[self._day_at(0.15, 0.75)]
+            lines = len(self._days)  # neither the first in order of time nor the last
+            day = self._days[draws.between(int(0.15 * lines), int(0.75 * lines))]
+            args["day"] = SHOWN[day]
         if "month" in holds:
             args["month"] = draws.choice(MONTHS)
         if "number" in holds:
@@ -220,11 +222,6 @@ class Source:
             return NAMED_USERS
         few, many = OFFICIAL_NAMED
         return min(self._draws.between(few, many), max(1, int(OFFICIAL_PART * len(self._busy))))
-
-    def _day_at(self, low: float, high: float) -> int:
-        """The day of a line that stands between these shares of all, in order of time."""
-        lines = len(self._days)
-        return self._days[self._draws.between(int(low * lines), int(high * lines))]
 
     def _range(self) -> tuple[int, int]:
         """The first and last day of a range; OOLONG's begins in the first half of the lines and

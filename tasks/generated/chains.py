@@ -23,10 +23,11 @@ from dataclasses import dataclass
 from itertools import cycle, islice
 from typing import Literal, cast
 
+from rlm_eval.errors import at_least
 from rlm_eval.records import Context, documents_of
 
 from ..draws import Draws
-from ..sizing import at_least, heading, spans_of
+from ..sizing import heading, spans_of
 from ..task import Generated, Pair
 from .haystack import ITEMS, made_up_names
 
@@ -77,7 +78,7 @@ class SemanticChain(Generated):
     max_answer_tokens = 32
 
     def prepare(self) -> None:
-        at_least(1, most=MOST_HOPS, hops=self.hops)
+        at_least(1, up_to=MOST_HOPS, hops=self.hops)
         longest = max((relation.phrase for relation in RELATIONS), key=self._tok.count)
         longest_question = self._tok.count(_question([longest] * self.hops, "Troaneith"))
         self._reserve = self.max_answer_tokens + longest_question + 8

@@ -17,11 +17,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from rlm_eval.errors import ConfigError
+from rlm_eval.errors import ConfigError, at_least
 from rlm_eval.records import Context
 
 from ..draws import Draws
-from ..sizing import at_least, fill_new
+from ..sizing import fill_new
 from ..task import Generated, Pair
 
 NODE_CHARS = 10

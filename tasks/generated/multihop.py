@@ -27,11 +27,11 @@ from itertools import pairwise
 from string import ascii_uppercase
 from typing import Any
 
-from rlm_eval.errors import ConfigError
+from rlm_eval.errors import ConfigError, at_least
 from rlm_eval.records import Context
 
 from ..draws import Draws
-from ..sizing import LONGEST, at_least, fill_new, one_of, spans_of
+from ..sizing import LONGEST, fill_new, one_of, spans_of
 from ..task import Generated, Pair
 from . import haystack as hay
 from .chains import SemanticChain

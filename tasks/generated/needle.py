@@ -31,7 +31,7 @@ from dataclasses import dataclass
 from itertools import cycle
 from math import gcd
 
-from rlm_eval.errors import ConfigError
+from rlm_eval.errors import at_least
 from rlm_eval.records import Context
 
 from ..draws import Draws
@@ -156,8 +156,7 @@ class Needle(Generated):
         self._haystack = self.haystack or self._variant.haystack
         one_of("haystack", self._haystack, HAYSTACKS)
         for depth in self.depths or ():
-            if not 0 <= depth <= 1:
-                raise ConfigError(f"has {depth}, which is not between 0 and 1", key="depths")
+            at_least(0, up_to=1, depths=depth)
         self._paragraphs = hay.prose(self.haystack_file) if self._haystack == "essay" else ()
         if self.template:
             self.name, self.scorer = "ruler_niah", "string_match_all"

@@ -25,12 +25,11 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rlm_eval.errors import ConfigError
+from rlm_eval.errors import ConfigError, at_least
 from rlm_eval.records import Context
 
 from ..draws import Draws
 from ..scoring.scorers import count_role_pairs
-from ..sizing import at_least
 from .labels import TREC_LABELS, LabelOf
 from .windows import DAY_OF, Line, Windowed, read_lines
 

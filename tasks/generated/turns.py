@@ -20,10 +20,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice, pairwise
 
+from rlm_eval.errors import at_least
 from rlm_eval.records import Context
 
 from ..draws import Draws
-from ..sizing import at_least, fill_new, spans_of
+from ..sizing import fill_new, spans_of
 from ..task import Generated, Pair
 from .haystack import NOUNS, longest, prose, prose_pieces
 
@@ -45,7 +46,7 @@ class Turns(Generated):
     constant_answers = ("",)  # the prefix differs from sample to sample
 
     def prepare(self) -> None:
-        at_least(2, most=MOST_NEEDLES, needles=self.needles)
+        at_least(2, up_to=MOST_NEEDLES, needles=self.needles)
         self._paragraphs = prose()
 
     def shortest(self) -> int:

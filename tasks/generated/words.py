@@ -20,6 +20,7 @@ tasks measure counting without code, or writing that line.
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -179,11 +180,8 @@ class FrequentWords(Generated):
         def tokens(n: int) -> int:
             return sum(cost * times for cost, times in zip(costs, zeta_counts(n), strict=False))
 
-        low, high = 0, budget
-        while low < high:
-            middle = (low + high + 1) // 2
-            low, high = (middle, high) if tokens(middle) <= budget else (low, middle - 1)
-        return dict(zip(words, zeta_counts(low), strict=False)), tokens(low)
+        largest = bisect_right(range(1, budget + 1), budget, key=tokens)
+        return dict(zip(words, zeta_counts(largest), strict=False)), tokens(largest)
 
 
 def zeta_counts(n: int) -> Iterator[int]:

@@ -18,6 +18,7 @@ from helpers.foreign_engines import (
 )
 from rlm_eval.errors import ProviderError, RunBudgetExceeded
 from rlm_eval.ledger import Budget, Ledger
+from rlm_eval.methods.agent.coverage import ContextCoverage
 from rlm_eval.methods.foreign.engine import Isolation
 from rlm_eval.methods.foreign.record import Record
 from rlm_eval.models.client import CallTags, Completion
@@ -140,13 +141,14 @@ def test_an_engine_that_says_nothing_has_no_answer(tmp_path: Path) -> None:
 
 
 def test_blocks_stand_after_the_turn_that_wrote_them() -> None:
-    record = Record("the input", engine="x")
+    record = Record(ContextCoverage("the input"))
     replies = ["```a()``` and ```b()```", "```b()```", "no code", "```c()```"]
     for number, reply in enumerate(replies):
         record.call(CallTags(), [], Completion(reply, str(number), "stop", Usage()))
     codes = ["a()", "b()", "b()", "c()", "d()"]
     blocks = [{"code": code, "output": "", "error": ""} for code in codes]
-    told = [event.get("code", event.get("reply")) for event in record.trajectory(blocks)[1:]]
+    record.ran(blocks)
+    told = [event.get("code", event.get("reply")) for event in record.events]
     assert told == [
         *(replies[0], "a()", "b()"),
         *(replies[1], "b()"),

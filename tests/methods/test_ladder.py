@@ -63,7 +63,7 @@ def test_another_file_may_be_the_routers_first_way() -> None:
 @pytest.mark.parametrize(
     ("override", "told"),
     [
-        ("method.router.threshold=0", "method.router.threshold must be a share of the window"),
+        ("method.router.threshold=0", "method.router.threshold must be above 0"),
         ("method.router.direct.overflow=foo", "method.router.direct.overflow='foo' does not fit"),
         ("+method.router.direct.overflw=refuse", "did you mean method.router.direct.overflow"),
         ("method.self_consistency.votes=0", "votes must be at least 1"),

@@ -39,10 +39,10 @@ def test_load_and_read_back(repl: ReplSession, content: Any) -> None:
 def test_read(repl: ReplSession) -> None:
     repl.run("a = 'text'\nb = {'content': 'ä' * 20_000_000, 'n': None}\nc = {1, 2}\nd = None")
     assert repl.read("a") == "text"
-    assert repl.read_item("b", "content") == "ä" * 20_000_000
-    assert repl.read_item("b", "n") is None
-    assert repl.read_item("b", "missing") is None
-    assert repl.read_item("a", "content") is None
+    assert repl.read("b", "content") == "ä" * 20_000_000
+    assert repl.read("b", "n") is None
+    assert repl.read("b", "missing") is None
+    assert repl.read("a", "content") is None
     assert repl.read("c") == "{1, 2}"
     assert repl.read("d") is None
     assert repl.read("__import__('os')") is None

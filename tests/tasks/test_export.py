@@ -164,6 +164,6 @@ def test_an_unknown_rule_is_refused() -> None:
     _, task = make_task(["task=needle", "task.n=1"])
     sample = next(task.build())[1]
     odd = Sample(**{**vars(sample), "scorer": "rouge"})
-    with pytest.raises(ConfigError, match="unknown scorer"):
+    with pytest.raises(ConfigError, match="is unknown"):
         task.score(odd, "x")
     assert task.score(sample, sample.gold[0]).correct

@@ -161,7 +161,7 @@ def test_insert_keeps_sentences_whole_and_in_order() -> None:
         ({"n": 0}, "n must be"),
         ({"variant": "single_9"}, "single_1"),
         ({"haystack": "hay"}, "noise"),
-        ({"depths": [2]}, "between 0 and 1"),
+        ({"depths": [2]}, "depths must be at most 1"),
         ({"haystack_file": "/nowhere.txt"}, "can't be read"),
         ({"tokenizer": "gpt2"}, "cl100k_base"),
     ],

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from operator import itemgetter
 
-from rlm_eval.records import Span
+from rlm_eval.records import Span, union
 
 #: The context is known by its blocks of so many characters, or longer ones where those would be
 #: more than ``_MOST_BLOCKS``.
@@ -60,14 +60,8 @@ class ContextCoverage:
     def chars(self) -> int:
         """Size of the union so far, in characters."""
         with self._lock:
-            merged: list[Span] = []
-            for start, end in sorted(self._seen):
-                if merged and start <= merged[-1][1]:
-                    merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
-                else:
-                    merged.append((start, end))
-            self._seen = merged
-            return sum([end - start for start, end in merged])
+            self._seen = union(self._seen)
+            return sum([end - start for start, end in self._seen])
 
 
 def _match(prompt: str, at: int, text: str, place: int, size: int) -> tuple[int, int, int, int]:

@@ -10,7 +10,7 @@ from collections.abc import Container, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
-from rlm_eval.errors import BudgetExceeded
+from rlm_eval.errors import BudgetExceeded, at_least
 from rlm_eval.ledger import Budget, Ledger, Spend
 from rlm_eval.methods.agent.chat import History, Parsed, parse_reply
 from rlm_eval.methods.agent.subcalls import Enabled, RunChild, SubCalls
@@ -20,7 +20,6 @@ from rlm_eval.methods.method import (
     Forecast,
     Method,
     Shape,
-    at_least,
     prompt_tokens_left,
 )
 from rlm_eval.methods.prompts import Prompted, load_prompt
@@ -322,9 +321,7 @@ class Run:
     def _spend(self, prompt_tokens: int, reply_tokens: int) -> Spend:
         """What one turn takes at most."""
         info = self.lm.info(self.role)
-        written = reply_tokens + info.reasoning_tokens
-        cost = None if info.price is None else info.price.cost(Usage(prompt_tokens, written))
-        return Spend(1, prompt_tokens + written, cost)
+        return info.spend(Usage(prompt_tokens, reply_tokens + info.reasoning_tokens))
 
 
 def observed(result: BlockResult, chars: int, given: Container[str]) -> dict[str, Any]:

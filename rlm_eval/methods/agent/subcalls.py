@@ -47,8 +47,7 @@ RunChild = Callable[[str, Content, str | None], str]
 @dataclass
 class SubCalls:
     """The functions one agent's REPL is given, paid by ``ledger``; at most ``concurrency`` calls or
-    children of a batch run at once. ``run_child`` starts a child RLM on (question, context, the
-    call whose code asks). ``turn`` is the call whose code is running."""
+    children of a batch run at once. ``turn`` is the call whose code is running."""
 
     lm: LM
     ledger: Ledger

@@ -116,8 +116,8 @@ class Trace:
         self.texts.append(text)
 
     def start(self, name: str, method: Method, sandbox_level: str, ledger: Ledger) -> None:
-        """The method called ``name`` begins, with the settings that ``method`` has as text and
-        numbers."""
+        """The method called ``name`` begins, with the settings that ``method`` has as text,
+        numbers and lists of texts."""
         self.add(
             "start",
             version=TRAJECTORY_VERSION,
@@ -126,7 +126,10 @@ class Trace:
             prompt_hash=content_hash(method.prompt_source()),
             sandbox_level=sandbox_level,
             settings={
-                k: v for k, v in vars(method).items() if isinstance(v, str | int | float | dict)
+                key: value
+                for key, value in vars(method).items()
+                if isinstance(value, str | int | float | dict)
+                or (isinstance(value, list) and all(isinstance(part, str) for part in value))
             },
             budget=asdict(ledger.budget),
         )

@@ -17,11 +17,12 @@ import json
 import os
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-from rlm_eval.errors import BudgetExceeded, ConfigError, InvalidAnswer, SampleFailure
+from rlm_eval.errors import BudgetExceeded, ConfigError, InvalidAnswer, at_least
 from rlm_eval.ledger import Ledger, Spend
+from rlm_eval.methods.agent.coverage import ContextCoverage
 from rlm_eval.methods.foreign.process import (
     MOST_OUTPUT_BYTES,
     memory_folder,
@@ -29,7 +30,7 @@ from rlm_eval.methods.foreign.process import (
     why_not_confined,
 )
 from rlm_eval.methods.foreign.record import Block, Record
-from rlm_eval.methods.method import Bounds, Forecast, Method, Shape, at_least
+from rlm_eval.methods.method import Bounds, Forecast, Method, Shape
 from rlm_eval.models.client import LM
 from rlm_eval.models.protocol import ModelInfo
 from rlm_eval.models.proxy import Proxy
@@ -73,8 +74,7 @@ class ForeignEngine(Method):
 
     def __post_init__(self) -> None:
         at_least(1, turn_tokens=self.turn_tokens)
-        if self.seconds <= 0:
-            raise ConfigError(f"must be above 0, got {self.seconds:g}", key="seconds")
+        at_least(0, above=True, seconds=self.seconds)
         for path in self.readable:
             if not os.path.exists(path):
                 raise ConfigError(f"must be files and folders: there is no {path}", key="readable")
@@ -144,30 +144,15 @@ class ForeignEngine(Method):
         )
 
     def answer(self, problem: Problem, lm: LM, ledger: Ledger) -> Answer:
-        record = Record(
-            problem.context.text,
-            method=self.name,
-            engine=self.version(),
-            sandbox_level=self.level(),
-            settings={k: v for k, v in vars(self).items() if not k.startswith("_")},
-            budget=asdict(ledger.budget),
-        )
-        given, error = Given(None), ""
-        outcome: Outcome = "answered"
-        try:
+        record = Record(ContextCoverage(problem.context.text))
+        record.start(self.name, self, self.level(), ledger)
+
+        def run() -> tuple[Outcome, str | None]:
             given = self._run(problem, lm, ledger, record)
-        except SampleFailure as failure:
-            outcome, error = failure.outcome, str(failure)
-        return Answer(
-            text=given.text,
-            outcome="forced" if given.forced else outcome,
-            iterations=record.iterations,
-            code_errors=sum(bool(block["error"]) for block in given.blocks),
-            context_chars_read_by_lm=record.coverage.chars(),
-            sandbox_level=self.level(),
-            error=error,
-            trajectory=record.trajectory(given.blocks),
-        )
+            record.ran(given.blocks)
+            return "forced" if given.forced else "answered", given.text
+
+        return record.answer(run, sandbox_level=self.level())
 
     def _run(self, problem: Problem, lm: LM, ledger: Ledger, record: Record) -> Given:
         token = secrets.token_hex(16)

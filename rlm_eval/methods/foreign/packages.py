@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, ClassVar, Literal
 
-from rlm_eval.errors import ConfigError, InvalidAnswer
+from rlm_eval.errors import ConfigError, InvalidAnswer, at_least
 from rlm_eval.methods.foreign.engine import ForeignEngine, Given
 from rlm_eval.methods.foreign.process import PYTHON
-from rlm_eval.methods.method import SUB_CALLS_A_TURN, at_least
+from rlm_eval.methods.method import SUB_CALLS_A_TURN
 from rlm_eval.models.protocol import ModelInfo
 from rlm_eval.records import Role
 

@@ -3,14 +3,12 @@ client saw them, and the code that the engine reports."""
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from rlm_eval.errors import SampleFailure
-from rlm_eval.methods.agent.coverage import ContextCoverage
-from rlm_eval.methods.agent.trace import TRAJECTORY_VERSION, Prompts, became
+from rlm_eval.methods.agent.trace import Trace, became
 from rlm_eval.models.client import CallTags, Completion
 from rlm_eval.models.protocol import Message
 
@@ -18,20 +16,13 @@ from rlm_eval.models.protocol import Message
 Block = Mapping[str, str]
 
 
-class Record:
+@dataclass
+class Record(Trace):
     """What one sample's engine asked. ``iterations`` counts the turns of its own loop, ``calls``
     all that reached the model client. Safe for threads."""
 
-    def __init__(self, context: str, **settings: Any) -> None:
-        self.iterations = 0
-        self.calls = 0
-        self.coverage = ContextCoverage(context)
-        self._seen: set[int] = set()
-        self._prompts = Prompts()
-        self._lock = threading.Lock()
-        self._started = time.perf_counter()
-        start = {"type": "start", "depth": 0, "at_s": 0.0, "version": TRAJECTORY_VERSION}
-        self._events: list[dict[str, Any]] = [start | settings]
+    calls: int = 0
+    _seen: set[int] = field(default_factory=set)
 
     def call(
         self, tags: CallTags, messages: Sequence[Message], outcome: Completion | SampleFailure
@@ -40,40 +31,35 @@ class Record:
         done = isinstance(outcome, Completion)
         turn = tags.role == "root" and done
         texts = [m["content"] for m in messages]
-        event: dict[str, Any] = {
-            "type": "turn" if turn else "call",
-            "role": tags.role,
-            "depth": tags.depth,
-            "at_s": round(time.perf_counter() - self._started, 4),
-            "parent_call_id": tags.parent_call_id,
-        }
-        event |= became(outcome)
+        event: dict[str, Any] = {"role": tags.role, "depth": tags.depth}
+        event |= {"parent_call_id": tags.parent_call_id, **became(outcome)}
         if turn:
             event |= {"messages": len(texts), "prompt_chars": sum(map(len, texts))}
         else:
-            event |= self._prompts.stored("\n\n".join(texts), outcome)
-        with self._lock:
+            event |= self.prompts.stored("\n\n".join(texts), outcome)
+        with self.lock:
             self.calls += 1
             if turn and tags.depth == 0:
                 self.iterations += 1
                 event["iteration"] = self.iterations
             new = [text for text in texts if done and hash(text) not in self._seen]
             self._seen |= set(map(hash, new))
-            self._events.append(event)
+        self.add("turn" if turn else "call", **event)
         for text in new:
             self.coverage.note(text)
 
-    def trajectory(self, blocks: Sequence[Block]) -> tuple[Mapping[str, Any], ...]:
-        """The events in order, each block after the turn that wrote it and the calls it made."""
+    def ran(self, blocks: Sequence[Block]) -> None:
+        """Put each block after the turn that wrote it and the calls it made."""
+        self.code_errors = sum(bool(block["error"]) for block in blocks)
         out: list[Mapping[str, Any]] = []
         left = [{"type": "block", "depth": 0, **block} for block in blocks]
         reply = ""
-        for event in self._events:
+        for event in self.events:
             if event["type"] == "turn" and event["depth"] == 0:
                 out += _written_in(reply, left)
                 reply = event["reply"]
             out.append(event)
-        return (*out, *_written_in(reply, left), *left)
+        self.events = [*out, *_written_in(reply, left), *left]
 
 
 def _written_in(reply: str, left: list[dict[str, Any]]) -> list[Mapping[str, Any]]:

@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from rlm_eval.errors import ConfigError, ContextOverflow
+from rlm_eval.errors import ConfigError, ContextOverflow, at_least
 from rlm_eval.ledger import Ledger
 from rlm_eval.methods.fitting import Chunk, ChunkBy, chunks_of, largest_fitting, offline_tokens
-from rlm_eval.methods.method import Forecast, Method, Shape, at_least, prompt_tokens_left
+from rlm_eval.methods.method import Forecast, Method, Shape, prompt_tokens_left
 from rlm_eval.methods.prompts import Prompted, load_prompt
 from rlm_eval.methods.rag.ranking import Bm25, Indices, fused, in_position, nearest, within_budget
 from rlm_eval.methods.rag.rerank import Reranker
@@ -189,9 +189,7 @@ class Rag(Prompted, Method):
 
     def _check_sizes(self) -> None:
         at_least(8, chunk_tokens=self.chunk_tokens)
-        at_least(1, rerank_tokens=self.rerank_tokens)
-        if self.top_k is not None:
-            at_least(1, top_k=self.top_k)
+        at_least(1, rerank_tokens=self.rerank_tokens, top_k=self.top_k)
         if self.top_k is None and self.token_budget is None:
             raise ConfigError("or token_budget must be given", key="top_k")
         if self.token_budget is not None and self.token_budget < self.chunk_tokens:

@@ -59,9 +59,6 @@ class Compaction(Summarizer):
     def room(self, window: int) -> int:
         return int(window * self.fill)
 
-    def load(self, sizes: Sizes) -> tuple[Forecast, ...]:
-        return self._load(sizes, self.summary_tokens)
-
     def answer(self, problem: Problem, lm: LM, ledger: Ledger) -> Answer:
         parts = [part.text for part in parts_of(problem.context.content, self.chunk_tokens)]
         sizes = self.served_sizes(problem, lm, [served(lm, [user(part)]) for part in parts])
@@ -94,7 +91,9 @@ class Compaction(Summarizer):
             left = left[taken[-1] :]
         return [*taken, len(left)]
 
-    def _load(self, sizes: Sizes, summary: int) -> tuple[Forecast, ...]:
+    def load(self, sizes: Sizes, summary: int | None = None) -> tuple[Forecast, ...]:
+        """With summaries of so many tokens, by default as configured."""
+        summary = summary or self.summary_tokens
         *read, left = self._stretches(sizes, summary)
         steps = len(read)
         text = sum(sizes.parts[: len(sizes.parts) - left])
@@ -114,7 +113,7 @@ class Compaction(Summarizer):
             return least
         most = min(room // 4, (room - self.frame(sizes) - max(sizes.parts)) // 2)
         return least + largest_fitting(
-            max(0, most - least), lambda n: affords(lm, ledger, self._load(sizes, least + n))
+            max(0, most - least), lambda n: affords(lm, ledger, self.load(sizes, least + n))
         )
 
 

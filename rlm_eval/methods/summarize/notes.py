@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from rlm_eval.errors import ContextOverflow
+from rlm_eval.errors import ContextOverflow, at_least
 from rlm_eval.ledger import Ledger
-from rlm_eval.methods.method import Forecast, at_least
+from rlm_eval.methods.method import Forecast
 from rlm_eval.methods.summarize.summarizer import Sizes, Summarizer
 from rlm_eval.models.client import LM
 from rlm_eval.records import Answer, Problem

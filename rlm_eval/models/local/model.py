@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
-from rlm_eval.errors import ConfigError, ProviderError
+from rlm_eval.errors import ConfigError, ProviderError, at_least
 from rlm_eval.models.litellm_client import LitellmModel, check_params
 from rlm_eval.models.local.weights import (
     cache_dir,
@@ -29,7 +29,7 @@ from rlm_eval.models.local.weights import (
     check_sha256,
     embedded_weights,
 )
-from rlm_eval.models.protocol import FREE, Message, ModelInfo, Reply, require
+from rlm_eval.models.protocol import FREE, Message, ModelInfo, Reply
 
 EMBEDDED_NAME = "Qwen2.5-Coder-1.5B-Instruct-Q4_K_M"
 _DYING_S = 2.0
@@ -78,9 +78,10 @@ class LocalModel:
                 'model=local needs llama.cpp: pip install -e ".[local]" '
                 "(or model=litellm model.name=PROVIDER/MODEL for a hosted model)"
             )
-        require(self, "context_window", "slots", "pool_windows", least=1)
-        require(self, "timeout_s", "start_timeout_s", least=0, above=True)
-        require(self, "threads", least=0)
+        at_least(1, context_window=self.context_window)
+        at_least(1, slots=self.slots, pool_windows=self.pool_windows)
+        at_least(0, above=True, timeout_s=self.timeout_s, start_timeout_s=self.start_timeout_s)
+        at_least(0, threads=self.threads)
         check_params(self.params)
         if self.gguf is None:
             check_embedded_weights()
