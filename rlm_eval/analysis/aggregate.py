@@ -98,20 +98,18 @@ def _arm_row(group: pd.DataFrame) -> dict[str, object]:
         "completed": len(completed),
         "pending": len(group) - len(asked),
     }
-    row |= _interval("accuracy", stats.proportion(asked["right"], contexts))
+    row |= stats.proportion(asked["right"], contexts).columns("accuracy")
     row["accuracy_completed"] = completed["right"].mean()
-    score = stats.proportion(asked["points"], contexts)
-    row |= {"mean_score": score.mean, "score_low": score.low, "score_high": score.high}
+    row |= stats.proportion(asked["points"], contexts).columns("mean_score", "score")
     row["score_completed"] = completed["score"].mean()
     row["score_rule"] = ", ".join(sorted(set(group["score_rule"].str.partition(":")[0])))
     for name in readings(group):
         known = asked[name].where(asked["score"].notna(), 0.0)
         row[name] = known.mean() if asked[name].notna().any() else nan
-    interval = stats.Interval(nan, nan, nan, 0, 0)
-    if len(asked) and asked["constant_score"].notna().all():
-        interval = stats.skill(asked["points"], asked["constant_score"], contexts)
-    row["constant_score"] = asked["constant_score"].mean(skipna=False)
-    row |= _interval("skill", interval)
+    constants = asked["constant_score"]
+    known_all = len(asked) > 0 and bool(constants.notna().all())
+    skill = stats.skill(asked["points"], constants, contexts) if known_all else stats.Interval(nan)
+    row |= {"constant_score": constants.mean(skipna=False), **skill.columns("skill")}
     row |= {column: asked[column].mean() for column in MEANS}
     row["evidence_recall"] = asked["evidence_recall"].mean()
     priced = len(asked) > 0 and bool(asked["cost_usd"].notna().all())
@@ -137,10 +135,6 @@ def _unfiltered(asked: pd.DataFrame, column: str, filtered: set[str] | None) -> 
     }
 
 
-def _interval(name: str, interval: stats.Interval) -> dict[str, object]:
-    return {name: interval.mean, f"{name}_low": interval.low, f"{name}_high": interval.high}
-
-
 def _constant_row(samples: pd.DataFrame) -> list[dict[str, object]]:
     known = samples[samples["constant_score"].notna()]
     if known.empty:
@@ -150,8 +144,8 @@ def _constant_row(samples: pd.DataFrame) -> list[dict[str, object]]:
     row |= dict.fromkeys(("model", "sub_model", "budget"), "")
     row |= dict.fromkeys(("arm", "method"), BEST_CONSTANT)
     row |= dict.fromkeys(("n", "asked", "completed"), len(known)) | {"pending": 0, "repeats": 1}
-    row |= dict.fromkeys(("mean_score", "score_completed", "constant_score"), score.mean)
-    row |= {"score_low": score.low, "score_high": score.high}
+    row |= score.columns("mean_score", "score")
+    row |= dict.fromkeys(("score_completed", "constant_score"), score.mean)
     row |= {"n_contexts": known["context_id"].nunique(), "sample_set": sample_set(known)}
     row["skill"] = 0.0 if score.mean < 1 else nan
     return [row | {"scripted": False, "cost_usd": 0.0}]  # it asks no model

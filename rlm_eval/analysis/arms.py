@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -55,6 +55,10 @@ def competitors(frame: pd.DataFrame) -> pd.DataFrame:
     return frame[frame["arm_kind"] != "control"]
 
 
+def controls_last(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame.sort_values("arm_kind", key=lambda kind: kind == "control", kind="stable")
+
+
 def marks(frame: pd.DataFrame) -> dict[str, str]:
     """Each arm's name in a table: with whether it is scripted, a control, or asks no model at all.
     ``frame`` has results, or rows of ``summarize``."""
@@ -75,6 +79,14 @@ def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
     for key, inner in value.items():
         flat |= flatten(inner, f"{prefix}.{key}" if prefix else str(key))
     return flat
+
+
+def differing(trees: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """The settings that are not the same in all ``trees``, by dotted key, with each one's value
+    (None where there is none)."""
+    flat = [flatten(dict(tree)) for tree in trees]
+    found = {key: [tree.get(key) for tree in flat] for tree in flat for key in tree}
+    return {key: values for key, values in found.items() if any(v != values[0] for v in values)}
 
 
 def names(results: pd.DataFrame) -> pd.Series[str]:

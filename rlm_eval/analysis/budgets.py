@@ -60,7 +60,7 @@ def budget_table(results: pd.DataFrame, calls: pd.DataFrame) -> pd.DataFrame:
         row: dict[str, Any] = dict(zip(by, keys, strict=True))
         row |= {"results_arm": group["results_arm"].iloc[0], "asked": len(group)}
         row["scripted"] = bool(group["scripted"].any())
-        row |= {"mean_score": score.mean, "score_low": score.low, "score_high": score.high}
+        row |= score.columns("mean_score", "score")
         constants = group["constant_score"].astype("float64")
         row["constant_score"] = constants.mean(skipna=False)
         row |= {"spent": group["spent"].mean(), "spent_p95": group["spent"].quantile(0.95)}

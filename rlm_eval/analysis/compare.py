@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from rlm_eval.analysis import stats
-from rlm_eval.analysis.arms import flatten, marks
+from rlm_eval.analysis.arms import differing, marks
 from rlm_eval.analysis.load import Run, combine
 from rlm_eval.analysis.paired import CELL, Comparison, Pair, comparisons
 from rlm_eval.analysis.text import Column, terminal_table
@@ -97,11 +97,9 @@ def _shared(
     }
 
 
-def changes(a: dict[str, Any], b: dict[str, Any]) -> list[Change]:
+def changes(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[Change]:
     """Dotted keys whose values differ; a key that one side lacks has None there."""
-    one, two = flatten(a), flatten(b)
-    keys = dict.fromkeys([*one, *two])
-    return [(k, one.get(k), two.get(k)) for k in keys if one.get(k) != two.get(k)]
+    return [(key, one, two) for key, (one, two) in differing([a, b]).items()]
 
 
 def _merged(found: list[Change]) -> list[Change]:

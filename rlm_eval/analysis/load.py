@@ -141,11 +141,9 @@ def combine(runs: list[Run]) -> pd.DataFrame:
     several runs the first that is not pending counts."""
     frames = [run.results for run in runs]
     results = pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0]
-    pending = (~results["asked"]).to_numpy().argsort(kind="stable")
-    kept = results.iloc[pending].drop_duplicates("result_key").index
-    results = results.loc[kept.sort_values()]
-    control = results["arm_kind"] == "control"
-    results = results.iloc[control.to_numpy().argsort(kind="stable")].reset_index(drop=True)
+    asked_first = results.sort_values("asked", ascending=False, kind="stable")
+    kept = asked_first.drop_duplicates("result_key").sort_index()
+    results = arms.controls_last(kept).reset_index(drop=True)
     return results.assign(arm=arms.names(results))
 
 
@@ -187,6 +185,8 @@ def complete(
     correct = frame["correct"].astype("boolean").astype("Float64").astype("float64")
     # A method that asks no model has none, and is not scripted, whatever the run's model is.
     modelless = frame["method"].isin(frame.loc[frame["protocol"] == NO_MODEL, "method"])
+    tokens = frame["prompt_tokens"] + frame["completion_tokens"]
+    began = calls.groupby("result_key")["started_at"].min()
     caps = {k: v for k, v in (budget.get("sample") or {}).items() if v is not None}
     frame = frame.assign(
         **{name: frame.get(name, nan) for name in ("judge_verdicts", "judge_dissents")},
@@ -196,14 +196,10 @@ def complete(
         asked=asked,
         points=frame["score"].where(scored, 0.0).where(asked),
         right=correct.where(scored, 0.0).where(asked),
-        tokens=frame["prompt_tokens"] + frame["completion_tokens"],
-        own_tokens=frame["prompt_tokens"]
-        + frame["completion_tokens"]
-        - 0.9 * frame["reused_tokens"],
+        tokens=tokens,
+        own_tokens=tokens - 0.9 * frame["reused_tokens"],
         run_dir=str(path),
-        started_at=frame["result_key"]
-        .map(calls.groupby("result_key")["started_at"].min())
-        .astype(float),
+        started_at=frame["result_key"].map(began).astype(float),
         budget=", ".join(f"{k}={v}" for k, v in caps.items() if not k.startswith("_")),
         matched=bool(budget.get("matched", False)),
         code_revision=str(environment.get("code_revision") or ""),

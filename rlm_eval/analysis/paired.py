@@ -180,7 +180,7 @@ def _compared(
         shared_samples=int(shared.sum()),
         arm_samples=int((~np.isnan(a.points)).sum()),
         against_samples=int((~np.isnan(b.points)).sum()),
-        contexts=found.interval.contexts,
+        contexts=spread.contexts,
         cost=float(one.mean()),
         cost_against=float(two.mean()),
         cost_ratio=ratio.mean,
@@ -219,14 +219,8 @@ def per_sample(rows: pd.DataFrame) -> tuple[dict[str, Arm], Samples]:
     contexts, lengths = (
         pd.factorize(samples[name])[0].astype(np.intp) for name in ("context_id", "target_tokens")
     )
-    columns = {"points": "points", **UNITS}
-    gaps = {name: asked[column].isna() for name, column in columns.items()}
-    grouped = asked.assign(**{f"_{name}": gap for name, gap in gaps.items()}).groupby(
-        ["arm", "sample_id"], sort=False
-    )
-    means = grouped[list(columns.values())].mean()
-    for name, column in columns.items():
-        means[column] = means[column].mask(grouped[f"_{name}"].any())
+    answers = asked.groupby(["arm", "sample_id"], sort=False)
+    means = answers[["points", *UNITS.values()]].mean(skipna=False)
     arms = {}
     for arm, values in means.groupby(level="arm", sort=False):
         own = values.droplevel("arm").reindex(order)

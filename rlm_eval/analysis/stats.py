@@ -57,11 +57,14 @@ class Interval:
     """``low`` and ``high`` are nan when there are fewer than :data:`MIN_CONTEXTS` contexts."""
 
     mean: float
-    low: float
-    high: float
-    n: int
-    contexts: int
+    low: float = nan
+    high: float = nan
     n_effective: float = nan
+
+    def columns(self, mean: str, limits: str = "") -> dict[str, float]:
+        """As columns of a table; the limits' names begin with ``limits`` or else as the mean's."""
+        limits = limits or mean
+        return {mean: self.mean, f"{limits}_low": self.low, f"{limits}_high": self.high}
 
 
 @dataclass(frozen=True)
@@ -155,7 +158,7 @@ def t_quantile(level: float, df: float) -> float:
     return float(special.stdtrit(df, (1 + level) / 2))
 
 
-def proportion(values: ArrayLike, contexts: Contexts, level: float = 0.95) -> Interval:
+def proportion(values: ArrayLike, contexts: Contexts) -> Interval:
     """Mean of values in [0, 1] with a Wilson interval on the effective number of answers.
 
     The effective number is how many independent right/wrong answers would give a mean of this
@@ -164,17 +167,17 @@ def proportion(values: ArrayLike, contexts: Contexts, level: float = 0.95) -> In
     """
     s = spread(values, contexts, share=True)
     if s.contexts < MIN_CONTEXTS:
-        return Interval(s.mean, nan, nan, s.n, s.contexts)
+        return Interval(s.mean)
     p = min(max(s.mean, 0.0), 1.0)
     bernoulli = p * (1 - p)
     n = bernoulli / s.variance if bernoulli > 0 else float(s.contexts)
-    q2 = t_quantile(level, s.df) ** 2
+    q2 = t_quantile(0.95, s.df) ** 2
     centre = (p + q2 / (2 * n)) / (1 + q2 / n)
     half = sqrt(q2) / (1 + q2 / n) * sqrt(bernoulli / n + q2 / (4 * n * n))
-    return Interval(s.mean, max(0.0, centre - half), min(1.0, centre + half), s.n, s.contexts, n)
+    return Interval(s.mean, max(0.0, centre - half), min(1.0, centre + half), n)
 
 
-def difference_interval(s: Spread, level: float = 0.95) -> Interval:
+def difference_interval(s: Spread) -> Interval:
     """A t interval over contexts, cut to [-1, 1].
 
     Where the differences are skewed (many small gains, few large losses, say) the limit on the
@@ -182,19 +185,19 @@ def difference_interval(s: Spread, level: float = 0.95) -> Interval:
     (Johnson 1978, Hall 1992); the other limit stays, so the interval never gets narrower.
     """
     if s.contexts < MIN_CONTEXTS:
-        return Interval(s.mean, nan, nan, s.n, s.contexts)
-    q, error = t_quantile(level, s.df), sqrt(s.variance)
+        return Interval(s.mean)
+    q, error = t_quantile(0.95, s.df), sqrt(s.variance)
     tail = abs(s.skewness) * (1 + 2 * q * q) / 6
     low = s.mean - error * (q + (tail if s.skewness < 0 else 0))
     high = s.mean + error * (q + (tail if s.skewness > 0 else 0))
-    return Interval(s.mean, max(-1.0, low), min(1.0, high), s.n, s.contexts)
+    return Interval(s.mean, max(-1.0, low), min(1.0, high))
 
 
-def bonett_price(wins: int, losses: int, n: int, level: float = 0.95) -> tuple[float, float]:
+def bonett_price(wins: int, losses: int, n: int) -> tuple[float, float]:
     """Limits of a difference of two paired shares, ``wins`` less ``losses`` of ``n`` (Bonett &
     Price 2012: Wald's after one more win and one more loss)."""
     gain, loss = (wins + 1) / (n + 2), (losses + 1) / (n + 2)
-    half = float(special.ndtri((1 + level) / 2))
+    half = float(special.ndtri(0.975))
     half *= sqrt((gain + loss - (gain - loss) ** 2) / (n + 2))
     return max(-1.0, gain - loss - half), min(1.0, gain - loss + half)
 
@@ -208,12 +211,11 @@ def skill(scores: ArrayLike, constants: ArrayLike, contexts: Contexts) -> Interv
     """
     y, c = np.asarray(scores, dtype=np.float64), np.asarray(constants, dtype=np.float64)
     room = 1 - float(c.mean()) if len(c) else nan
-    groups = len(set(map(str, contexts)))
     if not room > 0:
-        return Interval(nan, nan, nan, len(y), groups)
+        return Interval(nan)
     value = 1 - (1 - float(y.mean())) / room
     off = difference_interval(spread((1 - value) * (1 - c) - (1 - y), contexts))
-    return Interval(value, value + off.low / room, min(1.0, value + off.high / room), off.n, groups)
+    return Interval(value, value + off.low / room, min(1.0, value + off.high / room))
 
 
 def sign_flip_p(values: ArrayLike, contexts: Contexts) -> float:
@@ -272,8 +274,7 @@ def paired(differences: ArrayLike, contexts: Contexts) -> Difference:
         wins, losses = int((d > 0).sum()), int((d < 0).sum())
         test, p = "McNemar, exact", mcnemar_p(wins, losses)
         if s.contexts >= MIN_CONTEXTS:
-            low, high = bonett_price(wins, losses, s.n)
-            interval = Interval(s.mean, low, high, s.n, s.contexts)
+            interval = Interval(s.mean, *bonett_price(wins, losses, s.n))
     else:
         test, p = "sign-flip of contexts", sign_flip_p(d, contexts)
     index = _places(contexts)
@@ -289,15 +290,15 @@ def ratio(values: ArrayLike, base: ArrayLike, contexts: Contexts) -> Interval:
     x, y = np.asarray(values, dtype=np.float64), np.asarray(base, dtype=np.float64)
     groups = len(set(map(str, contexts)))
     if not (len(x) and x.mean() > 0 and y.mean() > 0):
-        return Interval(nan, nan, nan, len(x), groups)
+        return Interval(nan)
     value = float(x.mean() / y.mean())
     if groups < MIN_CONTEXTS:
-        return Interval(value, nan, nan, len(x), groups)
+        return Interval(value)
     index = _places(contexts)
     pulls = np.bincount(index, weights=x / x.mean() - y / y.mean()).astype(np.float64)
     error = sqrt(groups / (groups - 1) * float(pulls @ pulls)) / len(x)
     half = min(700.0, t_quantile(0.95, _kurtosis_df(pulls)) * error)
-    return Interval(value, value * exp(-half), value * exp(half), len(x), groups)
+    return Interval(value, value * exp(-half), value * exp(half))
 
 
 def price_of_a_point(

@@ -19,7 +19,7 @@ from rlm_eval.analysis.aggregate import (
     summarize,
     with_readings,
 )
-from rlm_eval.analysis.load import Run, combine, load_run
+from rlm_eval.analysis.load import combine, load_run
 from rlm_eval.analysis.paired import CELL, Comparison
 from rlm_eval.analysis.tables import forecast_table, judge_notes, stayed_within
 from rlm_eval.analysis.text import Column, dollars, percent, plural, terminal_table
@@ -79,7 +79,6 @@ LEGEND = (
 class Summary:
     """``table`` as :func:`summarize` gives it, ``kept`` as ``stayed_within`` tells it."""
 
-    run: Run
     table: pd.DataFrame
     verdicts: list[Verdict]
     demonstration: bool
@@ -93,7 +92,7 @@ def write_summary(run_dir: Path, *, demonstration: bool = False) -> Summary:
     demonstration = demonstration or run.demonstration
     results = combine([run])
     if results.empty:
-        return Summary(run, pd.DataFrame(), [], demonstration)
+        return Summary(pd.DataFrame(), [], demonstration)
     table, found = summarize(results), verdicts(results, run.margin)
     write_csv(table, run_dir / "summary.csv", DIGITS)
     about = ["model", "budget", "scripted", "decision", "text"]
@@ -105,16 +104,14 @@ def write_summary(run_dir: Path, *, demonstration: bool = False) -> Summary:
     forecast = forecast_table(run)
     if len(forecast):
         write_csv(forecast, run_dir / "forecast.csv")
-    kept = stayed_within(forecast.to_dict("records"))
-    return Summary(run, table, found, demonstration, kept)
+    return Summary(table, found, demonstration, stayed_within(forecast.to_dict("records")))
 
 
-def print_summary(
-    table: pd.DataFrame, verdicts: list[Verdict], console: Console, *, demonstration: bool = False
-) -> None:
+def print_summary(summary: Summary, console: Console) -> None:
     """One table per task and length, what went wrong in it, then the verdicts. Fits 80 columns,
     shows more on wider terminals, and is plain when piped."""
-    if demonstration:
+    table, verdicts = summary.table, summary.verdicts
+    if summary.demonstration:
         console.print(Text("A demonstration, not evidence.", style="bold"))
     if table.empty:
         console.print("No results yet.")
@@ -144,6 +141,8 @@ def print_summary(
         console.print(Text(LEGEND, overflow="fold"))
     else:
         console.print("No verdict: the run has no RLM arm beside an alternative.")
+    if summary.kept:
+        print(f"within the forecast's ranges: {summary.kept} rows (each in forecast.csv)")
 
 
 def grid(verdicts: Sequence[Verdict]) -> pd.DataFrame:

@@ -208,8 +208,7 @@ def retrieval(results: pd.DataFrame) -> pd.DataFrame:
     for keys, group in known.groupby(ARM, sort=False):
         recall = stats.proportion(group["evidence_recall"], group["context_id"].tolist())
         row = dict(zip(ARM, keys, strict=True)) | {"n": len(group)}
-        row |= {"evidence_recall": recall.mean}
-        row |= {"recall_low": recall.low, "recall_high": recall.high}
+        row |= recall.columns("evidence_recall", "recall")
         complete = group["evidence_recall"] == 1
         for part, answers in (("all", group[complete]), ("part", group[~complete])):
             row |= {f"n_{part}": len(answers), f"score_{part}": answers["points"].mean()}

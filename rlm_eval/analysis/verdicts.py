@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from math import isfinite, isinf, isnan, nan
-from typing import Any, Literal, NamedTuple, get_args
+from math import isfinite, isinf, isnan
+from typing import Any, Literal
 
 import pandas as pd
 
@@ -26,7 +26,6 @@ Decision = Literal[
     "none right",
     "undecided",
 ]
-DECISIONS: tuple[Decision, ...] = get_args(Decision)
 #: From this share of an arm's answers on it is said how they failed.
 FAILURES = 0.1
 #: Under this share of a matched cap it is said how much was spent.
@@ -105,7 +104,6 @@ def verdicts(results: pd.DataFrame, margin: float = MARGIN) -> list[Verdict]:
         used = pd.concat([rows, alone[alone["arm_kind"] == "control"]])[_USED]
         cells = {n: used[used["target_tokens"] == n] for n in used["target_tokens"].unique()}
         cells[0] = used
-        facts = {length: _facts(cells[length]) for length in {length for _, length in groups}}
         for (arm, length), against_all in groups.items():
             decision, main = decide(against_all, margin)
             wins = [c for c in against_all if c.wins and c.dearer]
@@ -117,7 +115,7 @@ def verdicts(results: pd.DataFrame, margin: float = MARGIN) -> list[Verdict]:
             here = rows[rows["arm"].isin([main.arm, main.against])]
             here = here if length == 0 else here[here["target_tokens"] == length]
             notes = (
-                *_notes(facts[length], constant, main, arms, margin),
+                *_notes(cells[length], constant, main, arms, margin),
                 *_flips(here, main),
                 *_other_readings(here, main),
             )
@@ -256,73 +254,40 @@ def _other_readings(here: pd.DataFrame, main: Comparison) -> Iterator[str]:
             yield f"By its other score, {rule}, the difference is {points(c.difference)} ({span})."
 
 
-class _Facts(NamedTuple):
-    """What one arm's rows in a cell say beside its score."""
-
-    kind: str
-    rows: int
-    asked: int
-    pending: int
-    points: float
-    cut: int
-    kept: float
-    failed: Mapping[str, int]
-    of_its_cap: float
-
-
-def _facts(rows: pd.DataFrame) -> dict[str, _Facts]:
-    """Those of each arm; ``kept`` is of the inputs that were cut, ``of_its_cap`` the share of a
-    matched cap on tokens that was spent, else nan."""
-    found = {}
-    for arm, own in rows.groupby("arm", sort=False):
-        asked = own[own["asked"]]
-        cut = asked[asked["truncated_tokens"] > 0]
-        ends = asked["outcome"].value_counts().to_dict()
-        unit, _, cap = str(own["budget"].iloc[0]).split(", ")[0].partition("=")
-        bound = unit == "tokens" and bool(own["matched"].any())
-        found[str(arm)] = _Facts(
-            str(own["arm_kind"].iloc[0]),
-            len(own),
-            len(asked),
-            len(own) - len(asked),
-            float(asked["points"].sum()),
-            len(cut),
-            1 - cut["truncated_tokens"].sum() / max(1, cut["length_tokens"].sum()),
-            {str(end): int(n) for end, n in ends.items() if end not in SCORED},
-            float(asked["tokens"].mean()) / float(cap) if bound else nan,
-        )
-    return found
-
-
 def _notes(
-    facts: Mapping[str, _Facts], constant: float, main: Comparison, arms: list[str], margin: float
+    cell: pd.DataFrame, constant: float, main: Comparison, arms: list[str], margin: float
 ) -> Iterator[str]:
-    """What bears on a verdict about ``arms``, the RLM first; ``facts`` has the controls too, and
-    ``constant`` is what the best constant answer scores, nan where that is not known."""
+    """What bears on a verdict about ``arms``, the RLM first; ``cell`` has the rows of controls too,
+    and ``constant`` is what the best constant answer scores, nan where that is not known."""
+    rows = {str(arm): own for arm, own in cell.groupby("arm", sort=False)}
     for arm in arms:
-        its = facts[arm]
-        if its.cut:
-            yield f"{arm}: {its.cut} of {its.asked} inputs cut to {percent(its.kept)} %."
-        ended = sum(its.failed.values())
-        if ended and ended >= FAILURES * its.asked:
-            how = ", ".join(f"{n} {outcome}" for outcome, n in its.failed.items())
-            yield f"{arm}: {ended} of {its.asked} ended without an answer, scored 0 ({how})."
-        if its.of_its_cap < SPENT:
-            yield f"{arm} spent {percent(its.of_its_cap)} % of its cap."
-    own, other = facts[main.arm], facts[main.against]
-    if own.pending or other.pending:
-        left = [(main.arm, own.pending), (main.against, other.pending)]
-        listed = " and ".join(f"{n} of {arm}" for arm, n in left if n)
-        worst = own.points / own.rows - (other.points + other.pending) / other.rows
-        best = (own.points + own.pending) / own.rows - other.points / other.rows
-        yield (
-            f"Pending: {listed}; by how they end the difference would be {points(worst)} to "
-            f"{points(best)}."
+        asked = rows[arm][rows[arm]["asked"]]
+        cut = asked[asked["truncated_tokens"] > 0]
+        if len(cut):
+            kept = 1 - cut["truncated_tokens"].sum() / max(1, cut["length_tokens"].sum())
+            yield f"{arm}: {len(cut)} of {len(asked)} inputs cut to {percent(kept)} %."
+        failed = asked.loc[~asked["outcome"].isin(list(SCORED)), "outcome"]
+        if len(failed) and len(failed) >= FAILURES * len(asked):
+            how = ", ".join(f"{n} {outcome}" for outcome, n in failed.value_counts().items())
+            yield f"{arm}: {len(failed)} of {len(asked)} ended without an answer, scored 0 ({how})."
+        unit, _, cap = str(rows[arm]["budget"].iloc[0]).split(", ")[0].partition("=")
+        if unit == "tokens" and rows[arm]["matched"].any():
+            spent = float(asked["tokens"].mean()) / float(cap)
+            if spent < SPENT:
+                yield f"{arm} spent {percent(spent)} % of its cap."
+    pending = {arm: int((~rows[arm]["asked"]).sum()) for arm in (main.arm, main.against)}
+    if any(pending.values()):
+        listed = " and ".join(f"{n} of {arm}" for arm, n in pending.items() if n)
+        (least, most), (least_other, most_other) = (
+            [rows[arm]["points"].fillna(end).mean() for end in (0.0, 1.0)] for arm in pending
         )
-    score = own.points / max(1, own.asked)
-    levels = {"the best constant answer": constant}
-    controls = {arm: its for arm, its in facts.items() if its.kind == "control" and its.asked}
-    levels |= {arm: its.points / its.asked for arm, its in controls.items()}
-    for name, level in levels.items():
+        yield (
+            f"Pending: {listed}; by how they end the difference would be "
+            f"{points(least - most_other)} to {points(most - least_other)}."
+        )
+    controls = cell[cell["asked"] & (cell["arm_kind"] == "control")]
+    levels = controls.groupby("arm", sort=False)["points"].mean().to_dict()
+    score = rows[main.arm]["points"].mean()
+    for name, level in {"the best constant answer": constant, **levels}.items():
         if level >= score - margin and level > 0:
             yield f"{name} scores {percent(level)} %, {main.arm} {percent(score)} %."

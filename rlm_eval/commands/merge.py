@@ -98,21 +98,15 @@ def settings_of(tree: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def differences_of(trees: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
-    """The settings that are not the same in all ``trees``, by dotted key, with each one's value
-    (None where there is none). An arm that only some have is no difference."""
-    from rlm_eval.analysis.arms import flatten  # here, so that --help stays quick
+    """The settings in which ``trees`` differ; an arm that only some have is no difference."""
+    from rlm_eval.analysis.arms import differing  # here, so that --help stays quick
 
-    flat = [flatten(dict(tree)) for tree in trees]
-    keys = dict.fromkeys(key for tree in flat for key in tree)
-    arms = {name for tree in trees for name in tree["method"]}
-    shared = {name for name in arms if all(name in tree["method"] for tree in trees)}
-    found: dict[str, list[Any]] = {}
-    for key in keys:
-        values = [tree.get(key) for tree in flat]
-        alone = key.startswith("method.") and key.split(".")[1] not in shared
-        if not alone and any(value != values[0] for value in values):
-            found[key] = values
-    return found
+    shared = set.intersection(*(set(tree["method"]) for tree in trees))
+    return {
+        key: values
+        for key, values in differing(trees).items()
+        if not key.startswith("method.") or key.split(".")[1] in shared
+    }
 
 
 def check_fit(

@@ -190,16 +190,10 @@ def _role_model(key: str, model: Any, node: Any) -> dict[str, Any] | None:
     return {**model, **given}
 
 
-def _function(where: str, node: Mapping[str, Any], allowed: Sequence[str]) -> dict[str, Any]:
-    """A node in a list: a function that is handed over with some of its parameters given."""
-    return _checked(where, node, allowed, whole=False)
-
-
 def _checked(
     where: str, node: Any, allowed: Sequence[str], *, whole: bool = True
 ) -> dict[str, Any]:
-    """A ``_target_`` node with its keys and types checked against the target's signature, and that
-    it is ``whole``."""
+    """A ``_target_`` node, checked against the target's signature; ``whole``: no key is missing."""
     if not isinstance(node, Mapping) or "_target_" not in node:
         raise ConfigError(f"{where} must be a configuration with a _target_, got {node!r}")
     target = str(node["_target_"])
@@ -227,7 +221,10 @@ def _value(where: str, parameter: inspect.Parameter, value: Any, allowed: Sequen
     if isinstance(value, Mapping) and "_target_" in value:
         return _checked(where, value, allowed)
     if isinstance(value, list) and any("_target_" in v for v in value if isinstance(v, Mapping)):
-        return [_function(where, v, allowed) if isinstance(v, Mapping) else v for v in value]
+        # A function that is handed over, with some of its parameters given.
+        return [
+            _checked(where, v, allowed, whole=False) if isinstance(v, Mapping) else v for v in value
+        ]
     if targets(value):
         raise ConfigError(f"{where} holds a _target_ deeper within: it would not be built")
     if value == "???":

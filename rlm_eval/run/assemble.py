@@ -52,14 +52,13 @@ class Parts:
         return self.models["root"]
 
     @property
-    def models_by_key(self) -> dict[str, ChatModel | EmbeddingModel]:
-        """Every model of the run under the configuration's key for it."""
-        return {_KEYS[role]: model for role, model in _every(self.models, self.embedder).items()}
+    def every_model(self) -> dict[Role, ChatModel | EmbeddingModel]:
+        return {**self.models, **({"embed": self.embedder} if self.embedder else {})}
 
     @property
     def infos(self) -> dict[Role, ModelInfo]:
         """What is known of each role's model before any is opened."""
-        return {role: model.info for role, model in _every(self.models, self.embedder).items()}
+        return {role: model.info for role, model in self.every_model.items()}
 
     @property
     def scripted(self) -> bool:
@@ -126,12 +125,6 @@ def assemble(config: RunConfig) -> Parts:
         *(config, task, models, embedder, tuple(arms), sample_budget, run_budget, retry, found),
         tuple(unset),
     )
-
-
-def _every(
-    models: Mapping[Role, ChatModel], embedder: EmbeddingModel | None
-) -> dict[Role, ChatModel | EmbeddingModel]:
-    return {**models, **({"embed": embedder} if embedder else {})}
 
 
 def _check_cache(config: RunConfig, task: Any, sample_budget: Budget) -> None:

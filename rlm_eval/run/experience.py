@@ -176,19 +176,16 @@ def _past(frames: list[pd.DataFrame]) -> dict[int, Past]:
     rows = pd.concat(frames).drop_duplicates("result_key")
     if rows.empty:
         return {}
-    taken = pd.DataFrame({ours: rows[column].tolist() for ours, column in MEASURES.items()})
-    taken = taken.astype(float).dropna(axis="columns")
-    lengths = rows["target_tokens"].tolist()
-    groups = {length: taken[[at == length for at in lengths]] for length in dict.fromkeys(lengths)}
-    shares = pd.concat([group / group.mean() - 1 for group in groups.values()])
-    freedom = len(rows) - len(groups)
+    taken = pd.DataFrame({ours: rows[column].astype(float) for ours, column in MEASURES.items()})
+    taken = taken.set_index(rows["target_tokens"]).dropna(axis="columns")
+    lengths = taken.groupby(level=0)
+    means, freedom = lengths.mean(), len(rows) - lengths.ngroups
+    shares = taken / means.loc[taken.index] - 1
     off = ((shares**2).sum() / freedom) ** 0.5 if freedom else shares.sum() + 1
-    variation = {str(name): float(value) for name, value in off.items()}
-    out = {}
-    for length, group in groups.items():
-        mean = {str(name): float(value) for name, value in group.mean().items()}
-        out[length] = Past(len(group), freedom, mean, variation)
-    return out
+    mean: dict[Any, Any] = means.to_dict("index")
+    variation: dict[Any, Any] = off.to_dict()
+    counted: dict[Any, Any] = lengths.size().to_dict()
+    return {n: Past(counted[n], freedom, mean[n], variation) for n in counted}
 
 
 def _speeds(calls: list[pd.DataFrame]) -> Speeds | None:

@@ -140,7 +140,8 @@ def _within(parts: Parts, row: Expected) -> Expected:
 
 def _unseen(row: Expected, parts: Parts, group: Sequence[Work], experience: Experience) -> Expected:
     method, infos, speeds = group[0].arm.method, parts.infos, experience.speeds
-    shapes = [_shape(parts, work) for work in group]
+    count, samples = load_tokenizer(parts.task.tokenizer).count, [work.sample for work in group]
+    shapes = [Shape(s.length_tokens, count(s.question), s.max_answer_tokens) for s in samples]
     told = [(method.forecast(shape, infos), method.bounds(shape, infos)) for shape in shapes]
     loads = [load for load, _ in told if load is not None]
     if len(loads) == row.results:
@@ -170,11 +171,6 @@ def _capped(part: Forecast, calls: int | None) -> Forecast:
     share = min(1, calls / max(1, part.calls))
     prompts, replies = ceil(part.prompt_tokens * share), ceil(part.completion_tokens * share)
     return Forecast(min(calls, part.calls), prompts, replies, part.role)
-
-
-def _shape(parts: Parts, work: Work) -> Shape:
-    question = load_tokenizer(parts.task.tokenizer).count(work.sample.question)
-    return Shape(work.sample.length_tokens, question, work.sample.max_answer_tokens)
 
 
 def _shared(part: Forecast, share: float) -> Forecast:

@@ -197,7 +197,7 @@ def served(parts: Parts, journal: Journal, record: CallSink) -> Iterator[ModelCl
     """The client of the run's models, open inside the ``with`` block. ``record`` gets every call;
     what the models said of themselves once open is in the journal."""
     cache = _response_cache(parts, journal.redact)
-    models = list(parts.models_by_key.values())
+    models = list(parts.every_model.values())
     try:
         for model in models:
             model.open()
@@ -275,9 +275,7 @@ def _finish(parts: Parts, run_dir: Path, outcome: RunOutcome) -> int:
     results, calls = tables_of(events)
     write_tables(results, calls, run_dir)
     summary = write_summary(run_dir, demonstration=parts.demonstration)
-    print_summary(summary.table, summary.verdicts, Console(), demonstration=summary.demonstration)
-    if summary.kept:
-        print(f"within the forecast's ranges: {summary.kept} rows (each in forecast.csv)")
+    print_summary(summary, Console())
     if parts.config["response_cache"] is not None:
         hits = int(calls.cached_response.sum())
         print(f"{hits:,} of {len(calls):,} calls were answered without a model: tokens, costs and")

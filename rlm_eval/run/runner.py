@@ -79,27 +79,20 @@ class RunOutcome:
     errors: Mapping[str, int] = field(default_factory=dict)
 
 
+@dataclass
 class Runner:
     """Carries out a list of work. ``stop()`` lets what is in flight end and starts no more."""
 
-    def __init__(
-        self,
-        info: RunInfo,
-        task: Any,
-        client: ModelClient,
-        ledger: Ledger,
-        sample_budget: Budget,
-        journal: Journal,
-        progress: Progress,
-    ) -> None:
-        self._info = info
-        self._task = task
-        self._client = client
-        self._ledger = ledger
-        self._sample_budget = sample_budget
-        self._journal = journal
-        self._progress = progress
-        self._judge = judge_of(task)
+    info: RunInfo
+    task: Any
+    client: ModelClient
+    ledger: Ledger
+    sample_budget: Budget
+    journal: Journal
+    progress: Progress
+
+    def __post_init__(self) -> None:
+        self._judge = judge_of(self.task)
         self._stopped = threading.Event()
         self._why = ""
 
@@ -112,7 +105,7 @@ class Runner:
         finished = in_a_row = 0
         for result in self._results(iter(work), concurrency):
             finished += result.answer.outcome not in PENDING
-            self._progress.finished(result)
+            self.progress.finished(result)
             in_a_row = in_a_row + 1 if result.answer.outcome == "provider_error" else 0
             if in_a_row >= FAILED_IN_A_ROW:
                 self.stop(
@@ -141,9 +134,9 @@ class Runner:
 
     def _one(self, work: Work) -> Result | None:
         """One result, written to the journal; None when a spent run cap leaves it pending."""
-        self._journal.begin(work.key, work.restart)
+        self.journal.begin(work.key, work.restart)
         scope = f"{work.arm.name}|{work.repeat}"
-        lm = self._client.lm(work.key, memory_scope=scope, repeat=work.repeat, restart=work.restart)
+        lm = self.client.lm(work.key, memory_scope=scope, repeat=work.repeat, restart=work.restart)
         started = time.perf_counter()
         try:
             answer = self._answer(work, lm)
@@ -155,13 +148,13 @@ class Runner:
         result = Result(
             key=work.key,
             restart=work.restart,
-            run_id=self._info.run_id,
+            run_id=self.info.run_id,
             sample=work.sample,
             method=work.arm.name,
             prompt=work.arm.method.prompt_name(),
-            model=self._info.model,
-            sub_model=self._info.sub_model,
-            scripted=self._info.scripted,
+            model=self.info.model,
+            sub_model=self.info.sub_model,
+            scripted=self.info.scripted,
             repeat=work.repeat,
             answer=answer,
             score=score,
@@ -169,13 +162,13 @@ class Runner:
             wall_s=wall_s,
             code_revision=work.arm.sources,
         )
-        return self._journal.result(result)
+        return self.journal.result(result)
 
     def _answer(self, work: Work, lm: LM) -> Answer:
         """The sample boundary: what fails here is this sample's outcome, never the run's end.
         A spent run cap, a wrong setting and a machine that fails pass through: they are the run's
         own."""
-        ledger = self._ledger.child(self._sample_budget)
+        ledger = self.ledger.child(self.sample_budget)
         sample = work.sample
         problem = Problem(sample.id, sample.question, work.context, sample.max_answer_tokens)
         try:
@@ -203,9 +196,9 @@ class Runner:
         if answer.outcome not in SCORED or answer.text is None:
             return answer, None
         if self._judge is None:
-            return answer, self._task.score(sample, answer.text)
+            return answer, self.task.score(sample, answer.text)
         try:
-            return answer, self._judge.score(sample, answer.text, lm, self._ledger)
+            return answer, self._judge.score(sample, answer.text, lm, self.ledger)
         except SampleFailure as failure:
             why, outcome = f"the judge failed: {failure}", failure.outcome
             outcome = outcome if outcome == CONTENT_FILTER else "provider_error"

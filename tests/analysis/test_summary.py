@@ -11,7 +11,7 @@ from rich.console import Console
 
 from helpers.fake_results import handmade, write_run
 from rlm_eval.analysis.aggregate import summarize
-from rlm_eval.analysis.summary import print_summary, write_summary
+from rlm_eval.analysis.summary import Summary, print_summary, write_summary
 from rlm_eval.analysis.text import count, dollars
 from rlm_eval.analysis.verdicts import verdicts
 
@@ -96,7 +96,7 @@ def test_the_table_fits_the_terminal_and_is_plain_when_piped(
     summary = write_summary(folder, demonstration=True)
     out = io.StringIO()
     console = Console(file=out, width=width)
-    print_summary(summary.table, summary.verdicts, console, demonstration=summary.demonstration)
+    print_summary(summary, console)
     lines = out.getvalue().splitlines()
     assert max(map(len, lines)) <= width
     assert "\x1b" not in out.getvalue()
@@ -125,7 +125,7 @@ def test_a_run_that_got_nowhere_is_summarized_too(tmp_path: Path, what: str) -> 
         table.to_parquet(folder / "results.parquet")
     summary = write_summary(folder, demonstration=False)
     out = io.StringIO()
-    print_summary(summary.table, summary.verdicts, Console(file=out, width=80))
+    print_summary(summary, Console(file=out, width=80))
     assert ("No results yet." if what == "nothing" else "4 pending, not counted") in out.getvalue()
     assert summary.verdicts == []
 
@@ -154,7 +154,10 @@ ARMS = (
 
 def shown(rows: list[dict[str, object]], width: int = 80) -> list[str]:
     frame, out = handmade(rows), io.StringIO()
-    print_summary(summarize(frame), verdicts(frame), Console(file=out, width=width))
+    print_summary(
+        Summary(summarize(frame), verdicts(frame), demonstration=False),
+        Console(file=out, width=width),
+    )
     return out.getvalue().splitlines()
 
 

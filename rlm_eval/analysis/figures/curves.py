@@ -12,17 +12,8 @@ from rlm_eval.analysis.aggregate import BEST_CONSTANT
 from rlm_eval.analysis.arms import apart, competitors
 from rlm_eval.analysis.budgets import CELL as BUDGET_CELL
 from rlm_eval.analysis.budgets import budget_table, capped
-from rlm_eval.analysis.figures.drawing import (
-    Plot,
-    Sheet,
-    empty,
-    facets,
-    finish,
-    intervals,
-    log_axis,
-    panels,
-    style,
-)
+from rlm_eval.analysis.figures import drawing
+from rlm_eval.analysis.figures.drawing import Plot, Sheet, empty, finish, intervals, panels, style
 from rlm_eval.analysis.figures.styles import GREY, HUES, Style, styles
 from rlm_eval.analysis.paired import CELL
 
@@ -51,15 +42,12 @@ def score_vs_length(results: pd.DataFrame, summary: pd.DataFrame) -> Plot:
     """Mean official score (own failures 0) against context length, one line per arm."""
     if summary.empty or unscored(summary):
         return empty(UNSCORED)
-    table = apart(summary, results)
-    found, left_out = facets(table, ["task"])
-    known = styles(results)
-    sheet = panels(found, [3.0] * len(found), 4.2)
-    for facet, (axes,) in zip(found, sheet.grid, strict=True):
+    table, known = apart(summary, results), styles(results)
+    sheet = panels(table, ["task"], 3.0, 4.2)
+    for facet, (axes,) in sheet.panels:
         _curves(axes, sheet, facet.cell, "target_tokens", SCORE, known, 100)
         axes.set(ylim=(-3, 103), ylabel="mean score (%)", xlabel="context length (tokens)")
-    notes = [intervals(results), left_out]
-    return finish(sheet, summary, results, notes, legend(known, table))
+    return finish(sheet, summary, results, [intervals(results)], legend(known, table))
 
 
 @style()
@@ -84,11 +72,9 @@ def score_vs_cost(results: pd.DataFrame, summary: pd.DataFrame) -> Plot:
         if (cell[unit] > 0).all()
     ]
     data = pd.concat(views, ignore_index=True)
-    found, left_out = facets(data, [*CELL, "axis"])
-    controls = table[table["arm_kind"] == "control"]
-    known = styles(results)
-    sheet = panels(found, [3.0] * len(found), 3.4)
-    for facet, (axes,) in zip(found, sheet.grid, strict=True):
+    controls, known = table[table["arm_kind"] == "control"], styles(results)
+    sheet = panels(data, [*CELL, "axis"], 3.0, 3.4)
+    for facet, (axes,) in sheet.panels:
         cell, unit = facet.cell, str(facet.cell["axis"].iloc[0])
         front = cell[cell["pareto"]].sort_values(unit)
         axes.plot(front[unit], 100 * front["mean_score"], "o-", ms=10, lw=3, color=FRONT, zorder=1)
@@ -101,13 +87,12 @@ def score_vs_cost(results: pd.DataFrame, summary: pd.DataFrame) -> Plot:
         here = controls[(controls[CELL] == cell[CELL].iloc[0]).all(axis=1)]
         for row in here[here["facet"].isin(["", facet.model])].to_dict("records"):
             axes.axhline(100 * row["mean_score"], color=known[row["arm"]]["color"], **LEVEL)
-        log_axis(axes, facet.beside[unit], "${x:.3g}" if unit == "cost_usd" else "")
+        drawing.log_axis(axes, facet.beside[unit], "${x:.3g}" if unit == "cost_usd" else "")
         axes.set(ylim=(-3, 103), ylabel="mean score (%)", xlabel=f"{UNITS[unit]} per question")
     notes = [
         "On the grey line: methods that none beats on both score and cost (point estimates).",
         "Dashed: controls.",
         intervals(results),
-        left_out,
     ]
     return finish(sheet, data, results, notes, legend(known, table))
 
@@ -127,17 +112,15 @@ def subcalls_vs_length(results: pd.DataFrame) -> Plot:
     frame = frame[frame.groupby("arm")["subcalls"].transform("sum") > 0]
     grouped = frame.groupby([*CELL, "arm"])["subcalls"]
     data = grouped.describe(percentiles=[0.25, 0.75]).reset_index()
-    table = apart(data, results)
-    found, left_out = facets(table, ["task"])
-    known = styles(results)
-    sheet = panels(found, [2.5] * len(found), 3.6)
-    for facet, (axes,) in zip(found, sheet.grid, strict=True):
+    table, known = apart(data, results), styles(results)
+    sheet = panels(table, ["task"], 2.5, 3.6)
+    for facet, (axes,) in sheet.panels:
         _curves(axes, sheet, facet.cell, "target_tokens", ("mean", "25%", "75%"), known)
         top = 1.05 * float(facet.beside[["mean", "75%"]].to_numpy().max())
         axes.set(ylabel="sub-calls per question", xlabel="context length (tokens)")
         axes.set_ylim(0, max(1.0, top))
-    notes = ["Bars: the middle half of the questions, not a confidence interval.", left_out]
-    return finish(sheet, data, frame, notes, legend(known, table))
+    note = "Bars: the middle half of the questions, not a confidence interval."
+    return finish(sheet, data, frame, [note], legend(known, table))
 
 
 @style()
@@ -152,11 +135,9 @@ def score_vs_budget(results: pd.DataFrame, calls: pd.DataFrame) -> Plot:
         return empty("Needs runs with at least two budgets per sample.")
     frame = capped(results)
     frame = frame[frame["arm"].isin(table["arm"])]
-    known = styles(frame)
-    shown = apart(table, frame)
-    found, left_out = facets(shown, [*BUDGET_CELL, "matched"], views=2)
-    sheet = panels(found, [2.6] * len(found), 3.2, views=2)
-    for facet, (score, spent) in zip(found, sheet.grid, strict=True):
+    shown, known = apart(table, frame), styles(frame)
+    sheet = panels(shown, [*BUDGET_CELL, "matched"], 2.6, 3.2, views=2)
+    for facet, (score, spent) in sheet.panels:
         cell = facet.cell
         _curves(score, sheet, cell, "cap", SCORE, known, 100)
         _curves(spent, sheet, cell, "cap", ("spent_share",), known, 100)
@@ -174,7 +155,6 @@ def score_vs_budget(results: pd.DataFrame, calls: pd.DataFrame) -> Plot:
         "Matched budget: each method spends up to it in its own way. Cap: a method that needs less "
         "spends less. Dashed: the best constant.",
         intervals(frame),
-        left_out,
     ]
     return finish(sheet, table, frame, notes, legend(known, shown))
 

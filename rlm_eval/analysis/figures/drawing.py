@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -75,11 +75,9 @@ class Facet(NamedTuple):
         return [*(() if self.inner else [", ".join(place)]), self.model]
 
 
-def facets(
-    table: pd.DataFrame, by: Sequence[str] = CELL, views: int = 1
-) -> tuple[list[Facet], str]:
-    """A facet for each cell of the table (one of ``apart``) and model, of as many axes as it has
-    ``views``, and a sentence on the cells left out."""
+def _facets(table: pd.DataFrame, by: Sequence[str], views: int) -> tuple[list[Facet], str]:
+    """A facet for each cell of the table and model, of as many axes as it has ``views``, and a
+    sentence on the cells left out."""
     cells = [cell for _, cell in table.groupby(list(by))]
     models = sorted(set(table["facet"]) - {""})
     found: list[Facet] = []
@@ -102,26 +100,32 @@ def facets(
 
 @dataclass(frozen=True)
 class Sheet:
-    """A figure being drawn: the axes of each of its facets, and the inches that each column and
-    each line of axes is to have."""
+    """A figure being drawn: the axes of each of its facets, the inches that each column and each
+    line of axes is to have, and what to say of the panels left out."""
 
     figure: Figure
-    facets: Sequence[Facet]
-    grid: list[list[Axes]]
+    panels: list[tuple[Facet, list[Axes]]]
     widths: Sequence[float]
     heights: Sequence[float]
+    left_out: str
 
 
 def panels(
-    facets: Sequence[Facet], heights: Sequence[float], width: float, views: int = 1
+    table: pd.DataFrame,
+    by: Sequence[str],
+    height: float | Callable[[Facet], float],
+    width: float,
+    views: int = 1,
 ) -> Sheet:
-    """Axes for each facet, so many inches wide (less for several models) and high, those of a line
-    as high as the highest of them; its title above the first."""
+    """Axes for each cell of the table (one of ``apart``) and model, so many inches wide (less for
+    several models) and high, those of a line as high as the highest of them; its title above the
+    first of its ``views``."""
     from matplotlib.figure import Figure
 
+    facets, left_out = _facets(table, by, views)
     tall = [0.0] * (1 + facets[-1].line)
-    for facet, height in zip(facets, heights, strict=True):
-        tall[facet.line] = max(tall[facet.line], height)
+    for facet in facets:
+        tall[facet.line] = max(tall[facet.line], height(facet) if callable(height) else height)
     width = min(width, NARROW) if any(facet.model for facet in facets) else width
     wide = [width] * views * (1 + max(facet.column for facet in facets))
     figure = Figure(figsize=(sum(wide) + AROUND, sum(tall) + AROUND))
@@ -129,10 +133,11 @@ def panels(
     grid = []
     for facet in facets:
         places = range(views * facet.column, views * (facet.column + 1))
-        grid.append([figure.add_subplot(spec[facet.line, place]) for place in places])
+        axes = [figure.add_subplot(spec[facet.line, place]) for place in places]
         title = [wrapped(part, int(HEAD * width * views)) for part in facet.title if part]
-        grid[-1][0].set_title("\n".join(title))
-    return Sheet(figure, facets, grid, wide, tall)
+        axes[0].set_title("\n".join(title))
+        grid.append((facet, axes))
+    return Sheet(figure, grid, wide, tall, left_out)
 
 
 def finish(
@@ -146,19 +151,19 @@ def finish(
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     figure, arrange = sheet.figure, ConstrainedLayoutEngine().execute
-    for facet, (axes, *others) in zip(sheet.facets, sheet.grid, strict=True):
+    for facet, (axes, *others) in sheet.panels:
         if facet.inner and not others:
             axes.set_ylabel("")
             axes.tick_params(axis="y", labelleft=False)
     foot = figure.supxlabel("", x=0.01, ha="left", size=SMALL)
     legends = [figure.legend(handles=handles, loc="outside right upper")] if handles else []
-    text = "\n".join([*_basis(results), " ".join(note for note in notes if note)])
+    text = "\n".join([*_basis(results), " ".join(filter(None, [*notes, sheet.left_out]))])
     for _ in range(2):
         wide, tall = figure.get_size_inches()
         lines = text.splitlines()
         foot.set_text("\n".join(wrapped(line, int(wide * FOOT)) for line in lines))
         arrange(figure)
-        box = sheet.grid[0][0].get_position()
+        box = sheet.panels[0][1][0].get_position()
         wide += sum(sheet.widths) - wide * box.width * len(sheet.widths)
         tall += sum(sheet.heights) * (1 - tall * box.height / sheet.heights[0])
         beside = [part.get_window_extent().height / figure.dpi for part in (foot, *legends)]

@@ -9,20 +9,11 @@ import numpy as np
 import pandas as pd
 
 from rlm_eval.analysis.arms import apart
+from rlm_eval.analysis.figures import drawing
 from rlm_eval.analysis.figures.curves import UNSCORED, legend, unscored
-from rlm_eval.analysis.figures.drawing import (
-    Facet,
-    Plot,
-    Sheet,
-    empty,
-    facets,
-    finish,
-    intervals,
-    log_axis,
-    panels,
-    style,
-)
+from rlm_eval.analysis.figures.drawing import Facet, Plot, Sheet, empty, finish, log_axis, style
 from rlm_eval.analysis.figures.styles import HUES, Style, shaded, styles
+from rlm_eval.analysis.paired import CELL
 from rlm_eval.analysis.stats import ALPHA
 from rlm_eval.analysis.tables import ARM, token_split
 
@@ -66,12 +57,11 @@ def score_and_cost(results: pd.DataFrame, summary: pd.DataFrame) -> Plot:
     if summary.empty or unscored(summary):
         return empty(UNSCORED)
     table = summary.assign(tokens=summary["prompt_tokens"] + summary["completion_tokens"])
-    found, left_out = facets(apart(table, results), ["task"], views=2)
     known = styles(results)
     lengths = sorted(table["target_tokens"].unique())
     opacity = dict(zip(lengths, np.linspace(1, 0.4, len(lengths))[::-1], strict=True))
-    sheet = _panels(found, known, "arm", len(lengths), views=2)
-    for facet, (score, tokens) in zip(found, sheet.grid, strict=True):
+    sheet = _panels(apart(table, results), ["task"], known, "arm", len(lengths), views=2)
+    for facet, (score, tokens) in sheet.panels:
         arms, cell = _name_rows([score, tokens], facet, "arm", known), facet.cell
         colours = [known[arm]["color"] for arm in arms]
         for beside, (length, alpha) in zip(_beside(len(lengths)), opacity.items(), strict=True):
@@ -87,7 +77,7 @@ def score_and_cost(results: pd.DataFrame, summary: pd.DataFrame) -> Plot:
         Line2D([], [], ls="", marker="o", color=HUES["control"], alpha=alpha, label=f"{v:,} tokens")
         for v, alpha in opacity.items()
     ]
-    return finish(sheet, summary, results, [intervals(results), left_out], handles)
+    return finish(sheet, summary, results, [drawing.intervals(results)], handles)
 
 
 @style()
@@ -100,14 +90,12 @@ def paired_forest(results: pd.DataFrame, pairs: pd.DataFrame) -> Plot:
     table = pairs[pairs["arm"].isin(rlms)] if rlms else pairs
     if table.empty:
         return empty("No RLM shares a sample with another method.")
-    shown = apart(table, results)
-    found, left_out = facets(shown, views=2)
-    known = styles(results)
+    shown, known = apart(table, results), styles(results)
     first = [arm for arm in known if arm in set(shown["arm"])]
-    sheet = _panels(found, known, "against", len(first), views=2)
+    sheet = _panels(shown, CELL, known, "against", len(first), views=2)
     ratios = ["cost_ratio", "cost_low", "cost_high"]
     reach = 3 + 100 * float(table[["difference", "low", "high"]].abs().max().max())
-    for facet, (score, cost) in zip(found, sheet.grid, strict=True):
+    for facet, (score, cost) in sheet.panels:
         rows, cell = _name_rows([score, cost], facet, "against", known), facet.cell
         for arm, beside in zip(first, _beside(len(first)), strict=True):
             its = known[arm]
@@ -131,12 +119,11 @@ def paired_forest(results: pd.DataFrame, pairs: pd.DataFrame) -> Plot:
         cost.axvline(1, color="black", linewidth=0.8)
         units = " or ".join(cell["cost_unit"].unique())
         cost.set(xlabel=f"times its cost ({units})")
-    notes = [
+    note = (
         "Against the method at the left. Lines: 95 % intervals over contexts. Filled: for certain "
-        "(score: after Holm over the alternatives). Costs as each method would pay alone.",
-        left_out,
-    ]
-    return finish(sheet, table, results, notes, legend(known, shown))
+        "(score: after Holm over the alternatives). Costs as each method would pay alone."
+    )
+    return finish(sheet, table, results, [note], legend(known, shown))
 
 
 @style()
@@ -184,10 +171,9 @@ def _stacks(
     from matplotlib.ticker import EngFormatter
 
     used = {part: colour for part, colour in palette.items() if data[part].sum() > 0}
-    found, left_out = facets(apart(data, results))
     known = styles(results)
-    sheet = _panels(found, known, "arm", 1)
-    for facet, (axes,) in zip(found, sheet.grid, strict=True):
+    sheet = _panels(apart(data, results), CELL, known, "arm", 1)
+    for facet, (axes,) in sheet.panels:
         arms = _name_rows([axes], facet, "arm", known)
         rows = facet.cell.set_index("arm").reindex(arms, fill_value=0)
         left = np.zeros(len(rows))
@@ -199,18 +185,24 @@ def _stacks(
         axes.set_xlim(0, 1.05 * facet.beside[list(used)].sum(axis=1).max())
         axes.set_xlabel(what)
     handles = [Patch(color=colour, label=part) for part, colour in used.items()]
-    return finish(sheet, data, results, [note, left_out], handles)
+    return finish(sheet, data, results, [note], handles)
 
 
 def _panels(
-    found: Sequence[Facet], known: Mapping[str, Style], column: str, marks: int, views: int = 1
+    table: pd.DataFrame,
+    by: Sequence[str],
+    known: Mapping[str, Style],
+    column: str,
+    marks: int,
+    views: int = 1,
 ) -> Sheet:
     """Panels with room for a row per arm of each facet, as high as its name and ``marks`` marks."""
-    heights = []
-    for facet in found:
+
+    def height(facet: Facet) -> float:
         lines = (1 + known[arm]["label"].count("\n") for arm in facet.beside[column].unique())
-        heights.append(sum(max(0.08 + 0.13 * n, 0.13 + 0.06 * marks) for n in lines) + 0.1)
-    return panels(found, heights, 3.2, views)
+        return float(sum(max(0.08 + 0.13 * n, 0.13 + 0.06 * marks) for n in lines)) + 0.1
+
+    return drawing.panels(table, by, height, 3.2, views)
 
 
 def _beside(marks: int) -> np.ndarray:

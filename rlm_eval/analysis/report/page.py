@@ -36,7 +36,7 @@ from rlm_eval.errors import ConfigError
 from rlm_eval.journal.journal import damage
 
 PAGE, DATA = "report.html", "report_data"
-#: What a verdict's cell is coloured as.
+#: What a verdict's cell is coloured as, where it says something; else "open".
 KINDS: Mapping[Decision, str] = {
     "better": "good",
     "as good and cheaper": "good",
@@ -44,9 +44,6 @@ KINDS: Mapping[Decision, str] = {
     "worse but cheaper": "mixed",
     "as good but dearer": "bad",
     "worse": "bad",
-    "all right": "open",
-    "none right": "open",
-    "undecided": "open",
 }
 #: Further forms of a table, which are files alone: what they are called, and their names.
 ALSO = {"summary": (("method × length", "method_by_length"), ("method × task", "method_by_task"))}
@@ -186,7 +183,7 @@ def _verdict(v: Verdict, names: Mapping[tuple[str, str], str]) -> dict[str, Any]
         "length": v.target_tokens,
         "row": [part for part in (v.model, names.get((v.task, v.arm), v.arm), v.budget) if part],
         "decision": v.decision + (" (scripted)" if v.scripted else ""),
-        "kind": KINDS[v.decision],
+        "kind": KINDS.get(v.decision, "open"),
         "points": " · ".join(filter(None, (f"{points(c.difference)} points", cost))),
         "against": names.get((v.task, c.against), c.against),
         "n": f"{c.shared_samples} in {c.contexts}",

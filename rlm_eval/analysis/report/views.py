@@ -10,7 +10,7 @@ import pandas as pd
 
 from rlm_eval.analysis import tables
 from rlm_eval.analysis.aggregate import BEST_CONSTANT, NOT_SAME, OUTCOMES, sets, with_readings
-from rlm_eval.analysis.arms import marks
+from rlm_eval.analysis.arms import controls_last, marks
 from rlm_eval.analysis.budgets import budget_table
 from rlm_eval.analysis.load import Run
 from rlm_eval.analysis.text import Column, shown
@@ -303,8 +303,7 @@ def _forecasts(runs: Sequence[Run], results: pd.DataFrame) -> pd.DataFrame:
             found.append(table.merge(here[["method", "arm", "arm_kind", "task"]], on="method"))
     if not found:
         return pd.DataFrame()
-    table = pd.concat(found, ignore_index=True)
-    return table.iloc[(table["arm_kind"] == "control").to_numpy().argsort(kind="stable")]
+    return controls_last(pd.concat(found, ignore_index=True))
 
 
 def printed(view: View) -> tuple[pd.DataFrame, list[bool]]:

@@ -52,8 +52,7 @@
   function among(set, rows) {
     if (set === "constant") return rows.filter((r) => r.sample.constant_score !== null);
     const asked = rows.filter(classes.asked);
-    const answersTo = new Map();
-    asked.forEach((r) => answersTo.set(r.sample, [...(answersTo.get(r.sample) || []), r]));
+    const answersTo = Map.groupBy(asked, (r) => r.sample);
     const methods = (answers) => new Set(answers.map((r) => r.arm)).size;
     const most = Math.max(...[...answersTo.values()].map((answers) => answers.length));
     const belongs = {
@@ -66,9 +65,10 @@
 
   async function samplesView(_, query) {
     const { rows, arms } = await loadAnswers();
+    const labels = { task: "task", length: "length", arm: "method", against: "and method",
+      samples: "samples", group: "question group", outcome: "outcome" };
     const state = Object.fromEntries(
-      ["task", "length", "arm", "against", "samples", "group", "outcome", "text"]
-        .map((k) => [k, query.get(k) || ""]));
+      [...Object.keys(labels), "text"].map((k) => [k, query.get(k) || ""]));
     const unique = (f) => [...new Set(rows.map(f))];
     const ends = unique((r) => r.outcome).filter((o) => !(o in classes));
     const options = {
@@ -119,7 +119,7 @@
       ], found, "answers", PAGE));
       if (location.hash.startsWith("#/samples")) history.replaceState(null, "", samplesLink(state));
     }
-    const select = (key, label) => h("label", {}, label,
+    const select = ([key, label]) => h("label", {}, label,
       h("select", { name: key, onchange: (e) => { state[key] = e.target.value; draw(); } },
         h("option", { value: "" }, "all"),
         options[key].map((v) =>
@@ -130,9 +130,7 @@
       oninput: (e) => { state.text = e.target.value; draw(); } });
     draw();
     return [h("h2", {}, "Samples"),
-      h("div", { class: "bar" }, select("task", "task"), select("length", "length"),
-        select("arm", "method"), select("against", "and method"), select("samples", "samples"),
-        select("group", "question group"), select("outcome", "outcome"),
+      h("div", { class: "bar" }, Object.entries(labels).map(select),
         h("label", { class: "wide" }, "search", search)),
       line, out];
   }
@@ -255,14 +253,14 @@
   }
 
   function blockOf({ meta: said, children }, { code, output, error }) {
-    const counted = (test, one, many) => {
+    const counted = (test, what, more = "") => {
       const number = children.filter(test).length;
-      return number && `${number} ${number === 1 ? one : many}`;
+      return number && `${number} ${what}${number > 1 ? more : ""}`;
     };
-    const calls = [counted((c) => c.kind === "call", "sub-call", "sub-calls"),
-      counted((c) => c.kind === "child", "child RLM", "child RLMs"),
-      counted((c) => c.meta.includes("from memory"), "from memory", "from memory"),
-      counted((c) => c.failed, "failed", "failed")];
+    const calls = [counted((c) => c.kind === "call", "sub-call", "s"),
+      counted((c) => c.kind === "child", "child RLM", "s"),
+      counted((c) => c.meta.includes("from memory"), "from memory"),
+      counted((c) => c.failed, "failed")];
     return [text("code", code), text(["output", ...said].join(" · "), output), text("error", error),
       children.length ? [h("div", { class: "label" }, calls.filter(Boolean).join(" · ")),
         grow(h("div"), children)] : []].flat(2);

@@ -25,11 +25,7 @@
     h("small", {}, v.length ? `${v.length.toLocaleString("en")} tokens` : "all lengths"),
     h("strong", {}, v.decision), h("span", {}, v.points),
     h("small", {}, `against ${v.against} · n ${v.n}`));
-    const rows = new Map();
-    verdicts.forEach((v) => {
-      const name = [v.task, ...v.row].join(" · ");
-      rows.set(name, [...(rows.get(name) || []), v]);
-    });
+    const rows = Map.groupBy(verdicts, (v) => [v.task, ...v.row].join(" · "));
     const parts = [...rows].map(([name, found]) => h("section", { "aria-label": name },
       h("h3", {}, name), h("div", { class: "cells" }, found.map(cellOf))));
     if (verdicts.length === 1) parts[0].querySelector("button").click();
@@ -78,17 +74,16 @@
       h("details", {}, h("summary", {}, "Environment"), h("pre", {}, run.environment))));
   }
 
-  /* What a part of the address after # shows. */
+  /* What a part of the address after # shows, and its title. */
   const views = {
-    "": (main) => summaryView(main),
-    tables: (main) => [contents(main.tables, "table"), main.tables.map((data) => dataTable(data))],
-    figures: (main) => [contents(main.figures, "figure"), main.figures.map(figureOf)],
-    runs: (main) => runsView(main),
-    samples: samplesView,
-    sample: sampleView,
+    "": ["Summary", summaryView],
+    tables: ["Tables", (main) =>
+      [contents(main.tables, "table"), main.tables.map((data) => dataTable(data))]],
+    figures: ["Figures", (main) => [contents(main.figures, "figure"), main.figures.map(figureOf)]],
+    runs: ["Runs", runsView],
+    samples: ["Samples", samplesView],
+    sample: ["Sample", sampleView],
   };
-  const titles = { "": "Summary", tables: "Tables", figures: "Figures", runs: "Runs",
-    samples: "Samples", sample: "Sample" };
   let shown = 0;
   async function route() {
     const place = location.hash.startsWith("#/") ? location.hash : ""; // else a spot on the page
@@ -101,9 +96,9 @@
       const here = a.getAttribute("href") === `#/${name === "sample" ? "samples" : name}`;
       here ? a.setAttribute("aria-current", "page") : a.removeAttribute("aria-current");
     });
+    const [title, view] = views[name] || [];
     let made;
     try {
-      const view = views[name];
       made = view
         ? await view(await load("main"), new URLSearchParams(query), decodeURIComponent(id))
         : h("p", { class: "error" }, "There is no such page in this report.");
@@ -113,7 +108,7 @@
     if (mine !== shown) return;
     content.replaceChildren(...[made].flat(3).filter(Boolean));
     content.dataset.view = name || "summary";
-    document.title = [titles[name], id && decodeURIComponent(id), "rlm_eval report"]
+    document.title = [title, id && decodeURIComponent(id), "rlm_eval report"]
       .filter(Boolean).join(" · ");
     if (mine > 1) content.focus({ preventScroll: true });
     window.scrollTo(0, 0);
