@@ -54,27 +54,18 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--one-file", action="store_true", help="the page alone, with all of its data in it"
     )
-    parser.add_argument(
-        "--log-to", choices=("mlflow", "wandb"), help="log each run's summary there as well"
-    )
     rest, allowed = permissions(arguments)
     options = parser.parse_args(rest)
     # Here, so that --help stays quick.
     from rlm_eval.analysis.load import find_runs, load_run
     from rlm_eval.analysis.report.page import write_report
-    from rlm_eval.analysis.report.tracking import client, log
 
     found = find_runs(*options.runs)
     if len(found) > 1 and options.out is None:
         raise ConfigError(f"{len(found)} runs need a folder for their report: add --out FOLDER")
-    if options.log_to:
-        client(options.log_to)  # before the work, not after it
     runs = [load_run(path) for path in found]
     for said in filter(None, map(damage, found)):
         print(said, file=sys.stderr)
     given = partial(contexts, allowed)
     print(write_report(runs, given, options.out, one_file=options.one_file))
-    if options.log_to:
-        for run in runs:
-            log(run, options.log_to)
     return 0
