@@ -1,6 +1,6 @@
 """aggregation: OOLONG-style questions about every line of a window.
 
-A window is 24 lines or more, ``Date: … || User: … || Instance: …``; a question asks for counts over
+A window is 40 lines or more, ``Date: … || User: … || Instance: …``; a question asks for counts over
 them by label, user or date, and the label of a line must be judged by its meaning. Several
 questions share a window. Source: OOLONG (Bertsch et al. 2025), synthetic split, whose
 distributions, question kinds and answer forms these follow. Score: ``strict``, the one value that

@@ -36,7 +36,7 @@ MONTHS = (
     *("January", "February", "March", "April", "May", "June"),
     *("July", "August", "September", "October", "November", "December"),
 )
-LEAST_LINES = 24
+LEAST_LINES = 40
 #: Windows' labels are drawn for this many lines in all to fit the best constant answers.
 CALIBRATION_LINES = 200_000
 #: Windows of fewer than LEAST_LINES lines are drawn again, this often at most.
@@ -217,7 +217,7 @@ class Windowed(Generated):
     def _draw(
         self, target: int, parts: Sequence[str | int], *, written: bool
     ) -> tuple[list[Line], int]:
-        """The lines of the window named by ``parts``, as many as fit ``target``, 24 at least; and
+        """The lines of the window named by ``parts``, as many as fit ``target``, 40 at least; and
         the window's tokens. What is not ``written`` has as many as are expected, without texts."""
         budget, labels = target - self._reserve - self._frame, self._items.labels
         for attempt in range(ATTEMPTS):

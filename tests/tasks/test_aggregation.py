@@ -447,4 +447,4 @@ def test_the_least_length_named_is_one_that_works() -> None:
         Aggregation(lengths=[900], n=1)
     least = int(str(refused.value).rsplit(" ", 1)[1])
     samples = [s for _, s in Aggregation(lengths=[least], n=30).build()]
-    assert 24 <= min(int(str(s.knobs["n_lines"])) for s in samples) <= 26
+    assert 40 <= min(int(str(s.knobs["n_lines"])) for s in samples) <= 42
