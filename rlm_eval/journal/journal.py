@@ -283,9 +283,12 @@ def _version(line: bytes, name: bytes) -> int | None:
 
 
 def _torn(path: Path) -> bool:
+    size = path.stat().st_size
+    if not size:
+        return False
     with path.open("rb") as file:
-        file.seek(max(0, file.seek(0, os.SEEK_END) - 1))
-        return file.read(1) not in (b"", b"\n")
+        file.seek(size - 1)
+        return file.read(1) != b"\n"
 
 
 def _claim(path: Path) -> BinaryIO:
