@@ -166,12 +166,14 @@ class Worker:
         piece, at = "", 0
         for length in lengths:
             text = ""
-            while len(text) < length:
+            for _ in range(length):  # not `while len(text) < length`: each `+=` would copy
                 if at == len(piece):
                     piece, at = self._inbox.wait(MAIN).text(), 0
                 taken = piece[at : at + length - len(text)]
                 text += taken  # grows where it lies: no room for two is needed
                 at += len(taken)
+                if len(text) == length:
+                    break
             texts.append(text)
         return texts
 
