@@ -61,8 +61,7 @@ class Questions:
     def of(cls, overrides: Sequence[str], n: int) -> Questions:
         windows = {"task=aggregation", "task=pairs", "task=oolong_style"} & set(overrides)
         tokens = WINDOW_TOKENS if windows else OTHER_TOKENS
-        five = ["task.questions_per_context=5"] if "task=aggregation" in overrides else []
-        _, task = make_task([*overrides, *five, f"task.lengths=[{tokens}]", f"task.n={n}"])
+        _, task = make_task([*overrides, f"task.lengths=[{tokens}]", f"task.n={n}"])
         return cls(task, list(task.build()))
 
     def constant(self) -> float:
