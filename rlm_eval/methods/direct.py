@@ -16,6 +16,7 @@ from typing import Any, Literal
 from rlm_eval.errors import ConfigError, at_least
 from rlm_eval.ledger import Ledger
 from rlm_eval.methods.fitting import (
+    Fitted,
     check_window,
     document_spans,
     fitted,
@@ -32,7 +33,7 @@ from rlm_eval.methods.method import (
 from rlm_eval.methods.prompts import Prompted, load_prompt
 from rlm_eval.models.client import LM, Completion, Temperature
 from rlm_eval.models.protocol import Message, ModelInfo
-from rlm_eval.records import Answer, Problem, Role
+from rlm_eval.records import Answer, Problem, Role, Span, documents_of
 
 Overflow = Literal["refuse", "truncate_head", "truncate_middle", "truncate_tail"]
 QuestionAt = Literal["after", "before", "both"]
@@ -94,8 +95,13 @@ class Direct(Prompted, Method):
         max_tokens = self._max_tokens(problem.max_answer_tokens)
         context, question = problem.context, problem.question
         text, room = context.text, lm.info().context_window - max_tokens
-        part = partial(self._messages, question=question)
-        chat = fitted(text, self.overflow, lm.prompt_tokens, room, part(text), part)
+        whole, chars = self._messages(text, question), sum(map(len, documents_of(context.content)))
+        chat = Fitted(whole, lm.prompt_tokens(whole), [(0, len(text))])
+        read: tuple[Span, ...] = ((0, chars),) if chars else ()
+        if chat.tokens > room:
+            part = partial(self._messages, question=question)
+            chat = fitted(text, self.overflow, lm.prompt_tokens, room, whole, part)
+            read = document_spans(context, chat.spans)
         votes = self.votes
         first: Temperature = "run" if votes == 1 else self.vote_temperature
         if self.matched:
@@ -128,7 +134,7 @@ class Direct(Prompted, Method):
             iterations=votes,
             truncated_tokens=chat.truncated_tokens,
             context_chars_read_by_lm=sum(end - start for start, end in chat.spans),
-            spans_read=document_spans(context, chat.spans),
+            spans_read=read,
             trajectory=trajectory,
             error="" if given else f"no answer in {votes} {'reply' if votes == 1 else 'replies'}",
         )
