@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import isfinite, isinf, isnan
 from typing import Any, Literal
@@ -104,6 +104,10 @@ def verdicts(results: pd.DataFrame, margin: float = MARGIN) -> list[Verdict]:
         used = pd.concat([rows, alone[alone["arm_kind"] == "control"]])[_USED]
         cells = {n: used[used["target_tokens"] == n] for n in used["target_tokens"].unique()}
         cells[0] = used
+        by_arm = {n: {str(a): own for a, own in c.groupby("arm")} for n, c in cells.items()}
+        said = {
+            (n, a): _of_arm(a, own) for n, own_of in by_arm.items() for a, own in own_of.items()
+        }
         for (arm, length), against_all in groups.items():
             decision, main = decide(against_all, margin)
             wins = [c for c in against_all if c.wins and c.dearer]
@@ -115,7 +119,8 @@ def verdicts(results: pd.DataFrame, margin: float = MARGIN) -> list[Verdict]:
             here = rows[rows["arm"].isin([main.arm, main.against])]
             here = here if length == 0 else here[here["target_tokens"] == length]
             notes = (
-                *_notes(cells[length], constant, main, arms, margin),
+                *(note for name in arms for note in said[length, name]),
+                *_notes(by_arm[length], constant, main, margin),
                 *_flips(here, main),
                 *_other_readings(here, main),
             )
@@ -254,27 +259,31 @@ def _other_readings(here: pd.DataFrame, main: Comparison) -> Iterator[str]:
             yield f"By its other score, {rule}, the difference is {points(c.difference)} ({span})."
 
 
+def _of_arm(arm: str, own: pd.DataFrame) -> list[str]:
+    """What is to be said of an arm's own rows, whatever it is compared with."""
+    said, asked = [], own[own["asked"]]
+    cut = asked[asked["truncated_tokens"] > 0]
+    if len(cut):
+        kept = 1 - cut["truncated_tokens"].sum() / max(1, cut["length_tokens"].sum())
+        said.append(f"{arm}: {len(cut)} of {len(asked)} inputs cut to {percent(kept)} %.")
+    failed = asked.loc[~asked["outcome"].isin(list(SCORED)), "outcome"]
+    if len(failed) and len(failed) >= FAILURES * len(asked):
+        how = ", ".join(f"{n} {outcome}" for outcome, n in failed.value_counts().items())
+        ended = f"{len(failed)} of {len(asked)} ended without an answer"
+        said.append(f"{arm}: {ended}, scored 0 ({how}).")
+    unit, _, cap = str(own["budget"].iloc[0]).split(", ")[0].partition("=")
+    if unit == "tokens" and own["matched"].any():
+        spent = float(asked["tokens"].mean()) / float(cap)
+        if spent < SPENT:
+            said.append(f"{arm} spent {percent(spent)} % of its cap.")
+    return said
+
+
 def _notes(
-    cell: pd.DataFrame, constant: float, main: Comparison, arms: list[str], margin: float
+    rows: Mapping[str, pd.DataFrame], constant: float, main: Comparison, margin: float
 ) -> Iterator[str]:
-    """What bears on a verdict about ``arms``, the RLM first; ``cell`` has the rows of controls too,
-    and ``constant`` is what the best constant answer scores, nan where that is not known."""
-    rows = {str(arm): own for arm, own in cell.groupby("arm", sort=False)}
-    for arm in arms:
-        asked = rows[arm][rows[arm]["asked"]]
-        cut = asked[asked["truncated_tokens"] > 0]
-        if len(cut):
-            kept = 1 - cut["truncated_tokens"].sum() / max(1, cut["length_tokens"].sum())
-            yield f"{arm}: {len(cut)} of {len(asked)} inputs cut to {percent(kept)} %."
-        failed = asked.loc[~asked["outcome"].isin(list(SCORED)), "outcome"]
-        if len(failed) and len(failed) >= FAILURES * len(asked):
-            how = ", ".join(f"{n} {outcome}" for outcome, n in failed.value_counts().items())
-            yield f"{arm}: {len(failed)} of {len(asked)} ended without an answer, scored 0 ({how})."
-        unit, _, cap = str(rows[arm]["budget"].iloc[0]).split(", ")[0].partition("=")
-        if unit == "tokens" and rows[arm]["matched"].any():
-            spent = float(asked["tokens"].mean()) / float(cap)
-            if spent < SPENT:
-                yield f"{arm} spent {percent(spent)} % of its cap."
+    """What else bears on a verdict; ``rows`` by arm, those of controls too, and ``constant`` is
+    what the best constant answer scores, nan where that is not known."""
     pending = {arm: int((~rows[arm]["asked"]).sum()) for arm in (main.arm, main.against)}
     if any(pending.values()):
         listed = " and ".join(f"{n} of {arm}" for arm, n in pending.items() if n)
@@ -285,8 +294,8 @@ def _notes(
             f"Pending: {listed}; by how they end the difference would be "
             f"{points(least - most_other)} to {points(most - least_other)}."
         )
-    controls = cell[cell["asked"] & (cell["arm_kind"] == "control")]
-    levels = controls.groupby("arm", sort=False)["points"].mean().to_dict()
+    controls = {arm: own for arm, own in rows.items() if own["arm_kind"].iloc[0] == "control"}
+    levels = {arm: own.loc[own["asked"], "points"].mean() for arm, own in controls.items()}
     score = rows[main.arm]["points"].mean()
     for name, level in {"the best constant answer": constant, **levels}.items():
         if level >= score - margin and level > 0:
