@@ -19,7 +19,7 @@ from rlm_eval.tokens import load_tokenizer
 from .scoring.matching import CHARS_PER_TOKEN
 from .scoring.rules import RULES
 from .scoring.scorers import CHOICES, by_verdict
-from .sizing import EXACT_UP_TO, LONGEST, check_lengths, one_of
+from .sizing import EXACT_UP_TO, LONGEST, check_lengths
 
 Pair = tuple[Context, Sample]
 
@@ -80,9 +80,10 @@ class Task(ABC):
     def score(self, sample: Sample, answer: str) -> Score:
         """``answer`` judged by the sample's rule; where a model grades the answers, the rule that
         constants are fitted by."""
-        if sample.scorer not in RULES:
-            one_of("scorer", sample.scorer, RULES)
-        return RULES[sample.scorer](sample, answer)
+        if (rule := RULES.get(sample.scorer)) is None:
+            told = f"{sample.scorer!r} is unknown; choose one of {', '.join(RULES)}"
+            raise ConfigError(told, key="scorer")
+        return rule(sample, answer)
 
     def judge_values(self, sample: Sample, answer: str) -> Mapping[str, object]:
         """What the judge's prompt is filled with. A longer answer than was asked for is cut."""

@@ -18,8 +18,8 @@ from rlm_eval.ledger import Ledger
 from rlm_eval.methods.fitting import (
     Fitted,
     check_window,
+    cut_to_fit,
     document_spans,
-    fitted,
     largest_fitting,
     offline_tokens,
 )
@@ -100,7 +100,7 @@ class Direct(Prompted, Method):
         read: tuple[Span, ...] = ((0, chars),) if chars else ()
         if chat.tokens > room:
             part = partial(self._messages, question=question)
-            chat = fitted(text, self.overflow, lm.prompt_tokens, room, whole, part)
+            chat = cut_to_fit(text, self.overflow, lm.prompt_tokens, room, chat.tokens, part)
             read = document_spans(context, chat.spans)
         votes = self.votes
         first: Temperature = "run" if votes == 1 else self.vote_temperature

@@ -76,19 +76,16 @@ class Fitted:
     truncated_tokens: int = 0
 
 
-def fitted(
+def cut_to_fit(
     text: str,
     overflow: Overflow,
     count: Callable[[Sequence[Message]], int],
     room: int,
-    whole: list[Message],
+    size: int,
     part: Callable[[str], list[Message]],
 ) -> Fitted:
-    """The chat ``whole`` with all of ``text`` where there is ``room`` for its tokens, else ``part``
-    with what ``overflow`` leaves of it. Raises ContextOverflow."""
-    size = count(whole)
-    if size <= room:
-        return Fitted(whole, size, [(0, len(text))])
+    """The chat ``part`` with what ``overflow`` leaves of ``text``, where all of it makes a chat of
+    ``size`` tokens and there is ``room`` for fewer. Raises ContextOverflow."""
     if overflow == "refuse":
         sizes = f"the prompt has {size:,} tokens, the window room for {room:,}"
         raise ContextOverflow(sizes, size - room)
@@ -193,18 +190,25 @@ def chunks_of(
     are cut one by one, never joined. A piece begins with the last ``overlap_tokens`` tokens of the
     one before at most: with as many whole lines or sentences as they hold."""
     tokenizer = load_tokenizer()
-    documents = content if isinstance(content, Mapping) else dict(enumerate(documents_of(content)))
     out: list[Chunk] = []
-    offset = 0
-    for name, document in documents.items():
-        source = name if isinstance(name, str) else ""
+    for source, offset, document in placed_documents(content):
         if by == "tokens":
             cut = _windows(document, size, overlap_tokens, tokenizer)
         else:
             cut = _packed(_pieces(document, size, tokenizer), size, overlap_tokens)
         out += [Chunk(text, offset + start, tokens, source) for start, text, tokens in cut]
-        offset += len(document)
     return out
+
+
+def placed_documents(content: Content) -> Iterator[tuple[str, int, str]]:
+    """Of each document its name (empty where documents have none), its character offset in the
+    documents put end to end, and its text."""
+    documents = documents_of(content)
+    names = list(content) if isinstance(content, Mapping) else [""] * len(documents)
+    offset = 0
+    for name, document in zip(names, documents, strict=True):
+        yield name, offset, document
+        offset += len(document)
 
 
 def _windows(

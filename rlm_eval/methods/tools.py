@@ -14,9 +14,9 @@ from typing import Any
 import regex
 
 from rlm_eval.errors import ConfigError
-from rlm_eval.methods.fitting import Chunk, chunks_of
+from rlm_eval.methods.fitting import Chunk, chunks_of, placed_documents
 from rlm_eval.methods.rag.ranking import UNSPACED, Bm25, Indices
-from rlm_eval.records import Content, Span, content_hash, documents_of, union
+from rlm_eval.records import Content, Span, content_hash, union
 from rlm_eval.repl.results import HostError, HostFunction
 
 #: How far apart the words of a place may begin, and how much of its line is shown on each side of
@@ -39,9 +39,8 @@ class Toolset:
         self._indices: Indices[Bm25] = Indices()
 
     def over(self, content: Content) -> Tools:
-        key = content_hash(dict(content) if isinstance(content, Mapping) else content)
-
         def index() -> Bm25:
+            key = content_hash(dict(content) if isinstance(content, Mapping) else content)
             return self._indices.get(key, lambda: Bm25(chunks_of(content, self._piece_tokens)))[0]
 
         return Tools(self._offered, content, index)
@@ -68,14 +67,11 @@ class Tools:
         wanted = regex.findall(r"\w+", words) if isinstance(words, str) else []
         if not wanted:
             raise HostError("bad_request", "find(words) takes a string with at least one word")
-        content = self._content
-        names = list(content) if isinstance(content, Mapping) else []
-        found, offset = [], 0
-        for i, document in enumerate(documents_of(content)):
-            name = names[i] if names else ""
-            for start, end in places(document, wanted):
-                found.append(Chunk(document[start:end], offset + start, 0, name))
-            offset += len(document)
+        found = [
+            Chunk(document[start:end], offset + start, 0, name)
+            for name, offset, document in placed_documents(self._content)
+            for start, end in places(document, wanted)
+        ]
         if len(found) > _MOST_PLACES:
             raise HostError("bad_request", f"{len(found):,} places: give more words, or rarer ones")
         return self._given(found)

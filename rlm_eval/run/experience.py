@@ -74,9 +74,9 @@ class Experience:
     def __init__(
         self, tree: Mapping[str, Any], folders: list[Path], roles: Mapping[str, Sequence[str]]
     ) -> None:
-        self._past: dict[str, dict[int, Past]] = {}
         from rlm_eval.analysis.tables import forecast_table, stayed_within
 
+        self._past: dict[str, dict[int, Past]] = {}
         forecasts: Forecasts = []
         results: dict[str, list[pd.DataFrame]] = {}
         calls: list[pd.DataFrame] = []

@@ -36,10 +36,10 @@ from rlm_eval.run.judging import judge_of
 from rlm_eval.run.runner import Work
 from rlm_eval.tokens import load_tokenizer
 
-#: The ends of a range from sizes, times the forecast. Runs of the embedded model were forecast to
-#: take 0.86 to 1.51 times the prompts that they took (10 % to 90 % of arms), 2.1 to 25 times the
-#: replies, 1.5 to 33 times the seconds. Replies are forecast as long as they can be, as those of
-#: models that think nearly are: so that is the upper end.
+#: The ends of a range from sizes, times the forecast, until enough forecasts were held against what
+#: was taken: so far off an audit found those of early runs of the embedded model, at 10 and at 90 %
+#: of arms. Replies are forecast as long as they can be, as those of models that think nearly are:
+#: so that is the upper end.
 _SIZES = {
     "prompt_tokens": (1 / 1.51, 1 / 0.86),
     "completion_tokens": (1 / 25, 1.0),

@@ -81,6 +81,7 @@ class Agent(Prompted, Method):
         at_least(1, **{name: getattr(self, name) for name in names})
         at_least(8, piece_tokens=self.piece_tokens)
         self.toolset = Toolset(self.tools, self.piece_tokens)
+        #: Name → what the prompt says of it; a trajectory has them among the settings.
         self.tool_texts = self.toolset.texts
         if isinstance(self.max_sub_calls, int):
             at_least(1, max_sub_calls=self.max_sub_calls)
