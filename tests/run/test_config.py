@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import re
+import shlex
 from dataclasses import MISSING, fields, is_dataclass
 from importlib import import_module
 from pathlib import Path
@@ -229,6 +231,24 @@ def test_an_outside_class_anywhere_is_part_of_the_code_revision(
 @pytest.mark.parametrize("name", names("experiment"))
 def test_every_experiment_composes(name: str) -> None:
     check_config(compose_tree([f"experiment={name}"]))
+
+
+PUBLISHED = Path(__file__).parents[2] / "results" / "published"
+COMMANDS = [
+    command
+    for name in ("plan.md", "tuning.md")
+    for command in re.findall(r"`python -m rlm_eval (.*)`", (PUBLISHED / name).read_text())
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_of_the_evidence_would_start(
+    command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(PUBLISHED.parents[1])  # prompts that are tried are named from there
+    for module, extra in (("rlm", "rlms"), ("dspy", "dspy")) if "engines" in command else ():
+        pytest.importorskip(module, reason=f"needs the extra {extra}")
+    assemble(check_config(compose_tree([*shlex.split(command), "model=scripted"])))
 
 
 def test_the_depth_ablation_adds_an_arm_without_sub_calls() -> None:
