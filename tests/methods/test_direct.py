@@ -43,11 +43,10 @@ def test_the_prompt_is_the_whole_context_and_then_the_question() -> None:
     got, messages, table = ask(Direct())
     assert messages == [
         {
-            "role": "system",
-            "content": "Answer the question about the text. Reply with the answer in the form "
-            "asked for and nothing else.",
+            "role": "user",
+            "content": TEXT + "\n\nWhich lamp?\n\nReply with the answer in the form asked for and "
+            "nothing else.",
         },
-        {"role": "user", "content": TEXT + "\n\nWhich lamp?"},
     ]
     assert (got.text, got.outcome, got.truncated_tokens) == ("42", "answered", 0)
     assert got.context_chars_read_by_lm == len(TEXT)
@@ -62,14 +61,14 @@ def test_the_prompt_is_the_whole_context_and_then_the_question() -> None:
 )
 def test_the_question_is_where_it_is_set(place: Any, sent: str) -> None:
     _, messages, _ = ask(Direct(question_at=place), "It is red.")
-    assert messages[1]["content"] == sent
+    assert messages[0]["content"].startswith(sent + "\n\nReply with")
 
 
 def test_documents_come_one_after_the_other_under_their_headings() -> None:
     _, messages, _ = ask(Direct(), ("one", "two"))
-    assert messages[1]["content"].startswith("Document 1:\none\n\nDocument 2:\ntwo\n\n")
+    assert messages[0]["content"].startswith("Document 1:\none\n\nDocument 2:\ntwo\n\n")
     _, messages, _ = ask(Direct(), {"a.txt": "one", "b.txt": "two"})
-    assert messages[1]["content"].startswith("a.txt:\none\n\nb.txt:\ntwo\n\n")
+    assert messages[0]["content"].startswith("a.txt:\none\n\nb.txt:\ntwo\n\n")
 
 
 # -- larger than the window ----------------------------------------------------------------
