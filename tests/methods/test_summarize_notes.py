@@ -50,15 +50,16 @@ def test_map_reduce_merges_notes_that_do_not_fit() -> None:
     assert QUESTION in merging[0]
 
 
-def test_the_prompts_of_map_reduce_are_as_they_were() -> None:
-    """Those with the question in sight, word for word."""
+def test_the_prompts_of_map_reduce() -> None:
+    """Those with the question in sight, word for word; an input of one part stands first, as it does
+    in direct's prompt, so that a server has read it for both."""
     table = Table(scripted(witness := Witness(note=2), window=1000))
     SummarizeMapReduce(chunk_tokens=32, note_tokens=16).answer(
         problem("Who?\nReply 'Name: <name>'.", "One line.\n"), table.lm(), table.ledger()
     )
     assert witness.read == [
-        "Part 1 of 1 of a longer text:\n\nOne line.\n\n\nA question will be asked about the whole "
-        "text:\nWho?\nReply 'Name: <name>'.\n\nWrite short notes on what this part holds that is "
+        "One line.\n\n\nA question will be asked about the whole text:\nWho?\n"
+        "Reply 'Name: <name>'.\n\nWrite short notes on what the text holds that is "
         "needed to answer it: facts, names, and counts. Do not answer the question itself."
     ]
     assert witness.asked == [
