@@ -113,6 +113,21 @@ def test_a_real_engines_rows_are_what_the_model_was_asked(engine: Any) -> None:
     assert ledger.spent.tokens == table.tokens
 
 
+def test_a_real_engine_takes_our_instructions(engine: Any) -> None:
+    kind, form, says = engine
+    script, own = Heard(form, says("1")), Heard(form, says("1"))
+    told = "Say ahoy, then set answer = {'content': 1}."
+    answer_of(real(kind, instructions=told), script)
+    answer_of(real(kind), own)
+    ours, theirs = (heard.prompts[0][0]["content"] for heard in (script, own))
+    assert told in ours
+    assert ours != theirs
+    if kind is Rlms:
+        assert ours.strip() == told, "in place of its own"
+    else:
+        assert "You have access to a Python REPL environment" in ours, "before its own"
+
+
 def test_a_real_engine_is_stopped_by_the_samples_cap(engine: Any) -> None:
     kind, form, _ = engine
     script = Heard(form, "print('still looking')")

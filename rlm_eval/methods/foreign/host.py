@@ -46,6 +46,10 @@ def run_rlms(context: Any, question: str, settings: Mapping[str, Any]) -> Mappin
         "api_key": os.environ["OPENAI_API_KEY"],
     }
     client |= {"max_retries": 0, "timeout": settings["seconds"]}
+    ours: dict[str, Any] = {}
+    if settings["instructions"]:  # which rlms formats
+        text = settings["instructions"].replace("{", "{{").replace("}", "}}")
+        ours = {"custom_system_prompt": text, "orchestrator": False}
     try:
         engine = DepthNamed(
             backend="openai",
@@ -54,7 +58,7 @@ def run_rlms(context: Any, question: str, settings: Mapping[str, Any]) -> Mappin
             other_backend_kwargs=[{"model_name": os.environ["OPENAI_SUB_MODEL"], **client}],
             logger=RLMLogger(),
             **settings["limits"],
-            **settings["kwargs"],
+            **{**ours, **settings["kwargs"]},
         )
     except (TypeError, ValueError) as error:
         return {"refused": str(error)}
@@ -86,7 +90,7 @@ def run_dspy(context: Any, question: str, settings: Mapping[str, Any]) -> Mappin
     root, sub = (f"openai/{os.environ[name]}" for name in ("OPENAI_MODEL", "OPENAI_SUB_MODEL"))
     try:
         engine = dspy.RLM(
-            "context, query -> answer",
+            dspy.Signature("context, query -> answer", settings["instructions"] or ""),
             sub_lm=dspy.LM(sub, **client),
             interpreter_factory=interpreters[settings["interpreter"]],
             **settings["limits"],

@@ -24,8 +24,10 @@ _HOST = os.path.join(os.path.dirname(os.path.realpath(__file__)), "host.py")
 
 @dataclass(kw_only=True)
 class HostedEngine(ForeignEngine):
-    """``kwargs``: further keyword arguments of the engine's constructor, passed on as they are."""
+    """``kwargs``: further keyword arguments of the engine's constructor, passed on as they are.
+    ``instructions`` stand in place of rlms's own system prompt, and before dspy's."""
 
+    instructions: str | None = None
     kwargs: dict[str, Any] = field(default_factory=dict)
 
     #: The package as pip knows it, which is also the extra that installs it.
@@ -55,7 +57,8 @@ class HostedEngine(ForeignEngine):
         super().check(models)
 
     def argv(self) -> Sequence[str]:
-        settings = {"kwargs": self.kwargs, "seconds": self.seconds, **self.settings()}
+        settings = {"kwargs": self.kwargs, "instructions": self.instructions}
+        settings |= {"seconds": self.seconds, **self.settings()}
         return [PYTHON, "-P", _HOST, self.package, json.dumps(settings)]
 
     def own_files(self) -> Sequence[str]:
@@ -104,6 +107,7 @@ class Rlms(HostedEngine):
             *("backend", "backend_kwargs", "other_backends", "other_backend_kwargs"),
             *("environment", "environment_kwargs", "depth", "max_depth", "max_iterations"),
             *("logger", "persistent", "custom_tools", "custom_sub_tools", "verbose"),
+            "custom_system_prompt",
         }
     )
 
