@@ -27,7 +27,7 @@ from rlm_eval.journal.journal import FILE_NAME, Journal
 from rlm_eval.records import Sample, Score
 
 PUBLISHED = sorted(
-    p.parent for p in Path(__file__).parents[2].glob("results/published/*/journal.jsonl")
+    p.parent for p in Path(__file__).parents[2].glob("results/published/**/journal.jsonl")
 )
 
 
