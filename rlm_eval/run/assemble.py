@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,11 @@ class Parts:
     @property
     def fingerprints(self) -> dict[str, str]:
         return {arm.name: arm.fingerprint for arm in self.arms}
+
+    @property
+    def at_once(self) -> int:
+        """Questions worked on side by side: as many as the embedded model has slots, else 16."""
+        return self.config["concurrency"] or getattr(self.root, "slots", 16)
 
     @property
     def demonstration(self) -> bool:
@@ -219,19 +225,23 @@ def samples_of(task: Any) -> list[tuple[Context, Sample]]:
 
 
 def all_work(parts: Parts, pairs: Sequence[tuple[Context, Sample]]) -> list[Work]:
-    """Context by context, arm by arm within it, so that questions share a prompt's beginning. Who
-    comes first rotates from context to context: it pays for what others then find in a cache."""
+    """As many contexts side by side as questions are, arm by arm within them, and only then the
+    next question on each: so that questions share a prompt's beginning, which the first of them has
+    read to its end. Who comes first rotates: it pays for what others then find in a cache."""
     constants = parts.task.constant_scores([sample for _, sample in pairs])
     grouped: dict[str, list[tuple[Context, Sample]]] = {}
     for context, sample in pairs:
         grouped.setdefault(context.id, []).append((context, sample))
+    contexts = list(grouped.values())
+    starts = range(0, len(contexts), parts.at_once)
+    arms = sorted(parts.arms, key=lambda arm: arm.method.reads_everything)
     out: list[Work] = []
     for repeat in range(parts.config["repeats"]):
-        arms = sorted(parts.arms, key=lambda arm: arm.method.reads_everything)
-        for i, group in enumerate(grouped.values()):
+        for i, start in enumerate(starts):
+            rounds = list(zip_longest(*contexts[start : start + parts.at_once]))
             first = i % len(arms)
             for arm in (*arms[first:], *arms[:first]):
-                for context, sample in group:
+                for context, sample in filter(None, chain.from_iterable(rounds)):
                     key = content_hash([sample.id, arm.fingerprint, repeat])
                     constant = constants.get(sample.id)
                     out.append(Work(key, arm, sample, context, repeat, constant))

@@ -167,10 +167,8 @@ def _work_off(
     """Open the models and do what is left."""
     ledger = Ledger(parts.run_budget)
     ledger.add_past(past.spent, past.seconds)
-    own_model = parts.root.info.endpoint == "local"
-    concurrency = parts.config["concurrency"] or (1 if own_model else 16)
     arms = {work.key: work.arm.name for work in todo}
-    progress = Progress(arms, concurrency, redact=journal.redact)
+    progress = Progress(arms, parts.at_once, redact=journal.redact)
     #: Where a bad request is its question's own, and not the settings'.
     answering: set[tuple[str, str]] = set()
 
@@ -188,7 +186,7 @@ def _work_off(
     with served(parts, journal, record) as client:
         runner = Runner(info, parts.task, client, ledger, parts.sample_budget, journal, progress)
         with _interrupts(runner.stop, resuming(parts.config.stored, run_dir)), progress:
-            outcome = runner.run(todo, concurrency)
+            outcome = runner.run(todo, parts.at_once)
     return replace(outcome, errors=progress.errors)
 
 

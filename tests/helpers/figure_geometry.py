@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import combinations
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
@@ -25,16 +26,20 @@ def faults(figure: Figure) -> list[str]:
     for (a, one), (b, other) in combinations(words, 2):
         if one.overlaps(other):
             found.append(f"{_name(a)} over {_name(b)}")
-    for axes in figure.axes:
+    for axes in all_axes(figure):
         inner = _shrunk(axes.get_window_extent())
         found += [f"{_name(text)} over axes" for text, box in words if box.overlaps(inner)]
     return found
 
 
+def all_axes(figure: Figure) -> list[Axes]:
+    return [axes for outer in figure.axes for axes in (outer, *outer.child_axes)]
+
+
 def drawn(figure: Figure) -> list[Text]:
     """The words that can be seen: not the labels of ticks beyond an axis."""
     hidden = set()
-    for axes in figure.axes:
+    for axes in all_axes(figure):
         for axis in (axes.xaxis, axes.yaxis):
             low, high = sorted(axis.get_view_interval())
             slack = 1e-9 * (high - low)

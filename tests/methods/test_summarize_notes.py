@@ -51,8 +51,8 @@ def test_map_reduce_merges_notes_that_do_not_fit() -> None:
 
 
 def test_the_prompts_of_map_reduce() -> None:
-    """Those with the question in sight, word for word; an input of one part stands first, as it does
-    in direct's prompt, so that a server has read it for both."""
+    """Those with the question in sight, word for word; an input of one part stands first, as in
+    direct's prompt, so that a server has read it for both."""
     table = Table(scripted(witness := Witness(note=2), window=1000))
     SummarizeMapReduce(chunk_tokens=32, note_tokens=16).answer(
         problem("Who?\nReply 'Name: <name>'.", "One line.\n"), table.lm(), table.ledger()

@@ -269,10 +269,24 @@ def test_an_arms_kind_is_known_to_verdicts_and_changes_no_result() -> None:
         check_config(compose_tree(["+method.direct.kind=best"]))
 
 
-def test_arms_take_turns_in_coming_first() -> None:
-    overrides = ["model=scripted", "task=needle", "task.n=3", "task.lengths=[1000]"]
-    parts = assemble(check_config(compose_tree([*overrides, "method=[direct,rlm,rag_bm25]"])))
-    work = all_work(parts, samples_of(parts.task))
-    first = [work[i].arm.name for i in (0, 3, 6)]
-    assert sorted(first) == ["direct", "rag_bm25", "rlm"]
-    assert first[0] != "direct"  # who reads a part only shows something sooner
+def test_contexts_go_side_by_side_so_that_a_second_question_finds_the_first_ones_prompt() -> None:
+    overrides = ["model=scripted", "task.n=8", "task.questions_per_context=2", "concurrency=2"]
+    overrides += ["task.lengths=[1650]", "method=[direct,rlm,rag_bm25]"]
+    parts = assemble(check_config(compose_tree(overrides)))
+    pairs = samples_of(parts.task)
+    work = all_work(parts, pairs)
+    places = {sample.id: place for place, (_, sample) in enumerate(pairs)}
+    assert [places[w.sample.id] for w in work[:4]] == [0, 2, 1, 3], "two contexts, side by side"
+    assert [places[w.sample.id] for w in work[12:16]] == [4, 6, 5, 7]
+    assert {places[w.sample.id] for w in work} == set(range(8))
+    turns = [list(dict.fromkeys(w.arm.name for w in part)) for part in (work[:12], work[12:])]
+    assert sorted(turns[0]) == ["direct", "rag_bm25", "rlm"]
+    assert turns[0][0] != "direct"  # who reads a part only shows something sooner
+    assert turns[1] == [*turns[0][1:], turns[0][0]], "another comes first"
+
+
+def test_the_embedded_model_has_as_many_questions_at_once_as_slots() -> None:
+    pytest.importorskip("xllamacpp", reason="needs the extra local")
+    for more, at_once in (["model=local"], 4), (["model.slots=2"], 2), (["concurrency=3"], 3):
+        assert assemble(check_config(compose_tree(more))).at_once == at_once
+    assert assemble(check_config(compose_tree(["model=scripted"]))).at_once == 16

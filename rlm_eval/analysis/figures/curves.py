@@ -39,14 +39,29 @@ def unscored(summary: pd.DataFrame) -> bool:
 
 @style()
 def score_vs_length(results: pd.DataFrame, summary: pd.DataFrame) -> Plot:
-    """Mean official score (own failures 0) against context length, one line per arm."""
+    """Mean official score (own failures 0) against context length, one line per arm; beneath it
+    the tokens of a question (prompt and completion, all calls)."""
+    from matplotlib.ticker import EngFormatter
+
     if summary.empty or unscored(summary):
         return empty(UNSCORED)
-    table, known = apart(summary, results), styles(results)
+    tokens = summary["prompt_tokens"] + summary["completion_tokens"]
+    table, known = apart(summary.assign(tokens=tokens), results), styles(results)
     sheet = panels(table, ["task"], 3.0, 4.2)
     for facet, (axes,) in sheet.panels:
         _curves(axes, sheet, facet.cell, "target_tokens", SCORE, known, 100)
-        axes.set(ylim=(-3, 103), ylabel="mean score (%)", xlabel="context length (tokens)")
+        axes.set(ylim=(-3, 103), ylabel="mean score (%)")
+        asked = facet.cell[facet.cell["tokens"] > 0]
+        beneath = axes if asked.empty else axes.inset_axes((0, -0.5, 1, 0.45), sharex=axes)
+        if len(asked):
+            limits = axes.get_xlim()
+            _curves(beneath, sheet, asked, "target_tokens", ("tokens",), known)
+            beneath.set(xlim=limits, yscale="log")
+            beneath.set_ylabel("" if facet.inner else "tokens per\nquestion")
+            beneath.yaxis.set_major_formatter(EngFormatter(sep=""))
+            beneath.minorticks_off()
+            axes.tick_params(axis="x", labelbottom=False)
+        beneath.set_xlabel("context length (tokens)")
     return finish(sheet, summary, results, [intervals(results)], legend(known, table))
 
 
