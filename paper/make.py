@@ -1,9 +1,15 @@
-"""Figures and tables of published runs, for a paper: ``python paper/make.py [FOLDER…]``."""
+"""Figures, tables and numbers of published runs, for a paper: ``python paper/make.py [FOLDER…]``.
+
+Without folders it makes all that ``paper.tex`` needs, and the PDF where ``latexmk`` is installed
+(Debian: ``apt install latexmk texlive-latex-recommended texlive-latex-extra``).
+"""
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -11,12 +17,13 @@ import pandas as pd
 from rlm_eval.analysis import figures, tables
 from rlm_eval.analysis.aggregate import summarize
 from rlm_eval.analysis.arms import by_method
-from rlm_eval.analysis.load import combine, find_runs, load_run
+from rlm_eval.analysis.load import Run, combine, find_runs, load_run
 from rlm_eval.analysis.paired import paired_table
 from rlm_eval.analysis.report.views import printed, views
 
 HERE = Path(__file__).parent
 PUBLISHED = HERE.parent / "results" / "published"
+EVIDENCE = PUBLISHED / "evidence"
 
 
 def main(folders: Sequence[Path], out: Path = HERE) -> None:
@@ -24,8 +31,7 @@ def main(folders: Sequence[Path], out: Path = HERE) -> None:
     folder has. A folder is a run, or holds runs that are shown together."""
     (out / "tables").mkdir(parents=True, exist_ok=True)
     for folder in folders:
-        alone = (folder / "results.parquet").is_file()
-        runs = [load_run(path) for path in find_runs(folder if alone else folder / "*")]
+        runs = runs_in(folder)
         results = by_method(combine(runs))
         calls = pd.concat([run.calls for run in runs], ignore_index=True)
         summary, pairs = summarize(results), paired_table(results)
@@ -42,7 +48,57 @@ def main(folders: Sequence[Path], out: Path = HERE) -> None:
         print(f"{folder.name}: {len(runs)} run{'s' * (len(runs) > 1)}")
 
 
+def runs_in(folder: Path) -> list[Run]:
+    alone = (folder / "results.parquet").is_file()
+    return [load_run(path) for path in find_runs(folder if alone else folder / "*")]
+
+
+def numbers(folder: Path) -> Iterator[tuple[str, str]]:
+    """What the text may say of the runs in ``folder``, by name: of an arm as
+    RUN/ARM/LENGTH/MEASURE, of a verdict as RUN/ARM-AGAINST/LENGTH/MEASURE. Scores and differences
+    are in percent and points, tokens per question."""
+    for path in sorted(folder.glob("*/results.parquet")):
+        run, at = load_run(path.parent), path.parent.name
+        for row in summarize(by_method(combine([run]))).to_dict("records"):
+            name = f"{at}/{row['arm']}/{row['target_tokens']}"
+            tokens = row["prompt_tokens"] + row["completion_tokens"]
+            shares = {"score": "mean_score", "low": "score_low", "high": "score_high"}
+            yield from ((f"{name}/{k}", f"{100 * row[v]:.0f}") for k, v in shares.items())
+            yield from ((f"{name}/{k}", f"{row[k]:.0f}") for k in ("n", "n_contexts"))
+            yield f"{name}/tokens", f"{tokens:,.0f}"
+            yield f"{name}/subcalls", f"{row['subcalls']:.1f}"
+        for row in pd.read_csv(path.with_name("verdicts.csv")).to_dict("records"):
+            name = f"{at}/{row['arm']}-{row['against']}/{row['target_tokens']}"
+            points = {"difference": "difference", "low": "low", "high": "high"}
+            yield from ((f"{name}/{k}", f"{100 * row[v]:+.0f}") for k, v in points.items())
+            yield f"{name}/p", f"{row['p_holm']:.2g}"
+            yield f"{name}/cost", f"{row['cost_ratio']:.1f}"
+            yield f"{name}/decision", str(row["decision"])
+
+
+def macros(folder: Path) -> str:
+    lines = ["% made by python paper/make.py"]
+    for name, value in numbers(folder):
+        minus = value.replace("-", "$-$") if name.rsplit("/", 1)[1] != "decision" else value
+        lines.append(rf"\expandafter\def\csname val:{name}\endcsname{{{minus}}}")
+    return "\n".join(lines) + "\n"
+
+
+def paper() -> None:
+    """All that paper.tex reads, and the PDF."""
+    if any(EVIDENCE.glob("*/results.parquet")):
+        main([p.parent for p in sorted(EVIDENCE.glob("*/results.parquet"))])
+    (HERE / "numbers.tex").write_text(macros(EVIDENCE), encoding="utf-8")
+    if shutil.which("latexmk"):
+        subprocess.run(
+            ["latexmk", "-pdf", "-interaction=nonstopmode", "-quiet", "paper.tex"],
+            cwd=HERE,
+            check=True,
+        )
+    else:
+        print("latexmk is not installed: no PDF", file=sys.stderr)
+
+
 if __name__ == "__main__":
     given = [Path(folder) for folder in sys.argv[1:]]
-    found = [p for p in sorted(PUBLISHED.iterdir()) if any(p.rglob("results.parquet"))]
-    main(given or found)
+    main(given) if given else paper()

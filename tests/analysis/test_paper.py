@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import runpy
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pandas as pd
 import pytest
 
 from helpers.fake_results import write_run
+from rlm_eval.analysis.summary import write_summary
 
 pytestmark = pytest.mark.slow
 MAKE = Path(__file__).parents[2] / "paper" / "make.py"
@@ -33,3 +35,45 @@ def test_a_run_and_a_folder_of_runs_have_figures_and_tables(
     assert text.startswith("% together: code abc123\n")
     assert r"multihop 1,000 (n 4) & needle 1,000 (n 4) \\" in text
     assert (out / "tables/alone_costs.tex").is_file()
+
+
+PAPER = MAKE.parent
+#: What the text of the results may say in digits by hand: lengths, sizes of models, intervals.
+BY_HAND = re.compile(r"\b\d+(?:\.\d+)?(?:[KMB]|~?tokens)\b|95\\?,?~?\\%")
+
+
+def unprinted(text: str) -> list[str]:
+    """Numbers in a LaTeX text that no command prints."""
+    text = re.sub(r"(?<!\\)%.*", "", text)
+    text = re.sub(
+        r"\\(?:val|input|includegraphics|label|ref|cite)(?:\[[^]]*\])?\{[^}]*\}", "", text
+    )
+    return re.findall(r"\d[\d.,]*", BY_HAND.sub("", text))
+
+
+def test_the_numbers_of_the_paper_are_those_of_the_runs() -> None:
+    make = runpy.run_path(str(MAKE))
+    assert (PAPER / "numbers.tex").read_text("utf-8") == make["macros"](make["EVIDENCE"])
+    text = "".join((PAPER / name).read_text("utf-8") for name in ("paper.tex", "results.tex"))
+    known = {name for name, _ in make["numbers"](make["EVIDENCE"])}
+    assert set(re.findall(r"\\val\{([^}#]+)\}", text)) <= known
+    assert unprinted((PAPER / "results.tex").read_text("utf-8")) == []
+
+
+def test_a_number_written_by_hand_is_found() -> None:
+    assert unprinted(r"At 16K tokens \val{a/rlm/16/score} % 3") == []
+    assert unprinted(r"It scores 72\,\%, not \val{a/rlm/16/score}, with 1.5B.") == ["72"]
+
+
+def test_a_number_is_found_by_run_arm_length_and_measure(tmp_path: Path) -> None:
+    make = runpy.run_path(str(MAKE))
+    write_run(tmp_path / "one", {}, run_id="one", **SMALL)
+    write_summary(tmp_path / "one")
+    named = dict(make["numbers"](tmp_path))
+    results = pd.read_parquet(tmp_path / "one" / "results.parquet")
+    rlm = results[results["method"] == "rlm"]
+    assert named["one/rlm/1000/score"] == f"{100 * rlm['score'].mean():.0f}"
+    assert named["one/rlm/1000/n"] == "4"
+    assert named["one/rlm-direct/1000/difference"][0] in "+-"
+    line = r"\expandafter\def\csname val:one/rlm/1000/n\endcsname{4}"
+    assert line in make["macros"](tmp_path).splitlines()
