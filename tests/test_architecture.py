@@ -27,18 +27,18 @@ MAY_IMPORT = {
     "methods": {"records", "errors", "tokens", "ledger", "models", "repl"},
     "tasks": {"records", "errors", "tokens"},
     "analysis": {"records", "errors", "journal"},
-    "run": {
+    "runs": {
         *("records", "errors", "tokens", "ledger", "models", "journal", "config", "methods"),
         "analysis",
     },
     "commands": {
         *("records", "errors", "ledger", "models", "journal", "config", "methods"),
-        *("analysis", "run", "tasks"),
+        *("analysis", "runs", "tasks"),
     },
     "__main__": {"commands"},
     "__init__": {"analysis"},
 }
-#: The files of run/ that read the analysis: past runs for a forecast, and the summary at the end.
+#: The files of runs/ that read the analysis: past runs for a forecast, and the summary at the end.
 READ_ANALYSIS = {"experience.py", "plan.py", "run.py"}
 #: The most files and folders in a folder, and the most lines of a file.
 MOST_ENTRIES, MOST_LINES = 14, 400
@@ -129,7 +129,7 @@ def test_the_entry_loads_nothing_heavy() -> None:
 
 
 def test_of_a_run_only_forecast_and_summary_read_the_analysis() -> None:
-    readers = {f.name for f in files_of("run") if "analysis" in rooms_imported(f)}
+    readers = {f.name for f in files_of("runs") if "analysis" in rooms_imported(f)}
     assert readers <= READ_ANALYSIS
 
 

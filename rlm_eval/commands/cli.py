@@ -13,8 +13,8 @@ from rlm_eval.config.check import ROLE_KEYS, check_config
 from rlm_eval.config.compose import check_overrides, compose_tree, plain_tree
 from rlm_eval.errors import ConfigError
 from rlm_eval.journal.redaction import Redactor, secrets_of
-from rlm_eval.run.assemble import assemble
-from rlm_eval.run.run import BAD_INPUT, FAILED, FINISHED, INTERRUPTED, carry_out_parts
+from rlm_eval.runs.assemble import assemble
+from rlm_eval.runs.run import BAD_INPUT, FAILED, FINISHED, INTERRUPTED, carry_out_parts
 
 #: A first word that is no override names a command: a module with ``main(arguments)``, which
 #: returns the exit code and raises ConfigError for bad input.

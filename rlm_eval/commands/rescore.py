@@ -24,7 +24,7 @@ from rlm_eval.journal.redaction import seal_of
 from rlm_eval.journal.tables import tables_of, write_table
 from rlm_eval.models.replies import said
 from rlm_eval.records import SCORED, Sample, Score
-from rlm_eval.run.judging import judge_of, majority
+from rlm_eval.runs.judging import judge_of, majority
 
 Event = Mapping[str, Any]
 

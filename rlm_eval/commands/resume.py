@@ -11,8 +11,8 @@ from rlm_eval.config.compose import permissions, recorded_tree, refuse_reaching
 from rlm_eval.config.credentials import from_environment
 from rlm_eval.errors import ConfigError
 from rlm_eval.journal.environment import recorded_environment
-from rlm_eval.run.assemble import assemble
-from rlm_eval.run.run import carry_out_parts
+from rlm_eval.runs.assemble import assemble
+from rlm_eval.runs.run import carry_out_parts
 
 _SHOWN = 5
 

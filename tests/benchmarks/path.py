@@ -27,9 +27,9 @@ from rlm_eval.config.check import check_config
 from rlm_eval.config.compose import compose_tree
 from rlm_eval.journal.journal import Journal
 from rlm_eval.ledger import Ledger
-from rlm_eval.run.assemble import all_work, assemble
-from rlm_eval.run.run import served
-from rlm_eval.run.runner import RunInfo, Runner
+from rlm_eval.runs.assemble import all_work, assemble
+from rlm_eval.runs.run import served
+from rlm_eval.runs.runner import RunInfo, Runner
 
 PACKAGE = Path(rlm_eval.__file__).parent
 HOMES = (PACKAGE, PACKAGE.parent / "tasks")

@@ -25,7 +25,7 @@ from rlm_eval.methods.method import Method
 from rlm_eval.models.client import ModelClient
 from rlm_eval.models.protocol import user
 from rlm_eval.records import Context, Problem, Sample
-from rlm_eval.run.assemble import assemble
+from rlm_eval.runs.assemble import assemble
 
 TASKS = ("needle", "latent_needle", "multihop", "multihop task.variant=semantic", "turns")
 ARMS = "method=[rag_bm25,rag_dense,rag_hybrid]"

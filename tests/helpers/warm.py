@@ -12,7 +12,7 @@ NAMES = (
     *("openai.lib.streaming.chat", "openai.resources.chat.completions", "pandas.io.formats.csvs"),
     *("pyarrow.parquet", "pytest", "rlm_eval.analysis.summary"),
     *("rlm_eval.methods.direct", "rlm_eval.methods.rlm", "rlm_eval.models.litellm_client"),
-    *("rlm_eval.commands.resume", "rlm_eval.run.run", "rlm_eval.tasks.generated.needle"),
+    *("rlm_eval.commands.resume", "rlm_eval.runs.run", "rlm_eval.tasks.generated.needle"),
     *("scipy.stats", "tiktoken_ext.openai_public"),
 )
 

@@ -159,7 +159,7 @@ SMALL = ("task=needle", "task.lengths=[2000]", "task.n=1", "model=scripted")
 def test_bad_input_is_one_clear_line(override: str, told: str) -> None:
     from rlm_eval.config.check import check_config
     from rlm_eval.config.compose import compose_tree
-    from rlm_eval.run.assemble import assemble
+    from rlm_eval.runs.assemble import assemble
 
     with pytest.raises(ConfigError) as caught:
         assemble(check_config(compose_tree([*SMALL, "method=[codeact]", override])))

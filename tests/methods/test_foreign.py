@@ -43,7 +43,7 @@ from rlm_eval.methods.foreign.process import running as started
 from rlm_eval.methods.method import Shape
 from rlm_eval.records import Content
 from rlm_eval.repl import linux
-from rlm_eval.run.assemble import assemble
+from rlm_eval.runs.assemble import assemble
 
 # -- any executable ----------------------------------------------------------------------------
 

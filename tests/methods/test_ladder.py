@@ -16,7 +16,7 @@ from rlm_eval.errors import ConfigError
 from rlm_eval.methods.direct import Direct
 from rlm_eval.methods.method import Method
 from rlm_eval.methods.router import Router
-from rlm_eval.run.assemble import assemble
+from rlm_eval.runs.assemble import assemble
 
 SMALL = ["task=needle", "task.lengths=[1000]", "task.n=1", "model=scripted"]
 

@@ -18,7 +18,7 @@ from rlm_eval.models.protocol import Message, ModelInfo, Price, Reply
 from rlm_eval.models.scripted import ScriptedModel
 from rlm_eval.records import Context, Result, Sample, Score
 from rlm_eval.repl.session import Sandbox
-from rlm_eval.run.runner import Arm, RunInfo, Runner, Work
+from rlm_eval.runs.runner import Arm, RunInfo, Runner, Work
 
 pytestmark = pytest.mark.slow
 

@@ -18,7 +18,7 @@ from rlm_eval.config.check import check_config
 from rlm_eval.config.compose import compose_tree
 from rlm_eval.errors import ConfigError
 from rlm_eval.methods.controls import HOWS
-from rlm_eval.run.assemble import all_work, assemble, samples_of
+from rlm_eval.runs.assemble import all_work, assemble, samples_of
 
 CONF = Path(rlm_eval.__file__).parent.parent / "conf"
 #: What a file needs beside its name to be complete.

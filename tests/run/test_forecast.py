@@ -30,10 +30,10 @@ from rlm_eval.methods.method import Bounds, Forecast, Method, Shape
 from rlm_eval.models.protocol import ModelInfo, Price
 from rlm_eval.models.scripted import ScriptedModel
 from rlm_eval.records import Role, Sample, Score
-from rlm_eval.run.assemble import Parts, all_work, assemble
-from rlm_eval.run.experience import Experience, Past, Speeds, _past
-from rlm_eval.run.forecast import JUDGE, Expected, expected, refuse_over_cap, together
-from rlm_eval.run.runner import Arm
+from rlm_eval.runs.assemble import Parts, all_work, assemble
+from rlm_eval.runs.experience import Experience, Past, Speeds, _past
+from rlm_eval.runs.forecast import JUDGE, Expected, expected, refuse_over_cap, together
+from rlm_eval.runs.runner import Arm
 from rlm_eval.tasks.task import Task
 
 SMALL = ["task=needle", "task.lengths=[600,900]", "task.n=2", "model=scripted"]

@@ -16,7 +16,7 @@ from rlm_eval.commands.replay import check
 from rlm_eval.commands.rescore import rescore
 from rlm_eval.config.check import check_config
 from rlm_eval.config.compose import compose_tree
-from rlm_eval.run.assemble import assemble
+from rlm_eval.runs.assemble import assemble
 
 
 def yes(handler: _Handler) -> None:

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from helpers.some_records import some_call, some_result
 from rlm_eval.records import Score
-from rlm_eval.run.progress import Progress
+from rlm_eval.runs.progress import Progress
 
 
 def watched(arms: list[str], console: Console) -> Progress:

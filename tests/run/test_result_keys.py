@@ -11,9 +11,9 @@ import pytest
 from rlm_eval.config.check import check_config
 from rlm_eval.config.compose import compose_tree
 from rlm_eval.config.sources import revision_of, sources_of
-from rlm_eval.run.assemble import assemble
+from rlm_eval.runs.assemble import assemble
 
-DIRECT = ["rlm_eval.methods.direct", "rlm_eval.run.runner"]
+DIRECT = ["rlm_eval.methods.direct", "rlm_eval.runs.runner"]
 
 
 def write(path: Path, text: str) -> None:
@@ -50,7 +50,7 @@ def test_what_is_imported_counts_also_inside_functions_and_relative(tmp_path: Pa
 
 def test_a_plain_methods_results_do_not_depend_on_other_methods_and_tasks() -> None:
     found = sources_of([*DIRECT, "rlm_eval.tasks.generated.needle"])
-    assert {"rlm_eval.run.runner", "rlm_eval.methods.direct", "rlm_eval.models.client"} <= set(
+    assert {"rlm_eval.runs.runner", "rlm_eval.methods.direct", "rlm_eval.models.client"} <= set(
         found
     )
     others = (

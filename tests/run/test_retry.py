@@ -10,7 +10,7 @@ from rlm_eval.config.check import check_config
 from rlm_eval.config.compose import compose_tree
 from rlm_eval.errors import ConfigError, ContextOverflow, ProviderError
 from rlm_eval.models.client import RetryPolicy
-from rlm_eval.run.assemble import assemble
+from rlm_eval.runs.assemble import assemble
 
 SMALL = ["model=scripted", "task=needle", "method=[direct]"]
 

@@ -24,8 +24,8 @@ from rlm_eval.models.client import LM, ModelClient, RetryPolicy
 from rlm_eval.models.protocol import Message, user
 from rlm_eval.models.scripted import ScriptedModel
 from rlm_eval.records import Answer, Context, Problem, Result, Sample, Score
-from rlm_eval.run.judging import judge_of
-from rlm_eval.run.runner import FAILED_IN_A_ROW, Arm, RunInfo, Runner, RunOutcome, Work
+from rlm_eval.runs.judging import judge_of
+from rlm_eval.runs.runner import FAILED_IN_A_ROW, Arm, RunInfo, Runner, RunOutcome, Work
 
 CONTEXT = Context.of("a secret text about Rome")
 SAMPLE = Sample.of(

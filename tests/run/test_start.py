@@ -13,7 +13,7 @@ from rlm_eval.commands.cli import run_command
 from rlm_eval.config.check import check_config
 from rlm_eval.config.compose import compose_tree
 from rlm_eval.journal.journal import FILE_NAME
-from rlm_eval.run.assemble import assemble
+from rlm_eval.runs.assemble import assemble
 
 SMALL = ["model=scripted", "task=needle", "task.lengths=[500]", "task.n=2"]
 

@@ -16,7 +16,7 @@ from helpers.some_records import some_call
 from rlm_eval.analysis import summary
 from rlm_eval.commands.cli import run_tree
 from rlm_eval.config.compose import compose_tree
-from rlm_eval.run.progress import Progress
+from rlm_eval.runs.progress import Progress
 
 pytestmark = pytest.mark.slow
 KEY = "sk-canary-0123456789abcdef"

@@ -20,7 +20,7 @@ from helpers.encrypted_rows import CANARY, document, plain_row, write_rows
 from rlm_eval.errors import ConfigError
 from rlm_eval.journal.redaction import seal_of
 from rlm_eval.journal.tables import recall
-from rlm_eval.run.judging import JudgedTask, judge_of
+from rlm_eval.runs.judging import JudgedTask, judge_of
 from rlm_eval.tasks.datasets.browsecomp_plus import (
     BrowseCompPlus,
     decrypt,

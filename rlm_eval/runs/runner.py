@@ -24,11 +24,11 @@ from rlm_eval.ledger import Budget, Ledger
 from rlm_eval.methods.method import Method
 from rlm_eval.models.client import LM, Completion, ModelClient
 from rlm_eval.records import PENDING, SCORED, Answer, Context, Problem, Result, Sample, Score
-from rlm_eval.run.judging import judge_of
+from rlm_eval.runs.judging import judge_of
 
 if TYPE_CHECKING:
     from rlm_eval.journal.journal import Journal
-    from rlm_eval.run.progress import Progress
+    from rlm_eval.runs.progress import Progress
 
 #: Results in a row that fail at the provider, each with all its retries, and end the run.
 FAILED_IN_A_ROW = 8

@@ -28,11 +28,11 @@ from rlm_eval.models.local.model import LocalModel
 from rlm_eval.models.local.weights import SHA256, file_sha256
 from rlm_eval.models.protocol import ChatModel
 from rlm_eval.records import Call, content_hash
-from rlm_eval.run.assemble import Parts, all_work, samples_of
-from rlm_eval.run.forecast import Expected, expected, refuse_over_cap
-from rlm_eval.run.plan import experience_of, in_one_line, keep_forecast, show_plan, without_effect
-from rlm_eval.run.progress import Progress
-from rlm_eval.run.runner import RunInfo, Runner, RunOutcome, Work
+from rlm_eval.runs.assemble import Parts, all_work, samples_of
+from rlm_eval.runs.forecast import Expected, expected, refuse_over_cap
+from rlm_eval.runs.plan import experience_of, in_one_line, keep_forecast, show_plan, without_effect
+from rlm_eval.runs.progress import Progress
+from rlm_eval.runs.runner import RunInfo, Runner, RunOutcome, Work
 
 FINISHED, FAILED, BAD_INPUT, PENDING_LEFT, INTERRUPTED = 0, 1, 2, 3, 130
 #: Why a run stopped, when a signal asked for it.

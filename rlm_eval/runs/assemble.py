@@ -22,13 +22,13 @@ from rlm_eval.models.client import RetryPolicy
 from rlm_eval.models.embedding import EmbeddingModel
 from rlm_eval.models.protocol import ChatModel, ModelInfo
 from rlm_eval.records import Context, Role, Sample, content_hash
-from rlm_eval.run.judging import judge_of
-from rlm_eval.run.runner import Arm, Work
+from rlm_eval.runs.judging import judge_of
+from rlm_eval.runs.runner import Arm, Work
 
 #: The configuration's key for each role's model.
 _KEYS: Mapping[Role, str] = {"root": "model", **ROLE_KEYS, "embed": "embed_model"}
 #: What all results depend on beside their method, task and models.
-_COMMON = ("rlm_eval.run.runner",)
+_COMMON = ("rlm_eval.runs.runner",)
 
 
 @dataclass(frozen=True)

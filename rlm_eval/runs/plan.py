@@ -13,11 +13,11 @@ from rlm_eval.journal.journal import write_atomically
 from rlm_eval.journal.past import finished_beside, past_of
 from rlm_eval.journal.tables import MEASURES
 from rlm_eval.methods.method import SUB_CALLS_A_TURN
-from rlm_eval.run.assemble import Parts, model_keys
-from rlm_eval.run.experience import Experience
-from rlm_eval.run.forecast import NO_ESTIMATE, Expected, expected, pilot_command, together
-from rlm_eval.run.judging import judge_of
-from rlm_eval.run.runner import Work
+from rlm_eval.runs.assemble import Parts, model_keys
+from rlm_eval.runs.experience import Experience
+from rlm_eval.runs.forecast import NO_ESTIMATE, Expected, expected, pilot_command, together
+from rlm_eval.runs.judging import judge_of
+from rlm_eval.runs.runner import Work
 
 if TYPE_CHECKING:
     from rich.table import Table

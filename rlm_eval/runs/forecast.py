@@ -30,10 +30,10 @@ from rlm_eval.journal.tables import MEASURES
 from rlm_eval.methods.method import Forecast, Shape
 from rlm_eval.models.protocol import ModelInfo, Usage
 from rlm_eval.records import Role
-from rlm_eval.run.assemble import Parts
-from rlm_eval.run.experience import Ends, Experience, Past, Speeds
-from rlm_eval.run.judging import judge_of
-from rlm_eval.run.runner import Work
+from rlm_eval.runs.assemble import Parts
+from rlm_eval.runs.experience import Ends, Experience, Past, Speeds
+from rlm_eval.runs.judging import judge_of
+from rlm_eval.runs.runner import Work
 from rlm_eval.tokens import load_tokenizer
 
 #: The ends of a range from sizes, times the forecast, until enough forecasts were held against what
