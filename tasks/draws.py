@@ -60,10 +60,6 @@ class Draws:
             found[draw()] = None
         return list(found)
 
-    def sample_few(self, values: Sequence[T], k: int) -> list[T]:
-        """As :meth:`sample`, without copying a long ``values``."""
-        return [values[i] for i in self.distinct(k, lambda: self.below(len(values)))]
-
     def uuid4(self) -> str:
         """A random UUID (version 4, RFC 4122 variant)."""
         digits = "".join(f"{self.below(1 << 32):08x}" for _ in range(4))

@@ -50,7 +50,7 @@ def test_help_is_one_page_of_ours() -> None:
         (["method=[direct,nonsense]"], "there is no method 'nonsense': choose"),
         (["method.rlm.max_dept=2"], "did you mean method.rlm.max_depth?"),
         (["task.lenghts=[1]"], "did you mean task.lengths?"),
-        (["task=turns", "task.neeedles=4"], "did you mean task.needles?"),
+        (["task=multihop", "task.chians=4"], "did you mean task.chains?"),
         (["task=needle", "task.varient=single_1"], "did you mean task.variant?"),
         (["method.rlm.max_depth=deep"], "method.rlm.max_depth='deep' does not fit"),
         (["method.direct.overflow=foo"], "'refuse', 'truncate_head'"),

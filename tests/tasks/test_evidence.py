@@ -17,7 +17,6 @@ from rlm_eval.tasks.datasets.mrcr import MRCR
 from rlm_eval.tasks.generated.latent import LANDMARKS, LatentNeedle
 from rlm_eval.tasks.generated.multihop import multihop
 from rlm_eval.tasks.generated.needle import VARIANTS, Needle
-from rlm_eval.tasks.generated.turns import Turns
 from rlm_eval.tasks.sizing import document_spans, spans_of
 
 
@@ -84,11 +83,6 @@ def test_the_gold_paragraphs_are_the_evidence(tmp_path: Path) -> None:
         titles = [document.partition("\n")[0] for document in stretches(context, sample)]
         assert titles == [f"Title {row}-1", f"Title {row}-3"]
         assert set(stretches(context, sample)) < set(documents_of(context.content))
-
-
-def test_the_wanted_reply_is_the_evidence() -> None:
-    for context, sample in Turns(lengths=[3000], n=3).build():
-        assert [sample.gold[1] + reply for reply in stretches(context, sample)] == [sample.gold[0]]
 
 
 def mrcr(tmp_path: Path, answer: str) -> tuple[Context, Sample]:

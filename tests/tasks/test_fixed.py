@@ -11,11 +11,10 @@ import yaml
 
 from rlm_eval.errors import ConfigError
 from rlm_eval.tasks.datasets.babilong import PROMPTS, BABILong
-from rlm_eval.tasks.datasets.graphwalks import GraphWalks
+from rlm_eval.tasks.datasets.graphwalks import EDGE, GraphWalks, walk
 from rlm_eval.tasks.datasets.longbench_v2 import LongBenchV2
 from rlm_eval.tasks.datasets.mrcr import MRCR
 from rlm_eval.tasks.datasets.oolong import Oolong, read_gold
-from rlm_eval.tasks.generated.graph import EDGE, Graph, walk
 from rlm_eval.tokens import load_tokenizer
 
 
@@ -161,23 +160,6 @@ def test_walk() -> None:
     assert walk(edges, "Perform a BFS from node a with depth 2.") == ["d"]
     assert walk(edges, "Find the parents of node d.") == ["c"]
     assert walk(edges, "Sort the nodes.") is None
-
-
-@pytest.mark.parametrize("tokenizer", ["cl100k_base", "o200k_base"])
-def test_own_graphs_fill_their_target_and_solve(tokenizer: str) -> None:
-    tok = load_tokenizer(tokenizer)
-    task = Graph(lengths=[4096, 250_000], n=2, tokenizer=tokenizer)
-    groups = []
-    for context, sample in task.build():
-        groups.append(sample.question_group)
-        used = tok.count(context.text) + tok.count(sample.question) + sample.max_answer_tokens
-        assert sample.target_tokens - 120 < used <= sample.target_tokens
-        answer = task.code_oracle(sample.question, context)
-        assert answer is not None
-        assert task.score(sample, answer).correct
-    assert groups == ["bfs", "parents"] * 2
-    with pytest.raises(ConfigError, match="60 at most"):
-        Graph(lengths=[4096], n=1, depth=4, degree=3)
 
 
 def test_babilong(tmp_path: Path) -> None:

@@ -15,8 +15,7 @@ from rlm_eval.tasks.generated.chains import SemanticChain
 from rlm_eval.tasks.generated.latent import COUNTRIES, LANDMARKS, LatentNeedle
 from rlm_eval.tasks.generated.multihop import VariableTracking
 from rlm_eval.tasks.generated.needle import Needle
-from rlm_eval.tasks.generated.turns import Turns
-from rlm_eval.tokens import NAMES, load_tokenizer
+from rlm_eval.tokens import NAMES
 
 #: Ways to cut a text into sentences; the last two are finer than sentences.
 CUTS = (r"(?<=[.!?])\s+", r"(?<=\.)\s+", r"[.!?][\"')]*\s+", r"\n", r"[.!?\n]")
@@ -46,15 +45,13 @@ def test_the_prose_serves_a_million_tokens_without_a_sentence_twice(tokenizer: s
         VariableTracking(lengths=[16_000], n=2),
         SemanticChain(lengths=[16_000], n=2),
         LatentNeedle(lengths=[16_000], n=2),
-        Turns(lengths=[16_000], n=2),
     ],
     ids=lambda task: f"{task.name} {getattr(task, 'variant', '')}",
 )
 def test_what_occurs_once_is_everything(task: Needle) -> None:
-    """Neither deduplication nor the search for what occurs once comes any nearer to the answer. Of
-    a conversation the replies are meant; its requests come again."""
+    """Neither deduplication nor the search for what occurs once comes any nearer to the answer."""
     for context, _ in task.build():
-        text = re.sub(r"User: .*|Assistant:|Document \d+:", "", context.text)
+        text = re.sub(r"Document \d+:", "", context.text)
         assert not twice(text, CUTS[0])
         assert len(re.split(CUTS[0], text)) > 300
 
@@ -76,7 +73,7 @@ def test_samples_take_their_paragraphs_in_orders_of_their_own() -> None:
     assert sorted("".join(order).splitlines()) == sorted(haystack.prose())
 
 
-@pytest.mark.parametrize("make", [Needle, LatentNeedle, Turns, VariableTracking])
+@pytest.mark.parametrize("make", [Needle, LatentNeedle, VariableTracking])
 def test_a_length_that_the_text_cannot_fill_is_refused_with_the_reason(make: type[Needle]) -> None:
     with pytest.raises(ConfigError, match=r"no sentence .* is used twice: the most is 1\d{6}$"):
         make(lengths=[2_000_000], n=1)
@@ -88,11 +85,3 @@ def test_no_sentence_around_a_latent_needle_is_about_its_countries() -> None:
         landmarks = [s for s in places if any(place in s for place in LANDMARKS.values())]
         assert places == landmarks
         assert str(sample.knobs["country"]) not in ("England", "the United States")
-
-
-def test_turns_have_no_sentence_twice_and_their_golds_fit() -> None:
-    task = Turns(lengths=[100_000], n=1)
-    tokens = load_tokenizer().count
-    ((context, sample),) = task.build()
-    replies = re.findall(r"^Assistant: (.*)$", context.text, re.M)
-    assert max(map(tokens, replies)) + 10 <= sample.max_answer_tokens

@@ -225,7 +225,7 @@ SOLVED = [
     *(["task=needle", f"task.variant={v}"] for v in ("multivalue", "multiquery", "multikey_3")),
     ["task=multihop"],
     ["task=multihop", "task.chains=3"],
-    *([f"task={name}"] for name in ("cwe", "fwe", "graph", "turns")),
+    *([f"task={name}"] for name in ("cwe", "fwe")),
     ["task=pairs", "task.structured=true"],
     ["task=aggregation", "task.kinds=[counting,user,timeline]", "task.structured=true"],
 ]
