@@ -264,7 +264,6 @@ def test_a_task_that_must_not_be_stored_in_the_clear_needs_such_a_place(
         (lambda: Rlms(kwargs={"backend": "anthropic"}), "kwargs.backend can't be set"),
         (lambda: Rlms(kwargs={"custom_system_prompt": ""}), "custom_system_prompt can't be set"),
         (lambda: DspyRlm(max_iterations=0), "max_iterations must be at least 1"),
-        (lambda: DspyRlm(interpreter="deno"), "isolation=none"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(make: Callable[[], Any], words: str) -> None:

@@ -84,15 +84,13 @@ def run_dspy(context: Any, question: str, settings: Mapping[str, Any]) -> Mappin
     os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # dspy would fetch prices
     import dspy
     from dspy.primitives.local_interpreter import LocalInterpreter
-    from dspy.primitives.python_interpreter import PythonInterpreter
 
-    interpreters = {"local": LocalInterpreter, "deno": PythonInterpreter}
     root, sub = (f"openai/{os.environ[name]}" for name in ("OPENAI_MODEL", "OPENAI_SUB_MODEL"))
     try:
         engine = dspy.RLM(
             dspy.Signature("context, query -> answer", settings["instructions"] or ""),
             sub_lm=dspy.LM(sub, **client),
-            interpreter_factory=interpreters[settings["interpreter"]],
+            interpreter_factory=LocalInterpreter,
             **settings["limits"],
             **settings["kwargs"],
         )

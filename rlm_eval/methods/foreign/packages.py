@@ -3,14 +3,12 @@ own."""
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from rlm_eval.errors import ConfigError, InvalidAnswer, at_least
 from rlm_eval.methods.foreign.engine import ForeignEngine, Given
@@ -40,8 +38,8 @@ class HostedEngine(ForeignEngine):
         if taken := sorted(self.taken & self.kwargs.keys()):
             raise ConfigError("can't be set: the harness gives it", key=f"kwargs.{taken[0]}")
 
-    def settings(self) -> Mapping[str, Any]:
-        """What the host is told beside ``kwargs`` and ``seconds``."""
+    def limits(self) -> Mapping[str, int]:
+        """The constructor's arguments that bound the engine."""
         raise NotImplementedError
 
     def version(self) -> str:
@@ -57,8 +55,8 @@ class HostedEngine(ForeignEngine):
         super().check(models)
 
     def argv(self) -> Sequence[str]:
-        settings = {"kwargs": self.kwargs, "instructions": self.instructions}
-        settings |= {"seconds": self.seconds, **self.settings()}
+        settings: dict[str, Any] = {"kwargs": self.kwargs, "instructions": self.instructions}
+        settings |= {"seconds": self.seconds, "limits": self.limits()}
         return [PYTHON, "-P", _HOST, self.package, json.dumps(settings)]
 
     def own_files(self) -> Sequence[str]:
@@ -119,21 +117,19 @@ class Rlms(HostedEngine):
         turns = self.max_iterations + 1  # the last for an answer, as rlms asks for it
         return turns, (turns * SUB_CALLS_A_TURN) ** self.max_depth
 
-    def settings(self) -> Mapping[str, Any]:
-        return {"limits": {"max_depth": self.max_depth, "max_iterations": self.max_iterations}}
+    def limits(self) -> Mapping[str, int]:
+        return {"max_depth": self.max_depth, "max_iterations": self.max_iterations}
 
 
 @dataclass(kw_only=True)
 class DspyRlm(HostedEngine):
     """``dspy.RLM("context, query -> answer")`` (dspy.ai) with dspy's own prompts and adapters.
 
-    ``interpreter``: ``local`` runs model-written code in a Python process beside the engine's,
-    ``deno`` (dspy's default) in Pyodide under Deno. Deno fetches Pyodide at run time, which a
-    confined engine can't; with ``isolation=none`` its own sandbox holds the code. dspy's caches and
-    retries are off: the harness has both.
+    Model-written code runs in a Python process beside the engine's, not in dspy's default, Pyodide
+    under Deno, which is fetched at run time. dspy's caches and retries are off: the harness has
+    both.
     """
 
-    interpreter: Literal["local", "deno"] = "local"
     max_iterations: int = 20
     max_llm_calls: int = 50
 
@@ -146,25 +142,9 @@ class DspyRlm(HostedEngine):
     def __post_init__(self) -> None:
         super().__post_init__()
         at_least(1, max_iterations=self.max_iterations, max_llm_calls=self.max_llm_calls)
-        if self.interpreter == "deno" and self.isolation == "confined":
-            raise ConfigError(
-                "can't be deno in a confined engine, for Pyodide is fetched at run time: add "
-                "isolation=none (Deno's sandbox then holds model-written code), or keep local",
-                key="interpreter",
-            )
-
-    def check(self, models: Mapping[Role, ModelInfo]) -> None:
-        super().check(models)
-        found = importlib.util.find_spec("deno") or shutil.which("deno")
-        if self.interpreter == "deno" and not found:
-            raise ConfigError("needs Deno: pip install deno, or set it local", key="interpreter")
-
-    def level(self) -> str:
-        return "deno" if self.interpreter == "deno" else super().level()
 
     def most_calls(self) -> tuple[int, int]:
         return self.max_iterations + 1, self.max_llm_calls
 
-    def settings(self) -> Mapping[str, Any]:
-        limits = {"max_iters": self.max_iterations, "max_llm_calls": self.max_llm_calls}
-        return {"interpreter": self.interpreter, "limits": limits}
+    def limits(self) -> Mapping[str, int]:
+        return {"max_iters": self.max_iterations, "max_llm_calls": self.max_llm_calls}
