@@ -35,8 +35,8 @@ Does not cover
 - Model code can confuse, stop or crash its own worker, and can say anything through its channel:
   ``session`` takes nothing from there that the block could not have done by ``submit`` or print.
 - ``none``: a separate process with clean environment and rlimits, the user's rights and network.
-- ``seatbelt`` (macOS) and ``container`` are written from the tools' documentation and untested;
-  with them a killed harness leaves a worker that is in a loop until its CPU limit.
+- ``seatbelt`` (macOS) is written from its documentation and untested; with it a killed harness
+  leaves a worker that is in a loop until its CPU limit.
 """
 
 from __future__ import annotations

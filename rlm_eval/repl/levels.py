@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import shutil
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +13,7 @@ from rlm_eval.repl.isolation import Policy
 from rlm_eval.repl.launch import Launcher, Zygote
 from rlm_eval.repl.results import BlockResult, Limits
 
-LEVELS = ("auto", "landlock", "bwrap", "container", "seatbelt", "none")
+LEVELS = ("auto", "landlock", "bwrap", "seatbelt", "none")
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,6 @@ _BOTH = ("landlock", "seccomp")
 _NAMESPACES = Way("", (*_BOTH, "namespaces"))
 _LANDLOCK = Way("", _BOTH)
 _BWRAP = (Way("bwrap", _BOTH), Way("bwrap", ("seccomp",)))
-_CONTAINER = (Way("container", _BOTH), Way("container", ("seccomp",)))
 _SEATBELT = Way("seatbelt")
 
 
@@ -47,11 +45,9 @@ def ways_of(level: str) -> Sequence[Way]:
         return [Way()]
     if level == "auto" and sys.platform == "linux":
         bare = Way("", ("seccomp", "namespaces"))
-        return [_NAMESPACES, _BWRAP[0], _LANDLOCK, bare, _BWRAP[1], *_CONTAINER]
+        return [_NAMESPACES, _BWRAP[0], _LANDLOCK, bare, _BWRAP[1]]
     if level == "auto":
-        return [_SEATBELT, Way("container")]
-    if level == "container":
-        return [*_CONTAINER, Way("container")]
+        return [_SEATBELT]
     return {"landlock": [_LANDLOCK], "bwrap": _BWRAP, "seatbelt": [_SEATBELT]}[level]
 
 
@@ -83,13 +79,13 @@ def launch(way: Way, policy: Policy, limits: Limits) -> Launcher:
     from rlm_eval.repl import commands  # most runs need none of these
 
     policy = replace(policy, features=way.features)
-    if way.wrapper in ("container", "seatbelt") or sys.platform != "linux":
-        return commands.CommandLauncher(way.wrapper, policy, limits.frame_bytes)
     wrapper: Sequence[str] = ()
     if way.wrapper == "bwrap":
-        if shutil.which("bwrap") is None:
-            raise SandboxError("bwrap (bubblewrap) is not installed")
         wrapper = commands.bwrap_command(policy)
+    elif way.wrapper == "seatbelt":
+        wrapper = commands.seatbelt_command(policy)
+    if way.wrapper == "seatbelt" or sys.platform != "linux":
+        return commands.CommandLauncher(wrapper, policy, limits.frame_bytes)
     return Zygote(policy, wrapper, limits.frame_bytes, limits.start_seconds)
 
 

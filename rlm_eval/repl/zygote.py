@@ -175,7 +175,7 @@ def _fork(descriptors: list[int], policy: isolation.Policy, ruleset: int | None)
 
 
 def solo() -> None:
-    """``python -c BOOT POLICY``: one worker on standard input and output (container, macOS)."""
+    """``python -c BOOT POLICY``: one worker on standard input and output (macOS)."""
     policy = isolation.Policy(**json.loads(sys.argv[1]))
     channel = Channel(os.dup(0), os.dup(1), MAX_BYTES)
     preload(policy)

@@ -42,7 +42,6 @@ LEVELS = (
     ("auto", "landlock"),
     ("bwrap", ""),
     ("bwrap", "landlock"),
-    ("container", ""),
     ("seatbelt", ""),
     ("engine", ""),
     ("none", ""),

@@ -254,14 +254,14 @@ def test_modules_load_from_a_library_that_can_not_be_listed() -> None:
         )
 
 
-# -- a worker started by a command, as for containers and on macOS -------------------------------
+# -- a worker started by a command, as on macOS ---------------------------------------------------
 
 
 @pytest.mark.slow
 def test_a_worker_on_pipes() -> None:
     """No forking parent: the same session by standard input and output."""
     policy = replace(make_policy(Limits.of(LIMITS), []), features=("landlock", "seccomp"))
-    launcher = CommandLauncher("", policy, 1 << 29)
+    launcher = CommandLauncher((), policy, 1 << 29)
 
     def session() -> ReplSession:
         return ReplSession(launcher.spawn, Limits.of(LIMITS), HOST)
