@@ -54,15 +54,14 @@ class Source:
 @dataclass(frozen=True)
 class Merged:
     """What was joined: ``results``, of which ``repeated`` were in several runs; ``differences``
-    between the configurations; ``mixed`` when they are such that rows can't simply be compared."""
+    between the configurations."""
 
     results: int
     repeated: int
     differences: Mapping[str, Sequence[Any]]
-    mixed: bool
 
 
-def merge(runs: Sequence[Path], out: Path, *, allow_mixed: bool = False) -> Merged:
+def merge(runs: Sequence[Path], out: Path) -> Merged:
     """Join ``runs`` into the new folder ``out``: journal, trajectories, configuration, environment
     and tables. Of a result that several runs have, the first finished one counts, measured rather
     than reused; what the others spent on it stays in the bill as earlier tries.
@@ -76,18 +75,18 @@ def merge(runs: Sequence[Path], out: Path, *, allow_mixed: bool = False) -> Merg
         raise ConfigError(f"--out={out} is there already: name a new folder")
     sources = [Source.of(folder) for folder in folders]
     settings = [settings_of(source.tree) for source in sources]
-    mixed = check_fit(settings, _revisions(sources), allow_mixed=allow_mixed)
+    check_fit(settings, _revisions(sources))
     differences = differences_of(settings)
     chosen = _chosen(sources)
     out.parent.mkdir(parents=True, exist_ok=True)
     building = out.with_name(f".{out.name}.tmp")
     shutil.rmtree(building, ignore_errors=True)
     _write_journal(sources, chosen, building)
-    _write_companions(sources, differences, mixed, building)
+    _write_companions(sources, differences, building)
     _copy_trajectories(chosen, building)
     building.replace(out)
     repeated = sum(sum(key in s.results for s in sources) > 1 for key in chosen)
-    return Merged(len(chosen), repeated, differences, mixed)
+    return Merged(len(chosen), repeated, differences)
 
 
 def settings_of(tree: Mapping[str, Any]) -> dict[str, Any]:
@@ -109,16 +108,10 @@ def differences_of(trees: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
     }
 
 
-def check_fit(
-    trees: Sequence[Mapping[str, Any]],
-    revisions: Mapping[str, Collection[str]],
-    *,
-    allow_mixed: bool,
-) -> bool:
-    """Whether the runs are mixed: results of an arm made by different sources (``revisions`` per
-    arm), or with different models or other settings that hold for all rows. Raises ConfigError for
-    that without ``allow_mixed``, and for arms of one name with different settings always: nothing
-    in a row would tell them apart."""
+def check_fit(trees: Sequence[Mapping[str, Any]], revisions: Mapping[str, Collection[str]]) -> None:
+    """Raises ConfigError where rows of the runs could not be told apart: arms of one name with
+    different settings, results of an arm made by different sources (``revisions`` per arm), or
+    different models or other settings that hold for all rows."""
     for name in {name for tree in trees for name in tree["method"]}:
         nodes = [tree["method"][name] for tree in trees if name in tree["method"]]
         if any(node != nodes[0] for node in nodes):
@@ -127,18 +120,14 @@ def check_fit(
     free = tuple(f"{key}." for key in _FREE)
     held = [key for key in differences_of(trees) if not f"{key}.".startswith(free)]
     what = []
-    mixed = {arm: sorted(found) for arm, found in revisions.items() if len(found) > 1}
-    if mixed:
-        each = "; ".join(f"{arm}: {', '.join(found)}" for arm, found in mixed.items())
+    if mixed := [arm for arm, found in revisions.items() if len(found) > 1]:
+        each = "; ".join(f"{arm}: {', '.join(sorted(revisions[arm]))}" for arm in mixed)
         what.append(f"have results of one arm made by different sources ({each})")
     if held:
         what.append(f"differ in {', '.join(held)}")
-    if what and not allow_mixed:
-        raise ConfigError(
-            f"the runs {' and '.join(what)}: report and compare take them as they are; "
-            "--allow-mixed joins them all the same, and marks it"
-        )
-    return bool(what)
+    if what:
+        told = f"the runs {' and '.join(what)}"
+        raise ConfigError(f"{told}: report, compare and load_results take them as they are")
 
 
 def _revisions(sources: Sequence[Source]) -> dict[str, set[str]]:
@@ -221,7 +210,7 @@ def _added_restarts(
 
 
 def _write_companions(
-    sources: Sequence[Source], differences: Mapping[str, Sequence[Any]], mixed: bool, out: Path
+    sources: Sequence[Source], differences: Mapping[str, Sequence[Any]], out: Path
 ) -> None:
     """config.yaml: the first run's, with the arms of all. environment.json: the first run's, with
     all revisions, and under ``merged`` what came together."""
@@ -240,7 +229,7 @@ def _write_companions(
         **first.environment,
         "code_revision": "+".join(sorted(revisions)),
         "sources": dict(sorted(item for items in files for item in items)),
-        "merged": {"runs": names, "mixed": mixed, "differences": differences},
+        "merged": {"runs": names, "differences": differences},
     }
     text = json.dumps(record, indent=2, ensure_ascii=False)
     (out / "environment.json").write_text(text, encoding="utf-8")
@@ -261,13 +250,8 @@ def main(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run directory")
     parser.add_argument("--out", type=Path, required=True, help="new folder for what is joined")
-    parser.add_argument(
-        "--allow-mixed",
-        action="store_true",
-        help="join runs of different sources or models too; environment.json says so",
-    )
     options = parser.parse_args(arguments)
-    done = merge(options.runs, options.out, allow_mixed=options.allow_mixed)
+    done = merge(options.runs, options.out)
     for said in filter(None, map(damage, options.runs)):
         print(said, file=sys.stderr)
     # Here, so that --help stays quick.
@@ -278,8 +262,6 @@ def main(arguments: Sequence[str]) -> int:
     write_summary(options.out)
     for key, values in done.differences.items():
         print(f"{key}: {' | '.join(map(str, values))}")
-    if done.mixed:
-        print("MIXED: rows of different sources or settings are side by side")
     print(f"{done.results} results, {done.repeated} of them in several runs")
     print(options.out)
     return 0

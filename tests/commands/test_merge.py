@@ -90,7 +90,6 @@ def test_shards_become_one_record_that_everything_reads(
     assert environment(out)["code_revision"] == "one"
     assert environment(out)["merged"] == {
         "runs": ["a", "b"],
-        "mixed": False,
         "differences": {"seed": [0, 1], "task.seed": [0, 1]},
     }
     assert replay([str(out)]) == 0
@@ -103,7 +102,7 @@ def test_arms_of_several_runs_stand_side_by_side(tmp_path: Path) -> None:
     a = shard(tmp_path / "a", "r1", method={"direct": direct})
     b = shard(tmp_path / "b", "r2", method={"rag_bm25": rag, "direct": direct})
     done = merge([b, a], tmp_path / "out")
-    assert (done.results, done.differences, done.mixed) == (2, {}, False)
+    assert (done.results, done.differences) == (2, {})
     assert recorded_tree(tmp_path / "out")["method"] == {"rag_bm25": rag, "direct": direct}
 
 
@@ -203,22 +202,14 @@ def test_what_was_taken_over_twice_after_a_kill_keeps_its_calls(tmp_path: Path) 
         ({"response_cache": "x.db"}, "differ in caching"),
     ],
 )
-def test_what_can_not_be_compared_is_mixed_only_on_demand_and_marked(
+def test_what_can_not_be_compared_is_not_joined(
     tmp_path: Path, other: dict[str, Any], told: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     runs = [shard(tmp_path / "a", "r1"), shard(tmp_path / "b", "r2", **other)]
     arguments = [*map(str, runs), "--out", str(tmp_path / "out")]
     assert main(arguments) == 2
-    error = capsys.readouterr().err
-    assert told in error
-    assert "--allow-mixed" in error
+    assert told in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
-    assert merge(runs, tmp_path / "out", allow_mixed=True).mixed
-    write_tables(*tables(tmp_path / "out"), tmp_path / "out")
-    merged = environment(tmp_path / "out")
-    assert merged["merged"]["mixed"]
-    assert merged["code_revision"] == ("one+two" if "revision" in other else "one")
-    assert set(load_results(tmp_path / "out").code_revision) == {merged["code_revision"]}
 
 
 def test_a_result_with_a_damaged_call_is_not_joined(tmp_path: Path) -> None:
@@ -231,11 +222,11 @@ def test_a_result_with_a_damaged_call_is_not_joined(tmp_path: Path) -> None:
     assert results.result_key.tolist() == ["r2", "r3"]
 
 
-def test_one_name_for_two_arms_is_refused_always(tmp_path: Path) -> None:
+def test_one_name_for_two_arms_is_refused(tmp_path: Path) -> None:
     a = shard(tmp_path / "a", "r1")
     b = shard(tmp_path / "b", "r2", method__direct__overflow="refuse")
     with pytest.raises(ConfigError, match=r"arms direct differ in method.direct.overflow"):
-        merge([a, b], tmp_path / "out", allow_mixed=True)
+        merge([a, b], tmp_path / "out")
 
 
 def test_how_a_run_was_carried_out_is_no_difference(tmp_path: Path) -> None:
@@ -271,7 +262,7 @@ def test_a_merge_can_be_gone_on_with(tmp_path: Path, capsys: pytest.CaptureFixtu
     for arm in ("direct", "rag_bm25"):
         assert run_command([*small, f"method=[{arm}]", f"results_dir={tmp_path}/{arm}"]) == 0
     shards = [next((tmp_path / arm).iterdir()) for arm in ("direct", "rag_bm25")]
-    merge(shards, tmp_path / "all" / "merged", allow_mixed=True)
+    merge(shards, tmp_path / "all" / "merged")
     capsys.readouterr()
     both = [*small, "method=[direct,rag_bm25]", f"results_dir={tmp_path}/all"]
     assert run_command(both) == 0
