@@ -85,42 +85,34 @@ def prose(file: str | None = None) -> tuple[str, ...]:
     return paragraphs
 
 
-def longest(
-    paragraphs: Sequence[str], lengths: Sequence[int], tokenizer: Tokenizer, used: float = 1.0
-) -> int:
-    """The most tokens that the ``used`` share of a text, once through, can fill; not counted where
-    it is far more than the lengths asked for. Raises ConfigError, with the reason, for a length
-    above."""
+def longest(paragraphs: Sequence[str], lengths: Sequence[int], tokenizer: Tokenizer) -> int:
+    """The most tokens that a text, once through, can fill; not counted where it is far more than
+    the lengths asked for. Raises ConfigError, with the reason, for a length above."""
     wanted = max(lengths, default=0)
-    if wanted < used * sum(map(len, paragraphs)) / MOST_CHARS_PER_TOKEN:
+    if wanted < sum(map(len, paragraphs)) / MOST_CHARS_PER_TOKEN:
         return LONGEST
-    most = int(used * tokenizer.count("\n".join(paragraphs)))
+    most = tokenizer.count("\n".join(paragraphs))
     if wanted > most:
         told = f"has {wanted}, but no sentence of the text is used twice: the most is {most}"
         raise ConfigError(told, key="lengths")
     return most
 
 
-def sentences(paragraph: str, without: re.Pattern[str] | None = None) -> list[str]:
-    """A paragraph's sentences as pieces, but for those in which ``without`` is found."""
-    kept = re.split(r" (?<=[.!?] )", paragraph)  # a space first: twice as fast
-    if without and without.search(paragraph):
-        kept = [text for text in kept if not without.search(text)]
-    if kept:
-        kept[1:] = [f" {text}" for text in kept[1:]]
-        kept[-1] += "\n"
+def sentences(paragraph: str) -> list[str]:
+    """A paragraph's sentences as pieces."""
+    first, *others = re.split(r" (?<=[.!?] )", paragraph)  # a space first: twice as fast
+    kept = [first, *(f" {text}" for text in others)]
+    kept[-1] += "\n"
     return kept
 
 
-def prose_pieces(
-    paragraphs: Sequence[str], draws: Draws, without: re.Pattern[str] | None = None
-) -> Iterator[str]:
+def prose_pieces(paragraphs: Sequence[str], draws: Draws) -> Iterator[str]:
     """All sentences once, their paragraphs in random order (drawn one by one, so that few cost
     little)."""
     moved: dict[int, int] = {}
     for last in range(len(paragraphs) - 1, -1, -1):
         at = draws.below(last + 1)
-        yield from sentences(paragraphs[moved.get(at, at)], without)
+        yield from sentences(paragraphs[moved.get(at, at)])
         moved[at] = moved.get(last, last)
 
 

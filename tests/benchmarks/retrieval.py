@@ -27,7 +27,7 @@ from rlm_eval.models.protocol import user
 from rlm_eval.records import Context, Problem, Sample
 from rlm_eval.runs.assemble import assemble
 
-TASKS = ("needle", "latent_needle", "multihop", "multihop task.variant=semantic")
+TASKS = ("needle", "multihop", "multihop task.variant=semantic")
 ARMS = "method=[rag_bm25,rag_dense,rag_hybrid]"
 
 

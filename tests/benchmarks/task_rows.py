@@ -11,7 +11,7 @@ VARIANTS = {
     ),
     "multihop": ("vt", "semantic"),
 }
-PLAIN = ("latent_needle", "aggregation", "pairs", "cwe", "fwe")
+PLAIN = ("aggregation", "pairs", "cwe", "fwe")
 
 
 def generated() -> dict[str, list[str]]:

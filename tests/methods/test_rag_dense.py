@@ -210,7 +210,7 @@ def test_reciprocal_rank_fusion_by_hand() -> None:
 
 
 def rlm_eval(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "rlm_eval", "model=scripted", "task=latent_needle"]
+    command = [sys.executable, "-m", "rlm_eval", "model=scripted", "task=needle"]
     return subprocess.run(
         [*command, "task.lengths=[1000]", "task.n=1", *arguments],
         capture_output=True,

@@ -14,7 +14,6 @@ import pytest
 from rlm_eval.records import Context, Sample, content_hash, documents_of
 from rlm_eval.tasks.datasets.docqa import MuSiQue
 from rlm_eval.tasks.datasets.mrcr import MRCR
-from rlm_eval.tasks.generated.latent import LANDMARKS, LatentNeedle
 from rlm_eval.tasks.generated.multihop import multihop
 from rlm_eval.tasks.generated.needle import VARIANTS, Needle
 from rlm_eval.tasks.sizing import document_spans, spans_of
@@ -33,13 +32,6 @@ def test_needles_are_the_sentences_asked_for(variant: str) -> None:
             f"{gold}." for gold in sample.gold
         ]
         assert all(s.startswith("One of the special magic ") for s in found)
-
-
-def test_latent_needle_is_the_persons_sentence() -> None:
-    for context, sample in LatentNeedle(lengths=[1500], n=3).build():
-        (sentence,) = stretches(context, sample)
-        assert sample.gold[0] in sentence
-        assert LANDMARKS[str(sample.knobs["country"])] in sentence
 
 
 def test_tracked_variables_are_assigned_in_the_evidence() -> None:

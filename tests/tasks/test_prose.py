@@ -12,7 +12,6 @@ from rlm_eval.errors import ConfigError
 from rlm_eval.tasks.draws import Draws
 from rlm_eval.tasks.generated import haystack
 from rlm_eval.tasks.generated.chains import SemanticChain
-from rlm_eval.tasks.generated.latent import COUNTRIES, LANDMARKS, LatentNeedle
 from rlm_eval.tasks.generated.multihop import VariableTracking
 from rlm_eval.tasks.generated.needle import Needle
 from rlm_eval.tokens import NAMES
@@ -44,7 +43,6 @@ def test_the_prose_serves_a_million_tokens_without_a_sentence_twice(tokenizer: s
         *(Needle(lengths=[16_000], n=2, variant=v) for v in ("multiquery", "multikey_2")),
         VariableTracking(lengths=[16_000], n=2),
         SemanticChain(lengths=[16_000], n=2),
-        LatentNeedle(lengths=[16_000], n=2),
     ],
     ids=lambda task: f"{task.name} {getattr(task, 'variant', '')}",
 )
@@ -73,15 +71,7 @@ def test_samples_take_their_paragraphs_in_orders_of_their_own() -> None:
     assert sorted("".join(order).splitlines()) == sorted(haystack.prose())
 
 
-@pytest.mark.parametrize("make", [Needle, LatentNeedle, VariableTracking])
+@pytest.mark.parametrize("make", [Needle, VariableTracking])
 def test_a_length_that_the_text_cannot_fill_is_refused_with_the_reason(make: type[Needle]) -> None:
     with pytest.raises(ConfigError, match=r"no sentence .* is used twice: the most is 1\d{6}$"):
         make(lengths=[2_000_000], n=1)
-
-
-def test_no_sentence_around_a_latent_needle_is_about_its_countries() -> None:
-    for context, sample in LatentNeedle(lengths=[16_000], n=4).build():
-        places = [s for s in re.split(r"(?<=[.!?])\s+", context.text) if COUNTRIES.search(s)]
-        landmarks = [s for s in places if any(place in s for place in LANDMARKS.values())]
-        assert places == landmarks
-        assert str(sample.knobs["country"]) not in ("England", "the United States")

@@ -231,7 +231,6 @@ SOLVED = [
 ]
 OTHERS_TOO = [
     ["task=multihop", "task.variant=semantic"],
-    ["task=latent_needle"],
     ["task=aggregation", "task.domain=questions", "task.kinds=[counting,user,timeline]"],
 ]
 
