@@ -43,7 +43,7 @@ READ_ANALYSIS = {"experience.py", "plan.py", "run.py"}
 #: The most files and folders in a folder, and the most lines of a file.
 MOST_ENTRIES, MOST_LINES = 14, 400
 #: Each package of methods/ and the others there that it may import from. Single modules may be
-#: imported by all, but for methods, which the router alone knows.
+#: imported by all, but for methods.
 METHODS_MAY_IMPORT = {
     "agent": set(),
     "foreign": {"agent"},
@@ -89,7 +89,7 @@ def test_methods_that_are_packages_keep_apart() -> None:
     found = {file.parent.name for file in (PACKAGE / "methods").glob("*/__init__.py")}
     assert found == set(METHODS_MAY_IMPORT)
     for package, allowed in METHODS_MAY_IMPORT.items():
-        barred = {*METHODS_MAY_IMPORT, "router", "rlm", "codeact"} - allowed - {package}
+        barred = {*METHODS_MAY_IMPORT, "rlm", "codeact"} - allowed - {package}
         for file in files_of(f"methods/{package}"):
             extra = rooms_imported(file, "rlm_eval.methods") & barred
             assert not extra, f"{file} imports {extra}"

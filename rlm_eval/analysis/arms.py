@@ -18,7 +18,6 @@ FAMILIES: Mapping[str, str] = {
     "code_oracle": "control",
     "controls": "control",
     "constant": "control",
-    "router": "router",
     "rlm": "rlm",
     "rlms": "rlm",
     "codeact": "code",
@@ -28,9 +27,9 @@ FAMILIES: Mapping[str, str] = {
     "self_consistency": "direct",
     "direct": "direct",
 }
-#: The kind of a family where it is no ``alternative``. ``control`` arms bound what a score means
-#: and ``router`` holds an RLM, so neither is an alternative that an RLM is compared with.
-KINDS: Mapping[str, str] = {"control": "control", "router": "mixed", "rlm": "rlm"}
+#: The kind of a family where it is no ``alternative``. ``control`` arms bound what a score means:
+#: none is an alternative that an RLM is compared with.
+KINDS: Mapping[str, str] = {"control": "control", "rlm": "rlm"}
 _OURS = "rlm_eval.methods."
 
 
@@ -40,7 +39,7 @@ def family(method: str, target: str = "") -> str:
     ours = target.removeprefix(_OURS)
     found = _named(ours if ours != target else target.rpartition(".")[2])
     by_name = _named(method)
-    if by_name == "control" and found not in ("rlm", "router"):
+    if by_name == "control" and found != "rlm":
         return by_name  # a method of another family, kept from the context
     return found or by_name or "other"
 

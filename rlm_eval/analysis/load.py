@@ -38,8 +38,8 @@ COLUMNS = {name: meaning for name, (_, meaning) in RESULTS.items()} | {
     "code_revision": "hash of the sources that asked; '' when unknown",
     "arm_id": "hash of all that makes an arm what it is",
     "arm_config": "JSON of what arm_id hashes",
-    "arm_kind": "rlm, alternative, control or mixed",
-    "arm_family": "rlm, direct, retrieval, summaries, code, router, control or other",
+    "arm_kind": "rlm, alternative or control",
+    "arm_family": "rlm, direct, retrieval, summaries, code, control or other",
     "arm": "method, with the settings that tell it from namesakes of other runs",
 }
 

@@ -232,7 +232,7 @@ def per_sample(rows: pd.DataFrame) -> tuple[dict[str, Arm], Samples]:
 def questions(cell: pd.DataFrame) -> Iterable[Sequence[Pair]]:
     """The questions that a task and length are asked, a family each: is this RLM better than the
     alternatives, which RLM is best, how do the alternatives compare? Each among arms on the same
-    :data:`TERMS`; controls and routers take no part."""
+    :data:`TERMS`; controls take no part."""
     for _, rows in cell.groupby(TERMS, sort=False, dropna=False):
         yield from rlm_questions(rows)
         for kind in ("rlm", "alternative"):

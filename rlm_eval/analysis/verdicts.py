@@ -41,8 +41,8 @@ _USED = [
 @dataclass(frozen=True)
 class Verdict:
     """What the shared samples say about one RLM arm against *every* alternative arm of its root
-    model and budget (no control, no router; where budgets are matched, only arms so bound), on
-    score and on cost (:class:`Comparison`). Score's p *and* its interval must say the same.
+    model and budget (no control; where budgets are matched, only arms so bound), on score and on
+    cost (:class:`Comparison`). Score's p *and* its interval must say the same.
 
     Against one alternative the arm *wins* (p ≤ 0.05 and an interval above 0), *loses* (Holm's p
     over the alternatives ≤ 0.05 and an interval below 0), or is *as good* (the interval lies above

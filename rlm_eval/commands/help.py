@@ -8,8 +8,8 @@ usage: python -m rlm_eval [key=value ...]        (Hydra's syntax; -m sweeps over
   task=NAME              aggregation (default), needle, multihop, ... see conf/task/
     task.lengths=[...]   context lengths in tokens of task.tokenizer
     task.n=N             questions per length
-  method=[a,b]           default: direct, rag_bm25, summarize_map_reduce, rlm; others: router,
-                         codeact, rag_dense, compaction, no_context, ... see conf/method/
+  method=[a,b]           default: direct, rag_bm25, summarize_map_reduce, rlm; others: codeact,
+                         rag_dense, compaction, no_context, ... see conf/method/
     method.ARM.key=      a setting of one method, as in method.rlm.max_depth=0
     '+method@method.rlm_d0=rlm' method.rlm_d0.max_depth=0       a second arm of a method
   model=NAME             local (default: embedded, on the CPU), litellm, vllm, scripted,

@@ -36,7 +36,7 @@ ROLE_KEYS: Mapping[Role, str] = {
     "judge": "judge_model",
 }
 #: What an arm is in a verdict; by default its class says (analysis/arms.py).
-KINDS = ("rlm", "alternative", "control", "mixed")
+KINDS = ("rlm", "alternative", "control")
 #: Groups beside ``method`` that every run needs, and those it may do without.
 NEEDED = ("task", "model", "sandbox", "retry")
 OPTIONAL = (*ROLE_KEYS.values(), "embed_model")

@@ -155,11 +155,6 @@ class Direct(Prompted, Method):
 
     # -- the prompt ------------------------------------------------------------------------------
 
-    def size(self, problem: Problem, lm: LM) -> int:
-        """Tokens that the whole input, the question and the largest reply take."""
-        messages = self._messages(problem.context.text, problem.question)
-        return lm.prompt_tokens(messages) + self._max_tokens(problem.max_answer_tokens)
-
     def _max_tokens(self, answer_tokens: int) -> int:
         return answer_tokens + (self.think_tokens if self.think else 0)
 
@@ -170,20 +165,16 @@ class Direct(Prompted, Method):
 
     # -- the forecast ----------------------------------------------------------------------------
 
-    def forecast_size(self, shape: Shape) -> int:
-        """Tokens that the whole input, the question and the largest reply are expected to take."""
-        questions = 2 if self.question_at == "both" else 1
-        prompt = offline_tokens(self._messages("", ""))
-        prompt += shape.context_tokens + questions * shape.question_tokens
-        return prompt + self._max_tokens(shape.max_answer_tokens)
-
     def forecast(self, shape: Shape, models: Mapping[Role, ModelInfo]) -> tuple[Forecast, ...]:
         """Each vote at its largest. What ``matched`` changes follows from the cap and is not in
         it."""
-        window, size, votes = models["root"].context_window, self.forecast_size(shape), self.votes
+        window, votes = models["root"].context_window, self.votes
+        completion = self._max_tokens(shape.max_answer_tokens)
+        questions = 2 if self.question_at == "both" else 1
+        size = offline_tokens(self._messages("", "")) + completion
+        size += shape.context_tokens + questions * shape.question_tokens
         if size > window and self.overflow == "refuse":
             return ()
-        completion = self._max_tokens(shape.max_answer_tokens)
         prompt = min(size, window) - completion
         again = (votes - 1) * prompt
         return (Forecast(votes, votes * prompt, votes * completion, repeated_tokens=again),)

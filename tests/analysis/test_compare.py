@@ -99,7 +99,7 @@ def test_runs_with_nothing_in_common_are_said_to_be_not_compared(
 
 def test_models_of_roles_are_named_and_settings_of_unshared_arms_are_not(tmp_path: Path) -> None:
     arms = {"rlm": {"matched": False, "prompt": "compact"}, "direct": {"matched": False}}
-    config = {"method": arms | {"router": {"threshold": 0.5}}, "results_dir": "here", "seed": 0}
+    config = {"method": arms | {"rag_bm25": {"top_k": 3}}, "results_dir": "here", "seed": 0}
     other = {"method": {n: a | {"matched": True} for n, a in arms.items()}, "results_dir": "there"}
     for name, settings in (("a", config), ("b", other | {"seed": 0})):
         methods = ("direct", "rlm", *(("rag_bm25",) if name == "a" else ()))

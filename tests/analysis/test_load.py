@@ -119,7 +119,6 @@ def test_budgets_tell_arms_apart_and_are_named(tmp_path: Path) -> None:
         ("agent", "rlm_eval.methods.summarize.compaction.Compaction", "summaries"),
         ("codeact_bm25", "rlm_eval.methods.codeact.CodeAct", "code"),
         ("codeact_subcalls", "", "code"),
-        ("router", "rlm_eval.methods.router.Router", "router"),
         ("no_context", "rlm_eval.methods.direct.Direct", "control"),
         ("code_oracle", "rlm_eval.methods.controls.ScriptedSolver", "control"),
         ("theirs", "rlm_eval.methods.foreign.command.ForeignCommand", "other"),

@@ -124,10 +124,9 @@ def test_few_contexts_never_tell(contexts: int) -> None:
     assert verdict_on(rows).decision == "undecided"
 
 
-def test_controls_and_routers_are_no_alternatives() -> None:
+def test_controls_are_no_alternatives() -> None:
     rows = (
         arm("no_context", "r" * 8)
-        + arm("router", "r" * 8)
         + arm("rag_bm25", "rrwwwwww")
         + arm("direct", "rrrrrrww")
         + arm("rlm", "rrrrrrrr")

@@ -193,14 +193,13 @@ def test_a_run_says_of_which_model_replies_were_cut_off_with_no_text(
 
 
 @pytest.mark.slow
-def test_votes_and_the_router_send_no_temperature_that_the_run_leaves_open(
+def test_votes_send_no_temperature_that_the_run_leaves_open(
     tmp_path: Path,
 ) -> None:
     with FakeProvider(["own_temperature"] * 99) as provider:
-        routed = ["method@method.router.direct=self_consistency", "sandbox=none"]
-        methods = "method=[direct,self_consistency,router]"
+        methods = "method=[direct,self_consistency]"
         matched = ["budget.matched=true", "budget.sample.tokens=20000"]
-        assert run(provider, tmp_path, methods, *routed, *matched) == 0
+        assert run(provider, tmp_path, methods, *matched) == 0
     calls = pd.concat(map(pd.read_parquet, tmp_path.glob("*/calls.parquet")))
     assert calls.error.eq("").all()
     assert not calls.cached_response.any()

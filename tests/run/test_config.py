@@ -184,11 +184,10 @@ def test_a_budget_without_a_scope_has_no_cap_there() -> None:
     [
         (["+method@method.d0=rlm", "method.d0.turn_tokens=0"], r"^method\.d0\.turn_tokens"),
         (["method=[codeact_bm25]", "method.codeact_bm25.piece_tokens=0"], "codeact_bm25.piece"),
-        (["method=[router]", "method.router.rlm.max_depth=-1"], r"^method\.router\.rlm\.max_depth"),
+        (["method=[rlm]", "method.rlm.max_depth=-1"], r"^method\.rlm\.max_depth"),
         (["embed_model=litellm", "embed_model.name=openai/x", "embed_model.limits.start=99"],
          r"^embed_model\.limits\.start must be at most"),
         (["method=[rlm]", "model.context_window=1000"], "^method.rlm.turn_tokens must be lower"),
-        (["method=[router]", "model.context_window=1000"], "^method.router.rlm.turn_tokens must"),
         (["budget.matched=true"], r"matched methods spend up to .* set budget\.sample\.tokens"),
         (["budget.matched=true", "budget.sample.usd=1"], "for models that cost something"),
     ],
@@ -205,7 +204,6 @@ def test_what_is_wrong_is_called_by_the_key_that_was_given(overrides: list[str],
         (["method=[rlm]", "method.rlm.max_depth=0"], {"root"}),
         (["method=[codeact]"], {"root"}),
         (["method=[codeact_subcalls]"], {"root", "sub"}),
-        (["method=[router]", "method.router.rlm.max_depth=0"], {"root"}),
     ],
 )
 def test_a_method_has_the_roles_that_its_settings_leave_it(

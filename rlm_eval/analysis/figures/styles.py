@@ -18,7 +18,6 @@ HUES = {
     "retrieval": "#E69F00",
     "summaries": "#009E73",
     "code": "#CC79A7",
-    "router": "#56B4E9",
     "other": "#8C6D1F",
     "control": "#666666",
 }
