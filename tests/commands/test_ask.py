@@ -1,4 +1,4 @@
-"""``rlm-eval ask``: turns on standard error, the answer alone on standard output, and its record."""
+"""``rlm-eval ask``: turns on standard error, the answer alone on standard output, its record."""
 
 from __future__ import annotations
 

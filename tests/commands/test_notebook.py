@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import _thread
 import io
 import re
 import signal
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +83,23 @@ def test_the_same_call_again_continues_and_leaves_signals_alone(
     assert len(more.results) == 3
     assert not set_by_us, "Ctrl-C stays Python's"
     assert "3/3 results" not in capsys.readouterr().out
+
+
+@slow
+def test_what_is_in_flight_ends_after_an_interrupt(tmp_path: Path) -> None:
+    slowly = {**SMALL, "task.n": 6, "model.latency_s": 0.2, "method": ["direct"]}
+    slowly |= {"concurrency": 2, "results_dir": tmp_path}
+
+    def interrupt() -> None:
+        while not any('"result"' in p.read_text() for p in tmp_path.glob("*/journal.jsonl")):
+            time.sleep(0.02)
+        _thread.interrupt_main()
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    with pytest.raises(KeyboardInterrupt):
+        rlm_eval.run(**slowly)
+    rest = rlm_eval.run(**slowly)
+    assert len(rest.results) == len(rest.calls) == 6, "nothing is lost, and nothing asked twice"
 
 
 @slow
