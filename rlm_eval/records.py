@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal
@@ -22,6 +22,10 @@ Scalar = str | int | float | bool | None
 Content = str | tuple[str, ...] | Mapping[str, str]
 #: A stretch of a context: [start, end) in characters of its documents put end to end.
 Span = tuple[int, int]
+
+#: The rule of a question without a gold answer: it has no score.
+NO_GOLD = "no gold"
+Watch = Callable[[Mapping[str, Any]], None]
 
 #: Whose model is asked in a call. ``root``: a turn of an RLM, or another method's answering call;
 #: ``sub``: a call begun by REPL code, and a child RLM's turns where ``child_model`` says so.
@@ -155,6 +159,8 @@ class Problem:
     question: str
     context: Context
     max_answer_tokens: int = 64
+    #: Is told of each event of an agent's trajectory at once, where somebody looks on.
+    watch: Watch | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ MAY_IMPORT = {
         *("analysis", "runs", "tasks"),
     },
     "__main__": {"commands"},
-    "__init__": {"analysis"},
+    "__init__": {"errors", "analysis", "commands"},
 }
 #: The files of runs/ that read the analysis: past runs for a forecast, and the summary at the end.
 READ_ANALYSIS = {"experience.py", "plan.py", "run.py"}
@@ -120,7 +120,7 @@ def test_only_one_file_imports_litellm() -> None:
 
 def test_the_entry_loads_nothing_heavy() -> None:
     code = (
-        "import sys, rlm_eval.commands.cli, rlm_eval.__main__;"
+        "import sys, rlm_eval, rlm_eval.commands.ask, rlm_eval.__main__; rlm_eval.ConfigError;"
         "print([m for m in ('pandas','litellm','datasets','matplotlib','scipy','hydra','torch')"
         " if m in sys.modules])"
     )

@@ -16,7 +16,7 @@ import yaml
 from rlm_eval.analysis import arms
 from rlm_eval.errors import ConfigError
 from rlm_eval.journal.tables import RESULT_COLUMNS, RESULTS
-from rlm_eval.records import PENDING, SCHEMA_VERSION, SCORED, content_hash
+from rlm_eval.records import NO_GOLD, PENDING, SCHEMA_VERSION, SCORED, content_hash
 
 T = TypeVar("T")
 
@@ -27,8 +27,8 @@ COLUMNS = {name: meaning for name, (_, meaning) in RESULTS.items()} | {
     "judge_verdicts": "verdicts of a judge, of which the score is what most say; null: by rule",
     "judge_dissents": "how many of these say otherwise",
     "asked": "True unless the row is pending",
-    "points": "score, with 0 for the arm's own failures; null where pending",
-    "right": "correct as 1 or 0, with 0 for the arm's own failures; null where pending",
+    "points": "score, with 0 for the arm's own failures; null where pending or without a gold",
+    "right": "correct as 1 or 0, with 0 for the arm's own failures; null likewise",
     "tokens": "prompt_tokens + completion_tokens",
     "own_tokens": "tokens, of reused_tokens a tenth: what counts where there is no price",
     "run_dir": "folder the row was read from",
@@ -180,6 +180,7 @@ def complete(
     frame = results.iloc[place.to_numpy().argsort(kind="stable")].reset_index(drop=True)
     asked = ~frame["outcome"].isin(list(PENDING))
     scored = frame["outcome"].isin(list(SCORED))
+    judged = asked & (frame["score_rule"] != NO_GOLD)
     # A column of nulls only has no type.
     frame = frame.astype({c: kind for c, kind in RESULT_COLUMNS.items() if kind == "float64"})
     correct = frame["correct"].astype("boolean").astype("Float64").astype("float64")
@@ -194,8 +195,8 @@ def complete(
         sub_model=frame["sub_model"].where(~modelless, ""),
         scripted=frame["scripted"].astype(bool) & ~modelless,
         asked=asked,
-        points=frame["score"].where(scored, 0.0).where(asked),
-        right=correct.where(scored, 0.0).where(asked),
+        points=frame["score"].where(scored, 0.0).where(judged),
+        right=correct.where(scored, 0.0).where(judged),
         tokens=tokens,
         own_tokens=tokens - 0.9 * frame["reused_tokens"],
         run_dir=str(path),

@@ -140,7 +140,7 @@ def print_summary(summary: Summary, console: Console) -> None:
         console.print(terminal_table(VERDICTS, grid(verdicts), console))
         console.print(Text(LEGEND, overflow="fold"))
     else:
-        console.print("No verdict: the run has no RLM arm beside an alternative.")
+        console.print("No verdict: that takes an RLM arm, an alternative and gold answers.")
     if summary.kept:
         print(f"within the forecast's ranges: {summary.kept} rows (each in forecast.csv)")
 

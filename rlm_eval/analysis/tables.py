@@ -83,7 +83,8 @@ def costs(results: pd.DataFrame) -> pd.DataFrame:
     ``judge_cost_usd_per_question`` is what grading took, and in no other column.
     """
     groups = results[results["asked"]].groupby(ARM, sort=False)
-    table = groups.agg(asked=("right", "size"), right=("right", "sum"))
+    table = groups.agg(asked=("right", "size"))
+    table["right"] = groups["right"].sum(min_count=1)  # null without gold answers
     for column in ("tokens", "cost_usd", "list_usd", "own_usd", "wall_s", "judge_cost_usd"):
         total = groups[column].sum(skipna=False)
         table[f"{column}_per_question"] = total / table["asked"]

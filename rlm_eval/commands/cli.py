@@ -19,6 +19,7 @@ from rlm_eval.runs.run import BAD_INPUT, FAILED, FINISHED, INTERRUPTED, carry_ou
 #: A first word that is no override names a command: a module with ``main(arguments)``, which
 #: returns the exit code and raises ConfigError for bad input.
 COMMANDS = {
+    "ask": "rlm_eval.commands.ask",
     "report": "rlm_eval.commands.report",
     "compare": "rlm_eval.commands.compare",
     "replay": "rlm_eval.commands.replay",
@@ -41,10 +42,9 @@ def run_command(arguments: Sequence[str]) -> int:
         if name.replace("-", "").isalpha() and not name.startswith("-"):
             raise ConfigError(_unknown_command(name))
         name = ""
-        arguments = [_unaliased(a) for a in arguments]
         if any(a.startswith("-") for a in arguments):
-            return _with_hydra_main(arguments)
-        return run_tree(compose_tree(arguments))
+            return _with_hydra_main([_unaliased(a) for a in arguments])
+        return run_tree(composed(arguments))
     except ConfigError as error:
         return _refused(error, name)
     except OSError as error:  # of a file that was named; a machine's own failure ends in run.py
@@ -54,6 +54,11 @@ def run_command(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:  # before a run's first question, or in its report
         print("rlm_eval: interrupted; the same command goes on with it", file=sys.stderr)
         return INTERRUPTED
+
+
+def composed(overrides: Sequence[str]) -> dict[str, Any]:
+    """The configuration that the words of a command line make. Raises ConfigError."""
+    return compose_tree([_unaliased(o) for o in overrides])
 
 
 def run_tree(tree: Mapping[str, Any]) -> int:
@@ -101,6 +106,10 @@ def _unknown_command(name: str) -> str:
 
 
 def _refused(error: ConfigError, command: str = "") -> int:
-    message = Redactor(secrets_of(os.environ))(" ".join(str(error).split()))
-    print(f"{' '.join(['rlm_eval', command]).strip()}: {message}", file=sys.stderr)
+    print(f"{' '.join(['rlm_eval', command]).strip()}: {in_one_line(error)}", file=sys.stderr)
     return BAD_INPUT
+
+
+def in_one_line(error: ConfigError) -> str:
+    """What is wrong with the input, without keys."""
+    return Redactor(secrets_of(os.environ))(" ".join(str(error).split()))

@@ -30,6 +30,7 @@ usage: python -m rlm_eval [key=value ...]        (Hydra's syntax; -m sweeps over
 
 The same command again continues its run, or says that it is finished.
 Commands, as python -m rlm_eval COMMAND or rlm-eval COMMAND (each has --help):
+  ask FILE... "QUESTION"   an RLM's answer about your own files, turn by turn (key=value as above)
   resume RUN               go on with an interrupted run
   report RUN...            a static page: tables, figures, every trajectory;
                            --one-file: with all of it in the page

@@ -95,7 +95,7 @@ class CodeAct(Agent):
         context = problem.context
         enabled = self.enabled(self.most_turns(lm, ledger), lm.info("sub").context_window)
         opening = self._opening(problem, lm, enabled)
-        trace = Trace(ContextCoverage(context.text))
+        trace = Trace(ContextCoverage(context.text), problem.watch)
         trace.start("codeact", self, self.sandbox.level, ledger)
         for start, end in opening.spans:
             trace.coverage.add(start, end)

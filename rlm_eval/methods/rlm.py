@@ -135,7 +135,7 @@ class Rlm(Agent):
 
     def answer(self, problem: Problem, lm: LM, ledger: Ledger) -> Answer:
         question, content = problem.question, problem.context.content
-        trace = Trace(ContextCoverage(text_of(content)))
+        trace = Trace(ContextCoverage(text_of(content)), problem.watch)
         trace.start("rlm", self, self.sandbox.level, ledger)
         return trace.answer(
             lambda: self._run(lm, ledger, trace, question, content, problem.max_answer_tokens),

@@ -77,6 +77,10 @@ class Parts:
         return f"{self.task.name}-{content_hash(made_with)[:10]}"
 
     @property
+    def folder(self) -> Path:
+        return Path(self.config["results_dir"]) / self.run_id
+
+    @property
     def fingerprints(self) -> dict[str, str]:
         return {arm.name: arm.fingerprint for arm in self.arms}
 

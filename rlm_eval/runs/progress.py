@@ -1,4 +1,5 @@
-"""Live progress on standard error: a table on a terminal, a plain line now and then elsewhere."""
+"""Live progress on standard error: a table on a terminal, a plain line now and then elsewhere; or,
+for a question that is asked alone, every turn (:class:`Watched`)."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from rlm_eval.records import PENDING, Call, Result
 
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
     from rich.live import Live
 
 PLAIN_EVERY_S = 15.0
-#: Distinct errors that the live table shows, the newest.
-_SHOWN = 3
+#: Distinct errors that the live table shows, the newest; characters of a sub-call's reply.
+_SHOWN, _REPLY_SHOWN = 3, 200
 
 
 @dataclass
@@ -48,6 +49,9 @@ class Progress:
     key. What failed, be it a call, an engine or a sandbox, is shown once: errors that differ in
     numbers alone are one. Safe for threads."""
 
+    #: Is told an arm's name and an event of its agent's trajectory; None: nobody looks on.
+    watch: Callable[[str, Mapping[str, Any]], None] | None = None
+
     def __init__(
         self,
         arms: Mapping[str, str],
@@ -73,7 +77,7 @@ class Progress:
         from rich.live import Live
 
         console = self._console or Console(stderr=True)
-        if console.is_terminal and not console.is_dumb_terminal:
+        if console.is_terminal and not console.is_dumb_terminal and not console.is_jupyter:
             self._live = Live(get_renderable=self._table, console=console, refresh_per_second=4)
             self._live.start()
         return self
@@ -87,12 +91,13 @@ class Progress:
     def _failed(self, error: str) -> None:
         alike = re.sub(r"\b[0-9a-f-]{8,}\b|\d+", "#", error)
         with self._lock:
-            first = self._first.setdefault(alike, self._redact(" ".join(error.split())))
+            told = self._redact(" ".join(error.split()))
+            first = self._first.setdefault(alike, plain(told))
             self.errors[first] += 1
             if self.errors[first] == 1 and self._live is None:
                 print(f"failed: {first}", file=sys.stderr, flush=True)
 
-    def called(self, call: Call) -> None:
+    def called(self, call: Call, reply: str = "") -> None:
         if call.error:
             self._failed(call.error)
         arm = self._arm_of.get(call.result_key)
@@ -166,6 +171,56 @@ class Progress:
         print(line, file=sys.stderr, flush=True)
 
 
+class Watched(Progress):
+    """Shows what happens as it happens. Methods side by side are told apart by their names; what is
+    below a turn, a sub-call or a child RLM, stands further in."""
+
+    def __enter__(self) -> Self:
+        self.watch = self._happened
+        return self
+
+    def called(self, call: Call, reply: str = "") -> None:
+        super().called(call, reply)
+        arm = self._arm_of.get(call.result_key)
+        if call.error or arm is None:
+            return  # an error has been said
+        tokens = f"{call.prompt_tokens:,} + {call.completion_tokens:,} tokens"
+        spent = "from memory" if call.cached_response else f"{tokens}, {call.latency_s:.1f} s"
+        what = {"root": "reply", "sub": "sub-call"}.get(call.role, f"{call.role} call")
+        if call.role != "root":
+            reply = " ".join(self._redact(reply).split())[:_REPLY_SHOWN]
+        heading = f"{arm}: {what}: {spent}; so far {_spent(self._tallies[arm])}"
+        self._show(call.depth or call.role != "root", heading, reply)
+
+    def finished(self, result: Result) -> None:
+        super().finished(result)
+        answer, spent = result.answer, _spent(self._tallies[result.method])
+        heading = f"{result.method}: {answer.outcome} after {result.wall_s:.1f} s: {spent}"
+        self._show(0, heading, answer.error)
+
+    def _happened(self, arm: str, event: Mapping[str, Any]) -> None:
+        if event["type"] == "block":
+            self._show(event["depth"], f"{arm}: output", event["output"])
+
+    def _show(self, depth: int, heading: str, text: str = "") -> None:
+        below = [f"  {line}" for line in self._redact(text).strip("\n").splitlines()]
+        told = plain("\n".join("  " * depth + line for line in [heading, *below]))
+        with self._lock:
+            print(told, file=sys.stderr, flush=True)
+
+    def _print_line(self, *, force: bool = False) -> None:
+        """Each call has said it."""
+
+
+def _spent(tally: _Tally) -> str:
+    return f"{tally.calls:,} calls, {tally.tokens:,} tokens, {_dollars(tally, 4)}"
+
+
+def plain(text: str) -> str:
+    """``text`` without characters that a terminal would obey, but for tabs and ends of lines."""
+    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", "�", text.replace("\r\n", "\n"))
+
+
 def _cells(tally: _Tally, left: float | None) -> list[str]:
     return [
         f"{tally.done}/{tally.total}",
@@ -179,8 +234,8 @@ def _cells(tally: _Tally, left: float | None) -> list[str]:
     ]
 
 
-def _dollars(tally: _Tally) -> str:
-    return "unpriced" if tally.unpriced else f"${tally.cost:.2f}"
+def _dollars(tally: _Tally, digits: int = 2) -> str:
+    return "unpriced" if tally.unpriced else f"${tally.cost:.{digits}f}"
 
 
 def _duration(seconds: float) -> str:

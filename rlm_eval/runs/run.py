@@ -8,8 +8,8 @@ import signal
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, replace
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,19 +39,33 @@ FINISHED, FAILED, BAD_INPUT, PENDING_LEFT, INTERRUPTED = 0, 1, 2, 3, 130
 _BY_SIGNAL = "interrupted"
 
 
-def carry_out_parts(parts: Parts, run_dir: Path | None = None) -> int:
+@dataclass(frozen=True)
+class Host:
+    """Where a run is carried out: what shows its progress; whether its summary and its folder go to
+    standard output; whether it has a process that ends with it. Else Ctrl-C is not the run's to
+    handle, and a machine that fails raises OSError."""
+
+    progress: type[Progress] = Progress
+    prints: bool = True
+    exits: bool = True
+
+
+COMMAND_LINE = Host()
+
+
+def carry_out_parts(parts: Parts, run_dir: Path | None = None, host: Host = COMMAND_LINE) -> int:
     """Do the run, in the folder that its name says or in ``run_dir``. Returns the exit code;
     raises ConfigError before anything has started."""
-    run_dir = run_dir or Path(parts.config["results_dir"]) / parts.run_id
+    run_dir = run_dir or parts.folder
     try:
         work = all_work(parts, samples_of(parts.task))
         if parts.config["dry_run"]:
             show_plan(parts, run_dir, work)
             return FINISHED
-        return _run(parts, run_dir, work)
+        return _run(parts, run_dir, work, host)
     except OSError as error:
         gone = error.errno == errno.ESTALE or (error.errno == errno.ENOENT and not run_dir.exists())
-        if not is_the_machines(error) and not gone:
+        if not host.exits or (not is_the_machines(error) and not gone):
             raise
         where = error.filename or run_dir
         kept = "All that was recorded is kept: make room, then run the same command again"
@@ -64,13 +78,13 @@ def carry_out_parts(parts: Parts, run_dir: Path | None = None) -> int:
             arm.method.close()
 
 
-def _run(parts: Parts, run_dir: Path, work: Sequence[Work]) -> int:
+def _run(parts: Parts, run_dir: Path, work: Sequence[Work], host: Host) -> int:
     _check_writable(run_dir)
     size, past = record_size(run_dir), past_of(run_dir)
     missing = {item.key for item in work} - past.done
     if not missing:
         print(f"this run is finished: all {len(work)} results are there", file=sys.stderr)
-        return _finish(parts, run_dir, RunOutcome(0, 0))
+        return _finish(parts, run_dir, RunOutcome(0, 0), host)
     found = finished_beside(run_dir, missing)
     left = missing - found.keys()
     rows = _forecast(parts, [item for item in work if item.key in left], past)
@@ -99,8 +113,8 @@ def _run(parts: Parts, run_dir: Path, work: Sequence[Work]) -> int:
         if rows:
             keep_forecast(rows, run_dir)
             print(in_one_line(rows), file=sys.stderr)
-        outcome = _work_off(parts, run_dir, todo, past, journal)
-    return _finish(parts, run_dir, outcome)
+        outcome = _work_off(parts, run_dir, todo, past, journal, host)
+    return _finish(parts, run_dir, outcome, host)
 
 
 def _check_writable(run_dir: Path) -> None:
@@ -162,19 +176,19 @@ def _write_environment(
 
 
 def _work_off(
-    parts: Parts, run_dir: Path, todo: Sequence[Work], past: Past, journal: Journal
+    parts: Parts, run_dir: Path, todo: Sequence[Work], past: Past, journal: Journal, host: Host
 ) -> RunOutcome:
     """Open the models and do what is left."""
     ledger = Ledger(parts.run_budget)
     ledger.add_past(past.spent, past.seconds)
     arms = {work.key: work.arm.name for work in todo}
-    progress = Progress(arms, parts.at_once, redact=journal.redact)
+    progress = host.progress(arms, parts.at_once, redact=journal.redact)
     #: Where a bad request is its question's own, and not the settings'.
     answering: set[tuple[str, str]] = set()
 
     def record(call: Call, reply: str) -> None:
         journal.call(call, reply)
-        progress.called(call)
+        progress.called(call, reply)
         model, kind = (call.model, call.endpoint), call.error.partition(":")[0]
         if not call.error:
             answering.add(model)
@@ -185,7 +199,8 @@ def _work_off(
     info = RunInfo(parts.run_id, parts.root.info.name, sub_name, parts.scripted)
     with served(parts, journal, record) as client:
         runner = Runner(info, parts.task, client, ledger, parts.sample_budget, journal, progress)
-        with _interrupts(runner.stop, resuming(parts.config.stored, run_dir)), progress:
+        command = resuming(parts.config.stored, run_dir)
+        with _interrupts(runner.stop, command) if host.exits else nullcontext(), progress:
             outcome = runner.run(todo, parts.at_once)
     return replace(outcome, errors=progress.errors)
 
@@ -261,8 +276,8 @@ def _interrupts(stop: Callable[[str], None], command: str) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _finish(parts: Parts, run_dir: Path, outcome: RunOutcome) -> int:
-    """Tables, figures and the summary on stdout; the exit code."""
+def _finish(parts: Parts, run_dir: Path, outcome: RunOutcome, host: Host) -> int:
+    """Tables, figures and, where it is printed, the summary on stdout; the exit code."""
     from rich.console import Console
 
     from rlm_eval.analysis.summary import print_summary, write_summary
@@ -273,14 +288,15 @@ def _finish(parts: Parts, run_dir: Path, outcome: RunOutcome) -> int:
     results, calls = tables_of(events)
     write_tables(results, calls, run_dir)
     summary = write_summary(run_dir, demonstration=parts.demonstration)
-    print_summary(summary, Console())
-    if parts.config["response_cache"] is not None:
-        hits = int(calls.cached_response.sum())
-        print(f"{hits:,} of {len(calls):,} calls were answered without a model: tokens, costs and")
-        print("times leave them out, so compare them with those of runs with this cache only")
-    if sent := int(calls.prompt_tokens.sum()):
-        cached = int(calls.cached_tokens.sum()) / sent
-        print(f"prompt tokens: {sent:,} sent, {cached:.0%} of them from the prompt cache")
+    if host.prints:
+        print_summary(summary, Console())
+        if parts.config["response_cache"] is not None:
+            hits = int(calls.cached_response.sum())
+            print(f"{hits:,} of {len(calls):,} calls were answered without a model: tokens, costs")
+            print("and times leave them out: compare them with those of runs with this cache only")
+        if sent := int(calls.prompt_tokens.sum()):
+            cached = int(calls.cached_tokens.sum()) / sent
+            print(f"prompt tokens: {sent:,} sent, {cached:.0%} of them from the prompt cache")
     for line in filter(None, [*cut_off(events), damage(run_dir, bad)]):
         print(line, file=sys.stderr)
     for error, count in outcome.errors.items():
@@ -294,7 +310,8 @@ def _finish(parts: Parts, run_dir: Path, outcome: RunOutcome) -> int:
             f"{outcome.pending} results are still pending: {first}run the same command again",
             file=sys.stderr,
         )
-    print(run_dir)
+    if host.prints:
+        print(run_dir)
     if outcome.stopped == _BY_SIGNAL:
         return INTERRUPTED
     return PENDING_LEFT if outcome.pending else FINISHED

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from rlm_eval.errors import (
@@ -170,7 +171,9 @@ class Runner:
         own."""
         ledger = self.ledger.child(self.sample_budget)
         sample = work.sample
-        problem = Problem(sample.id, sample.question, work.context, sample.max_answer_tokens)
+        watch = self.progress.watch and partial(self.progress.watch, work.arm.name)
+        asked = sample.id, sample.question, work.context, sample.max_answer_tokens
+        problem = Problem(*asked, watch)
         try:
             answer = work.arm.method.answer(problem, lm, ledger)
         except SampleFailure as failure:

@@ -40,6 +40,8 @@ BOUNDS = {"direct": (12, None), "rlm": (25, 700)}
 class Watcher:
     """No progress display: it belongs to a run, not to a sample."""
 
+    watch = None
+
     def started(self, *_: Any) -> None: ...
     def finished(self, *_: Any) -> None: ...
 

@@ -68,6 +68,8 @@ class Marked:
 
 
 class Nobody:
+    watch = None
+
     def finished(self, result: Result) -> None:
         """Does not watch."""
 

@@ -25,6 +25,7 @@ CONF = Path(rlm_eval.__file__).parent.parent / "conf"
 NEEDS = {
     "litellm": ["model.name=openai/x"],
     "vllm": ["model.name=hosted_vllm/x"],
+    "asked": ["task.path=x.json"],
     "exported": ["task.path=x.jsonl"],
 }
 

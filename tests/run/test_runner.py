@@ -88,6 +88,7 @@ class Seen:
     """Progress that keeps what it is told."""
 
     results: list[Result] = field(default_factory=list)
+    watch = None
 
     def finished(self, result: Result) -> None:
         self.results.append(result)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from io import BytesIO
 from math import log10
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -41,6 +42,13 @@ class Plot:
 
     figure: Figure
     data: pd.DataFrame
+
+    def _repr_png_(self) -> bytes:
+        """What a notebook shows."""
+        picture = BytesIO()
+        with style():
+            self.figure.savefig(picture)
+        return picture.getvalue()
 
 
 @contextmanager

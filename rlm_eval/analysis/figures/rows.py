@@ -16,6 +16,7 @@ from rlm_eval.analysis.figures.styles import HUES, Style, shaded, styles
 from rlm_eval.analysis.paired import CELL
 from rlm_eval.analysis.stats import ALPHA
 from rlm_eval.analysis.tables import ARM, token_split
+from rlm_eval.records import NO_GOLD
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -129,8 +130,9 @@ def paired_forest(results: pd.DataFrame, pairs: pd.DataFrame) -> Plot:
 @style()
 def failures(results: pd.DataFrame) -> Plot:
     """How questions ended, per arm and length: right, wrong, each kind of failure, pending."""
+    results = results[results["score_rule"] != NO_GOLD]
     if results.empty:
-        return empty("There are no answers yet.")
+        return empty("There are no answers with a gold one yet.")
     right = results["right"].map({1.0: "right", 0.0: "wrong"})
     ends = right.where(results["outcome"].isin(["answered", "forced"]), results["outcome"])
     counts = pd.crosstab([results[column] for column in ARM], ends)

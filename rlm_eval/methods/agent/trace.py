@@ -22,7 +22,7 @@ from rlm_eval.methods.agent.coverage import ContextCoverage
 from rlm_eval.methods.method import Method
 from rlm_eval.models.client import Completion
 from rlm_eval.models.protocol import Message
-from rlm_eval.records import Answer, Outcome, content_hash
+from rlm_eval.records import Answer, Outcome, Watch, content_hash
 from rlm_eval.repl.capture import cut
 from rlm_eval.repl.results import BlockResult
 
@@ -74,9 +74,10 @@ def became(outcome: Completion | SampleFailure) -> dict[str, Any]:
 class Trace:
     """One agent's events and counts; a child RLM's are its own until it has ended. ``parent`` is
     the call that began this one; ``texts`` are what models were shown, sub-calls' prompts and what
-    code printed. Safe for threads."""
+    code printed; ``watch`` is told of each event at once. Safe for threads."""
 
     coverage: ContextCoverage
+    watch: Watch | None = None
     depth: int = 0
     parent: str | None = None
     texts: list[str] = field(default_factory=list)
@@ -93,7 +94,9 @@ class Trace:
     def child(self, parent: str | None) -> Trace:
         """The trace of a child RLM begun by the call ``parent``; to be joined when it ends."""
         return Trace(
-            self.coverage, self.depth + 1, parent, prompts=self.prompts, started=self.started
+            *(self.coverage, self.watch, self.depth + 1, parent),
+            prompts=self.prompts,
+            started=self.started,
         )
 
     def join(self, child: Trace) -> None:
@@ -107,8 +110,11 @@ class Trace:
     def add(self, kind: str, **event: Any) -> None:
         """An event of this agent."""
         at = round(time.perf_counter() - self.started, 4)
+        added = {"type": kind, "depth": self.depth, "at_s": at, **event}
         with self.lock:
-            self.events.append({"type": kind, "depth": self.depth, "at_s": at, **event})
+            self.events.append(added)
+        if self.watch is not None:
+            self.watch(added)
 
     def shown(self, text: str) -> None:
         """A model was shown ``text``."""

@@ -36,6 +36,7 @@
     scored: (r) => SCORED.includes(r.outcome),
     failed: (r) => !SCORED.includes(r.outcome) && !PENDING.includes(r.outcome),
     pending: (r) => PENDING.includes(r.outcome),
+    "no gold": (r) => r.right === null && classes.asked(r),
     "over the cap": (r) => r.over === 1,
     "recall known": (r) => classes.asked(r) && r.evidence_recall !== null,
     "all shown": (r) => classes.asked(r) && r.evidence_recall === 1,
@@ -97,10 +98,12 @@
         && words.every((w) => r.searched.includes(w)));
       const right = found.filter(classes.right).length;
       const pending = found.filter(classes.pending).length;
+      const open = found.filter(classes["no gold"]).length;
       const samples = new Set(found.map((r) => r.sample)).size.toLocaleString("en");
       line.textContent = (state.samples ? `${samples} samples, ` : "")
         + `${found.length.toLocaleString("en")} answers: ${right} right, `
-        + `${found.length - right - pending} not, ${pending} pending`;
+        + `${found.length - right - pending - open} not, ${pending} pending`
+        + (open ? `, ${open} to questions without a gold answer` : "");
       const href = (r) => `#/sample/${encodeURIComponent(r.sample.sample_id)}?key=`
         + encodeURIComponent(r.result_key);
       out.replaceChildren(table([
@@ -185,9 +188,10 @@
   const closed = (title, make, meta = "") => folding([title, h("span", { class: "meta" }, meta)], make);
 
   function answerOf(row, open) {
+    const tone = row.right === 1 ? "good" : classes["no gold"](row) ? "" : "bad";
     const state = row.right === 1 ? "right" : classes.wrong(row) ? "wrong" : row.outcome;
     return folding([h("b", {}, row.arm + (row.repeat ? `, repeat ${row.repeat}` : "")),
-      h("span", { class: `tag ${row.right === 1 ? "good" : "bad"}` }, state),
+      h("span", { class: `tag ${tone}` }, state),
       h("span", { class: "muted" }, ` score ${show(row.points, "share")} % · ${short(row.tokens)} `
         + `tokens · ${row.subcalls} sub-calls · ${show(row.cost_usd, "usd")} · ${short(row.wall_s)} s`),
       h("span", { class: "excerpt" }, excerpt(row.answer || row.error || ""))],

@@ -14,7 +14,7 @@
 
   /* The answer: a row per task and RLM arm, a cell per length, its sentences below on demand. */
   function verdictGrid(verdicts) {
-    if (!verdicts.length) return h("p", {}, "No verdict: there is no RLM arm beside an alternative.");
+    if (!verdicts.length) return h("p", {}, "No verdict: that takes an RLM arm, an alternative and gold answers.");
     const words = h("p", { class: "verdict", role: "status", hidden: true });
     const cellOf = (v) => h("button", { type: "button", class: `cell ${v.kind}`, onclick: () => {
       words.hidden = false;
