@@ -165,7 +165,8 @@ class Own(DataSet):
         contexts = len({context.id for context, _ in pairs})
         how = ", as the answers suggest (else set task.scorer)" if self.scorer == "auto" else ""
         scored = ", ".join(f"{rule} ({n})" for rule, n in rules.most_common())
-        yield f"{len(pairs)} questions on {contexts} contexts, scored by {scored}{how}"
+        on = "1 context" if contexts == 1 else f"{contexts} contexts"
+        yield f"{len(pairs)} questions on {on}, scored by {scored}{how}"
         if contexts < FEW_CONTEXTS:
             few = f"questions on one context count as one, and under {FEW_CONTEXTS} contexts"
             yield f"{few} no difference can be told from chance: give rows a file or context"

@@ -104,3 +104,15 @@ def test_what_is_wrong_starts_nothing(
     )
     assert not told.out
     assert not Path("runs").exists()
+
+
+def test_a_judge_is_forecast_and_its_prompt_is_looked_for(
+    commands: list[list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = [*commands[0], *QUICK, "task.scorer=judge", "task.judge_repeats=3", "method=[direct]"]
+    assert run_command(plan) == 0
+    told = capsys.readouterr().out
+    assert "9 questions on 9 contexts, scored by judge (9)" in told
+    assert "(judge)" in told
+    assert run_command([*plan, "task.judge=nowhere"]) == 2
+    assert "nowhere" in capsys.readouterr().err
