@@ -18,7 +18,7 @@ from rlm_eval.tokens import load_tokenizer
 
 from .scoring.matching import CHARS_PER_TOKEN
 from .scoring.rules import RULES
-from .scoring.scorers import CHOICES, by_verdict
+from .scoring.scorers import by_verdict, options_of
 from .sizing import EXACT_UP_TO, LONGEST, check_lengths
 
 Pair = tuple[Context, Sample]
@@ -46,6 +46,8 @@ class Task(ABC):
     judge_tokens: int = field(default=0, init=False)
     #: How often the judge is asked about each answer: what most of its verdicts say is the score.
     judge_repeats: int = field(default=1, init=False)
+    #: What a user should know, before a run starts, of what was read and of how it is scored.
+    notes: tuple[str, ...] = field(default=(), init=False)
     #: A method here encrypts text that must not be stored in the clear: every question, gold,
     #: answer, reply and trajectory of a run passes through it.
     seal: ClassVar[Callable[..., str] | None] = None
@@ -116,7 +118,7 @@ class Task(ABC):
         sample where all are asked for."""
         if self.constant_answers:
             return self.constant_answers
-        every = ("string_match_all", "strict_match")
+        every = ("string_match_all", "strict_match", "contains")
         golds = ((s, ", ".join(s.gold) if s.scorer in every else s.gold[0]) for s in group_samples)
         # OOLONG reads of a bare answer of 20 characters its last word alone.
         forms = {"oolong": "Answer: {}", "choice": "The correct answer is ({})"}
@@ -157,9 +159,11 @@ class Task(ABC):
                 fitted = others.get(key) or [s for s in members if s.context_id != context_id]
                 if fitted:
                     answer = self.fit_constant(fitted)
-                    chance = max(fmean(self.score(s, answer).value for s in fitted), 1 / CHOICES)
+                    mean = fmean(self.score(s, answer).value for s in fitted)
                     scores |= {
-                        s.id: chance if s.scorer == "choice" else self.score(s, answer).value
+                        s.id: max(mean, 1 / len(options_of(s)))
+                        if s.scorer == "choice"
+                        else self.score(s, answer).value
                         for s in held_out
                     }
         return scores

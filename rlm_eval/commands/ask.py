@@ -23,6 +23,7 @@ from rlm_eval.records import content_hash
 from rlm_eval.runs.assemble import Parts, assemble
 from rlm_eval.runs.progress import Watched, plain
 from rlm_eval.runs.run import Host, carry_out_parts, redactor_of
+from rlm_eval.tasks.documents import read_file, read_folder
 
 _SETTING = re.compile(r"[+~]{0,2}[\w.@/-]+=")
 
@@ -47,15 +48,19 @@ class Answer:
 
 
 def read_documents(paths: Sequence[str | Path]) -> str | dict[str, str]:
-    """The text of one file, or texts by name; ``-`` is standard input. Raises ConfigError where one
-    is no text, and OSError."""
+    """The text of one file, or texts by name, of a folder all of its own; ``-`` is standard input.
+    Raises ConfigError where one can't be read as text."""
     texts: dict[str, str] = {}
-    for path in map(str, paths):
-        data = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
-        try:
-            texts[path] = data.decode("utf-8-sig")
-        except UnicodeDecodeError as error:
-            raise ConfigError(f"{path} is not in UTF-8 ({error.reason})") from error
+    for path in map(Path, paths):
+        if str(path) == "-":
+            try:
+                texts["-"] = sys.stdin.buffer.read().decode("utf-8-sig")
+            except UnicodeDecodeError as error:
+                raise ConfigError(f"standard input is not in UTF-8 ({error.reason})") from error
+        elif path.is_dir():
+            texts |= read_folder(path, leave_out=path)[0]
+        else:
+            texts[str(path)] = read_file(path)
     return texts.popitem()[1] if len(texts) == 1 else texts
 
 

@@ -31,7 +31,8 @@ def resume(run_dir: Path, *, changed: bool = False, allowed: Sequence[str] = ())
     tree["results_dir"] = str(run_dir.resolve().parent)
     parts = assemble(check_config(tree))
     recorded = recorded_environment(run_dir)
-    same = recorded.get("fingerprints") == parts.fingerprints
+    made_of = {"fingerprints": parts.fingerprints, "task_source": parts.task.source}
+    same = all(recorded.get(key) == value for key, value in made_of.items())
     if same or changed:
         return carry_out_parts(parts, run_dir if same else None)
     sources = recorded.get("sources") or {}
@@ -39,8 +40,8 @@ def resume(run_dir: Path, *, changed: bool = False, allowed: Sequence[str] = ())
     names = [name for name in names if sources.get(name) != parts.sources.get(name)]
     what = ", ".join(names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")
     raise ConfigError(
-        f"what made {run_dir} has changed since ({what or 'its configuration or a prompt'}): take "
-        "that again, or add --changed to begin a new run that reuses what is still valid"
+        f"what made {run_dir} has changed since ({what or 'configuration, prompts or data'}): take"
+        " that again, or add --changed to begin a new run that reuses what is still valid"
     )
 
 

@@ -71,9 +71,11 @@ class Parts:
 
     @property
     def run_id(self) -> str:
-        """The task's name and a hash of the configuration and of the arms with their prompts and
-        sources: results of two revisions never meet in one run."""
+        """The task's name and a hash of the configuration, of the arms with their prompts and
+        sources, and of a local file's rows: results of two revisions never meet in one run."""
         made_with = [self.config.identity, self.fingerprints]
+        if "sha256" in (source := self.task.source or {}):
+            made_with.append(source)
         return f"{self.task.name}-{content_hash(made_with)[:10]}"
 
     @property

@@ -134,9 +134,9 @@ def _notes(parts: Parts, rows: Sequence[Expected]) -> list[str]:
 
 
 def without_effect(parts: Parts) -> list[str]:
-    """A line for what is set and has no effect on some methods: a role's model that they don't
-    use, a cap that they can't spend up to."""
-    notes = []
+    """The task's notes, and a line for what is set and has no effect on some methods: a role's
+    model that they don't use, a cap that they can't spend up to."""
+    notes = list(parts.task.notes)
     for key in (*ROLE_KEYS.values(), "embed_model"):
         if parts.config[key] and key != "judge_model":
             without = [arm.name for arm in parts.arms if key not in model_keys(arm.method)]

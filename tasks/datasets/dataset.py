@@ -1,16 +1,18 @@
 """Tasks that read rows of published data sets: a local file, or a pinned revision on the Hugging
 Face hub.
 
-Local files: JSONL, JSON (a list of rows, or an object whose ``data`` is one), parquet, or a folder
-of parquet files, all in UTF-8. Hub sets are streamed, so rows may be taken from the front of very
-large ones; a set that is one file of the repository (``file``) is fetched as a whole. A set
+Local files: JSONL, JSON (a list of rows, or an object whose ``data`` is one), CSV, parquet, or a
+folder of parquet files, all in UTF-8. Hub sets are streamed, so rows may be taken from the front of
+very large ones; a set that is one file of the repository (``file``) is fetched as a whole. A set
 declares what its rows look like (:func:`shape`), and every row is checked against that: a file's
 when the task is made, a hub set's as they are read, which is before a run begins as well.
 """
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 import json
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -56,7 +58,7 @@ def optional(column: Any) -> Any:
     return NotRequired[column]
 
 
-def _utf8(value: str) -> str:
+def utf8(value: str) -> str:
     try:
         value.encode()
     except UnicodeEncodeError as error:
@@ -71,7 +73,7 @@ def _filled(value: object) -> object:
 
 
 #: A text that may be empty; one that may not; base64; a text or whole number, taken as text.
-AnyText = Annotated[str, AfterValidator(_utf8)]
+AnyText = Annotated[str, AfterValidator(utf8)]
 Text = Annotated[AnyText, BeforeValidator(_filled)]
 Sealed = Annotated[str, Field(pattern=r"^[A-Za-z0-9+/]+={0,2}$")]
 Name = Annotated[Text, BeforeValidator(lambda value: str(value) if type(value) is int else value)]
@@ -165,6 +167,10 @@ class DataSet(Task):
 
     def rows(self) -> Iterator[Row]:
         """The rows in order, checked, of those that are wanted."""
+        return (row for _, row in self.placed_rows())
+
+    def placed_rows(self) -> Iterator[tuple[str, Row]]:
+        """The same, each with its place, as in ``FILE line 17``."""
         place, key = "", "hub" if self.path is None else "path"
         try:
             for place, raw in self._raw():
@@ -174,7 +180,7 @@ class DataSet(Task):
                 if lost := [column for column in self.columns if column not in found]:
                     raise _lacks(place, lost, found)
                 if self.wanted(raw):
-                    yield found
+                    yield place, found
         except ConfigError as error:
             raise ConfigError(error.message, key=error.key or key) from error
         if not place:
@@ -226,19 +232,19 @@ def _sha256(files: Iterable[Path]) -> str:
 
 
 def _read(files: Iterable[Path]) -> Iterator[tuple[str, Any]]:
-    """Each row with its place, as in ``FILE row 17``; a row of JSONL is a line, if not blank."""
-    readers = {".parquet": _parquet, ".json": _json, ".jsonl": _jsonl}
+    """Each row with its place, as in ``FILE row 17``, or ``line 17`` where rows are lines."""
     for file in files:
-        number = 0
-        if file.suffix not in readers:
-            raise ConfigError(f"{file} can't be read: it is none of .jsonl, .json, .parquet")
+        unit = "line" if file.suffix in (".jsonl", ".csv") else "row"
+        number = int(file.suffix == ".csv")  # the header
+        if file.suffix not in READERS:
+            raise ConfigError(f"{file} can't be read: it is none of {', '.join(READERS)}")
         try:
             with file.open("rb") as stream:
-                for number, raw in readers[file.suffix](stream):
+                for number, raw in READERS[file.suffix](stream):
                     if raw is not ...:
-                        yield f"{file} row {number}", raw
-        except (OSError, ValueError, TypeError, RecursionError, NotImplementedError) as error:
-            at = f" row {number + 1}" if file.suffix == ".jsonl" else ""
+                        yield f"{file} {unit} {number}", raw
+        except UNREADABLE as error:
+            at = f" line {number + 1}" if unit == "line" else ""
             if isinstance(error, UnicodeDecodeError):
                 why = f"({error.reason}): convert it, as with iconv -f ENCODING -t UTF-8"
                 raise ConfigError(f"{file}{at} is not in UTF-8 {why}") from error
@@ -264,6 +270,30 @@ def _json(stream: BinaryIO) -> Iterator[tuple[int, Any]]:
     if not isinstance(rows, list):
         raise ValueError("it is neither a list of rows nor an object whose 'data' is one")
     yield from enumerate(rows, 1)
+
+
+def _csv(stream: BinaryIO) -> Iterator[tuple[int, Any]]:
+    """Rows without their empty cells; what parts most of the header parts them all."""
+    csv.field_size_limit(1 << 30)  # a cell may hold a context
+    text = stream.read().decode("utf-8-sig")
+    parting = max(",;\t", key=text.partition("\n")[0].count)
+    rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=parting, strict=True)
+    for row in rows:
+        if None in row:
+            raise ValueError("it has more cells than the header")
+        yield rows.line_num, {name: _cell(cell) for name, cell in row.items() if cell}
+
+
+def _cell(text: str) -> Any:
+    """The text of a cell, or the list that it holds in JSON."""
+    try:
+        return json.loads(text) if text.startswith("[") else text
+    except ValueError:
+        return text
+
+
+UNREADABLE = (OSError, ValueError, TypeError, RecursionError, NotImplementedError, csv.Error)
+READERS = {".jsonl": _jsonl, ".json": _json, ".csv": _csv, ".parquet": _parquet}
 
 
 def _first_line(error: Exception) -> str:

@@ -55,6 +55,13 @@ def _final_part(answer: str, room: int) -> str:
     return part if len(part) <= room + (MARKED if marked else UNMARKED) else ""
 
 
+@lru_cache(maxsize=1024)
+def numbers_in(text: str) -> tuple[float, ...]:
+    """The numbers in a text, in order; commas between thousands don't part them."""
+    plain = re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", text)
+    return tuple(map(float, re.findall(r"(?<![\w.])-?\d+(?:\.\d+)?(?!\w)", plain)))
+
+
 def recall(sample: Sample, answer: str) -> float:
     """RULER's number: the share of the references that the reply holds, in any case. Control
     characters count as line breaks."""

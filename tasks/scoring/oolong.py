@@ -5,12 +5,11 @@ from __future__ import annotations
 
 import re
 from datetime import datetime
-from functools import lru_cache
 from typing import Literal
 
 from rlm_eval.records import Sample, Score
 
-from .matching import final_part, strict_share
+from .matching import final_part, numbers_in, strict_share
 from .scorers import DATE, MONTH, labels_of, named
 
 Kind = Literal["label", "number", "comparison", "user", "date", "month"]
@@ -71,8 +70,8 @@ def _strict(sample: Sample, answer: str, kind: Kind) -> float:
     if kind == "user":
         return strict_share(sample, answer)
     if kind == "number":
-        told = _numbers(sample.question) | {float(sample.knobs.get("n_lines") or 0)}
-        said = _numbers(part)
+        told = {*numbers_in(sample.question), float(sample.knobs.get("n_lines") or 0)}
+        said = set(numbers_in(part))
         values = list(said - told or said)
         return _graded(f"{values[0]:.15g}", gold) if len(values) == 1 else 0.0
     if kind == "comparison":
@@ -84,14 +83,6 @@ def _strict(sample: Sample, answer: str, kind: Kind) -> float:
     form, first = (DATE, "") if kind == "date" else (rf"{MONTH},? \d{{4}}", "1 ")
     dates = [found[0] for found in re.finditer(form, part, re.I)] or [part]
     return float({moment(first + date) for date in dates} == {moment(first + gold)} != {None})
-
-
-@lru_cache(maxsize=1024)
-def _numbers(text: str) -> frozenset[float]:
-    """The numbers in a text; commas between thousands don't part them."""
-    plain = re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", text)
-    found = re.findall(r"(?<![\w.])-?\d+(?:\.\d+)?(?!\w)", plain)
-    return frozenset(map(float, found))
 
 
 def _relation(sample: Sample, text: str) -> str:

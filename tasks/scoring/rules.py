@@ -2,7 +2,8 @@
 
 So a sample scores the same whichever way it came here: built, or exported and read back. A
 benchmark's own rule has the benchmark's name for it; the rules of tasks that we generate begin with
-``strict``. Either has the other reading beside it (``Score.readings``).
+``strict``; those of a user's own questions are plain words. Each has another reading beside it
+(``Score.readings``).
 """
 
 from __future__ import annotations
@@ -21,6 +22,10 @@ RULES: dict[str, Callable[[Sample, str], Score]] = {
     "string_match_part": scorers.string_match_part,
     "strict_match": strict_match,
     "strict_answer": scorers.strict_answer,
+    "exact": scorers.short_answer,
+    "contains": scorers.contains,
+    "f1": partial(scorers.short_answer, by="f1"),
+    "number": scorers.number,
     "judge": scorers.short_answer,  # what constants are fitted by
     "squad_em": scorers.short_answer,
     "hotpot_em": partial(scorers.short_answer, hotpot=True),

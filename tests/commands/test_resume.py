@@ -83,7 +83,7 @@ def test_a_changed_configuration_or_prompt_is_another_run(
     capsys.readouterr()
     allowed = "allow_targets=[rlm_eval.methods.direct]"
     assert run_command(["resume", str(first), allowed]) == 2
-    assert "its configuration or a prompt" in capsys.readouterr().err
+    assert "configuration, prompts or data" in capsys.readouterr().err
     assert run_command(arguments) == 0
     assert len(list((tmp_path / "runs").iterdir())) == 2
     assert len(past_of(first).done) == 2

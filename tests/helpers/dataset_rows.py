@@ -21,6 +21,7 @@ from rlm_eval.tasks.datasets.longmemeval import LongMemEval
 from rlm_eval.tasks.datasets.mrcr import MRCR
 from rlm_eval.tasks.datasets.oolong import Oolong, OolongReal
 from rlm_eval.tasks.datasets.oolong_pairs import OolongPairs, as_roles
+from rlm_eval.tasks.own import Own, each
 
 Row = dict[str, Any]
 
@@ -227,6 +228,16 @@ def exported(i: int = 0) -> Row:
     return json.loads(json.dumps(to_row(context, sample)))
 
 
+def own(i: int = 0) -> Row:
+    return {
+        "question": f"Which colours has row {i}?",
+        "answer": ["red", "dark blue"],
+        "context": {"a.txt": f"Row {i}: red.", "b.txt": "And dark blue."},
+        "id": f"q{i}",
+        "scorer": "contains",
+    }
+
+
 def windows(folder: Path) -> Oolong:
     """Two windows of 1024 tokens, of which the second holds the users of the pairs."""
     rows = []
@@ -286,6 +297,11 @@ SETS = {
         oolong_pairs,
         lambda row: as_roles(tuple(map(int, pair[1:-1].split(","))) for pair in row["answer"]),
         "oolong-pairs-1024.jsonl",
+    ),
+    "own": Set(
+        lambda path, _: Own(path=path),
+        own,
+        lambda row: [str(one).strip() for one in each(row["answer"])],
     ),
     "exported": Set(lambda path, _: Exported(path=path), exported, lambda row: row["gold"]),
 }

@@ -147,7 +147,7 @@ def test_bad_knobs_are_refused(path: str, knobs: dict[str, Any], message: str) -
 def test_rows_in_the_clear_are_refused(tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, ROWS)))
     with pytest.raises(
-        ConfigError, match="row 1: query: expected a text encrypted as published, in base64"
+        ConfigError, match="line 1: query: expected a text encrypted as published, in base64"
     ):
         make(str(tmp_path / "rows.jsonl"))
 

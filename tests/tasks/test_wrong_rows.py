@@ -156,6 +156,21 @@ def put(row: Row, place: str, value: Any) -> Row:
         ("longmemeval", "haystack_sessions.0.0.role", "bot", "[0][0].role: expected 'user' or"),
         ("oolong_pairs", "answer", ["(1, 1)"], "answer[0]: expected a text '(id, id)' of two ids"),
         ("oolong_pairs", "answer", "(1, 2)", 'answer: expected a list, got "(1, 2)"'),
+        ("own", "question", None, "question: expected a non-empty text, got null"),
+        ("own", "answer", ..., "no column answer; it has question, context, id, scorer"),
+        ("own", "answer", None, "answer: expected a non-empty text, a number, or a list of these"),
+        ("own", "answer", True, "answer: expected a non-empty text, a number, or a list of these"),
+        ("own", "answer", ["red", " "], "answer: expected a non-empty text, a number, or a list"),
+        ("own", "answer", [], "answer: expected a non-empty text, a number, or a list of these"),
+        ("own", "answer", "?!", "answer '?!': contains can't score it in 128 tokens"),
+        ("own", "answer", "word " * 300, "contains can't score it in 128 tokens (task.max"),
+        ("own", "context", {"a.txt": 5}, "context: expected a non-empty text, or several"),
+        ("own", "context", {}, "context: expected a non-empty text, or several"),
+        ("own", "context", ..., "has neither file nor context: add one, or set task.path"),
+        ("own", "scorer", "fuzzy", "scorer: expected 'exact', 'contains', 'f1', 'number', 'choice"),
+        ("own", "scorer", "number", "answer 'red, dark blue': "),
+        ("own", "scorer", "choice", "answer 'red, dark blue': "),
+        ("own", "file", "nowhere.txt", "has both file and context: leave one out"),
         ("exported", "target_tokens", "1000", 'target_tokens: expected a whole number, got "1000"'),
         ("exported", "scorer", "rouge", "scorer: expected 'string_match_all', "),
         ("exported", "knobs", '{"a": [1]}', "knobs.a: expected a text, a number, true, false or"),
@@ -174,7 +189,7 @@ def test_a_wrong_row_is_named(
     put(rows[2], place, value)
     with pytest.raises(ConfigError) as caught:
         samples_of(kind, rows, tmp_path)
-    assert f"{tmp_path / kind.file} row 3: " in str(caught.value)
+    assert f"{tmp_path / kind.file} line 3: " in str(caught.value)
     assert message in str(caught.value)
 
 
@@ -226,19 +241,19 @@ def test_encodings_are_read_or_named(form: str, encoding: str, tmp_path: Path) -
         return
     with pytest.raises(ConfigError) as caught:
         task(str(path), tmp_path)
-    place = f"{path} row 1 " if form == "jsonl" else f"{path} "
+    place = f"{path} line 1 " if form == "jsonl" else f"{path} "
     assert f"{place}{wrong}" in str(caught.value)
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[" * 100_000, "row 1 can't be read: "),
-        ('{"input": 1' + "0" * 5000 + "}", "row 1 can't be read: "),
-        ("\n\n[1]", "row 3: must be a JSON object"),
-        ("\n\n{", "row 3 can't be read: Expecting property name"),
-        ("null", "row 1: must be a JSON object"),
-        ('"text"', "row 1: must be a JSON object"),
+        ("[" * 100_000, "line 1 can't be read: "),
+        ('{"input": 1' + "0" * 5000 + "}", "line 1 can't be read: "),
+        ("\n\n[1]", "line 3: must be a JSON object"),
+        ("\n\n{", "line 3 can't be read: Expecting property name"),
+        ("null", "line 1: must be a JSON object"),
+        ('"text"', "line 1: must be a JSON object"),
         ('{"a\\nb": 1}', "no column input, question, target; it has a b"),
     ],
 )

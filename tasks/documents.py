@@ -1,0 +1,116 @@
+"""What files on this machine say: text and source code in UTF-8, HTML as the text that it shows,
+PDF by an extra."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+
+from rlm_eval.errors import ConfigError
+from rlm_eval.records import storable
+
+#: The most bytes of a file, and the most characters of a folder: some 25 million tokens.
+MOST = 100_000_000
+#: Folders without documents, beside hidden ones, and what makes a folder the record of a run.
+JUNK, RECORD = ("__pycache__", "node_modules"), "journal.jsonl"
+#: Elements of HTML within a line, and what parts the cells of a table. All others begin a line.
+INLINE = "a abbr b cite code em font i img kbd mark q s small span strong sub sup u var".split()  # noqa: SIM905
+PARTS = {**dict.fromkeys(INLINE, ""), "td": " | ", "th": " | "}
+
+
+def read_file(path: Path) -> str:
+    """The text of a file. Raises ConfigError, in one line, for one that can't be read as text."""
+    if (text := _text(path)) is None:
+        raise ConfigError(f"{path} is neither text nor HTML nor PDF: convert it, or leave it out")
+    return text
+
+
+def read_folder(folder: Path, leave_out: Path) -> tuple[dict[str, str], list[str]]:
+    """The texts of all files below ``folder`` by their paths in it, in sorted order, and the paths
+    of binary ones, which are skipped. Hidden files, runs' records and ``leave_out`` are no
+    documents. Raises ConfigError as :func:`read_file` does, and for nothing or too much to read."""
+    inside = [path for path in _files(folder) if path.resolve() != leave_out.resolve()]
+    names = {storable(path.relative_to(folder).as_posix()): path for path in inside}
+    texts = {name: text for name, path in names.items() if (text := _text(path)) is not None}
+    if not 0 < (size := sum(map(len, texts.values()))) <= MOST:
+        raise ConfigError(f"{folder} holds {size:,} characters of text; it must be 1 to {MOST:,}")
+    return texts, [name for name in names if name not in texts]
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    try:
+        inside = sorted(folder.iterdir())
+    except OSError as error:
+        raise ConfigError(f"{folder} can't be read: {error.strerror}") from error
+    for path in inside:
+        hidden = path.name.startswith(".") or path.name in JUNK or (path / RECORD).exists()
+        if path.is_file() and not hidden:
+            yield path
+        elif path.is_dir() and not hidden and not path.is_symlink():
+            yield from _files(path)
+
+
+def _text(path: Path) -> str | None:
+    """None for a binary file: one that begins with what no text has. UTF-16 says what it is."""
+    kind = path.suffix.lower()
+    try:
+        with path.open("rb") as stream:
+            data = stream.read(8192)
+            if kind == ".pdf":
+                return _pdf_text(path)
+            if b"\0" in data and not data.startswith((b"\xff\xfe", b"\xfe\xff")):
+                return None
+            data += stream.read(MOST)
+        text = data.decode("utf-8-sig").replace("\r\n", "\n")
+    except OSError as error:
+        raise ConfigError(f"{path} can't be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        why = f"({error.reason}): convert it, as with iconv -f ENCODING -t UTF-8"
+        raise ConfigError(f"{path} is not in UTF-8 {why}") from error
+    if len(data) > MOST:
+        raise ConfigError(f"{path} is too large: the most is {MOST:,} bytes")
+    return html_text(text) if kind in (".html", ".htm") else text
+
+
+def _pdf_text(path: Path) -> str:
+    try:
+        import pypdf
+        from pypdf.errors import DependencyError, PyPdfError
+    except ImportError as error:
+        raise ConfigError(f"{path}: PDF needs pip install 'rlm_eval[pdf]'") from error
+    logging.getLogger("pypdf").setLevel(logging.CRITICAL)
+    broken = (PyPdfError, DependencyError, ArithmeticError, AttributeError, LookupError)
+    try:
+        text = "\n\n".join(page.extract_text() for page in pypdf.PdfReader(path).pages)
+    except (*broken, NotImplementedError, RecursionError, TypeError, ValueError) as error:
+        raise ConfigError(f"{path} can't be read as PDF: {error}") from error
+    if not text.strip():
+        raise ConfigError(f"{path} has no text, as scans haven't: OCR it, or leave it out")
+    return storable(text)
+
+
+class _Shown(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.parts: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:
+        self.parts.append(PARTS.get(tag, "\n"))
+
+    def handle_endtag(self, tag: str) -> None:
+        self.parts.append("" if tag in PARTS else "\n")
+
+    def handle_data(self, data: str) -> None:
+        if self.cdata_elem is None:  # else a script or a style
+            self.parts.append(data if self.lasttag == "pre" else data.replace("\n", " "))
+
+
+def html_text(page: str) -> str:
+    """What an HTML page shows: a block, or a row of a table, a line."""
+    reader = _Shown()
+    reader.feed(page)
+    reader.close()
+    lines = (" ".join(line.split()) for line in "".join(reader.parts).split("\n"))
+    return "\n".join(line.removeprefix("| ") for line in lines if line)

@@ -1,0 +1,224 @@
+"""own: your documents, and your questions about them.
+
+Source: ``path``, a folder or a file, and ``questions``, a JSONL or CSV file with a question a row;
+or one such file as ``path``, whose rows bring their contexts. A row is about its ``file`` or
+``context``, else about all of ``path``; several files are documents by name. Contexts are as they
+are; the length is the power of two that holds the longest.
+
+Score: by the rule that the column ``scorer`` or the setting names, else by what follows from the
+answer: a number → ``number``; a letter, where all answers are A, B, C or D → ``choice``; a list or
+a few words → ``contains``; more words → ``f1``. Of a list ``contains`` wants all (the score is the
+share), other rules any. A sentence after the question asks for the form of reply that is read.
+
+Known shortcuts: public documents may be known by heart, frequent answers guessed: compare with a
+no_context arm and with the best constant.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from string import ascii_uppercase
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator
+
+from rlm_eval.errors import ConfigError, at_least
+from rlm_eval.records import Context, content_hash
+
+from .datasets.dataset import READERS, DataSet, Fields, Row, Text, optional, shape, shorten, utf8
+from .documents import read_file, read_folder
+from .task import Pair
+
+Scorer = Literal["exact", "contains", "f1", "number", "choice", "judge"]
+#: What is said after a question, by the rule that reads the reply.
+FORMS = {
+    "number": "Reply with the number alone, in digits.",
+    "choice": "Reply in the form 'The correct answer is (X)', where X is a letter.",
+}
+BRIEF = "Reply with the answer alone, in as few words as possible."
+NUMBER = re.compile(r"-?(\d{1,3}(,\d{3})+|\d+)(\.\d+)?")
+#: Up to so many words an answer is looked for as it stands; of a longer one the words count.
+FEW_WORDS = 6
+#: Under so many contexts no difference can be told from chance.
+FEW_CONTEXTS = 6
+
+
+def each(value: Any) -> list[Any]:
+    """The values of a list that has some; what is none, as the only one."""
+    return value if isinstance(value, list) and value else [value]
+
+
+def _answer(value: Any) -> Any:
+    for one in each(value):
+        number = type(one) in (int, float) and math.isfinite(one)
+        if not number and not (isinstance(one, str) and utf8(one).strip()):
+            raise ValueError("a non-empty text, a number, or a list of these")
+    return value
+
+
+def _texts(value: Any) -> Any:
+    for text in each(value):
+        if value is not None and not (isinstance(text, str) and utf8(text).strip()):
+            raise ValueError("a non-empty text, or several")
+    return value
+
+
+def _context(value: Any) -> Any:
+    _texts([*value, *value.values()] if isinstance(value, dict) else value)
+    return value
+
+
+@dataclass(kw_only=True, eq=False)
+class Own(DataSet):
+    questions: str | None = None
+    name: str = "own"
+    scorer: Scorer | Literal["auto"] = "auto"
+    n: int | None = None
+    max_answer_tokens: int = 128
+    judge: str | None = "equivalence"
+    judge_tokens: int = 1024
+    judge_repeats: int = 1
+
+    schema = shape(
+        question=Text,
+        answer=Annotated[Any, AfterValidator(_answer)],
+        file=optional(Annotated[Any, AfterValidator(_texts)]),
+        context=optional(Annotated[Any, AfterValidator(_context)]),
+        id=optional(Any),
+        scorer=optional(Scorer | None),
+    )
+
+    def __post_init__(self) -> None:
+        """Raises ConfigError for whatever is wrong with rows or documents: all are read."""
+        at_least(1, n=self.n, max_answer_tokens=self.max_answer_tokens)
+        at_least(1, judge_tokens=self.judge_tokens)
+        self._documents = Path(self.path) if self.path and self.questions else None
+        if self._documents and not self._documents.exists():
+            raise ConfigError(f"{self._documents} is no file and no folder", key="path")
+        key, self.path = "questions" if self.questions else "path", self.questions or self.path
+        self._rows_file = Path(self.path or "")
+        if self._rows_file.suffix not in READERS:
+            told = "must be a .jsonl or .csv file with the columns question, answer and maybe file"
+            raise ConfigError(told, key="questions")
+        below = self._documents or self._rows_file.parent
+        self._below = below if below.is_dir() else below.parent
+        self._opened: dict[str, Context] = {}
+        self._binary: list[str] = []
+        try:
+            super().__post_init__()
+            self._pairs = self._read_all()
+        except ConfigError as error:
+            raise ConfigError(error.message, key={"path": key}.get(error.key, error.key)) from error
+        ids = [sample.id for _, sample in self._pairs]
+        self.source = {**(self.source or {}), "samples": content_hash(ids)}
+
+    def build(self) -> Iterator[Pair]:
+        yield from self._pairs
+
+    def _read_all(self) -> list[Pair]:
+        rows, tokens, first = list(self.placed_rows()), dict[str, int](), dict[str, str]()
+        letters = [row["answer"] for _, row in rows if row["answer"] in [*ascii_uppercase]]
+        fixed = "choice" if len(letters) == len(rows) and self.scorer == "auto" else self.scorer
+        options = "".join(c for c in ascii_uppercase if c <= max("D", *letters))
+        asked: list[tuple[str, Context, Fields]] = []
+        for place, row in rows:
+            try:
+                context, fields = self._context_of(row), self._fields(row, fixed, options)
+            except ConfigError as error:
+                raise ConfigError(f"{place}: {error.message}", key="path") from error
+            length = tokens.get(context.id) or self._tok.count(context.text)
+            tokens[context.id] = fields["length"] = length
+            fields["used"] = length + self._tok.count(fields["question"]) + self.max_answer_tokens
+            asked.append((place, context, fields))
+        target = 1 << (max(fields["used"] for *_, fields in asked) - 1).bit_length()
+        pairs = []
+        for place, context, fields in asked:
+            _, sample = self.pair(context, target, **fields)
+            right, blank = (
+                self.score(sample, said).correct for said in (*self.constants([sample]), "")
+            )
+            if not right or blank or self._tok.count(sample.gold[0]) > self.max_answer_tokens:
+                told = f"{sample.scorer} can't score it in {self.max_answer_tokens} tokens"
+                told = f"answer {', '.join(sample.gold)!r}: {told} (task.max_answer_tokens)"
+                raise ConfigError(f"{place}: {told}", key="path")
+            if (before := first.setdefault(sample.id, place)) != place:
+                raise ConfigError(f"{place}: asks what {before} asks", key="path")
+            pairs.append((context, sample))
+        pairs = pairs[: self.n]
+        self.notes = tuple(self._told(pairs))
+        order = {context.id: i for i, (context, _) in reversed([*enumerate(pairs)])}
+        return sorted(pairs, key=lambda pair: order[pair[0].id])
+
+    def _told(self, pairs: list[Pair]) -> Iterator[str]:
+        """The task's notes. Raises ConfigError where a judge grades a part of the rows."""
+        rules = Counter(sample.scorer for _, sample in pairs)
+        if 0 < rules["judge"] < len(pairs):
+            raise ConfigError("judge grades all rows or none: set task.scorer=judge", key="path")
+        self.judge = self.judge if rules["judge"] else None
+        contexts = len({context.id for context, _ in pairs})
+        how = ", as the answers suggest (else set task.scorer)" if self.scorer == "auto" else ""
+        scored = ", ".join(f"{rule} ({n})" for rule, n in rules.most_common())
+        on = "1 context" if contexts == 1 else f"{contexts} contexts"
+        yield f"{len(pairs)} questions on {on}, scored by {scored}{how}"
+        if contexts < FEW_CONTEXTS:
+            few = f"questions on one context count as one, and under {FEW_CONTEXTS} contexts"
+            yield f"{few} no difference can be told from chance: give rows a file or context"
+        if self._binary:
+            yield f"left out, since binary: {shorten(', '.join(self._binary), 300)}"
+
+    def _fields(self, row: Row, rule: str, options: str) -> Fields:
+        """What :meth:`pair` takes of a row."""
+        answer, rule = row["answer"], row.get("scorer") or rule
+        golds = tuple(str(one).strip() for one in each(answer))
+        if rule == "auto" and NUMBER.fullmatch(golds[0]) and not isinstance(answer, list):
+            rule = "number"
+        elif rule == "auto":
+            few = isinstance(answer, list) or len(golds[0].split()) <= FEW_WORDS
+            rule = "contains" if few else "f1"
+        known = {key: row[key] for key in ("id", "file") if row.get(key) is not None}
+        knobs = {key: ", ".join(map(str, each(value))) for key, value in known.items()}
+        return {
+            "question": f"{row['question'].strip()}\n{FORMS.get(rule, BRIEF)}",
+            "gold": golds,
+            "scorer": rule,
+            "group": rule,
+            "knobs": knobs | ({"options": options} if rule == "choice" else {}),
+        }
+
+    def _context_of(self, row: Row) -> Context:
+        """What a row is about. Raises ConfigError for documents that can't be read."""
+        given, names = row.get("context"), row.get("file")
+        if given is not None and names is not None:
+            raise ConfigError("has both file and context: leave one out")
+        if given is not None:
+            return Context.of(tuple(given) if isinstance(given, list) else given)
+        if (key := json.dumps(names)) not in self._opened:
+            read = {name: self._text(name) for name in each(names)}
+            content: dict[str, str] = {}
+            for name, text in read.items():
+                texts = {"": text} if isinstance(text, str) else text
+                content |= {f"{name}/{below}".rstrip("/"): text for below, text in texts.items()}
+            self._opened[key] = Context.of(content if isinstance(names, list) else read[names])
+        return self._opened[key]
+
+    def _text(self, name: str | None) -> str | dict[str, str]:
+        """The file of this name below ``path``, or all of it; the texts of a folder by name."""
+        path = self._documents if name is None else self._below / name
+        if path is None:
+            raise ConfigError("has neither file nor context: add one, or set task.path")
+        if name and ("\0" in name or not path.resolve().is_relative_to(self._below.resolve())):
+            raise ConfigError(f"file {name!r} is not below {self._below}")
+        if os.path.isdir(path):
+            texts, binary = read_folder(path, self._rows_file)
+            self._binary += binary
+            return texts
+        if not (text := read_file(path)).strip():
+            raise ConfigError(f"{path} is empty")
+        return text
