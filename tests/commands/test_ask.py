@@ -39,6 +39,7 @@ def runs() -> list[Path]:
     return sorted(Path("runs").glob("[!.]*"))
 
 
+@pytest.mark.slow
 def test_a_session_is_shown_as_it_goes_and_recorded(folder: Path, capsys: Printed) -> None:
     assert ask("mill.txt", QUESTION) == 0
     out, err = capsys.readouterr()
@@ -71,6 +72,7 @@ def test_a_session_is_shown_as_it_goes_and_recorded(folder: Path, capsys: Printe
     assert len(runs()) == 2, "of another text it is another run"
 
 
+@pytest.mark.slow
 def test_two_methods_answer_under_their_names_and_nobody_judges_them(
     folder: Path, capsys: Printed
 ) -> None:
@@ -95,6 +97,7 @@ def test_two_methods_answer_under_their_names_and_nobody_judges_them(
     assert "other.txt:\\nOf Bexley" in context.read_text()
 
 
+@pytest.mark.slow
 def test_standard_input_is_asked_about(
     folder: Path, capsys: Printed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -105,6 +108,7 @@ def test_standard_input_is_asked_about(
     assert "1 results to make" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_spent_cap_leaves_the_answer_pending(folder: Path, capsys: Printed) -> None:
     assert ask("mill.txt", QUESTION, "budget.run.calls=1") == 3
     out, err = capsys.readouterr()
