@@ -58,7 +58,8 @@ def read_documents(paths: Sequence[str | Path]) -> str | dict[str, str]:
             except UnicodeDecodeError as error:
                 raise ConfigError(f"standard input is not in UTF-8 ({error.reason})") from error
         elif path.is_dir():
-            texts |= read_folder(path, leave_out=path)[0]
+            inside, _ = read_folder(path, leave_out=path)
+            texts |= {f"{path}/{name}": text for name, text in inside.items()}
         else:
             texts[str(path)] = read_file(path)
     return texts.popitem()[1] if len(texts) == 1 else texts

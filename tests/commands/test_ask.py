@@ -119,7 +119,7 @@ def test_a_spent_cap_leaves_the_answer_pending(folder: Path, capsys: Printed) ->
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["none.txt", QUESTION], "none.txt: No such file or directory"),
+        (["none.txt", QUESTION], "none.txt can't be read: No such file or directory"),
         (["mill.txt"], "ask takes files (-: standard input) with text in them, then a question"),
         ([], "ask takes files"),
         (["empty.txt", QUESTION], "with text in them"),

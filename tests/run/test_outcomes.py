@@ -103,7 +103,7 @@ def test_a_thought_is_neither_run_nor_scored_and_the_row_says_so(tmp_path: Path)
             thought = "perhaps\n" + block("submit('wrong')")
             code = block("submit(llm_query('ask'))")
             return chat_reply(f"Well. <think>{thought}</think>\n{code}")
-        if "ask" in messages[-1]["content"]:
+        if messages[-1]["content"] == "ask":
             return chat_reply("one or two</think>two")
         return chat_reply("It is <think>" + " ".join(map(str, range(2000))))
 
