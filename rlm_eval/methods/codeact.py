@@ -78,6 +78,18 @@ class CodeAct(Agent):
                 key="work_tokens",
             )
 
+    def kept(self, shape: Shape, models: Mapping[Role, ModelInfo]) -> float:
+        if self.overflow == "omit":
+            return 1.0  # what is not shown is searched
+        opening = self._frame_tokens() + shape.question_tokens + shape.context_tokens
+        room = models["root"].context_window - self._beside(shape.max_answer_tokens)
+        cut = (
+            0.0
+            if self.overflow == "refuse"
+            else max(0.0, 1 - (opening - room) / shape.context_tokens)
+        )
+        return 1.0 if opening <= room else cut
+
     def bounds(self, shape: Shape, models: Mapping[Role, ModelInfo]) -> Bounds:
         opening = self._frame_tokens() + shape.question_tokens + shape.context_tokens
         room = models["root"].context_window - self._beside(shape.max_answer_tokens)

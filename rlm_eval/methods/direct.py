@@ -177,6 +177,11 @@ class Direct(Prompted, Method):
         prompt += shape.context_tokens + questions * shape.question_tokens
         return prompt + self._max_tokens(shape.max_answer_tokens)
 
+    def kept(self, shape: Shape, models: Mapping[Role, ModelInfo]) -> float:
+        over = self.forecast_size(shape) - models["root"].context_window
+        refused = self.overflow == "refuse"
+        return 1.0 if over <= 0 else 0.0 if refused else max(0.0, 1 - over / shape.context_tokens)
+
     def forecast(self, shape: Shape, models: Mapping[Role, ModelInfo]) -> tuple[Forecast, ...]:
         """Each vote at its largest. What ``matched`` changes follows from the cap and is not in
         it."""

@@ -104,6 +104,11 @@ class Method:
         """One turn, and all that its settings allow, where the model decides what is taken."""
         return None
 
+    def kept(self, shape: Shape, models: Mapping[Role, ModelInfo]) -> float:
+        """The share of an input that its prompts will show, as far as the sizes tell: less than 1
+        where it would have to be cut, 0 where it is refused."""
+        return 1.0
+
     def stores_input(self) -> bool:
         """Whether the input, or what is made of it, is written to a disk meanwhile."""
         return False

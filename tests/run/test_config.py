@@ -24,7 +24,8 @@ CONF = Path(rlm_eval.__file__).parent.parent / "conf"
 #: What a file needs beside its name to be complete.
 NEEDS = {
     "litellm": ["model.name=openai/x"],
-    "vllm": ["model.name=hosted_vllm/x"],
+    "vllm": ["model.name=x"],
+    "openai_compatible": ["model.name=x", "model.api_base=http://localhost:1234/v1"],
     "exported": ["task.path=x.jsonl"],
 }
 
