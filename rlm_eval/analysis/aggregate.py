@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import nan
-from typing import Any, get_args
+from typing import get_args
 
 import pandas as pd
 
 from rlm_eval.analysis import stats
 from rlm_eval.analysis.load import readings
 from rlm_eval.analysis.paired import CELL
-from rlm_eval.analysis.text import Column, percent
+from rlm_eval.analysis.text import Column
 from rlm_eval.records import Outcome, content_hash
 
 BEST_CONSTANT = "best_constant"
@@ -68,29 +68,6 @@ def with_readings(columns: Sequence[Column], summary: pd.DataFrame) -> list[Colu
 def sample_set(asked: pd.DataFrame) -> str:
     """A short hash of which samples have an answer that counts: equal hash, equal samples."""
     return content_hash(sorted(set(asked["sample_id"].astype(str))))[:8]
-
-
-def inputs_cut(arm: str, own: pd.DataFrame) -> list[str]:
-    """What is to be said of an arm that was shown less than the input; nothing of others."""
-    asked = own[own["asked"]]
-    cut = asked[asked["truncated_tokens"] > 0]
-    if cut.empty:
-        return []
-    kept = 1 - cut["truncated_tokens"].sum() / max(1, cut["length_tokens"].sum())
-    return [f"{arm}: {len(cut)} of {len(asked)} inputs cut to {percent(kept)} %."]
-
-
-def all_cut(results: pd.DataFrame) -> dict[Any, list[str]]:
-    """What is to be said of inputs that were cut, by task and length."""
-    cells = results.groupby(CELL, sort=False)
-    return {
-        cell: [
-            line
-            for arm, own in rows.groupby("arm", sort=False)
-            for line in inputs_cut(str(arm), own)
-        ]
-        for cell, rows in cells
-    }
 
 
 #: What the marks of :func:`sets` mean.

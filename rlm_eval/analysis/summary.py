@@ -16,14 +16,13 @@ from rlm_eval.analysis.aggregate import (
     BEST_CONSTANT,
     NOT_SAME,
     OUTCOMES,
-    all_cut,
     sets,
     summarize,
     with_readings,
 )
 from rlm_eval.analysis.load import combine, load_run
 from rlm_eval.analysis.paired import CELL, Comparison
-from rlm_eval.analysis.tables import forecast_table, judge_notes, stayed_within
+from rlm_eval.analysis.tables import all_cut, forecast_table, judge_notes, stayed_within
 from rlm_eval.analysis.text import Column, dollars, percent, plural, terminal_table
 from rlm_eval.analysis.verdicts import Verdict, verdicts
 from rlm_eval.journal.tables import write_csv

@@ -10,9 +10,9 @@ from typing import Any, Literal
 import pandas as pd
 
 from rlm_eval.analysis import stats
-from rlm_eval.analysis.aggregate import inputs_cut
 from rlm_eval.analysis.load import MARGIN, readings
 from rlm_eval.analysis.paired import TERMS, Comparison, comparisons, rlm_questions
+from rlm_eval.analysis.tables import inputs_cut
 from rlm_eval.analysis.text import count, dollars, percent, plural, points
 from rlm_eval.records import SCORED
 

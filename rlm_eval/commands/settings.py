@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Sequence
 
@@ -21,7 +22,7 @@ def main(arguments: Sequence[str]) -> int:
         group = name if name in known else name.removesuffix("s")
         if group not in known:
             near = nearest(group, known) or known
-            raise ConfigError(f"there is no group {name!r}: {', '.join(near)}")
+            raise ConfigError(f"there is no group {name!r}: did you mean {' or '.join(near)}?")
         files = options(group)
         wide = max(map(len, files))
         for option, file in files.items():
@@ -32,11 +33,6 @@ def main(arguments: Sequence[str]) -> int:
 
 def about(text: str) -> str:
     """The first sentence of the comment that a file begins with."""
-    words: list[str] = []
-    for line in text.splitlines():
-        if line[:1] != "#" or "# @package" in line:
-            if words or line[:1] != "#":
-                break
-            continue
-        words.append(line[1:].strip())
-    return " ".join(words).partition(". ")[0].removesuffix(".")
+    block = re.sub(r"\A# @package.*\n", "", text).partition("\n_")[0]
+    lines = [line[1:].strip() for line in block.splitlines() if line[:1] == "#"]
+    return " ".join(lines).partition(". ")[0].removesuffix(".")

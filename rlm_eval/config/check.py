@@ -230,7 +230,7 @@ def _value(where: str, parameter: inspect.Parameter, value: Any, allowed: Sequen
     if targets(value):
         raise ConfigError(f"{where} holds a _target_ deeper within: it would not be built")
     if value == "???":
-        raise ConfigError(f"{where} is missing: give {where}=VALUE")
+        raise ConfigError(f"{where} is missing: give {where}=VALUE (--cfg shows what it is)")
     if parameter.annotation is inspect.Parameter.empty:
         return value
     try:

@@ -13,13 +13,7 @@ from typing import Any
 import yaml
 
 from rlm_eval.config.credentials import from_environment, reference, refuse_credentials
-from rlm_eval.config.spelling import (
-    misread,
-    no_option,
-    refuse_override,
-    refuse_replaced,
-    unknown_key,
-)
+from rlm_eval.config.spelling import misread, refuse_override, refuse_replaced, unknown_key
 from rlm_eval.errors import ConfigError
 
 #: An address of another machine; what stands before an @ in it is a user, not the machine.
@@ -201,8 +195,6 @@ def _reaching(node: Any, where: str, module: str) -> Iterator[tuple[str, str]]:
 def _one_line(error: Exception, overrides: Sequence[str]) -> str:
     """Hydra's message of several lines as one that says what to do."""
     text = " ".join(str(error).split())
-    if missing := re.search(r"Could not (?:find|load) '(\w+)[\w@.]*/([^']+)'", text):
-        return no_option(*missing.groups())
     if unknown := re.search(r"Could not override '([^']+)'", text):
         chosen = [o for o in overrides if "." not in o.partition("=")[0]]
         return unknown_key(unknown[1], known_keys(chosen if len(chosen) < len(overrides) else []))

@@ -27,6 +27,7 @@ from rlm_eval.methods.method import (
     Forecast,
     Method,
     Shape,
+    kept_of,
     prompt_tokens_left,
     without_failures,
 )
@@ -179,8 +180,7 @@ class Direct(Prompted, Method):
 
     def kept(self, shape: Shape, models: Mapping[Role, ModelInfo]) -> float:
         over = self.forecast_size(shape) - models["root"].context_window
-        refused = self.overflow == "refuse"
-        return 1.0 if over <= 0 else 0.0 if refused else max(0.0, 1 - over / shape.context_tokens)
+        return kept_of(shape, over, refused=self.overflow == "refuse")
 
     def forecast(self, shape: Shape, models: Mapping[Role, ModelInfo]) -> tuple[Forecast, ...]:
         """Each vote at its largest. What ``matched`` changes follows from the cap and is not in

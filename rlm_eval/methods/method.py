@@ -117,6 +117,13 @@ class Method:
         """Give back what the method holds (sandboxes, indices)."""
 
 
+def kept_of(shape: Shape, over: int, *, refused: bool) -> float:
+    """:meth:`Method.kept` for an input that is so many tokens ``over`` its room."""
+    if over <= 0:
+        return 1.0
+    return 0.0 if refused else max(0.0, 1 - over / shape.context_tokens)
+
+
 def prompt_tokens_left(
     ledger: Ledger, info: ModelInfo, *, calls: int, completion_tokens: int
 ) -> int | None:

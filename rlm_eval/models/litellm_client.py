@@ -136,16 +136,18 @@ class LitellmEndpoint:
     provider: str | None = None
 
     @property
-    def full_name(self) -> str:
-        """The name as litellm writes it."""
-        before = f"{self.provider}/" if self.provider else ""
-        return self.name if self.name.startswith(before) else before + self.name
+    def asked(self) -> tuple[str, str]:
+        """The provider, as litellm calls it, and the name that it is asked for."""
+        provider, slash, name = self.name.partition("/")
+        if slash and self.provider in (None, provider):
+            return provider, name
+        return self.provider or "openai", self.name
 
     @property
     def info(self) -> ModelInfo:
         """The endpoint without the user that its address may name: it is written down."""
         base = re.sub(r"(?<=://)[^/?#]*@", "", self.base[0] or "")
-        endpoint = base or self.full_name.partition("/")[0]
+        endpoint = base or self.asked[0]
         return ModelInfo(self.name, endpoint, self.context_window, self._price, limits=self._limits)
 
     @property
@@ -153,8 +155,7 @@ class LitellmEndpoint:
         """Where requests go, None for the provider's own address, and the setting that says so."""
         if self.api_base:
             return self.api_base, "api_base"
-        provider, slash, _ = self.full_name.partition("/")
-        provider = provider if slash else "openai"
+        provider, _ = self.asked
         prefix = _ADDRESS_PREFIX.get(provider, provider.upper().replace("-", "_"))
         for variable in (f"{prefix}_BASE_URL", f"{prefix}_API_BASE"):
             if found := os.environ.get(variable):
@@ -189,15 +190,14 @@ class LitellmEndpoint:
     def key_variable(self) -> str | None:
         if self.api_key_env or self.fixed_api_key:
             return self.api_key_env
-        provider, slash, _ = self.full_name.partition("/")
-        return KEY_VARIABLES.get(provider if slash else "openai")
+        return KEY_VARIABLES.get(self.asked[0])
 
     @property
     def _key_variables(self) -> list[str]:
         """Every variable that litellm may read a key from."""
         if self.fixed_api_key or self.key_variable:
             return [self.key_variable] if self.key_variable else []
-        provider = self.full_name.partition("/")[0].upper()
+        provider = self.asked[0].upper()
         prefix = "AWS_" if provider in ("BEDROCK", "SAGEMAKER") else f"{provider}_"
         return [n for n in os.environ if n.startswith(prefix) and n.endswith(("KEY", "TOKEN"))]
 
@@ -277,7 +277,7 @@ class LitellmEndpoint:
             litellm.in_memory_llm_clients_cache.flush_cache()
             litellm.module_level_client = litellm.HTTPHandler(timeout=litellm.request_timeout)
         return {
-            "model": self.full_name,
+            "model": "/".join(self.asked) if self.provider else self.name,
             "timeout": self.timeout_s,
             "max_retries": 0,
             "num_retries": 0,

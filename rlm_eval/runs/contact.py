@@ -9,17 +9,15 @@ from difflib import get_close_matches
 
 from rlm_eval.errors import (
     PERMANENT,
-    BudgetExceeded,
     ConfigError,
-    ContextOverflow,
     ProviderError,
     RunBudgetExceeded,
     SampleFailure,
 )
 from rlm_eval.ledger import Ledger
-from rlm_eval.models.client import CallTags, Completion, ModelClient
+from rlm_eval.models.client import LM, CallTags, ModelClient
 from rlm_eval.models.litellm_client import LitellmEndpoint
-from rlm_eval.models.protocol import user
+from rlm_eval.models.protocol import Completion, user
 from rlm_eval.records import Role
 from rlm_eval.runs.assemble import Parts
 from rlm_eval.runs.judging import judge_of
@@ -32,46 +30,35 @@ _FINAL = PERMANENT | {"connection", "bad_response"}
 def first_contact(parts: Parts, client: ModelClient, ledger: Ledger) -> Iterator[str]:
     """Ask each model once; a line for what it turned out to be, and ConfigError for what can't
     work. Where a cap leaves nothing for it, the run will say so."""
-    roles = {role for arm in parts.arms for role in arm.method.roles}
+    roles: set[Role] = {role for arm in parts.arms for role in arm.method.roles}
     roles |= {"judge"} if judge_of(parts.task) else set()
-    models = {role: parts.every_model.get(role, parts.root) for role in sorted(roles)}
-    if "root" in models:  # named by its own key where others share it
-        models = {"root": models["root"], **models}
-    asked = set()
-    for role, model in models.items():
-        info = model.info
-        if isinstance(model, LitellmEndpoint) and (info.name, info.endpoint) not in asked:
-            asked.add((info.name, info.endpoint))
-            key = "model" if role not in parts.every_model else _key(role)
-            try:
-                reply = _ask(role, client, ledger)
-            except (BudgetExceeded, RunBudgetExceeded):
-                return
-            except ProviderError as failure:
-                if failure.kind in _FINAL:
-                    raise ConfigError(_told(key, model, failure, client.temperature)) from failure
-                continue
-            yield from _learned(key, model, reply)
+    lm, asked = client.lm("", memory_scope="first contact"), set()
+    for role in sorted(roles, key=lambda role: (role != "root", role)):
+        own = role != "root" and role in parts.every_model
+        key, model = f"{role}_model" if own else "model", parts.every_model.get(role, parts.root)
+        named = model.info.name, model.info.endpoint
+        if named in asked or not isinstance(model, LitellmEndpoint):
+            continue
+        asked.add(named)
+        try:
+            reply = _ask(lm, role, ledger)
+        except RunBudgetExceeded:
+            return
+        except SampleFailure as failure:
+            if isinstance(failure, ProviderError) and failure.kind in _FINAL:
+                raise ConfigError(_told(key, model, failure, client.temperature)) from failure
+            continue
+        yield from _learned(key, model, reply)
 
 
-def _key(role: Role) -> str:
-    return "model" if role == "root" else f"{role}_model"
-
-
-def _ask(role: Role, client: ModelClient, ledger: Ledger) -> Completion | None:
-    lm = client.lm("", memory_scope="first contact")
+def _ask(lm: LM, role: Role, ledger: Ledger) -> Completion | None:
     if role == "embed":
         lm.embed([REQUEST], ledger=ledger)
         return None
+    tags, prompts = CallTags(role=role), [[user(REQUEST)]]
     (reply,) = lm.complete_batch(
-        [[user(REQUEST)]],
-        ledger=ledger,
-        max_tokens=REPLY_TOKENS,
-        tags=CallTags(role=role),
-        fresh=True,
+        prompts, ledger=ledger, max_tokens=REPLY_TOKENS, tags=tags, fresh=True
     )
-    if isinstance(reply, ContextOverflow):
-        return None  # the window is too small for this; who has more to say finds it out
     if isinstance(reply, SampleFailure):
         raise reply
     return reply
@@ -80,49 +67,43 @@ def _ask(role: Role, client: ModelClient, ledger: Ledger) -> Completion | None:
 def _learned(key: str, model: LitellmEndpoint, reply: Completion | None) -> Iterator[str]:
     """What a model that answers shows of its window and its thoughts. Raises ConfigError for a
     window that is smaller than is set."""
-    name, given = model.full_name.partition("/")[2], model.context_window
-    window = _listed(model).get(name)
-    if window is not None and window < given:
-        raise ConfigError(
-            f"{key}.context_window={given} is more than {model.info.endpoint} serves {name} with: "
-            f"set {key}.context_window={window}"
-        )
-    if window is not None and window > given:
-        yield f"{name} has a window of {window:,}: {key}.context_window={window} would use it"
+    given, window = model.context_window, _listed(model).get(model.asked[1]) or 0
+    told, setting = f"{model.info.endpoint} serves {model.asked[1]} with", f"{key}.context_window"
+    if 0 < window < given:
+        raise ConfigError(f"{setting}={given}: {told} {window} tokens: set {setting}={window}")
+    if window > given:
+        yield f"{told} {window} tokens: {setting}={window} would use them all"
     thinks = reply and (reply.usage.reasoning_tokens or not reply.text.strip())
     if thinks and not model.info.reasoning_tokens:
-        room = f"{key}.reasoning_tokens=4096, say"
-        yield f"{model.name} thinks before it writes: give it room for that, {room}"
+        yield f"{model.name} thinks before it writes: give it room, {key}.reasoning_tokens=4096"
 
 
 def _told(
     key: str, model: LitellmEndpoint, failure: ProviderError, temperature: float | None
 ) -> str:
-    """What is to be set, where that can be told; else what the provider said."""
+    """What the provider said, and what is to be set where that can be told."""
     told, (base, where) = str(failure), model.base
     told += "" if told[-1:] in ".?!" else "."
     address = f"{key}.api_base" if where == "api_base" else where
     if failure.kind == "authentication":
-        if variable := model.key_variable:
-            return (
-                f"{told} Set {variable}, or {key}.api_key_env to the variable with this one's key"
-            )
-        return f"{told} Set {key}.api_key_env to the environment variable that holds its key"
+        first = f"{model.key_variable}, or " if model.key_variable else ""
+        return f"{told} Set {first}{key}.api_key_env=NAME of the variable that holds its key"
     if failure.kind == "connection":
         return f"{told} Start it, or set {address}"
     if failure.kind == "bad_request" and "temperature" in told.lower() and temperature is not None:
         return f"{told} It takes no temperature={temperature:g}: set {key}.own_temperature=true"
     if "Provider NOT provided" in told:
         return (
-            f"{key}.name={model.name} names no provider that litellm knows: set {key}.name="
-            "PROVIDER/MODEL, as openai/gpt-5-mini, or take model=openai_compatible for a server"
+            f"litellm knows no provider in {key}.name={model.name}: set PROVIDER/MODEL, as "
+            "openai/gpt-5-mini; a server of your own is model=openai_compatible"
         )
-    if failure.kind in ("not_found", "bad_response") and base:
-        if names := [*_listed(model)]:
-            near = get_close_matches(model.full_name.partition("/")[2], names, 1) or names[:1]
-            return f"{told} It serves {', '.join(names[:8])}: set {key}.name={near[0]}"
-        if _listed(model, "/v1"):
-            return f"{told} It answers at {model.info.endpoint}/v1: set {address} to that"
+    if base and (names := list(_listed(model))):
+        provider, name = model.asked
+        near = (get_close_matches(name, names, 1) or names)[0]
+        near = near if model.provider else f"{provider}/{near}"
+        return f"{told} It serves {', '.join(names[:8])}: set {key}.name={near}"
+    if base and _listed(model, "/v1"):
+        return f"{told} It answers at {model.info.endpoint}/v1: set {address} to that"
     return told
 
 
@@ -131,10 +112,9 @@ def _listed(model: LitellmEndpoint, below: str = "") -> dict[str, int | None]:
     SGLang do); empty where it lists none."""
     import httpx
 
-    base, _ = model.base
     headers = {"Authorization": f"Bearer {model.key}"} if model.key else {}
     try:
-        found = httpx.get(f"{base}{below}/models", headers=headers, timeout=10.0).json()["data"]
-        return {str(row["id"]): row.get("max_model_len") for row in found}
+        found = httpx.get(f"{model.base[0]}{below}/models", headers=headers, timeout=10.0).json()
+        return {str(row["id"]): row.get("max_model_len") for row in found["data"]}
     except (httpx.HTTPError, httpx.InvalidURL, ValueError, LookupError, TypeError, AttributeError):
         return {}

@@ -177,8 +177,8 @@ def _work_off(
     ledger.add_past(past.spent, past.seconds)
     arms = {work.key: work.arm.name for work in todo}
     name = parts.root.info.name
-    progress = Progress(arms, concurrency, redact=journal.redact, model=name, ledger=ledger)
-    if own_model:
+    progress = Progress(arms, parts.at_once, redact=journal.redact, model=name, ledger=ledger)
+    if parts.root.info.endpoint == "local":
         print(f"loading {name}: this takes seconds", file=sys.stderr)
     #: Where a bad request is its question's own, and not the settings'.
     answering: set[tuple[str, str]] = set()

@@ -9,14 +9,7 @@ from typing import Any
 import pandas as pd
 
 from rlm_eval.analysis import tables
-from rlm_eval.analysis.aggregate import (
-    BEST_CONSTANT,
-    NOT_SAME,
-    OUTCOMES,
-    all_cut,
-    sets,
-    with_readings,
-)
+from rlm_eval.analysis.aggregate import BEST_CONSTANT, NOT_SAME, OUTCOMES, sets, with_readings
 from rlm_eval.analysis.arms import controls_last, marks
 from rlm_eval.analysis.budgets import budget_table
 from rlm_eval.analysis.load import Run
@@ -255,7 +248,7 @@ def views(
     if len(costs) and (costs[judge] == 0).all():
         costs = costs.drop(columns=judge)
     more = [f"{NOT_SAME} A marked row has other samples."] if marked.any() else []
-    for (task, length), lines in all_cut(results).items():
+    for (task, length), lines in tables.all_cut(results).items():
         more += [f"{task}, {length:,} tokens: {line}" for line in lines]
     note = " ".join([SUMMARY.note, *more, *tables.judge_notes(summary)])
     columns = with_readings(SUMMARY.columns, summary)
