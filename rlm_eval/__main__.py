@@ -44,6 +44,11 @@ def main() -> None:
 
         print(HELP, end="")
         return
+    if arguments[:1] == ["--version"]:
+        from importlib.metadata import version
+
+        print(f"rlm_eval {version('rlm_eval')}")
+        return
     from rlm_eval.commands.cli import run_command
 
     sys.exit(run_command(arguments))

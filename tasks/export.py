@@ -3,7 +3,6 @@ back with ``task=exported task.path=OUT.jsonl``."""
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 from rlm_eval.config.build import build
 from rlm_eval.config.check import check_task
 from rlm_eval.config.compose import compose_tree
+from rlm_eval.config.spelling import Arguments
 from rlm_eval.errors import ConfigError
 
 from .datasets.exported import to_row
@@ -36,7 +36,7 @@ def write_jsonl(rows: Iterable[dict[str, Any]], path: Path) -> int:
 
 def main(arguments: Sequence[str]) -> int:
     """Write the samples and say how they come back. Raises ConfigError for bad input."""
-    parser = argparse.ArgumentParser(prog="rlm-eval export", description=__doc__)
+    parser = Arguments(prog="rlm-eval export", description=__doc__)
     parser.add_argument("out", type=Path, metavar="OUT")
     parser.add_argument("overrides", nargs="+", metavar="task=NAME task.KEY=VALUE")
     options = parser.parse_args(arguments)

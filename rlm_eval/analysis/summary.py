@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from rich.console import Console
@@ -21,7 +22,7 @@ from rlm_eval.analysis.aggregate import (
 )
 from rlm_eval.analysis.load import combine, load_run
 from rlm_eval.analysis.paired import CELL, Comparison
-from rlm_eval.analysis.tables import forecast_table, judge_notes, stayed_within
+from rlm_eval.analysis.tables import all_cut, forecast_table, judge_notes, stayed_within
 from rlm_eval.analysis.text import Column, dollars, percent, plural, terminal_table
 from rlm_eval.analysis.verdicts import Verdict, verdicts
 from rlm_eval.journal.tables import write_csv
@@ -77,12 +78,14 @@ LEGEND = (
 
 @dataclass(frozen=True)
 class Summary:
-    """``table`` as :func:`summarize` gives it, ``kept`` as ``stayed_within`` tells it."""
+    """``table`` as :func:`summarize` gives it, ``kept`` as ``stayed_within`` tells it; ``cut`` has
+    what is to be said of inputs that were cut, by task and length."""
 
     table: pd.DataFrame
     verdicts: list[Verdict]
     demonstration: bool
     kept: str = ""
+    cut: Mapping[Any, Sequence[str]] = field(default_factory=dict)
 
 
 def write_summary(run_dir: Path, *, demonstration: bool = False) -> Summary:
@@ -96,7 +99,7 @@ def write_summary(run_dir: Path, *, demonstration: bool = False) -> Summary:
     table, found = summarize(results), verdicts(results, run.margin)
     write_csv(table, run_dir / "summary.csv", DIGITS)
     about = ["model", "budget", "scripted", "decision", "text"]
-    columns = [*(field.name for field in fields(Comparison)), *about]
+    columns = [*(named.name for named in fields(Comparison)), *about]
     rows = pd.DataFrame([verdict.row for verdict in found], columns=columns)
     write_csv(rows, run_dir / "verdicts.csv", DIGITS)
     for draw in FIGURES:
@@ -104,7 +107,8 @@ def write_summary(run_dir: Path, *, demonstration: bool = False) -> Summary:
     forecast = forecast_table(run)
     if len(forecast):
         write_csv(forecast, run_dir / "forecast.csv")
-    return Summary(table, found, demonstration, stayed_within(forecast.to_dict("records")))
+    kept = stayed_within(forecast.to_dict("records"))
+    return Summary(table, found, demonstration, kept, all_cut(results))
 
 
 def print_summary(summary: Summary, console: Console) -> None:
@@ -126,7 +130,7 @@ def print_summary(summary: Summary, console: Console) -> None:
         columns = with_readings(COLUMNS, table)
         columns = [c for c in columns if console.width >= WIDE or not c.more]
         console.print(terminal_table(columns, _shown(rows), console, "controls"))
-        for note in _notes(rows):
+        for note in [*_notes(rows), *summary.cut.get((task, length), ())]:
             console.print(Text(note), soft_wrap=not console.is_terminal)
     asked = table[table["arm"] != BEST_CONSTANT]
     if judged := float((asked["judge_cost_usd"] * asked["asked"]).sum(skipna=False)):

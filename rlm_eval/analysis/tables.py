@@ -185,6 +185,23 @@ def judge_notes(summary: pd.DataFrame) -> list[str]:
     return notes
 
 
+def inputs_cut(arm: str, own: pd.DataFrame) -> list[str]:
+    """What is to be said of an arm that was shown less than the input; nothing of others."""
+    asked = own[own["asked"]]
+    cut = asked[asked["truncated_tokens"] > 0]
+    kept = 1 - cut["truncated_tokens"].sum() / max(1, cut["length_tokens"].sum())
+    told = f"{arm}: {len(cut)} of {len(asked)} inputs cut to {percent(kept)} %."
+    return [told] if len(cut) else []
+
+
+def all_cut(results: pd.DataFrame) -> dict[Any, list[str]]:
+    """What is to be said of inputs that were cut, by task and length."""
+    found: dict[Any, list[str]] = {}
+    for (task, length, arm), own in results.groupby([*CELL, "arm"], sort=False):
+        found.setdefault((task, length), []).extend(inputs_cut(str(arm), own))
+    return found
+
+
 def outcomes(summary: pd.DataFrame) -> pd.DataFrame:
     """How questions ended: counts per arm, without the best_constant row."""
     columns = [c for c in summary.columns if c.startswith("outcome_")]

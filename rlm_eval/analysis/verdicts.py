@@ -12,6 +12,7 @@ import pandas as pd
 from rlm_eval.analysis import stats
 from rlm_eval.analysis.load import MARGIN, readings
 from rlm_eval.analysis.paired import TERMS, Comparison, comparisons, rlm_questions
+from rlm_eval.analysis.tables import inputs_cut
 from rlm_eval.analysis.text import count, dollars, percent, plural, points
 from rlm_eval.records import SCORED
 
@@ -261,11 +262,7 @@ def _other_readings(here: pd.DataFrame, main: Comparison) -> Iterator[str]:
 
 def _of_arm(arm: str, own: pd.DataFrame) -> list[str]:
     """What is to be said of an arm's own rows, whatever it is compared with."""
-    said, asked = [], own[own["asked"]]
-    cut = asked[asked["truncated_tokens"] > 0]
-    if len(cut):
-        kept = 1 - cut["truncated_tokens"].sum() / max(1, cut["length_tokens"].sum())
-        said.append(f"{arm}: {len(cut)} of {len(asked)} inputs cut to {percent(kept)} %.")
+    said, asked = inputs_cut(arm, own), own[own["asked"]]
     failed = asked.loc[~asked["outcome"].isin(list(SCORED)), "outcome"]
     if len(failed) and len(failed) >= FAILURES * len(asked):
         how = ", ".join(f"{n} {outcome}" for outcome, n in failed.value_counts().items())

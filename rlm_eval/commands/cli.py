@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import os
 import sys
@@ -10,7 +9,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rlm_eval.config.check import ROLE_KEYS, check_config
-from rlm_eval.config.compose import check_overrides, compose_tree, plain_tree
+from rlm_eval.config.compose import (
+    check_overrides,
+    commented,
+    compose_tree,
+    known_keys,
+    plain_tree,
+)
+from rlm_eval.config.spelling import refuse_words
 from rlm_eval.errors import ConfigError
 from rlm_eval.journal.redaction import Redactor, secrets_of
 from rlm_eval.runs.assemble import assemble
@@ -26,6 +32,7 @@ COMMANDS = {
     "resume": "rlm_eval.commands.resume",
     "merge": "rlm_eval.commands.merge",
     "export": "rlm_eval.tasks.export",
+    "list": "rlm_eval.commands.settings",
 }
 #: Groups that may be given without their package: sub_model=NAME for model@sub_model=NAME.
 _ALIASES = {key: f"model@{key}" for key in ROLE_KEYS.values()}
@@ -39,9 +46,14 @@ def run_command(arguments: Sequence[str]) -> int:
             main: Callable[[Sequence[str]], int]
             main = importlib.import_module(COMMANDS[name]).main
             return main(arguments[1:])
-        if name.replace("-", "").isalpha() and not name.startswith("-"):
-            raise ConfigError(_unknown_command(name))
         name = ""
+        refuse_words(arguments, COMMANDS, known_keys)
+        overrides = [
+            _unaliased(a) for a in arguments if a not in ("--cfg", "-c", "job", "--cfg=job")
+        ]
+        if len(overrides) < len(arguments) and all("=" in a or a[0] == "~" for a in overrides):
+            print(commented(overrides))
+            return FINISHED
         if any(a.startswith("-") for a in arguments):
             return _with_hydra_main([_unaliased(a) for a in arguments])
         return run_tree(composed(arguments))
@@ -97,12 +109,6 @@ def _with_hydra_main(arguments: Sequence[str]) -> int:
 def _unaliased(argument: str) -> str:
     key, equals, value = argument.partition("=")
     return f"{_ALIASES[key]}={value}" if equals and key in _ALIASES else argument
-
-
-def _unknown_command(name: str) -> str:
-    near = difflib.get_close_matches(name, COMMANDS, n=1)
-    hint = f"did you mean {near[0]}?" if near else f"commands are {', '.join(COMMANDS)}"
-    return f"there is no command {name!r}: {hint} (a setting is KEY=VALUE)"
 
 
 def _refused(error: ConfigError, command: str = "") -> int:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from rlm_eval.config.spelling import Arguments
 from rlm_eval.errors import ConfigError
 
 
 def main(arguments: Sequence[str]) -> int:
     """Print the comparison. Raises ConfigError for runs with nothing to compare."""
-    parser = argparse.ArgumentParser(
+    parser = Arguments(
         prog="rlm-eval compare", description="Compare two runs on the samples they share."
     )
     parser.add_argument("run_a", metavar="RUN_A", help="run directory to compare with")

@@ -6,7 +6,6 @@ is there once, calls are all there and paid once. The originals stay as they are
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import shutil
@@ -21,6 +20,7 @@ import yaml
 
 from rlm_eval.config.check import RUN_TIME_KEYS, RunConfig
 from rlm_eval.config.compose import recorded_tree
+from rlm_eval.config.spelling import Arguments
 from rlm_eval.errors import ConfigError
 from rlm_eval.journal.environment import recorded_environment
 from rlm_eval.journal.journal import Journal, attempt_id, damage, has_journal, read_events, whole
@@ -245,7 +245,7 @@ def _copy_trajectories(chosen: Mapping[str, Source], out: Path) -> None:
 
 def main(arguments: Sequence[str]) -> int:
     """Merge, derive the tables and print the folder as the last line."""
-    parser = argparse.ArgumentParser(
+    parser = Arguments(
         prog="rlm-eval merge", description="Join the records of several runs in one."
     )
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run directory")

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rlm_eval.config.compose import permissions
+from rlm_eval.config.spelling import Arguments
 from rlm_eval.errors import ConfigError
 from rlm_eval.journal.journal import damage, has_journal
 from rlm_eval.journal.tables import tables, write_tables
@@ -81,7 +82,7 @@ def check(run_dir: Path) -> bool:
 
 def main(arguments: Sequence[str]) -> int:
     """Exit code 0; 1 where something is not as it was recorded."""
-    parser = argparse.ArgumentParser(prog="rlm-eval replay", description=(__doc__ or "").strip())
+    parser = Arguments(prog="rlm-eval replay", description=(__doc__ or "").strip())
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run directory")
     parser.add_argument("--out", type=Path, help="folder to write to (for one RUN)")
     parser.add_argument(

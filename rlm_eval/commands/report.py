@@ -6,7 +6,6 @@ other code than rlm_eval's, that takes allow_targets=[MODULE,...].
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -16,6 +15,7 @@ from rlm_eval.config.build import build
 from rlm_eval.config.check import check_task
 from rlm_eval.config.compose import permissions, recorded_tree, refuse_reaching
 from rlm_eval.config.credentials import from_environment
+from rlm_eval.config.spelling import Arguments
 from rlm_eval.errors import ConfigError
 from rlm_eval.journal.journal import damage
 from rlm_eval.journal.redaction import seal_of
@@ -44,7 +44,7 @@ def contexts(allowed: Sequence[str], run_dir: Path, wanted: set[str]) -> Iterato
 
 def main(arguments: Sequence[str]) -> int:
     """Write the report and print its path."""
-    parser = argparse.ArgumentParser(
+    parser = Arguments(
         prog="rlm-eval report", description="Write report.html over one or several runs."
     )
     parser.add_argument("runs", nargs="+", metavar="RUN", help="run directory, or a glob of them")

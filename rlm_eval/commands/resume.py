@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
 from rlm_eval.config.check import check_config
 from rlm_eval.config.compose import permissions, recorded_tree, refuse_reaching
 from rlm_eval.config.credentials import from_environment
+from rlm_eval.config.spelling import Arguments
 from rlm_eval.errors import ConfigError
 from rlm_eval.journal.environment import recorded_environment
 from rlm_eval.runs.assemble import assemble
@@ -46,7 +46,7 @@ def resume(run_dir: Path, *, changed: bool = False, allowed: Sequence[str] = ())
 
 
 def main(arguments: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(
+    parser = Arguments(
         prog="rlm-eval resume",
         description="Go on with a run from its own configuration. Code, files and "
         "servers beside it are allowed by allow_targets=[MODULE,...].",

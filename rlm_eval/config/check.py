@@ -7,10 +7,11 @@ and missing keys, types), so that a typo costs nothing. What has no constructor 
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import inspect
 import json
+import os
+import sys
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
@@ -20,6 +21,7 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 from pydantic.errors import PydanticSchemaGenerationError
 
 from rlm_eval.config.credentials import as_written, refuse_credentials
+from rlm_eval.config.spelling import misfit, unknown_key
 from rlm_eval.errors import ConfigError
 from rlm_eval.records import Role, content_hash
 
@@ -228,7 +230,7 @@ def _value(where: str, parameter: inspect.Parameter, value: Any, allowed: Sequen
     if targets(value):
         raise ConfigError(f"{where} holds a _target_ deeper within: it would not be built")
     if value == "???":
-        raise ConfigError(f"{where} is missing: give {where}=VALUE")
+        raise ConfigError(f"{where} is missing: give {where}=VALUE (--cfg shows what it is)")
     if parameter.annotation is inspect.Parameter.empty:
         return value
     try:
@@ -249,6 +251,8 @@ def _value(where: str, parameter: inspect.Parameter, value: Any, allowed: Sequen
 def _parameters(where: str, target: str) -> dict[str, inspect.Parameter]:
     """The target's parameters with their annotations resolved to types."""
     module, _, name = target.rpartition(".")
+    if not target.startswith("rlm_eval.") and os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # where ``python -m`` looks, and a console script does not
     try:
         found = getattr(importlib.import_module(module), name)
     except (ImportError, ValueError, AttributeError) as error:
@@ -266,7 +270,7 @@ def _parameters(where: str, target: str) -> dict[str, inspect.Parameter]:
 
 def _misfit(key: str, error: ValidationError) -> ConfigError:
     problem = error.errors()[0]
-    return ConfigError(f"{key}={problem['input']!r} does not fit: {problem['msg']}")
+    return ConfigError(misfit(key, problem["input"], problem["type"], problem["msg"]))
 
 
 def _plain(value: Any) -> Any:
@@ -288,14 +292,3 @@ def targets(node: Any) -> list[str]:
         return []
     own = [str(node["_target_"])] if "_target_" in node else []
     return own + [target for value in node.values() for target in targets(value)]
-
-
-def unknown_key(key: str, known: Sequence[str]) -> str:
-    """One line for a key nobody reads, with the nearest one that exists."""
-    if key in known:
-        return f"{key} can't be set here: set it where {key.rpartition('.')[0]} comes from"
-    if near := difflib.get_close_matches(key, known, n=1):
-        return f"unknown key {key}: did you mean {near[0]}?"
-    parent = key.rpartition(".")[0]
-    beside = sorted(k for k in known if k.rpartition(".")[0] == parent)
-    return f"unknown key {key}: known here: {', '.join(beside) or 'none'}"

@@ -6,13 +6,14 @@ import importlib.resources
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from rlm_eval.config.check import unknown_key
 from rlm_eval.config.credentials import from_environment, reference, refuse_credentials
+from rlm_eval.config.spelling import misread, refuse_override, refuse_replaced, unknown_key
 from rlm_eval.errors import ConfigError
 
 #: An address of another machine; what stands before an @ in it is a user, not the machine.
@@ -24,28 +25,79 @@ _ELSEWHERE = re.compile(
 def compose_tree(overrides: Sequence[str]) -> dict[str, Any]:
     """The composed configuration as plain data. Raises ConfigError, in one line, for what Hydra
     can't compose."""
-    from hydra import compose, initialize_config_module
+    from hydra import compose
+
+    with _hydra(overrides):
+        return plain_tree(compose("config", overrides=list(overrides)))
+
+
+def commented(overrides: Sequence[str]) -> str:
+    """The composed configuration as YAML, with the comments of the files that it comes from. Raises
+    ConfigError as :func:`compose_tree` does."""
+    from hydra import compose
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.types import RunMode
+    from omegaconf import OmegaConf
+
+    with _hydra(overrides):
+        text = OmegaConf.to_yaml(compose("config", overrides=list(overrides)))
+        loader = GlobalHydra.instance().config_loader()
+        files = loader.compute_defaults_list("config", list(overrides), RunMode.RUN).defaults
+    told: dict[str, list[str]] = {}
+    conf = importlib.resources.files("rlm_eval.conf")
+    for file in files:
+        if file.config_path and not file.config_path.startswith("hydra/"):
+            source = (conf / f"{file.config_path}.yaml").read_text(encoding="utf-8")
+            package = (file.package or "").removeprefix("_global_")
+            told |= {path: lines for path, _, lines in _keyed(source, package) if lines}
+    out, _ = [], told.pop("", None)
+    for path, line, _ in _keyed(text, ""):
+        indent = line[: len(line) - len(line.lstrip())]
+        out += [f"{indent}{comment}" for comment in told.get(path, ())]
+        out.append(line)
+    return "\n".join(out)
+
+
+def _keyed(text: str, package: str) -> Iterator[tuple[str, str, list[str]]]:
+    """The lines of a YAML file but for comments: each with its key's path below ``package`` and the
+    comment before it (a file's own, which is its first, has the package's path) or behind it."""
+    above, comment, first = [(-1, package)], list[str](), True
+    for line in text.splitlines():
+        found = re.match(r"( *)([\w.@/-]+):(?: .*?(#.*))?", line)
+        if line.lstrip()[:1] == "#":
+            comment += [] if "@package" in line else [line.strip()]
+        elif found is None:
+            yield package, line, comment if first and not line else []
+            comment, first = [], first and not comment
+        else:
+            while above[-1][0] >= len(found[1]):
+                above.pop()
+            path = f"{above[-1][1]}.{found[2]}".removeprefix(".")
+            above.append((len(found[1]), path))
+            whole = package if first and found[2] in ("_target_", "defaults") else path
+            yield whole, line, comment + ([found[3]] if found[3] else [])
+            comment, first = [], False
+
+
+@contextmanager
+def _hydra(overrides: Sequence[str]) -> Iterator[None]:
+    from hydra import initialize_config_module
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
     check_overrides(overrides)
     try:
         with initialize_config_module("rlm_eval.conf", version_base="1.3"):
-            config = compose("config", overrides=list(overrides))
-        return plain_tree(config)
+            yield
     except (HydraException, OmegaConfBaseException, ValueError, TypeError) as error:
         raise ConfigError(_one_line(error, overrides)) from error
 
 
 def check_overrides(overrides: Sequence[str]) -> None:
     """Raise ConfigError for a credential in ``overrides``, before Hydra repeats or stores it, and
-    for a group that is set to nothing."""
-    groups = [f.name for f in importlib.resources.files("rlm_eval.conf").iterdir() if f.is_dir()]
+    for what is mistyped in a way that Hydra has no good words for."""
     for override in overrides:
-        key, given_any, value = override.lstrip("+").partition("=")
-        group = key.partition("@")[0]
-        if given_any and value in ("null", "") and group in groups:
-            raise ConfigError(f"{override}: choose {', '.join(_options(group))}, or leave it out")
+        key, _, value = override.lstrip("+").partition("=")
         try:
             given = yaml.safe_load(value)
         except yaml.YAMLError:
@@ -53,6 +105,8 @@ def check_overrides(overrides: Sequence[str]) -> None:
         for part in reversed(key.split(".")):
             given = {part: given}
         refuse_credentials(given)
+        refuse_override(override)
+    refuse_replaced(overrides)
 
 
 def plain_tree(config: Any) -> dict[str, Any]:
@@ -141,19 +195,15 @@ def _reaching(node: Any, where: str, module: str) -> Iterator[tuple[str, str]]:
 def _one_line(error: Exception, overrides: Sequence[str]) -> str:
     """Hydra's message of several lines as one that says what to do."""
     text = " ".join(str(error).split())
-    if missing := re.search(r"Could not (?:find|load) '([\w/@]+)/([^'/]+)'", text):
-        group, name = missing.groups()
-        return f"there is no {group} {name!r}: choose {', '.join(_options(group))}"
     if unknown := re.search(r"Could not override '([^']+)'", text):
         chosen = [o for o in overrides if "." not in o.partition("=")[0]]
-        known = compose_tree(chosen if len(chosen) < len(overrides) else [])
-        return unknown_key(unknown[1], sorted(_keys(known)))
-    return text.partition(" full_key:")[0].replace("In 'config': ", "")
+        return unknown_key(unknown[1], known_keys(chosen if len(chosen) < len(overrides) else []))
+    return misread(error, text) or text.partition(" full_key:")[0].replace("In 'config': ", "")
 
 
-def _options(group: str) -> list[str]:
-    folder = importlib.resources.files("rlm_eval.conf") / group
-    return sorted(f.name.removesuffix(".yaml") for f in folder.iterdir() if ".yaml" in f.name)
+def known_keys(overrides: Sequence[str] = ()) -> list[str]:
+    """The keys that a configuration has, sorted."""
+    return sorted(_keys(compose_tree(overrides)))
 
 
 def _keys(tree: Mapping[str, Any], prefix: str = "") -> Iterator[str]:

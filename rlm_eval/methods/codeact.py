@@ -26,7 +26,7 @@ from rlm_eval.methods.fitting import (
     document_spans,
     offline_tokens,
 )
-from rlm_eval.methods.method import Bounds, Forecast, Shape
+from rlm_eval.methods.method import Bounds, Forecast, Shape, kept_of
 from rlm_eval.models.client import LM, Completion
 from rlm_eval.models.protocol import Message, ModelInfo
 from rlm_eval.records import Answer, Problem, Role
@@ -78,9 +78,19 @@ class CodeAct(Agent):
                 key="work_tokens",
             )
 
-    def bounds(self, shape: Shape, models: Mapping[Role, ModelInfo]) -> Bounds:
+    def kept(self, shape: Shape, models: Mapping[Role, ModelInfo]) -> float:
+        if self.overflow == "omit":
+            return 1.0  # what is not shown is searched
+        opening, room = self._sizes(shape, models["root"].context_window)
+        return kept_of(shape, opening - room, refused=self.overflow == "refuse")
+
+    def _sizes(self, shape: Shape, window: int) -> tuple[int, int]:
+        """Tokens of the chat before the first turn, and the room for it."""
         opening = self._frame_tokens() + shape.question_tokens + shape.context_tokens
-        room = models["root"].context_window - self._beside(shape.max_answer_tokens)
+        return opening, window - self._beside(shape.max_answer_tokens)
+
+    def bounds(self, shape: Shape, models: Mapping[Role, ModelInfo]) -> Bounds:
+        opening, room = self._sizes(shape, models["root"].context_window)
         if opening > room:
             if self.overflow == "refuse":
                 return (), ()

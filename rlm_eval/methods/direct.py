@@ -27,6 +27,7 @@ from rlm_eval.methods.method import (
     Forecast,
     Method,
     Shape,
+    kept_of,
     prompt_tokens_left,
     without_failures,
 )
@@ -165,14 +166,23 @@ class Direct(Prompted, Method):
 
     # -- the forecast ----------------------------------------------------------------------------
 
+    def forecast_size(self, shape: Shape) -> int:
+        """Tokens that the whole input, the question and the largest reply are expected to take."""
+        questions = 2 if self.question_at == "both" else 1
+        prompt = offline_tokens(self._messages("", ""))
+        prompt += shape.context_tokens + questions * shape.question_tokens
+        return prompt + self._max_tokens(shape.max_answer_tokens)
+
+    def kept(self, shape: Shape, models: Mapping[Role, ModelInfo]) -> float:
+        over = self.forecast_size(shape) - models["root"].context_window
+        return kept_of(shape, over, refused=self.overflow == "refuse")
+
     def forecast(self, shape: Shape, models: Mapping[Role, ModelInfo]) -> tuple[Forecast, ...]:
         """Each vote at its largest. What ``matched`` changes follows from the cap and is not in
         it."""
         window, votes = models["root"].context_window, self.votes
         completion = self._max_tokens(shape.max_answer_tokens)
-        questions = 2 if self.question_at == "both" else 1
-        size = offline_tokens(self._messages("", "")) + completion
-        size += shape.context_tokens + questions * shape.question_tokens
+        size = self.forecast_size(shape)
         if size > window and self.overflow == "refuse":
             return ()
         prompt = min(size, window) - completion

@@ -104,12 +104,24 @@ class Method:
         """One turn, and all that its settings allow, where the model decides what is taken."""
         return None
 
+    def kept(self, shape: Shape, models: Mapping[Role, ModelInfo]) -> float:
+        """The share of an input that its prompts will show, as far as the sizes tell: less than 1
+        where it would have to be cut, 0 where it is refused."""
+        return 1.0
+
     def stores_input(self) -> bool:
         """Whether the input, or what is made of it, is written to a disk meanwhile."""
         return False
 
     def close(self) -> None:
         """Give back what the method holds (sandboxes, indices)."""
+
+
+def kept_of(shape: Shape, over: int, *, refused: bool) -> float:
+    """:meth:`Method.kept` for an input that is so many tokens ``over`` its room."""
+    if over <= 0:
+        return 1.0
+    return 0.0 if refused else max(0.0, 1 - over / shape.context_tokens)
 
 
 def prompt_tokens_left(

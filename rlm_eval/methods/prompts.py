@@ -24,18 +24,20 @@ from rlm_eval.models.protocol import Message
 
 
 class Prompt:
-    """One prompt file, ready to render. ``source`` is the file's text."""
+    """One prompt file, ready to render. ``source`` is the file's text, ``like`` one that is whole:
+    where what is missing may be copied from."""
 
-    def __init__(self, name: str, source: str) -> None:
+    def __init__(self, name: str, source: str, like: str = "") -> None:
         self.name = name
         self.source = source
+        self._hint = f": copy it from {like}" if like else ""
         try:
             data = yaml.safe_load(source)
         except yaml.YAMLError as error:
             problem = " ".join(str(error).split())
             raise ConfigError(f"prompt {name} is no valid YAML: {problem}") from error
         if not isinstance(data, dict) or not isinstance(data.get("turns"), list):
-            raise ConfigError(f"prompt {name} needs a list called turns")
+            raise ConfigError(f"prompt {name} needs a list called turns{self._hint}")
         self._turns: list[dict[str, str]] = data.pop("turns")
         self._texts: dict[str, str] = data
         if not all(map(_is_turn, self._turns)):
@@ -51,7 +53,8 @@ class Prompt:
         """Raise ConfigError for a template that is missing."""
         for key in keys:
             if key not in self._texts:
-                raise ConfigError(f"prompt {self.name} has no template called {key}")
+                told = f"prompt {self.name} has no template called {key}{self._hint}"
+                raise ConfigError(told)
 
     def messages(self, **values: Any) -> list[Message]:
         """The chat turns with ``values`` filled in."""
@@ -102,7 +105,8 @@ def load_prompt(method: str, name: str) -> Prompt:
     if not file.is_file():
         known = ", ".join(sorted([f.name.removesuffix(".yaml") for f in folder.iterdir()]))
         raise ConfigError(f"method {method} has no prompt {name!r}; choose {known}, or name a file")
+    like = min(str(f) for f in folder.iterdir())
     try:
-        return _prompt(Path(file.name).stem, file.read_text(encoding="utf-8"))
+        return _prompt(Path(file.name).stem, file.read_text(encoding="utf-8"), like)
     except UnicodeDecodeError as error:
         raise ConfigError(f"prompt {name} is not in UTF-8: convert it") from error

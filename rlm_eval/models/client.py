@@ -131,11 +131,11 @@ class LM:
     def prompt_tokens(self, messages: Sequence[Message], role: Role = "root") -> int:
         return self._client.model(role).count_tokens(sendable(messages))
 
-    def temperature(self, asked: Temperature) -> float | None:
+    def temperature(self, asked: Temperature, role: Role = "root") -> float | None:
         """What a call that asks for this temperature is sent at; None sends none. Where the run
         leaves it to the provider no call names one, for some providers refuse any."""
-        run = self._client.temperature
-        return run if asked == "run" or run is None else asked
+        run, own = self._client.temperature, self._client.model(role).info.own_temperature
+        return None if own or run is None else run if asked == "run" else asked
 
     def complete(
         self,
@@ -175,7 +175,7 @@ class LM:
         """
         if not prompts:
             return []
-        model, chosen = self._client.model(tags.role), self.temperature(temperature)
+        model, chosen = self._client.model(tags.role), self.temperature(temperature, tags.role)
         requests = [self._request(model, m, max_tokens, tags, chosen, fresh) for m in prompts]
 
         def answer(request: Request) -> Completion | SampleFailure:

@@ -111,8 +111,9 @@ def _is_here(host: str) -> bool:
 class LitellmEndpoint:
     """A hosted or self-served model and how litellm reaches it; a subclass says what it is asked.
 
-    ``name`` is litellm's, with the provider first (``openai/gpt-5-mini``). ``api_base`` points to
-    a server of your own; without it, the environment's variable for the provider does. The key
+    ``name`` is litellm's, with the provider first (``openai/gpt-5-mini``), or, where ``provider``
+    says how the server speaks, the one that the server lists. ``api_base`` points to a server of
+    your own; without it, the environment's variable for the provider does. The key
     comes from the environment variable ``api_key_env`` (by default the provider's usual one) and is
     read at each call, never stored. ``params`` go into each request as they are. ``timeout_s`` is
     the longest a request may take, all in all. ``tokenizer`` sizes prompts offline, so counts are
@@ -132,21 +133,29 @@ class LitellmEndpoint:
     token_margin: float = 1.1
     limits: Mapping[str, int | None] = field(default_factory=dict)
     fixed_api_key: str = field(default="", repr=False)
+    provider: str | None = None
+
+    @property
+    def asked(self) -> tuple[str, str]:
+        """The provider, as litellm calls it, and the name that it is asked for."""
+        provider, slash, name = self.name.partition("/")
+        if slash and self.provider in (None, provider):
+            return provider, name
+        return self.provider or "openai", self.name
 
     @property
     def info(self) -> ModelInfo:
         """The endpoint without the user that its address may name: it is written down."""
-        base = re.sub(r"(?<=://)[^/?#]*@", "", self._base[0] or "")
-        endpoint = base or self.name.partition("/")[0]
+        base = re.sub(r"(?<=://)[^/?#]*@", "", self.base[0] or "")
+        endpoint = base or self.asked[0]
         return ModelInfo(self.name, endpoint, self.context_window, self._price, limits=self._limits)
 
     @property
-    def _base(self) -> tuple[str | None, str]:
+    def base(self) -> tuple[str | None, str]:
         """Where requests go, None for the provider's own address, and the setting that says so."""
         if self.api_base:
             return self.api_base, "api_base"
-        provider, slash, _ = self.name.partition("/")
-        provider = provider if slash else "openai"
+        provider, _ = self.asked
         prefix = _ADDRESS_PREFIX.get(provider, provider.upper().replace("-", "_"))
         for variable in (f"{prefix}_BASE_URL", f"{prefix}_API_BASE"):
             if found := os.environ.get(variable):
@@ -178,24 +187,23 @@ class LitellmEndpoint:
         return Price(**rates, as_of=str(self.price.get("as_of") or ""))
 
     @property
-    def _key_variable(self) -> str | None:
+    def key_variable(self) -> str | None:
         if self.api_key_env or self.fixed_api_key:
             return self.api_key_env
-        provider, slash, _ = self.name.partition("/")
-        return KEY_VARIABLES.get(provider if slash else "openai")
+        return KEY_VARIABLES.get(self.asked[0])
 
     @property
     def _key_variables(self) -> list[str]:
         """Every variable that litellm may read a key from."""
-        if self.fixed_api_key or self._key_variable:
-            return [self._key_variable] if self._key_variable else []
-        provider = self.name.partition("/")[0].upper()
+        if self.fixed_api_key or self.key_variable:
+            return [self.key_variable] if self.key_variable else []
+        provider = self.asked[0].upper()
         prefix = "AWS_" if provider in ("BEDROCK", "SAGEMAKER") else f"{provider}_"
         return [n for n in os.environ if n.startswith(prefix) and n.endswith(("KEY", "TOKEN"))]
 
     @property
-    def _key(self) -> str:
-        return self.fixed_api_key or os.environ.get(self._key_variable or "", "")
+    def key(self) -> str:
+        return self.fixed_api_key or os.environ.get(self.key_variable or "", "")
 
     def check(self) -> None:
         if not self.name.strip():
@@ -204,11 +212,11 @@ class LitellmEndpoint:
         at_least(0, above=True, timeout_s=self.timeout_s, token_margin=self.token_margin)
         check_params(self.params)
         _ = self._price, self._limits, load_tokenizer(self.tokenizer)
-        variable = self._key_variable
+        variable = self.key_variable
         if variable and not variable.isidentifier():
             told = "is the name of an environment variable, never the key itself"
             raise ConfigError(told, key="api_key_env")
-        base, where = self._base
+        base, where = self.base
         parts, source = urlsplit(base or ""), "" if where == "api_base" else f"(from {where}) "
         if base is not None and (parts.scheme not in ("http", "https") or not parts.hostname):
             told = f"like http://localhost:8000/v1, got {base.rpartition('@')[2]}"
@@ -219,7 +227,7 @@ class LitellmEndpoint:
                     f"{name} has white space, quotes or other signs in it ({len(key)} characters) "
                     "that no key has: set that environment variable to the key alone"
                 )
-        if variable and not self._key and base is None:
+        if variable and not self.key and base is None:
             wanted = f"the environment variable {variable}, or api_key_env to the one that holds it"
             message = f"{self.name} needs a key: set {wanted}"
             raise ConfigError(message, key="name", unset=variable)
@@ -258,23 +266,23 @@ class LitellmEndpoint:
             return future.result()
         # Raised here, where no other exception is being handled: litellm's own, which may hold
         # the key, is then no part of this one.
-        raise classified(failure, self.name, self._key, worst(), self.info.endpoint)
+        raise classified(failure, self.name, self.key, worst(), self.info.endpoint)
 
     def _connection(self) -> dict[str, Any]:
         """What a request has beside what it asks: of which model, where, by which key."""
-        base, _ = self._base
+        base, _ = self.base
         host = urlsplit(base or "").hostname or ""
         if _direct([*_HERE, host] if _is_here(host) else _HERE):  # what it made before may not know
             litellm: Any = _litellm()
             litellm.in_memory_llm_clients_cache.flush_cache()
             litellm.module_level_client = litellm.HTTPHandler(timeout=litellm.request_timeout)
         return {
-            "model": self.name,
+            "model": "/".join(self.asked) if self.provider else self.name,
             "timeout": self.timeout_s,
             "max_retries": 0,
             "num_retries": 0,
             "api_base": base,
-            "api_key": self._key or ("none" if base else None),
+            "api_key": self.key or ("none" if base else None),
         }
 
 
@@ -285,17 +293,20 @@ class LitellmModel(LitellmEndpoint):
     ``context_window``. ``limit_name`` is the parameter that bounds a reply; None begins with
     ``max_tokens`` and takes the other one from the first refusal that asks for it. ``cache_marks``
     asks for a prompt cache as Anthropic's models want it: up to the first message, and to the last.
+    ``own_temperature``: it refuses every temperature but its own, so none is sent.
     """
 
     reasoning_tokens: int = 0
+    own_temperature: bool = False
     limit_name: LimitName | None = None
     cache_marks: bool = False
     _learned: LimitName = field(default="max_tokens", init=False, repr=False, compare=False)
 
     @property
     def info(self) -> ModelInfo:
-        info, hidden = super().info, self.reasoning_tokens
-        return replace(info, context_window=self.context_window - hidden, reasoning_tokens=hidden)
+        hidden, own = self.reasoning_tokens, self.own_temperature
+        info = replace(super().info, reasoning_tokens=hidden, own_temperature=own)
+        return replace(info, context_window=self.context_window - hidden)
 
     def check(self) -> None:
         super().check()

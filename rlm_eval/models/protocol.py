@@ -136,7 +136,7 @@ class ModelInfo:
     """What the harness knows of a model. ``context_window``, in its own tokens, holds a prompt and
     the text of its reply; ``reasoning_tokens``, for what it thinks unseen, come on top.
     ``simulated`` is shown in every table and plot. ``limits``: what the endpoint may be sent; None
-    for one that orders its own queue."""
+    for one that orders its own queue. ``own_temperature``: it takes no other, and is sent none."""
 
     name: str
     endpoint: str
@@ -145,6 +145,7 @@ class ModelInfo:
     simulated: bool = False
     limits: Limits | None = None
     reasoning_tokens: int = 0
+    own_temperature: bool = False
 
     def spend(self, usage: Usage, calls: int = 1) -> Spend:
         """What so many calls with this ``usage`` together take; ``usd`` is None without a price."""

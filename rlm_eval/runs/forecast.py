@@ -138,10 +138,15 @@ def _within(parts: Parts, row: Expected) -> Expected:
     return replace(row, **point, low=low, high=high)
 
 
+def shapes_of(parts: Parts, work: Sequence[Work]) -> list[Shape]:
+    """The sizes of each sample of ``work``, by the task's tokenizer."""
+    count, samples = load_tokenizer(parts.task.tokenizer).count, [item.sample for item in work]
+    return [Shape(s.length_tokens, count(s.question), s.max_answer_tokens) for s in samples]
+
+
 def _unseen(row: Expected, parts: Parts, group: Sequence[Work], experience: Experience) -> Expected:
     method, infos, speeds = group[0].arm.method, parts.infos, experience.speeds
-    count, samples = load_tokenizer(parts.task.tokenizer).count, [work.sample for work in group]
-    shapes = [Shape(s.length_tokens, count(s.question), s.max_answer_tokens) for s in samples]
+    shapes = shapes_of(parts, group)
     told = [(method.forecast(shape, infos), method.bounds(shape, infos)) for shape in shapes]
     loads = [load for load, _ in told if load is not None]
     if len(loads) == row.results:

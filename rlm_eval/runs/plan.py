@@ -15,7 +15,14 @@ from rlm_eval.journal.tables import MEASURES
 from rlm_eval.methods.method import SUB_CALLS_A_TURN
 from rlm_eval.runs.assemble import Parts, model_keys
 from rlm_eval.runs.experience import Experience
-from rlm_eval.runs.forecast import NO_ESTIMATE, Expected, expected, pilot_command, together
+from rlm_eval.runs.forecast import (
+    NO_ESTIMATE,
+    Expected,
+    expected,
+    pilot_command,
+    shapes_of,
+    together,
+)
 from rlm_eval.runs.judging import judge_of
 from rlm_eval.runs.runner import Work
 
@@ -48,7 +55,7 @@ def show_plan(parts: Parts, run_dir: Path, work: Sequence[Work]) -> None:
     if not console.is_terminal:  # a file has room for long lines
         console = Console(width=max(console.width, 120))
     console.print(_table(rows))
-    for note in _notes(parts, rows):
+    for note in [*_notes(parts, rows), *cut_inputs(parts, todo)]:
         console.print(note)
     if experience.kept:
         console.print(f"of past forecasts of this model, within their ranges: {experience.kept}")
@@ -146,6 +153,21 @@ def without_effect(parts: Parts) -> list[str]:
     if parts.config["budget"]["matched"]:
         idle = [arm.name for arm in parts.arms if not arm.method.matched]
         notes += [f"budget.matched: the cap is only a limit for {', '.join(idle)}"] if idle else []
+    return notes
+
+
+def cut_inputs(parts: Parts, work: Sequence[Work]) -> list[str]:
+    """A line for each arm whose model's window is too small for inputs of this work."""
+    from rlm_eval.analysis.text import percent
+
+    shares: dict[str, list[float]] = {}
+    for shape, item in zip(shapes_of(parts, work), work, strict=True):
+        shares.setdefault(item.arm.name, []).append(item.arm.method.kept(shape, parts.infos))
+    notes = []
+    for arm, kept in shares.items():
+        if cut := [share for share in kept if share < 1]:
+            how = f"cut to some {percent(sum(cut) / len(cut))} %" if any(cut) else "refused"
+            notes.append(f"{arm}: {len(cut)} of {len(kept)} inputs are too large: {how}")
     return notes
 
 

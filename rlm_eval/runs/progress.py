@@ -8,10 +8,11 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Self
 
+from rlm_eval.ledger import Ledger
 from rlm_eval.records import PENDING, Call, Result
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class _Tally:
 class Progress:
     """Counts per arm as calls and results come in; ``arms`` has the arm of each expected result
     key. What failed, be it a call, an engine or a sandbox, is shown once: errors that differ in
-    numbers alone are one. Safe for threads."""
+    numbers alone are one. ``model`` is named, and the caps of ``ledger``. Safe for threads."""
 
     #: Is told an arm's name and an event of its agent's trajectory; None: nobody looks on.
     watch: Callable[[str, Mapping[str, Any]], None] | None = None
@@ -58,12 +59,17 @@ class Progress:
         concurrency: int,
         console: Console | None = None,
         redact: Callable[[str], str] = str,
+        *,
+        model: str = "",
+        ledger: Ledger | None = None,
     ) -> None:
         self._arm_of = dict(arms)
         self._tallies = {name: _Tally(total) for name, total in Counter(arms.values()).items()}
         self._concurrency = concurrency
         self._console = console
         self._redact = redact
+        self._model = model
+        self._ledger = ledger or Ledger()
         self._first: dict[str, str] = {}
         #: Each distinct error, as it came first, with its count; in the order they came.
         self.errors: Counter[str] = Counter()
@@ -134,6 +140,17 @@ class Progress:
         left = [tally.left_s(self._concurrency) for tally in tallies]
         return every, None if None in left else sum(s for s in left if s is not None)
 
+    def _caps(self) -> Iterator[str]:
+        """How much of each of the run's caps is spent, by earlier sessions too."""
+        spent, cap = self._ledger.spent, self._ledger.budget
+        if cap.usd is not None:
+            yield f"${spent.usd or 0:.2f} of ${cap.usd:.2f}"
+        for name in ("tokens", "calls"):
+            if (most := getattr(cap, name)) is not None:
+                yield f"{getattr(spent, name):,} of {most:,} {name}"
+        if cap.seconds is not None:
+            yield f"{_duration(self._ledger.seconds)} of {_duration(cap.seconds)}"
+
     def _table(self) -> Group:
         from rich.console import Group
         from rich.table import Table
@@ -143,6 +160,8 @@ class Progress:
         for name in ("method", "done", "correct", "score", "calls", "tokens", "cached", "cost"):
             table.add_column(name, justify="left" if name == "method" else "right")
         table.add_column("left", justify="right")
+        elapsed = _duration(time.monotonic() - self._started)
+        head = "  ".join(filter(None, (self._model, elapsed, *self._caps())))
         with self._lock:
             for name, tally in self._tallies.items():
                 table.add_row(name, *_cells(tally, tally.left_s(self._concurrency)))
@@ -150,7 +169,11 @@ class Progress:
                 table.add_section()
                 table.add_row("all", *_cells(*self._sum()))
             failed = [f"{n:,} × {error}" for error, n in [*self.errors.items()][-_SHOWN:]]
-        return Group(table, *(Text(f, "red", no_wrap=True, overflow="ellipsis") for f in failed))
+        return Group(
+            Text(head, "bold"),
+            table,
+            *(Text(f, "red", no_wrap=True, overflow="ellipsis") for f in failed),
+        )
 
     def _print_line(self, *, force: bool = False) -> None:
         if self._live is not None:
@@ -166,6 +189,7 @@ class Progress:
             f"{every.correct} correct, {every.calls:,} calls, {every.tokens:,} tokens, "
             f"{_dollars(every)}"
         )
+        line += "".join(f", {cap}" for cap in self._caps())
         if left is not None:
             line += f", about {_duration(left)} left"
         print(line, file=sys.stderr, flush=True)

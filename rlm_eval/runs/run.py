@@ -29,8 +29,16 @@ from rlm_eval.models.local.weights import SHA256, file_sha256
 from rlm_eval.models.protocol import ChatModel
 from rlm_eval.records import Call, content_hash
 from rlm_eval.runs.assemble import Parts, all_work, samples_of
+from rlm_eval.runs.contact import first_contact
 from rlm_eval.runs.forecast import Expected, expected, refuse_over_cap
-from rlm_eval.runs.plan import experience_of, in_one_line, keep_forecast, show_plan, without_effect
+from rlm_eval.runs.plan import (
+    cut_inputs,
+    experience_of,
+    in_one_line,
+    keep_forecast,
+    show_plan,
+    without_effect,
+)
 from rlm_eval.runs.progress import Progress
 from rlm_eval.runs.runner import RunInfo, Runner, RunOutcome, Work
 
@@ -108,7 +116,7 @@ def _run(parts: Parts, run_dir: Path, work: Sequence[Work], host: Host) -> int:
             there = f"{len(work) - len(todo)} of {len(work)} results are there"
             print(f"continuing {run_dir}: {there}", file=sys.stderr)
         _write_environment(parts, run_dir, levels, journal.redact)
-        for note in without_effect(parts):
+        for note in [*without_effect(parts), *cut_inputs(parts, todo)]:
             print(note, file=sys.stderr)
         if rows:
             keep_forecast(rows, run_dir)
@@ -182,12 +190,17 @@ def _work_off(
     ledger = Ledger(parts.run_budget)
     ledger.add_past(past.spent, past.seconds)
     arms = {work.key: work.arm.name for work in todo}
-    progress = host.progress(arms, parts.at_once, redact=journal.redact)
+    name = parts.root.info.name
+    progress = host.progress(arms, parts.at_once, redact=journal.redact, model=name, ledger=ledger)
+    if parts.root.info.endpoint == "local":
+        print(f"loading {name}: this takes seconds", file=sys.stderr)
     #: Where a bad request is its question's own, and not the settings'.
     answering: set[tuple[str, str]] = set()
 
     def record(call: Call, reply: str) -> None:
         journal.call(call, reply)
+        if not call.result_key:  # of the first contact, which says itself what is wrong
+            return
         progress.called(call, reply)
         model, kind = (call.model, call.endpoint), call.error.partition(":")[0]
         if not call.error:
@@ -196,8 +209,10 @@ def _work_off(
             runner.stop(f"{kind}, which every other request would meet as well")
 
     sub_name = parts.models.get("sub", parts.root).info.name
-    info = RunInfo(parts.run_id, parts.root.info.name, sub_name, parts.scripted)
+    info = RunInfo(parts.run_id, name, sub_name, parts.scripted)
     with served(parts, journal, record) as client:
+        for line in first_contact(parts, client, ledger):
+            print(line, file=sys.stderr)
         runner = Runner(info, parts.task, client, ledger, parts.sample_budget, journal, progress)
         command = resuming(parts.config.stored, run_dir)
         with _interrupts(runner.stop, command) if host.exits else nullcontext(), progress:
@@ -311,6 +326,7 @@ def _finish(parts: Parts, run_dir: Path, outcome: RunOutcome, host: Host) -> int
             file=sys.stderr,
         )
     if host.prints:
+        print(f"a page with every trajectory: python -m rlm_eval report {run_dir}")
         print(run_dir)
     if outcome.stopped == _BY_SIGNAL:
         return INTERRUPTED
@@ -323,7 +339,7 @@ def cut_off(events: Iterable[Mapping[str, Any]]) -> list[str]:
     replies: Counter[str] = Counter()
     empty: Counter[str] = Counter()
     for call in events:
-        if call["type"] != "call" or call["role"] == "embed":
+        if call["type"] != "call" or call["role"] == "embed" or not call["result_key"]:
             continue
         if not call["error"] and not call["cached_response"]:
             replies[call["model"]] += 1

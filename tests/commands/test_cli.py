@@ -288,8 +288,10 @@ def test_keys_reach_nothing_that_is_written(tmp_path: Path) -> None:
     assert canary not in done.stdout + done.stderr
 
 
-def test_a_key_that_is_refused_ends_the_run_at_once(tmp_path: Path) -> None:
-    with FakeProvider(["401"] * 100) as provider:
+@pytest.mark.parametrize("contact", ["ok", "401"])
+def test_a_key_that_is_refused_ends_the_run_at_once(tmp_path: Path, contact: str) -> None:
+    """From the first contact on, or later."""
+    with FakeProvider(["401"] * 100, contact=contact) as provider:
         done = rlm_eval(
             "task=needle",
             "task.lengths=[500]",
@@ -302,8 +304,14 @@ def test_a_key_that_is_refused_ends_the_run_at_once(tmp_path: Path) -> None:
             f"results_dir={tmp_path}",
             OPENAI_API_KEY="sk-canary-0123456789abcdef",
         )
+    assert "sk-canary" not in done.stderr
+    if contact == "401":
+        assert done.returncode == 2
+        assert "Set OPENAI_API_KEY, or" in done.stderr.splitlines()[-1]
+        assert not (done.stdout)
+        assert not (provider.requests)
+        return
     assert done.returncode == 3
     assert "stopped early: authentication, which every other request would meet" in done.stderr
     assert "30 results are still pending: mend what failed, then run the same" in done.stderr
     assert 1 <= provider.requests <= 4
-    assert "sk-canary" not in done.stderr

@@ -58,4 +58,5 @@ def test_a_built_wheel_runs_the_main_job(tmp_path: Path) -> None:
         out = run(*command, *SMALL, f"results_dir={tmp_path / command[0].name}")
         run_dir = Path(out.splitlines()[-1])
         assert (run_dir / "results.parquet").is_file()
+    assert "\ntask=needle " in run(binaries / "rlm-eval", "list", "task")
     assert run(binaries / "rlm-eval", "report", run_dir).strip().endswith("report.html")

@@ -58,6 +58,9 @@ class BillingProvider(FakeProvider):
         self._faults = itertools.cycle(FAULTS)
         self._taking = threading.Lock()
 
+    def meet(self, body: Mapping[str, Any]) -> Behaviour:
+        return self.take(body)
+
     def take(self, body: Mapping[str, Any]) -> Behaviour:
         super().take(body)
         messages = body["messages"]

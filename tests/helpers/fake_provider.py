@@ -48,6 +48,8 @@ class FakeProvider:
 
     ``plan`` has behaviours (or their keys in :data:`BEHAVIOURS`) for the first requests in order.
     ``received`` holds the request bodies, ``billed`` the (prompt, completion) tokens charged.
+    A run's first contact is no part of either: it meets the behaviour ``contact``, and is in
+    ``contacts``. ``models`` is what the server lists.
     """
 
     def __init__(
@@ -56,8 +58,12 @@ class FakeProvider:
         *,
         latency_s: float = 0.0,
         host: str = "127.0.0.1",
+        contact: str | Behaviour = "ok",
+        models: Iterable[Mapping[str, Any]] = (),
     ) -> None:
         self.latency_s = latency_s
+        self.contact, self.models = contact, [*models]
+        self.contacts: list[Mapping[str, Any]] = []
         self.received: list[Mapping[str, Any]] = []
         self.arrivals: list[float] = []
         self.billed: list[tuple[int, int]] = []
@@ -103,6 +109,11 @@ class FakeProvider:
             step = self.plan.pop(0) if self.plan else "ok"
         return BEHAVIOURS[step] if isinstance(step, str) else step
 
+    def meet(self, body: Mapping[str, Any]) -> Behaviour:
+        """What to do with a run's first contact."""
+        self.contacts.append(body)
+        return BEHAVIOURS[self.contact] if isinstance(self.contact, str) else self.contact
+
     def enter(self, change: int) -> None:
         with self._lock:
             self.at_once += change
@@ -121,6 +132,13 @@ class FakeProvider:
     def bill(self, prompt: int = PROMPT_TOKENS, completion: int = COMPLETION_TOKENS) -> None:
         with self._lock:
             self.billed.append((prompt, completion))
+
+
+def is_contact(body: Mapping[str, Any]) -> bool:
+    """Whether a request is a run's first contact."""
+    return body.get("input") == ["Say ok."] or body.get("messages") == [
+        {"role": "user", "content": "Say ok."}
+    ]
 
 
 class _Server(ThreadingHTTPServer):
@@ -155,12 +173,19 @@ class _Handler(BaseHTTPRequestHandler):
         with self.server.provider.busier():
             super().handle_one_request()
 
+    def do_GET(self) -> None:
+        if self.path == "/v1/models":
+            self.send_json(200, {"object": "list", "data": self.server.provider.models})
+        else:
+            self.send_json(404, {"error": {"message": "no such page"}})
+
     def do_POST(self) -> None:
         provider = self.server.provider
         with provider.busier(-1):  # a client that was stopped sends the rest when it goes on
             body = self.rfile.read(int(self.headers["Content-Length"]))
         self.body = json.loads(body)
-        behaviour = provider.take(self.body)
+        take = provider.meet if is_contact(self.body) else provider.take
+        behaviour = take(self.body)
         provider.enter(+1)
         try:
             provider.closing.wait(provider.latency_s) if provider.latency_s else None

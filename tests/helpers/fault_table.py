@@ -131,7 +131,7 @@ class PlannedProvider(FakeProvider):
     def bill(self, prompt: int = PROMPT_TOKENS, completion: int = COMPLETION_TOKENS) -> None:
         super().bill(prompt, completion)
         with self._counting:
-            self.billed_for[self._here.prompt] += prompt + completion
+            self.billed_for[getattr(self._here, "prompt", "")] += prompt + completion
 
 
 def fault_table(folder: Path, faults: Sequence[str] = QUICK, **settings: object) -> list[Row]:
@@ -155,7 +155,7 @@ def fault_table(folder: Path, faults: Sequence[str] = QUICK, **settings: object)
         _carry_out(tree)
         pending = provider.requests_for
     rows = []
-    for key, group in calls.groupby("result_key"):
+    for key, group in calls[calls.result_key != ""].groupby("result_key"):
         prompt = group.prompt_sha256.iloc[0]
         fault, times = provider.fate_of[prompt]
         if fault == HEALTHY:
@@ -206,6 +206,7 @@ def stops(folder: Path) -> list[Stop]:
                 code, requests = run_tree(tree), provider.requests
                 run_tree(tree)
         calls = pd.read_parquet(next((folder / fault).rglob("calls.parquet")))
+        calls = calls[calls.result_key != ""]
         kind = next(error.partition(":")[0] for error in calls.error if error)
         said = next(line for line in told.getvalue().splitlines() if "pending" in line)
         rows.append(Stop(fault, kind, requests, code, said, int((calls.error == "").sum())))

@@ -91,7 +91,7 @@ def test_every_method_ends_with_the_name_of_what_came_instead(
     assert found.score.isna().all()
     calls = pd.read_parquet(run_dir / "calls.parquet")
     assert calls.attempt.max() == 1
-    assert len(calls) == provider.requests
+    assert len(calls) == provider.requests + len(provider.contacts)
     billed = sum(map(sum, provider.billed))
     assert calls.prompt_tokens.sum() + calls.completion_tokens.sum() == billed
 

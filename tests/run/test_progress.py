@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 
 from helpers.some_records import some_call, some_result
+from rlm_eval.ledger import Budget, Ledger, Spend
 from rlm_eval.records import Score
 from rlm_eval.runs.progress import Progress
 
@@ -57,3 +58,19 @@ def test_the_table_ends_with_all_arms_together() -> None:
     last = [line for line in shown.splitlines() if line.startswith("all ")][-1]
     assert "2/4" in last
     assert "2,020" in last
+
+
+def test_model_time_and_what_is_left_of_each_cap_are_shown(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    ledger = Ledger(Budget(calls=50, tokens=9000, usd=5.0, seconds=600))
+    ledger.settle(ledger.reserve(Spend(3, 1200, 0.25)), Spend(3, 1200, 0.25))
+    caps = ["$0.25 of $5.00", "1,200 of 9,000 tokens", "3 of 50 calls", "0:00 of 10:00"]
+    console = Console(file=io.StringIO(), force_terminal=True, width=100)
+    with Progress({"key": "direct"}, 1, console, model="openai/gpt-5", ledger=ledger):
+        pass
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "  ".join(["openai/gpt-5", "0:00", *caps]) in shown
+    with Progress({"key": "direct"}, 1, plain(), ledger=ledger):
+        pass
+    assert ", ".join(caps) in capsys.readouterr().err

@@ -248,6 +248,8 @@ def views(
     if len(costs) and (costs[judge] == 0).all():
         costs = costs.drop(columns=judge)
     more = [f"{NOT_SAME} A marked row has other samples."] if marked.any() else []
+    for (task, length), lines in tables.all_cut(results).items():
+        more += [f"{task}, {length:,} tokens: {line}" for line in lines]
     note = " ".join([SUMMARY.note, *more, *tables.judge_notes(summary)])
     columns = with_readings(SUMMARY.columns, summary)
     filled = (
