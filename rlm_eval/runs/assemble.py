@@ -89,7 +89,8 @@ class Parts:
     @property
     def at_once(self) -> int:
         """Questions worked on side by side: as many as the embedded model has slots, else 16."""
-        return self.config["concurrency"] or getattr(self.root, "slots", 16)
+        asked: int | None = self.config["concurrency"]
+        return asked or int(getattr(self.root, "slots", 16))
 
     @property
     def demonstration(self) -> bool:

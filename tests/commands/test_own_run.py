@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from pathlib import Path
 
@@ -12,10 +13,10 @@ from rlm_eval import load_results
 from rlm_eval.commands.cli import run_command
 
 #: As README says them, after the one that installs.
-COMMANDS = """
-python -m rlm_eval task=own task.path=docs task.questions=questions.jsonl dry_run=true
-python -m rlm_eval task=own task.path=docs task.questions=questions.jsonl
-"""
+README = Path(__file__).parents[2] / "README.md"
+COMMANDS = re.findall(
+    r"^(python -m rlm_eval task=own .*)$", README.read_text("utf-8"), re.MULTILINE
+)
 #: A stand-in for the embedded model, and a sandbox that starts at once.
 QUICK = ["model=scripted", "sandbox.level=none", "results_dir=runs"]
 LEASES = 8
@@ -35,7 +36,7 @@ def commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]
     Path("docs/letter.html").write_text("<p>Signed by <b>Ada Smith</b> and Ben Jones.</p>")
     rows.append({"question": "Who signed the letter?", "answer": ["Ada Smith", "Ben Jones"]})
     Path("questions.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    return [shlex.split(line)[3:] for line in COMMANDS.strip().splitlines()]
+    return [shlex.split(line)[3:] for line in COMMANDS]
 
 
 def test_three_commands_from_install_to_a_verdict(
