@@ -55,7 +55,7 @@ BEFORE = {
     "budget.run.usd=-5": "greater than 0",
     "budget.usd=5": "budget.run.usd",
     "seed=abc": "valid integer",
-    "sandbox=docker": "container",
+    "sandbox=docker": "there is no sandbox",
     "method.rlm.max_dept=1": "did you mean method.rlm.max_depth?",
     "'method=[rlm]' method.direct.overflow=refuse": "no method.direct, only rlm",
     "task=": "choose aggregation",
