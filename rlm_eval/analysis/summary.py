@@ -126,7 +126,9 @@ def print_summary(summary: Summary, console: Console) -> None:
         size = f"{plural(rows['n'].max(), 'question')} in "
         size += plural(rows["n_contexts"].max(), "context")
         rule = ", ".join(rows["score_rule"].dropna().unique())
-        console.print(Text(f"\n{task} · {length:,} tokens · {size} · score: {rule}", style="bold"))
+        models = ", ".join(filter(None, rows["model"].unique()))
+        head = f"\n{task} · {length:,} tokens · {size} · score: {rule} · {models}"
+        console.print(Text(head.removesuffix(" · "), style="bold"))
         columns = with_readings(COLUMNS, table)
         columns = [c for c in columns if console.width >= WIDE or not c.more]
         console.print(terminal_table(columns, _shown(rows), console, "controls"))

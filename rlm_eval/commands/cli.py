@@ -81,6 +81,7 @@ def run_tree(tree: Mapping[str, Any]) -> int:
 def _with_hydra_main(arguments: Sequence[str]) -> int:
     """Sweeps and Hydra's own flags. The exit code is the worst of the sweep's runs."""
     import hydra
+    from hydra.core.hydra_config import HydraConfig
     from omegaconf import DictConfig
 
     check_overrides(arguments)
@@ -88,6 +89,8 @@ def _with_hydra_main(arguments: Sequence[str]) -> int:
 
     @hydra.main(config_path="pkg://rlm_eval.conf", config_name="config", version_base="1.3")
     def job(config: DictConfig) -> None:
+        chosen = HydraConfig.get().overrides.task
+        print(f"\n=== {' '.join(chosen)} ===", flush=True)
         try:
             codes.append(run_tree(plain_tree(config)))
         except ConfigError as error:

@@ -201,6 +201,9 @@ def test_a_sweep_is_two_runs(tmp_path: Path) -> None:
     done = rlm_eval(*SMALL, "method=[direct]", "seed=1,2", f"results_dir={tmp_path}", "-m")
     assert done.returncode == 0, done.stderr
     assert len(list(tmp_path.glob("needle-*/results.parquet"))) == 2
+    for seed in (1, 2):
+        assert f" seed={seed} " in done.stdout
+    assert " ".join(done.stdout.split()).count(" · scripted ") == 2, "by its heading"
 
 
 def test_an_interrupted_sweep_begins_no_further_run(tmp_path: Path) -> None:
@@ -308,8 +311,7 @@ def test_a_key_that_is_refused_ends_the_run_at_once(tmp_path: Path, contact: str
     if contact == "401":
         assert done.returncode == 2
         assert "Set OPENAI_API_KEY, or" in done.stderr.splitlines()[-1]
-        assert not (done.stdout)
-        assert not (provider.requests)
+        assert (done.stdout, provider.requests) == ("", 0)
         return
     assert done.returncode == 3
     assert "stopped early: authentication, which every other request would meet" in done.stderr
