@@ -158,15 +158,13 @@ def without_effect(parts: Parts) -> list[str]:
 
 def cut_inputs(parts: Parts, work: Sequence[Work]) -> list[str]:
     """A line for each arm whose model's window is too small for inputs of this work."""
-    from rlm_eval.analysis.text import percent
-
     shares: dict[str, list[float]] = {}
     for shape, item in zip(shapes_of(parts, work), work, strict=True):
         shares.setdefault(item.arm.name, []).append(item.arm.method.kept(shape, parts.infos))
     notes = []
     for arm, kept in shares.items():
         if cut := [share for share in kept if share < 1]:
-            how = f"cut to some {percent(sum(cut) / len(cut))} %" if any(cut) else "refused"
+            how = f"cut to some {100 * sum(cut) / len(cut):.0f} %" if any(cut) else "refused"
             notes.append(f"{arm}: {len(cut)} of {len(kept)} inputs are too large: {how}")
     return notes
 

@@ -55,7 +55,7 @@ def test_a_judge_that_flips_is_asked_again_and_its_flip_rate_said(
     results, calls = (pd.read_parquet(run_dir / f"{n}.parquet") for n in ("results", "calls"))
     assert results.score.tolist() == [1.0] * 8
     assert sorted(results.judge_dissents) == [0] * 6 + [1] * 2
-    judge = calls[calls.role == "judge"]
+    judge = calls[(calls.role == "judge") & (calls.result_key != "")]
     assert (len(judge), judge.cached_response.any()) == (24, False)
     assert results.judge_cost_usd.sum() == pytest.approx(judge.cost_usd.sum())
     rates = pd.read_csv(run_dir / "summary.csv").judge_flip_rate.dropna()

