@@ -111,6 +111,15 @@ def write_summary(run_dir: Path, *, demonstration: bool = False) -> Summary:
     return Summary(table, found, demonstration, kept, all_cut(results))
 
 
+def joint_summary(run_dirs: Sequence[Path]) -> Summary:
+    """Several runs as one: models and settings side by side."""
+    runs = [load_run(path) for path in run_dirs]
+    results = combine(runs)
+    found = verdicts(results, runs[0].margin)
+    shown = any(run.demonstration for run in runs)
+    return Summary(summarize(results), found, shown, cut=all_cut(results))
+
+
 def print_summary(summary: Summary, console: Console) -> None:
     """One table per task and length, what went wrong in it, then the verdicts. Fits 80 columns,
     shows more on wider terminals, and is plain when piped."""

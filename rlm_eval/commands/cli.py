@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rlm_eval.config.check import ROLE_KEYS, check_config
@@ -54,7 +56,7 @@ def run_command(arguments: Sequence[str]) -> int:
         if len(overrides) < len(arguments) and all("=" in a or a[0] == "~" for a in overrides):
             print(commented(overrides))
             return FINISHED
-        if any(a.startswith("-") for a in arguments):
+        if any(a.startswith(("-", "model=[")) for a in arguments):
             return _with_hydra_main([_unaliased(a) for a in arguments])
         return run_tree(composed(arguments))
     except ConfigError as error:
@@ -79,20 +81,28 @@ def run_tree(tree: Mapping[str, Any]) -> int:
 
 
 def _with_hydra_main(arguments: Sequence[str]) -> int:
-    """Sweeps and Hydra's own flags. The exit code is the worst of the sweep's runs."""
+    """Sweeps, of which several models are one, and Hydra's own flags. A sweep ends with its runs in
+    one table; the exit code is the worst of them."""
     import hydra
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import DictConfig
 
+    words = [re.sub(r"^model=\[(.*)\]$", r"model=\1", a) for a in arguments]
+    arguments = (
+        words if words == list(arguments) or {"-m", "--multirun"} & {*words} else [*words, "-m"]
+    )
     check_overrides(arguments)
     codes: list[int] = []
+    folders: list[Path] = []
 
     @hydra.main(config_path="pkg://rlm_eval.conf", config_name="config", version_base="1.3")
     def job(config: DictConfig) -> None:
         chosen = HydraConfig.get().overrides.task
         print(f"\n=== {' '.join(chosen)} ===", flush=True)
         try:
-            codes.append(run_tree(plain_tree(config)))
+            parts = assemble(check_config(plain_tree(config)))
+            codes.append(carry_out_parts(parts))
+            folders.append(parts.folder)
         except ConfigError as error:
             codes.append(_refused(error))
         if codes[-1] == INTERRUPTED:
@@ -106,7 +116,19 @@ def _with_hydra_main(arguments: Sequence[str]) -> int:
         # Hydra has printed what is wrong with the configuration itself.
         if stopped.code not in (0, None):
             return BAD_INPUT if not codes else max(FAILED, *codes)
+    if len(there := [f for f in folders if (f / "results.parquet").is_file()]) > 1:
+        _show_together(there)
     return max(codes, default=FINISHED)
+
+
+def _show_together(folders: Sequence[Path]) -> None:
+    from rich.console import Console
+
+    from rlm_eval.analysis.summary import joint_summary, print_summary
+
+    print(f"\n=== all {len(folders)} runs ===", flush=True)
+    print_summary(joint_summary(folders), Console())
+    print(f"as one page: python -m rlm_eval report {' '.join(map(str, folders))} --out DIR")
 
 
 def _unaliased(argument: str) -> str:

@@ -121,6 +121,9 @@ def ask(
 
 def overrides_of(settings: Mapping[str, Any]) -> list[str]:
     """Settings as the words of a command line. Raises ConfigError."""
+    if isinstance(settings.get("model"), list | tuple):
+        told = "one model a run: call run for each, and load_results with all their folders"
+        raise ConfigError(f"model={settings['model']}: {told}")
     return [f"{key}={_written(key, value)}" for key, value in settings.items()]
 
 

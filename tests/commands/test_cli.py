@@ -203,7 +203,18 @@ def test_a_sweep_is_two_runs(tmp_path: Path) -> None:
     assert len(list(tmp_path.glob("needle-*/results.parquet"))) == 2
     for seed in (1, 2):
         assert f" seed={seed} " in done.stdout
-    assert " ".join(done.stdout.split()).count(" · scripted ") == 2, "by its heading"
+    told = " ".join(done.stdout.split())
+    apart, _, together = told.partition("=== all 2 runs ===")
+    assert apart.count(" · scripted ") == 2, "by its heading"
+    assert together.count(" · scripted ") == 1, "in one table"
+    assert "as one page: python -m rlm_eval report " in together
+
+
+def test_several_models_are_a_run_each() -> None:
+    done = rlm_eval("task=needle", "task.n=1", "dry_run=true", "model=[scripted,gpt-5]")
+    assert done.returncode == 0, done.stderr
+    told = [line for line in done.stdout.splitlines() if line.startswith("=== ")]
+    assert [line.split()[-2] for line in told] == ["model=scripted", "model=gpt-5"]
 
 
 def test_an_interrupted_sweep_begins_no_further_run(tmp_path: Path) -> None:
