@@ -211,7 +211,7 @@ def _work_off(
     sub_name = parts.models.get("sub", parts.root).info.name
     info = RunInfo(parts.run_id, name, sub_name, parts.scripted)
     with served(parts, journal, record) as client:
-        for line in first_contact(parts, client, ledger):
+        for line in first_contact(parts, client, ledger) if todo else ():
             print(line, file=sys.stderr)
         runner = Runner(info, parts.task, client, ledger, parts.sample_budget, journal, progress)
         command = resuming(parts.config.stored, run_dir)
