@@ -46,7 +46,7 @@ def test_a_sweep_has_a_row_for_each_cap_and_way(runs: list[Run]) -> None:
     assert (table["asked"] == 4).all()
     assert (table["over"] == 0).all()
     plain, spent = table["spent"].tolist()[:2], table["spent"].tolist()[2:]
-    assert plain[0] == plain[1] > 1000  # it reads the input once, whatever it may spend
+    assert plain[0] == plain[1] > 900  # it reads the input once, whatever it may spend
     assert spent[0] == plain[0]  # no second vote fits
     assert spent[1] > 2 * plain[1]
     assert table["spent_share"].tolist()[3] == pytest.approx(spent[1] / 6000)

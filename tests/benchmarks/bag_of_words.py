@@ -43,8 +43,12 @@ def items_of(domain: str) -> list[Item]:
         Item(label, row.partition("\t")[0], text)
         for row in rows
         for label, texts in compose([head, frame, row]).items()
-        for text in Draws("items", label, row).sample_few(texts, PER_GROUP[domain])
+        for text in few(texts, PER_GROUP[domain], Draws("items", label, row))
     ]
+
+
+def few(texts: Sequence[str], k: int, draws: Draws) -> list[str]:
+    return [texts[i] for i in draws.distinct(k, lambda: draws.below(len(texts)))]
 
 
 _WORD = re.compile(r"[a-z0-9]+(?:['.-][a-z0-9]+)*")

@@ -153,7 +153,7 @@ def test_what_is_asked_about_must_be_clear(tmp_path: Path) -> None:
     ):
         with pytest.raises(rlm_eval.ConfigError, match=told):
             rlm_eval.ask(about, "Why?", method=method)  # type: ignore[arg-type]
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(rlm_eval.ConfigError, match="can't be read: No such file"):
         rlm_eval.ask([tmp_path / "none.txt"], "Why?")
 
 

@@ -79,7 +79,7 @@ def test_the_file_is_fetched_and_checked(hub: tuple[str, dict[str, bytes]], tmp_
     assert said == [f"longmemeval_s_cleaned.json {REVISION}", "[('red',), ('red',)]"]
     files[PATH] = json.dumps([longmemeval(0), {**longmemeval(1), "answer": None}]).encode()
     said = output(address, tmp_path / "two")
-    assert "line 2: answer: expected a non-empty text, got null" in said[1]
+    assert "row 2: answer: expected a non-empty text, got null" in said[1]
 
 
 @pytest.mark.slow
