@@ -86,7 +86,12 @@ def test_the_same_call_again_continues_and_leaves_signals_alone(
 
 
 @slow
-def test_what_is_in_flight_ends_after_an_interrupt(tmp_path: Path) -> None:
+def test_what_is_in_flight_ends_after_an_interrupt(
+    tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    # A notebook's kernel has Python's own handler; a worker of pytest-xdist ignores the signal.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     slowly = {**SMALL, "task.n": 6, "model.latency_s": 0.2, "method": ["direct"]}
     slowly |= {"concurrency": 2, "results_dir": tmp_path}
 
