@@ -11,7 +11,7 @@ from pathlib import Path
 from rlm_eval.errors import ConfigError
 from rlm_eval.records import storable
 
-#: The most bytes of a file, and the most characters of a folder: some 25 million tokens.
+#: The most bytes of a file, and the most characters of a folder.
 MOST = 100_000_000
 #: Folders without documents, beside hidden ones, and what makes a folder the record of a run.
 JUNK, RECORD = ("__pycache__", "node_modules"), "journal.jsonl"
@@ -79,7 +79,7 @@ def _pdf_text(path: Path) -> str:
         import pypdf
         from pypdf.errors import DependencyError, PyPdfError
     except ImportError as error:
-        raise ConfigError(f"{path}: PDF needs pip install 'rlm_eval[pdf]'") from error
+        raise ConfigError(f'{path}: PDF needs pip install -e ".[pdf]"') from error
     logging.getLogger("pypdf").setLevel(logging.CRITICAL)
     broken = (PyPdfError, DependencyError, ArithmeticError, AttributeError, LookupError)
     try:

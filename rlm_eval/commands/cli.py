@@ -34,7 +34,7 @@ COMMANDS = {
     "resume": "rlm_eval.commands.resume",
     "merge": "rlm_eval.commands.merge",
     "export": "rlm_eval.tasks.export",
-    "list": "rlm_eval.commands.settings",
+    "list": "rlm_eval.commands.list",
 }
 #: Groups that may be given without their package: sub_model=NAME for model@sub_model=NAME.
 _ALIASES = {key: f"model@{key}" for key in ROLE_KEYS.values()}

@@ -1,7 +1,7 @@
 """Samples × arms × repeats, side by side, each result written down as it ends.
 
-Work is ordered so that questions about one context follow each other within an arm: a server that
-caches prompt prefixes then reads a long input once. Threads, not asyncio: see ARCHITECTURE.md.
+The work comes in the order of ``assemble.all_work``, in which a server that caches prompt prefixes
+reads a long input once. Threads, not asyncio: see ARCHITECTURE.md.
 """
 
 from __future__ import annotations

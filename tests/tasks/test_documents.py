@@ -106,7 +106,7 @@ def test_pdf_without_its_extra_says_what_to_install(
 ) -> None:
     monkeypatch.setitem(sys.modules, "pypdf", None)
     (tmp_path / "a.pdf").write_bytes(pdf("A"))
-    with pytest.raises(ConfigError, match=r"PDF needs pip install 'rlm_eval\[pdf\]'"):
+    with pytest.raises(ConfigError, match=r'PDF needs pip install -e "\.\[pdf\]"'):
         read_folder(tmp_path, tmp_path)
 
 
