@@ -190,7 +190,6 @@ class Answer:
     iterations: int = 0
     code_errors: int = 0
     truncated_tokens: int = 0
-    context_chars_read_by_lm: int = 0
     spans_read: tuple[Span, ...] | None = None
     last_subcall_used: bool | None = None
     sandbox_s: float = 0.0

@@ -168,8 +168,10 @@ class Own(DataSet):
         on = "1 context" if contexts == 1 else f"{contexts} contexts"
         yield f"{len(pairs)} questions on {on}, scored by {scored}{how}"
         if contexts < FEW_CONTEXTS:
-            few = f"questions on one context count as one, and under {FEW_CONTEXTS} contexts"
-            yield f"{few} no difference can be told from chance: give rows a file or context"
+            yield (
+                f"under {FEW_CONTEXTS} contexts no difference can be told from chance: give rows a "
+                "file or context, or set analysis.unit=question for a verdict on these alone"
+            )
         if self._binary:
             yield f"left out, since binary: {shorten(', '.join(self._binary), 300)}"
 

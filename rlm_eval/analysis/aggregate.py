@@ -87,7 +87,7 @@ def sets(summary: pd.DataFrame) -> pd.Series[str]:
 def _arm_row(group: pd.DataFrame) -> dict[str, object]:
     asked = group[group["asked"]]
     completed = asked[asked["score"].notna()]
-    contexts = asked["context_id"].factorize()[0]
+    units = asked["unit_id"].factorize()[0]
     row: dict[str, object] = {
         "scripted": bool(group["scripted"].any()),
         "n": group["sample_id"].nunique(),
@@ -98,9 +98,9 @@ def _arm_row(group: pd.DataFrame) -> dict[str, object]:
         "completed": len(completed),
         "pending": len(group) - len(asked),
     }
-    row |= stats.proportion(asked["right"], contexts).columns("accuracy")
+    row |= stats.proportion(asked["right"], units).columns("accuracy")
     row["accuracy_completed"] = completed["right"].mean()
-    row |= stats.proportion(asked["points"], contexts).columns("mean_score", "score")
+    row |= stats.proportion(asked["points"], units).columns("mean_score", "score")
     row["score_completed"] = completed["score"].mean()
     row["score_rule"] = ", ".join(sorted(set(group["score_rule"].str.partition(":")[0])))
     for name in readings(group):
@@ -108,7 +108,7 @@ def _arm_row(group: pd.DataFrame) -> dict[str, object]:
         row[name] = known.mean() if asked[name].notna().any() else nan
     constants = asked["constant_score"]
     known_all = len(asked) > 0 and bool(constants.notna().all())
-    skill = stats.skill(asked["points"], constants, contexts) if known_all else stats.Interval(nan)
+    skill = stats.skill(asked["points"], constants, units) if known_all else stats.Interval(nan)
     row |= {"constant_score": constants.mean(skipna=False), **skill.columns("skill")}
     row |= {column: asked[column].mean() for column in MEANS}
     row["evidence_recall"] = asked["evidence_recall"].mean()
@@ -139,7 +139,7 @@ def _constant_row(samples: pd.DataFrame) -> list[dict[str, object]]:
     known = samples[samples["constant_score"].notna()]
     if known.empty:
         return []
-    score = stats.proportion(known["constant_score"], known["context_id"].tolist())
+    score = stats.proportion(known["constant_score"], known["unit_id"].tolist())
     row = {column: known[column].iloc[0] for column in CELL} | {"arm_kind": "control"}
     row |= dict.fromkeys(("model", "sub_model", "budget"), "")
     row |= dict.fromkeys(("arm", "method"), BEST_CONSTANT)

@@ -56,7 +56,7 @@ def budget_table(results: pd.DataFrame, calls: pd.DataFrame) -> pd.DataFrame:
     rows = []
     by = [*CELL, "arm", "method", "matched", "cap"]
     for keys, group in frame.groupby(by, sort=False):
-        score = stats.proportion(group["points"], group["context_id"].astype(str).tolist())
+        score = stats.proportion(group["points"], group["unit_id"].astype(str).tolist())
         row: dict[str, Any] = dict(zip(by, keys, strict=True))
         row |= {"results_arm": group["results_arm"].iloc[0], "asked": len(group)}
         row["scripted"] = bool(group["scripted"].any())

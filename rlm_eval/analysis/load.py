@@ -32,6 +32,7 @@ COLUMNS = {name: meaning for name, (_, meaning) in RESULTS.items()} | {
     "tokens": "prompt_tokens + completion_tokens",
     "own_tokens": "tokens, of reused_tokens a tenth: what counts where there is no price",
     "run_dir": "folder the row was read from",
+    "unit_id": "what counts as independent: context_id, or sample_id under analysis.unit=question",
     "started_at": "Unix time of the first call; null if none",
     "budget": "caps per sample that were set, as 'tokens=20000'; '' when none",
     "matched": "True: methods were told to spend up to the cap (budget.matched)",
@@ -174,7 +175,7 @@ def complete(
     """The stored results with the columns that are added on loading, but ``arm``: by arm, in the
     order of the configuration; arms it doesn't name come last."""
     methods = config.get("method") or {}
-    budget = config.get("budget") or {}
+    budget, analysis = config.get("budget") or {}, config.get("analysis") or {}
     places = {name: i for i, name in enumerate(methods)}
     place = results["method"].map(lambda name: places.get(name, len(places)))
     frame = results.iloc[place.to_numpy().argsort(kind="stable")].reset_index(drop=True)
@@ -200,6 +201,7 @@ def complete(
         tokens=tokens,
         own_tokens=tokens - 0.9 * frame["reused_tokens"],
         run_dir=str(path),
+        unit_id=frame["sample_id" if analysis.get("unit") == "question" else "context_id"],
         started_at=frame["result_key"].map(began).astype(float),
         budget=", ".join(f"{k}={v}" for k, v in caps.items() if not k.startswith("_")),
         matched=bool(budget.get("matched", False)),

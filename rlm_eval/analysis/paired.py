@@ -107,7 +107,8 @@ class Arm(NamedTuple):
 
 
 class Samples(NamedTuple):
-    """A cell's samples in one order: the context of each, and its length, as numbers."""
+    """A cell's samples in one order: the context of each (or what else counts as independent, see
+    ``unit_id``), and its length, as numbers."""
 
     contexts: NDArray[np.intp]
     lengths: NDArray[np.intp]
@@ -217,7 +218,7 @@ def per_sample(rows: pd.DataFrame) -> tuple[dict[str, Arm], Samples]:
     samples = asked.drop_duplicates("sample_id")
     order = pd.Index(samples["sample_id"])
     contexts, lengths = (
-        pd.factorize(samples[name])[0].astype(np.intp) for name in ("context_id", "target_tokens")
+        pd.factorize(samples[name])[0].astype(np.intp) for name in ("unit_id", "target_tokens")
     )
     answers = asked.groupby(["arm", "sample_id"], sort=False)
     means = answers[["points", *UNITS.values()]].mean(skipna=False)

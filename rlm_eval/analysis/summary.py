@@ -188,7 +188,7 @@ def _notes(rows: pd.DataFrame) -> list[str]:
     notes = []
     if rows["score_low"].isna().all():
         contexts = plural(rows["n_contexts"].max(), "context")
-        notes.append(f"No intervals: they need 4 contexts, this is {contexts}.")
+        notes.append(f"No intervals: they need 4 contexts (see analysis.unit), this is {contexts}.")
     if sets(rows).any():
         notes.append(NOT_SAME)
     if rows["score_unfiltered"].notna().any():

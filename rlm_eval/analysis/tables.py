@@ -224,7 +224,7 @@ def retrieval(results: pd.DataFrame) -> pd.DataFrame:
     rows = []
     known = results[results["asked"] & results["evidence_recall"].notna()]
     for keys, group in known.groupby(ARM, sort=False):
-        recall = stats.proportion(group["evidence_recall"], group["context_id"].tolist())
+        recall = stats.proportion(group["evidence_recall"], group["unit_id"].tolist())
         row = dict(zip(ARM, keys, strict=True)) | {"n": len(group)}
         row |= recall.columns("evidence_recall", "recall")
         complete = group["evidence_recall"] == 1

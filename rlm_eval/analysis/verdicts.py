@@ -35,7 +35,7 @@ SPENT = 0.9
 FLIPS = 0.05
 _USED = [
     *("arm", "arm_kind", "sample_id", "target_tokens", "asked", "points", "outcome", "tokens"),
-    *("truncated_tokens", "length_tokens", "constant_score", "budget", "matched"),
+    *("truncated_tokens", "length_tokens", "constant_score", "budget", "matched", "unit_id"),
 ]
 
 
@@ -127,7 +127,8 @@ def verdicts(results: pd.DataFrame, margin: float = MARGIN) -> list[Verdict]:
             )
             scripted = not set(arms).isdisjoint(made_up)
             where = _place(main, caps, str(model) if several else "")
-            text = f"{where}: {_text(main, decision, price, margin, scripted=scripted)}"
+            unit = "question" if (here["unit_id"] == here["sample_id"]).all() else "context"
+            text = f"{where}: {_text(main, decision, price, margin, unit, scripted=scripted)}"
             text = " ".join([text, *notes])
             about = (main.task, length, arm, str(model), caps, scripted, decision)
             found.append(Verdict(*about, main, price, tuple(against_all), notes, text))
@@ -168,9 +169,17 @@ def money(amount: float, unit: str) -> str:
 
 
 def _text(
-    c: Comparison, decision: Decision, price: Comparison | None, margin: float, *, scripted: bool
+    c: Comparison,
+    decision: Decision,
+    price: Comparison | None,
+    margin: float,
+    unit: str,
+    *,
+    scripted: bool,
 ) -> str:
-    size = f"{plural(c.shared_samples, 'question')} in {plural(c.contexts, 'context')}"
+    of_these = unit == "question"
+    within = "each for itself" if of_these else f"in {plural(c.contexts, 'context')}"
+    size = f"{plural(c.shared_samples, 'question')} {within}"
     if (c.arm_samples, c.against_samples) != (c.shared_samples, c.shared_samples):
         size += f", the only ones both have of {c.arm_samples} and {c.against_samples}"
     if not isnan(c.low):
@@ -190,7 +199,9 @@ def _text(
     if price:
         sentences.append(_price(price))
     if decision == "undecided":
-        sentences.append(needed(c))
+        sentences.append(needed(c, unit))
+    if of_these:
+        sentences.append("It is about these contexts alone: each question counts by itself.")
     return " ".join(sentences)
 
 
@@ -203,20 +214,22 @@ def _price(c: Comparison) -> str:
     )
 
 
-def needed(c: Comparison) -> str:
+def needed(c: Comparison, unit: str) -> str:
     """What it would take to decide, if the difference were as seen. No plan is more exact than two
     digits."""
     if c.contexts < stats.MIN_CONTEXTS:
-        return f"Under {stats.MIN_CONTEXTS} contexts there is no interval and no verdict."
+        few = f"Under {stats.MIN_CONTEXTS} {unit}s there is no interval and no verdict"
+        alone = "; analysis.unit=question gives one on these contexts alone"
+        return f"{few}{alone if c.shared_samples >= stats.MIN_CONTEXTS else ''}."
     if isnan(c.contexts_needed):
-        return "No difference was seen, so none says how many contexts would show one."
-    per_context = c.shared_samples / c.contexts
-    asked = c.contexts_needed * per_context
+        return f"No difference was seen, so none says how many {unit}s would show one."
+    asked = c.contexts_needed * c.shared_samples / c.contexts
     plan = [f"{float(f'{number:.2g}'):,.0f}" for number in (c.contexts_needed, asked)]
-    size = f"{plan[0]} contexts ({plan[1]} questions"
+    what = [f"{plan[0]} contexts"] * (unit == "context") + [f"{plan[1]} questions"]
     if (each := c.cost + c.cost_against) > 0:
-        size += f", some {money(float(f'{asked * each:.2g}'), c.cost_unit)} for both"
-    return f"If it is as seen, to show it takes about {size})."
+        what.append(f"some {money(float(f'{asked * each:.2g}'), c.cost_unit)} for both")
+    more = f" ({', '.join(what[1:])})" if what[1:] else ""
+    return f"If it is as seen, to show it takes about {what[0]}{more}."
 
 
 def _flips(here: pd.DataFrame, main: Comparison) -> Iterator[str]:

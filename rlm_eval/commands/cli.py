@@ -15,6 +15,7 @@ from rlm_eval.config.compose import (
     check_overrides,
     commented,
     compose_tree,
+    jobs_of,
     known_keys,
     plain_tree,
 )
@@ -92,6 +93,11 @@ def _with_hydra_main(arguments: Sequence[str]) -> int:
         words if words == list(arguments) or {"-m", "--multirun"} & {*words} else [*words, "-m"]
     )
     check_overrides(arguments)
+    if {a for a in arguments if a.startswith("-")} <= {"-m", "--multirun"}:
+        overrides = [a for a in arguments if not a.startswith("-")]
+        if not any(a.startswith("hydra") for a in overrides):
+            for one in jobs_of(overrides):  # so that no run starts where a later one is refused
+                check_config(compose_tree(one))
     codes: list[int] = []
     folders: list[Path] = []
 

@@ -27,7 +27,6 @@ usage: python -m rlm_eval [key=value ...]        (Hydra's syntax; -m sweeps over
   budget.matched=true    every method spends up to the sample's cap in its own way
   experiment=NAME        a set of settings from conf/experiment/
   seed=0  repeats=1  temperature=0.0  concurrency=null  results_dir=results/runs
-  response_cache=PATH    replies kept across runs at temperature 0; cache_samples=true: all
   dry_run=true           print what the run would take and stop; nothing is started
   --cfg                  print every setting with its comment, and stop
 

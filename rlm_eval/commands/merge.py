@@ -18,7 +18,7 @@ from typing import Any
 
 import yaml
 
-from rlm_eval.config.check import RUN_TIME_KEYS, RunConfig
+from rlm_eval.config.check import RUN_TIME_KEYS
 from rlm_eval.config.compose import recorded_tree
 from rlm_eval.config.spelling import Arguments
 from rlm_eval.errors import ConfigError
@@ -90,10 +90,8 @@ def merge(runs: Sequence[Path], out: Path) -> Merged:
 
 
 def settings_of(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """A run's configuration without how it was carried out, but with what its response cache means
-    for its costs."""
-    kept = {key: value for key, value in tree.items() if key not in RUN_TIME_KEYS}
-    return {**kept, "caching": RunConfig(tree).caching}
+    """A run's configuration without how it was carried out."""
+    return {key: value for key, value in tree.items() if key not in RUN_TIME_KEYS}
 
 
 def differences_of(trees: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:

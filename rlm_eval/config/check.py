@@ -15,7 +15,7 @@ import sys
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 from pydantic.errors import PydanticSchemaGenerationError
@@ -28,7 +28,7 @@ from rlm_eval.records import Role, content_hash
 #: Top-level keys that change how a run is carried out, not what it measures.
 RUN_TIME_KEYS = {
     *("concurrency", "results_dir", "dry_run", "stop_on_forecast", "allow_targets"),
-    *("demonstration", "response_cache", "cache_samples", "retry", "analysis"),
+    *("demonstration", "retry", "analysis"),
 }
 #: The roles that may have a model of their own, and the key that gives it. Without one they use
 #: ``model``.
@@ -60,9 +60,12 @@ class BudgetSettings(BaseModel, extra="forbid"):
 
 
 class AnalysisSettings(BaseModel, extra="forbid", allow_inf_nan=False):
-    """``margin``: how much lower a score may be, in score (0 to 1), and still be called as good."""
+    """``margin``: how much lower a score may be, in score (0 to 1), and still be called as good.
+    ``unit``: what intervals and tests take as independent, contexts or single questions; the latter
+    says something about these contexts alone."""
 
     margin: float = Field(default=0.05, gt=0, lt=1)
+    unit: Literal["context", "question"] = "context"
 
 
 class Settings(BaseModel, extra="forbid", allow_inf_nan=False):
@@ -71,8 +74,6 @@ class Settings(BaseModel, extra="forbid", allow_inf_nan=False):
     repeats: int = Field(ge=1)
     temperature: float | None = Field(ge=0)
     memoize: bool
-    response_cache: str | None
-    cache_samples: bool
     concurrency: int | None = Field(ge=1)
     results_dir: str
     dry_run: bool
@@ -99,14 +100,7 @@ class RunConfig:
     def identity(self) -> str:
         """Hash of what the run measures: the same for any concurrency, path or verbosity."""
         measured = {k: v for k, v in self.tree.items() if k not in RUN_TIME_KEYS}
-        return content_hash(as_written({**measured, "caching": self.caching}, all_of_it=False))
-
-    @property
-    def caching(self) -> str:
-        """What a response cache may answer: it changes what results cost, wherever it lies."""
-        if self.tree["response_cache"] is None:
-            return "nothing"
-        return "all" if self.tree["cache_samples"] else "temperature 0"
+        return content_hash(as_written(measured, all_of_it=False))
 
     def __getitem__(self, key: str) -> Any:
         return self.tree[key]

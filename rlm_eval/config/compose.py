@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,22 @@ def _keyed(text: str, package: str) -> Iterator[tuple[str, str, list[str]]]:
             whole = package if first and found[2] in ("_target_", "defaults") else path
             yield whole, line, comment + ([found[3]] if found[3] else [])
             comment, first = [], False
+
+
+def jobs_of(overrides: Sequence[str]) -> list[list[str]]:
+    """The overrides of each run of a sweep, as Hydra's own sweeper makes them. Raises ConfigError
+    for those that can't be read."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    with _hydra(overrides):
+        parsed = OverridesParser.create().parse_overrides(list(overrides))
+    choices = [
+        [f"{o.get_key_element()}={value}" for value in o.sweep_string_iterator()]
+        if o.is_discrete_sweep()
+        else [str(o.input_line)]
+        for o in parsed
+    ]
+    return [list(job) for job in product(*choices)]
 
 
 @contextmanager
@@ -179,8 +196,6 @@ def _reaching(node: Any, where: str, module: str) -> Iterator[tuple[str, str]]:
             runs = key == "command" and value and ".foreign." in target
             if runs or (key in ("isolation", "level") and value == "none"):
                 yield f"{inside}={value}", module
-            elif key == "response_cache" and value:
-                yield f"{inside}={value}", "rlm_eval.models.cache"
             elif key not in ("_target_", "results_dir"):
                 yield from _reaching(value, inside, module)
     elif isinstance(node, list):

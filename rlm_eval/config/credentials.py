@@ -18,7 +18,7 @@ _REFERENCE = re.compile(r"\$\{oc\.env:\s*(\w+)\s*\}")
 #: Settings that say what is asked or where it lies: their values may be shown.
 _PLAIN = {
     *("name", "api_base", "gguf", "path", "haystack_file", "items", "prompt", "tokenizer"),
-    *("hub", "config", "split", "revision", "results_dir", "response_cache"),
+    *("hub", "config", "split", "revision", "results_dir"),
 }
 #: Names of settings that hold a credential whatever its value is.
 _CREDENTIAL = re.compile(

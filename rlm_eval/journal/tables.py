@@ -62,7 +62,6 @@ RESULTS: Mapping[str, tuple[str, str]] = {
     "depth_reached": ("int64", "deepest call"),
     "last_subcall_used": ("boolean", "ended by its protocol after a sub-call; null: no sub-call"),
     "code_errors": ("int64", "code blocks that raised"),
-    "context_chars_read_by_lm": ("int64", "characters of the context shown to a model"),
     "evidence_recall": (
         "float64",
         "share of the evidence that was shown to a model; empty where the task knows of none or "

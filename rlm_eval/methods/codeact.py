@@ -15,7 +15,6 @@ from typing import ClassVar, Literal
 from rlm_eval.errors import ConfigError
 from rlm_eval.ledger import Ledger
 from rlm_eval.methods.agent.chat import Parsed
-from rlm_eval.methods.agent.coverage import ContextCoverage
 from rlm_eval.methods.agent.loop import Agent, Run
 from rlm_eval.methods.agent.subcalls import Enabled
 from rlm_eval.methods.agent.trace import Trace
@@ -105,10 +104,8 @@ class CodeAct(Agent):
         context = problem.context
         enabled = self.enabled(self.most_turns(lm, ledger), lm.info("sub").context_window)
         opening = self._opening(problem, lm, enabled)
-        trace = Trace(ContextCoverage(context.text), problem.watch)
+        trace = Trace(problem.watch)
         trace.start("codeact", self, self.sandbox.level, ledger)
-        for start, end in opening.spans:
-            trace.coverage.add(start, end)
         tools = self.toolset.over(context.content) if self.tools else None
         run = Run(
             self,

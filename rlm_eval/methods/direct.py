@@ -134,7 +134,6 @@ class Direct(Prompted, Method):
             outcome="answered" if given else "no_answer",
             iterations=votes,
             truncated_tokens=chat.truncated_tokens,
-            context_chars_read_by_lm=sum(end - start for start, end in chat.spans),
             spans_read=read,
             trajectory=trajectory,
             error="" if given else f"no answer in {votes} {'reply' if votes == 1 else 'replies'}",

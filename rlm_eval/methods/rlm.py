@@ -18,7 +18,6 @@ from typing import Any, ClassVar, Literal
 from rlm_eval.errors import ConfigError, SampleFailure, at_least
 from rlm_eval.ledger import Ledger
 from rlm_eval.methods.agent.chat import Parsed
-from rlm_eval.methods.agent.coverage import ContextCoverage
 from rlm_eval.methods.agent.loop import Agent, Run
 from rlm_eval.methods.agent.paper_final import read_final
 from rlm_eval.methods.agent.subcalls import Enabled
@@ -135,7 +134,7 @@ class Rlm(Agent):
 
     def answer(self, problem: Problem, lm: LM, ledger: Ledger) -> Answer:
         question, content = problem.question, problem.context.content
-        trace = Trace(ContextCoverage(text_of(content)), problem.watch)
+        trace = Trace(problem.watch)
         trace.start("rlm", self, self.sandbox.level, ledger)
         return trace.answer(
             lambda: self._run(lm, ledger, trace, question, content, problem.max_answer_tokens),
@@ -156,12 +155,6 @@ class Rlm(Agent):
         text = text_of(content)
         head = text[: self.preview_head]
         tail = text[max(len(head), len(text) - self.preview_tail) :]
-        if trace.depth:
-            trace.shown(head)
-            trace.shown(tail)
-        else:
-            trace.coverage.add(0, len(head))
-            trace.coverage.add(len(text) - len(tail), len(text))
         # Of matched budgets: children, which a root may begin as often as the cap allows, have
         # max_iterations as ever.
         turns = self.max_iterations if trace.depth else self.most_turns(lm, ledger)

@@ -1,15 +1,14 @@
 """The model client: each call of a run is reserved, answered, settled and recorded here.
 
 A method holds an :class:`LM` and says which ledger pays. A call's worst case is reserved; then the
-answer comes from the run's memory or the response cache, else from the model, retried where that
-helps; what was billed is settled, and each attempt is recorded before anyone sees its reply.
+answer comes from the run's memory, else from the model, retried where that helps; what was billed
+is settled, and each attempt is recorded before anyone sees its reply.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -42,7 +41,6 @@ from rlm_eval.models.traffic import RetryPolicy, Traffic
 from rlm_eval.records import Call, Role, now, storable
 
 if TYPE_CHECKING:
-    from rlm_eval.models.cache import ResponseCache
     from rlm_eval.models.embedding import EmbeddingModel, Vectors
 
 __all__ = ["LM", "CallSink", "CallTags", "Completion", "ModelClient", "RetryPolicy", "Temperature"]
@@ -59,7 +57,7 @@ ROOT, EMBED = CallTags(), CallTags(role="embed")
 class ModelClient:
     """Holds the run's models by role and the sink that writes every call down. A role without a
     model of its own speaks through ``root``. With ``memoize``, sub-calls that are the same within
-    one arm and repeat are answered once at temperature 0; ``cache`` has earlier runs' answers."""
+    one arm and repeat are answered once at temperature 0."""
 
     def __init__(
         self,
@@ -70,16 +68,13 @@ class ModelClient:
         temperature: float | None = 0.0,
         retry: RetryPolicy | None = None,
         memoize: bool = True,
-        cache: ResponseCache | None = None,
     ) -> None:
         self.models = dict(models)
         self.record = record
         self.temperature = temperature
         self.retry = retry or RetryPolicy()
-        self.cache = cache
         self.memoize = memoize
-        #: An answer, and whether it was already known when it came.
-        self.memory: Memory[tuple[Completion, bool]] = Memory()
+        self.memory: Memory[Completion] = Memory()
         self.prefixes = Prefixes()
         self._embedder = embedder
         infos = [model.info for model in self.models.values()]
@@ -97,9 +92,9 @@ class ModelClient:
             raise ConfigError("no embedding model: set embed_model=minilm, say")
         return self._embedder
 
-    def lm(self, result_key: str, *, memory_scope: str, repeat: int = 0, restart: int = 0) -> LM:
+    def lm(self, result_key: str, *, memory_scope: str, restart: int = 0) -> LM:
         """The client as one result's method sees it. ``memory_scope`` names arm and repeat."""
-        return LM(self, result_key, memory_scope, repeat, restart)
+        return LM(self, result_key, memory_scope, restart)
 
 
 @dataclass(eq=False)
@@ -109,13 +104,9 @@ class LM:
     _client: ModelClient
     _result_key: str
     _memory_scope: str
-    _repeat: int
     _restart: int
 
     def __post_init__(self) -> None:
-        #: How often each prompt was sampled: the response cache keeps its n-th reply.
-        self._sampled: Counter[tuple[Role, str]] = Counter()
-        self._lock = threading.Lock()
         #: What the method's own last call came to; in a batch, that of its last prompt.
         self.last: Completion | SampleFailure | None = None
 
@@ -164,10 +155,8 @@ class LM:
         tags: CallTags = ROOT,
         temperature: Temperature = "run",
         concurrency: int = 64,
-        fresh: bool = False,
     ) -> list[Completion | SampleFailure]:
         """Calls side by side, answers in the order of ``prompts``; a failed one is an error value.
-        The response cache has no part in ``fresh`` ones.
 
         The batch is reserved as one: when it doesn't fit the budget, BudgetExceeded is raised and
         nothing is sent. A prompt that can't fit the window, is known already or comes twice needs
@@ -176,7 +165,7 @@ class LM:
         if not prompts:
             return []
         model, chosen = self._client.model(tags.role), self.temperature(temperature, tags.role)
-        requests = [self._request(model, m, max_tokens, tags, chosen, fresh) for m in prompts]
+        requests = [self._request(model, m, max_tokens, tags, chosen) for m in prompts]
 
         def answer(request: Request) -> Completion | SampleFailure:
             try:
@@ -232,14 +221,13 @@ class LM:
     ) -> list[T]:
         """``work`` on each request, with all that will be sent, as far as one can tell beforehand,
         reserved as one."""
-        memory, cache = self._client.memory, self._client.cache
         unknown, seen = [], set()
         for request in requests:
-            key, cache_key = request.memory_key, request.cache_key
+            key = request.memory_key
             if request.overflow is not None or key in seen:
                 continue
             if key is not None:
-                if memory.has(key) or (cache and cache_key and cache.read(cache_key)):
+                if self._client.memory.has(key):
                     continue
                 seen.add(key)
             unknown.append(request)
@@ -261,11 +249,10 @@ class LM:
         max_tokens: int,
         tags: CallTags,
         temperature: float | None,
-        fresh: bool,
     ) -> Request:
         """``max_tokens`` bounds the reply's text; what the model may think unseen is sent,
         reserved and paid on top."""
-        info, cache, messages = model.info, self._client.cache, sendable(messages)
+        info, messages = model.info, sendable(messages)
         tokens = max_tokens + info.reasoning_tokens
         request = Request(
             info,
@@ -277,16 +264,7 @@ class LM:
         )
         if request.is_too_large(max_tokens, model.count_tokens):
             return request
-        if cache is not None and not fresh and (temperature == 0 or cache.sampling):
-            nth = 0
-            if temperature != 0:
-                with self._lock:
-                    nth = self._sampled[tags.role, request.sha256]
-                    self._sampled[tags.role, request.sha256] += 1
-            request.cache_key = cache.key(request, temperature, self._repeat, nth)
-        request.remembered = self._client.memoize and tags.role == "sub" and temperature == 0
-        request.memory_key = request.cache_key
-        if request.remembered:
+        if self._client.memoize and tags.role == "sub" and temperature == 0:
             which = (self._memory_scope, info.name, info.endpoint, max_tokens)
             request.memory_key = (*which, request.sha256)
         return request
@@ -297,22 +275,10 @@ class LM:
         if request.overflow is not None:
             ledger.count_refused()
             raise request.overflow
-        cache = self._client.cache
-
-        def look_up() -> tuple[Completion, bool]:
-            if cache is None or (key := request.cache_key) is None:
-                return self._send(request, ledger), False
-            if (kept := cache.read(key)) is not None:
-                return kept, True
-            answer = self._send(request, ledger)
-            cache.write(key, request.info.name, answer)
-            return answer, False
-
-        if request.memory_key is None:
+        if (key := request.memory_key) is None:
             return self._send(request, ledger)
-        key, keep = request.memory_key, request.remembered
-        (answer, cached), shared = self._client.memory.get(key, look_up, keep=keep)
-        if not (cached or shared):
+        answer, known = self._client.memory.get(key, lambda: self._send(request, ledger))
+        if not known:
             return answer
         call = request.call(self._result_key, self._restart, Usage())
         call = replace(call, cost_usd=0.0, list_usd=0.0, own_usd=0.0, cached_response=True)

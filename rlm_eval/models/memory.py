@@ -27,9 +27,8 @@ class Memory(Generic[T]):
         """Whether the answer is there or on its way."""
         return key in self._known
 
-    def get(self, key: Hashable, ask: Callable[[], T], *, keep: bool = True) -> tuple[T, bool]:
-        """(the answer, whether it was remembered). ``ask`` runs in the calling thread. Without
-        ``keep`` its answer is shared only with those who came before it was there."""
+    def get(self, key: Hashable, ask: Callable[[], T]) -> tuple[T, bool]:
+        """(the answer, whether it was remembered). ``ask`` runs in the calling thread."""
         mine: Future[T] = Future()
         while (future := self._known.setdefault(key, mine)) is not mine:
             failure = future.exception()
@@ -43,7 +42,5 @@ class Memory(Generic[T]):
             del self._known[key]
             mine.set_exception(failure)
             raise
-        if not keep:
-            del self._known[key]
         mine.set_result(answer)
         return answer, False

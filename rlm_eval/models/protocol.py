@@ -228,12 +228,8 @@ class Request:
     overflow: ContextOverflow | None = None
     #: The share of it with which it begins like an earlier prompt of its arm.
     reused: float = 0.0
-    #: What its answer is kept under in the response cache and in the run's memory (those who ask
-    #: the same at once share it; with ``remembered``, those who ask later as well); None where it
-    #: may not come from there.
-    cache_key: bytes | None = None
+    #: What its answer is kept under in the run's memory; None where it may not come from there.
     memory_key: Hashable | None = None
-    remembered: bool = False
 
     def __post_init__(self) -> None:
         self.call_id = f"{time.time_ns():016x}{secrets.token_hex(4)}"

@@ -17,7 +17,6 @@ from rlm_eval.errors import ConfigError
 from rlm_eval.journal.redaction import seal_of
 from rlm_eval.ledger import Budget, refuse_unpriced
 from rlm_eval.methods.method import Method
-from rlm_eval.models.cache import check_cache
 from rlm_eval.models.client import RetryPolicy
 from rlm_eval.models.embedding import EmbeddingModel
 from rlm_eval.models.protocol import ChatModel, ModelInfo
@@ -110,7 +109,6 @@ def assemble(config: RunConfig) -> Parts:
         role: build(key, config[key], shared) for role, key in _KEYS.items() if config[key]
     }
     run_budget, sample_budget = (Budget(**config["budget"][k]) for k in ("run", "sample"))
-    _check_cache(config, task, sample_budget)
     by_key, unset = {_KEYS[role]: model for role, model in models.items()}, dict[str, None]()
     for key, model in by_key.items():
         try:
@@ -138,21 +136,6 @@ def assemble(config: RunConfig) -> Parts:
         *(config, task, models, embedder, tuple(arms), sample_budget, run_budget, retry, found),
         tuple(unset),
     )
-
-
-def _check_cache(config: RunConfig, task: Any, sample_budget: Budget) -> None:
-    if config["response_cache"] is None:
-        return
-    check_cache(Path(config["response_cache"]))
-    if sample_budget != Budget():
-        raise ConfigError(
-            "a sample's cap buys more where a cache answers: leave out budget.sample or "
-            "response_cache"
-        )
-    if seal_of(task) is not None:
-        raise ConfigError(
-            f"task {task.name} must not be stored in the clear: leave out response_cache"
-        )
 
 
 def _refuse_matched_to_nothing(arms: Sequence[Arm], cap: Budget, root: ModelInfo) -> None:
@@ -208,7 +191,7 @@ def _arm(
     node = {key: value for key, value in node.items() if key != "kind"}
     depends_on = [
         *(name, node, method.prompt_source(), models, config["temperature"], config["memoize"]),
-        *(config.caching, config["budget"]["sample"], revision),
+        *(config["budget"]["sample"], revision),
         *(dict(task.scoring), judge.source if judge else None),
     ]
     fingerprint = content_hash(as_written(depends_on, all_of_it=False))

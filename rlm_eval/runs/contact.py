@@ -55,13 +55,8 @@ def _ask(lm: LM, role: Role, ledger: Ledger) -> Completion | None:
     if role == "embed":
         lm.embed([REQUEST], ledger=ledger)
         return None
-    tags, prompts = CallTags(role=role), [[user(REQUEST)]]
-    (reply,) = lm.complete_batch(
-        prompts, ledger=ledger, max_tokens=REPLY_TOKENS, tags=tags, fresh=True
-    )
-    if isinstance(reply, SampleFailure):
-        raise reply
-    return reply
+    tags = CallTags(role=role)
+    return lm.complete([user(REQUEST)], ledger=ledger, max_tokens=REPLY_TOKENS, tags=tags)
 
 
 def _learned(key: str, model: LitellmEndpoint, reply: Completion | None) -> Iterator[str]:

@@ -65,7 +65,7 @@ class Experience:
     """What exported runs in ``folders`` with the same root model show: its speeds, and what results
     took of the same arms, with the same models in the roles they have, on the same task (any seed,
     any n), under the same caps of a sample. ``roles`` names per arm the configuration keys of its
-    further models. Results that are pending, or that a response cache had a part in, don't count.
+    further models. Results that are pending don't count.
 
     Of past forecasts, ``kept`` says how many estimates stayed within their ranges, ``errors`` is
     what was taken of those from sizes, and ``stretch`` the power to which :meth:`Past.times` would
@@ -112,7 +112,9 @@ def _runs(tree: Mapping[str, Any], folders: list[Path]) -> Iterator[Run]:
     alone."""
     from rlm_eval.analysis.load import load_run
 
-    for path in sorted(config for folder in folders for config in folder.glob("*/config.yaml")):
+    for path in sorted(
+        c for folder in folders for p in ("*", "*/*") for c in folder.glob(f"{p}/config.yaml")
+    ):
         with contextlib.suppress(ConfigError):  # no run, none that is finished, of another schema
             if recorded_tree(path.parent).get("model") == tree["model"]:
                 run = load_run(path.parent)
@@ -130,11 +132,7 @@ def _conditions(tree: Mapping[str, Any]) -> list[Any]:
 
 def _informative(run: Run) -> pd.DataFrame:
     """The results of a run that show what such a result takes."""
-    rows: pd.DataFrame = run.results[~run.results["outcome"].isin(list(PENDING))]
-    if run.calls.empty or not run.config.get("response_cache"):
-        return rows
-    unpaid = run.calls.loc[run.calls["cached_response"].astype(bool), "result_key"]
-    return rows[~rows["result_key"].isin(unpaid)]
+    return run.results[~run.results["outcome"].isin(list(PENDING))]
 
 
 def _errors(forecasts: Forecasts) -> Ends:

@@ -54,14 +54,12 @@ class Judge:
         return Forecast(n, n * prompt, n * tokens, "judge", repeated_tokens=(n - 1) * prompt)
 
     def score(self, sample: Sample, answer: str, lm: LM, ledger: Ledger) -> Score:
-        """The score by the judge's verdicts, of which no cache knows one where there are several.
-        Raises the failure of one that fails, and ProviderError where none can be read: a judge that
-        fails makes an answer neither right nor wrong."""
+        """The score by the judge's verdicts. Raises a failed one's failure, and ProviderError where
+        none can be read: a judge that fails makes an answer neither right nor wrong."""
         messages = self._prompt.messages(**self._task.judge_values(sample, answer))
         tokens, asked = self._task.judge_tokens, [messages] * self._task.judge_repeats
-        replies = lm.complete_batch(
-            asked, ledger=ledger, max_tokens=tokens, tags=CallTags("judge"), fresh=len(asked) > 1
-        )
+        tags = CallTags("judge")
+        replies = lm.complete_batch(asked, ledger=ledger, max_tokens=tokens, tags=tags)
         scores = []
         for reply in replies:
             if isinstance(reply, SampleFailure):

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from contextlib import suppress
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rlm_eval.config.check import ROLE_KEYS
+from rlm_eval.config.check import ROLE_KEYS, RunConfig
+from rlm_eval.config.compose import recorded_tree
+from rlm_eval.errors import ConfigError
 from rlm_eval.journal.journal import write_atomically
 from rlm_eval.journal.past import finished_beside, past_of
 from rlm_eval.journal.tables import MEASURES
@@ -177,7 +180,25 @@ def keep_forecast(rows: Sequence[Expected], run_dir: Path) -> None:
 
 
 def in_one_line(rows: Sequence[Expected]) -> str:
-    """The forecast for a run that begins now."""
-    calls, prompt, reply, money, time = _cells(together(rows))
+    """The forecast for a run that begins now: without upper ends where those are mere limits."""
+    total, bounded = together(rows), [row.arm for row in rows if row.source in NO_ESTIMATE]
+    cells = _cells(replace(total, high={}) if bounded else total)
+    calls, prompt, reply, money, time = cells
     tokens = f"{prompt} prompt tokens, {reply} reply tokens"
-    return f"forecast: {calls} calls, {tokens}, {money} USD, {time}"
+    told = f"forecast: {calls} calls, {tokens}, {money} USD, {time}"
+    if bounded:
+        told += (
+            f"; no more than limits is known of {', '.join(dict.fromkeys(bounded))} (dry_run=true)"
+        )
+    return told
+
+
+def published_twins(config: RunConfig, run_dir: Path, where: Path = _PUBLISHED) -> list[Path]:
+    """Published runs of just this configuration, but for this one."""
+    found = []
+    for path in sorted([*where.glob("*/config.yaml"), *where.glob("*/*/config.yaml")]):
+        with suppress(ConfigError):
+            twin = RunConfig(recorded_tree(path.parent)).identity == config.identity
+            if twin and path.parent.resolve() != run_dir.resolve():
+                found.append(path.parent)
+    return found

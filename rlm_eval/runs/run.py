@@ -15,14 +15,13 @@ from typing import Any
 
 from rlm_eval.config.check import ROLE_KEYS, RunConfig
 from rlm_eval.config.compose import resuming
-from rlm_eval.config.credentials import as_written, secrets_in
+from rlm_eval.config.credentials import secrets_in
 from rlm_eval.errors import PERMANENT, ConfigError, is_the_machines
 from rlm_eval.journal.environment import write_environment
 from rlm_eval.journal.journal import Journal, damage, read_events, record_size
 from rlm_eval.journal.past import Past, finished_beside, past_of, reuse
 from rlm_eval.journal.redaction import Redactor, seal_of, secrets_of
 from rlm_eval.ledger import Ledger
-from rlm_eval.models.cache import ResponseCache, reply_shaping
 from rlm_eval.models.client import CallSink, ModelClient
 from rlm_eval.models.local.model import LocalModel
 from rlm_eval.models.local.weights import SHA256, file_sha256
@@ -36,6 +35,7 @@ from rlm_eval.runs.plan import (
     experience_of,
     in_one_line,
     keep_forecast,
+    published_twins,
     show_plan,
     without_effect,
 )
@@ -224,7 +224,6 @@ def _work_off(
 def served(parts: Parts, journal: Journal, record: CallSink) -> Iterator[ModelClient]:
     """The client of the run's models, open inside the ``with`` block. ``record`` gets every call;
     what the models said of themselves once open is in the journal."""
-    cache = _response_cache(parts, journal.redact)
     models = list(parts.every_model.values())
     try:
         for model in models:
@@ -238,27 +237,10 @@ def served(parts: Parts, journal: Journal, record: CallSink) -> Iterator[ModelCl
             retry=parts.retry,
             memoize=parts.config["memoize"],
             embedder=parts.embedder,
-            cache=cache,
         )
     finally:
         for model in models:
             model.close()
-        if cache is not None:
-            cache.close()
-
-
-def _response_cache(parts: Parts, redact: Callable[[str], str]) -> ResponseCache | None:
-    config, path = parts.config, parts.config["response_cache"]
-    if path is None:
-        return None
-    nodes = {role: config["model" if role == "root" else ROLE_KEYS[role]] for role in parts.models}
-    shapes = {
-        role: content_hash(
-            [as_written(reply_shaping(node), all_of_it=False), weights_sha256(parts.models[role])]
-        )
-        for role, node in nodes.items()
-    }
-    return ResponseCache(Path(path), shapes, sampling=config["cache_samples"], redact=redact)
 
 
 def weights_sha256(model: ChatModel) -> str | None:
@@ -305,10 +287,6 @@ def _finish(parts: Parts, run_dir: Path, outcome: RunOutcome, host: Host) -> int
     summary = write_summary(run_dir, demonstration=parts.demonstration)
     if host.prints:
         print_summary(summary, Console())
-        if parts.config["response_cache"] is not None:
-            hits = int(calls.cached_response.sum())
-            print(f"{hits:,} of {len(calls):,} calls were answered without a model: tokens, costs")
-            print("and times leave them out: compare them with those of runs with this cache only")
         if sent := int(calls.prompt_tokens.sum()):
             cached = int(calls.cached_tokens.sum()) / sent
             print(f"prompt tokens: {sent:,} sent, {cached:.0%} of them from the prompt cache")
@@ -326,6 +304,10 @@ def _finish(parts: Parts, run_dir: Path, outcome: RunOutcome, host: Host) -> int
             file=sys.stderr,
         )
     if host.prints:
+        for twin in published_twins(parts.config, run_dir):
+            print(
+                f"published, of this setting: {twin} (python -m rlm_eval compare {twin} {run_dir})"
+            )
         print(f"a page with every trajectory: python -m rlm_eval report {run_dir}")
         print(run_dir)
     if outcome.stopped == _BY_SIGNAL:

@@ -137,7 +137,7 @@ class Runner:
         """One result, written to the journal; None when a spent run cap leaves it pending."""
         self.journal.begin(work.key, work.restart)
         scope = f"{work.arm.name}|{work.repeat}"
-        lm = self.client.lm(work.key, memory_scope=scope, repeat=work.repeat, restart=work.restart)
+        lm = self.client.lm(work.key, memory_scope=scope, restart=work.restart)
         started = time.perf_counter()
         try:
             answer = self._answer(work, lm)

@@ -19,7 +19,6 @@ from rlm_eval.analysis.aggregate import summarize
 from rlm_eval.analysis.arms import by_method
 from rlm_eval.analysis.figures.curves import FRONT, pareto
 from rlm_eval.analysis.figures.drawing import Plot
-from rlm_eval.analysis.figures.rows import ENDS
 from rlm_eval.analysis.figures.styles import GREY, styles
 from rlm_eval.analysis.load import combine, load_run
 from rlm_eval.analysis.paired import paired_table
@@ -33,8 +32,6 @@ DRAWN: dict[str, Draw] = {
     "score_vs_cost": lambda results, _: score_vs_cost(results),
     "score_and_cost": lambda results, _: score_and_cost(results),
     "paired_forest": lambda results, _: paired_forest(results),
-    "failures": lambda results, _: figures.rows.failures(results),
-    "tokens_by_role": figures.rows.tokens_by_role,
     "subcalls_vs_length": lambda results, _: figures.curves.subcalls_vs_length(results),
     "score_vs_budget": figures.curves.score_vs_budget,
 }
@@ -252,7 +249,7 @@ def test_every_figure_says_what_it_rests_on(tmp_path: Path, name: str) -> None:
 def test_with_nothing_to_show_there_is_a_message(tmp_path: Path, name: str) -> None:
     results, calls = tables(tmp_path / "run", pending=1.0, contexts=4, questions=1, lengths=(2048,))
     pending = DRAWN[name](results, calls)
-    assert pending.data.empty or name == "failures"
+    assert pending.data.empty
     nothing = DRAWN[name](results.iloc[:0], calls.iloc[:0])
     assert nothing.data.empty
     assert faults(nothing.figure) == []
@@ -261,14 +258,15 @@ def test_with_nothing_to_show_there_is_a_message(tmp_path: Path, name: str) -> N
 
 def test_no_name_is_cut(tmp_path: Path) -> None:
     results, _ = long_names(tmp_path / "run")
-    for draw in (score_vs_length, score_and_cost, figures.rows.failures):
+    for draw in (score_vs_length, score_and_cost):
         text = words(draw(results)).replace(" ", "")
         assert all(f"{method}{LONG}".replace(" ", "") in text for method in METHODS)
 
 
 def test_the_footer_counts_panels_left_out_and_the_data_has_them() -> None:
-    base = {"method": "rlm", "sample_id": "s", "context_id": "c", "correct": True}
-    plot = figures.rows.failures(handmade([base | {"task": f"t{i:02}"} for i in range(13)]))
+    base = {"method": "rlm", "sample_id": "s", "context_id": "c", "correct": True, "subcalls": 1}
+    rows = [base | {"task": f"t{i:02}"} for i in range(13)]
+    plot = figures.curves.subcalls_vs_length(handmade(rows))
     assert "The first 12 of 13 panels; the CSV has all." in words(plot)
     assert plot.data["task"].nunique() == 13
     assert len(plot.figure.axes) == 12
@@ -370,17 +368,6 @@ def test_the_rlm_is_first_of_each_pair(many: pd.DataFrame) -> None:
 def test_panels_of_differences_share_their_range(tmp_path: Path) -> None:
     results, _ = tables(tmp_path / "run", contexts=6, questions=2)
     assert len({axes.get_xlim() for axes in paired_forest(results).figure.axes[::2]}) == 1
-
-
-def test_failures_add_up(tmp_path: Path) -> None:
-    results, _ = tables(tmp_path / "run", contexts=4, questions=5, failures=0.3, pending=0.2)
-    data = figures.rows.failures(results).data
-    assert data[list(ENDS)].sum().sum() == len(results)
-
-
-def test_tokens_have_a_part_for_each_role_and_kind(tmp_path: Path) -> None:
-    data = figures.rows.tokens_by_role(*normal(tmp_path / "run")).data
-    assert {"root computed", "sub cached", "sub completion"} <= set(data.columns)
 
 
 def test_sub_calls_have_each_tasks_own_lengths_and_their_middle_half() -> None:

@@ -299,3 +299,39 @@ def test_flips_at_all_lengths_weigh_as_the_lengths_do() -> None:
     every = verdicts(handmade(rows(1000, 10) + rows(2000, 20)))[-1]
     (note,) = [n for n in every.notes if "flip" in n]
     assert note.endswith("the difference would be +85.0 to +100.0.")
+
+
+def test_questions_on_one_context_are_units_only_where_the_run_says_so() -> None:
+    """Of one corpus no verdict holds for others; on it alone each question is a trial."""
+    rows = [
+        row | {"context_id": "the corpus"}
+        for method, right in (("direct", "w" * 12), ("rlm", "r" * 12))
+        for row in arm(method, right, prompt_tokens=100)
+    ]
+    (plain,), (alone,) = (
+        verdicts(handmade(rows, {"analysis": {"unit": unit}})) for unit in ("context", "question")
+    )
+    assert (plain.decision, plain.main.contexts) == ("undecided", 1)
+    assert (
+        "Under 4 contexts there is no interval and no verdict; analysis.unit=question" in plain.text
+    )
+    assert (alone.decision, alone.main.contexts) == ("better", 12)
+    assert alone.main.p == pytest.approx(2 / 2**12)
+    assert "12 questions each for itself; p < 0.001" in alone.text
+    assert "It is about these contexts alone" in alone.text
+
+
+def test_what_it_would_take_is_told_in_the_runs_own_units() -> None:
+    rows = [
+        row | {"context_id": "the corpus"}
+        for method, right in (("direct", "wwwwwrrr"), ("rlm", "rrwwwrrr"))
+        for row in arm(method, right)
+    ]
+    (verdict,) = verdicts(handmade(rows, {"analysis": {"unit": "question"}}))
+    assert verdict.decision == "undecided"
+    assert verdict.main.contexts_needed > 8
+    needed = f"{float(f'{verdict.main.contexts_needed:.2g}'):,.0f}"
+    assert f"to show it takes about {needed} questions (some " in verdict.text
+    few = [row for row in rows if row["sample_id"] in ("s0", "s1")]
+    (verdict,) = verdicts(handmade(few, {"analysis": {"unit": "question"}}))
+    assert "Under 4 questions there is no interval and no verdict." in verdict.text

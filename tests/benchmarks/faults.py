@@ -26,9 +26,8 @@ TEXT = """\
 `PYTHONPATH=tests python tests/benchmarks/faults.py`; `tests/run/test_faults.py` asserts each line.
 
 Every fault strikes one question once, and another one every time it is asked. Each question is
-asked through litellm over HTTP in a whole run with `retry.attempts={attempts}`. Scored, cached and
-pending are of the question that is struck every time. Cached: the same question in another run is
-answered by the response cache that this run filled. Pending: the same command again asks it again.
+asked through litellm over HTTP in a whole run with `retry.attempts={attempts}`. Scored and pending
+are of the question that is struck every time. Pending: the same command again asks it again.
 Tokens are those in the journal / those on the provider's bill. With ~ the provider did not report
 them: the harness estimates them, or assumes the most they can be where it got no whole reply. An
 error status is free.

@@ -1,7 +1,7 @@
 """Speed of a run's files: `python tests/benchmarks/journal.py` prints a Markdown table.
 
-A journal of 100,000 calls with replies of 30 words and 1,000 results, and a response cache that
-answers 2,000 calls, on the disk that ``--folder`` lies on. ``--calls`` makes the journal smaller.
+A journal of 100,000 calls with replies of 30 words and 1,000 results, on the disk that ``--folder``
+lies on. ``--calls`` makes the journal smaller.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -23,11 +22,6 @@ from rlm_eval.journal.journal import FILE_NAME, Journal
 from rlm_eval.journal.past import past_of
 from rlm_eval.journal.redaction import Redactor
 from rlm_eval.journal.tables import tables, write_tables
-from rlm_eval.ledger import Ledger
-from rlm_eval.models.cache import ResponseCache
-from rlm_eval.models.client import ModelClient
-from rlm_eval.models.protocol import user
-from rlm_eval.models.scripted import ScriptedModel
 from rlm_eval.records import Call
 
 WORDS = ("the", "model", "says", "that", "this", "line", "of", "text", "tells", "a", "ship", "not")
@@ -67,21 +61,8 @@ def append(run_dir: Path, calls: int, keys: int) -> tuple[float, float]:
     return took / len(asked) * 1e3, ended / len(results) * 1e3
 
 
-def hit_ms(path: Path, hits: int = 2_000) -> float:
-    """Milliseconds for a call that the response cache answers."""
-    with closing(ResponseCache(path, {"root": "shape"})) as cache:
-        client = ModelClient({"root": ScriptedModel()}, lambda call, reply: None, cache=cache)
-        lm = client.lm("r", memory_scope="a|0")
-
-        def ask() -> None:
-            lm.complete([user("hi")], ledger=Ledger(), max_tokens=16)
-
-        ask()
-        return seconds(lambda: [ask() for _ in range(hits)]) / hits * 1e3
-
-
 def measured(folder: Path, calls: int) -> list[tuple[str, str]]:
-    """(what, how long) for one journal of ``calls`` calls, and for the cache."""
+    """(what, how long) for one journal of ``calls`` calls."""
     run_dir = folder / "run"
     call_ms, result_ms = append(run_dir, calls, 0)
     with_keys_ms, _ = append(folder / "keys", calls // 10, 10)
@@ -93,9 +74,6 @@ def measured(folder: Path, calls: int) -> list[tuple[str, str]]:
         ("resume", f"{seconds(lambda: past_of(run_dir)):.2f} s"),
         ("tables written", f"{seconds(lambda: write_tables(*tables(run_dir), run_dir)):.2f} s"),
     ]
-    rows.append(
-        ("a call answered from the response cache", f"{hit_ms(folder / 'cache.db'):.3f} ms")
-    )
     return [*rows, ("size", f"{size / 1e6:.1f} MB")]
 
 

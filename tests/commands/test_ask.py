@@ -92,7 +92,7 @@ def test_two_methods_answer_under_their_names_and_nobody_judges_them(
     data = run_dir / "report_data"
     main = json.loads((data / "main.js").read_text().split(",", 1)[1][:-3])
     assert main["verdicts"] == []
-    assert {"failures", "score_and_cost"}.isdisjoint(figure["id"] for figure in main["figures"])
+    assert "score_and_cost" not in [figure["id"] for figure in main["figures"]]
     (context,) = (data / "c").iterdir()
     assert "other.txt:\\nOf Bexley" in context.read_text()
 

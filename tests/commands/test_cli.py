@@ -217,6 +217,29 @@ def test_several_models_are_a_run_each() -> None:
     assert [line.split()[-2] for line in told] == ["model=scripted", "model=gpt-5"]
 
 
+@pytest.mark.parametrize(
+    ("swept", "told"),
+    [
+        (["-m", "seed=1,two"], "rlm_eval: seed='two' does not fit"),
+        (
+            ["-m", "method=[direct],[rlmm]"],
+            "rlm_eval: there is no method 'rlmm': did you mean rlm?",
+        ),
+        (["model=[scripted,gpt-6]"], "rlm_eval: there is no model 'gpt-6': did you mean gpt-5?"),
+        (["-m", "seed=1,2", "task.lenghts=[600]"], "rlm_eval: unknown key task.lenghts: did you"),
+        (["-m", "seed=range(1,3)", "repeats=0"], "rlm_eval: repeats=0 does not fit"),
+    ],
+)
+def test_a_sweep_with_a_mistake_in_any_run_starts_none(
+    tmp_path: Path, swept: list[str], told: str
+) -> None:
+    done = rlm_eval(*SMALL, *swept, f"results_dir={tmp_path}/new")
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(told)
+    assert not (tmp_path / "new").exists()
+
+
 def test_an_interrupted_sweep_begins_no_further_run(tmp_path: Path) -> None:
     slow = [*SMALL, "task.n=6", "model.latency_s=0.2", "concurrency=1", f"results_dir={tmp_path}"]
     child = subprocess.Popen(

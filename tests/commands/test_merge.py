@@ -199,7 +199,6 @@ def test_what_was_taken_over_twice_after_a_kill_keeps_its_calls(tmp_path: Path) 
         ({"model__context_window": 7}, "differ in model.context_window"),
         ({"temperature": 0.5}, "differ in temperature"),
         ({"budget__sample__calls": 3}, "differ in budget.sample.calls"),
-        ({"response_cache": "x.db"}, "differ in caching"),
     ],
 )
 def test_what_can_not_be_compared_is_not_joined(

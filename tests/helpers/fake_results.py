@@ -105,7 +105,6 @@ def _row(
         "depth_reached": 1,
         "last_subcall_used": None,
         "code_errors": 0,
-        "context_chars_read_by_lm": 1000,
         "evidence_recall": None,
         "judge_cost_usd": 0.0,
         "lm_s": 1.0,

@@ -1,8 +1,7 @@
 """What becomes of a question whose provider fails: every fault, through a whole run, over HTTP.
 
 Each fault meets two questions, one that it strikes once and one that it strikes every time. A run
-asks them all. Then the provider is in good health: another run, with a copy of the first one's
-response cache, shows what had been cached, and the first one's resume shows what was pending.
+asks them all. Then the provider is in good health, and its resume shows what was pending.
 """
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import shutil
 import sys
 import threading
 from collections import Counter
@@ -92,7 +90,6 @@ class Row:
     outcome: str
     requests: int
     scored: bool
-    cached: bool
     pending: bool
     recorded: int
     billed: int
@@ -147,10 +144,6 @@ def fault_table(folder: Path, faults: Sequence[str] = QUICK, **settings: object)
         calls = pd.read_parquet(run_dir / "calls.parquet")
         results = pd.read_parquet(run_dir / "results.parquet").set_index("result_key")
         requests, billed = provider.requests_for, provider.billed_for
-        shutil.copy(folder / "cache", folder / "copy")
-        provider.recover()
-        _carry_out({**tree, "results_dir": str(folder / "b"), "response_cache": f"{folder}/copy"})
-        uncached = provider.requests_for
         provider.recover()
         _carry_out(tree)
         pending = provider.requests_for
@@ -169,7 +162,6 @@ def fault_table(folder: Path, faults: Sequence[str] = QUICK, **settings: object)
                 outcome=results.outcome[key],
                 requests=requests[prompt],
                 scored=bool(pd.notna(results.score[key])),
-                cached=not uncached[prompt],
                 pending=bool(pending[prompt]),
                 recorded=int(group.prompt_tokens.sum() + group.completion_tokens.sum()),
                 billed=billed[prompt],
@@ -201,7 +193,7 @@ def stops(folder: Path) -> list[Stop]:
     for fault in STOPPING:
         with FakeProvider([fault]) as provider:
             tree = _tree(provider, folder / fault, ASKED, {})
-            tree["response_cache"], told = None, io.StringIO()
+            told = io.StringIO()
             with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(told):
                 code, requests = run_tree(tree), provider.requests
                 run_tree(tree)
@@ -242,7 +234,7 @@ def _tree(
             *("method=[direct]", "concurrency=1", "model=litellm", "model.name=openai/fake"),
             *(f"model.api_base={provider.api_base}", "model.timeout_s=20"),
             *(f"retry.attempts={ATTEMPTS}", "retry.base_s=0.001", "retry.max_s=0.002"),
-            *(f"results_dir={folder / 'a'}", f"response_cache={folder / 'cache'}"),
+            f"results_dir={folder / 'a'}",
             *(f"{key}={value}" for key, value in settings.items()),
         ]
     )
@@ -256,17 +248,17 @@ def _carry_out(tree: Mapping[str, Any]) -> Path:
 
 
 COLUMNS = (
-    *("fault", "classified as", "struck once", "struck every time", "scored", "cached", "pending"),
+    *("fault", "classified as", "struck once", "struck every time", "scored", "pending"),
     *("tokens recorded / billed, once", "every time"),
 )
 
 
 def report(rows: Sequence[Row]) -> str:
-    """One line per fault, as Markdown. Scored, cached and pending are of the question it strikes
-    every time; ``~`` marks tokens that the provider did not report."""
+    """One line per fault, as Markdown. Scored and pending are of the question it strikes every
+    time; ``~`` marks tokens that the provider did not report."""
     lines = [f"| {' | '.join(COLUMNS)} |", f"|{'---|' * len(COLUMNS)}"]
     for once, always in zip(rows[::2], rows[1::2], strict=True):
-        flags = ["yes" if flag else "no" for flag in (always.scored, always.cached, always.pending)]
+        flags = ["yes" if flag else "no" for flag in (always.scored, always.pending)]
         came = [f"{r.outcome}, {_count(r.requests, 'request')}" for r in (once, always)]
         name = TOLD.get(once.fault, once.fault.replace("_", " "))
         cells = [name, once.kind or "–", *came, *flags, _tokens(once), _tokens(always)]

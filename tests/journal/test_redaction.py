@@ -103,13 +103,13 @@ def test_a_model_that_says_a_key_leaves_no_trace_of_it_in_a_run(
                 "+model.api_key_env=CANARY_FOR_THE_MODEL",
             ),
             *("allow_targets=[test_redaction]", "task=needle", "task.lengths=[1024]", "task.n=1"),
-            *("method=[direct,rlm]", f"results_dir={tmp_path}", f"response_cache={tmp_path}/c.db"),
+            *("method=[direct,rlm]", f"results_dir={tmp_path}"),
         ]
     )
     out, err = capfd.readouterr()
     assert code == 0, err
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
-    assert {"journal.jsonl", "results.parquet", "results.csv", "c.db"} <= {p.name for p in files}
+    assert {"journal.jsonl", "results.parquet", "results.csv"} <= {p.name for p in files}
     for path in files:
         assert CANARY.encode() not in path.read_bytes(), path
     assert CANARY not in out + err

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from helpers.agents import FOUND, LINES, TEXT, Agent, answer, block
@@ -33,8 +35,8 @@ def test_it_is_cut_where_told_and_recorded(
     assert room - 32 <= prompt <= room
     whole = scripted(agent).count_tokens([*agent.chats[0][:-1], {"content": asked.context.text}])
     assert got.truncated_tokens == pytest.approx(whole - prompt, abs=64)
-    gone = len(asked.context.text) - got.context_chars_read_by_lm
-    assert shown.count(f"[... {gone:,} characters left out ...]") == 1
+    (gone,) = re.findall(r"\[\.\.\. ([\d,]+) characters left out \.\.\.\]", shown)
+    assert 0 < int(gone.replace(",", "")) < len(asked.context.text)
     documents = "".join(LINES)
     for start, end in got.spans_read or ():
         assert 0 <= start < end <= len(documents)
@@ -64,7 +66,6 @@ def test_left_to_search_alone_it_is_found_there(sandbox: Sandbox) -> None:
     assert FOUND.strip() in agent.last(1)
     (span,) = got.spans_read or ()
     assert FOUND in content[slice(*span)]
-    assert 0 < got.context_chars_read_by_lm <= span[1] - span[0]
     assert got.truncated_tokens > 0
 
 

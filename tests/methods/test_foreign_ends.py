@@ -18,7 +18,6 @@ from helpers.foreign_engines import (
 )
 from rlm_eval.errors import ProviderError, RunBudgetExceeded
 from rlm_eval.ledger import Budget, Ledger
-from rlm_eval.methods.agent.coverage import ContextCoverage
 from rlm_eval.methods.foreign.engine import Isolation
 from rlm_eval.methods.foreign.record import Record
 from rlm_eval.models.client import CallTags, Completion
@@ -141,7 +140,7 @@ def test_an_engine_that_says_nothing_has_no_answer(tmp_path: Path) -> None:
 
 
 def test_blocks_stand_after_the_turn_that_wrote_them() -> None:
-    record = Record(ContextCoverage("the input"))
+    record = Record()
     replies = ["```a()``` and ```b()```", "```b()```", "no code", "```c()```"]
     for number, reply in enumerate(replies):
         record.call(CallTags(), [], Completion(reply, str(number), "stop", Usage()))

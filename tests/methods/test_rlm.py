@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -12,7 +11,6 @@ from helpers.chat import Script, Table, block, problem, scripted, turns
 from rlm_eval.errors import ConfigError
 from rlm_eval.ledger import Budget
 from rlm_eval.methods.agent.chat import History, parse_reply
-from rlm_eval.methods.agent.coverage import ContextCoverage
 from rlm_eval.methods.rlm import Rlm
 from rlm_eval.models.protocol import Message, user
 from rlm_eval.records import Answer, Problem
@@ -270,40 +268,6 @@ def test_documents_arrive_as_a_list(sandbox: Sandbox) -> None:
     asked = problem(content=("first", "second"))
     got, _ = answer(sandbox, turns(block("submit([type(context).__name__, len(context)])")), asked)
     assert got.text == '["list", 2]'
-
-
-def test_what_the_models_read_of_the_context_is_measured(sandbox: Sandbox) -> None:
-    draws = random.Random(7)
-    text = "".join(draws.choice("abcdefghijklmnopqrstuvwxyz ") for _ in range(20_000))
-    code = "llm_query(context[5000:6000]); llm_query(context[5500:6500]); submit(1)"
-    got, _ = answer(
-        sandbox, turns(block(code)), problem(content=text), preview_head=0, preview_tail=0
-    )
-    assert 1480 <= got.context_chars_read_by_lm <= 1500
-
-
-def test_coverage_counts_a_stretch_once() -> None:
-    coverage = ContextCoverage("abcdefghijklmnopqrstuvwxyz0123456789" * 2 + "the rest of it all")
-    coverage.note("xx the rest of it all")
-    assert coverage.chars() in (0, 18)
-    whole = ContextCoverage("".join(chr(33 + i) for i in range(90)))
-    whole.note("".join(chr(33 + i) for i in range(90)))
-    whole.note("".join(chr(33 + i) for i in range(90)))
-    assert whole.chars() == 90
-
-
-def test_coverage_is_the_union_of_what_was_quoted() -> None:
-    draws = random.Random(11)
-    text = "".join(draws.choice("abcdefghij \n") for _ in range(60_000)) + "äö😀" * 50
-    coverage, quoted = ContextCoverage(text), set[int]()
-    for _ in range(40):
-        stretches = []
-        for _ in range(draws.randint(1, 6)):
-            start, size = draws.randrange(len(text) - 800), draws.randint(31, 800)
-            stretches.append(text[start : start + size])
-            quoted.update(range(start, start + size))
-        coverage.note("#".join(["ZZZ", *stretches, "ZZZ"]))
-    assert coverage.chars() == len(quoted)
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 from collections.abc import Sequence
 from types import MappingProxyType
 
@@ -145,20 +144,3 @@ def test_structure_is_that_of_the_documents() -> None:
     assert metadata('{"a":' * 5000 + "\nb\nc")["structure"] == "running text"
     records = "Date: May 1 || User: ann || Note: x\n" * 9
     assert metadata(records)["structure"].endswith("Date: … || User: … || Note: …")
-
-
-# -- what was read ---------------------------------------------------------------------------------
-
-
-def test_coverage_counts_previews_and_stretches_of_documents(sandbox: Sandbox) -> None:
-    draws = random.Random(5)
-
-    def text(size: int) -> str:
-        return "".join(draws.choice("abcdefghijklmnopqrstuvwxyz ") for _ in range(size))
-
-    content = {"one": text(9000), "two": text(9000)}
-    code = "llm_query(context['two'][1000:2000]); llm_query(context['two'][1500:2500]); submit(1)"
-    got = answer(sandbox, always(code), content, preview_head=0, preview_tail=0)
-    assert 1500 - 2 * 16 <= got.context_chars_read_by_lm <= 1500
-    got = answer(sandbox, always(code), content, preview_head=300, preview_tail=200)
-    assert 2000 - 2 * 16 <= got.context_chars_read_by_lm <= 2000

@@ -17,7 +17,6 @@ import pytest
 
 from helpers.chat import Table, scripted, turns
 from rlm_eval.methods import rlm
-from rlm_eval.methods.agent.coverage import ContextCoverage
 from rlm_eval.methods.agent.loop import observed
 from rlm_eval.methods.agent.subcalls import Enabled, SubCalls
 from rlm_eval.methods.agent.trace import Trace
@@ -118,7 +117,7 @@ def test_every_variant_is_as_agreed() -> None:
 @pytest.mark.parametrize(("prompt", "protocol", "powers"), VARIANTS)
 def test_a_prompt_speaks_of_what_is_enabled_only(prompt: str, protocol: str, powers: str) -> None:
     table = Table(scripted(turns()))
-    trace = Trace(ContextCoverage(""))
+    trace = Trace()
     calls = SubCalls(table.lm(), table.ledger(), trace, max_tokens=1, concurrency=1)
     offered = {*calls.functions(enabled(protocol, powers))}
     text = rendered(prompt, protocol, powers)

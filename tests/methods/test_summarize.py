@@ -21,7 +21,7 @@ from rlm_eval.methods.summarize.summarizer import Summarizer
 from rlm_eval.models.client import ModelClient
 from rlm_eval.models.protocol import ModelInfo, Price, Reply, Usage
 from rlm_eval.models.scripted import ScriptedModel
-from rlm_eval.records import Call, Content, Context
+from rlm_eval.records import Call, Content
 from rlm_eval.tokens import load_tokenizer
 
 # -- what all three hold to ------------------------------------------------------------------------
@@ -38,7 +38,6 @@ def test_every_line_is_read_once_and_in_order(kind: Callable[..., Summarizer]) -
     assert (got.text, got.outcome) == ("done", "answered")
     assert got.iterations == (2 if kind is KINDS[0] else len(witness.read) + 1)
     assert len(witness.read) >= 2
-    assert got.context_chars_read_by_lm == len(TEXT)
     assert got.spans_read == ((0, len(TEXT)),)
     roles = [c.role for c in table.calls]
     assert roles == ["summarize"] * len(witness.read) + ["root"]
@@ -74,7 +73,6 @@ def test_documents_are_read_under_their_number_or_name(
     for i, line in enumerate(LINES):
         title = f"Document {i + 1}" if isinstance(content, tuple) else f"room_{i}.txt"
         assert seen.count(f"{title}:\n{line.rstrip()}\n") == 1
-    assert got.context_chars_read_by_lm == len(Context.of(content).text)
     assert got.spans_read == ((0, len(TEXT)),)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +14,6 @@ from rlm_eval.errors import BudgetExceeded, ProviderError, SampleFailure
 from rlm_eval.ledger import Budget, Ledger
 from rlm_eval.methods.direct import Direct, majority, normalised, votes_within_cap
 from rlm_eval.methods.method import Shape
-from rlm_eval.models.cache import ResponseCache
 from rlm_eval.models.client import ModelClient
 from rlm_eval.models.protocol import Message, ModelInfo, Price, Reply
 from rlm_eval.models.scripted import ScriptedModel
@@ -65,14 +63,12 @@ def vote(
     *,
     run: Budget | None = None,
     temperature: float | None = 0.0,
-    cache: ResponseCache | None = None,
 ) -> tuple[Answer, list[Call], Ledger]:
     calls: list[Call] = []
     client = ModelClient(
         {"root": model},
         lambda call, reply: calls.append(call),
         temperature=temperature,
-        cache=cache,
     )
     ledger = Ledger(run).child(budget)
     got = method.answer(problem("Which?", TEXT), client.lm("k", memory_scope="arm"), ledger)
@@ -119,7 +115,6 @@ def test_self_consistency_is_the_majority_of_its_votes() -> None:
     assert event["type"] == "votes"
     assert [v["answer"] for v in event["votes"]] == ["blue", "red", "Red.", "", "green"]
     assert [v["call_id"] for v in event["votes"]] == [c.call_id for c in calls]
-    assert got.context_chars_read_by_lm == len(TEXT)
     assert got.spans_read == ((0, len(TEXT)),)
 
 
@@ -163,33 +158,16 @@ def test_a_provider_may_be_left_its_temperature() -> None:
 
 @pytest.mark.parametrize("method", [Direct(votes=3), Direct(matched=True)])
 def test_a_run_that_leaves_the_temperature_to_its_provider_leaves_it_that_of_the_votes(
-    method: Direct, tmp_path: Path
+    method: Direct,
 ) -> None:
-    """They are samples all the same: nothing remembers the first for the others."""
     model = Voter(replies=["red", "blue", "blue"] * 2)
-    cache = ResponseCache(tmp_path / "cache", {"root": "shape"})
     each = one_vote_tokens(Direct())
     for _ in range(2):
-        got, calls, _ = vote(method, model, Budget(tokens=3 * each), temperature=None, cache=cache)
+        got, calls, _ = vote(method, model, Budget(tokens=3 * each), temperature=None)
         assert got.text == "blue"
         assert [call.cached_response for call in calls] == [False] * 3
         assert (got.trajectory[0]["first_at"], got.trajectory[0]["others_at"]) == (None, None)
-    cache.close()
     assert model.temperatures == [None] * 6
-
-
-def test_a_cache_of_samples_keeps_each_vote_beside_the_others(tmp_path: Path) -> None:
-    model = Voter(replies=["red", "blue", "blue"])
-    cache = ResponseCache(tmp_path / "cache", {"root": "shape"}, sampling=True)
-    seen = []
-    for _ in range(2):
-        method = Direct(votes=3)
-        got, calls, _ = vote(method, model, temperature=None, cache=cache)
-        seen.append(sorted(v["answer"] for v in got.trajectory[0]["votes"]))
-    cache.close()
-    assert seen == [["blue", "blue", "red"]] * 2
-    assert len(model.temperatures) == 3
-    assert all(call.cached_response for call in calls)
 
 
 def test_the_forecast_is_what_a_run_sends() -> None:

@@ -92,9 +92,8 @@ def test_a_passing_fault_is_tried_again_and_owed_at_last(
 ) -> None:
     once, always = table[fault]
     assert (once.outcome, once.requests, once.scored, once.pending) == ("answered", 2, True, False)
-    assert once.cached, "the good reply that came in the end"
     assert (always.outcome, always.requests) == ("provider_error", ATTEMPTS)
-    assert (always.scored, always.cached, always.pending) == (False, False, True)
+    assert (always.scored, always.pending) == (False, True)
     assert once.kind == always.kind == PASSING[fault]
 
 
@@ -104,7 +103,7 @@ def test_a_final_fault_is_one_request_and_owed(
 ) -> None:
     for row in table[fault]:
         assert (row.outcome, row.requests, row.kind) == ("provider_error", 1, FINAL[fault])
-        assert (row.scored, row.cached, row.pending) == (False, False, True)
+        assert (row.scored, row.pending) == (False, True)
 
 
 @pytest.mark.parametrize("fault", TOO_LARGE)
@@ -113,7 +112,7 @@ def test_an_overflow_is_the_methods_own_failure(
 ) -> None:
     for row in table[fault]:
         assert (row.outcome, row.requests) == ("context_overflow", 1)
-        assert (row.scored, row.cached, row.pending) == (False, False, False)
+        assert (row.scored, row.pending) == (False, False)
 
 
 @pytest.mark.parametrize("fault", FILTERED)
@@ -122,7 +121,7 @@ def test_what_a_filter_refused_is_an_outcome_and_never_pending(
 ) -> None:
     for row in table[fault]:
         assert (row.outcome, row.requests, row.kind) == ("content_filter", 1, "content_filter")
-        assert (row.scored, row.cached, row.pending) == (False, False, False)
+        assert (row.scored, row.pending) == (False, False)
 
 
 @pytest.mark.parametrize("fault", REPLIES)
@@ -131,7 +130,7 @@ def test_a_reply_is_kept_whatever_it_is_worth(
 ) -> None:
     for row in table[fault]:
         assert (row.outcome, row.requests, row.kind) == (REPLIES[fault], 1, "")
-        assert (row.scored, row.cached, row.pending) == (row.outcome == "answered", True, False)
+        assert (row.scored, row.pending) == (row.outcome == "answered", False)
 
 
 @pytest.mark.parametrize("fault", sorted({*PASSING, *FINAL, *REPLIES, *TOO_LARGE, *FILTERED}))

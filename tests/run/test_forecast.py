@@ -33,6 +33,7 @@ from rlm_eval.records import Role, Sample, Score
 from rlm_eval.runs.assemble import Parts, all_work, assemble
 from rlm_eval.runs.experience import Experience, Past, Speeds, _past
 from rlm_eval.runs.forecast import JUDGE, Expected, expected, refuse_over_cap, together
+from rlm_eval.runs.plan import in_one_line, published_twins
 from rlm_eval.runs.runner import Arm
 from rlm_eval.tasks.task import Task
 
@@ -205,20 +206,6 @@ def test_what_ran_under_other_caps_or_at_another_temperature_says_nothing(tmp_pa
     assert past_of(tmp_path, past) is None
     assert past_of(tmp_path, capped) is not None
     assert past_of(tmp_path, [*capped, "temperature=1"]) is None
-
-
-def test_what_a_response_cache_answered_says_nothing(tmp_path: Path) -> None:
-    past = [*SMALL, "method=[direct]", f"response_cache={tmp_path}/replies.db"]
-    for folder in ("first", "second"):
-        assert run_tree(compose_tree([*past, f"results_dir={tmp_path}/{folder}"])) == 0
-    plain = check_config(compose_tree([*SMALL, "method=[direct]"])).tree
-    paid, unpaid = (
-        Experience(plain, [tmp_path / folder], {}).nearest("direct", 600)
-        for folder in ("first", "second")
-    )
-    assert paid is not None
-    assert paid[1].mean["prompt_tokens"]
-    assert unpaid is None
 
 
 def test_owed_results_say_nothing(tmp_path: Path) -> None:
@@ -493,3 +480,33 @@ def test_what_another_run_of_the_same_setting_holds_is_not_planned_again(
     arms = {line.split()[0] for line in shown.splitlines() if line.strip()}
     assert "no_context" in arms
     assert "direct" not in arms
+
+
+def test_the_line_at_the_start_has_no_upper_end_that_is_a_mere_limit() -> None:
+    sized = {"calls": 2.0, "prompt_tokens": 900.0, "completion_tokens": 40.0, "seconds": 8.0}
+    own = {name: 2 * value for name, value in sized.items()}
+    direct = Expected("direct", 600, 2, "sizes", low=sized, high=own)
+    rlm = Expected("rlm", 600, 2, "limits", low=sized, high={**own, "seconds": 9e6})
+    assert in_one_line([direct]) == (
+        "forecast: 2 – 4 calls, 900 – 1.8k prompt tokens, 40 – 80 reply tokens, – USD, 8 s – 16 s"
+    )
+    assert in_one_line([direct, rlm]) == (
+        "forecast: ≥ 4 calls, ≥ 1.8k prompt tokens, ≥ 80 reply tokens, – USD, ≥ 16 s; no more than "
+        "limits is known of rlm (dry_run=true)"
+    )
+
+
+def test_a_published_run_of_just_this_setting_is_found(tmp_path: Path) -> None:
+    def made(*overrides: str) -> Parts:
+        return assemble(check_config(compose_tree([*SMALL, "method=[direct]", *overrides])))
+
+    at = f"results_dir={tmp_path}/evidence"
+    for folder, seed in (("evidence", 1), ("evidence", 2), ("own", 2)):
+        tree = compose_tree(
+            [*SMALL, "method=[direct]", f"results_dir={tmp_path}/{folder}", f"seed={seed}"]
+        )
+        assert run_tree(tree) == 0
+    twin, mine = made(at, "seed=2"), made(f"results_dir={tmp_path}/own", "seed=2", "concurrency=3")
+    assert published_twins(mine.config, mine.folder, tmp_path / "evidence") == [twin.folder]
+    assert published_twins(twin.config, twin.folder, tmp_path) == [mine.folder], "one level deeper"
+    assert published_twins(made(at, "seed=3").config, twin.folder, tmp_path) == []

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,7 +18,6 @@ from rlm_eval.journal.redaction import Redactor, seal_of
 from rlm_eval.journal.tables import tables
 from rlm_eval.ledger import Budget, Ledger
 from rlm_eval.methods.method import Method
-from rlm_eval.models.cache import ResponseCache
 from rlm_eval.models.client import LM, ModelClient, RetryPolicy
 from rlm_eval.models.protocol import Message, user
 from rlm_eval.models.scripted import ScriptedModel
@@ -112,7 +110,6 @@ def run(
     sample_budget: Budget | None = None,
     method: Method | None = None,
     repeats: int = 1,
-    cache: ResponseCache | None = None,
 ) -> tuple[RunOutcome, list[Result], Ledger]:
     """``repeats`` results of one sample, written down in ``run_dir``."""
     root = ScriptedModel(script=lambda messages: "a secret reply")
@@ -122,7 +119,7 @@ def run(
     info = RunInfo("capitals-1", "scripted", "scripted", True)
     with Journal(run_dir, seal=seal_of(task)) as journal:
         models = {"root": root, "judge": judge}
-        client = ModelClient(models, journal.call, retry=RetryPolicy(attempts=1), cache=cache)
+        client = ModelClient(models, journal.call, retry=RetryPolicy(attempts=1))
         runner = Runner(info, task, client, ledger, sample_budget or Budget(), journal, seen)
         return runner.run(work, 1), seen.results, ledger
 
@@ -212,22 +209,6 @@ def test_of_three_verdicts_the_most_are_the_score(
     assert calls.role.tolist().count("judge") == 3
     assert calls.prompt_sha256.nunique() == 2
     assert ledger.spent.tokens == calls.prompt_tokens.sum() + calls.completion_tokens.sum()
-
-
-def test_no_cache_answers_a_judge_that_is_asked_again(tmp_path: Path) -> None:
-    found = []
-    for name, repeats in (("a", 3), ("b", 3), ("c", 1), ("d", 1)):
-        with closing(ResponseCache(tmp_path / "replies.db", {"root": "shape"})) as cache:
-            task, judge = Capitals(judge_repeats=repeats), priced(lambda messages: "yes")
-            run(tmp_path / name, task, judge, cache=cache)
-        calls = tables(tmp_path / name)[1]
-        found.append(calls.groupby("role").cached_response.apply(list).to_dict())
-    assert found == [
-        {"root": [False], "judge": [False] * 3},
-        {"root": [True], "judge": [False] * 3},
-        {"root": [True], "judge": [False]},
-        {"root": [True], "judge": [True]},
-    ]
 
 
 def test_one_verdict_of_three_that_fails_is_a_judge_that_fails(tmp_path: Path) -> None:

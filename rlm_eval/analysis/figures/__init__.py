@@ -24,8 +24,6 @@ def draw_all(
         "score_and_cost": ("Score and cost", rows.score_and_cost(results, summary)),
         "score_vs_length": ("Score against length", curves.score_vs_length(results, summary)),
         "score_vs_cost": ("Score against cost", curves.score_vs_cost(results, summary)),
-        "failures": ("How questions ended", rows.failures(results)),
-        "tokens_by_role": ("Where tokens went", rows.tokens_by_role(results, calls)),
         "subcalls_vs_length": ("Sub-calls against length", curves.subcalls_vs_length(results)),
         "score_vs_budget": ("Score against budget", curves.score_vs_budget(results, calls)),
     }

@@ -256,7 +256,7 @@ def dates(results: pd.DataFrame) -> str:
 
 def intervals(results: pd.DataFrame) -> str:
     """The footer's note on intervals, which need 4 contexts."""
-    contexts = results[results["asked"]].groupby([*CELL, "arm"])["context_id"].nunique()
+    contexts = results[results["asked"]].groupby([*CELL, "arm"])["unit_id"].nunique()
     if (contexts < MIN_CONTEXTS).all():
         return f"No intervals: they need {MIN_CONTEXTS} contexts."
     return f"Bars: 95 % intervals over contexts (none under {MIN_CONTEXTS})."

@@ -1,4 +1,4 @@
-"""Figures with a row for each method: score and cost, differences, failures, tokens."""
+"""Figures with a row for each method: score and cost, and differences."""
 
 from __future__ import annotations
 
@@ -12,40 +12,12 @@ from rlm_eval.analysis.arms import apart
 from rlm_eval.analysis.figures import drawing
 from rlm_eval.analysis.figures.curves import UNSCORED, legend, unscored
 from rlm_eval.analysis.figures.drawing import Facet, Plot, Sheet, empty, finish, log_axis, style
-from rlm_eval.analysis.figures.styles import HUES, Style, shaded, styles
+from rlm_eval.analysis.figures.styles import HUES, Style, styles
 from rlm_eval.analysis.paired import CELL
 from rlm_eval.analysis.stats import ALPHA
-from rlm_eval.analysis.tables import ARM, token_split
-from rlm_eval.records import NO_GOLD
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-#: Roles of calls in the order of the stacked bars, and their hues.
-ROLES = {
-    "root": "#0072B2",
-    "sub": "#D55E00",
-    "summarize": "#009E73",
-    "embed": "#CC79A7",
-    "judge": "#777777",
-}
-#: What a role's tokens were, and how much paler than its hue each part is.
-PARTS = {"computed": 0.0, "cached": 0.65, "completion": 0.3}
-#: How a question ended, in the order of the stacked bars; the colour tells the kind of end.
-ENDS = {
-    "right": "#009E73",
-    "wrong": "#D9D9D9",
-    "no_answer": "#E69F00",
-    "thoughts_only": "#F0C675",
-    "refusal": "#8C564B",
-    "tool_call": "#B8860B",
-    "content_filter": "#56B4E9",
-    "invalid_answer": "#D55E00",
-    "context_overflow": "#CC79A7",
-    "budget_exceeded": "#0072B2",
-    "provider_error": "#777777",
-    "sandbox_error": "#333333",
-}
 
 
 @style()
@@ -125,69 +97,6 @@ def paired_forest(results: pd.DataFrame, pairs: pd.DataFrame) -> Plot:
         "(score: after Holm over the alternatives). Costs as each method would pay alone."
     )
     return finish(sheet, table, results, [note], legend(known, shown))
-
-
-@style()
-def failures(results: pd.DataFrame) -> Plot:
-    """How questions ended, per arm and length: right, wrong, each kind of failure, pending."""
-    results = results[results["score_rule"] != NO_GOLD]
-    if results.empty:
-        return empty("There are no answers with a gold one yet.")
-    right = results["right"].map({1.0: "right", 0.0: "wrong"})
-    ends = right.where(results["outcome"].isin(["answered", "forced"]), results["outcome"])
-    counts = pd.crosstab([results[column] for column in ARM], ends)
-    data = counts.reindex(columns=list(ENDS), fill_value=0).reset_index()
-    note = "provider_error and sandbox_error are pending, not failures."
-    return _stacks(data, ENDS, results, "questions", note)
-
-
-@style()
-def tokens_by_role(results: pd.DataFrame, calls: pd.DataFrame) -> Plot:
-    """Where the tokens went, per question: each role's, computed, cached, written."""
-    if calls.empty:
-        return empty("The run holds no calls.")
-    split = token_split(results, calls)
-    if split.empty:
-        return empty("No question has an answer that counts.")
-    wide = split.pivot_table(index=ARM, columns="role", values=list(PARTS), fill_value=0)
-    wide.columns = [" ".join(reversed(names)) for names in wide.columns]
-    palette = {
-        f"{role} {part}": shaded(hue, paler)
-        for role, hue in ROLES.items()
-        for part, paler in PARTS.items()
-        if f"{role} {part}" in wide
-    }
-    note = (
-        "computed: prompt tokens worked on; completion: written; cached: from the prompt cache, "
-        "which methods share: who comes later finds more. judge: grading, no part of a method's "
-        "cost."
-    )
-    return _stacks(wide.reset_index(), palette, results, "tokens per question", note)
-
-
-def _stacks(
-    data: pd.DataFrame, palette: Mapping[str, str], results: pd.DataFrame, what: str, note: str
-) -> Plot:
-    """A bar per arm, its parts from left to right as wide as the columns of ``data`` say."""
-    from matplotlib.patches import Patch
-    from matplotlib.ticker import EngFormatter
-
-    used = {part: colour for part, colour in palette.items() if data[part].sum() > 0}
-    known = styles(results)
-    sheet = _panels(apart(data, results), CELL, known, "arm", 1)
-    for facet, (axes,) in sheet.panels:
-        arms = _name_rows([axes], facet, "arm", known)
-        rows = facet.cell.set_index("arm").reindex(arms, fill_value=0)
-        left = np.zeros(len(rows))
-        for part, colour in used.items():
-            axes.barh(range(len(rows)), rows[part], left=left, color=colour, height=0.7)
-            left += rows[part].to_numpy()
-        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-        axes.locator_params(axis="x", nbins=5)
-        axes.set_xlim(0, 1.05 * facet.beside[list(used)].sum(axis=1).max())
-        axes.set_xlabel(what)
-    handles = [Patch(color=colour, label=part) for part, colour in used.items()]
-    return finish(sheet, data, results, [note], handles)
 
 
 def _panels(

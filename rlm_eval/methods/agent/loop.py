@@ -220,7 +220,7 @@ class Run:
                     session.run(setup)
                 if failed := lost or result.error is not None:
                     break
-            self.trace.shown("\n\n".join(shown))
+            self.trace.texts.append("\n\n".join(shown))
             try:
                 text = agent.in_reply(session, reply, parsed, failed=failed)
                 if text is not None:

@@ -115,7 +115,7 @@ class SubCalls:
         self._count_unpaid(outcomes)
         for prompt, outcome in zip(prompts, outcomes, strict=True):
             if isinstance(outcome, Completion):
-                self.trace.shown(prompt)
+                self.trace.texts.append(prompt)
             if not isinstance(outcome, BudgetExceeded):  # nothing was asked
                 self.trace.sub_call(outcome, prompt, turn)
         return [o if isinstance(o, SampleFailure) else o.no_reply or o.text for o in outcomes]

@@ -18,7 +18,6 @@ from typing import Any
 
 from rlm_eval.errors import ProviderError, SampleFailure
 from rlm_eval.ledger import Ledger
-from rlm_eval.methods.agent.coverage import ContextCoverage
 from rlm_eval.methods.method import Method
 from rlm_eval.models.client import Completion
 from rlm_eval.models.protocol import Message
@@ -76,7 +75,6 @@ class Trace:
     the call that began this one; ``texts`` are what models were shown, sub-calls' prompts and what
     code printed; ``watch`` is told of each event at once. Safe for threads."""
 
-    coverage: ContextCoverage
     watch: Watch | None = None
     depth: int = 0
     parent: str | None = None
@@ -93,11 +91,7 @@ class Trace:
 
     def child(self, parent: str | None) -> Trace:
         """The trace of a child RLM begun by the call ``parent``; to be joined when it ends."""
-        return Trace(
-            *(self.coverage, self.watch, self.depth + 1, parent),
-            prompts=self.prompts,
-            started=self.started,
-        )
+        return Trace(self.watch, self.depth + 1, parent, prompts=self.prompts, started=self.started)
 
     def join(self, child: Trace) -> None:
         """Add an ended child's events and counts."""
@@ -115,11 +109,6 @@ class Trace:
             self.events.append(added)
         if self.watch is not None:
             self.watch(added)
-
-    def shown(self, text: str) -> None:
-        """A model was shown ``text``."""
-        self.coverage.note(text)
-        self.texts.append(text)
 
     def start(self, name: str, method: Method, sandbox_level: str, ledger: Ledger) -> None:
         """The method called ``name`` begins, with the settings that ``method`` has as text,
@@ -190,7 +179,6 @@ class Trace:
             outcome=outcome,
             iterations=self.iterations,
             code_errors=self.code_errors,
-            context_chars_read_by_lm=self.coverage.chars(),
             last_subcall_used=outcome == "answered" if self.has_asked else None,
             sandbox_s=self.sandbox_s,
             error=error,

@@ -22,7 +22,6 @@ from typing import ClassVar, Literal
 
 from rlm_eval.errors import BudgetExceeded, ConfigError, InvalidAnswer, at_least
 from rlm_eval.ledger import Ledger, Spend
-from rlm_eval.methods.agent.coverage import ContextCoverage
 from rlm_eval.methods.foreign.process import (
     MOST_OUTPUT_BYTES,
     memory_folder,
@@ -144,7 +143,7 @@ class ForeignEngine(Method):
         )
 
     def answer(self, problem: Problem, lm: LM, ledger: Ledger) -> Answer:
-        record = Record(ContextCoverage(problem.context.text))
+        record = Record()
         record.start(self.name, self, self.level(), ledger)
 
         def run() -> tuple[Outcome, str | None]:

@@ -4,7 +4,7 @@ client saw them, and the code that the engine reports."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from rlm_eval.errors import SampleFailure
@@ -22,7 +22,6 @@ class Record(Trace):
     all that reached the model client. Safe for threads."""
 
     calls: int = 0
-    _seen: set[int] = field(default_factory=set)
 
     def call(
         self, tags: CallTags, messages: Sequence[Message], outcome: Completion | SampleFailure
@@ -42,11 +41,7 @@ class Record(Trace):
             if turn and tags.depth == 0:
                 self.iterations += 1
                 event["iteration"] = self.iterations
-            new = [text for text in texts if done and hash(text) not in self._seen]
-            self._seen |= set(map(hash, new))
         self.add("turn" if turn else "call", **event)
-        for text in new:
-            self.coverage.note(text)
 
     def ran(self, blocks: Sequence[Block]) -> None:
         """Put each block after the turn that wrote it and the calls it made."""

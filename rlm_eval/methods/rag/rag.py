@@ -119,7 +119,6 @@ class Rag(Prompted, Method):
             text=reply.text,
             outcome="answered",
             iterations=1 + reranked.calls,
-            context_chars_read_by_lm=reranked.chars + sum(len(chunk.text) for chunk in shown),
             spans_read=tuple(chunk.span for chunk in shown),
             trajectory=tuple(events),
         )

@@ -23,12 +23,11 @@ _BARE = re.compile(r"\b\d+\b")
 @dataclass
 class Reranked:
     """The candidates as they were left, after ``calls`` of which ``unread`` had a reply without a
-    single passage's number in it; ``chars`` of the context were shown in them."""
+    single passage's number in it."""
 
     chunks: list[Chunk]
     calls: int = 0
     unread: int = 0
-    chars: int = 0
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,6 @@ class Reranker:
             done.chunks[start : start + size] = [shown[i] for i in order]
             done.calls += 1
             done.unread += not named
-            done.chars += sum(len(chunk.text) for chunk in shown)
             if start == 0:
                 break
             start = max(0, start - size // 2)

@@ -213,7 +213,6 @@ class Summarizer(Prompted, Method):
             text=reply.text,
             outcome="answered",
             iterations=rounds + 1,
-            context_chars_read_by_lm=len(problem.context.text),
             spans_read=((0, size),),
             trajectory=tuple(trajectory),
         )

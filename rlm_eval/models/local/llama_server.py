@@ -32,6 +32,7 @@ def serve(settings: dict[str, Any]) -> Any:
     params.cpuparams.n_threads = settings["threads"]
     params.cpuparams_batch.n_threads = settings["threads"]
     params.n_gpu_layers = settings["gpu_layers"]
+    params.no_extra_bufts = not settings["repack"]
     return xllamacpp.Server(params)
 
 

@@ -41,7 +41,8 @@ class LocalModel:
 
     ``gguf`` is a file of your own, which gives the name too; without one the embedded weights are
     served. ``slots`` requests at once may hold ``pool_windows`` windows together; ``cache_mb`` of
-    RAM keeps prompt prefixes that left their slot. ``threads`` 0 takes every core.
+    RAM keeps prompt prefixes that left their slot. ``threads`` 0 takes every core. ``repack`` lays
+    the weights out anew for the processor when they are loaded.
     """
 
     name: str = EMBEDDED_NAME
@@ -53,6 +54,7 @@ class LocalModel:
     threads: int = 0
     gpu_layers: int = 0
     cache_mb: int = 2048
+    repack: bool = False
     start_timeout_s: float = 180.0
     timeout_s: float = 600.0
     params: Mapping[str, Any] = field(default_factory=dict)
@@ -111,6 +113,7 @@ class LocalModel:
             "threads": self.threads or _cores(),
             "gpu_layers": self.gpu_layers,
             "cache_mb": self.cache_mb,
+            "repack": self.repack,
         }
         self._server, address = _start(settings, self._log, self.start_timeout_s)
         self._http = httpx.Client(
