@@ -58,7 +58,7 @@ def test_a_run_has_its_tables_figures_and_report(small: rlm_eval.Run, place: Pat
     assert set(plot.data.arm) == {"direct", "rlm", "best_constant"}
     assert len(plot.figure.axes) == 2
     with pytest.raises(
-        rlm_eval.ConfigError, match=r"there is no figure 'score': choose .*failures"
+        rlm_eval.ConfigError, match=r"there is no figure 'score': choose .*score_vs_cost"
     ):
         small.figure("score")
     page = small.report()

@@ -27,7 +27,9 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("llama")
     settings = {"path": str(write_tiny_gguf(folder / "tiny.gguf")), "api_key": LLAMA_KEY}
     settings |= {"context_window": WINDOW, "slots": 1, "pool_tokens": WINDOW, "threads": 1}
-    server, address = _start({**settings, "gpu_layers": 0, "cache_mb": 0}, folder / "log", 120.0)
+    server, address = _start(
+        {**settings, "gpu_layers": 0, "cache_mb": 0, "repack": False}, folder / "log", 120.0
+    )
     yield address
     server.kill()
     server.communicate()

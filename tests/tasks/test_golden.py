@@ -32,14 +32,16 @@ def test_the_items_are_the_frozen_ones(name: str, sha256: str) -> None:
 @pytest.mark.parametrize(
     ("overrides", "golden"),
     [
-        ([], "420a21be4dda3e75"),
+        (["task.lengths=[1650,2300]", "task.n=2"], "420a21be4dda3e75"),
         (["task.domain=questions", "task.lengths=[4096]", "task.n=5"], "ac956a1b2e47ef82"),
-        (["seed=7"], "d4cbf783bbb7a279"),
+        (["task.lengths=[1650,2300]", "task.n=2", "seed=7"], "d4cbf783bbb7a279"),
+        ([], "f83c730685eeb581"),
     ],
 )
 def test_default_aggregation_has_the_same_bytes(overrides: list[str], golden: str) -> None:
     """A sample's id is the hash of its question, gold, knobs and its context's hash."""
-    _, task = make_task(["task=aggregation", *overrides])
+    more = ["task.questions_per_context=5"] if overrides else []
+    _, task = make_task(["task=aggregation", *more, *overrides])
     pairs = list(task.build())
     assert all(Context.of(context.content).id == sample.context_id for context, sample in pairs)
     assert content_hash([sample.id for _, sample in pairs]) == golden
