@@ -182,8 +182,9 @@ def keep_forecast(rows: Sequence[Expected], run_dir: Path) -> None:
 def in_one_line(rows: Sequence[Expected]) -> str:
     """The forecast for a run that begins now: without upper ends where those are mere limits."""
     total, bounded = together(rows), [row.arm for row in rows if row.source in NO_ESTIMATE]
-    cells = _cells(replace(total, high={}) if bounded else total)
-    calls, prompt, reply, money, time = cells
+    if bounded:  # but what is free is free however much of it is taken
+        total = replace(total, high={k: v for k, v in total.high.items() if k == "usd" and not v})
+    calls, prompt, reply, money, time = _cells(total)
     tokens = f"{prompt} prompt tokens, {reply} reply tokens"
     told = f"forecast: {calls} calls, {tokens}, {money} USD, {time}"
     if bounded:

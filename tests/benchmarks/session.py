@@ -38,7 +38,8 @@ def main() -> None:
         assert there in code, there
         code = code.replace(there, here)
     print("# README's Python example, run\n")
-    print("`python tests/benchmarks/session.py`: the embedded model, a demonstration.\n\n```")
+    print("`python tests/benchmarks/session.py`: the embedded model, a demonstration.")
+    print("FOLDER is a temporary one.\n\n```")
     pd.set_option("display.width", 100, "display.max_colwidth", 60)
     with tempfile.TemporaryDirectory() as folder:
         names: dict[str, Any] = {"FOLDER": folder}
