@@ -111,7 +111,9 @@ def secrets_in(tree: Any) -> set[str]:
 
 def refuse_credentials(tree: Any) -> None:
     """Raise ConfigError, which names the setting and never the value, for a credential."""
-    known = {part: name for name in os.environ for part in secrets_of({name: os.environ[name]})}
+    # Another thread may change the environment meanwhile: a notebook's, say.
+    values = {name: os.environ.get(name, "") for name in os.environ}
+    known = {part: name for name in values for part in secrets_of({name: values[name]})}
     for where, value in _leaves(tree, ()):
         variable = _variable_for(where[-1], value, known)
         if variable is None:

@@ -94,7 +94,8 @@ def secrets_of(environ: Mapping[str, str], variables: Collection[str] = ()) -> s
     name a file here.
     """
     found: set[str] = set()
-    for name, value in environ.items():
+    for name in environ:
+        value = environ.get(name, "")  # another thread may have taken it away
         if name in variables or _SECRET_NAME.search(name):
             found |= secret_parts(value, declared=name in variables)
         found |= {part for part in in_urls(value) if looks_secret(part, declared=True)}

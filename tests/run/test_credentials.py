@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import html
 import json
+import os
+import threading
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, quote_plus
@@ -16,6 +18,7 @@ from helpers.fake_provider import BEHAVIOURS, FakeProvider
 from rlm_eval.commands.cli import run_command
 from rlm_eval.config.check import check_config
 from rlm_eval.config.compose import compose_tree
+from rlm_eval.config.credentials import refuse_credentials
 from rlm_eval.errors import ConfigError
 from rlm_eval.journal.redaction import Redactor, secrets_of
 
@@ -256,3 +259,22 @@ def test_a_reference_to_nothing_and_one_that_does_not_fit_are_one_line(
     error = refused([*LITELLM, *SMALL, "model.context_window=${oc.env:SOME_WORD}"], KEY, capsys)
     assert "model.context_window='${oc.env:SOME_WORD}' does not fit" in error
     check_config(compose_tree([*LITELLM, *SMALL, "+model.params.user=${oc.env:NOT_THERE_1,me}"]))
+
+
+def test_an_environment_that_another_thread_changes_is_read_all_the_same() -> None:
+    done = threading.Event()
+
+    def change() -> None:
+        while not done.is_set():
+            os.environ["COMES_AND_GOES"] = "a word"
+            del os.environ["COMES_AND_GOES"]
+
+    thread = threading.Thread(target=change)
+    thread.start()
+    try:
+        for _ in range(300):
+            refuse_credentials({"model": {"name": "plain"}})
+            secrets_of(os.environ)
+    finally:
+        done.set()
+        thread.join()
