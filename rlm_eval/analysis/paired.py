@@ -98,6 +98,12 @@ class Comparison:
         return self.cost_p <= stats.ALPHA and surely and self.cost < self.cost_against
 
 
+def unit_of(rows: pd.DataFrame) -> str:
+    """What counts as independent in ``rows``: context, or question (``analysis.unit``)."""
+    alone = len(rows) > 0 and bool((rows["unit_id"] == rows["sample_id"]).all())
+    return "question" if alone else "context"
+
+
 class Arm(NamedTuple):
     """One arm's answers to a cell's samples, a value per sample; nan where it has none that
     counts, or where the cost is not known."""

@@ -11,7 +11,7 @@ import pandas as pd
 
 from rlm_eval.analysis import stats
 from rlm_eval.analysis.load import MARGIN, readings
-from rlm_eval.analysis.paired import TERMS, Comparison, comparisons, rlm_questions
+from rlm_eval.analysis.paired import TERMS, Comparison, comparisons, rlm_questions, unit_of
 from rlm_eval.analysis.tables import inputs_cut
 from rlm_eval.analysis.text import count, dollars, percent, plural, points
 from rlm_eval.records import SCORED
@@ -35,7 +35,7 @@ SPENT = 0.9
 FLIPS = 0.05
 _USED = [
     *("arm", "arm_kind", "sample_id", "target_tokens", "asked", "points", "outcome", "tokens"),
-    *("truncated_tokens", "length_tokens", "constant_score", "budget", "matched", "unit_id"),
+    *("truncated_tokens", "length_tokens", "constant_score", "budget", "matched"),
 ]
 
 
@@ -127,8 +127,8 @@ def verdicts(results: pd.DataFrame, margin: float = MARGIN) -> list[Verdict]:
             )
             scripted = not set(arms).isdisjoint(made_up)
             where = _place(main, caps, str(model) if several else "")
-            unit = "question" if (here["unit_id"] == here["sample_id"]).all() else "context"
-            text = f"{where}: {_text(main, decision, price, margin, unit, scripted=scripted)}"
+            said_of = _text(main, decision, price, margin, unit_of(here), scripted=scripted)
+            text = f"{where}: {said_of}"
             text = " ".join([text, *notes])
             about = (main.task, length, arm, str(model), caps, scripted, decision)
             found.append(Verdict(*about, main, price, tuple(against_all), notes, text))
@@ -177,8 +177,7 @@ def _text(
     *,
     scripted: bool,
 ) -> str:
-    of_these = unit == "question"
-    within = "each for itself" if of_these else f"in {plural(c.contexts, 'context')}"
+    within = f"in {plural(c.contexts, 'context')}" if unit == "context" else "each for itself"
     size = f"{plural(c.shared_samples, 'question')} {within}"
     if (c.arm_samples, c.against_samples) != (c.shared_samples, c.shared_samples):
         size += f", the only ones both have of {c.arm_samples} and {c.against_samples}"
@@ -200,7 +199,7 @@ def _text(
         sentences.append(_price(price))
     if decision == "undecided":
         sentences.append(needed(c, unit))
-    if of_these:
+    if unit == "question":
         sentences.append("It is about these contexts alone: each question counts by itself.")
     return " ".join(sentences)
 

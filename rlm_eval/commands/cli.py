@@ -89,15 +89,13 @@ def _with_hydra_main(arguments: Sequence[str]) -> int:
     from omegaconf import DictConfig
 
     words = [re.sub(r"^model=\[(.*)\]$", r"model=\1", a) for a in arguments]
-    arguments = (
-        words if words == list(arguments) or {"-m", "--multirun"} & {*words} else [*words, "-m"]
-    )
-    check_overrides(arguments)
-    if {a for a in arguments if a.startswith("-")} <= {"-m", "--multirun"}:
-        overrides = [a for a in arguments if not a.startswith("-")]
-        if not any(a.startswith("hydra") for a in overrides):
-            for one in jobs_of(overrides):  # so that no run starts where a later one is refused
-                check_config(compose_tree(one))
+    overrides = [a for a in words if a not in ("-m", "--multirun")]
+    sweeps = len(overrides) < len(words) or words != list(arguments)
+    if any(a.startswith(("-", "hydra")) for a in overrides):
+        check_overrides(overrides)
+    else:
+        for one in jobs_of(overrides):  # so that no run starts where a later one is refused
+            check_config(compose_tree(one))
     codes: list[int] = []
     folders: list[Path] = []
 
@@ -115,7 +113,7 @@ def _with_hydra_main(arguments: Sequence[str]) -> int:
             sys.exit(INTERRUPTED)  # the complete sweep, not this job alone
 
     # Argparse takes no overrides on both sides of a flag.
-    sys.argv = [sys.argv[0], *sorted(arguments, key=lambda a: a not in ("-m", "--multirun"))]
+    sys.argv = [sys.argv[0], *(["-m"] if sweeps else []), *overrides]
     try:
         job()
     except SystemExit as stopped:

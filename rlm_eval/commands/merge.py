@@ -18,7 +18,7 @@ from typing import Any
 
 import yaml
 
-from rlm_eval.config.check import RUN_TIME_KEYS
+from rlm_eval.config.check import RunConfig
 from rlm_eval.config.compose import recorded_tree
 from rlm_eval.config.spelling import Arguments
 from rlm_eval.errors import ConfigError
@@ -74,7 +74,7 @@ def merge(runs: Sequence[Path], out: Path) -> Merged:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"--out={out} is there already: name a new folder")
     sources = [Source.of(folder) for folder in folders]
-    settings = [settings_of(source.tree) for source in sources]
+    settings = [RunConfig(source.tree).measured for source in sources]
     check_fit(settings, _revisions(sources))
     differences = differences_of(settings)
     chosen = _chosen(sources)
@@ -87,11 +87,6 @@ def merge(runs: Sequence[Path], out: Path) -> Merged:
     building.replace(out)
     repeated = sum(sum(key in s.results for s in sources) > 1 for key in chosen)
     return Merged(len(chosen), repeated, differences)
-
-
-def settings_of(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """A run's configuration without how it was carried out."""
-    return {key: value for key, value in tree.items() if key not in RUN_TIME_KEYS}
 
 
 def differences_of(trees: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:

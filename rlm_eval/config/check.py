@@ -97,10 +97,14 @@ class RunConfig:
         return dict(as_written(self.tree))
 
     @property
+    def measured(self) -> dict[str, Any]:
+        """What it measures, without how it is carried out."""
+        return {key: value for key, value in self.tree.items() if key not in RUN_TIME_KEYS}
+
+    @property
     def identity(self) -> str:
         """Hash of what the run measures: the same for any concurrency, path or verbosity."""
-        measured = {k: v for k, v in self.tree.items() if k not in RUN_TIME_KEYS}
-        return content_hash(as_written(measured, all_of_it=False))
+        return content_hash(as_written(self.measured, all_of_it=False))
 
     def __getitem__(self, key: str) -> Any:
         return self.tree[key]

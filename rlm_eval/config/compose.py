@@ -5,8 +5,8 @@ from __future__ import annotations
 import importlib.resources
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -154,6 +154,20 @@ def recorded_tree(run_dir: Path) -> dict[str, Any]:
     if not isinstance(tree, dict):
         raise ConfigError(f"{path} is no run's configuration")
     return tree
+
+
+def recorded_trees(folders: Iterable[Path]) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Runs one or two levels below ``folders``, in order and each once, and their configurations;
+    without those that can't be read."""
+    found = {
+        c.parent.resolve()
+        for f in folders
+        for p in ("*", "*/*")
+        for c in f.glob(f"{p}/config.yaml")
+    }
+    for run_dir in sorted(found):
+        with suppress(ConfigError):
+            yield run_dir, recorded_tree(run_dir)
 
 
 def permissions(arguments: Sequence[str]) -> tuple[list[str], list[str]]:

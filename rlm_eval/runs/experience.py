@@ -10,7 +10,7 @@ from math import ceil, exp, log
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rlm_eval.config.compose import recorded_tree
+from rlm_eval.config.compose import recorded_trees
 from rlm_eval.errors import ConfigError
 from rlm_eval.journal.tables import MEASURES
 from rlm_eval.records import PENDING
@@ -108,17 +108,15 @@ class Experience:
 
 
 def _runs(tree: Mapping[str, Any], folders: list[Path]) -> Iterator[Run]:
-    """Exported runs in ``folders`` of the root model in ``tree``, with their informative results
-    alone."""
+    """Exported runs in ``folders`` of the root model in ``tree``, without pending results."""
     from rlm_eval.analysis.load import load_run
 
-    for path in sorted(
-        c for folder in folders for p in ("*", "*/*") for c in folder.glob(f"{p}/config.yaml")
-    ):
-        with contextlib.suppress(ConfigError):  # no run, none that is finished, of another schema
-            if recorded_tree(path.parent).get("model") == tree["model"]:
-                run = load_run(path.parent)
-                yield replace(run, results=_informative(run))
+    for run_dir, recorded in recorded_trees(folders):
+        if recorded.get("model") == tree["model"]:
+            with contextlib.suppress(ConfigError):  # none that is finished, or of another schema
+                run = load_run(run_dir)
+                kept = ~run.results["outcome"].isin(list(PENDING))
+                yield replace(run, results=run.results[kept])
 
 
 def _conditions(tree: Mapping[str, Any]) -> list[Any]:
@@ -128,11 +126,6 @@ def _conditions(tree: Mapping[str, Any]) -> list[Any]:
     budget = tree.get("budget") or {}
     caps = {k: v for k, v in (budget.get("sample") or {}).items() if v is not None}
     return [task, caps, bool(budget.get("matched")), tree.get("temperature"), tree.get("memoize")]
-
-
-def _informative(run: Run) -> pd.DataFrame:
-    """The results of a run that show what such a result takes."""
-    return run.results[~run.results["outcome"].isin(list(PENDING))]
 
 
 def _errors(forecasts: Forecasts) -> Ends:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rlm_eval.config.check import ROLE_KEYS, RunConfig
-from rlm_eval.config.compose import recorded_tree
-from rlm_eval.errors import ConfigError
+from rlm_eval.config.compose import recorded_trees
 from rlm_eval.journal.journal import write_atomically
 from rlm_eval.journal.past import finished_beside, past_of
 from rlm_eval.journal.tables import MEASURES
@@ -194,12 +192,7 @@ def in_one_line(rows: Sequence[Expected]) -> str:
     return told
 
 
-def published_twins(config: RunConfig, run_dir: Path, where: Path = _PUBLISHED) -> list[Path]:
+def published_runs(config: RunConfig, run_dir: Path, where: Path = _PUBLISHED) -> list[Path]:
     """Published runs of just this configuration, but for this one."""
-    found = []
-    for path in sorted([*where.glob("*/config.yaml"), *where.glob("*/*/config.yaml")]):
-        with suppress(ConfigError):
-            twin = RunConfig(recorded_tree(path.parent)).identity == config.identity
-            if twin and path.parent.resolve() != run_dir.resolve():
-                found.append(path.parent)
-    return found
+    trees = {path: tree for path, tree in recorded_trees([where]) if path != run_dir.resolve()}
+    return [path for path, tree in trees.items() if RunConfig(tree).identity == config.identity]

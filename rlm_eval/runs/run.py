@@ -35,7 +35,7 @@ from rlm_eval.runs.plan import (
     experience_of,
     in_one_line,
     keep_forecast,
-    published_twins,
+    published_runs,
     show_plan,
     without_effect,
 )
@@ -304,10 +304,9 @@ def _finish(parts: Parts, run_dir: Path, outcome: RunOutcome, host: Host) -> int
             file=sys.stderr,
         )
     if host.prints:
-        for twin in published_twins(parts.config, run_dir):
-            print(
-                f"published, of this setting: {twin} (python -m rlm_eval compare {twin} {run_dir})"
-            )
+        for known in published_runs(parts.config, run_dir):
+            compare = f"python -m rlm_eval compare {known} {run_dir}"
+            print(f"published, of this setting: {known} ({compare})")
         print(f"a page with every trajectory: python -m rlm_eval report {run_dir}")
         print(run_dir)
     if outcome.stopped == _BY_SIGNAL:

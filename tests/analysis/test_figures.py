@@ -404,3 +404,16 @@ def test_beside_an_rlm_the_best_alternatives_have_colours_and_the_rest_are_grey(
     assert "3 other methods, without bars" in [text.get_text() for text in texts]
     plain, _ = tables(tmp_path / "plain", methods=methods[1:], skills=skills)
     assert GREY not in [its["color"] for its in styles(plain).values()]
+
+
+def test_a_figure_says_what_its_intervals_are_over() -> None:
+    rows = [
+        {"method": m, "sample_id": f"s{i}", "context_id": "one", "correct": i % 2 == 0}
+        for m in ("direct", "rlm")
+        for i in range(6)
+    ]
+    for unit, told in (
+        ("context", "No intervals: they need 4 contexts."),
+        ("question", "Bars: 95 % intervals over questions (none under 4)."),
+    ):
+        assert told in words(score_and_cost(handmade(rows, {"analysis": {"unit": unit}})))

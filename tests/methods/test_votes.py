@@ -160,14 +160,13 @@ def test_a_provider_may_be_left_its_temperature() -> None:
 def test_a_run_that_leaves_the_temperature_to_its_provider_leaves_it_that_of_the_votes(
     method: Direct,
 ) -> None:
-    model = Voter(replies=["red", "blue", "blue"] * 2)
-    each = one_vote_tokens(Direct())
-    for _ in range(2):
-        got, calls, _ = vote(method, model, Budget(tokens=3 * each), temperature=None)
-        assert got.text == "blue"
-        assert [call.cached_response for call in calls] == [False] * 3
-        assert (got.trajectory[0]["first_at"], got.trajectory[0]["others_at"]) == (None, None)
-    assert model.temperatures == [None] * 6
+    model = Voter(replies=["red", "blue", "blue"])
+    budget = Budget(tokens=3 * one_vote_tokens(Direct()))
+    got, calls, _ = vote(method, model, budget, temperature=None)
+    assert got.text == "blue"
+    assert [call.cached_response for call in calls] == [False] * 3
+    assert (got.trajectory[0]["first_at"], got.trajectory[0]["others_at"]) == (None, None)
+    assert model.temperatures == [None] * 3
 
 
 def test_the_forecast_is_what_a_run_sends() -> None:

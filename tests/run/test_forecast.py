@@ -33,7 +33,7 @@ from rlm_eval.records import Role, Sample, Score
 from rlm_eval.runs.assemble import Parts, all_work, assemble
 from rlm_eval.runs.experience import Experience, Past, Speeds, _past
 from rlm_eval.runs.forecast import JUDGE, Expected, expected, refuse_over_cap, together
-from rlm_eval.runs.plan import in_one_line, published_twins
+from rlm_eval.runs.plan import in_one_line, published_runs
 from rlm_eval.runs.runner import Arm
 from rlm_eval.tasks.task import Task
 
@@ -506,7 +506,12 @@ def test_a_published_run_of_just_this_setting_is_found(tmp_path: Path) -> None:
             [*SMALL, "method=[direct]", f"results_dir={tmp_path}/{folder}", f"seed={seed}"]
         )
         assert run_tree(tree) == 0
-    twin, mine = made(at, "seed=2"), made(f"results_dir={tmp_path}/own", "seed=2", "concurrency=3")
-    assert published_twins(mine.config, mine.folder, tmp_path / "evidence") == [twin.folder]
-    assert published_twins(twin.config, twin.folder, tmp_path) == [mine.folder], "one level deeper"
-    assert published_twins(made(at, "seed=3").config, twin.folder, tmp_path) == []
+    published, mine = (
+        made(at, "seed=2"),
+        made(f"results_dir={tmp_path}/own", "seed=2", "concurrency=3"),
+    )
+    assert published_runs(mine.config, mine.folder, tmp_path / "evidence") == [published.folder]
+    assert published_runs(published.config, published.folder, tmp_path) == [mine.folder], (
+        "one level deeper"
+    )
+    assert published_runs(made(at, "seed=3").config, published.folder, tmp_path) == []

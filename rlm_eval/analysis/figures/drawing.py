@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pandas as pd
 
 from rlm_eval.analysis.figures.styles import wrapped
-from rlm_eval.analysis.paired import CELL
+from rlm_eval.analysis.paired import CELL, unit_of
 from rlm_eval.analysis.stats import MIN_CONTEXTS
 from rlm_eval.analysis.text import plural
 from rlm_eval.journal.tables import write_csv
@@ -255,8 +255,9 @@ def dates(results: pd.DataFrame) -> str:
 
 
 def intervals(results: pd.DataFrame) -> str:
-    """The footer's note on intervals, which need 4 contexts."""
-    contexts = results[results["asked"]].groupby([*CELL, "arm"])["unit_id"].nunique()
-    if (contexts < MIN_CONTEXTS).all():
-        return f"No intervals: they need {MIN_CONTEXTS} contexts."
-    return f"Bars: 95 % intervals over contexts (none under {MIN_CONTEXTS})."
+    """The footer's note on intervals, which need 4 contexts, or whatever counts as independent."""
+    units = results[results["asked"]].groupby([*CELL, "arm"])["unit_id"].nunique()
+    unit = unit_of(results)
+    if (units < MIN_CONTEXTS).all():
+        return f"No intervals: they need {MIN_CONTEXTS} {unit}s."
+    return f"Bars: 95 % intervals over {unit}s (none under {MIN_CONTEXTS})."

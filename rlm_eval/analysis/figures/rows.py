@@ -13,7 +13,7 @@ from rlm_eval.analysis.figures import drawing
 from rlm_eval.analysis.figures.curves import UNSCORED, legend, unscored
 from rlm_eval.analysis.figures.drawing import Facet, Plot, Sheet, empty, finish, log_axis, style
 from rlm_eval.analysis.figures.styles import HUES, Style, styles
-from rlm_eval.analysis.paired import CELL
+from rlm_eval.analysis.paired import CELL, unit_of
 from rlm_eval.analysis.stats import ALPHA
 
 if TYPE_CHECKING:
@@ -93,8 +93,9 @@ def paired_forest(results: pd.DataFrame, pairs: pd.DataFrame) -> Plot:
         units = " or ".join(cell["cost_unit"].unique())
         cost.set(xlabel=f"times its cost ({units})")
     note = (
-        "Against the method at the left. Lines: 95 % intervals over contexts. Filled: for certain "
-        "(score: after Holm over the alternatives). Costs as each method would pay alone."
+        f"Against the method at the left. Lines: 95 % intervals over {unit_of(results)}s. Filled: "
+        "for certain (score: after Holm over the alternatives). Costs as each method would pay "
+        "alone."
     )
     return finish(sheet, table, results, [note], legend(known, shown))
 
