@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rlm_eval.errors import BudgetExceeded, ConfigError, RunBudgetExceeded
 
@@ -49,6 +49,16 @@ class Budget:
     def bounds_what_is_bought(self) -> bool:
         """A cap on tokens or dollars: what methods that spend up to a cap look at."""
         return self.tokens is not None or self.usd is not None
+
+    def shared(self, parts: int) -> Budget:
+        """What each of ``parts`` that run side by side may spend of it; all have its seconds."""
+        share = [None if cap is None else cap // parts for cap in (self.calls, self.tokens)]
+        return replace(
+            self,
+            calls=share[0],
+            tokens=share[1],
+            usd=None if self.usd is None else self.usd / parts,
+        )
 
 
 @dataclass

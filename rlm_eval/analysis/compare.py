@@ -63,12 +63,11 @@ def compare_runs(a: Run, b: Run) -> RunComparison:
     made_with = [_shared(run.environment, about_arms, shared, ["run_time"]) for run in (a, b)]
     models = [_models(a), _models(b)]
     silent = dict.fromkeys([*models[0], *models[1]], "no calls")
-    found = {
-        "Models": changes(silent | models[0], silent | models[1]),
-        "Configuration": _merged(changes(*settings)),
-        "Environment": changes(*made_with),
-        "Settings that change no result": changes(*run_times),
-    }
+    found = {"Models": changes(silent | models[0], silent | models[1])}
+    if a.environment and b.environment:  # which a log of inspect_ai has not
+        found["Configuration"] = _merged(changes(*settings))
+        found["Environment"] = changes(*made_with)
+        found["Settings that change no result"] = changes(*run_times)
     both = pd.concat([first.assign(side="a"), second.assign(side="b")], ignore_index=True)
     return RunComparison(
         found,

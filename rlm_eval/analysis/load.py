@@ -15,6 +15,7 @@ import yaml
 
 from rlm_eval.analysis import arms
 from rlm_eval.errors import ConfigError
+from rlm_eval.journal.inspect_log import ENDINGS, read_log
 from rlm_eval.journal.tables import RESULT_COLUMNS, RESULTS
 from rlm_eval.records import NO_GOLD, PENDING, SCHEMA_VERSION, SCORED, content_hash
 
@@ -102,7 +103,7 @@ def find_runs(*sources: str | Path) -> list[Path]:
     for source in map(str, sources):
         named = [source] if Path(source).exists() else sorted(glob.glob(source, recursive=True))
         folders = [Path(n).parent if n.endswith(".parquet") else Path(n) for n in named]
-        found = [folder for folder in folders if (folder / "results.parquet").is_file()]
+        found = [f for f in folders if (f / "results.parquet").is_file() or is_log(f)]
         if not found:
             what = "holds no results.parquet" if folders else "does not exist"
             where = "give the directory that a run printed as its last line"
@@ -114,8 +115,17 @@ def find_runs(*sources: str | Path) -> list[Path]:
     return list(runs.values())
 
 
+def is_log(path: Path) -> bool:
+    """Whether it is a file that may be a log of inspect_ai."""
+    return path.suffix in ENDINGS and path.is_file()
+
+
 def load_run(path: Path) -> Run:
-    """One run directory. ``config`` and ``environment`` are empty where not stored."""
+    """One run directory, or a log of inspect_ai. ``config`` and ``environment`` are empty where not
+    stored."""
+    if is_log(path):
+        results, calls, config = read_log(path)
+        return Run(path, complete(path, results, calls, config, {}), calls, config, {})
     table = path / "results.parquet"
     if not table.is_file():
         raise ConfigError(f"{path} holds no results.parquet; is it a finished run's directory?")
@@ -223,7 +233,8 @@ def _with_arms(frame: pd.DataFrame, calls: pd.DataFrame, config: Mapping[str, An
         kind = settings.pop("kind", None)
         arm = {"prompt": prompt, "model": model, "sub_model": sub_model, "budget": budget}
         arm |= {"revision": revision[:8]} | shared | settings | further.get(method, {})
-        family = arms.family(method, str(settings.get("_target_", "")))
+        inner = settings.get("of") if isinstance(settings.get("of"), dict) else settings
+        family = arms.family(method, str(inner.get("_target_", "")))
         frame.loc[group.index, "arm_id"] = content_hash(arm)
         frame.loc[group.index, "arm_config"] = json.dumps(arm, sort_keys=True, default=str)
         frame.loc[group.index, "arm_kind"] = kind or arms.KINDS.get(family, "alternative")

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import importlib
 import os
-import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
+from rlm_eval.commands.sweep import carry_out_jobs, in_shards
 from rlm_eval.config.check import ROLE_KEYS, check_config
 from rlm_eval.config.compose import (
     check_overrides,
@@ -33,9 +32,10 @@ COMMANDS = {
     "compare": "rlm_eval.commands.compare",
     "replay": "rlm_eval.commands.replay",
     "resume": "rlm_eval.commands.resume",
+    "claims": "rlm_eval.commands.claims",
     "merge": "rlm_eval.commands.merge",
-    "export": "rlm_eval.tasks.export",
-    "list": "rlm_eval.commands.list",
+    "export": "rlm_eval.commands.export",
+    "list": "rlm_eval.commands.help",
 }
 #: Groups that may be given without their package: sub_model=NAME for model@sub_model=NAME.
 _ALIASES = {key: f"model@{key}" for key in ROLE_KEYS.values()}
@@ -57,9 +57,16 @@ def run_command(arguments: Sequence[str]) -> int:
         if len(overrides) < len(arguments) and all("=" in a or a[0] == "~" for a in overrides):
             print(commented(overrides))
             return FINISHED
-        if any(a.startswith(("-", "model=[")) for a in arguments):
+        flags = {a for a in arguments if a.startswith("-")} - {"-m", "--multirun"}
+        if flags or any(a.startswith("hydra/sweeper=") for a in arguments):
             return _with_hydra_main([_unaliased(a) for a in arguments])
-        return run_tree(composed(arguments))
+        words = [o for o in overrides if not o.startswith("-")]
+        multirun = len(words) < len(overrides)
+        jobs = jobs_of(words, multirun=multirun)
+        tree = compose_tree(jobs[0])
+        if multirun or len(jobs) > 1 or in_shards(tree):
+            return carry_out_jobs(words, jobs)
+        return run_tree(tree)
     except ConfigError as error:
         return _refused(error, name)
     except OSError as error:  # of a file that was named; a machine's own failure ends in run.py
@@ -82,57 +89,32 @@ def run_tree(tree: Mapping[str, Any]) -> int:
 
 
 def _with_hydra_main(arguments: Sequence[str]) -> int:
-    """Sweeps, of which several models are one, and Hydra's own flags. A sweep ends with its runs in
-    one table; the exit code is the worst of them."""
+    """Hydra's further flags and sweepers; the exit code is the worst of the runs."""
     import hydra
-    from hydra.core.hydra_config import HydraConfig
     from omegaconf import DictConfig
 
-    words = [re.sub(r"^model=\[(.*)\]$", r"model=\1", a) for a in arguments]
-    overrides = [a for a in words if a not in ("-m", "--multirun")]
-    sweeps = len(overrides) < len(words) or words != list(arguments)
-    if any(a.startswith(("-", "hydra")) for a in overrides):
-        check_overrides(overrides)
-    else:
-        for one in jobs_of(overrides):  # so that no run starts where a later one is refused
-            check_config(compose_tree(one))
+    overrides = [a for a in arguments if a not in ("-m", "--multirun")]
+    check_overrides(overrides)
     codes: list[int] = []
-    folders: list[Path] = []
 
     @hydra.main(config_path="pkg://rlm_eval.conf", config_name="config", version_base="1.3")
     def job(config: DictConfig) -> None:
-        chosen = HydraConfig.get().overrides.task
-        print(f"\n=== {' '.join(chosen)} ===", flush=True)
         try:
-            parts = assemble(check_config(plain_tree(config)))
-            codes.append(carry_out_parts(parts))
-            folders.append(parts.folder)
+            codes.append(run_tree(plain_tree(config)))
         except ConfigError as error:
             codes.append(_refused(error))
         if codes[-1] == INTERRUPTED:
-            sys.exit(INTERRUPTED)  # the complete sweep, not this job alone
+            sys.exit(INTERRUPTED)
 
     # Argparse takes no overrides on both sides of a flag.
-    sys.argv = [sys.argv[0], *(["-m"] if sweeps else []), *overrides]
+    sys.argv = [sys.argv[0], *(["-m"] if len(overrides) < len(arguments) else []), *overrides]
     try:
         job()
     except SystemExit as stopped:
         # Hydra has printed what is wrong with the configuration itself.
         if stopped.code not in (0, None):
             return BAD_INPUT if not codes else max(FAILED, *codes)
-    if len(there := [f for f in folders if (f / "results.parquet").is_file()]) > 1:
-        _show_together(there)
     return max(codes, default=FINISHED)
-
-
-def _show_together(folders: Sequence[Path]) -> None:
-    from rich.console import Console
-
-    from rlm_eval.analysis.summary import joint_summary, print_summary
-
-    print(f"\n=== all {len(folders)} runs ===", flush=True)
-    print_summary(joint_summary(folders), Console())
-    print(f"as one page: python -m rlm_eval report {' '.join(map(str, folders))} --out DIR")
 
 
 def _unaliased(argument: str) -> str:

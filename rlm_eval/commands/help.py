@@ -1,4 +1,16 @@
-"""``--help``: one page, printed before anything heavy is imported."""
+"""``--help``, one page, and ``rlm-eval list [GROUP...]``, what may be chosen, a line each."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Sequence
+
+from rlm_eval.config.spelling import Arguments, groups, nearest, options
+from rlm_eval.errors import ConfigError
+
+#: The most characters of what is said of a choice.
+_WIDTH = 90
 
 HELP = """\
 rlm_eval: is a Recursive Language Model worth it, on this task, at this budget?
@@ -37,6 +49,7 @@ Commands, as python -m rlm_eval COMMAND or rlm-eval COMMAND (each has --help):
   report RUN...            a static page: tables, figures, every trajectory;
                            --one-file: with all of it in the page
   compare A B              two runs, paired where samples are shared
+  claims [RUN...]          what others have published, beside what was measured
   replay RUN...            tables from the journal, no model: same as recorded?
                            --rescore: the recorded answers by the present scorer
   merge RUN... --out DIR   shards or arms joined in one record
@@ -48,3 +61,28 @@ exit:   0 finished   1 stopped by the machine, as by a full disk: run it again  
         nothing started (in a sweep, earlier runs may have)   3 finished with results still pending
         130 interrupted, can be continued
 """
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Print the choices of the groups, all by default. Raises ConfigError for what is no group."""
+    parser = Arguments(prog="rlm-eval list", description="What may be chosen, one line each.")
+    parser.add_argument("groups", nargs="*", metavar="GROUP", help="task, method, model, ...")
+    known = [group for group in groups() if group not in ("prompt", "budget")]
+    for name in parser.parse_args(arguments).groups or known:
+        group = name if name in known else name.removesuffix("s")
+        if group not in known:
+            near = nearest(group, known) or known
+            raise ConfigError(f"there is no group {name!r}: did you mean {' or '.join(near)}?")
+        files = options(group)
+        wide = max(map(len, files))
+        for option, file in files.items():
+            told = textwrap.shorten(about(file.read_text("utf-8")), _WIDTH, placeholder=" …")
+            print(f"{group}={option:<{wide}}  {told}")
+    return 0
+
+
+def about(text: str) -> str:
+    """The first sentence of the comment that a file begins with."""
+    block = re.sub(r"\A# @package.*\n", "", text).partition("\n_")[0]
+    lines = [line[1:].strip() for line in block.splitlines() if line[:1] == "#"]
+    return " ".join(lines).partition(". ")[0].removesuffix(".")

@@ -69,8 +69,6 @@ def merge(runs: Sequence[Path], out: Path) -> Merged:
     Raises ConfigError where the runs do not fit together; see :func:`check_fit`.
     """
     folders = list(dict.fromkeys(path.resolve() for path in runs))
-    if len(folders) < 2:
-        raise ConfigError("a merge takes two runs or more")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"--out={out} is there already: name a new folder")
     sources = [Source.of(folder) for folder in folders]
@@ -85,6 +83,12 @@ def merge(runs: Sequence[Path], out: Path) -> Merged:
     _write_companions(sources, differences, building)
     _copy_trajectories(chosen, building)
     building.replace(out)
+    # Here, so that --help stays quick.
+    from rlm_eval.analysis.summary import write_summary
+    from rlm_eval.journal.tables import tables, write_tables
+
+    write_tables(*tables(out), out)
+    write_summary(out)
     repeated = sum(sum(key in s.results for s in sources) > 1 for key in chosen)
     return Merged(len(chosen), repeated, differences)
 
@@ -212,7 +216,13 @@ def _write_companions(
     for source in sources:
         arms |= {name: node for name, node in source.tree["method"].items() if name not in arms}
     demonstration = any(source.tree["demonstration"] for source in sources)
-    tree = {**first.tree, "method": arms, "demonstration": demonstration}
+    tree = {
+        **first.tree,
+        "method": arms,
+        "demonstration": demonstration,
+        "shards": 1,
+        "shard": None,
+    }
     text = yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
     (out / "config.yaml").write_text(text, encoding="utf-8")
     names = [source.folder.name for source in sources]
@@ -244,15 +254,11 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run directory")
     parser.add_argument("--out", type=Path, required=True, help="new folder for what is joined")
     options = parser.parse_args(arguments)
+    if len({path.resolve() for path in options.runs}) < 2:
+        raise ConfigError("a merge takes two runs or more")
     done = merge(options.runs, options.out)
     for said in filter(None, map(damage, options.runs)):
         print(said, file=sys.stderr)
-    # Here, so that --help stays quick.
-    from rlm_eval.analysis.summary import write_summary
-    from rlm_eval.journal.tables import tables, write_tables
-
-    write_tables(*tables(options.out), options.out)
-    write_summary(options.out)
     for key, values in done.differences.items():
         print(f"{key}: {' | '.join(map(str, values))}")
     print(f"{done.results} results, {done.repeated} of them in several runs")

@@ -28,7 +28,7 @@ from rlm_eval.records import Role, content_hash
 #: Top-level keys that change how a run is carried out, not what it measures.
 RUN_TIME_KEYS = {
     *("concurrency", "results_dir", "dry_run", "stop_on_forecast", "allow_targets"),
-    *("demonstration", "retry", "analysis"),
+    *("demonstration", "retry", "analysis", "shards", "shard"),
 }
 #: The roles that may have a model of their own, and the key that gives it. Without one they use
 #: ``model``.
@@ -75,6 +75,8 @@ class Settings(BaseModel, extra="forbid", allow_inf_nan=False):
     temperature: float | None = Field(ge=0)
     memoize: bool
     concurrency: int | None = Field(ge=1)
+    shards: int = Field(default=1, ge=1)
+    shard: int | None = Field(default=None, ge=1)
     results_dir: str
     dry_run: bool
     stop_on_forecast: bool
@@ -153,6 +155,8 @@ def check_task(node: Any, allow_targets: Sequence[str] = ()) -> dict[str, Any]:
 
 
 def _settings(given: Mapping[str, Any], groups: Sequence[str]) -> dict[str, Any]:
+    if (shard := given.get("shard")) and shard > (shards := given.get("shards", 1)):
+        raise ConfigError(f"shard={shard} is none of shards={shards}")
     budget = given.get("budget")
     if isinstance(budget, Mapping):  # a scope that is left empty has no caps
         given = {**given, "budget": {k: v for k, v in budget.items() if v is not None}}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.resources
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from itertools import product
 from pathlib import Path
@@ -80,20 +80,59 @@ def _keyed(text: str, package: str) -> Iterator[tuple[str, str, list[str]]]:
             comment, first = [], False
 
 
-def jobs_of(overrides: Sequence[str]) -> list[list[str]]:
-    """The overrides of each run of a sweep, as Hydra's own sweeper makes them. Raises ConfigError
-    for those that can't be read."""
+def jobs_of(overrides: Sequence[str], *, multirun: bool = True) -> list[list[str]]:
+    """The overrides of each run that ``overrides`` ask for, as Hydra's own sweeper makes them.
+    What a preset sweeps over (``hydra.sweeper.params``), and ``model=[a,b]``, needs no
+    ``multirun``. Raises ConfigError for those that can't be read."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
+    listed = [re.sub(r"^model=\[(.*)\]$", r"model=\1", o) for o in overrides]
+    swept, own = _preset_sweep(listed), {o for o in overrides if not o.startswith("model=[")}
     with _hydra(overrides):
-        parsed = OverridesParser.create().parse_overrides(list(overrides))
-    choices = [
-        [f"{o.get_key_element()}={value}" for value in o.sweep_string_iterator()]
-        if o.is_discrete_sweep()
+        parsed = OverridesParser.create().parse_overrides([*listed, *swept])
+    choices = {
+        str(o.get_key_element()): [f"{o.get_key_element()}={v}" for v in o.sweep_string_iterator()]
+        if o.is_discrete_sweep() and (multirun or o.input_line not in own)
         else [str(o.input_line)]
         for o in parsed
-    ]
-    return [list(job) for job in product(*choices)]
+        if not o.key_or_group.startswith("hydra")
+    }
+    jobs = [list(job) for job in product(*choices.values())]
+    if any(o.startswith("experiment=") for o in swept):  # a preset of presets
+        return [job for one in jobs for job in jobs_of(one)]
+    return jobs
+
+
+def _preset_sweep(overrides: Sequence[str]) -> list[str]:
+    """What the chosen experiment sweeps over, but for what is given beside it."""
+    from hydra import compose
+
+    chosen = [o for o in overrides if o.startswith("experiment=") and "," not in o]
+    if not chosen:
+        return []
+    given = {o.lstrip("+~").partition("=")[0] for o in overrides} - {"experiment"}
+    with _hydra(chosen):
+        params = compose("config", chosen, return_hydra_config=True).hydra.sweeper.params or {}
+    return [f"{key}={value}" for key, value in params.items() if key.lstrip("+") not in given]
+
+
+@contextmanager
+def launcher_of(overrides: Sequence[str], work: Callable[[Any], None]) -> Iterator[Any]:
+    """The Hydra launcher that ``overrides`` name, as ``hydra/launcher=joblib`` does; by default one
+    that does jobs one after the other in this process. ``work`` gets each job's configuration."""
+    from hydra import compose
+    from hydra._internal.callbacks import Callbacks
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.core.plugins import Plugins
+    from hydra.types import HydraContext
+
+    own = [o for o in overrides if o.startswith(("hydra", "+hydra", "results_dir="))]
+    with _hydra(own):
+        config = compose("config", own, return_hydra_config=True)
+        context = HydraContext(GlobalHydra.instance().config_loader(), Callbacks())
+        yield Plugins.instance().instantiate_launcher(
+            hydra_context=context, task_function=work, config=config
+        )
 
 
 @contextmanager

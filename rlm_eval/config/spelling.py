@@ -35,7 +35,8 @@ class Arguments(argparse.ArgumentParser):
 
 def groups() -> list[str]:
     """The folders of conf/: what is chosen by NAME."""
-    return sorted(f.name for f in _conf().iterdir() if f.is_dir() and f.name[0] not in "_.")
+    names = sorted(f.name for f in _conf().iterdir() if f.is_dir() and f.name[0] not in "_.")
+    return [name for name in names if name not in ("claims", "hydra")]
 
 
 def options(group: str) -> dict[str, Path]:

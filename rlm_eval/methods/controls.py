@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import ClassVar, Literal, get_args
+from typing import Literal, get_args
 
 from rlm_eval.ledger import Ledger
 from rlm_eval.methods.fitting import check_window, offline_tokens
@@ -29,7 +29,7 @@ class NoContext(Prompted, Method):
 
     prompt: str = "plain"
 
-    reads_everything: ClassVar[bool] = False
+    reads_everything = False
 
     def __post_init__(self) -> None:
         self.loaded_prompt = load_prompt("no_context", self.prompt)
@@ -55,7 +55,7 @@ class ScriptedSolver(Method):
     script: CodeOracle | None = field(default=None, init=False, repr=False)
 
     roles = ()
-    reads_everything: ClassVar[bool] = False
+    reads_everything = False
 
     def bind(self, code_oracle: CodeOracle, count_alone: CodeOracle) -> None:
         self.script = code_oracle

@@ -1,17 +1,11 @@
-"""Plain long context: the whole input and the question in one prompt, asked once or voted on.
-
-Votes are self-consistency (Wang et al., arXiv 2203.11171, section 2): one prompt sampled several
-times, and the answer given most often. No seed is sent, so they differ from run to run. A run that
-leaves the temperature to its provider (``temperature=null``) leaves it that of the votes too.
-"""
+"""Plain long context: the whole input and the question in one prompt."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 from rlm_eval.errors import ConfigError, at_least
 from rlm_eval.ledger import Ledger
@@ -20,19 +14,11 @@ from rlm_eval.methods.fitting import (
     check_window,
     cut_to_fit,
     document_spans,
-    largest_fitting,
     offline_tokens,
 )
-from rlm_eval.methods.method import (
-    Forecast,
-    Method,
-    Shape,
-    kept_of,
-    prompt_tokens_left,
-    without_failures,
-)
+from rlm_eval.methods.method import Forecast, Method, Shape, kept_of
 from rlm_eval.methods.prompts import Prompted, load_prompt
-from rlm_eval.models.client import LM, Completion, Temperature
+from rlm_eval.models.client import LM, Completion
 from rlm_eval.models.protocol import Message, ModelInfo
 from rlm_eval.records import Answer, Problem, Role, Span, documents_of
 
@@ -50,11 +36,6 @@ class Direct(Prompted, Method):
 
     With ``think`` the model may reason first, in up to ``think_tokens`` beside the answer's own,
     and hands the answer in between tags (:func:`final_answer`).
-
-    More than one of the ``votes`` are sampled at ``vote_temperature`` (None, here or for the run:
-    the provider's own), and the answer given most often counts, of equals the one given first.
-    With ``matched`` there are as many as the sample's cap on tokens or dollars buys, each at its
-    largest; where ``votes`` is 1 the first of them is the plain reply.
     """
 
     prompt: str = "plain"
@@ -62,15 +43,9 @@ class Direct(Prompted, Method):
     question_at: QuestionAt = "after"
     think: bool = False
     think_tokens: int = 512
-    votes: int = 1
-    vote_temperature: float | None = 0.7
-    matched: bool = False
 
     def __post_init__(self) -> None:
-        at_least(1, think_tokens=self.think_tokens, votes=self.votes)
-        if self.vote_temperature is not None and self.vote_temperature <= 0:
-            told = "must be above 0 (at 0 all votes are the same), or null for the provider's own"
-            raise ConfigError(told, key="vote_temperature")
+        at_least(1, think_tokens=self.think_tokens)
         self.loaded_prompt = load_prompt("direct", self.prompt)
         needed = {
             "think": "<answer>" if self.think else "",
@@ -103,55 +78,19 @@ class Direct(Prompted, Method):
             part = partial(self._messages, question=question)
             chat = cut_to_fit(text, self.overflow, lm.prompt_tokens, room, chat.tokens, part)
             read = document_spans(context, chat.spans)
-        votes = self.votes
-        first: Temperature = "run" if votes == 1 else self.vote_temperature
-        if self.matched:
-            votes = votes_within_cap(ledger, lm.info(), chat.tokens, max_tokens) or votes
-        # Asked alone, the first leaves the prompt in the server's cache, where the others find it.
-        replies = [
-            lm.complete(chat.messages, ledger=ledger, max_tokens=max_tokens, temperature=first)
-        ]
-        if votes > 1:
-            replies += self._other_votes(votes - 1, chat.messages, lm, ledger, max_tokens)
-        cast: list[tuple[str | None, str]] = [
-            final_answer(reply) if self.think else (reply.text, "whole reply") for reply in replies
-        ]
-        given = [text for text, _ in cast if text and text.strip()]
-        trajectory: tuple[Mapping[str, Any], ...] = ()
-        if self.think or votes > 1:
-            event = {
-                "type": "votes",
-                "first_at": lm.temperature(first),
-                "others_at": lm.temperature(self.vote_temperature),
-                "votes": [
-                    {"call_id": reply.call_id, "answer": text, "taken": taken}
-                    for reply, (text, taken) in zip(replies, cast, strict=True)
-                ],
-            }
-            trajectory = (event,)
+        reply = lm.complete(chat.messages, ledger=ledger, max_tokens=max_tokens)
+        answer, taken = final_answer(reply) if self.think else (reply.text, "whole reply")
+        given = bool(answer and answer.strip())
+        event = {"type": "thought", "call_id": reply.call_id, "answer": answer, "taken": taken}
         return Answer(
-            text=majority(given) if given else None,
+            text=answer if given else None,
             outcome="answered" if given else "no_answer",
-            iterations=votes,
+            iterations=1,
             truncated_tokens=chat.truncated_tokens,
             spans_read=read,
-            trajectory=trajectory,
-            error="" if given else f"no answer in {votes} {'reply' if votes == 1 else 'replies'}",
+            trajectory=(event,) if self.think else (),
+            error="" if given else "no answer in the reply",
         )
-
-    def _other_votes(
-        self, count: int, messages: Sequence[Message], lm: LM, ledger: Ledger, max_tokens: int
-    ) -> list[Completion]:
-        """Side by side, but for the embedded model, whose parallel slots share no prompt. Raises
-        the failure of a vote that could not be had: fewer votes are another method."""
-        replies = lm.complete_batch(
-            [messages] * count,
-            ledger=ledger,
-            max_tokens=max_tokens,
-            temperature=self.vote_temperature,
-            concurrency=1 if lm.info().endpoint == "local" else 64,
-        )
-        return without_failures(replies)
 
     # -- the prompt ------------------------------------------------------------------------------
 
@@ -177,16 +116,12 @@ class Direct(Prompted, Method):
         return kept_of(shape, over, refused=self.overflow == "refuse")
 
     def forecast(self, shape: Shape, models: Mapping[Role, ModelInfo]) -> tuple[Forecast, ...]:
-        """Each vote at its largest. What ``matched`` changes follows from the cap and is not in
-        it."""
-        window, votes = models["root"].context_window, self.votes
+        window = models["root"].context_window
         completion = self._max_tokens(shape.max_answer_tokens)
         size = self.forecast_size(shape)
         if size > window and self.overflow == "refuse":
             return ()
-        prompt = min(size, window) - completion
-        again = (votes - 1) * prompt
-        return (Forecast(votes, votes * prompt, votes * completion, repeated_tokens=again),)
+        return (Forecast(1, min(size, window) - completion, completion),)
 
 
 def final_answer(reply: Completion) -> tuple[str | None, str]:
@@ -201,32 +136,3 @@ def final_answer(reply: Completion) -> tuple[str | None, str]:
         return inside.strip(), "tag"
     lines = [line.strip() for line in reply.text.split("\n") if line.strip()]
     return (None, "nothing") if cut_off or not lines else (lines[-1], "last line")
-
-
-def normalised(answer: str) -> str:
-    """Equal for answers that count as the same vote: letter case, white space and punctuation at
-    the end are put aside."""
-    return " ".join(answer.casefold().split()).rstrip(" .,;:!?")
-
-
-def majority(answers: Sequence[str]) -> str:
-    """The answer given most often, worded as it was first; of equals the one given first."""
-    counts = Counter(map(normalised, answers))
-    return max(answers, key=lambda answer: counts[normalised(answer)])
-
-
-def votes_within_cap(
-    ledger: Ledger, info: ModelInfo, prompt_tokens: int, max_tokens: int
-) -> int | None:
-    """How many votes the sample's cap on tokens or dollars buys, each at its largest, at least 1
-    (where not even that fits, the call itself is refused); None where no such cap holds."""
-
-    def left(votes: int) -> int | None:
-        return prompt_tokens_left(ledger, info, calls=votes, completion_tokens=max_tokens)
-
-    if (for_prompts := left(0)) is None:
-        return None
-    calls = ledger.remaining()["calls"]
-    most = for_prompts // prompt_tokens
-    most = most if calls is None else min(most, int(calls))
-    return max(1, largest_fitting(most, lambda n: (left(n) or 0) >= n * prompt_tokens))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 from rlm_eval.errors import SampleFailure
 from rlm_eval.ledger import Ledger
@@ -67,7 +66,7 @@ class Method:
     #: Whose models it speaks to, with the settings it has.
     roles: tuple[Role, ...] = ("root",)
     #: Whether a model reads all of the input. Methods that don't go first: they are quick.
-    reads_everything: ClassVar[bool] = True
+    reads_everything: bool = True
     #: Whether it spends up to the sample's cap on tokens or dollars (``budget.matched``).
     matched: bool = False
 

@@ -105,6 +105,7 @@ class LM:
     _result_key: str
     _memory_scope: str
     _restart: int
+    _sampled: Temperature = "run"
 
     def __post_init__(self) -> None:
         #: What the method's own last call came to; in a batch, that of its last prompt.
@@ -126,7 +127,12 @@ class LM:
         """What a call that asks for this temperature is sent at; None sends none. Where the run
         leaves it to the provider no call names one, for some providers refuse any."""
         run, own = self._client.temperature, self._client.model(role).info.own_temperature
+        asked = self._sampled if asked == "run" else asked
         return None if own or run is None else run if asked == "run" else asked
+
+    def sampled(self, temperature: float | None) -> LM:
+        """The same, with its calls at ``temperature`` where they ask for the run's."""
+        return replace(self, _sampled=temperature)
 
     def complete(
         self,

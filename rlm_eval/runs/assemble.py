@@ -78,8 +78,18 @@ class Parts:
         return f"{self.task.name}-{content_hash(made_with)[:10]}"
 
     @property
-    def folder(self) -> Path:
+    def whole_folder(self) -> Path:
+        """The folder of the run, of which this may be a shard."""
         return Path(self.config["results_dir"]) / self.run_id
+
+    @property
+    def folder(self) -> Path:
+        """The folder of what is done here; shards lie beside each other, where they find what
+        earlier ones have."""
+        if not self.config["shard"]:
+            return self.whole_folder
+        shards = self.whole_folder.with_name(f"{self.run_id}.shards")
+        return shards / f"{self.config['shard']}-of-{self.config['shards']}"
 
     @property
     def fingerprints(self) -> dict[str, str]:
@@ -109,6 +119,7 @@ def assemble(config: RunConfig) -> Parts:
         role: build(key, config[key], shared) for role, key in _KEYS.items() if config[key]
     }
     run_budget, sample_budget = (Budget(**config["budget"][k]) for k in ("run", "sample"))
+    run_budget = run_budget.shared(config["shards"] if config["shard"] else 1)
     by_key, unset = {_KEYS[role]: model for role, model in models.items()}, dict[str, None]()
     for key, model in by_key.items():
         try:
@@ -223,6 +234,8 @@ def all_work(parts: Parts, pairs: Sequence[tuple[Context, Sample]]) -> list[Work
     for context, sample in pairs:
         grouped.setdefault(context.id, []).append((context, sample))
     contexts = list(grouped.values())
+    if shard := parts.config["shard"]:
+        contexts = contexts[shard - 1 :: parts.config["shards"]]
     starts = range(0, len(contexts), parts.at_once)
     arms = sorted(parts.arms, key=lambda arm: arm.method.reads_everything)
     out: list[Work] = []

@@ -87,6 +87,9 @@ def carry_out_parts(parts: Parts, run_dir: Path | None = None, host: Host = COMM
 
 
 def _run(parts: Parts, run_dir: Path, work: Sequence[Work], host: Host) -> int:
+    if not work:
+        print("no context falls to this shard", file=sys.stderr)
+        return FINISHED
     _check_writable(run_dir)
     size, past = record_size(run_dir), past_of(run_dir)
     missing = {item.key for item in work} - past.done

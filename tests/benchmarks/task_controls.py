@@ -34,10 +34,10 @@ from bag_of_words import (
 from task_rows import generated, row, table
 
 from rlm_eval.analysis.load import Run
+from rlm_eval.commands.export import make_task
 from rlm_eval.errors import ConfigError
 from rlm_eval.methods.controls import HOWS, Cheat, pieces
 from rlm_eval.records import Context, Sample
-from rlm_eval.tasks.export import make_task
 
 WINDOW_TOKENS, OTHER_TOKENS, LONG_TOKENS = 4096, 8192, 131_072
 SPLITS = 3

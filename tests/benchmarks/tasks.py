@@ -26,8 +26,8 @@ from typing import Any
 
 from task_rows import generated, row, table
 
+from rlm_eval.commands.export import make_task
 from rlm_eval.errors import ConfigError
-from rlm_eval.tasks.export import make_task
 
 LENGTHS = (1_000, 10_000, 100_000, 1_000_000, 10_000_000)
 #: Tokens → the most seconds of CPU that building them may take.

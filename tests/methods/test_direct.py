@@ -145,14 +145,14 @@ def test_with_room_to_think_the_answer_is_asked_for_in_tags() -> None:
     assert messages[0]["content"].endswith("between <answer> and </answer>.")
     assert table.calls[0].completion_tokens > 32, "more than an answer's own tokens"
     ((event),) = got.trajectory
-    assert event["votes"][0]["taken"] == "tag"
+    assert event["taken"] == "tag"
 
 
 def test_thoughts_cut_off_before_the_answer_are_no_answer() -> None:
     got, _, table = ask(Direct(think=True, think_tokens=8), reply="heron " * 100)
     assert table.calls[0].finish_reason == "length"
     assert (got.text, got.outcome) == (None, "no_answer")
-    assert got.error == "no answer in 1 reply"
+    assert got.error == "no answer in the reply"
 
 
 @pytest.mark.parametrize(
@@ -182,8 +182,6 @@ def test_what_is_taken_for_the_answer(reply: str, finish: str, said: Any) -> Non
     ("settings", "told"),
     [
         ({"think_tokens": 0}, "^think_tokens must be at least 1"),
-        ({"votes": 0}, "^votes must be at least 1"),
-        ({"vote_temperature": 0.0}, "^vote_temperature must be above 0"),
         ({"prompt": "none"}, "choose plain"),
     ],
 )

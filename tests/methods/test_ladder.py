@@ -28,8 +28,8 @@ def built(*overrides: str) -> dict[str, Method]:
     [
         ("method.direct.overflow=foo", "method.direct.overflow='foo' does not fit"),
         ("+method.direct.overflw=refuse", "did you mean method.direct.overflow"),
-        ("method.self_consistency.votes=0", "votes must be at least 1"),
-        ("method.self_consistency.vote_temperature=0", "at 0 all votes are the same"),
+        ("method.self_consistency.tries=0", "tries must be at least 1"),
+        ("method.self_consistency.temperature=0", "at 0 all tries are the same"),
         ("method.direct.think_tokens=0", "think_tokens must be at least 1"),
     ],
 )
@@ -40,13 +40,13 @@ def test_bad_input_is_one_clear_line(override: str, told: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_the_temperature_of_the_votes_is_part_of_an_arms_key() -> None:
+def test_the_temperature_of_tries_is_part_of_an_arms_key() -> None:
     def fingerprint(*overrides: str) -> str:
         tree = compose_tree([*SMALL, "method=[self_consistency]", *overrides])
         return assemble(check_config(tree)).arms[0].fingerprint
 
     assert fingerprint() == fingerprint("concurrency=3")
-    assert fingerprint() != fingerprint("method.self_consistency.vote_temperature=0.5")
+    assert fingerprint() != fingerprint("method.self_consistency.temperature=0.5")
 
 
 @pytest.mark.slow

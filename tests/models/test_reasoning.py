@@ -23,6 +23,7 @@ from rlm_eval.methods.method import Method
 from rlm_eval.methods.rag.rag import Rag
 from rlm_eval.methods.summarize.compaction import Compaction
 from rlm_eval.methods.summarize.notes import SummarizeMapReduce
+from rlm_eval.methods.tries import Tries
 from rlm_eval.models.protocol import BilledError, Message, ModelInfo, Reply, user
 from rlm_eval.models.scripted import ScriptedModel
 
@@ -143,8 +144,7 @@ class Thinker(ScriptedModel):
 @pytest.mark.parametrize(
     "method",
     [
-        Direct(matched=True),
-        Direct(votes=5, matched=True),
+        Tries(Direct(), matched=True),
         Rag(matched=True),
         Rag(matched=True, rerank=10),
         SummarizeMapReduce(matched=True),
@@ -193,11 +193,11 @@ def test_a_run_says_of_which_model_replies_were_cut_off_with_no_text(
 
 
 @pytest.mark.slow
-def test_votes_send_no_temperature_that_the_run_leaves_open(
+def test_tries_send_no_temperature_that_the_run_leaves_open(
     tmp_path: Path,
 ) -> None:
     with FakeProvider(["own_temperature"] * 99) as provider:
-        methods = "method=[direct,self_consistency]"
+        methods = "method=[self_consistency]"
         matched = ["budget.matched=true", "budget.sample.tokens=20000"]
         assert run(provider, tmp_path, methods, *matched) == 0
     calls = pd.concat(map(pd.read_parquet, tmp_path.glob("*/calls.parquet")))

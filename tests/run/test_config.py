@@ -251,10 +251,10 @@ def test_every_command_of_the_evidence_would_start(
     assemble(check_config(compose_tree([*shlex.split(command), "model=scripted"])))
 
 
-def test_the_depth_ablation_adds_an_arm_without_sub_calls() -> None:
-    config = check_config(compose_tree(["experiment=depth_ablation", "method=[direct,rlm]"]))
+def test_the_depth_ablation_differs_in_depth_alone() -> None:
+    config = check_config(compose_tree(["experiment=ablation/depth"]))
     depths = {name: node.get("max_depth") for name, node in config["method"].items()}
-    assert depths == {"direct": None, "rlm": 1, "rlm_d0": 0}
+    assert depths == {"direct": None, "rlm": 1, "rlm_d0": 0, "rlm_d2": 2, "rlm_d3": 3}
 
 
 def test_an_arms_kind_is_known_to_verdicts_and_changes_no_result() -> None:

@@ -27,6 +27,7 @@ from rlm_eval.journal.tables import MEASURES
 from rlm_eval.ledger import Budget
 from rlm_eval.methods.direct import Direct
 from rlm_eval.methods.method import Bounds, Forecast, Method, Shape
+from rlm_eval.methods.tries import Tries
 from rlm_eval.models.protocol import ModelInfo, Price
 from rlm_eval.models.scripted import ScriptedModel
 from rlm_eval.records import Role, Sample, Score
@@ -264,11 +265,11 @@ def test_a_judge_that_is_asked_three_times_takes_three_times_as_much(tmp_path: P
     assert three.completion_tokens == 3 * one.completion_tokens
 
 
-def test_votes_on_one_prompt_take_the_time_to_read_it_once(tmp_path: Path) -> None:
+def test_tries_on_one_prompt_take_the_time_to_read_it_once(tmp_path: Path) -> None:
     speeds = Speeds(prompt_s=0.01, completion_s=0.0)
     (one, *_), (five, *_) = (
         expected(parts, all_work(parts, list(parts.task.build())), Known(parts, tmp_path, speeds))
-        for parts in (parts_of(tmp_path, Direct(prompt="plain", votes=votes)) for votes in (1, 5))
+        for parts in (parts_of(tmp_path, Tries(Direct(), tries=tries)) for tries in (1, 5))
     )
     assert one.prompt_tokens is not None
     assert five.prompt_tokens == 5 * one.prompt_tokens

@@ -7,7 +7,7 @@ from statistics import fmean
 import pytest
 
 from benchmarks.task_rows import generated
-from rlm_eval.tasks.export import make_task
+from rlm_eval.commands.export import make_task
 
 
 @pytest.mark.parametrize("name", [*generated(), "oolong_style"])

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from helpers.dataset_rows import longbench_v2
+from rlm_eval.commands.export import write_jsonl
 from rlm_eval.records import Sample
 from rlm_eval.tasks.datasets.exported import Exported, to_row
 from rlm_eval.tasks.datasets.longbench_v2 import LongBenchV2
-from rlm_eval.tasks.export import write_jsonl
 from rlm_eval.tasks.generated.aggregation import Aggregation
 from rlm_eval.tasks.generated.needle import Needle
 from rlm_eval.tasks.task import Task

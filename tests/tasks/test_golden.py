@@ -12,8 +12,8 @@ from importlib.resources import files
 
 import pytest
 
+from rlm_eval.commands.export import make_task
 from rlm_eval.records import Context, content_hash
-from rlm_eval.tasks.export import make_task
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ REVISION = "98d7416c24c778c2fee6e6f3006e7a073259d48f"
 PATH = f"/datasets/xiaowu0162/longmemeval-cleaned/resolve/{REVISION}/longmemeval_s_cleaned.json"
 SCRIPT = """
 from rlm_eval.errors import ConfigError
-from rlm_eval.tasks.export import make_task
+from rlm_eval.commands.export import make_task
 _, task = make_task(["task=longmemeval"])
 print(task.source["file"], task.source["revision"])
 try:

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from rlm_eval.commands.export import make_task
 from rlm_eval.errors import ConfigError
 from rlm_eval.records import Context, Sample
 from rlm_eval.tasks.datasets.docqa import SQuAD
-from rlm_eval.tasks.export import make_task
 from rlm_eval.tasks.generated import haystack
 from rlm_eval.tasks.generated.haystack import ruler_file
 from rlm_eval.tasks.generated.needle import NEEDLE, Needle

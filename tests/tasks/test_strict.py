@@ -9,8 +9,8 @@ from statistics import fmean
 import pytest
 
 from helpers.answers import scored
+from rlm_eval.commands.export import make_task
 from rlm_eval.records import Context, Sample
-from rlm_eval.tasks.export import make_task
 
 ONE = (
     "A special magic number for careful-harbor is hidden in the text. What is the special magic"

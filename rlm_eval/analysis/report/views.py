@@ -13,6 +13,7 @@ from rlm_eval.analysis.aggregate import BEST_CONSTANT, NOT_SAME, OUTCOMES, sets,
 from rlm_eval.analysis.arms import controls_last, marks
 from rlm_eval.analysis.budgets import budget_table
 from rlm_eval.analysis.load import Run
+from rlm_eval.analysis.report.claims import SHOWN, claims_table, known_claims
 from rlm_eval.analysis.text import Column, shown
 
 
@@ -219,6 +220,15 @@ ENDS = View(
         *(Column(outcome, "int", link=outcome) for outcome in OUTCOMES),
     ),
 )
+CLAIMS = View(
+    "claims",
+    "What others have published",
+    "Claims of conf/claims/ on whose two arms these runs say something, in points of the first "
+    "minus the second. Published limits are made of the scores and the number of questions. In "
+    "another setting than the claim's the direction alone is held against it.",
+    SHOWN,
+    link="shared",
+)
 REPEATS = View(
     "repeats",
     "Luck of the draw",
@@ -244,6 +254,7 @@ def views(
     runs: Sequence[Run],
 ) -> list[View]:
     """Every table that has a row, the summary first. ``pairs`` is ``paired_table(results)``."""
+    claims = claims_table(results, known_claims())
     marked, costs, judge = sets(summary), tables.costs(results), "judge_cost_usd_per_question"
     if len(costs) and (costs[judge] == 0).all():
         costs = costs.drop(columns=judge)
@@ -255,6 +266,7 @@ def views(
     filled = (
         replace(SUMMARY, columns=columns, frame=summary.assign(set=marked), note=note),
         replace(PAIRED, frame=pairs),
+        replace(CLAIMS, frame=claims[claims["state"] != "not measured"]),
         replace(BUDGETS, frame=budget_table(results, calls)),
         replace(RETRIEVAL, frame=tables.retrieval(results)),
         replace(COSTS, frame=costs),

@@ -3,9 +3,10 @@
 A trajectory is JSONL. Its first event, ``start``, has the format's ``version`` and the settings;
 then ``turn`` (one reply of an agent's model, at any depth), ``call`` (a plain sub-call), ``block``
 (code that ran) and ``answer`` in the order they ended; a child RLM's events are next to each other.
-``at_s`` are seconds since the start. The replies and the code are complete; a prompt is too, once:
-a long one that was sent before stands by its hash, and of one that was refused unsent there are
-its two ends.
+``at_s`` are seconds since the start. The replies and the code are complete; a sub-call's prompt is
+too, once: a long one that was sent before stands by its hash, and of one that was refused unsent
+there are its two ends. A turn's prompt is the first ``kept`` messages of the turn before, with its
+reply, and then those in ``sent``.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import takewhile
 from typing import Any
 
 from rlm_eval.errors import ProviderError, SampleFailure
@@ -86,6 +88,8 @@ class Trace:
     #: Whether a sub-call or a child was asked.
     has_asked: bool = False
     prompts: Prompts = field(default_factory=Prompts)
+    #: What the model was shown and said in its last turn.
+    chat: list[Message] = field(default_factory=list)
     started: float = field(default_factory=time.perf_counter)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -132,13 +136,18 @@ class Trace:
     def turn(
         self, number: int, reply: Completion, messages: Sequence[Message], **more: Any
     ) -> None:
-        """``messages``: the rendered prompt, whose size is kept; its hash is with its call."""
+        """``messages`` is the rendered prompt."""
         self.iterations = number
+        same = (a == b for a, b in zip(self.chat, messages, strict=False))
+        kept = len(list(takewhile(bool, same)))
+        self.chat = [*messages, {"role": "assistant", "content": reply.text}]
         self.add(
             "turn",
             iteration=number,
             parent_call_id=self.parent,
             **replied(reply),
+            kept=kept,
+            sent=list(messages[kept:]),
             messages=len(messages),
             prompt_chars=sum([len(m["content"]) for m in messages]),
             **more,

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from rlm_eval.errors import ConfigError, ContextOverflow, at_least
 from rlm_eval.ledger import Ledger
@@ -72,7 +72,7 @@ class Rag(Prompted, Method):
     rerank_tokens: int = 8
     matched: bool = False
 
-    reads_everything: ClassVar[bool] = False
+    reads_everything = False
 
     def __post_init__(self) -> None:
         self._check_sizes()

@@ -1,0 +1,232 @@
+"""What others have published, beside what was measured here: conf/claims/*.yaml.
+
+A claim is that one arm beats another, or does not (``holds: no_more``), in a setting. It is held
+against every task, length, model and budget at which both arms were asked. Only in the claim's own
+setting are sizes compared; elsewhere the direction alone is.
+"""
+
+from __future__ import annotations
+
+import importlib.resources
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import hypot, nan, sqrt
+from typing import Any, Literal
+
+import pandas as pd
+import yaml
+
+from rlm_eval.analysis.arms import flatten
+from rlm_eval.analysis.load import MARGIN
+from rlm_eval.analysis.paired import CELL, TERMS, Comparison, comparisons
+from rlm_eval.analysis.text import Column, points, shown
+
+State = Literal["compatible", "contradicted", "undecided", "not measured"]
+#: The standard normal's quantile of a two-sided 95 % interval.
+Z = 1.959964
+COLUMNS = (
+    *("source", "says", "published", "task", "target_tokens", "model", "arm", "against"),
+    *("difference", "low", "high", "contexts", "setting", "state", "usd", "command"),
+)
+#: The columns that are shown.
+SHOWN = (
+    Column("source", "text"),
+    Column("says", "text", "claim"),
+    Column("published", "text", "published points"),
+    Column("task", "text"),
+    Column("target_tokens", "int", "length"),
+    Column("model", "text"),
+    Column("arm", "text", "arm", link=""),
+    Column("against", "text", link=""),
+    Column("difference", "points", "points here"),
+    Column("", "range", "95 %"),
+    Column("contexts", "int", "contexts"),
+    Column("setting", "text"),
+    Column("state", "text"),
+)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Where a claim was measured: ``task`` as ``task=`` takes it and ``name`` as results call it, a
+    length (0: any), a word of the model's name. ``scores`` of the arm and of the other are shares,
+    each of ``n`` questions; ``usd`` is what all of them cost the source (nan: not said)."""
+
+    task: str
+    name: str
+    target_tokens: int
+    model: str
+    scores: tuple[float, float]
+    n: tuple[int, int]
+    usd: float
+
+    @property
+    def published(self) -> tuple[float, float, float]:
+        """The difference with its 95 % limits, by Newcombe's square-and-add of two Wilson intervals
+        (Statistics in Medicine 17, 1998, method 10): of scores between 0 and 1 they are wide enough
+        whatever the grades were, as of pairs whose answers go together."""
+        (a, b), (n_a, n_b) = self.scores, self.n
+        low_a, high_a = wilson(a, n_a)
+        low_b, high_b = wilson(b, n_b)
+        d = a - b
+        return d, d - hypot(a - low_a, high_b - b), d + hypot(high_a - a, b - low_b)
+
+    def holds_for(self, task: str, target_tokens: int, model: str) -> bool:
+        length = self.target_tokens in (0, target_tokens)
+        return task == self.name and length and self.model in model.lower()
+
+    def told(self) -> str:
+        difference, low, high = self.published
+        limits = shown((low, high), "range")
+        return f"{self.task} {points(difference)} ({limits}; n {min(self.n)})"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """``arm`` beats ``against``, each known by settings of its own; or, with ``no_more``, it does
+    not. ``settings`` is empty where the source has no figures on tasks that are here."""
+
+    source: str
+    says: str
+    arm: Mapping[str, Any]
+    against: Mapping[str, Any]
+    settings: tuple[Setting, ...]
+    no_more: bool
+    command: str
+
+    def state(self, found: Comparison, here: Setting | None) -> State:
+        """What a comparison says of it, in one of its settings or (None) in another."""
+        if self.no_more:
+            if found.low > 0:
+                return "contradicted"
+            return "compatible" if found.high < MARGIN else "undecided"
+        if found.high < 0 or (here is not None and surely_less(found, here)):
+            return "contradicted"
+        return "compatible" if found.low > 0 else "undecided"
+
+
+def surely_less(found: Comparison, setting: Setting) -> bool:
+    """Whether the difference is less than was published, by the limits of both."""
+    published, low, _ = setting.published
+    return hypot(found.high - found.difference, published - low) < published - found.difference
+
+
+def wilson(share: float, n: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of a proportion."""
+    if not n:
+        return nan, nan
+    middle = (share + Z * Z / (2 * n)) / (1 + Z * Z / n)
+    half = Z / (1 + Z * Z / n) * sqrt(share * (1 - share) / n + Z * Z / (4 * n * n))
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def known_claims() -> list[Claim]:
+    """All that conf/claims/ has."""
+    folder = importlib.resources.files("rlm_eval.conf") / "claims"
+    files = sorted(folder.iterdir(), key=lambda file: file.name)
+    texts = [file.read_text("utf-8") for file in files if file.name.endswith(".yaml")]
+    return [claim for text in texts for claim in _claims(yaml.safe_load(text))]
+
+
+def _claims(file: Mapping[str, Any]) -> Iterator[Claim]:
+    for claim in file["claims"]:
+        pair = claim["arm"], claim["against"]
+        yield Claim(
+            source=file["source"],
+            says=claim["says"],
+            arm=file["arms"][pair[0]],
+            against=file["arms"][pair[1]],
+            settings=tuple(_setting(s, pair, file) for s in file.get("settings", ())),
+            no_more=claim.get("holds") == "no_more",
+            command=f"python -m rlm_eval experiment={file['experiment']}",
+        )
+
+
+def _setting(given: Mapping[str, Any], pair: tuple[str, str], file: Mapping[str, Any]) -> Setting:
+    one, two = (given["scores"][name] / 100 for name in pair)
+    n, usd = given["n"], given.get("usd", {})
+    counts = [n[name] if isinstance(n, dict) else n for name in pair]
+    return Setting(
+        task=given["task"],
+        name=given.get("name", given["task"]),
+        target_tokens=given.get("length", 0),
+        model=given.get("model", file.get("model", "")),
+        scores=(one, two),
+        n=(counts[0], counts[1]),
+        usd=sum(usd.get(name, nan) * k for name, k in zip(pair, counts, strict=True)),
+    )
+
+
+def claims_table(results: pd.DataFrame, claims: Sequence[Claim]) -> pd.DataFrame:
+    """A row for each claim and each task, length, model and budget of ``results`` (a frame of
+    ``load_results``, maybe empty) that has both of its arms, and one for each of its settings in
+    which nothing was measured."""
+    rows: list[dict[str, Any]] = []
+    asked = results[results["arm_kind"] != "control"] if len(results) else results
+    cells = asked.groupby([*CELL, *TERMS], sort=False, dropna=False) if len(asked) else ()
+    known = [(cell, answers, _arms(answers)) for cell, answers in cells]
+    for claim in claims:
+        seen = set()
+        for (task, length, model, *_), answers, arms in known:
+            pair = _known_by(claim.arm, arms), _known_by(claim.against, arms)
+            if not all(pair) or pair[0] == pair[1]:
+                continue
+            places = (s for s in claim.settings if s.holds_for(str(task), int(length), str(model)))
+            here = next(places, None)
+            for one in comparisons(answers, lambda cell, pair=pair: [[pair]]):
+                seen.add(here)
+                rows.append(_measured(claim, one, str(model), here))
+        rows += [_missing(claim, s) for s in claim.settings or (None,) if s not in seen]
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _arms(answers: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    """The settings of each arm, by dotted key."""
+    first = answers.drop_duplicates("arm")
+    return {
+        str(arm): flatten(json.loads(config))
+        for arm, config in zip(first["arm"], first["arm_config"], strict=True)
+    }
+
+
+def _known_by(settings: Mapping[str, Any], arms: Mapping[str, Mapping[str, Any]]) -> str:
+    """The first arm that has all ``settings``; its class is known by its last word."""
+
+    def has(config: Mapping[str, Any], key: str, value: Any) -> bool:
+        given = config.get(key)
+        return str(given).rpartition(".")[2] == value if key == "_target_" else given == value
+
+    return next((n for n, c in arms.items() if all(has(c, k, v) for k, v in settings.items())), "")
+
+
+def _measured(claim: Claim, found: Comparison, model: str, here: Setting | None) -> dict[str, Any]:
+    told = [here.told()] if here else [s.told() for s in claim.settings]
+    return {
+        "source": claim.source,
+        "says": claim.says,
+        "published": "; ".join(told),
+        "task": found.task,
+        "target_tokens": found.target_tokens,
+        "model": model,
+        "arm": found.arm,
+        "against": found.against,
+        "difference": found.difference,
+        "low": found.low,
+        "high": found.high,
+        "contexts": found.contexts,
+        "setting": "the same" if here else "another",
+        "state": claim.state(found, here),
+        "usd": nan,
+        "command": claim.command,
+    }
+
+
+def _missing(claim: Claim, setting: Setting | None) -> dict[str, Any]:
+    row = {"source": claim.source, "says": claim.says, "state": "not measured"}
+    row |= {"target_tokens": 0, "contexts": 0, "command": claim.command, "usd": nan}
+    if setting is None:
+        return row
+    place = {"task": setting.name, "model": setting.model, "target_tokens": setting.target_tokens}
+    command = f"{claim.command} task={setting.task}"
+    return row | place | {"published": setting.told(), "usd": setting.usd, "command": command}

@@ -1,0 +1,109 @@
+"""``rlm-eval export OUT.jsonl task=NAME …``: a task's samples as a file, which comes back with
+``task=exported task.path=OUT.jsonl``. ``rlm-eval export RUN --to FORM``: a run for other tools.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from rlm_eval.config.build import build
+from rlm_eval.config.check import check_task
+from rlm_eval.config.compose import compose_tree, recorded_tree
+from rlm_eval.config.spelling import Arguments
+from rlm_eval.errors import ConfigError
+from rlm_eval.tasks.datasets.exported import to_row
+from rlm_eval.tasks.task import Task
+
+
+def make_task(overrides: Sequence[str]) -> tuple[str, Task]:
+    """The task that ``task=NAME task.KEY=VALUE seed=S …`` configure. Raises ConfigError."""
+    names = [text.removeprefix("task=") for text in overrides if text.startswith("task=")]
+    if len(names) != 1:
+        raise ConfigError("name one task: task=NAME")
+    tree = compose_tree(overrides)
+    task: Task = build("task", check_task(tree["task"], tree["allow_targets"]))
+    return names[0], task
+
+
+def write_jsonl(rows: Iterable[dict[str, Any]], path: Path) -> int:
+    """One row a line; the number of rows."""
+    with path.open("w", encoding="utf-8") as stream:
+        return sum(bool(stream.write(json.dumps(row, ensure_ascii=False) + "\n")) for row in rows)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Write the samples, or the run, and say how to read them. Raises ConfigError for bad input."""
+    parser = Arguments(
+        prog="rlm-eval export",
+        description="A task's samples as a file: OUT.jsonl task=NAME task.KEY=VALUE. "
+        "A run for other tools: RUN --to inspect, sft or csv.",
+    )
+    parser.add_argument("place", type=Path, metavar="OUT.jsonl|RUN")
+    parser.add_argument("overrides", nargs="*", metavar="task=NAME task.KEY=VALUE")
+    parser.add_argument(
+        "--to",
+        choices=("inspect", "sft", "csv"),
+        help="inspect: a log of inspect_ai for each arm; sft: an RLM's chats, for datasets; csv: "
+        "the tables",
+    )
+    parser.add_argument("--out", type=Path, help="where to (default: beside the run's tables)")
+    parser.add_argument(
+        "--min-score", type=float, default=1.0, help="sft: of answers with this score or more"
+    )
+    options = parser.parse_args(arguments)
+    if options.to is None:
+        return _export_task(options.place, options.overrides)
+    if not (options.place / "results.parquet").is_file():
+        raise ConfigError(f"{options.place} is no run with tables: give the folder it printed")
+    ways = {"inspect": _to_inspect, "sft": _to_sft, "csv": _to_csv}
+    ways[options.to](options.place, options.out or options.place / options.to, options.min_score)
+    return 0
+
+
+def _to_inspect(run_dir: Path, out: Path, _: float) -> None:
+    from rlm_eval.journal.inspect_log import write_logs
+
+    for path in write_logs(run_dir, out, recorded_tree(run_dir)):
+        print(path)
+    print(f"to look at them: inspect view --log-dir {out}")
+
+
+def _to_sft(run_dir: Path, out: Path, least: float) -> None:
+    from rlm_eval.journal.chats import training_rows
+
+    path = out if out.suffix == ".jsonl" else out / "chats.jsonl"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    count = write_jsonl(training_rows(run_dir, least), path)
+    print(f"{count} chats of answers with a score of {least:g} or more")
+    print(f"datasets.load_dataset('json', data_files='{path}')")
+
+
+def _to_csv(run_dir: Path, out: Path, _: float) -> None:
+    from rlm_eval.journal.tables import tables, write_csv
+
+    out.mkdir(parents=True, exist_ok=True)
+    for name, table in zip(("results", "calls"), tables(run_dir), strict=True):
+        write_csv(table, out / f"{name}.csv")
+        print(out / f"{name}.csv")
+
+
+def _export_task(out: Path, overrides: Sequence[str]) -> int:
+    if out.exists() or out.suffix != ".jsonl":
+        raise ConfigError(
+            f"{out} must be a new file that ends in .jsonl; of a run say --to inspect, sft or csv"
+        )
+    name, task = make_task(overrides)
+    if task.seal is not None:
+        raise ConfigError(
+            f"{name} is not exported: its text must not be stored in the clear; run it from its own"
+            " encrypted files (task.path)"
+        )
+    try:
+        count = write_jsonl((to_row(*pair) for pair in task.build()), out)
+    except ConfigError as error:
+        raise error.within("task") from error
+    print(f"{count} samples of {name}: task=exported task.path={out}")
+    return 0

@@ -1,0 +1,171 @@
+"""Several runs by one command: a sweep's, or the shards of one run, by one of Hydra's launchers.
+
+Jobs share nothing but the results folder. What a job came to is a file in it, so that this is known
+of jobs in other processes and on other machines; a job that left none is run again, alone, and goes
+on from its journal.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
+
+from rlm_eval.commands.merge import merge
+from rlm_eval.config.check import check_config
+from rlm_eval.config.compose import compose_tree, launcher_of, plain_tree
+from rlm_eval.errors import ConfigError
+from rlm_eval.journal.journal import has_journal, read_events
+from rlm_eval.records import PENDING
+from rlm_eval.runs.assemble import assemble
+from rlm_eval.runs.run import FAILED, FINISHED, INTERRUPTED, carry_out_parts
+
+#: How often a job is begun that ends without a word.
+ATTEMPTS = 3
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a job came to: its exit code, its run's folder, and that of the complete run where it is
+    a shard."""
+
+    code: int
+    folder: str
+    whole: str = ""
+    refused: str = ""
+
+
+def in_shards(tree: Mapping[str, Any]) -> bool:
+    """Whether a run of this configuration is to be done in shards."""
+    return tree["shards"] > 1 and not tree["shard"] and not tree["dry_run"]
+
+
+def carry_out_jobs(overrides: Sequence[str], runs: Sequence[Sequence[str]]) -> int:
+    """Do ``runs``, each given by its overrides, with the launcher that ``overrides`` name. The exit
+    code is the worst of theirs. Raises ConfigError where any is wrong, before one begins."""
+    jobs: list[list[str]] = []
+    for run in runs:
+        tree = check_config(compose_tree(run)).tree
+        parts = range(1, tree["shards"] + 1) if in_shards(tree) else []
+        jobs += [[*run, f"shard={i}"] for i in parts] or [list(run)]
+    results_dir = Path(tree["results_dir"])
+    results_dir.mkdir(parents=True, exist_ok=True)
+    notes = Path(mkdtemp(prefix=".sweep-", dir=results_dir)).resolve()
+    try:
+        _launch(overrides, jobs, notes)
+        done = {i: job for i in range(len(jobs)) if (job := _noted(notes, i)) is not None}
+    finally:
+        shutil.rmtree(notes, ignore_errors=True)
+    for i in sorted(set(range(len(jobs))) - done.keys()):
+        print(f"{' '.join(jobs[i])} was lost {ATTEMPTS} times", file=sys.stderr)
+    for job in done.values():
+        if job.refused:
+            print(job.refused, file=sys.stderr)
+    folders = _joined(list(done.values()))
+    if len(folders) > 1 or any(job.whole for job in done.values()):
+        _show_together(folders)
+    codes = [job.code for job in done.values()]
+    return max(codes + [FAILED] * (len(done) < len(jobs)), default=FINISHED)
+
+
+def _launch(overrides: Sequence[str], jobs: Sequence[Sequence[str]], notes: Path) -> None:
+    """All jobs at once, then each that left no note, alone."""
+    work = partial(_job, notes=str(notes), parent=os.getpid())
+    with launcher_of(overrides, work) as launcher:
+        for attempt in range(ATTEMPTS):
+            left = [i for i in range(len(jobs)) if _noted(notes, i) is None]
+            for batch in [left] if not attempt else [[i] for i in left]:
+                if not batch:
+                    continue
+                words = [list(jobs[i]) for i in batch]
+                try:
+                    returned = launcher.launch(words, initial_job_idx=batch[0])
+                except Exception as lost:  # noqa: BLE001  each launcher's own, for a dead worker
+                    print(f"a worker was lost: {type(lost).__name__}: {lost}", file=sys.stderr)
+                    continue
+                for job in returned:
+                    _ = job.return_value  # raises what a job of this process or another raised
+
+
+def _job(config: Any, notes: str, parent: int) -> None:
+    """One run, in whatever process the launcher does it."""
+    from hydra.core.hydra_config import HydraConfig
+
+    hydra = HydraConfig.get()
+    print(f"\n=== {' '.join(hydra.overrides.task)} ===", flush=True)
+    try:
+        parts = assemble(check_config(plain_tree(config)))
+        code = carry_out_parts(parts)
+        whole = str(parts.whole_folder.resolve()) if parts.config["shard"] else ""
+        job = Job(code, str(parts.folder.resolve()), whole)
+    except ConfigError as error:
+        from rlm_eval.commands.cli import BAD_INPUT, in_one_line
+
+        job = Job(BAD_INPUT, "", refused=f"rlm_eval: {in_one_line(error)}")
+    if job.code == INTERRUPTED and os.getpid() == parent:
+        raise KeyboardInterrupt  # the complete sweep, not this job alone
+    note = Path(notes, f"{hydra.job.num}.json")
+    note.with_suffix(".tmp").write_text(json.dumps(asdict(job)), encoding="utf-8")
+    note.with_suffix(".tmp").replace(note)
+
+
+def _noted(notes: Path, number: int) -> Job | None:
+    note = notes / f"{number}.json"
+    return Job(**json.loads(note.read_text("utf-8"))) if note.is_file() else None
+
+
+def _joined(jobs: Sequence[Job]) -> list[Path]:
+    """The folders with tables, shards as the one run that they are parts of, which is made anew."""
+    found: dict[Path, list[Path]] = {}
+    for job in jobs:
+        if job.folder and has_journal(Path(job.folder)):
+            found.setdefault(Path(job.whole or job.folder), []).append(Path(job.folder))
+    for whole, shards in found.items():
+        if shards != [whole]:
+            join_shards(shards, whole)
+    return list(found)
+
+
+def join_shards(shards: Sequence[Path], whole: Path) -> None:
+    """Merge ``shards`` into the folder of the run that they are parts of. What that has and no
+    shard does, as after a resume of its own, is kept."""
+    old, new = (whole.with_name(f".{whole.name}.{word}") for word in ("old", "new"))
+    if old.exists() and not whole.exists():  # killed in between
+        old.rename(whole)
+    for left in (old, new):
+        shutil.rmtree(left, ignore_errors=True)
+    sources = list(shards)
+    if has_journal(whole):
+        known = {key for shard in shards for key in _finished(shard)}
+        sources += [] if _finished(whole) <= known else [whole]
+    merge(sources, new)
+    if whole.exists():
+        whole.rename(old)
+    new.rename(whole)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _finished(run_dir: Path) -> set[str]:
+    results = read_events(run_dir, ("result",))
+    return {event["key"] for event in results if event["answer"]["outcome"] not in PENDING}
+
+
+def _show_together(folders: Sequence[Path]) -> None:
+    from rich.console import Console
+
+    from rlm_eval.analysis.summary import joint_summary, print_summary
+
+    one = len(folders) == 1
+    print(f"\n=== {'all shards' if one else f'all {len(folders)} runs'} ===", flush=True)
+    print_summary(joint_summary(folders), Console())
+    out = "" if one else " --out DIR"
+    print(f"as one page: python -m rlm_eval report {' '.join(map(str, folders))}{out}")
+    if one:
+        print(folders[0])

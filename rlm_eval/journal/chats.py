@@ -1,0 +1,89 @@
+"""An RLM's trajectories as chats: what root, sub-calls and children were shown and said.
+
+For fine-tuning (``rlm-eval export RUN --to sft``). Nothing of the gold is in a trajectory, so none
+is in a chat, but for what the input itself says.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rlm_eval.journal.journal import read_events
+from rlm_eval.records import content_hash
+
+Message = Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """What one model was shown, turn by turn, with its replies; the last message is its last reply.
+    ``role`` is root, child or sub. Where old turns left the window it begins with what was left."""
+
+    result_key: str
+    role: str
+    depth: int
+    model: str
+    messages: tuple[Message, ...]
+
+
+def conversations(run_dir: Path) -> Iterator[Conversation]:
+    """Those of a run's results, each result's root first; of methods without a trajectory none."""
+    for result in _last_results(run_dir).values():
+        path = run_dir / "trajectories" / f"{result['key']}.jsonl"
+        if path.is_file():
+            events = [json.loads(line) for line in path.read_bytes().splitlines()]
+            yield from sorted(_of(result, events), key=lambda chat: chat.role != "root")
+
+
+def training_rows(run_dir: Path, least: float) -> Iterator[dict[str, Any]]:
+    """A row for each conversation of an answer with at least this score, each chat once."""
+    scores = {
+        key: (result["score"] or {}).get("value") for key, result in _last_results(run_dir).items()
+    }
+    seen: set[str] = set()
+    for chat in conversations(run_dir):
+        score = scores[chat.result_key]
+        if score is None or score < least:
+            continue
+        digest = content_hash(chat.messages)
+        if digest not in seen:
+            seen.add(digest)
+            about = {"role": chat.role, "depth": chat.depth, "model": chat.model}
+            yield {"messages": list(chat.messages), **about, "score": score, "key": chat.result_key}
+
+
+def _last_results(run_dir: Path) -> dict[str, dict[str, Any]]:
+    return {event["key"]: event for event in read_events(run_dir, ("result",))}
+
+
+def _of(result: Mapping[str, Any], events: list[dict[str, Any]]) -> Iterator[Conversation]:
+    """``kept`` and ``sent`` of each turn give its prompt; an agent's first turn keeps nothing, so
+    that a new chat at its depth begins there. Sub-calls have their prompts."""
+    prompts = {e["prompt_hash"]: e["prompt"] for e in reversed(events) if "prompt_hash" in e}
+    chats: dict[int, list[Message]] = {}
+
+    def ended(depth: int) -> Iterator[Conversation]:
+        if messages := chats.pop(depth, None):
+            model = result["sub_model"] if depth else result["model"]
+            role = "child" if depth else "root"
+            yield Conversation(result["key"], role, depth, model, tuple(messages))
+
+    for event in events:
+        depth = int(event.get("depth") or 0)
+        if event["type"] == "turn" and "sent" in event:
+            if not event["kept"]:
+                yield from ended(depth)
+            said = {"role": "assistant", "content": event["reply"]}
+            chats[depth] = [*chats.get(depth, [])[: event["kept"]], *event["sent"], said]
+        elif event["type"] == "call" and event.get("role") == "sub" and event.get("reply"):
+            prompt = prompts.get(event.get("prompt_hash", ""), event.get("prompt", ""))
+            asked = {"role": "user", "content": prompt}
+            said = {"role": "assistant", "content": event["reply"]}
+            chat = (asked, said)
+            yield Conversation(result["key"], "sub", depth, result["sub_model"], chat)
+    for depth in sorted(chats, reverse=True):
+        yield from ended(depth)

@@ -1,0 +1,298 @@
+"""Runs as logs of inspect_ai, an arm each, and such logs read as runs.
+
+Needs the extra ``inspect``. What inspect has no field for is in a sample's ``metadata`` under the
+names of results.parquet, so that an exported arm comes back as it was.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from rlm_eval.errors import ConfigError
+from rlm_eval.journal.chats import Conversation, conversations
+from rlm_eval.journal.tables import CALL_COLUMNS, RESULT_COLUMNS
+from rlm_eval.records import SCHEMA_VERSION, content_hash
+
+#: How the files end.
+ENDINGS = (".eval", ".json")
+#: The columns that a sample's own fields hold.
+_FIELDS = {"sample_id", "repeat", "question", "gold", "answer", "score", "wall_s", "error"}
+#: What inspect writes for a grade in letters.
+_LETTERS = {"C": 1.0, "P": 0.5, "I": 0.0, "N": 0.0}
+
+
+def _inspect() -> Any:
+    try:
+        import inspect_ai.log
+    except ImportError:
+        raise ConfigError('inspect_ai is missing: pip install -e ".[inspect]"') from None
+    return inspect_ai.log
+
+
+def write_logs(run_dir: Path, out: Path, config: Mapping[str, Any]) -> list[Path]:
+    """One ``ARM.eval`` for each arm of a run in the folder ``out``."""
+    log = _inspect()
+    results = pd.read_parquet(run_dir / "results.parquet")
+    calls = pd.read_parquet(run_dir / "calls.parquet")
+    last = calls.groupby("result_key")["restart"].transform("max")
+    by_result = dict(list(calls[calls["restart"] == last].groupby("result_key")))
+    chats: dict[str, list[Conversation]] = {}
+    for chat in conversations(run_dir):
+        chats.setdefault(chat.result_key, []).append(chat)
+    paths = []
+    for method, rows in results.groupby("method", sort=False):
+        samples = [
+            _sample(log, row, by_result.get(row["result_key"]), chats.get(row["result_key"], []))
+            for row in rows.to_dict("records")
+        ]
+        made = _log(log, str(method), rows, samples, config)
+        paths.append(out / f"{method}.eval")
+        log.write_eval_log(made, str(paths[-1]))
+    return paths
+
+
+def _log(
+    log: Any, method: str, rows: pd.DataFrame, samples: Sequence[Any], config: Mapping[str, Any]
+) -> Any:
+    first = rows.iloc[0]
+    points = rows["score"].fillna(0.0)[~rows["outcome"].str.endswith("_error")]
+    rule = str(first["score_rule"]).partition(":")[0]
+    mean = float(points.mean()) if len(points) else 0.0
+    metrics = {"mean": log.EvalMetric(name="mean", value=mean)}
+    spec = log.EvalSpec(
+        created=datetime.now(UTC).isoformat(),
+        run_id=str(first["run_id"]),
+        task=str(first["task"]),
+        task_args=dict(config.get("task") or {}),
+        solver=method,
+        solver_args=dict((config.get("method") or {}).get(method) or {}),
+        dataset=log.EvalDataset(name=str(first["task"]), samples=rows["sample_id"].nunique()),
+        model=str(first["model"]) or "none",
+        config=log.EvalConfig(epochs=int(rows["repeat"].max()) + 1),
+        metadata={"arm": method, "scripted": bool(rows["scripted"].any())},
+    )
+    scores = [log.EvalScore(name=rule, scorer=rule, metrics=metrics)]
+    scored = int(rows["score"].notna().sum())
+    return log.EvalLog(
+        status="success",
+        eval=spec,
+        results=log.EvalResults(total_samples=len(rows), completed_samples=scored, scores=scores),
+        samples=list(samples),
+    )
+
+
+def _sample(
+    log: Any, row: Mapping[str, Any], calls: pd.DataFrame | None, chats: Sequence[Conversation]
+) -> Any:
+    from inspect_ai.model import ModelOutput
+    from inspect_ai.scorer import Score
+
+    row = {key: None if _null(value) else value for key, value in row.items()}
+    rule = str(row["score_rule"]).partition(":")[0]
+    usage = {name: _usage(group) for name, group in _by_model(calls)}
+    root = next((chat for chat in chats if chat.role == "root"), None)
+    answer = row["answer"] or ""
+    return log.EvalSample(
+        id=row["sample_id"],
+        epoch=row["repeat"] + 1,
+        input=row["question"],
+        target=json.loads(row["gold"]),
+        messages=_messages(root.messages) if root else [],
+        output=ModelOutput.from_content(row["model"] or "none", answer),
+        scores=None if row["score"] is None else {rule: Score(value=row["score"], answer=answer)},
+        metadata={k: _plain(v) for k, v in row.items() if k not in _FIELDS and v is not None},
+        events=list(_events(chats)),
+        model_usage=usage,
+        total_time=row["wall_s"],
+        error=_error(row["error"]) if row["outcome"].endswith("_error") else None,
+    )
+
+
+def _error(text: str | None) -> Any:
+    from inspect_ai._util.error import EvalError  # inspect has no public name for it
+
+    return EvalError(message=text or "", traceback="", traceback_ansi="")
+
+
+def _messages(messages: Sequence[Mapping[str, str]]) -> list[Any]:
+    from inspect_ai.model import ChatMessageAssistant, ChatMessageSystem, ChatMessageUser
+
+    kinds = {"system": ChatMessageSystem, "assistant": ChatMessageAssistant}
+    return [kinds.get(m["role"], ChatMessageUser)(content=m["content"]) for m in messages]
+
+
+def _events(chats: Sequence[Conversation]) -> Iterator[Any]:
+    """Sub-calls and child RLMs as calls of a model, in the order in which they ended; of each
+    conversation its last prompt and reply, which hold all before."""
+    from inspect_ai.event import ModelEvent
+    from inspect_ai.model import GenerateConfig, ModelOutput
+
+    for chat in chats:
+        *shown, said = chat.messages
+        yield ModelEvent(
+            model=chat.model or "none",
+            role=chat.role,
+            input=_messages(shown),
+            tools=[],
+            tool_choice="none",
+            config=GenerateConfig(),
+            output=ModelOutput.from_content(chat.model or "none", said["content"]),
+        )
+
+
+def _by_model(calls: pd.DataFrame | None) -> list[tuple[str, pd.DataFrame]]:
+    return [] if calls is None else [(str(n), g) for n, g in calls.groupby("model", sort=False)]
+
+
+def _usage(calls: pd.DataFrame) -> Any:
+    from inspect_ai.model import ModelUsage
+
+    prompt, cached = int(calls["prompt_tokens"].sum()), int(calls["cached_tokens"].sum())
+    completion = int(calls["completion_tokens"].sum())
+    cost = calls["cost_usd"].sum(skipna=False)
+    return ModelUsage(
+        input_tokens=prompt - cached,
+        input_tokens_cache_read=cached,
+        output_tokens=completion,
+        total_tokens=prompt + completion,
+        reasoning_tokens=int(calls["reasoning_tokens"].sum()),
+        total_cost=None if _null(cost) else float(cost),
+    )
+
+
+def _null(value: Any) -> bool:
+    return value is None or value is pd.NA or (isinstance(value, float) and value != value)
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if hasattr(value, "item") else value
+
+
+# -- such a log as a run ---------------------------------------------------------------------------
+
+
+def read_log(path: Path) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
+    """The results and calls of a log, as a run's tables have them, and its configuration as far as
+    it says one. A sample's id, where it is that of ``rlm-eval export``, pairs it with our arms; a
+    sample that ended in an error is pending. Raises ConfigError for what is no log with samples."""
+    log = _inspect()
+    try:
+        found = log.read_eval_log(str(path))
+    except (OSError, ValueError, KeyError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"{path} can't be read as a log of inspect_ai: {reason}") from error
+    if not found.samples:
+        raise ConfigError(f"{path} has no samples: a log that is read as an arm needs them")
+    spec = found.eval
+    arm = str((spec.metadata or {}).get("arm") or spec.solver or spec.task)
+    rows, calls = [], []
+    for sample in found.samples:
+        row, of_sample = _read_sample(sample, arm, spec)
+        rows.append(row)
+        calls += of_sample
+    results = pd.DataFrame(rows, columns=list(RESULT_COLUMNS)).astype(RESULT_COLUMNS)
+    table = pd.DataFrame(calls, columns=list(CALL_COLUMNS)).astype(CALL_COLUMNS)
+    return results, table, {"method": {arm: dict(spec.solver_args or {})}}
+
+
+def _read_sample(sample: Any, arm: str, spec: Any) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    known = dict(sample.metadata)
+    key = known.get("result_key") or content_hash([spec.eval_id, str(sample.id), sample.epoch])
+    name, score = next(iter((sample.scores or {}).items()), ("", None))
+    value = None if score is None else _graded(score.value)
+    failed = sample.error is not None
+    answer = score.answer if score is not None and score.answer else sample.output.completion
+    outcome = "provider_error" if failed else "answered" if value is not None else "no_answer"
+    target = [sample.target] if isinstance(sample.target, str) else list(sample.target)
+    calls = [_call(key, i, model, u) for i, (model, u) in enumerate(sample.model_usage.items())]
+    length = int(known.get("target_tokens") or 0)
+    costs = [call["cost_usd"] for call in calls]
+    row: dict[str, Any] = {
+        **dict.fromkeys(RESULT_COLUMNS),
+        "run_id": spec.run_id,
+        "task": spec.task,
+        "question_group": "",
+        "knobs": "{}",
+        "method": arm,
+        "prompt": "",
+        "protocol": "inspect_ai",
+        "model": spec.model,
+        "sub_model": spec.model,
+        "scripted": False,
+        "context_id": str(sample.id),
+        "target_tokens": length,
+        "length_tokens": length,
+        "outcome": outcome,
+        "score_rule": name,
+        "sandbox_level": "",
+        **dict.fromkeys(("truncated_tokens", "iterations", "subcalls", "depth_reached"), 0),
+        **dict.fromkeys(("code_errors", "reused_tokens", "thought_chars"), 0),
+        "calls": sum(event.event == "model" for event in sample.events) or len(calls),
+        "prompt_tokens": sum(call["prompt_tokens"] for call in calls),
+        "cached_tokens": sum(call["cached_tokens"] for call in calls),
+        "completion_tokens": sum(call["completion_tokens"] for call in calls),
+        **dict.fromkeys(("cost_usd", "list_usd", "own_usd"), sum(costs) if costs and None not in costs else None),
+        "judge_cost_usd": 0.0,
+        **dict.fromkeys(("lm_s", "sandbox_s"), 0.0),
+        **{column: value for column, value in known.items() if column in RESULT_COLUMNS},
+        "result_key": key,
+        "sample_id": str(sample.id),
+        "repeat": sample.epoch - 1,
+        "score": None if failed else value,
+        "correct": None if failed or value is None else value == 1.0,
+        "answer": answer if outcome == "answered" else None,
+        "gold": json.dumps(target, ensure_ascii=False),
+        "question": sample.input if isinstance(sample.input, str) else sample.input[-1].text,
+        "wall_s": sample.total_time or 0.0,
+        "error": sample.error.message if failed else "",
+        "schema_version": SCHEMA_VERSION,
+    }
+    return row, calls
+
+
+def _graded(value: Any) -> float | None:
+    """A grade between 0 and 1; None for one that is no number."""
+    if isinstance(value, str):
+        return _LETTERS.get(value)
+    return float(value) if isinstance(value, int | float) else None
+
+
+def _call(key: str, number: int, model: str, usage: Any) -> dict[str, Any]:
+    """All calls of a model in one sample, as one: a log sums them up."""
+    cached, written = usage.input_tokens_cache_read or 0, usage.input_tokens_cache_write or 0
+    cost = usage.total_cost
+    return {
+        "call_id": f"{key}-{number}",
+        "parent_call_id": None,
+        "result_key": key,
+        "restart": 0,
+        "role": "root",
+        "depth": 0,
+        "model": model,
+        "endpoint": "",
+        "prompt_sha256": "",
+        "prompt_tokens": usage.input_tokens + cached + written,
+        "cached_tokens": cached,
+        "completion_tokens": usage.output_tokens,
+        "reasoning_tokens": usage.reasoning_tokens or 0,
+        "cost_usd": cost,
+        "latency_s": 0.0,
+        "attempt": 1,
+        "cached_response": False,
+        "from_repl": False,
+        "finish_reason": "",
+        "usage_estimated": False,
+        "started_at": 0.0,
+        "error": "",
+        "thought_chars": 0,
+        "written_tokens": written,
+        "reused_tokens": 0,
+        "list_usd": cost,
+        "own_usd": cost,
+    }

@@ -1,0 +1,157 @@
+"""Several runs by one command: shards and what joins them, launchers, lost workers."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from helpers.billing_provider import BillingProvider
+from helpers.shards import QUESTIONS, Sharded
+from rlm_eval.commands.cli import run_command
+from rlm_eval.commands.sweep import join_shards
+from rlm_eval.config.check import check_config
+from rlm_eval.config.compose import compose_tree, jobs_of
+from rlm_eval.errors import ConfigError
+from rlm_eval.journal.past import past_of
+from rlm_eval.ledger import Budget
+from rlm_eval.runs.assemble import all_work, assemble, samples_of
+
+SMALL = ("task=needle", "task.lengths=[300]", "task.n=5", "model=scripted", "method=[direct,rlm]")
+#: What two runs of one setting may differ in.
+TIMES = ["wall_s", "lm_s", "sandbox_s"]
+
+
+def table(run_dir: Path) -> pd.DataFrame:
+    return pd.read_parquet(run_dir / "results.parquet").drop(columns=TIMES)
+
+
+@pytest.mark.slow
+def test_shards_joined_are_the_run_itself(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    places = [f"results_dir={tmp_path}/{name}" for name in ("one", "three")]
+    assert run_command([*SMALL, places[0]]) == 0
+    assert run_command([*SMALL, places[1], "shards=3"]) == 0
+    out = capsys.readouterr().out
+    (one,), (three,) = ([*tmp_path.glob(f"{n}/needle-*[!s]")] for n in ("one", "three"))
+    assert one.name == three.name, "the same run, however it is carried out"
+    assert out.splitlines()[-1] == str(three)
+    pd.testing.assert_frame_equal(table(one), table(three))
+    shards = sorted(p.name for p in three.with_name(f"{three.name}.shards").iterdir())
+    assert shards == ["1-of-3", "2-of-3", "3-of-3"]
+    assert not list(tmp_path.glob("*/.sweep-*")), "no notes are left"
+    # The joined run is a run like any other, finished, and so is every shard.
+    assert run_command(["resume", str(three)]) == 0
+    assert "all 10 results are there" in capsys.readouterr().err
+    assert run_command([*SMALL, places[1], "shards=3"]) == 0
+    pd.testing.assert_frame_equal(table(one), table(three))
+    # Another number of shards finds what these have.
+    assert run_command([*SMALL, places[1], "shards=2"]) == 0
+    assert "5 results reused" in capsys.readouterr().err.replace("4 results", "5 results")
+    pd.testing.assert_frame_equal(table(one), table(three))
+
+
+def test_contexts_are_dealt_out_each_to_one_shard() -> None:
+    keys: list[str] = []
+    words = [*SMALL, "task=aggregation", "task.lengths=[1650]", "task.questions_per_context=2"]
+    for shard in ("null", "1", "2", "3"):
+        tree = compose_tree([*words, "task.n=7", "shards=3", f"shard={shard}"])
+        parts = assemble(check_config(tree))
+        work = all_work(parts, samples_of(parts.task))
+        if shard == "null":
+            everything = [item.key for item in work]
+        else:
+            keys += [item.key for item in work]
+            assert parts.folder.parent.name == f"{parts.run_id}.shards"
+        contexts = {item.context.id for item in work}
+        assert len(contexts) == {"null": 4, "1": 2, "2": 1, "3": 1}[shard]
+    assert sorted(keys) == sorted(everything)
+
+
+def test_a_shard_has_its_part_of_the_runs_caps() -> None:
+    whole = Budget(calls=10, tokens=1001, usd=0.3, seconds=60)
+    assert whole.shared(3) == Budget(calls=3, tokens=333, usd=pytest.approx(0.1), seconds=60)
+    tree = compose_tree([*SMALL, "budget.run.calls=10", "shards=2", "shard=1"])
+    parts = assemble(check_config(tree))
+    assert parts.run_budget.calls == 5
+    assert parts.sample_budget.calls is None
+
+
+def test_a_shard_that_is_none_is_refused() -> None:
+    with pytest.raises(ConfigError, match="shard=3 is none of shards=2"):
+        check_config(compose_tree([*SMALL, "shards=2", "shard=3"]))
+
+
+def test_more_shards_than_contexts_leave_some_without_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [*SMALL, "task.n=1", "method=[direct]", f"results_dir={tmp_path}", "shards=2"]
+    assert run_command(words) == 0
+    assert "no context falls to this shard" in capsys.readouterr().err
+    (joined,) = tmp_path.glob("needle-*[!s]")
+    assert len(table(joined)) == 1
+
+
+def test_what_the_joined_run_alone_has_is_kept(tmp_path: Path) -> None:
+    """A shard stopped at its cap; the joined run was resumed; then the shards are joined again."""
+    words = [*SMALL, "method=[direct]", f"results_dir={tmp_path}", "shards=2"]
+    assert run_command([*words, "budget.run.calls=4"]) == 3
+    (joined,) = tmp_path.glob("needle-*[!s]")
+    assert len(past_of(joined).done) == 4
+    assert run_command(["resume", str(joined)]) == 3, "all of its cap is spent"
+    tree = yaml.safe_load((joined / "config.yaml").read_text())
+    assert (tree["shards"], tree["shard"]) == (1, None)
+    lost, *others = sorted(joined.with_name(f"{joined.name}.shards").iterdir())
+    assert past_of(lost).done
+    before = past_of(joined)
+    join_shards(others, joined)
+    after = past_of(joined)
+    assert (after.done, after.spent) == (before.done, before.spent)
+
+
+def test_a_presets_sweep_gives_way_to_what_is_given(tmp_path: Path) -> None:
+    jobs = jobs_of(["experiment=paper_table1", "seed=3"])
+    assert len(jobs) > 1
+    assert all("seed=3" in job for job in jobs)
+    tasks = {word for job in jobs for word in job if word.startswith("task=")}
+    assert len(tasks) > 1
+    narrowed = jobs_of(["experiment=paper_table1", "task=oolong"])
+    assert {w for job in narrowed for w in job if w.startswith("task=")} == {"task=oolong"}
+    assert len(narrowed) == len(jobs) // len(tasks)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_worker_that_is_killed_loses_and_doubles_nothing(tmp_path: Path) -> None:
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    with BillingProvider(latency_s=0.1) as provider:
+        run = Sharded(tmp_path, provider, 12, 2, "joblib", ("hydra.launcher.n_jobs=2",))
+        code = run.run(random.Random(5))
+        assert code == 0, run.log.read_text()[-3000:]
+        assert run.kills == 1
+        assert "a worker was lost" in run.log.read_text()
+        assert len(run.rows()) == 12
+        assert run.rows().result_key.is_unique
+        for found in run.accounts():
+            # Both workers end with the one that was killed, each with what it had in flight.
+            assert len(found.lost) <= 2 * QUESTIONS
+            found.check()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_sweep_by_submitit_ends_in_one_table_and_with_the_worst_exit_code(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
+    words = [*SMALL, "method=[direct]", f"results_dir={tmp_path}", "seed=1,2"]
+    local = "hydra/launcher=submitit_local"
+    assert run_command(["-m", *words, local]) == 0
+    out = capsys.readouterr().out
+    assert "=== all 2 runs ===" in out
+    assert len(list(tmp_path.glob("needle-*/results.parquet"))) == 2
+    assert run_command(["-m", *words[:-1], "seed=3,4", local, "budget.run.calls=2"]) == 3
