@@ -233,7 +233,7 @@ def _with_arms(frame: pd.DataFrame, calls: pd.DataFrame, config: Mapping[str, An
         kind = settings.pop("kind", None)
         arm = {"prompt": prompt, "model": model, "sub_model": sub_model, "budget": budget}
         arm |= {"revision": revision[:8]} | shared | settings | further.get(method, {})
-        inner = settings.get("of") if isinstance(settings.get("of"), dict) else settings
+        inner: Mapping[str, Any] = settings.get("of") or settings
         family = arms.family(method, str(inner.get("_target_", "")))
         frame.loc[group.index, "arm_id"] = content_hash(arm)
         frame.loc[group.index, "arm_config"] = json.dumps(arm, sort_keys=True, default=str)

@@ -25,7 +25,7 @@ from rlm_eval.errors import ConfigError
 from rlm_eval.journal.journal import has_journal, read_events
 from rlm_eval.records import PENDING
 from rlm_eval.runs.assemble import assemble
-from rlm_eval.runs.run import FAILED, FINISHED, INTERRUPTED, carry_out_parts
+from rlm_eval.runs.run import BAD_INPUT, FAILED, FINISHED, INTERRUPTED, carry_out_parts
 
 #: How often a job is begun that ends without a word.
 ATTEMPTS = 3
@@ -106,7 +106,7 @@ def _job(config: Any, notes: str, parent: int) -> None:
         whole = str(parts.whole_folder.resolve()) if parts.config["shard"] else ""
         job = Job(code, str(parts.folder.resolve()), whole)
     except ConfigError as error:
-        from rlm_eval.commands.cli import BAD_INPUT, in_one_line
+        from rlm_eval.commands.cli import in_one_line
 
         job = Job(BAD_INPUT, "", refused=f"rlm_eval: {in_one_line(error)}")
     if job.code == INTERRUPTED and os.getpid() == parent:

@@ -88,7 +88,7 @@ def _log(
 
 
 def _sample(
-    log: Any, row: Mapping[str, Any], calls: pd.DataFrame | None, chats: Sequence[Conversation]
+    log: Any, row: Mapping[Any, Any], calls: pd.DataFrame | None, chats: Sequence[Conversation]
 ) -> Any:
     from inspect_ai.model import ModelOutput
     from inspect_ai.scorer import Score
@@ -237,7 +237,7 @@ def _read_sample(sample: Any, arm: str, spec: Any) -> tuple[dict[str, Any], list
         "prompt_tokens": sum(call["prompt_tokens"] for call in calls),
         "cached_tokens": sum(call["cached_tokens"] for call in calls),
         "completion_tokens": sum(call["completion_tokens"] for call in calls),
-        **dict.fromkeys(("cost_usd", "list_usd", "own_usd"), sum(costs) if costs and None not in costs else None),
+        **dict.fromkeys(("cost_usd", "list_usd", "own_usd"), _sum(costs)),
         "judge_cost_usd": 0.0,
         **dict.fromkeys(("lm_s", "sandbox_s"), 0.0),
         **{column: value for column, value in known.items() if column in RESULT_COLUMNS},
@@ -254,6 +254,11 @@ def _read_sample(sample: Any, arm: str, spec: Any) -> tuple[dict[str, Any], list
         "schema_version": SCHEMA_VERSION,
     }
     return row, calls
+
+
+def _sum(costs: Sequence[float | None]) -> float | None:
+    known = [cost for cost in costs if cost is not None]
+    return sum(known) if known and len(known) == len(costs) else None
 
 
 def _graded(value: Any) -> float | None:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import re
+import sys
+from collections import namedtuple
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from math import fsum
@@ -99,6 +101,8 @@ MEASURES = {
 _STORED = {"int": "int64", "float": "float64", "float | None": "float64", "bool": "bool"}
 #: A call's fields in their order; what is no number is text.
 CALL_COLUMNS = {field.name: _STORED.get(str(field.type), "string") for field in fields(Call)}
+#: A row of calls.parquet.
+CallRow: Any = namedtuple("CallRow", CALL_COLUMNS)
 #: How a cell begins that a spreadsheet would compute, unless it is a number.
 _FORMULA = re.compile(r"(?!\s*[+-]?[\d.,]+(?:[eE][+-]?\d+)?\s*\Z)\s*[=+\-@＝＋－＠]|[\t\n]")
 
@@ -114,25 +118,24 @@ def tables_of(events: Iterable[dict[str, Any]]) -> tuple[pd.DataFrame, pd.DataFr
     has those of every restart."""
     import pandas as pd
 
-    ended: dict[str, dict[str, Any]] = {}
-    calls: dict[tuple[str, int], dict[str, Any]] = {}
-    by_restart: dict[tuple[str, int], dict[tuple[str, int], Mapping[str, Any]]] = {}
+    ended: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {}
+    calls: dict[tuple[str, int], Any] = {}
+    by_restart: dict[tuple[str, int], dict[tuple[str, int], Any]] = {}
     for event in whole(events):
         if event["type"] == "result":
-            ended[event["key"]] = event
+            its = by_restart.pop((event["key"], event["restart"]), {})
+            ended[event["key"]] = _row(event, [*its.values()])
         else:
-            call = {"thought_chars": 0, **event, "error": storable(event["error"])}
-            calls.setdefault(attempt_id(event), call)
+            call, attempt = _call_row(event), attempt_id(event)
+            calls.setdefault(attempt, call)
             # Reused again after a kill, a call is there again, as another restart's.
-            began = by_restart.setdefault((event["result_key"], event["restart"]), {})
-            began.setdefault(attempt_id(event), call)
-    rows = [
-        _row(event, [*by_restart.get((key, event["restart"]), {}).values()])
-        for key, event in ended.items()
-    ]
-    others = sorted(set().union(*rows) - RESULT_COLUMNS.keys())
-    columns = {**RESULT_COLUMNS, **dict.fromkeys(others, "float64")}
-    result_frame = pd.DataFrame(rows, columns=list(columns)).astype(columns)
+            began = by_restart.setdefault((call.result_key, call.restart), {})
+            began.setdefault(attempt, call)
+    rows = [row for row, _ in ended.values()]
+    result_frame = pd.DataFrame(rows, columns=list(RESULT_COLUMNS)).astype(RESULT_COLUMNS)
+    for name in sorted({name for _, others in ended.values() for name in others}):
+        result_frame[name] = [others.get(name) for _, others in ended.values()]
+        result_frame[name] = result_frame[name].astype("float64")
     call_frame = pd.DataFrame([*calls.values()], columns=list(CALL_COLUMNS))
     order = ["target_tokens", "context_id", "method", "sample_id", "repeat", "result_key"]
     return (
@@ -174,13 +177,26 @@ def _as_text(cell: Any) -> Any:
     return f"'{text}" if _FORMULA.match(text) else text
 
 
-def _row(event: Mapping[str, Any], calls: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """A row of results.parquet from a result and the calls that count for it; a reading beside its
-    score is a column ``score_NAME`` after all others, and so are ``judge_verdicts`` and
+def _call_row(event: Mapping[str, Any]) -> CallRow:
+    """A call without its reply, the texts that many have in common kept once: a run has hundreds of
+    thousands."""
+    values = {"thought_chars": 0, **event, "error": storable(event["error"])}
+    return CallRow(*(_kept_once(values.get(name)) for name in CALL_COLUMNS))
+
+
+def _kept_once(value: Any) -> Any:
+    return sys.intern(value) if type(value) is str else value
+
+
+def _row(
+    event: Mapping[str, Any], calls: Sequence[CallRow]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """A row of results.parquet from a result and the calls that count for it, and what it has in
+    further columns: a reading beside its score in ``score_NAME``, and ``judge_verdicts`` and
     ``judge_dissents``. A judge's calls are no part of the method's: only what they cost is kept."""
     sample, answer = event["sample"], event["answer"]
     score = event["score"] if answer["outcome"] in SCORED else None
-    own = [call for call in calls if call["role"] != "judge"]
+    own = [call for call in calls if call.role != "judge"]
     constant, value = event["constant_score"], score and score["value"]
     known = value is not None and constant is not None and constant < 1
     shown = answer["spans_read"]
@@ -197,27 +213,27 @@ def _row(event: Mapping[str, Any], calls: Sequence[Mapping[str, Any]]) -> dict[s
         "gold": storable(json.dumps(sample["gold"], ensure_ascii=False)),
         "question": storable(sample["question"]),
         "error": storable(answer["error"]),
-        "calls": len({call["call_id"] for call in own}),
-        "subcalls": len({call["call_id"] for call in own if call["from_repl"]}),
-        "depth_reached": max((call["depth"] for call in own), default=0),
+        "calls": len({call.call_id for call in own}),
+        "subcalls": len({call.call_id for call in own if call.from_repl}),
+        "depth_reached": max((call.depth for call in own), default=0),
         # None where the task knows of no evidence or the method does not choose what is read.
         "evidence_recall": None if shown is None else recall(sample["evidence"], shown),
         **{name: _cost(own, name) for name in ("cost_usd", "list_usd", "own_usd")},
-        "judge_cost_usd": _cost([call for call in calls if call["role"] == "judge"], "cost_usd"),
-        "lm_s": fsum([call["latency_s"] for call in own]),  # the same in every Python
+        "judge_cost_usd": _cost([call for call in calls if call.role == "judge"], "cost_usd"),
+        "lm_s": fsum([call.latency_s for call in own]),  # the same in every Python
     }
     counted = ("prompt_tokens", "cached_tokens", "reused_tokens", "completion_tokens")
     for name in (*counted, "thought_chars"):
-        found[name] = sum(call[name] for call in own)
+        found[name] = sum(getattr(call, name) for call in own)
     others = {f"score_{name}": other for name, other in score["readings"].items()} if score else {}
     if score and score.get("verdicts"):
         others |= {f"judge_{name}": score[name] for name in ("verdicts", "dissents")}
-    return {name: found[name] for name in RESULT_COLUMNS} | others
+    return tuple(_kept_once(found[name]) for name in RESULT_COLUMNS), others
 
 
-def _cost(calls: Iterable[Mapping[str, Any]], name: str) -> float | None:
+def _cost(calls: Iterable[CallRow], name: str) -> float | None:
     """US dollars; one unpriced call leaves the sum unknown."""
-    prices = [call[name] for call in calls]
+    prices = [getattr(call, name) for call in calls]
     return None if None in prices else fsum(prices)
 
 

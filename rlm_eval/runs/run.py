@@ -284,8 +284,10 @@ def _finish(parts: Parts, run_dir: Path, outcome: RunOutcome, host: Host) -> int
     from rlm_eval.journal.tables import tables_of, write_tables
 
     bad: list[str] = []
-    events = list(read_events(run_dir, ("result", "call"), bad))
-    results, calls = tables_of(events)
+    replies: Counter[str] = Counter()
+    empty: Counter[str] = Counter()
+    events = read_events(run_dir, ("result", "call"), bad)
+    results, calls = tables_of(_counting(events, replies, empty))
     write_tables(results, calls, run_dir)
     summary = write_summary(run_dir, demonstration=parts.demonstration)
     if host.prints:
@@ -293,7 +295,7 @@ def _finish(parts: Parts, run_dir: Path, outcome: RunOutcome, host: Host) -> int
         if sent := int(calls.prompt_tokens.sum()):
             cached = int(calls.cached_tokens.sum()) / sent
             print(f"prompt tokens: {sent:,} sent, {cached:.0%} of them from the prompt cache")
-    for line in filter(None, [*cut_off(events), damage(run_dir, bad)]):
+    for line in filter(None, [*_cut_off(replies, empty), damage(run_dir, bad)]):
         print(line, file=sys.stderr)
     for error, count in outcome.errors.items():
         print(f"{count:,} × {error}", file=sys.stderr)
@@ -317,18 +319,22 @@ def _finish(parts: Parts, run_dir: Path, outcome: RunOutcome, host: Host) -> int
     return PENDING_LEFT if outcome.pending else FINISHED
 
 
-def cut_off(events: Iterable[Mapping[str, Any]]) -> list[str]:
-    """A line for each model with replies that ended at their last token before any text: it thought
-    all of them away, and was paid for it."""
-    replies: Counter[str] = Counter()
-    empty: Counter[str] = Counter()
-    for call in events:
-        if call["type"] != "call" or call["role"] == "embed" or not call["result_key"]:
-            continue
-        if not call["error"] and not call["cached_response"]:
-            replies[call["model"]] += 1
-            said = len(call["reply"].strip()) > call.get("thought_chars", 0)
-            empty[call["model"]] += call["finish_reason"] == "length" and not said
+def _counting(
+    events: Iterable[dict[str, Any]], replies: Counter[str], empty: Counter[str]
+) -> Iterator[dict[str, Any]]:
+    """The ``events``, each model's replies among them counted, and those that ended at their last
+    token before any text."""
+    for event in events:
+        about = event["type"] == "call" and event["role"] != "embed" and event["result_key"]
+        if about and not event["error"] and not event["cached_response"]:
+            replies[event["model"]] += 1
+            said = len(event["reply"].strip()) > event.get("thought_chars", 0)
+            empty[event["model"]] += event["finish_reason"] == "length" and not said
+        yield event
+
+
+def _cut_off(replies: Counter[str], empty: Counter[str]) -> list[str]:
+    """A line for each model with replies that it thought away, and that were paid for."""
     return [
         f"{count:,} of {replies[model]:,} replies of {model} were cut off with no text: raise the "
         "model's reasoning_tokens (or the method's tokens)"

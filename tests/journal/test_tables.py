@@ -203,6 +203,6 @@ def test_no_csv_file_is_written_otherwise() -> None:
     root = Path(__file__).parents[2]
     files = [p for room in ("rlm_eval", "tasks", "paper") for p in (root / room).rglob("*.py")]
     lines = [line for p in files for line in p.read_text(encoding="utf-8").splitlines()]
-    writers = [line for line in lines if "to_csv(" in line and "to_csv(index=False) " not in line]
+    writers = [line for line in lines if ".to_csv(" in line and "to_csv(index=False) " not in line]
     assert [line.strip().partition("(")[0] for line in writers] == ["shown.to_csv"]
     assert not [line for line in lines if "csv.writer" in line or "DictWriter" in line]

@@ -11,6 +11,7 @@ import importlib.resources
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import hypot, nan, sqrt
 from typing import Any, Literal
 
@@ -19,7 +20,7 @@ import yaml
 
 from rlm_eval.analysis.arms import flatten
 from rlm_eval.analysis.load import MARGIN
-from rlm_eval.analysis.paired import CELL, TERMS, Comparison, comparisons
+from rlm_eval.analysis.paired import CELL, TERMS, Comparison, Pair, comparisons
 from rlm_eval.analysis.text import Column, points, shown
 
 State = Literal["compatible", "contradicted", "undecided", "not measured"]
@@ -168,17 +169,22 @@ def claims_table(results: pd.DataFrame, claims: Sequence[Claim]) -> pd.DataFrame
     known = [(cell, answers, _arms(answers)) for cell, answers in cells]
     for claim in claims:
         seen = set()
-        for (task, length, model, *_), answers, arms in known:
+        for cell, answers, arms in known:
+            task, length, model = str(cell[0]), int(str(cell[1])), str(cell[2])
             pair = _known_by(claim.arm, arms), _known_by(claim.against, arms)
             if not all(pair) or pair[0] == pair[1]:
                 continue
-            places = (s for s in claim.settings if s.holds_for(str(task), int(length), str(model)))
+            places = (s for s in claim.settings if s.holds_for(task, length, model))
             here = next(places, None)
-            for one in comparisons(answers, lambda cell, pair=pair: [[pair]]):
+            for one in comparisons(answers, partial(_alone, pair)):
                 seen.add(here)
-                rows.append(_measured(claim, one, str(model), here))
+                rows.append(_measured(claim, one, model, here))
         rows += [_missing(claim, s) for s in claim.settings or (None,) if s not in seen]
     return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _alone(pair: Pair, cell: pd.DataFrame) -> list[list[Pair]]:
+    return [[pair]]
 
 
 def _arms(answers: pd.DataFrame) -> dict[str, dict[str, Any]]:
@@ -195,7 +201,7 @@ def _known_by(settings: Mapping[str, Any], arms: Mapping[str, Mapping[str, Any]]
 
     def has(config: Mapping[str, Any], key: str, value: Any) -> bool:
         given = config.get(key)
-        return str(given).rpartition(".")[2] == value if key == "_target_" else given == value
+        return bool(str(given).rpartition(".")[2] == value if key == "_target_" else given == value)
 
     return next((n for n, c in arms.items() if all(has(c, k, v) for k, v in settings.items())), "")
 
@@ -223,7 +229,7 @@ def _measured(claim: Claim, found: Comparison, model: str, here: Setting | None)
 
 
 def _missing(claim: Claim, setting: Setting | None) -> dict[str, Any]:
-    row = {"source": claim.source, "says": claim.says, "state": "not measured"}
+    row: dict[str, Any] = {"source": claim.source, "says": claim.says, "state": "not measured"}
     row |= {"target_tokens": 0, "contexts": 0, "command": claim.command, "usd": nan}
     if setting is None:
         return row

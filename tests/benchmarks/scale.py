@@ -1,0 +1,120 @@
+"""One run in shards on a local Ray cluster, and with workers killed. Needs the extra ray:
+
+PYTHONPATH=tests python tests/benchmarks/scale.py > results/published/benchmarks/scale.md
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+
+import pandas as pd
+
+from helpers.billing_provider import BillingProvider
+from helpers.shards import QUESTIONS, Sharded
+
+#: Seconds of each reply where shards are timed, and where workers are killed.
+SLOW_S, QUICK_S = 1.0, 0.15
+TEXT = """\
+# One run in shards, on a local Ray cluster
+
+`PYTHONPATH=tests python tests/benchmarks/scale.py`; ray {ray}, hydra-ray-launcher {launcher},
+{cores} cores. Runs of the arm direct through litellm against a provider over HTTP that takes
+{slow:g} s for a reply, bills, and fails every eighth request; {questions} questions at once in each
+shard. Working: from the first request that it got to the last. Rows are the joined table's, without
+times. No model takes part.
+
+| shards | questions | seconds, all | working | speed-up, working | rows equal to one shard's |
+|---|---|---|---|---|---|
+{timed}
+
+## A worker killed at a random point
+
+{kills} runs of {n} questions in two shards, {killed} of which had a worker killed with SIGKILL;
+each was begun once and ended by itself. Lost: billed by the provider, and in no journal (calls in
+flight at a kill, {in_flight} at most of the worker that died). Beside what was lost and what nobody
+was told the price of, every journal agrees with the bills to the cent: the shards', and the joined
+one.
+
+| | |
+|---|---|
+| runs with all results, each once | {complete} of {kills} |
+| runs that ended with exit code 0 | {ended} of {kills} |
+| calls billed | {billed} |
+| calls lost, in all; most in a run | {lost}; {most} |
+| calls in a joined journal that nobody billed | {invented} |
+"""
+
+
+def timed(folder: Path, shards: int, n: int, launcher: tuple[str, ...]) -> tuple[Sharded, float]:
+    with BillingProvider(latency_s=SLOW_S) as provider:
+        run = Sharded(folder, provider, n, shards, launcher[0], launcher[1:])
+        if code := run.run():
+            raise SystemExit(f"exit code {code}:\n{run.log.read_text()[-3000:]}")
+        journal = pd.read_parquet(run.joined / "calls.parquet")
+    begun = journal["started_at"]
+    last = (begun + journal["latency_s"]).max()
+    return run, float(last - begun.min())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--questions", type=int, default=96)
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--launcher", default="ray")
+    options = parser.parse_args()
+    more = {"ray": ("hydra.launcher.ray.remote.num_cpus=0.25",), "joblib": ()}[options.launcher]
+    launcher = (options.launcher, *more)
+    lines, first = [], None
+    with tempfile.TemporaryDirectory() as place:
+        for shards in (1, 2, 4):
+            run, working = timed(Path(place, str(shards)), shards, options.questions, launcher)
+            rows = run.rows()
+            first = (rows, working) if first is None else first
+            same = "yes" if rows.equals(first[0]) else "NO"
+            speed = f"{first[1] / working:.2f}×"
+            cells = (shards, options.questions, f"{run.seconds:.0f}", f"{working:.0f}", speed, same)
+            lines.append(f"| {' | '.join(map(str, cells))} |")
+        chance, n = random.Random(7), 24
+        complete = ended = lost = most = billed = invented = killed = 0
+        for trial in range(options.kills):
+            with BillingProvider(latency_s=QUICK_S) as provider:
+                run = Sharded(Path(place, f"kill{trial}"), provider, n, 2, launcher[0], more)
+                ended += run.run(chance) == 0
+                rows, (of_shards, joined) = run.rows(), run.accounts()
+                complete += len(rows) == n and rows["result_key"].is_unique
+                of_shards.check()
+                joined.check()
+                billed += len(provider.bills)
+                lost += len(joined.lost)
+                most = max(most, len(joined.lost))
+                invented += len(joined.invented)
+                killed += run.kills
+    print(
+        TEXT.format(
+            ray=version("ray") if options.launcher == "ray" else "–",
+            launcher=version(f"hydra-{options.launcher}-launcher"),
+            cores=os.cpu_count(),
+            slow=SLOW_S,
+            questions=QUESTIONS,
+            timed="\n".join(lines),
+            kills=options.kills,
+            n=n,
+            killed=killed,
+            in_flight=QUESTIONS,
+            complete=complete,
+            ended=ended,
+            billed=billed,
+            lost=lost,
+            most=most,
+            invented=invented,
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()
