@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import sys
 import tempfile
 from importlib.metadata import version
 from pathlib import Path
@@ -67,7 +68,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--launcher", default="ray")
     options = parser.parse_args()
-    more = {"ray": ("hydra.launcher.ray.remote.num_cpus=0.25",), "joblib": ()}[options.launcher]
+    more = {"ray": ("+hydra.launcher.ray.remote.num_cpus=0.25",), "joblib": ()}[options.launcher]
     launcher = (options.launcher, *more)
     lines, first = [], None
     with tempfile.TemporaryDirectory() as place:
@@ -84,7 +85,11 @@ def main() -> None:
         for trial in range(options.kills):
             with BillingProvider(latency_s=QUICK_S) as provider:
                 run = Sharded(Path(place, f"kill{trial}"), provider, n, 2, launcher[0], more)
-                ended += run.run(chance) == 0
+                code = run.run(chance)
+                ended += code == 0
+                if code:
+                    print(f"exit code {code}:\n{run.log.read_text()[-3000:]}", file=sys.stderr)
+                    continue
                 rows, (of_shards, joined) = run.rows(), run.accounts()
                 complete += len(rows) == n and rows["result_key"].is_unique
                 of_shards.check()
