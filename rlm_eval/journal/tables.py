@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections import namedtuple
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from math import fsum
@@ -101,8 +100,6 @@ MEASURES = {
 _STORED = {"int": "int64", "float": "float64", "float | None": "float64", "bool": "bool"}
 #: A call's fields in their order; what is no number is text.
 CALL_COLUMNS = {field.name: _STORED.get(str(field.type), "string") for field in fields(Call)}
-#: A row of calls.parquet.
-CallRow: Any = namedtuple("CallRow", CALL_COLUMNS)
 #: How a cell begins that a spreadsheet would compute, unless it is a number.
 _FORMULA = re.compile(r"(?!\s*[+-]?[\d.,]+(?:[eE][+-]?\d+)?\s*\Z)\s*[=+\-@＝＋－＠]|[\t\n]")
 
@@ -119,14 +116,14 @@ def tables_of(events: Iterable[dict[str, Any]]) -> tuple[pd.DataFrame, pd.DataFr
     import pandas as pd
 
     ended: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {}
-    calls: dict[tuple[str, int], Any] = {}
-    by_restart: dict[tuple[str, int], dict[tuple[str, int], Any]] = {}
+    calls: dict[tuple[str, int], Call] = {}
+    by_restart: dict[tuple[str, int], dict[tuple[str, int], Call]] = {}
     for event in whole(events):
         if event["type"] == "result":
             its = by_restart.pop((event["key"], event["restart"]), {})
             ended[event["key"]] = _row(event, [*its.values()])
         else:
-            call, attempt = _call_row(event), attempt_id(event)
+            call, attempt = _call_of(event), attempt_id(event)
             calls.setdefault(attempt, call)
             # Reused again after a kill, a call is there again, as another restart's.
             began = by_restart.setdefault((call.result_key, call.restart), {})
@@ -136,7 +133,8 @@ def tables_of(events: Iterable[dict[str, Any]]) -> tuple[pd.DataFrame, pd.DataFr
     for name in sorted({name for _, others in ended.values() for name in others}):
         result_frame[name] = [others.get(name) for _, others in ended.values()]
         result_frame[name] = result_frame[name].astype("float64")
-    call_frame = pd.DataFrame([*calls.values()], columns=list(CALL_COLUMNS))
+    sent = [tuple(vars(call).values()) for call in calls.values()]
+    call_frame = pd.DataFrame(sent, columns=list(CALL_COLUMNS))
     order = ["target_tokens", "context_id", "method", "sample_id", "repeat", "result_key"]
     return (
         result_frame.sort_values(order, ignore_index=True),
@@ -177,20 +175,18 @@ def _as_text(cell: Any) -> Any:
     return f"'{text}" if _FORMULA.match(text) else text
 
 
-def _call_row(event: Mapping[str, Any]) -> CallRow:
+def _call_of(event: Mapping[str, Any]) -> Call:
     """A call without its reply, the texts that many have in common kept once: a run has hundreds of
     thousands."""
     values = {"thought_chars": 0, **event, "error": storable(event["error"])}
-    return CallRow(*(_kept_once(values.get(name)) for name in CALL_COLUMNS))
+    return Call(**{name: _kept_once(values.get(name)) for name in CALL_COLUMNS})
 
 
 def _kept_once(value: Any) -> Any:
     return sys.intern(value) if type(value) is str else value
 
 
-def _row(
-    event: Mapping[str, Any], calls: Sequence[CallRow]
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def _row(event: Mapping[str, Any], calls: Sequence[Call]) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """A row of results.parquet from a result and the calls that count for it, and what it has in
     further columns: a reading beside its score in ``score_NAME``, and ``judge_verdicts`` and
     ``judge_dissents``. A judge's calls are no part of the method's: only what they cost is kept."""
@@ -231,7 +227,7 @@ def _row(
     return tuple(_kept_once(found[name]) for name in RESULT_COLUMNS), others
 
 
-def _cost(calls: Iterable[CallRow], name: str) -> float | None:
+def _cost(calls: Iterable[Call], name: str) -> float | None:
     """US dollars; one unpriced call leaves the sum unknown."""
     prices = [getattr(call, name) for call in calls]
     return None if None in prices else fsum(prices)

@@ -116,8 +116,9 @@ def main() -> None:
     print(f"""\
 # Large inputs and many calls
 
-`python tests/benchmarks/large.py`, Python {platform.python_version()}, {os.cpu_count()} cores. Whole
-commands, start and tables with them; a scripted model, which says nothing of any language model.
+`python tests/benchmarks/large.py`, Python {platform.python_version()}, {os.cpu_count()} cores.
+Complete commands, start and tables with them; a scripted model, which says nothing of any language
+model.
 
 ## A needle in {LARGE:,} tokens
 
