@@ -12,7 +12,7 @@ from rich.text import Text
 
 from rlm_eval.analysis import stats
 from rlm_eval.analysis.arms import differing, marks
-from rlm_eval.analysis.load import Run, combine
+from rlm_eval.analysis.load import Run, combine, is_log
 from rlm_eval.analysis.paired import CELL, Comparison, Pair, comparisons
 from rlm_eval.analysis.text import Column, terminal_table
 
@@ -64,7 +64,7 @@ def compare_runs(a: Run, b: Run) -> RunComparison:
     models = [_models(a), _models(b)]
     silent = dict.fromkeys([*models[0], *models[1]], "no calls")
     found = {"Models": changes(silent | models[0], silent | models[1])}
-    if a.environment and b.environment:  # which a log of inspect_ai has not
+    if not (is_log(a.path) or is_log(b.path)):  # which has no such record
         found["Configuration"] = _merged(changes(*settings))
         found["Environment"] = changes(*made_with)
         found["Settings that change no result"] = changes(*run_times)

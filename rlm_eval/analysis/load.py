@@ -103,7 +103,8 @@ def find_runs(*sources: str | Path) -> list[Path]:
     for source in map(str, sources):
         named = [source] if Path(source).exists() else sorted(glob.glob(source, recursive=True))
         folders = [Path(n).parent if n.endswith(".parquet") else Path(n) for n in named]
-        found = [f for f in folders if (f / "results.parquet").is_file() or is_log(f)]
+        logs = [f for f in folders if is_log(f) and (f.suffix == ".eval" or f == Path(source))]
+        found = [f for f in folders if (f / "results.parquet").is_file()] + logs
         if not found:
             what = "holds no results.parquet" if folders else "does not exist"
             where = "give the directory that a run printed as its last line"

@@ -89,6 +89,8 @@ def _launch(overrides: Sequence[str], jobs: Sequence[Sequence[str]], notes: Path
                     returned = launcher.launch(words, initial_job_idx=batch[0])
                 except Exception as lost:  # noqa: BLE001  each launcher's own, for a dead worker
                     print(f"a worker was lost: {type(lost).__name__}: {lost}", file=sys.stderr)
+                    if ray := sys.modules.get("ray"):  # it may be the cluster that is gone
+                        ray.shutdown()
                     continue
                 for job in returned:
                     _ = job.return_value  # raises what a job of this process or another raised

@@ -20,14 +20,16 @@ Message = Mapping[str, str]
 
 @dataclass(frozen=True)
 class Conversation:
-    """What one model was shown, turn by turn, with its replies; the last message is its last reply.
-    ``role`` is root, child or sub. Where old turns left the window it begins with what was left."""
+    """What one model was shown, turn by turn, with its replies: the first of them is at the place
+    ``first``, the last is the last message. ``role`` is root, child or sub. Where old turns left
+    the window it begins with what was left."""
 
     result_key: str
     role: str
     depth: int
     model: str
     messages: tuple[Message, ...]
+    first: int
 
 
 def conversations(run_dir: Path) -> Iterator[Conversation]:
@@ -65,18 +67,20 @@ def _of(result: Mapping[str, Any], events: list[dict[str, Any]]) -> Iterator[Con
     that a new chat at its depth begins there. Sub-calls have their prompts."""
     prompts = {e["prompt_hash"]: e["prompt"] for e in reversed(events) if "prompt_hash" in e}
     chats: dict[int, list[Message]] = {}
+    first: dict[int, int] = {}
 
     def ended(depth: int) -> Iterator[Conversation]:
         if messages := chats.pop(depth, None):
             model = result["sub_model"] if depth else result["model"]
             role = "child" if depth else "root"
-            yield Conversation(result["key"], role, depth, model, tuple(messages))
+            yield Conversation(result["key"], role, depth, model, tuple(messages), first[depth])
 
     for event in events:
         depth = int(event.get("depth") or 0)
         if event["type"] == "turn" and "sent" in event:
             if not event["kept"]:
                 yield from ended(depth)
+                first[depth] = len(event["sent"])
             said = {"role": "assistant", "content": event["reply"]}
             chats[depth] = [*chats.get(depth, [])[: event["kept"]], *event["sent"], said]
         elif event["type"] == "call" and event.get("role") == "sub" and event.get("reply"):
@@ -84,6 +88,6 @@ def _of(result: Mapping[str, Any], events: list[dict[str, Any]]) -> Iterator[Con
             asked = {"role": "user", "content": prompt}
             said = {"role": "assistant", "content": event["reply"]}
             chat = (asked, said)
-            yield Conversation(result["key"], "sub", depth, result["sub_model"], chat)
+            yield Conversation(result["key"], "sub", depth, result["sub_model"], chat, 1)
     for depth in sorted(chats, reverse=True):
         yield from ended(depth)

@@ -52,9 +52,19 @@ def write_logs(run_dir: Path, out: Path, config: Mapping[str, Any]) -> list[Path
             for row in rows.to_dict("records")
         ]
         made = _log(log, str(method), rows, samples, config)
+        own = calls[calls["result_key"].isin(rows["result_key"])]
+        if len(own):
+            ended = (own["started_at"] + own["latency_s"]).max()
+            made.stats = log.EvalStats(
+                started_at=_when(own["started_at"].min()), completed_at=_when(ended)
+            )
         paths.append(out / f"{method}.eval")
         log.write_eval_log(made, str(paths[-1]))
     return paths
+
+
+def _when(seconds: float) -> str:
+    return datetime.fromtimestamp(float(seconds), UTC).isoformat()
 
 
 def _log(
@@ -98,12 +108,13 @@ def _sample(
     usage = {name: _usage(group) for name, group in _by_model(calls)}
     root = next((chat for chat in chats if chat.role == "root"), None)
     answer = row["answer"] or ""
+    asked = [{"role": "user", "content": row["question"]}, {"role": "assistant", "content": answer}]
     return log.EvalSample(
         id=row["sample_id"],
         epoch=row["repeat"] + 1,
         input=row["question"],
         target=json.loads(row["gold"]),
-        messages=_messages(root.messages) if root else [],
+        messages=_messages(root.messages if root else asked),
         output=ModelOutput.from_content(row["model"] or "none", answer),
         scores=None if row["score"] is None else {rule: Score(value=row["score"], answer=answer)},
         metadata={k: _plain(v) for k, v in row.items() if k not in _FIELDS and v is not None},
@@ -128,22 +139,23 @@ def _messages(messages: Sequence[Mapping[str, str]]) -> list[Any]:
 
 
 def _events(chats: Sequence[Conversation]) -> Iterator[Any]:
-    """Sub-calls and child RLMs as calls of a model, in the order in which they ended; of each
-    conversation its last prompt and reply, which hold all before."""
+    """Each reply as a call of a model, conversation by conversation, the root's first."""
     from inspect_ai.event import ModelEvent
     from inspect_ai.model import GenerateConfig, ModelOutput
 
     for chat in chats:
-        *shown, said = chat.messages
-        yield ModelEvent(
-            model=chat.model or "none",
-            role=chat.role,
-            input=_messages(shown),
-            tools=[],
-            tool_choice="none",
-            config=GenerateConfig(),
-            output=ModelOutput.from_content(chat.model or "none", said["content"]),
-        )
+        for i, said in enumerate(chat.messages):
+            if i < chat.first or said["role"] != "assistant":
+                continue
+            yield ModelEvent(
+                model=chat.model or "none",
+                role=chat.role,
+                input=_messages(chat.messages[:i]),
+                tools=[],
+                tool_choice="none",
+                config=GenerateConfig(),
+                output=ModelOutput.from_content(chat.model or "none", said["content"]),
+            )
 
 
 def _by_model(calls: pd.DataFrame | None) -> list[tuple[str, pd.DataFrame]]:

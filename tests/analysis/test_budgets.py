@@ -18,14 +18,15 @@ CAPS = (1500, 6000)
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
-    """Direct at two caps, plain and matched, on inputs of 1,000 tokens; a control beside it."""
+    """One reply to 1,000 tokens at two caps, and as many as they buy; a control beside it."""
     place = tmp_path_factory.mktemp("runs")
     for cap in CAPS:
         for matched in ("true", "false"):
             code = run_command(
                 [
                     *("task=needle", "task.lengths=[1000]", "task.n=4", "model=scripted"),
-                    *("method=[direct,no_context]", f"results_dir={place}"),
+                    *("method=[self_consistency,no_context]", f"results_dir={place}"),
+                    "method.self_consistency.tries=1",
                     *(f"budget.sample.tokens={cap}", f"budget.matched={matched}"),
                 ]
             )
@@ -39,7 +40,9 @@ def calls_of(runs: list[Run]) -> pd.DataFrame:
 
 def test_a_sweep_has_a_row_for_each_cap_and_way(runs: list[Run]) -> None:
     table = budget_table(combine(runs), calls_of(runs)).sort_values(["matched", "cap"])
-    assert table["arm"].unique().tolist() == ["direct"]  # one method over all, and no control
+    assert table["arm"].unique().tolist() == [
+        "self_consistency"
+    ]  # one method over all, and no control
     assert list(zip(table["matched"], table["cap"], strict=True)) == [
         *((False, 1500), (False, 6000), (True, 1500), (True, 6000))
     ]
@@ -47,7 +50,7 @@ def test_a_sweep_has_a_row_for_each_cap_and_way(runs: list[Run]) -> None:
     assert (table["over"] == 0).all()
     plain, spent = table["spent"].tolist()[:2], table["spent"].tolist()[2:]
     assert plain[0] == plain[1] > 900  # it reads the input once, whatever it may spend
-    assert spent[0] == plain[0]  # no second vote fits
+    assert spent[0] == plain[0]  # no second try fits
     assert spent[1] > 2 * plain[1]
     assert table["spent_share"].tolist()[3] == pytest.approx(spent[1] / 6000)
 

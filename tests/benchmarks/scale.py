@@ -16,7 +16,7 @@ from pathlib import Path
 import pandas as pd
 
 from helpers.billing_provider import BillingProvider
-from helpers.shards import QUESTIONS, Sharded
+from helpers.shards import QUESTIONS, RAYLET, Sharded
 
 #: Seconds of each reply where shards are timed, and where workers are killed.
 SLOW_S, QUICK_S = 1.0, 0.15
@@ -48,6 +48,7 @@ one.
 | calls billed | {billed} |
 | calls lost, in all; most in a run | {lost}; {most} |
 | calls in a joined journal that nobody billed | {invented} |
+| the cluster's own process killed: runs with all results, exit code 0, bills agreed | {clusters} |
 """
 
 
@@ -66,6 +67,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--questions", type=int, default=96)
     parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--clusters", type=int, default=3)
     parser.add_argument("--launcher", default="ray")
     options = parser.parse_args()
     more = {"ray": ("+hydra.launcher.ray.remote.num_cpus=0.25",), "joblib": ()}[options.launcher]
@@ -82,6 +84,14 @@ def main() -> None:
             lines.append(f"| {' | '.join(map(str, cells))} |")
         chance, n = random.Random(7), 24
         complete = ended = lost = most = billed = invented = killed = 0
+        clusters = 0
+        for trial in range(options.clusters if launcher[0] == "ray" else 0):
+            with BillingProvider(latency_s=QUICK_S) as provider:
+                run = Sharded(Path(place, f"cluster{trial}"), provider, n, 2, launcher[0], more)
+                code = run.run(chance, RAYLET)
+                clusters += code == 0 and run.kills == 1 and len(run.rows()) == n
+                for found in run.accounts():
+                    found.check()
         for trial in range(options.kills):
             with BillingProvider(latency_s=QUICK_S) as provider:
                 run = Sharded(Path(place, f"kill{trial}"), provider, n, 2, launcher[0], more)
@@ -117,6 +127,7 @@ def main() -> None:
             lost=lost,
             most=most,
             invented=invented,
+            clusters=f"{clusters} of {options.clusters}",
         )
     )
 

@@ -20,8 +20,9 @@ from helpers.kill_and_resume import Accounts, accounts
 
 #: Questions at once of each shard; a question has one call in flight.
 QUESTIONS = 2
-#: What the command line of a worker holds, by launcher.
-WORKERS = {"joblib": "popen_loky_posix", "ray": "ray::"}
+#: What the command line of a worker holds, by launcher, and that of all that Ray has on a machine.
+WORKERS = {"joblib": "popen_loky_posix", "ray": "ray::_run_job"}
+RAYLET = "/raylet "
 
 
 @dataclass
@@ -50,9 +51,10 @@ class Sharded:
             *self.settings,
         ]
 
-    def run(self, chance: random.Random | None = None) -> int:
-        """Once, to its end; with ``chance`` a worker is killed at a random point of it. The exit
-        code; ``log`` has what it printed."""
+    def run(self, chance: random.Random | None = None, victim: str = "") -> int:
+        """Once, to its end; with ``chance`` a worker (or the process whose command line holds
+        ``victim``) is killed at a random point of it. The exit code; ``log`` has what it
+        printed."""
         self.folder.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", "rlm_eval", *self.arguments()]
         environment = {**os.environ, "OPENAI_API_KEY": "none", "SHARDS_MARK": self.mark}
@@ -63,7 +65,8 @@ class Sharded:
                 after = before + chance.randint(1, max(1, self.n - 1))
                 while child.poll() is None and self.provider.requests < after:
                     time.sleep(0.005)
-                for pid in chance.sample(found := self._workers(), min(1, len(found))):
+                found = self._workers(victim or WORKERS[self.launcher])
+                for pid in chance.sample(found, min(1, len(found))):
                     os.kill(pid, signal.SIGKILL)
                     self.kills += 1
             code = child.wait()
@@ -71,8 +74,8 @@ class Sharded:
         self.provider.wait_idle()
         return code
 
-    def _workers(self) -> list[int]:
-        """Processes of this run's own workers that have a shard in hand."""
+    def _workers(self, holding: str) -> list[int]:
+        """This run's own processes whose command line holds these words."""
         found = []
         for entry in Path("/proc").glob("[0-9]*"):
             try:
@@ -80,7 +83,7 @@ class Sharded:
                 mine = self.mark.encode() in entry.joinpath("environ").read_bytes()
             except OSError:
                 continue
-            if mine and WORKERS[self.launcher] in words and "IDLE" not in words:
+            if mine and holding in words.replace("\0", " "):
                 found.append(int(entry.name))
         return found
 

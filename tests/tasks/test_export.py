@@ -11,10 +11,10 @@ import pytest
 
 import rlm_eval.conf
 from helpers.commands import export as run_export
+from rlm_eval.commands import export
 from rlm_eval.commands.export import make_task
 from rlm_eval.errors import ConfigError
 from rlm_eval.records import Content, Context, Sample
-from rlm_eval.tasks import export
 from rlm_eval.tasks.datasets.exported import Exported, to_row
 from rlm_eval.tasks.generated.needle import Needle
 from rlm_eval.tasks.scoring.rules import RULES
