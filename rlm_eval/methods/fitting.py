@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Literal
 
 from rlm_eval.errors import ConfigError, ContextOverflow
@@ -33,6 +34,9 @@ _ANSWER_TOKENS = 64
 #: ``lines`` are kept together where they fit, then sentences; ``tokens`` cuts after so many tokens,
 #: wherever that is.
 ChunkBy = Literal["lines", "tokens"]
+#: Characters of the longest token of the offline tokenizers (white space), and how many texts are
+#: encoded at once.
+_LONGEST, _AT_ONCE = 128, 4096
 _SENTENCE = re.compile(r".+?(?:[.!?؟।]\s+|[。！？]\s*|\Z)", re.DOTALL)
 
 # -- tokens ----------------------------------------------------------------------------------------
@@ -229,17 +233,26 @@ def _windows(
 def _pieces(text: str, size: int, tokenizer: Tokenizer) -> Iterator[tuple[str, int]]:
     """Lines with their ends, sentences of lines that are too long, slices of what still is; each
     with its tokens."""
-    lines = text.splitlines(keepends=True)
-    for line, tokens in zip(lines, tokenizer.count_each(lines), strict=True):
+    for line, tokens in _counted(text.splitlines(keepends=True), size, tokenizer):
         if tokens <= size:
             yield line, tokens
             continue
-        sentences = _SENTENCE.findall(line)
-        for sentence, tokens in zip(sentences, tokenizer.count_each(sentences), strict=True):
+        sentences = (found[0] for found in _SENTENCE.finditer(line))
+        for sentence, tokens in _counted(sentences, size, tokenizer):
             if tokens <= size:
                 yield sentence, tokens
             else:
                 yield from (part[1:] for part in _windows(sentence, size, 0, tokenizer))
+
+
+def _counted(texts: Iterable[str], size: int, tokenizer: Tokenizer) -> Iterator[tuple[str, int]]:
+    """Each text with its tokens; what is too long for ``size`` tokens whatever it says isn't
+    encoded, and has more."""
+    left = iter(texts)
+    while batch := list(islice(left, _AT_ONCE)):
+        counts = tokenizer.count_each([t if len(t) <= size * _LONGEST else "" for t in batch])
+        for text, count in zip(batch, counts, strict=True):
+            yield text, count if len(text) <= size * _LONGEST else size + 1
 
 
 def _packed(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import unicodedata
+from array import array
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -76,10 +77,15 @@ class Bm25:
 
         self._chunks = chunks
         self._scorer: Any = bm25s.BM25()
-        corpus = [words(chunk.passage) for chunk in chunks]
-        self._empty = not any(corpus)
+        # Numbers, each word's once: a word that occurs a million times would be as many texts.
+        known: dict[str, int] = {}
+        corpus = [
+            array("I", (known.setdefault(word, len(known)) for word in words(chunk.passage)))
+            for chunk in chunks
+        ]
+        self._empty = not known
         if not self._empty:
-            self._scorer.index(corpus, show_progress=False)
+            self._scorer.index((corpus, known), show_progress=False)
 
     def ranked(self, question: str, k: int) -> list[Chunk]:
         """The ``k`` best; chunks without a word of the question come last."""
