@@ -37,7 +37,8 @@ usage: python -m rlm_eval [key=value ...]        (Hydra's syntax; -m sweeps over
   budget.run.KEY=        caps: calls, tokens, usd, seconds; a spent run cap leaves the rest pending
   budget.sample.KEY=     the same for each question; spent: outcome budget_exceeded
   budget.matched=true    every method spends up to the sample's cap in its own way
-  experiment=NAME        a set of settings from conf/experiment/
+  experiment=NAME        a set of settings from conf/experiment/: paper_table1, ablation/depth, ...
+  shards=N               the run in N parts, joined at the end; hydra/launcher=processes, ray, slurm
   seed=0  repeats=1  temperature=0.0  concurrency=null  results_dir=results/runs
   dry_run=true           print what the run would take and stop; nothing is started
   --cfg                  print every setting with its comment, and stop
@@ -54,6 +55,7 @@ Commands, as python -m rlm_eval COMMAND or rlm-eval COMMAND (each has --help):
                            --rescore: the recorded answers by the present scorer
   merge RUN... --out DIR   shards or arms joined in one record
   export OUT.jsonl task=NAME ...  a task's samples as a file
+  export RUN --to inspect|sft|csv  a run for inspect_ai, fine-tuning or spreadsheets
   list [GROUP...]          what may be chosen, a line each
 
 stdout: tables, verdicts and, as the last line, the run's folder. stderr: progress.
