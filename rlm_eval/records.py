@@ -14,9 +14,10 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 SCHEMA_VERSION = 3
+T = TypeVar("T", int, float)
 
 Scalar = str | int | float | bool | None
 Content = str | tuple[str, ...] | Mapping[str, str]
@@ -75,10 +76,10 @@ def content_hash(value: Any) -> str:
     return hashlib.sha256(blob.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
-def union(spans: Iterable[Span]) -> list[Span]:
+def union(spans: Iterable[tuple[T, T]]) -> list[tuple[T, T]]:
     """The stretches in order, those that overlap or touch joined."""
-    out: list[Span] = []
-    for start, end in sorted(map(tuple, spans)):
+    out: list[tuple[T, T]] = []
+    for start, end in sorted((start, end) for start, end in spans):
         if out and start <= out[-1][1]:
             out[-1] = out[-1][0], max(out[-1][1], end)
         else:

@@ -234,6 +234,7 @@ def _with_arms(frame: pd.DataFrame, calls: pd.DataFrame, config: Mapping[str, An
         kind = settings.pop("kind", None)
         arm = {"prompt": prompt, "model": model, "sub_model": sub_model, "budget": budget}
         arm |= {"revision": revision[:8]} | shared | settings | further.get(method, {})
+        arm |= {key: config[key] for key in ("temperature", "memoize") if key in config}
         inner: Mapping[str, Any] = settings.get("of") or settings
         family = arms.family(method, str(inner.get("_target_", "")))
         frame.loc[group.index, "arm_id"] = content_hash(arm)

@@ -63,10 +63,10 @@ def run_command(arguments: Sequence[str]) -> int:
         words = [o for o in overrides if not o.startswith("-")]
         multirun = len(words) < len(overrides)
         jobs = jobs_of(words, multirun=multirun)
-        tree = compose_tree(jobs[0])
-        if multirun or len(jobs) > 1 or in_shards(tree):
+        config = check_config(compose_tree(jobs[0]))
+        if multirun or len(jobs) > 1 or in_shards(config):
             return carry_out_jobs(words, jobs)
-        return run_tree(tree)
+        return carry_out_parts(assemble(config))
     except ConfigError as error:
         return _refused(error, name)
     except OSError as error:  # of a file that was named; a machine's own failure ends in run.py
@@ -79,8 +79,13 @@ def run_command(arguments: Sequence[str]) -> int:
 
 
 def composed(overrides: Sequence[str]) -> dict[str, Any]:
-    """The configuration that the words of a command line make. Raises ConfigError."""
-    return compose_tree([_unaliased(o) for o in overrides])
+    """The configuration of the one run that the words of a command line make. Raises ConfigError,
+    also where they make several."""
+    jobs = jobs_of([_unaliased(o) for o in overrides], multirun=False)
+    tree = compose_tree(jobs[0])
+    if len(jobs) > 1 or in_shards(check_config(tree)):
+        raise ConfigError("these are several runs: only the command line carries them out")
+    return tree
 
 
 def run_tree(tree: Mapping[str, Any]) -> int:

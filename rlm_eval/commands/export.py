@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from rlm_eval.config.check import check_task
 from rlm_eval.config.compose import compose_tree, recorded_tree
 from rlm_eval.config.spelling import Arguments
 from rlm_eval.errors import ConfigError
+from rlm_eval.journal.redaction import seal_of
 from rlm_eval.tasks.datasets.exported import to_row
 from rlm_eval.tasks.task import Task
 
@@ -58,9 +60,19 @@ def main(arguments: Sequence[str]) -> int:
         return _export_task(options.place, options.overrides)
     if not (options.place / "results.parquet").is_file():
         raise ConfigError(f"{options.place} is no run with tables: give the folder it printed")
+    _refuse_sealed(recorded_tree(options.place)["task"]["_target_"], options.to)
     ways = {"inspect": _to_inspect, "sft": _to_sft, "csv": _to_csv}
     ways[options.to](options.place, options.out or options.place / options.to, options.min_score)
     return 0
+
+
+def _refuse_sealed(target: str, form: str) -> None:
+    """Raise ConfigError for a run of a task whose text must not be stored in the clear: what a run
+    has of it is encrypted."""
+    module, _, name = target.rpartition(".")
+    ours = target.startswith("rlm_eval.") and form != "csv"
+    if ours and seal_of(getattr(importlib.import_module(module), name)) is not None:
+        raise ConfigError(f"{name} is sealed: its texts are encrypted, and no export has them")
 
 
 def _to_inspect(run_dir: Path, out: Path, _: float) -> None:

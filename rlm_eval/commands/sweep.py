@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -19,11 +19,10 @@ from tempfile import mkdtemp
 from typing import Any
 
 from rlm_eval.commands.merge import merge
-from rlm_eval.config.check import check_config
+from rlm_eval.config.check import RunConfig, check_config
 from rlm_eval.config.compose import compose_tree, launcher_of, plain_tree
 from rlm_eval.errors import ConfigError
-from rlm_eval.journal.journal import has_journal, read_events
-from rlm_eval.records import PENDING
+from rlm_eval.journal.journal import FILE_NAME, has_journal
 from rlm_eval.runs.assemble import assemble
 from rlm_eval.runs.run import BAD_INPUT, FAILED, FINISHED, INTERRUPTED, carry_out_parts
 
@@ -42,9 +41,9 @@ class Job:
     refused: str = ""
 
 
-def in_shards(tree: Mapping[str, Any]) -> bool:
+def in_shards(config: RunConfig) -> bool:
     """Whether a run of this configuration is to be done in shards."""
-    return tree["shards"] > 1 and not tree["shard"] and not tree["dry_run"]
+    return config["shards"] > 1 and not config["shard"] and not config["dry_run"]
 
 
 def carry_out_jobs(overrides: Sequence[str], runs: Sequence[Sequence[str]]) -> int:
@@ -52,14 +51,16 @@ def carry_out_jobs(overrides: Sequence[str], runs: Sequence[Sequence[str]]) -> i
     code is the worst of theirs. Raises ConfigError where any is wrong, before one begins."""
     jobs: list[list[str]] = []
     for run in runs:
-        tree = check_config(compose_tree(run)).tree
-        parts = range(1, tree["shards"] + 1) if in_shards(tree) else []
+        config = check_config(compose_tree(run))
+        for arm in assemble(config).arms:  # what a constructor refuses, none of the others begins
+            arm.method.close()
+        parts = range(1, config["shards"] + 1) if in_shards(config) else []
         jobs += [[*run, f"shard={i}"] for i in parts] or [list(run)]
-    results_dir = Path(tree["results_dir"])
+    results_dir = Path(config["results_dir"])
     results_dir.mkdir(parents=True, exist_ok=True)
     notes = Path(mkdtemp(prefix=".sweep-", dir=results_dir)).resolve()
     try:
-        _launch(overrides, jobs, notes)
+        failed = _launch(overrides, jobs, notes)
         done = {i: job for i in range(len(jobs)) if (job := _noted(notes, i)) is not None}
     finally:
         shutil.rmtree(notes, ignore_errors=True)
@@ -71,29 +72,35 @@ def carry_out_jobs(overrides: Sequence[str], runs: Sequence[Sequence[str]]) -> i
     folders = _joined(list(done.values()))
     if len(folders) > 1 or any(job.whole for job in done.values()):
         _show_together(folders)
+    if failed:
+        raise failed[0]
     codes = [job.code for job in done.values()]
     return max(codes + [FAILED] * (len(done) < len(jobs)), default=FINISHED)
 
 
-def _launch(overrides: Sequence[str], jobs: Sequence[Sequence[str]], notes: Path) -> None:
-    """All jobs at once, then each that left no note, alone."""
-    work = partial(_job, notes=str(notes), parent=os.getpid())
-    with launcher_of(overrides, work) as launcher:
-        for attempt in range(ATTEMPTS):
-            left = [i for i in range(len(jobs)) if _noted(notes, i) is None]
-            for batch in [left] if not attempt else [[i] for i in left]:
-                if not batch:
-                    continue
-                words = [list(jobs[i]) for i in batch]
-                try:
-                    returned = launcher.launch(words, initial_job_idx=batch[0])
-                except Exception as lost:  # noqa: BLE001  each launcher's own, for a dead worker
-                    print(f"a worker was lost: {type(lost).__name__}: {lost}", file=sys.stderr)
-                    if ray := sys.modules.get("ray"):  # it may be the cluster that is gone
-                        ray.shutdown()
-                    continue
-                for job in returned:
-                    _ = job.return_value  # raises what a job of this process or another raised
+def _launch(
+    overrides: Sequence[str], jobs: Sequence[Sequence[str]], notes: Path
+) -> list[BaseException]:
+    """All jobs at once, then each that left no note, alone. What jobs raised, which is a bug."""
+    from hydra.core.utils import JobStatus
+
+    launcher = launcher_of(overrides, partial(_job, notes=str(notes), parent=os.getpid()))
+    failed: list[BaseException] = []
+    for attempt in range(ATTEMPTS):
+        left = [i for i in range(len(jobs)) if _noted(notes, i) is None]
+        for batch in [left] if not attempt else [[i] for i in left]:
+            if not batch or failed:
+                continue
+            words = [list(jobs[i]) for i in batch]
+            try:
+                returned = launcher.launch(words, initial_job_idx=batch[0])
+            except Exception as lost:  # noqa: BLE001  each launcher's own, for a dead worker
+                print(f"a worker was lost: {type(lost).__name__}: {lost}", file=sys.stderr)
+                if ray := sys.modules.get("ray"):  # it may be the cluster that is gone
+                    ray.shutdown()
+                continue
+            failed += [job._return_value for job in returned if job.status == JobStatus.FAILED]
+    return failed
 
 
 def _job(config: Any, notes: str, parent: int) -> None:
@@ -111,8 +118,10 @@ def _job(config: Any, notes: str, parent: int) -> None:
         from rlm_eval.commands.cli import in_one_line
 
         job = Job(BAD_INPUT, "", refused=f"rlm_eval: {in_one_line(error)}")
-    if job.code == INTERRUPTED and os.getpid() == parent:
-        raise KeyboardInterrupt  # the complete sweep, not this job alone
+    if job.code == INTERRUPTED:
+        if os.getpid() == parent:
+            raise KeyboardInterrupt  # the complete sweep, not this job alone
+        return  # its worker was told to end: it is begun again
     note = Path(notes, f"{hydra.job.num}.json")
     note.with_suffix(".tmp").write_text(json.dumps(asdict(job)), encoding="utf-8")
     note.with_suffix(".tmp").replace(note)
@@ -136,8 +145,9 @@ def _joined(jobs: Sequence[Job]) -> list[Path]:
 
 
 def join_shards(shards: Sequence[Path], whole: Path) -> None:
-    """Merge ``shards`` into the folder of the run that they are parts of. What that has and no
-    shard does, as after a resume of its own, is kept."""
+    """Merge ``shards`` into the folder of the run that they are parts of, with what that has
+    itself, as from before it was done in shards or after a resume of its own. Nothing is done where
+    no shard is newer; what else is in the folder stays."""
     old, new = (whole.with_name(f".{whole.name}.{word}") for word in ("old", "new"))
     if old.exists() and not whole.exists():  # killed in between
         old.rename(whole)
@@ -145,18 +155,18 @@ def join_shards(shards: Sequence[Path], whole: Path) -> None:
         shutil.rmtree(left, ignore_errors=True)
     sources = list(shards)
     if has_journal(whole):
-        known = {key for shard in shards for key in _finished(shard)}
-        sources += [] if _finished(whole) <= known else [whole]
+        written = (whole / FILE_NAME).stat().st_mtime
+        if all((shard / FILE_NAME).stat().st_mtime <= written for shard in shards):
+            return
+        sources.append(whole)
     merge(sources, new)
     if whole.exists():
         whole.rename(old)
+        for other in old.iterdir():
+            if not (new / other.name).exists():
+                other.rename(new / other.name)
     new.rename(whole)
     shutil.rmtree(old, ignore_errors=True)
-
-
-def _finished(run_dir: Path) -> set[str]:
-    results = read_events(run_dir, ("result",))
-    return {event["key"] for event in results if event["answer"]["outcome"] not in PENDING}
 
 
 def _show_together(folders: Sequence[Path]) -> None:

@@ -155,13 +155,14 @@ def check_task(node: Any, allow_targets: Sequence[str] = ()) -> dict[str, Any]:
 
 
 def _settings(given: Mapping[str, Any], groups: Sequence[str]) -> dict[str, Any]:
-    if (shard := given.get("shard")) and shard > (shards := given.get("shards", 1)):
-        raise ConfigError(f"shard={shard} is none of shards={shards}")
     budget = given.get("budget")
     if isinstance(budget, Mapping):  # a scope that is left empty has no caps
         given = {**given, "budget": {k: v for k, v in budget.items() if v is not None}}
     try:
-        return Settings.model_validate(given).model_dump()
+        checked = Settings.model_validate(given).model_dump()
+        if (checked["shard"] or 1) > checked["shards"]:
+            raise ConfigError(f"shard={checked['shard']} is none of shards={checked['shards']}")
+        return checked
     except ValidationError as error:
         problem = error.errors()[0]
         key = ".".join(map(str, problem["loc"]))

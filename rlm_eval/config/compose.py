@@ -84,23 +84,30 @@ def jobs_of(overrides: Sequence[str], *, multirun: bool = True) -> list[list[str
     """The overrides of each run that ``overrides`` ask for, as Hydra's own sweeper makes them.
     What a preset sweeps over (``hydra.sweeper.params``), and ``model=[a,b]``, needs no
     ``multirun``. Raises ConfigError for those that can't be read."""
+    from hydra.core.global_hydra import GlobalHydra
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
     listed = [re.sub(r"^model=\[(.*)\]$", r"model=\1", o) for o in overrides]
     swept, own = _preset_sweep(listed), {o for o in overrides if not o.startswith("model=[")}
     with _hydra(overrides):
-        parsed = OverridesParser.create().parse_overrides([*listed, *swept])
-    choices = {
-        str(o.get_key_element()): [f"{o.get_key_element()}={v}" for v in o.sweep_string_iterator()]
-        if o.is_discrete_sweep() and (multirun or o.input_line not in own)
-        else [str(o.input_line)]
-        for o in parsed
-        if not o.key_or_group.startswith("hydra")
-    }
+        parser = OverridesParser.create(GlobalHydra.instance().config_loader())
+        choices = {
+            str(o.get_key_element()): [
+                f"{o.get_key_element()}={value}" for value in o.sweep_string_iterator()
+            ]
+            if o.is_discrete_sweep() and (multirun or o.input_line not in own)
+            else [str(o.input_line)]
+            for o in parser.parse_overrides([*listed, *swept])
+            if not o.key_or_group.startswith("hydra")
+        }
     jobs = [list(job) for job in product(*choices.values())]
-    if any(o.startswith("experiment=") for o in swept):  # a preset of presets
-        return [job for one in jobs for job in jobs_of(one)]
+    if (len(jobs) > 1 and len(choices.get("experiment", ())) > 1) or _names_preset(swept):
+        return [job for one in jobs for job in jobs_of(one)]  # presets with sweeps of their own
     return jobs
+
+
+def _names_preset(swept: Sequence[str]) -> bool:
+    return any(o.startswith("experiment=") for o in swept)
 
 
 def _preset_sweep(overrides: Sequence[str]) -> list[str]:
@@ -116,8 +123,7 @@ def _preset_sweep(overrides: Sequence[str]) -> list[str]:
     return [f"{key}={value}" for key, value in params.items() if key.lstrip("+") not in given]
 
 
-@contextmanager
-def launcher_of(overrides: Sequence[str], work: Callable[[Any], None]) -> Iterator[Any]:
+def launcher_of(overrides: Sequence[str], work: Callable[[Any], None]) -> Any:
     """The Hydra launcher that ``overrides`` name, as ``hydra/launcher=joblib`` does; by default one
     that does jobs one after the other in this process. ``work`` gets each job's configuration."""
     from hydra import compose
@@ -130,7 +136,7 @@ def launcher_of(overrides: Sequence[str], work: Callable[[Any], None]) -> Iterat
     with _hydra(own):
         config = compose("config", own, return_hydra_config=True)
         context = HydraContext(GlobalHydra.instance().config_loader(), Callbacks())
-        yield Plugins.instance().instantiate_launcher(
+        return Plugins.instance().instantiate_launcher(
             hydra_context=context, task_function=work, config=config
         )
 

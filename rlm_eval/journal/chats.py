@@ -38,6 +38,7 @@ def conversations(run_dir: Path) -> Iterator[Conversation]:
         path = run_dir / "trajectories" / f"{result['key']}.jsonl"
         if path.is_file():
             events = [json.loads(line) for line in path.read_bytes().splitlines()]
+            events = _of_its_try(events, result["answer"]["text"])
             yield from sorted(_of(result, events), key=lambda chat: chat.role != "root")
 
 
@@ -58,6 +59,17 @@ def training_rows(run_dir: Path, least: float) -> Iterator[dict[str, Any]]:
             yield {"messages": list(chat.messages), **about, "score": score, "key": chat.result_key}
 
 
+def _of_its_try(events: list[dict[str, Any]], text: str | None) -> list[dict[str, Any]]:
+    """Of an answer that several tries were made for, the events of the first that gave it."""
+    begun = 0
+    for i, event in enumerate(events):
+        if event["type"] == "try":
+            if event["answer"] == text:
+                return events[begun:i]
+            begun = i + 1
+    return events
+
+
 def _last_results(run_dir: Path) -> dict[str, dict[str, Any]]:
     return {event["key"]: event for event in read_events(run_dir, ("result",))}
 
@@ -65,13 +77,17 @@ def _last_results(run_dir: Path) -> dict[str, dict[str, Any]]:
 def _of(result: Mapping[str, Any], events: list[dict[str, Any]]) -> Iterator[Conversation]:
     """``kept`` and ``sent`` of each turn give its prompt; an agent's first turn keeps nothing, so
     that a new chat at its depth begins there. Sub-calls have their prompts."""
-    prompts = {e["prompt_hash"]: e["prompt"] for e in reversed(events) if "prompt_hash" in e}
+    calls = (e for e in events if e["type"] == "call" and "prompt_hash" in e)
+    whole = (event for event in calls if len(event["prompt"]) == event["prompt_chars"])
+    prompts = {event["prompt_hash"]: event["prompt"] for event in whole}
+    started = next((e for e in events if e["type"] == "start"), {})
+    same = (started.get("settings") or {}).get("child_model") == "root"
     chats: dict[int, list[Message]] = {}
     first: dict[int, int] = {}
 
     def ended(depth: int) -> Iterator[Conversation]:
         if messages := chats.pop(depth, None):
-            model = result["sub_model"] if depth else result["model"]
+            model = result["sub_model"] if depth and not same else result["model"]
             role = "child" if depth else "root"
             yield Conversation(result["key"], role, depth, model, tuple(messages), first[depth])
 

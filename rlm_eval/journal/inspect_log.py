@@ -17,12 +17,12 @@ import pandas as pd
 from rlm_eval.errors import ConfigError
 from rlm_eval.journal.chats import Conversation, conversations
 from rlm_eval.journal.tables import CALL_COLUMNS, RESULT_COLUMNS
-from rlm_eval.records import SCHEMA_VERSION, content_hash
+from rlm_eval.records import NO_GOLD, SCHEMA_VERSION, content_hash
 
 #: How the files end.
 ENDINGS = (".eval", ".json")
 #: The columns that a sample's own fields hold.
-_FIELDS = {"sample_id", "repeat", "question", "gold", "answer", "score", "wall_s", "error"}
+_FIELDS = {"sample_id", "repeat", "question", "gold", "answer", "score", "wall_s"}
 #: What inspect writes for a grade in letters.
 _LETTERS = {"C": 1.0, "P": 0.5, "I": 0.0, "N": 0.0}
 
@@ -105,7 +105,8 @@ def _sample(
 
     row = {key: None if _null(value) else value for key, value in row.items()}
     rule = str(row["score_rule"]).partition(":")[0]
-    usage = {name: _usage(group) for name, group in _by_model(calls)}
+    own = None if calls is None else calls[calls["role"] != "judge"]
+    usage = {name: _usage(group) for name, group in _by_model(own)}
     root = next((chat for chat in chats if chat.role == "root"), None)
     answer = row["answer"] or ""
     asked = [{"role": "user", "content": row["question"]}, {"role": "assistant", "content": answer}]
@@ -214,16 +215,17 @@ def read_log(path: Path) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
 
 
 def _read_sample(sample: Any, arm: str, spec: Any) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    known = dict(sample.metadata)
+    known = dict(sample.metadata) if "result_key" in sample.metadata else {}
     key = known.get("result_key") or content_hash([spec.eval_id, str(sample.id), sample.epoch])
     name, score = next(iter((sample.scores or {}).items()), ("", None))
-    value = None if score is None else _graded(score.value)
+    value = None if score is None else _graded(score.value, spec.task)
     failed = sample.error is not None
     answer = score.answer if score is not None and score.answer else sample.output.completion
-    outcome = "provider_error" if failed else "answered" if value is not None else "no_answer"
+    outcome = "provider_error" if failed else "answered"
     target = [sample.target] if isinstance(sample.target, str) else list(sample.target)
     calls = [_call(key, i, model, u) for i, (model, u) in enumerate(sample.model_usage.items())]
-    length = int(known.get("target_tokens") or 0)
+    length = sample.metadata.get("target_tokens")
+    length = length if isinstance(length, int) else 0
     costs = [call["cost_usd"] for call in calls]
     row: dict[str, Any] = {
         **dict.fromkeys(RESULT_COLUMNS),
@@ -237,11 +239,11 @@ def _read_sample(sample: Any, arm: str, spec: Any) -> tuple[dict[str, Any], list
         "model": spec.model,
         "sub_model": spec.model,
         "scripted": False,
-        "context_id": str(sample.id),
+        "context_id": str(sample.metadata.get("context_id", sample.id)),
         "target_tokens": length,
         "length_tokens": length,
         "outcome": outcome,
-        "score_rule": name,
+        "score_rule": name or NO_GOLD,
         "sandbox_level": "",
         **dict.fromkeys(("truncated_tokens", "iterations", "subcalls", "depth_reached"), 0),
         **dict.fromkeys(("code_errors", "reused_tokens", "thought_chars"), 0),
@@ -250,7 +252,7 @@ def _read_sample(sample: Any, arm: str, spec: Any) -> tuple[dict[str, Any], list
         "cached_tokens": sum(call["cached_tokens"] for call in calls),
         "completion_tokens": sum(call["completion_tokens"] for call in calls),
         **dict.fromkeys(("cost_usd", "list_usd", "own_usd"), _sum(costs)),
-        "judge_cost_usd": 0.0,
+        "judge_cost_usd": None if known else 0.0,
         **dict.fromkeys(("lm_s", "sandbox_s"), 0.0),
         **{column: value for column, value in known.items() if column in RESULT_COLUMNS},
         "result_key": key,
@@ -262,7 +264,7 @@ def _read_sample(sample: Any, arm: str, spec: Any) -> tuple[dict[str, Any], list
         "gold": json.dumps(target, ensure_ascii=False),
         "question": sample.input if isinstance(sample.input, str) else sample.input[-1].text,
         "wall_s": sample.total_time or 0.0,
-        "error": sample.error.message if failed else "",
+        "error": sample.error.message if failed else known.get("error") or "",
         "schema_version": SCHEMA_VERSION,
     }
     return row, calls
@@ -273,11 +275,13 @@ def _sum(costs: Sequence[float | None]) -> float | None:
     return sum(known) if known and len(known) == len(costs) else None
 
 
-def _graded(value: Any) -> float | None:
-    """A grade between 0 and 1; None for one that is no number."""
-    if isinstance(value, str):
-        return _LETTERS.get(value)
-    return float(value) if isinstance(value, int | float) else None
+def _graded(value: Any, task: str) -> float:
+    """A grade between 0 and 1. Raises ConfigError for one that is none."""
+    grade = _LETTERS.get(value) if isinstance(value, str) else value
+    if not isinstance(grade, int | float) or not 0 <= grade <= 1:
+        told = "a log that is read as an arm has one grade between 0 and 1, or C, P, I, N, a sample"
+        raise ConfigError(f"the log of {task} has the grade {value!r}: {told}")
+    return float(grade)
 
 
 def _call(key: str, number: int, model: str, usage: Any) -> dict[str, Any]:

@@ -11,8 +11,10 @@ from typing import Any
 from rlm_eval.errors import ConfigError
 from rlm_eval.journal.journal import Journal, attempt_id, damage, has_journal, read_events, whole
 from rlm_eval.ledger import Spend
-from rlm_eval.records import PENDING
+from rlm_eval.records import PENDING, union
 
+#: How the folder of a run's shards ends, which lies beside the run's own.
+SHARDS = ".shards"
 Event = Mapping[str, Any]
 
 
@@ -54,7 +56,8 @@ def past_of(run_dir: Path) -> Past:
             if sessions:
                 begun, last = sessions[-1]
                 sessions[-1] = begun, max(last, event["started_at"] + event["latency_s"])
-    seconds = sum(last - begun for begun, last in sessions)
+    # Shards that were joined worked side by side: what they have in common counts once.
+    seconds = sum(last - begun for begun, last in union(sessions))
     return Past(frozenset(done), restarts, spent, seconds, damage(run_dir, bad))
 
 
@@ -63,7 +66,10 @@ def finished_beside(run_dir: Path, wanted: Collection[str]) -> dict[str, Path]:
     has it. The same key is the same measurement: sample, arm, prompt, models, sources. A journal of
     another schema has nothing to reuse."""
     found: dict[str, Path] = {}
-    for other in sorted(filter(has_journal, run_dir.parent.glob("[!.]*"))):
+    beside = [run_dir.parent]
+    if run_dir.parent.suffix == SHARDS:  # the complete run and its neighbours
+        beside.append(run_dir.parent.parent)
+    for other in sorted(filter(has_journal, (f for b in beside for f in b.glob("[!.]*")))):
         missing = set(wanted) - found.keys()
         if other != run_dir and missing:
             with contextlib.suppress(ConfigError):

@@ -58,9 +58,7 @@ class Tries(Method):
         if self.temperature is not None and self.temperature <= 0:
             told = "must be above 0 (at 0 all tries are the same), or null for the provider's own"
             raise ConfigError(told, key="temperature")
-        if self.of.matched:
-            told = "would let one try spend the cap of all: set it false"
-            raise ConfigError(told, key="of.matched")
+        self.of.matched = False  # no try spends the cap of all
         self.loaded_prompt = load_prompt("tries", self.prompt)
         self.roles = self.of.roles
         self.reads_everything = self.of.reads_everything
@@ -72,24 +70,24 @@ class Tries(Method):
         made: list[Answer] = []
         dearest = Spend()
         for number in range(1, (MOST_TRIES if capped else self.tries) + 1):
-            if capped and made and not ledger.affords(dearest):
+            if capped and made and not _affords(ledger, dearest):
                 break
             before, own = ledger.spent, lm.sampled(self.temperature)
             try:
-                answer, last = self.of.answer(problem, own, ledger), False
+                answer = self.of.answer(problem, own, ledger)
             except SampleFailure as failure:
-                if failure.outcome in PENDING:
-                    raise
                 answer = Answer(None, failure.outcome, error=str(failure))
-                last = isinstance(failure, BudgetExceeded | ContextOverflow)
             lm.last = own.last
+            if answer.outcome in PENDING:  # with fewer tries it would be another method
+                before_it = (event for a in made for event in a.trajectory)
+                return replace(answer, trajectory=(*before_it, *answer.trajectory))
             spent = ledger.spent - before
             usd = None if spent.usd is None else max(dearest.usd or 0.0, spent.usd)
             dearest = Spend(max(dearest.calls, spent.calls), max(dearest.tokens, spent.tokens), usd)
             said = {"number": number, "answer": answer.text, "outcome": answer.outcome}
             event = {"type": "try", **said, **({"error": answer.error} if answer.error else {})}
             made.append(replace(answer, trajectory=(*answer.trajectory, event)))
-            if last:
+            if answer.outcome in ("budget_exceeded", "context_overflow"):
                 break
         given = [a for a in made if a.outcome in SCORED and (a.text or "").strip()]
         chosen = self._chosen(given, problem, lm, ledger) if given else made[-1]
@@ -189,6 +187,13 @@ class Tries(Method):
         prompt = offline_tokens(self.loaded_prompt.messages(question="", candidates=[]))
         prompt += shape.question_tokens + self.tries * shape.max_answer_tokens
         return (Forecast(1, prompt, CHOICE_TOKENS),)
+
+
+def _affords(ledger: Ledger, spend: Spend) -> bool:
+    """Whether the sample's own cap leaves as much; the run's is the run's to meet."""
+    cap, spent = ledger.budget, ledger.spent + spend
+    pairs = (cap.calls, spent.calls), (cap.tokens, spent.tokens), (cap.usd, spent.usd or 0.0)
+    return all(most is None or taken <= most for most, taken in pairs)
 
 
 def normalised(answer: str) -> str:

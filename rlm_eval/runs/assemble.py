@@ -14,6 +14,7 @@ from rlm_eval.config.check import targets as targets_of
 from rlm_eval.config.credentials import as_written
 from rlm_eval.config.sources import revision_of, sources_of
 from rlm_eval.errors import ConfigError
+from rlm_eval.journal.past import SHARDS
 from rlm_eval.journal.redaction import seal_of
 from rlm_eval.ledger import Budget, refuse_unpriced
 from rlm_eval.methods.method import Method
@@ -88,7 +89,7 @@ class Parts:
         earlier ones have."""
         if not self.config["shard"]:
             return self.whole_folder
-        shards = self.whole_folder.with_name(f"{self.run_id}.shards")
+        shards = self.whole_folder.with_name(f"{self.run_id}{SHARDS}")
         return shards / f"{self.config['shard']}-of-{self.config['shards']}"
 
     @property

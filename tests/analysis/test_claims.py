@@ -28,7 +28,7 @@ CONFIG = {
         "deep": {"_target_": "rlm_eval.methods.rlm.Rlm", "max_depth": 2},
     }
 }
-SETTING = Setting("codeqa", "longbench_v2", 0, "gpt-5", (0.62, 0.24), (50, 50), 12.0)
+SETTING = Setting("codeqa", "longbench_v2", 0, r"gpt-5(-\d{4}.*)?", (0.62, 0.24), (50, 50), 12.0)
 CLAIM = Claim(
     "a paper",
     "An RLM beats the model alone",
@@ -82,6 +82,38 @@ def test_a_claim_is_held_against_what_was_measured() -> None:
     assert state(none, none, **here) == "contradicted", "no difference, and surely"
 
 
+def test_only_the_very_setting_is_the_same() -> None:
+    right, wrong = [True] * 8, [False] * 8
+
+    def setting(**about: object) -> str:
+        table = claims_table(results(right, wrong, **about), [CLAIM])
+        return str(table["setting"].tolist()[0]) if len(table) else ""
+
+    here = {"task": "longbench_v2", "model": "openai/gpt-5"}
+    assert setting(**here) == "the same"
+    assert setting(**here | {"model": "openai/gpt-5-2025-08-07"}) == "the same"
+    assert setting(**here | {"model": "openai/gpt-5-mini"}) == "another"
+    assert setting(**here | {"task": "oolong"}) == "another"
+    assert claims_table(results(right, wrong, scripted=True, **here), [CLAIM])["arm"].isna().all()
+
+
+def test_lengths_that_a_claim_takes_together_are_one() -> None:
+    rows = [
+        {"method": m, "sample_id": f"s{i}", "context_id": f"c{i}", "correct": m == "rlm"}
+        | {"task": "longbench_v2", "model": "gpt-5", "target_tokens": 1000 * (1 + i % 3)}
+        for i in range(12)
+        for m in ("rlm", "direct")
+    ]
+    table = claims_table(handmade(rows, CONFIG), [CLAIM])
+    assert table["contexts"].tolist() == [12]
+
+
+def test_what_a_source_does_not_show_itself_is_no_claim_of_it() -> None:
+    for claim in known_claims():
+        if not claim.no_more:
+            assert all(s.scores[0] > s.scores[1] for s in claim.settings), claim
+
+
 def test_no_more_is_a_claim_of_its_own() -> None:
     claim = Claim("", "", CLAIM.arm, CLAIM.against, (), no_more=True, command="")
     many, few = [i % 5 > 0 for i in range(40)], [i % 5 > 2 for i in range(40)]
@@ -112,7 +144,8 @@ def test_every_published_claim_can_be_measured() -> None:
     assert len(claims) > 10
     for claim in claims:
         for setting in claim.settings or (None,):
-            words = claim.command.split()[3:] + ([f"task={setting.task}"] if setting else [])
+            words = claim.command.split()[3:]
+            words += [f"task={setting.task}", *setting.words.split()] if setting else []
             tree = check_config(compose_tree(words)).tree
             for settings in (claim.arm, claim.against):
                 assert any(fits(arm, settings) for arm in tree["method"].values()), (claim, words)
@@ -137,7 +170,7 @@ def test_the_command_says_what_is_open_and_what_it_costs(
 ) -> None:
     assert run_command(["claims", "--csv", str(tmp_path / "claims.csv")]) == 0
     out = capsys.readouterr().out
-    assert "not measured: 8 claims of arXiv 2512.24601 v3; up to $" in out
+    assert "claims of arXiv 2512.24601 v3; up to $" in out
     assert "python -m rlm_eval experiment=paper/gpt5 task=codeqa" in out
     table = pd.read_csv(tmp_path / "claims.csv")
     assert set(table["state"]) == {"not measured"}

@@ -81,6 +81,41 @@ def test_a_shard_has_its_part_of_the_runs_caps() -> None:
     assert parts.sample_budget.calls is None
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["shards=abc"], "shards='abc' does not fit"),
+        (["shards=null"], "shards=None does not fit"),
+        (["shards=2", "shard=x"], "shard='x' does not fit"),
+        (["-m", "experiment=ablation/depth,ruler", "task.n=0"], "task.n must be"),
+    ],
+)
+def test_bad_words_of_shards_and_sweeps_are_one_line(
+    words: list[str], said: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert run_command([*words, "model=scripted", f"results_dir={tmp_path}/new"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert said in line
+    assert not (tmp_path / "new").exists()
+
+
+def test_presets_that_are_swept_over_sweep_too() -> None:
+    jobs = jobs_of(["experiment=paper_table1,ablation/memoize"])
+    assert len(jobs) == 8 + 2
+
+
+def test_a_bug_in_a_job_is_no_bad_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "broken.py").write_text(
+        "from rlm_eval.models.scripted import ScriptedModel\n"
+        "class Broken(ScriptedModel):\n"
+        "    def open(self): raise TypeError('a bug')\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    words = [*SMALL, "model._target_=broken.Broken", "allow_targets=[broken]", "shards=2"]
+    with pytest.raises(TypeError, match="a bug"):
+        run_command([*words, f"results_dir={tmp_path}/runs"])
+
+
 def test_a_shard_that_is_none_is_refused() -> None:
     with pytest.raises(ConfigError, match="shard=3 is none of shards=2"):
         check_config(compose_tree([*SMALL, "shards=2", "shard=3"]))
@@ -96,6 +131,35 @@ def test_more_shards_than_contexts_leave_some_without_work(
     assert len(table(joined)) == 1
 
 
+def test_a_run_that_was_begun_as_one_goes_on_in_shards(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [*SMALL, "method=[direct]", "budget.run.calls=4", f"results_dir={tmp_path}"]
+    assert run_command(words) == 3
+    (run_dir,) = tmp_path.glob("needle-*")
+    (run_dir / "notes.txt").write_text("mine")
+    before = past_of(run_dir)
+    assert run_command([*words, "shards=2"]) == 0
+    assert "results reused from other runs" in capsys.readouterr().err
+    after = past_of(run_dir)
+    assert len(after.done) == 5
+    assert after.spent.calls == before.spent.calls + 1, "what was paid stays, and is paid once"
+    assert (run_dir / "notes.txt").read_text() == "mine"
+    stamp = (run_dir / "journal.jsonl").stat().st_mtime_ns
+    assert run_command([*words, "shards=2"]) == 0
+    assert (run_dir / "journal.jsonl").stat().st_mtime_ns == stamp, "nothing new to join"
+
+
+def test_seconds_of_shards_that_ran_side_by_side_count_once(tmp_path: Path) -> None:
+    assert run_command([*SMALL, f"results_dir={tmp_path}", "model.latency_s=0.2", "shards=2"]) == 0
+    (joined,) = tmp_path.glob("needle-*[!s]")
+    shards = [past_of(p).seconds for p in joined.with_name(f"{joined.name}.shards").iterdir()]
+    assert past_of(joined).seconds == pytest.approx(sum(shards), rel=0.2), "one after the other"
+    join_shards([joined], tmp_path / "again")
+    twice = past_of(tmp_path / "again").seconds
+    assert twice == pytest.approx(past_of(joined).seconds)
+
+
 def test_what_the_joined_run_alone_has_is_kept(tmp_path: Path) -> None:
     """A shard stopped at its cap; the joined run was resumed; then the shards are joined again."""
     words = [*SMALL, "method=[direct]", f"results_dir={tmp_path}", "shards=2"]
@@ -108,6 +172,8 @@ def test_what_the_joined_run_alone_has_is_kept(tmp_path: Path) -> None:
     lost, *others = sorted(joined.with_name(f"{joined.name}.shards").iterdir())
     assert past_of(lost).done
     before = past_of(joined)
+    for shard in others:
+        (shard / "journal.jsonl").touch()
     join_shards(others, joined)
     after = past_of(joined)
     assert (after.done, after.spent) == (before.done, before.spent)

@@ -18,6 +18,7 @@ from rlm_eval.errors import (
     ConfigError,
     ContextOverflow,
     ProviderError,
+    RunBudgetExceeded,
     SampleFailure,
 )
 from rlm_eval.ledger import Budget, Ledger
@@ -25,10 +26,10 @@ from rlm_eval.methods.direct import Direct
 from rlm_eval.methods.method import Shape
 from rlm_eval.methods.rag.rag import Rag
 from rlm_eval.methods.tries import MOST_TRIES, Choose, Tries, normalised
-from rlm_eval.models.client import ModelClient
+from rlm_eval.models.client import LM, ModelClient
 from rlm_eval.models.protocol import Message, ModelInfo, Price, Reply
 from rlm_eval.models.scripted import ScriptedModel
-from rlm_eval.records import Answer, Call
+from rlm_eval.records import Answer, Call, Problem
 from rlm_eval.runs.assemble import assemble
 from rlm_eval.runs.run import FINISHED, carry_out_parts
 
@@ -153,8 +154,41 @@ def test_tries_that_all_say_nothing_are_no_answer() -> None:
 
 def test_a_try_that_fails_at_the_provider_leaves_the_sample_pending() -> None:
     down = ProviderError("down", kind="unavailable", retryable=False)
-    with pytest.raises(ProviderError):
-        tried(Tries(Direct(), tries=3), Voter(replies=["red", down, "red"]))
+    got, calls, _ = tried(Tries(Direct(), tries=3), Voter(replies=["red", down, "red"]))
+    assert (got.text, got.outcome, len(calls)) == (None, "provider_error", 2)
+
+
+class Ends(Direct):
+    """Hands back its failures, as an agent does, in place of raising them."""
+
+    def answer(self, problem: Problem, lm: LM, ledger: Ledger) -> Answer:
+        try:
+            return super().answer(problem, lm, ledger)
+        except SampleFailure as failure:
+            return Answer(None, failure.outcome, error=str(failure))
+
+
+def test_an_agents_try_that_fails_at_the_provider_leaves_the_sample_pending_too() -> None:
+    down = ProviderError("down", kind="unavailable", retryable=False)
+    got, calls, _ = tried(Tries(Ends(), tries=5), Voter(replies=["red", down, "red"]))
+    assert (got.outcome, len(calls)) == ("provider_error", 2)
+
+
+def test_an_agents_try_that_meets_the_cap_is_the_last() -> None:
+    got, calls, _ = tried(Tries(Ends(), tries=5), Voter(), Budget(calls=2))
+    assert (got.text, len(calls), len(got.trajectory)) == ("red", 2, 3)
+
+
+def test_no_try_is_told_to_spend_the_cap_of_all() -> None:
+    assert not Tries(Rag(matched=True)).of.matched
+
+
+def test_what_the_run_has_left_does_not_end_a_samples_tries() -> None:
+    """A sample that the run's cap cuts short is the runner's to leave pending."""
+    each = dearest_try()
+    method, cap = Tries(Direct(), matched=True), Budget(tokens=9 * each)
+    with pytest.raises(RunBudgetExceeded):
+        tried(method, Voter(), cap, run=Budget(tokens=3 * each))
 
 
 def test_an_input_that_fits_no_window_is_refused_once() -> None:
@@ -245,7 +279,6 @@ def test_a_method_that_costs_nothing_is_tried_a_bounded_number_of_times() -> Non
     [
         ({"tries": 0}, "^tries must be at least 1"),
         ({"temperature": 0.0}, "^temperature must be above 0"),
-        ({"of": Rag(matched=True)}, "^of.matched would let one try spend the cap of all"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(settings: dict[str, Any], said: str) -> None:
@@ -258,6 +291,7 @@ def test_settings_that_make_no_sense_are_refused(settings: dict[str, Any], said:
     [
         ("method=[tries]", "rlm", "rlm"),
         ("method=[tries] method@method.tries.of=codeact", "code", "alternative"),
+        ("method=[tries] method@method.tries.of=direct", "direct", "alternative"),
         ("method=[self_consistency]", "direct", "alternative"),
     ],
 )

@@ -51,8 +51,10 @@ SHOWN = (
 @dataclass(frozen=True)
 class Setting:
     """Where a claim was measured: ``task`` as ``task=`` takes it and ``name`` as results call it, a
-    length (0: any), a word of the model's name. ``scores`` of the arm and of the other are shares,
-    each of ``n`` questions; ``usd`` is what all of them cost the source (nan: not said)."""
+    length (0: all together), a regular expression for the model's name without its provider and in
+    lower case, and where results have others too the kind of question. ``scores`` of the arm and of
+    the other are shares, each of ``n`` questions; ``usd`` is what all of them cost the source (nan:
+    not said). ``words`` name the model on a command line, where the preset doesn't."""
 
     task: str
     name: str
@@ -61,6 +63,8 @@ class Setting:
     scores: tuple[float, float]
     n: tuple[int, int]
     usd: float
+    group: str = ""
+    words: str = ""
 
     @property
     def published(self) -> tuple[float, float, float]:
@@ -73,9 +77,16 @@ class Setting:
         d = a - b
         return d, d - hypot(a - low_a, high_b - b), d + hypot(high_a - a, b - low_b)
 
-    def holds_for(self, task: str, target_tokens: int, model: str) -> bool:
-        length = self.target_tokens in (0, target_tokens)
-        return task == self.name and length and self.model in model.lower()
+    def of(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """The rows that are in this setting, of any budget's and model's; lengths that it takes
+        together as one."""
+        here = rows["model"].str.lower().str.rpartition("/")[2].str.fullmatch(self.model)
+        here &= (rows["task"] == self.name) & (rows["budget"] == "")
+        if self.group:
+            here &= rows["question_group"] == self.group
+        if not self.target_tokens:
+            return rows[here].assign(target_tokens=0)
+        return rows[here & (rows["target_tokens"] == self.target_tokens)]
 
     def told(self) -> str:
         difference, low, high = self.published
@@ -133,12 +144,14 @@ def known_claims() -> list[Claim]:
 def _claims(file: Mapping[str, Any]) -> Iterator[Claim]:
     for claim in file["claims"]:
         pair = claim["arm"], claim["against"]
+        every = [_setting(s, pair, file) for s in file.get("settings", ())]
         yield Claim(
             source=file["source"],
             says=claim["says"],
             arm=file["arms"][pair[0]],
             against=file["arms"][pair[1]],
-            settings=tuple(_setting(s, pair, file) for s in file.get("settings", ())),
+            # Where the source's own figures say so.
+            settings=tuple(s for s in every if s.scores[0] > s.scores[1]),
             no_more=claim.get("holds") == "no_more",
             command=f"python -m rlm_eval experiment={file['experiment']}",
         )
@@ -156,6 +169,8 @@ def _setting(given: Mapping[str, Any], pair: tuple[str, str], file: Mapping[str,
         scores=(one, two),
         n=(counts[0], counts[1]),
         usd=sum(usd.get(name, nan) * k for name, k in zip(pair, counts, strict=True)),
+        group=given.get("group", ""),
+        words=given.get("words", ""),
     )
 
 
@@ -164,23 +179,35 @@ def claims_table(results: pd.DataFrame, claims: Sequence[Claim]) -> pd.DataFrame
     ``load_results``, maybe empty) that has both of its arms, and one for each of its settings in
     which nothing was measured."""
     rows: list[dict[str, Any]] = []
-    asked = results[results["arm_kind"] != "control"] if len(results) else results
-    cells = asked.groupby([*CELL, *TERMS], sort=False, dropna=False) if len(asked) else ()
-    known = [(cell, answers, _arms(answers)) for cell, answers in cells]
+    asked = results
+    if len(results):
+        asked = results[(results["arm_kind"] != "control") & ~results["scripted"]]
     for claim in claims:
-        seen = set()
-        for cell, answers, arms in known:
-            task, length, model = str(cell[0]), int(str(cell[1])), str(cell[2])
-            pair = _known_by(claim.arm, arms), _known_by(claim.against, arms)
-            if not all(pair) or pair[0] == pair[1]:
-                continue
-            places = (s for s in claim.settings if s.holds_for(task, length, model))
-            here = next(places, None)
-            for one in comparisons(answers, partial(_alone, pair)):
-                seen.add(here)
-                rows.append(_measured(claim, one, model, here))
-        rows += [_missing(claim, s) for s in claim.settings or (None,) if s not in seen]
+        missing: list[Setting | None] = list(claim.settings) or [None]
+        left = asked
+        for setting in claim.settings if len(asked) else ():
+            inside = setting.of(asked)
+            left = left.drop(left.index.intersection(inside.index))
+            found = [_measured(claim, c, m, setting) for c, m in _compared(claim, inside)]
+            missing = [s for s in missing if s is not setting or not found]
+            rows += found
+        elsewhere = [_measured(claim, c, m, None) for c, m in _compared(claim, left)]
+        rows += elsewhere
+        if claim.settings or not elsewhere:
+            rows += [_missing(claim, s) for s in missing]
     return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _compared(claim: Claim, answers: pd.DataFrame) -> Iterator[tuple[Comparison, str]]:
+    """The claim's arms compared, and the model's name, at each length, model and budget that has
+    both."""
+    cells = answers.groupby([*CELL, *TERMS], sort=False, dropna=False) if len(answers) else ()
+    for cell, rows in cells:
+        arms = _arms(rows)
+        pair = _known_by(claim.arm, arms), _known_by(claim.against, arms)
+        if all(pair) and pair[0] != pair[1]:
+            for found in comparisons(rows, partial(_alone, pair)):
+                yield found, str(cell[2])
 
 
 def _alone(pair: Pair, cell: pd.DataFrame) -> list[list[Pair]]:
@@ -234,5 +261,5 @@ def _missing(claim: Claim, setting: Setting | None) -> dict[str, Any]:
     if setting is None:
         return row
     place = {"task": setting.name, "model": setting.model, "target_tokens": setting.target_tokens}
-    command = f"{claim.command} task={setting.task}"
+    command = f"{claim.command} task={setting.task} {setting.words}".strip()
     return row | place | {"published": setting.told(), "usd": setting.usd, "command": command}
