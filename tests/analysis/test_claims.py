@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 from scipy.stats import binomtest
 
-from helpers.fake_results import handmade
+from helpers.fake_results import handmade, write_run
+from rlm_eval.analysis.load import load_run
 from rlm_eval.analysis.report.claims import (
     Claim,
     Setting,
@@ -17,6 +18,7 @@ from rlm_eval.analysis.report.claims import (
     known_claims,
     wilson,
 )
+from rlm_eval.analysis.report.page import write_report
 from rlm_eval.commands.cli import run_command
 from rlm_eval.config.check import check_config
 from rlm_eval.config.compose import compose_tree
@@ -175,3 +177,11 @@ def test_the_command_says_what_is_open_and_what_it_costs(
     table = pd.read_csv(tmp_path / "claims.csv")
     assert set(table["state"]) == {"not measured"}
     assert isnan(table["difference"].iloc[0])
+
+
+def test_the_report_has_the_table(tmp_path: Path) -> None:
+    run = load_run(write_run(tmp_path / "run", CONFIG, contexts=4, questions=1))
+    page = write_report([run], lambda run_dir, wanted: iter(()), tmp_path / "page")
+    main = (page.parent / "report_data" / "main.js").read_text()
+    assert "What others have published" in main
+    assert "An RLM beats the model alone" in main

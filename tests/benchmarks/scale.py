@@ -26,8 +26,9 @@ TEXT = """\
 
 `PYTHONPATH=tests python tests/benchmarks/scale.py`; ray {ray}, hydra-ray-launcher {launcher},
 {cores} cores. Runs of the arm direct through litellm against a provider over HTTP that takes
-{slow:g} s for a reply and bills; {questions} questions at once in each shard. Working: from the first request that it got to the last. Rows are the joined table's, without
-times. No model takes part.
+{slow:g} s for a reply and bills; {questions} questions at once in each shard. Working: from the
+first request that it got to the last. Rows are the joined table's, without times. No model takes
+part.
 
 | shards | questions | seconds, all | working | speed-up, working | rows equal to one shard's |
 |---|---|---|---|---|---|
