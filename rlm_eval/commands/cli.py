@@ -83,7 +83,7 @@ def composed(overrides: Sequence[str]) -> dict[str, Any]:
     also where they make several."""
     jobs = jobs_of([_unaliased(o) for o in overrides], multirun=False)
     tree = compose_tree(jobs[0])
-    if len(jobs) > 1 or in_shards(check_config(tree)):
+    if len(jobs) > 1 or (tree["shards"] != 1 and not tree["shard"]):
         raise ConfigError("these are several runs: only the command line carries them out")
     return tree
 

@@ -91,7 +91,8 @@ def _launch(
         for batch in [left] if not attempt else [[i] for i in left]:
             if not batch or failed:
                 continue
-            words = [list(jobs[i]) for i in batch]
+            # The launcher has those of Hydra's own.
+            words = [[word for word in jobs[i] if not word.startswith("hydra")] for i in batch]
             try:
                 returned = launcher.launch(words, initial_job_idx=batch[0])
             except Exception as lost:  # noqa: BLE001  each launcher's own, for a dead worker

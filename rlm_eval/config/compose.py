@@ -98,7 +98,7 @@ def jobs_of(overrides: Sequence[str], *, multirun: bool = True) -> list[list[str
             if o.is_discrete_sweep() and (multirun or o.input_line not in own)
             else [str(o.input_line)]
             for o in parser.parse_overrides([*listed, *swept])
-            if not o.key_or_group.startswith("hydra")
+            if not o.key_or_group.startswith(("hydra/", "hydra.launcher"))
         }
     jobs = [list(job) for job in product(*choices.values())]
     if (len(jobs) > 1 and len(choices.get("experiment", ())) > 1) or _names_preset(swept):

@@ -274,7 +274,7 @@ def test_a_model_or_a_cap_that_a_method_does_not_use_is_said(tmp_path: Path) -> 
     assert done.returncode == 0, done.stderr
     assert "sub_model is set, and not used by direct, no_context" in done.stderr
     assert "judge_model is set, and task needle is scored by rule" in done.stderr
-    assert "budget.matched: the cap is only a limit for no_context" in done.stderr
+    assert "budget.matched: the cap is only a limit for direct, no_context" in done.stderr
 
 
 def test_a_second_arm_of_a_method(tmp_path: Path) -> None:

@@ -221,3 +221,16 @@ def test_a_sweep_by_submitit_ends_in_one_table_and_with_the_worst_exit_code(
     assert "=== all 2 runs ===" in out
     assert len(list(tmp_path.glob("needle-*/results.parquet"))) == 2
     assert run_command(["-m", *words[:-1], "seed=3,4", local, "budget.run.calls=2"]) == 3
+
+
+@pytest.mark.slow
+def test_configuration_of_ones_own_is_found_in_every_job(tmp_path: Path) -> None:
+    (tmp_path / "conf/task").mkdir(parents=True)
+    (tmp_path / "conf/task/mine.yaml").write_text(
+        "defaults: [needle, _self_]\nlengths: [300]\nn: 2\n"
+    )
+    own = f"hydra.searchpath=[file://{tmp_path}/conf]"
+    words = ["task=mine", "model=scripted", "method=[direct]", own, f"results_dir={tmp_path}/runs"]
+    assert run_command([*words, "shards=2"]) == 0
+    assert run_command(["-m", *words, "seed=1,2"]) == 0
+    assert len(list(tmp_path.glob("runs/needle-*/results.parquet"))) == 3
