@@ -7,6 +7,7 @@ python tests/benchmarks/overhead.py > results/published/benchmarks/overhead.md
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import statistics
@@ -20,7 +21,7 @@ from pathlib import Path
 
 from concurrency import provider
 
-CALLS, LATENCY_S, ROUNDS = 1000, 0.1, 3
+CALLS, LATENCY_S = 1000, 0.1
 AT_ONCE = (64, 256)
 ROOT = Path(__file__).parents[2]
 #: One text and question a sample, asked once, graded by whether the answer is in the reply.
@@ -74,14 +75,17 @@ def samples() -> list[dict[str, str]]:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--rounds", type=int, default=3)
+    rounds_of_each = parser.parse_args().rounds
     print(f"""\
 # Overhead beside inspect_ai
 
-`python tests/benchmarks/overhead.py`: {CALLS:,} questions of some 300 tokens, a call each, to a
-provider in another process that takes {LATENCY_S:g} s; complete commands, with start and log and,
-ours alone, tables and figures. Medians of {ROUNDS} rounds, the two in turn. inspect_ai
-{version("inspect_ai")}, litellm {version("litellm")}, {os.cpu_count()} cores. Of our memory
-importing litellm is some 140 MB, pandas, scipy and matplotlib at the end 160.
+`python tests/benchmarks/overhead.py --rounds {rounds_of_each}`: {CALLS:,} questions of some 300
+tokens, a call each, to a provider in another process that takes {LATENCY_S:g} s; complete commands,
+with start and log and, ours alone, tables and figures. Medians over the rounds, the two in turn.
+inspect_ai {version("inspect_ai")}, litellm {version("litellm")}, {os.cpu_count()} cores. Of our
+memory importing litellm is some 140 MB, pandas, scipy and matplotlib at the end 160.
 
 | calls at once | | seconds | CPU seconds | memory, MB |
 |---|---|---|---|---|""")
@@ -93,7 +97,7 @@ importing litellm is some 140 MB, pandas, scipy and matplotlib at the end 160.
                 "rlm_eval": [],
                 "inspect_ai": [],
             }
-            for i in range(ROUNDS):
+            for i in range(rounds_of_each):
                 ours = [
                     *(sys.executable, "-m", "rlm_eval", "task=needle", "task.lengths=[300]"),
                     *(f"task.n={CALLS}", "method=[direct]", "model=litellm"),
