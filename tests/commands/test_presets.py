@@ -46,8 +46,15 @@ def test_each_of_rulers_thirteen_tasks_is_asked() -> None:
     assert len(jobs_of(["experiment=ruler"])) == 13
 
 
+def test_the_papers_costs_are_runs_of_its_table() -> None:
+    table = jobs_of(["experiment=paper_table1"])
+    assert all(job in table for job in jobs_of(["experiment=paper_costs"]))
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("preset", [p for p in PRESETS if not p.startswith(tuple(PARTS))])
+@pytest.mark.parametrize(
+    "preset", [p for p in PRESETS if not p.startswith(tuple(PARTS)) and p != "paper_costs"]
+)
 def test_a_preset_runs(preset: str, tmp_path: Path) -> None:
     if preset == "ladder":
         pytest.importorskip("safetensors", reason="needs the extra dense")
