@@ -137,10 +137,12 @@ class Ledger:
             self._hold(total, len(held))
             return held
 
-    def affords(self, amount: Spend) -> bool:
+    def affords(self, amount: Spend, *, own_cap: bool = False) -> bool:
         """Whether what is left on this node and all above pays ``amount``, calls in flight at
-        their worst."""
+        their worst; with ``own_cap``, what is left of this node's cap alone."""
         with self._changed:
+            if own_cap:
+                return not _passed(self, self._spent + amount)
             return self._refusal(amount, in_flight=True) is None
 
     def _refusal(self, amount: Spend, *, in_flight: bool) -> Exception | None:

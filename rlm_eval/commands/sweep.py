@@ -32,12 +32,12 @@ ATTEMPTS = 3
 
 @dataclass(frozen=True)
 class Job:
-    """What a job came to: its exit code, its run's folder, and that of the complete run where it is
-    a shard."""
+    """What a job came to: its exit code, its run's folder, that of the complete run where it is a
+    shard, and why it was refused."""
 
     code: int
     folder: str
-    whole: str = ""
+    complete: str = ""
     refused: str = ""
 
 
@@ -70,7 +70,7 @@ def carry_out_jobs(overrides: Sequence[str], runs: Sequence[Sequence[str]]) -> i
         if job.refused:
             print(job.refused, file=sys.stderr)
     folders = _joined(list(done.values()))
-    if len(folders) > 1 or any(job.whole for job in done.values()):
+    if len(folders) > 1 or any(job.complete for job in done.values()):
         _show_together(folders)
     if failed:
         raise failed[0]
@@ -113,8 +113,8 @@ def _job(config: Any, notes: str, parent: int) -> None:
     try:
         parts = assemble(check_config(plain_tree(config)))
         code = carry_out_parts(parts)
-        whole = str(parts.whole_folder.resolve()) if parts.config["shard"] else ""
-        job = Job(code, str(parts.folder.resolve()), whole)
+        complete = str(parts.run_folder.resolve()) if parts.config["shard"] else ""
+        job = Job(code, str(parts.folder.resolve()), complete)
     except ConfigError as error:
         from rlm_eval.commands.cli import in_one_line
 
@@ -134,39 +134,39 @@ def _noted(notes: Path, number: int) -> Job | None:
 
 
 def _joined(jobs: Sequence[Job]) -> list[Path]:
-    """The folders with tables, shards as the one run that they are parts of, which is made anew."""
+    """The folders of the runs, of shards that of the run that they are parts of, once joined."""
     found: dict[Path, list[Path]] = {}
     for job in jobs:
         if job.folder and has_journal(Path(job.folder)):
-            found.setdefault(Path(job.whole or job.folder), []).append(Path(job.folder))
-    for whole, shards in found.items():
-        if shards != [whole]:
-            join_shards(shards, whole)
+            found.setdefault(Path(job.complete or job.folder), []).append(Path(job.folder))
+    for complete, shards in found.items():
+        if shards != [complete]:
+            join_shards(shards, complete)
     return list(found)
 
 
-def join_shards(shards: Sequence[Path], whole: Path) -> None:
+def join_shards(shards: Sequence[Path], complete: Path) -> None:
     """Merge ``shards`` into the folder of the run that they are parts of, with what that has
     itself, as from before it was done in shards or after a resume of its own. Nothing is done where
     no shard is newer; what else is in the folder stays."""
-    old, new = (whole.with_name(f".{whole.name}.{word}") for word in ("old", "new"))
-    if old.exists() and not whole.exists():  # killed in between
-        old.rename(whole)
+    old, new = (complete.with_name(f".{complete.name}.{word}") for word in ("old", "new"))
+    if old.exists() and not complete.exists():  # killed in between
+        old.rename(complete)
     for left in (old, new):
         shutil.rmtree(left, ignore_errors=True)
     sources = list(shards)
-    if has_journal(whole):
-        written = (whole / FILE_NAME).stat().st_mtime
+    if has_journal(complete):
+        written = (complete / FILE_NAME).stat().st_mtime
         if all((shard / FILE_NAME).stat().st_mtime <= written for shard in shards):
             return
-        sources.append(whole)
+        sources.append(complete)
     merge(sources, new)
-    if whole.exists():
-        whole.rename(old)
+    if complete.exists():
+        complete.rename(old)
         for other in old.iterdir():
             if not (new / other.name).exists():
                 other.rename(new / other.name)
-    new.rename(whole)
+    new.rename(complete)
     shutil.rmtree(old, ignore_errors=True)
 
 

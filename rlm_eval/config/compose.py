@@ -101,13 +101,10 @@ def jobs_of(overrides: Sequence[str], *, multirun: bool = True) -> list[list[str
             if not o.key_or_group.startswith(("hydra/", "hydra.launcher"))
         }
     jobs = [list(job) for job in product(*choices.values())]
-    if (len(jobs) > 1 and len(choices.get("experiment", ())) > 1) or _names_preset(swept):
+    presets = any(o.startswith("experiment=") for o in swept)
+    if presets or len(choices.get("experiment", ())) > 1:
         return [job for one in jobs for job in jobs_of(one)]  # presets with sweeps of their own
     return jobs
-
-
-def _names_preset(swept: Sequence[str]) -> bool:
-    return any(o.startswith("experiment=") for o in swept)
 
 
 def _preset_sweep(overrides: Sequence[str]) -> list[str]:

@@ -41,7 +41,8 @@ class Tries(Method):
     counts, of equals the one given first; or, with ``choose="judge"``, what the root model takes
     when it is shown the different answers, without the input (where it names none, the majority).
 
-    A try without an answer abstains; one that meets the sample's cap is the last. With ``matched``
+    A try without an answer abstains; one that meets the sample's cap is the last, and one that the
+    provider or the sandbox fails leaves the sample pending. With ``matched``
     there are as many tries as the sample's cap on tokens or dollars buys, by the dearest so far, at
     most :data:`MOST_TRIES`. No seed is sent, so that tries differ from run to run.
     """
@@ -70,7 +71,7 @@ class Tries(Method):
         made: list[Answer] = []
         dearest = Spend()
         for number in range(1, (MOST_TRIES if capped else self.tries) + 1):
-            if capped and made and not _affords(ledger, dearest):
+            if capped and made and not ledger.affords(dearest, own_cap=True):
                 break
             before, own = ledger.spent, lm.sampled(self.temperature)
             try:
@@ -187,13 +188,6 @@ class Tries(Method):
         prompt = offline_tokens(self.loaded_prompt.messages(question="", candidates=[]))
         prompt += shape.question_tokens + self.tries * shape.max_answer_tokens
         return (Forecast(1, prompt, CHOICE_TOKENS),)
-
-
-def _affords(ledger: Ledger, spend: Spend) -> bool:
-    """Whether the sample's own cap leaves as much; the run's is the run's to meet."""
-    cap, spent = ledger.budget, ledger.spent + spend
-    pairs = (cap.calls, spent.calls), (cap.tokens, spent.tokens), (cap.usd, spent.usd or 0.0)
-    return all(most is None or taken <= most for most, taken in pairs)
 
 
 def normalised(answer: str) -> str:

@@ -79,7 +79,7 @@ class Parts:
         return f"{self.task.name}-{content_hash(made_with)[:10]}"
 
     @property
-    def whole_folder(self) -> Path:
+    def run_folder(self) -> Path:
         """The folder of the run, of which this may be a shard."""
         return Path(self.config["results_dir"]) / self.run_id
 
@@ -88,8 +88,8 @@ class Parts:
         """The folder of what is done here; shards lie beside each other, where they find what
         earlier ones have."""
         if not self.config["shard"]:
-            return self.whole_folder
-        shards = self.whole_folder.with_name(f"{self.run_id}{SHARDS}")
+            return self.run_folder
+        shards = self.run_folder.with_name(f"{self.run_id}{SHARDS}")
         return shards / f"{self.config['shard']}-of-{self.config['shards']}"
 
     @property

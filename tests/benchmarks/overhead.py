@@ -84,8 +84,7 @@ def main() -> None:
 `python tests/benchmarks/overhead.py --rounds {rounds_of_each}`: {CALLS:,} questions of some 300
 tokens, a call each, to a provider in another process that takes {LATENCY_S:g} s; complete commands,
 with start and log and, ours alone, tables and figures. Medians over the rounds, the two in turn.
-inspect_ai {version("inspect_ai")}, litellm {version("litellm")}, {os.cpu_count()} cores. Of our
-memory importing litellm is some 140 MB, pandas, scipy and matplotlib at the end 160.
+inspect_ai {version("inspect_ai")}, litellm {version("litellm")}, {os.cpu_count()} cores.
 
 | calls at once | | seconds | CPU seconds | memory, MB |
 |---|---|---|---|---|""")
