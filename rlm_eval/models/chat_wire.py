@@ -1,5 +1,6 @@
-"""OpenAI's chat-completions format, as far as the model client can carry it: requests read, replies
-and errors written. Source: the OpenAI API reference, "Create chat completion".
+"""OpenAI's chat-completions format, as far as the model client carries it: requests read, replies
+and errors written, with tools, streams, stop sequences and forced formats. Source: the OpenAI API
+reference, "Create chat completion".
 """
 
 from __future__ import annotations
@@ -7,26 +8,28 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from rlm_eval.models.protocol import Completion, Message
+from rlm_eval.models.protocol import Completion, Message, Options
 
 #: Left to the run, which samples all arms alike, or of no effect on a reply.
 _LEFT_OUT = {
     *("temperature", "top_p", "top_k", "min_p", "seed", "presence_penalty", "frequency_penalty"),
     *("reasoning_effort", "user", "metadata", "store", "service_tier", "safety_identifier"),
-    *("prompt_cache_key", "tool_choice", "function_call", "parallel_tool_calls"),
+    *("prompt_cache_key", "prompt_cache_retention", "verbosity", "function_call"),
 }
 #: What would change a reply in a way that is not carried, with the values that change nothing.
 _NEUTRAL: Mapping[str, Any] = {
     **{"n": 1, "best_of": 1, "logprobs": False, "top_logprobs": 0, "logit_bias": {}},
-    **{"tools": [], "functions": [], "stop": [], "modalities": ["text"]},
-    "response_format": {"type": "text"},
+    **{"functions": [], "modalities": ["text"]},
 }
+_NONE: tuple[Any, ...] = (None, "", [], {})
+#: What is carried beside the messages.
+_OPTIONS = {"tools", "tool_choice", "parallel_tool_calls", "stop", "response_format"}
 _READ = {"model", "messages", "max_tokens", "max_completion_tokens", "stream", "stream_options"}
-_FINISH = ("stop", "length", "content_filter")
-_ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
+_FINISH = ("stop", "length", "content_filter", "tool_calls")
+_ROLES = {"developer": "system", **{r: r for r in ("system", "user", "assistant", "tool")}}
 
 
 #: Quotes, commas and opening brackets in one request; what each begins takes up to 100 bytes.
@@ -80,11 +83,33 @@ class ChatRequest:
     max_tokens: int | None = None
     stream: bool = False
     stream_usage: bool = False
+    options: Options = field(default_factory=dict)
 
 
 def parse_request(body: bytes) -> ChatRequest:
     """The request in ``body``. Raises RefusedError, naming the parameter, for what can't be
-    carried: tools, several choices, log-probabilities, images, stop sequences, forced formats."""
+    carried: several choices, log-probabilities, images and sound, tools that the provider runs."""
+    data = parse_object(body)
+    for name, value in data.items():
+        known = name in _READ or name in _LEFT_OUT or name in _OPTIONS or value is None
+        if not known and value != _NEUTRAL.get(name):
+            raise unsupported(name, f"{name} is not carried by rlm_eval's model client")
+    given = data.get("messages")
+    if not isinstance(given, list) or not given:
+        raise invalid("messages", "messages must be a list with at least one message")
+    options = data.get("stream_options") or {}
+    return ChatRequest(
+        model=data["model"],
+        messages=tuple(_message(f"messages[{i}]", item) for i, item in enumerate(given)),
+        max_tokens=_max_tokens(data),
+        stream=data.get("stream") is True,
+        stream_usage=isinstance(options, dict) and options.get("include_usage") is True,
+        options=_options(data),
+    )
+
+
+def parse_object(body: bytes) -> dict[str, Any]:
+    """A request's JSON, which names a model. Raises RefusedError."""
     if marks_in(body, MOST_MARKS) > MOST_MARKS:
         raise RefusedError(413, "too_large", "the request has too many values")
     try:
@@ -93,23 +118,29 @@ def parse_request(body: bytes) -> ChatRequest:
         raise RefusedError(400, "invalid_json", f"the body is no JSON: {error}") from None
     if not isinstance(data, dict):
         raise RefusedError(400, "invalid_json", "the body must be a JSON object")
-    for name, value in data.items():
-        known = name in _READ or name in _LEFT_OUT or value is None
-        if not known and value != _NEUTRAL.get(name):
-            raise _unsupported(name, f"{name} is not carried by rlm_eval's model client")
     if not isinstance(data.get("model"), str):
-        raise _invalid("model", "model must be a string")
-    given = data.get("messages")
-    if not isinstance(given, list) or not given:
-        raise _invalid("messages", "messages must be a list with at least one message")
-    options = data.get("stream_options") or {}
-    return ChatRequest(
-        model=data["model"],
-        messages=tuple(_message(f"messages[{i}]", item) for i, item in enumerate(given)),
-        max_tokens=_max_tokens(data),
-        stream=data.get("stream") is True,
-        stream_usage=isinstance(options, dict) and options.get("include_usage") is True,
-    )
+        raise invalid("model", "model must be a string")
+    return data
+
+
+def _options(data: Mapping[str, Any]) -> Options:
+    """Without those that change nothing: not every server takes them."""
+    options = {
+        name: data[name] for name in sorted(_OPTIONS & data.keys()) if data[name] not in _NONE
+    }
+    tools = options.get("tools", [])
+    if not isinstance(tools, list) or not all(map(_is_function, tools)):
+        raise unsupported("tools", "tools: only a list of functions is carried")
+    if not tools:
+        options = {name: options[name] for name in ("response_format", "stop") if name in options}
+    if options.get("response_format") == {"type": "text"}:
+        del options["response_format"]
+    return options
+
+
+def _is_function(tool: Any) -> bool:
+    function = tool.get("function") if isinstance(tool, dict) else None
+    return isinstance(function, dict) and isinstance(function.get("name"), str)
 
 
 def _max_tokens(data: Mapping[str, Any]) -> int | None:
@@ -117,39 +148,60 @@ def _max_tokens(data: Mapping[str, Any]) -> int | None:
     name = "max_tokens" if data.get(name) is None else name
     value = data.get(name)
     if value is not None and (type(value) is not int or value < 1):
-        raise _invalid(name, f"{name} must be an integer above 0")
+        raise invalid(name, f"{name} must be an integer above 0")
     return value
 
 
 def _message(where: str, item: Any) -> Message:
     """A message whose content is a string, or parts that are all text."""
     if not isinstance(item, dict):
-        raise _invalid(where, f"{where} must be an object")
+        raise invalid(where, f"{where} must be an object")
     role = _ROLES.get(str(item.get("role")))
     if role is None:
-        raise _unsupported(where, f"{where}: the role {item.get('role')!r} is not carried")
-    if item.get("tool_calls") or item.get("function_call"):
-        raise _unsupported(where, f"{where}: tool calls are not carried by rlm_eval's model client")
-    content = item.get("content") or ""
-    parts = content if isinstance(content, list) else [{"text": content}]
+        raise unsupported(where, f"{where}: the role {item.get('role')!r} is not carried")
+    message = {"role": role, "content": text_of(where, item.get("content"))}
+    if role == "tool":
+        return message | {"tool_call_id": str(item.get("tool_call_id"))}
+    if calls := item.get("tool_calls"):
+        if not isinstance(calls, list) or not all(map(_is_function, calls)):
+            raise invalid(where, f"{where}: tool_calls must be a list of calls of functions")
+        return message | {"tool_calls": json.dumps(calls)}
+    if item.get("function_call"):
+        raise unsupported(where, f"{where}: function_call is not carried, tool_calls are")
+    return message
+
+
+def text_of(where: str, content: Any) -> str:
+    """A string, or the text of parts that are all text. Raises RefusedError for others."""
+    parts = content if isinstance(content, list) else [{"text": content or ""}]
     texts = [part.get("text") if isinstance(part, dict) else None for part in parts]
     if not all(isinstance(text, str) for text in texts):
-        raise _unsupported(f"{where}.content", f"{where}: only text is carried")
-    return {"role": role, "content": "".join(map(str, texts))}
+        raise unsupported(f"{where}.content", f"{where}: only text is carried")
+    return "".join(map(str, texts))
 
 
-def _unsupported(param: str, message: str) -> RefusedError:
+def as_sent(message: Message) -> dict[str, Any]:
+    """A message as OpenAI's API takes it."""
+    if "tool_calls" not in message:
+        return dict(message)
+    calls, text = json.loads(message["tool_calls"]), message["content"]
+    return {**message, "content": text or None, "tool_calls": calls}
+
+
+def unsupported(param: str, message: str) -> RefusedError:
     return RefusedError(400, "unsupported_parameter", message, param)
 
 
-def _invalid(param: str, message: str) -> RefusedError:
+def invalid(param: str, message: str) -> RefusedError:
     return RefusedError(400, "invalid_value", message, param)
 
 
 def reply_body(request: ChatRequest, reply: Completion, created: int) -> dict[str, Any]:
     """The reply in one object; the token counts are the model client's."""
     usage = reply.usage
-    message = {"role": "assistant", "content": reply.text}
+    message: dict[str, Any] = {"role": "assistant", "content": reply.text}
+    if reply.tool_calls:
+        message |= {"content": reply.text or None, "tool_calls": json.loads(reply.tool_calls)}
     finish = reply.finish_reason if reply.finish_reason in _FINISH else "stop"
     ended = {"finish_reason": finish, "logprobs": None}
     return {
@@ -173,8 +225,10 @@ def reply_events(request: ChatRequest, reply: Completion, created: int) -> bytes
     head = reply_body(request, reply, created) | {"object": "chat.completion.chunk"}
     usage = head.pop("usage")
     ended = head["choices"][0]["finish_reason"]
+    made = head["choices"][0]["message"].get("tool_calls", [])
+    called = [{"tool_calls": [{"index": i, **call}]} for i, call in enumerate(made)]
     chunks = []
-    for delta in ({"role": "assistant", "content": ""}, {"content": reply.text}, {}):
+    for delta in ({"role": "assistant", "content": ""}, {"content": reply.text}, *called, {}):
         end = None if delta else ended
         choice = {"index": 0, "delta": delta, "finish_reason": end, "logprobs": None}
         chunks.append(json.dumps(head | {"choices": [choice]}))

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from rlm_eval.errors import (
     BudgetExceeded,
@@ -24,17 +24,20 @@ from rlm_eval.errors import (
 from rlm_eval.ledger import Ledger, Reservation, Spend
 from rlm_eval.models.memory import Memory
 from rlm_eval.models.protocol import (
+    NO_OPTIONS,
     BilledError,
     CallTags,
     ChatModel,
     Completion,
     Message,
     ModelInfo,
+    Options,
     Prefixes,
     Reply,
     Request,
     Usage,
     sendable,
+    shown,
     user,
 )
 from rlm_eval.models.traffic import RetryPolicy, Traffic
@@ -142,12 +145,12 @@ class LM:
         max_tokens: int,
         tags: CallTags = ROOT,
         temperature: Temperature = "run",
+        options: Options = NO_OPTIONS,
     ) -> Completion:
-        """One answered call. Raises BudgetExceeded, ContextOverflow, ProviderError; and
-        RunBudgetExceeded, which is the runner's to catch."""
-        outcome = self.complete_batch(
-            [messages], ledger=ledger, max_tokens=max_tokens, tags=tags, temperature=temperature
-        )
+        """One answered call; ``options`` go to the model with it. Raises BudgetExceeded,
+        ContextOverflow, ProviderError; and RunBudgetExceeded, which is the runner's to catch."""
+        asked: dict[str, Any] = {"tags": tags, "temperature": temperature, "options": options}
+        outcome = self.complete_batch([messages], ledger=ledger, max_tokens=max_tokens, **asked)
         if isinstance(outcome[0], SampleFailure):
             raise outcome[0]
         return outcome[0]
@@ -161,6 +164,7 @@ class LM:
         tags: CallTags = ROOT,
         temperature: Temperature = "run",
         concurrency: int = 64,
+        options: Options = NO_OPTIONS,
     ) -> list[Completion | SampleFailure]:
         """Calls side by side, answers in the order of ``prompts``; a failed one is an error value.
 
@@ -171,7 +175,7 @@ class LM:
         if not prompts:
             return []
         model, chosen = self._client.model(tags.role), self.temperature(temperature, tags.role)
-        requests = [self._request(model, m, max_tokens, tags, chosen) for m in prompts]
+        requests = [self._request(model, m, max_tokens, tags, chosen, options) for m in prompts]
 
         def answer(request: Request) -> Completion | SampleFailure:
             try:
@@ -255,18 +259,22 @@ class LM:
         max_tokens: int,
         tags: CallTags,
         temperature: float | None,
+        options: Options,
     ) -> Request:
         """``max_tokens`` bounds the reply's text; what the model may think unseen is sent,
         reserved and paid on top."""
         info, messages = model.info, sendable(messages)
         tokens = max_tokens + info.reasoning_tokens
+        asked: dict[str, Any] = {"max_tokens": tokens, "temperature": temperature}
+        asked |= {"options": options} if options else {}
+        counted = shown(messages, options)
         request = Request(
             info,
-            messages,
+            counted,
             tokens,
             tags,
-            lambda: model.complete(messages, max_tokens=tokens, temperature=temperature),
-            lambda: model.count_tokens(messages),
+            lambda: model.complete(messages, **asked),
+            lambda: model.count_tokens(counted),
         )
         if request.is_too_large(max_tokens, model.count_tokens):
             return request

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from email.utils import parsedate_to_datetime
@@ -239,20 +240,24 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
     return None
 
 
-def reply_of(response: Any, max_tokens: int, prompt_chars: int, estimate: Estimate) -> Reply:
+def reply_of(
+    response: Any, max_tokens: int, prompt_chars: int, estimate: Estimate, *, tools: bool = False
+) -> Reply:
     """A response, litellm's or :func:`raw_response`, as a usable reply to a prompt of so many
-    characters. Raises BilledError for one that only looks like success."""
+    characters, with ``tools`` offered or not. Raises BilledError for one that only looks like
+    success."""
     choice = next(iter(getattr(response, "choices", None) or ()), None)
     message = getattr(choice, "message", None)
     text, thoughts, refusal = _content(getattr(message, "content", None))
     thoughts = getattr(message, "reasoning_content", None) or thoughts
     refusal = getattr(message, "refusal", None) or refusal
     calls = getattr(message, "tool_calls", None) or getattr(message, "function_call", None)
+    made = _tool_calls(calls) if tools and isinstance(calls, list) else ""
     beside = [f"<think>\n{thoughts}\n</think>"] if thoughts else []
-    beside += [str(part) for part in (refusal, calls) if part]
+    beside += [str(part) for part in (refusal, None if made else calls) if part]
     largest = Usage(4 * prompt_chars + _BESIDE_PROMPT, 8 * max_tokens + _BESIDE_REPLY)
     usage = _usage(
-        getattr(response, "usage", None), largest, lambda: estimate("".join([*beside, text]))
+        getattr(response, "usage", None), largest, lambda: estimate("".join([*beside, made, text]))
     )
     ended = getattr(choice, "finish_reason", None) or "stop"
     details = getattr(choice, "provider_specific_fields", None)
@@ -269,14 +274,31 @@ def reply_of(response: Any, max_tokens: int, prompt_chars: int, estimate: Estima
         kind, why = CONTENT_FILTER, "the provider's content filter refused the prompt"
     elif choice is None:
         kind, why = "empty_choices", "the reply has no choices"
+    elif made and finish == "stop":
+        finish = "tool_calls"
     elif not text.strip() and finish == "stop":
         other = "thoughts_only" if thoughts else "stop"
         finish = "refusal" if refusal else "tool_call" if calls else other
-    reply = Reply(text, usage, finish, "\n\n".join(filter(None, beside)))
+    reply = Reply(text, usage, finish, "\n\n".join(filter(None, beside)), made)
     if kind:
         retryable = kind != CONTENT_FILTER
         raise BilledError(why, kind=kind, retryable=retryable, usage=usage, text=reply.whole)
     return reply
+
+
+def _tool_calls(calls: Sequence[Any]) -> str:
+    """The calls of functions in a reply, as the JSON of OpenAI's list. A server may leave out their
+    ids, or send the arguments as an object."""
+    out = []
+    for number, call in enumerate(calls):
+        function = getattr(call, "function", None)
+        given: Any = getattr(function, "arguments", None)
+        given = vars(given) if isinstance(given, SimpleNamespace) else given
+        text = given if isinstance(given, str) else json.dumps(given or {})
+        named = {"name": str(getattr(function, "name", None) or ""), "arguments": text}
+        made = getattr(call, "id", None) or f"call_{number}_{secrets.token_hex(6)}"
+        out.append({"id": str(made), "type": "function", "function": named})
+    return json.dumps(out) if out else ""
 
 
 def raw_response(bodies: Iterable[object]) -> Any:

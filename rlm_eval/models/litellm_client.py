@@ -19,15 +19,19 @@ from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 from rlm_eval.errors import ConfigError, ProviderError, at_least
+from rlm_eval.models.chat_wire import as_sent
 from rlm_eval.models.faults import classified, raw_response, reply_of
 from rlm_eval.models.protocol import (
+    NO_OPTIONS,
     BilledError,
     Limits,
     Message,
     ModelInfo,
+    Options,
     Price,
     Reply,
     Usage,
+    shown,
 )
 from rlm_eval.tokens import load_tokenizer
 
@@ -99,6 +103,10 @@ def _direct(hosts: Sequence[str]) -> bool:
     return changed
 
 
+def _texts(messages: Sequence[Message]) -> list[str]:
+    return [text for message in messages for name, text in message.items() if name != "role"]
+
+
 def _is_here(host: str) -> bool:
     """Whether a host name is this machine's."""
     try:
@@ -148,7 +156,8 @@ class LitellmEndpoint:
         """The endpoint without the user that its address may name: it is written down."""
         base = re.sub(r"(?<=://)[^/?#]*@", "", self.base[0] or "")
         endpoint = base or self.asked[0]
-        return ModelInfo(self.name, endpoint, self.context_window, self._price, limits=self._limits)
+        price = Price.given(self.price)
+        return ModelInfo(self.name, endpoint, self.context_window, price, limits=self._limits)
 
     @property
     def base(self) -> tuple[str | None, str]:
@@ -170,21 +179,6 @@ class LitellmEndpoint:
             return Limits(**self.limits)  # type: ignore[arg-type]
         except ConfigError as error:
             raise error.within("limits") from None
-
-    @cached_property
-    def _price(self) -> Price | None:
-        """None, which is "unpriced" and never 0, unless input and output both have a price."""
-        rates: dict[str, float] = {}
-        for kind in ("input", "output", "cached_input", "cache_write"):
-            rate = self.price.get(kind)
-            if isinstance(rate, int | float) and rate >= 0:
-                rates[kind] = float(rate)
-            elif rate is not None:
-                wanted = f"must be US dollars per million tokens, got {rate!r}"
-                raise ConfigError(wanted, key=f"price.{kind}")
-        if not {"input", "output"} <= rates.keys():
-            return None
-        return Price(**rates, as_of=str(self.price.get("as_of") or ""))
 
     @property
     def key_variable(self) -> str | None:
@@ -211,7 +205,7 @@ class LitellmEndpoint:
         at_least(1, context_window=self.context_window)
         at_least(0, above=True, timeout_s=self.timeout_s, token_margin=self.token_margin)
         check_params(self.params)
-        _ = self._price, self._limits, load_tokenizer(self.tokenizer)
+        _ = Price.given(self.price), self._limits, load_tokenizer(self.tokenizer)
         variable = self.key_variable
         if variable and not variable.isidentifier():
             told = "is the name of an environment variable, never the key itself"
@@ -229,8 +223,8 @@ class LitellmEndpoint:
                 )
         if variable and not self.key and base is None:
             wanted = f"the environment variable {variable}, or api_key_env to the one that holds it"
-            message = f"{self.name} needs a key: set {wanted}"
-            raise ConfigError(message, key="name", unset=variable)
+            told = f"{self.name} needs a key: set {wanted}"
+            raise ConfigError(told, key="name", unset=variable)
 
     def open(self) -> None:
         _litellm()
@@ -310,18 +304,22 @@ class LitellmModel(LitellmEndpoint):
 
     def check(self) -> None:
         super().check()
-        if not 0 <= self.reasoning_tokens < self.context_window:
+        if not 0 <= (hidden := self.reasoning_tokens) < self.context_window:
             bounds = f"at least 0 and less than context_window ({self.context_window:,})"
-            message = f"must be {bounds}, got {self.reasoning_tokens:,}"
-            raise ConfigError(message, key="reasoning_tokens")
+            raise ConfigError(f"must be {bounds}, got {hidden:,}", key="reasoning_tokens")
 
     def count_tokens(self, messages: Sequence[Message]) -> int:
-        return self._count([m["content"] for m in messages], 4 * len(messages) + 3)
+        return self._count(_texts(messages), 4 * len(messages) + 3)
 
     def complete(
-        self, messages: Sequence[Message], *, max_tokens: int, temperature: float | None
+        self,
+        messages: Sequence[Message],
+        *,
+        max_tokens: int,
+        temperature: float | None,
+        options: Options = NO_OPTIONS,
     ) -> Reply:
-        request = self._connection() | {"messages": [dict(m) for m in messages]}
+        request = self._connection() | {"messages": [as_sent(m) for m in messages], **options}
         if temperature is not None:
             request["temperature"] = temperature
         if self.cache_marks:
@@ -330,8 +328,10 @@ class LitellmModel(LitellmEndpoint):
             request["cache_control_injection_points"] = marks
         request |= self.params
 
+        whole, tools = shown(messages, options), "tools" in options
+
         def estimate(completion_tokens: int) -> Usage:
-            return Usage(self.count_tokens(messages), completion_tokens, estimated=True)
+            return Usage(self.count_tokens(whole), completion_tokens, estimated=True)
 
         bodies: list[object] = []
         request["logger_fn"] = lambda seen: bodies.append(seen.get("original_response"))
@@ -354,8 +354,8 @@ class LitellmModel(LitellmEndpoint):
                 raise
             response = send("max_completion_tokens")
             self._learned = "max_completion_tokens"
-        count, size = load_tokenizer(self.tokenizer).count, sum(len(m["content"]) for m in messages)
-        return reply_of(response, max_tokens, size, lambda text: estimate(count(text)))
+        count, size = load_tokenizer(self.tokenizer).count, sum(map(len, _texts(whole)))
+        return reply_of(response, max_tokens, size, lambda text: estimate(count(text)), tools=tools)
 
 
 @dataclass

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import secrets
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Protocol, runtime_checkable
+from types import MappingProxyType
+from typing import Any, Protocol, runtime_checkable
 
-from rlm_eval.errors import ContextOverflow, NoReply, ProviderError, at_least
+from rlm_eval.errors import ConfigError, ContextOverflow, NoReply, ProviderError, at_least
 from rlm_eval.ledger import Ledger, Reservation, Spend
 from rlm_eval.models.replies import THOUGHT, said
 from rlm_eval.records import Call, Outcome, Role, now, storable
 
+#: A turn of a chat: ``role`` and ``content``; of an assistant that called tools ``tool_calls`` too,
+#: the JSON of OpenAI's list; of what a tool gave ``tool_call_id``.
 Message = Mapping[str, str]
+#: What a request asks for beside its messages, as OpenAI's API has it: ``tools``, ``tool_choice``,
+#: ``parallel_tool_calls``, ``stop``, ``response_format``.
+Options = Mapping[str, Any]
+NO_OPTIONS: Options = MappingProxyType({})
 #: Template tokens a message costs beside its text, assumed when nothing better is known.
 MESSAGE_OVERHEAD_TOKENS = 8
 
@@ -50,18 +58,21 @@ NOT_SAID: Mapping[str, tuple[Outcome, str]] = {
 @dataclass(frozen=True)
 class Reply:
     """``text`` is what came as content, thoughts in it included; ``beside`` came with it and is no
-    answer: thoughts apart, a refusal, a tool's call. ``finish_reason`` is ``stop``, ``length``, or,
-    of a reply without text, what it was instead (see :data:`NOT_SAID`)."""
+    answer: thoughts apart, a refusal, the call of a tool that was not offered. ``tool_calls`` are
+    those of tools that were, the JSON of OpenAI's list. ``finish_reason`` is ``stop``, ``length``,
+    ``tool_calls``, or, of a reply without text, what it was instead (see :data:`NOT_SAID`)."""
 
     text: str
     usage: Usage
     finish_reason: str = "stop"
     beside: str = ""
+    tool_calls: str = ""
 
     @property
     def whole(self) -> str:
         """All that came, for the record."""
-        return f"{self.beside}\n\n{self.text}".strip() if self.beside else self.text
+        rest = [part for part in (self.beside, self.tool_calls) if part]
+        return "\n\n".join([*rest, self.text]).strip() if rest else self.text
 
     def answering(self, call: Call) -> tuple[Completion, Call]:
         """What the method that made the ``call`` is given, thoughts left out, and its record. The
@@ -69,11 +80,12 @@ class Reply:
         text, finish = self.text, self.finish_reason
         if THOUGHT.search(text) is not None:
             text, complete = said(text)
-            if not text:
+            if not text and not self.tool_calls:
                 finish = "thoughts_only" if complete and finish == "stop" else "length"
-        unseen = len(self.whole) - len(text)
+        unseen = len(replace(self, tool_calls="").whole) - len(text)
         call = replace(call, finish_reason=finish, thought_chars=unseen)
-        return Completion(text, call.call_id, finish, self.usage), call
+        made = self.tool_calls
+        return Completion(text, call.call_id, finish, self.usage, tool_calls=made), call
 
 
 class BilledError(ProviderError):
@@ -99,6 +111,22 @@ class Price:
     cached_input: float | None = None
     as_of: str = ""
     cache_write: float | None = None
+
+    @classmethod
+    def given(cls, price: Mapping[str, Any]) -> Price | None:
+        """None, which is "unpriced" and never 0, unless input and output both have a price. Raises
+        ConfigError for what is none."""
+        rates: dict[str, float] = {}
+        for kind in ("input", "output", "cached_input", "cache_write"):
+            rate = price.get(kind)
+            if isinstance(rate, int | float) and rate >= 0:
+                rates[kind] = float(rate)
+            elif rate is not None:
+                wanted = f"must be US dollars per million tokens, got {rate!r}"
+                raise ConfigError(wanted, key=f"price.{kind}")
+        if not {"input", "output"} <= rates.keys():
+            return None
+        return cls(**rates, as_of=str(price.get("as_of") or ""))
 
     def cost(self, usage: Usage) -> float:
         cached_rate = self.input if self.cached_input is None else self.cached_input
@@ -174,7 +202,12 @@ class ChatModel(Model, Protocol):
     it costs) or ContextOverflow. Retries, caps and records are the model client's business."""
 
     def complete(
-        self, messages: Sequence[Message], *, max_tokens: int, temperature: float | None
+        self,
+        messages: Sequence[Message],
+        *,
+        max_tokens: int,
+        temperature: float | None,
+        options: Options = NO_OPTIONS,
     ) -> Reply: ...
 
     def count_tokens(self, messages: Sequence[Message]) -> int: ...
@@ -199,11 +232,12 @@ class Completion:
     finish_reason: str
     usage: Usage
     cached_response: bool = False
+    tool_calls: str = ""
 
     @property
     def no_reply(self) -> NoReply | None:
         """Why it has no text, where that has a name."""
-        if self.text.strip() or self.finish_reason not in NOT_SAID:
+        if self.text.strip() or self.tool_calls or self.finish_reason not in NOT_SAID:
             return None
         outcome, message = NOT_SAID[self.finish_reason]
         return NoReply(message, outcome)
@@ -346,6 +380,11 @@ def sendable(messages: Sequence[Message]) -> Sequence[Message]:
     if texts == contents:
         return messages
     return [{**message, "content": text} for message, text in zip(messages, texts, strict=True)]
+
+
+def shown(messages: Sequence[Message], options: Options) -> Sequence[Message]:
+    """All that a model reads, to be counted and hashed: options are a last message, their JSON."""
+    return [*messages, user(json.dumps(dict(options)))] if options else messages
 
 
 def user(text: str) -> Message:

@@ -1,7 +1,8 @@
 """A loopback server in front of the model client, for engines of other makers, in any language.
 
-It speaks OpenAI's chat completions (``POST /v1/chat/completions``, plain and streamed, and ``GET
-/v1/models``) to whoever holds its token, and puts every request through the sample's client: budget
+It speaks OpenAI's chat completions (``POST /v1/chat/completions``, ``GET /v1/models``) and
+Anthropic's messages (``POST /v1/messages``, ``/v1/messages/count_tokens``), plain and streamed,
+with tools, to whoever holds its token, and puts every request through the sample's client: budget
 reserved before, settled after, written to the journal. One server per sample, so samples that run
 side by side can't be confused.
 
@@ -10,7 +11,8 @@ its code began; ``root@2`` is a turn of a child engine at depth 2, ``sub@2`` a c
 What steers sampling is the run's own, whatever the engine sends. A client that leaves
 ``max_tokens`` open gets the method's default.
 
-What is refused has a status that OpenAI's clients don't send again: what helps was retried already.
+What is refused has a status that the clients of both don't send again: what helps was retried
+already.
 
     402 budget_exceeded            a cap of the sample is spent
     400 context_length_exceeded    the prompt doesn't fit the model's window
@@ -48,7 +50,13 @@ from rlm_eval.models.chat_wire import (
     reply_events,
 )
 from rlm_eval.models.client import LM, CallTags, Completion
-from rlm_eval.models.protocol import Message
+from rlm_eval.models.messages_wire import (
+    error_body,
+    message_body,
+    message_events,
+    parse_messages,
+)
+from rlm_eval.models.protocol import Message, shown
 
 MAX_BODY_BYTES = 64 << 20
 #: Of a body that is refused, what is read for the refusal to be heard.
@@ -59,6 +67,11 @@ _MOST_CONNECTIONS, _HEADER_BYTES = 512, 64 << 10
 #: Seconds for a first request with the token to come, for a next one, and to take an answer.
 _STRANGER_SECONDS, _IDLE_SECONDS, _SEND_SECONDS = 20.0, 1800.0, 60
 _MODEL = re.compile(r"(root|sub)(?:@(\d{1,3}))?")
+#: By path: how a request is read, a reply written, and written as a stream.
+_DIALECTS = {
+    "/v1/chat/completions": (parse_request, reply_body, reply_events),
+    "/v1/messages": (parse_messages, message_body, message_events),
+}
 #: Given each call that reached the model client, and what became of it. Called from many threads.
 CallLog = Callable[[CallTags, Sequence[Message], Completion | SampleFailure], None]
 
@@ -166,6 +179,7 @@ class Proxy(ThreadingHTTPServer):
                 ledger=self._ledger,
                 max_tokens=request.max_tokens or self._default_max_tokens,
                 tags=tags,
+                options=request.options,
             )
         except SampleFailure as failure:
             self.refused = failure
@@ -186,6 +200,11 @@ class Proxy(ThreadingHTTPServer):
                 self._last_turn = reply.call_id
         self._log(tags, request.messages, reply)
         return reply
+
+    def count(self, request: ChatRequest) -> int:
+        """Tokens of a prompt, asked of nobody."""
+        role = self._tags(request.model).role
+        return self._lm.prompt_tokens(shown(request.messages, request.options), role)
 
     def _end(self, error: BaseException) -> None:
         """Keep the first ``error`` that ends the sample, and have its engine stopped."""
@@ -248,7 +267,8 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             made = self._made()
         except RefusedError as refused:
-            status, made = refused.status, refused.body()
+            status = refused.status
+            made = error_body(refused) if self._is_messages else refused.body()
         kind, body = "text/event-stream", made
         if not isinstance(body, bytes):
             kind, body = "application/json", json.dumps(made).encode()
@@ -265,27 +285,38 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self.do_GET()
 
+    @property
+    def _route(self) -> str:
+        return self.path.partition("?")[0].rstrip("/")
+
+    @property
+    def _is_messages(self) -> bool:
+        return self._route.startswith("/v1/messages")
+
     def _made(self) -> dict[str, Any] | bytes:
         """The JSON or the events that answer the request. Raises RefusedError."""
-        path = self.path.partition("?")[0].rstrip("/")
         if self.command == "GET":
             self._check_token()
-            if path == "/v1/models":
+            if self._route == "/v1/models":
                 return self.server.models()
         else:
             length = self._length()
             with self.server.large_bodies if length > _LARGE_BODY else contextlib.nullcontext():
                 body = self.rfile.read(length)
-                if path == "/v1/chat/completions":
-                    request = parse_request(body)
+                if self._route in _DIALECTS:
+                    parse, plain, streamed = _DIALECTS[self._route]
+                    request = parse(body)
                     del body
                     self.server.trust(self.connection, math.inf)
-                    write = reply_events if request.stream else reply_body
+                    write = streamed if request.stream else plain
                     return write(request, self.server.chat(request), int(time.time()))
+                if self._route == "/v1/messages/count_tokens":
+                    return {"input_tokens": self.server.count(parse_messages(body))}
         raise RefusedError(404, "not_found", f"there is no {self.command} {self.path}")
 
     def _check_token(self) -> None:
         given = self.headers.get("Authorization", "").removeprefix("Bearer ").strip()
+        given = given or self.headers.get("X-Api-Key", "")
         if not secrets.compare_digest(given.encode(), self.server.token.encode()):
             self.close_connection = True
             raise RefusedError(401, "invalid_api_key", "this server has another API key")

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from rlm_eval.errors import at_least
-from rlm_eval.models.protocol import Message, ModelInfo, Price, Reply, Usage
+from rlm_eval.models.protocol import NO_OPTIONS, Message, ModelInfo, Options, Price, Reply, Usage
 
 Script = Callable[[Sequence[Message]], str]
 
@@ -27,7 +27,8 @@ _QUESTION = re.compile(r"Question: (.+)", re.DOTALL)
 class ScriptedModel:
     """A model that follows ``script(messages) -> reply``; ``latency_s`` seconds pass per call.
 
-    Tokens are counted as one per four characters, so that sizes behave; nothing is billed.
+    Tokens are counted as one per four characters, so that sizes behave; nothing is billed. It calls
+    no tools.
     """
 
     name: str = "scripted"
@@ -54,7 +55,12 @@ class ScriptedModel:
         return sum(len(m["content"]) // 4 + 4 for m in messages)
 
     def complete(
-        self, messages: Sequence[Message], *, max_tokens: int, temperature: float | None
+        self,
+        messages: Sequence[Message],
+        *,
+        max_tokens: int,
+        temperature: float | None,
+        options: Options = NO_OPTIONS,
     ) -> Reply:
         if self.latency_s:
             time.sleep(self.latency_s)

@@ -120,11 +120,9 @@ def test_what_the_run_holds_or_changes_nothing_is_taken(more: Mapping[str, Any])
     "more",
     [
         {"n": 2},
-        {"tools": [{"type": "function", "function": {"name": "f"}}]},
+        {"tools": [{"type": "web_search"}]},
         {"functions": [{"name": "f"}]},
         {"logprobs": True},
-        {"stop": ["\n"]},
-        {"response_format": {"type": "json_object"}},
         {"logit_bias": {"50256": -100}},
         {"guided_json": {}},
     ],
@@ -142,7 +140,7 @@ def test_what_cannot_be_carried_is_refused_by_name(more: Mapping[str, Any]) -> N
 @pytest.mark.parametrize(
     "messages",
     [
-        [{"role": "tool", "content": "42", "tool_call_id": "x"}],
+        [{"role": "function", "content": "42", "name": "x"}],
         [{"role": "assistant", "content": None, "tool_calls": [{"id": "x"}]}],
         [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}],
         [],

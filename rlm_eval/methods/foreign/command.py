@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from shlex import split
 from typing import ClassVar
 
 from rlm_eval.errors import ConfigError
@@ -18,24 +19,28 @@ from rlm_eval.records import Role
 
 @dataclass(kw_only=True)
 class ForeignCommand(ForeignEngine):
-    """Runs ``command`` (a program and its arguments, no shell) once per sample. What it writes to
-    standard output is the answer; another exit code than 0 is a failure.
+    """Runs ``command`` (a program and its arguments, a list or as one types it; no shell) once per
+    sample. What it writes to standard output is the answer; another exit code than 0 is a failure.
 
     Files named in ``command`` are part of a result's key by their content and may be read by a
     confined engine. What else the engine is made of belongs in ``readable``, and its version in
     ``release``, so that another release is another result.
     """
 
-    command: list[str] = field(default_factory=list)
+    command: list[str] | str = field(default_factory=list)
     release: str = ""
 
     name: ClassVar[str] = "foreign_command"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.command:
+        try:
+            self.parts = self.command if isinstance(self.command, list) else split(self.command)
+        except ValueError as error:  # a quote that is not closed
+            raise ConfigError(f"{error}: {self.command}", key="command") from None
+        if not self.parts:
             raise ConfigError(
-                "must be the engine's program and arguments, as in [python,my_engine.py]",
+                "must be the engine's program and arguments, as in 'python my_engine.py'",
                 key="command",
             )
 
@@ -47,12 +52,12 @@ class ForeignCommand(ForeignEngine):
         return "\n".join([self.version(), *digests])
 
     def check(self, models: Mapping[Role, ModelInfo]) -> None:
-        if shutil.which(self.command[0]) is None:
-            raise ConfigError(f"names no program: {self.command[0]}", key="command")
+        if shutil.which(self.parts[0]) is None:
+            raise ConfigError(f"names no program: {self.parts[0]}", key="command")
         super().check(models)
 
     def argv(self) -> Sequence[str]:
-        program, *arguments = self.command
+        program, *arguments = self.parts
         found = shutil.which(program) or program
         files = (os.path.abspath(a) if os.path.isfile(a) else a for a in arguments)
         return [os.path.abspath(found), *files]  # since it works in a folder of its own

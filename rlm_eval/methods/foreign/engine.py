@@ -97,6 +97,13 @@ class ForeignEngine(Method):
         a model by then. Raises InvalidAnswer, or ConfigError for settings it did not take."""
         raise NotImplementedError
 
+    def files(self, problem: Problem) -> Mapping[str, str]:
+        """What it is given to read, by the variable that names the file."""
+        content = problem.context.content
+        plain = dict(content) if isinstance(content, Mapping) else content
+        files = {"QUESTION_FILE": problem.question, "CONTEXT_FILE": problem.context.text}
+        return {**files, "DOCUMENTS_FILE": json.dumps(plain)}
+
     def most_calls(self) -> tuple[int, int] | None:
         """The most turns and sub-calls of one answer; None where nothing limits them."""
         return None
@@ -158,12 +165,8 @@ class ForeignEngine(Method):
         readable = None
         if self.isolation == "confined":
             readable = [*self.own_files(), *(os.path.abspath(path) for path in self.readable)]
-        content = problem.context.content
-        plain = dict(content) if isinstance(content, Mapping) else content
-        files = {"QUESTION_FILE": problem.question, "CONTEXT_FILE": problem.context.text}
-        files["DOCUMENTS_FILE"] = json.dumps(plain)
         with (
-            running(self.argv(), files, _environment(token), readable) as engine,
+            running(self.argv(), self.files(problem), _environment(token), readable) as engine,
             Proxy(
                 lm,
                 ledger,

@@ -1,17 +1,20 @@
-"""Runs a Python package's engine on one question, in the engine's process:
+"""Runs a Python package's engine, or a coding agent, on one question, in the engine's process:
 
-    python host.py rlms|dspy SETTINGS
+    python host.py ENGINE SETTINGS
 
-Standard library and that package only; retries, memory and time are the harness's. Its output is
+Standard library and the engine only; retries, memory and time are the harness's. Its output is
 one JSON object: ``text``, ``forced`` and ``blocks`` (the code of the engine's own loop and what it
-printed), or ``refused`` when the engine's constructor did not take its settings.
+printed), or ``refused`` when the engine did not take its settings.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
+import subprocess
 import sys
+import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,15 +23,20 @@ from typing import Any
 def main() -> None:
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what engine and model code print is no answer
-    run = {"rlms": run_rlms, "dspy": run_dspy}[sys.argv[1]]
-    context = json.loads(Path(os.environ["DOCUMENTS_FILE"]).read_bytes())
-    question = Path(os.environ["QUESTION_FILE"]).read_bytes().decode("utf-8", "surrogatepass")
-    json.dump(run(context, question, json.loads(sys.argv[2])), out)
+    run = {
+        **{"rlms": run_rlms, "dspy_rlm": run_dspy, "mini_swe_agent": run_mini_swe_agent},
+        **{"opencode": run_opencode, "claude_code": run_claude_code},
+    }[sys.argv[1]]
+    json.dump(run(json.loads(sys.argv[2])), out)
     out.flush()
     os._exit(0)  # nothing is left to tidy up, and Python would take its time
 
 
-def run_rlms(context: Any, question: str, settings: Mapping[str, Any]) -> Mapping[str, Any]:
+def given(name: str) -> str:
+    return Path(os.environ[name]).read_bytes().decode("utf-8", "surrogatepass")
+
+
+def run_rlms(settings: Mapping[str, Any]) -> Mapping[str, Any]:
     from rlm.core import rlm as core
     from rlm.logger import RLMLogger
 
@@ -62,7 +70,8 @@ def run_rlms(context: Any, question: str, settings: Mapping[str, Any]) -> Mappin
         )
     except (TypeError, ValueError) as error:
         return {"refused": str(error)}
-    done = engine.completion(context, root_prompt=question)
+    context = json.loads(given("DOCUMENTS_FILE"))
+    done = engine.completion(context, root_prompt=given("QUESTION_FILE"))
     iterations = done.metadata["iterations"]
     blocks = [
         _block(block["code"], block["result"]["stdout"], block["result"]["stderr"])
@@ -74,7 +83,7 @@ def run_rlms(context: Any, question: str, settings: Mapping[str, Any]) -> Mappin
     return {"text": done.response, "forced": forced, "blocks": blocks}
 
 
-def run_dspy(context: Any, question: str, settings: Mapping[str, Any]) -> Mapping[str, Any]:
+def run_dspy(settings: Mapping[str, Any]) -> Mapping[str, Any]:
     # Found in the environment, the address has dspy import litellm, for seconds.
     client: dict[str, Any] = {
         "api_base": os.environ.pop("OPENAI_BASE_URL"),
@@ -97,7 +106,8 @@ def run_dspy(context: Any, question: str, settings: Mapping[str, Any]) -> Mappin
     except (TypeError, ValueError) as error:
         return {"refused": str(error)}
     with dspy.context(lm=dspy.LM(root, **client)):
-        done = engine(context=context, query=question)
+        context = json.loads(given("DOCUMENTS_FILE"))
+        done = engine(context=context, query=given("QUESTION_FILE"))
     blocks = []
     for entry in done.trajectory:
         output = str(entry["output"])
@@ -106,6 +116,141 @@ def run_dspy(context: Any, question: str, settings: Mapping[str, Any]) -> Mappin
     # What dspy.RLM says of an answer it had to draw from an unfinished run.
     forced = done.final_reasoning == "Extract forced final output"
     return {"text": str(done.answer), "forced": forced, "blocks": blocks}
+
+
+def run_mini_swe_agent(settings: Mapping[str, Any]) -> Mapping[str, Any]:
+    quiet = {"MSWEA_SILENT_STARTUP": "1", "MSWEA_MODEL_RETRY_STOP_AFTER_ATTEMPT": "1"}
+    os.environ |= {**quiet, "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
+    import yaml
+    from minisweagent import package_dir
+    from minisweagent.agents.default import DefaultAgent
+    from minisweagent.environments.local import LocalEnvironment
+    from minisweagent.models.litellm_model import LitellmModel
+    from minisweagent.models.litellm_textbased_model import LitellmTextbasedModel
+
+    own = yaml.safe_load((package_dir / "config" / f"{settings['config']}.yaml").read_text())
+    client: dict[str, Any] = {"api_base": os.environ.pop("OPENAI_BASE_URL")}
+    client |= {"api_key": os.environ.pop("OPENAI_API_KEY"), "timeout": settings["seconds"]}
+    client |= {"max_retries": 0, "max_tokens": settings["limits"]["reply_tokens"]}
+    model = {key: value for key, value in own["model"].items() if key != "model_kwargs"}
+    model |= {"model_name": f"openai/{os.environ['OPENAI_MODEL']}", "model_kwargs": client}
+    kind = LitellmModel if settings["config"] == "mini" else LitellmTextbasedModel
+    prompts = {key: own["agent"][key] for key in ("system_template", "instance_template")}
+    limits = {"step_limit": settings["limits"]["max_turns"], "cost_limit": 0.0}
+    task, work = task_in_folder()
+    os.chdir(work)
+    try:
+        agent = DefaultAgent(
+            kind(**model, cost_tracking="ignore_errors"),
+            LocalEnvironment(**own["environment"]),
+            **{**prompts, **limits, **settings["kwargs"]},
+        )
+    except (TypeError, ValueError) as error:
+        return {"refused": str(error)}
+    ended = agent.run(task)
+    written = work / "answer.txt"
+    text = written.read_text(errors="replace") if written.is_file() else ended["submission"]
+    return {"text": text.strip(), "forced": ended["exit_status"] != "Submitted", "blocks": []}
+
+
+def run_opencode(settings: Mapping[str, Any]) -> Mapping[str, Any]:
+    address, limits = os.environ["OPENAI_BASE_URL"], settings["limits"]
+    asked = urllib.request.Request(f"{address}/models", headers=_bearer())
+    with urllib.request.urlopen(asked) as response:
+        windows = {m["id"]: m["max_model_len"] for m in json.load(response)["data"]}
+    root, sub = os.environ["OPENAI_MODEL"], os.environ["OPENAI_SUB_MODEL"]
+    models = {
+        name: {"limit": {"context": windows[of], "output": limits["reply_tokens"]}}
+        for name, of in ((root, root), (f"{root}@1", root), (sub, sub))
+    }
+    options = {"baseURL": address, "apiKey": os.environ["OPENAI_API_KEY"], "timeout": False}
+    provider = {"npm": "@ai-sdk/openai-compatible", "options": options, "models": models}
+    inner = {"model": f"proxy/{root}@1"}
+    config = {
+        **{
+            "model": f"proxy/{root}",
+            "small_model": f"proxy/{sub}",
+            "provider": {"proxy": provider},
+        },
+        **{"enabled_providers": ["proxy"], "permission": "allow", "agent": {"build": {}}},
+        **{"autoupdate": False, "share": "disabled"},
+    }
+    config["agent"] = {"build": {"steps": limits["max_turns"]}, "general": inner, "explore": inner}
+    off = ("AUTOUPDATE", "LSP_DOWNLOAD", "MODELS_FETCH", "DEFAULT_PLUGINS", "CLAUDE_CODE")
+    own = {f"OPENCODE_DISABLE_{name}": "1" for name in off}
+    own |= {"OPENCODE_EXPERIMENTAL_DISABLE_FILEWATCHER": "1"}
+    own |= {"OPENCODE_CONFIG_CONTENT": json.dumps(config)}
+    output = _agent(settings, ["run", "--format", "json"], own)
+    events = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
+    if failed := [event["error"] for event in events if event["type"] == "error"]:
+        sys.exit(json.dumps(failed[-1]))
+    said = [event["part"]["text"] for event in events if event["type"] == "text"]
+    return {"text": said[-1] if said else "", "forced": False, "blocks": []}
+
+
+def run_claude_code(settings: Mapping[str, Any]) -> Mapping[str, Any]:
+    root, sub, limits = (
+        os.environ["OPENAI_MODEL"],
+        os.environ["OPENAI_SUB_MODEL"],
+        settings["limits"],
+    )
+    own = {f"ANTHROPIC_DEFAULT_{name}_MODEL": root for name in ("OPUS", "SONNET")}
+    own |= {"ANTHROPIC_MODEL": root, "ANTHROPIC_DEFAULT_HAIKU_MODEL": sub}
+    own |= {"CLAUDE_CODE_SUBAGENT_MODEL": f"{root}@1"}
+    own |= {"ANTHROPIC_BASE_URL": os.environ["OPENAI_BASE_URL"].removesuffix("/v1")}
+    own |= {"ANTHROPIC_AUTH_TOKEN": os.environ["OPENAI_API_KEY"], "IS_SANDBOX": "1"}
+    own |= {"CLAUDE_CODE_MAX_OUTPUT_TOKENS": str(limits["reply_tokens"])}
+    own |= {"API_TIMEOUT_MS": str(int(settings["seconds"] * 1000)), "CLAUDE_CODE_MAX_RETRIES": "0"}
+    off = ("DISABLE_TELEMETRY", "DISABLE_ERROR_REPORTING", "DISABLE_AUTOUPDATER")
+    own |= dict.fromkeys((*off, "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC"), "1")
+    command = ["-p", "--output-format", "json", "--dangerously-skip-permissions"]
+    output = _agent(settings, [*command, "--max-turns", str(limits["max_turns"])], own)
+    done = json.loads(output.strip().splitlines()[-1])
+    forced = done.get("subtype") == "error_max_turns"
+    if done.get("is_error") and not forced:
+        sys.exit(str(done.get("result") or done))
+    return {"text": done.get("result") or "", "forced": forced, "blocks": []}
+
+
+def _agent(settings: Mapping[str, Any], arguments: list[str], own: Mapping[str, str]) -> str:
+    """What an agent's program prints that is given its task on standard input."""
+    command = [settings["program"], *arguments, *settings["kwargs"].get("arguments", [])]
+    task, work = task_in_folder()
+    environment = {**os.environ, **own, **settings["environment"], "PWD": str(work)}
+    done = subprocess.run(
+        command, input=task.encode(), stdout=subprocess.PIPE, env=environment, cwd=work
+    )
+    output = done.stdout.decode("utf-8", "replace")
+    if done.returncode and not output.strip():
+        sys.exit(done.returncode)
+    return output
+
+
+def _bearer() -> dict[str, str]:
+    return {"Authorization": f"Bearer {os.environ['OPENAI_API_KEY']}"}
+
+
+def task_in_folder() -> tuple[str, Path]:
+    """What an agent is asked, and the folder that it works in, with the input where that is
+    offloaded, and nothing else that it could read it from."""
+    work = Path.home() / "work"
+    work.mkdir()
+    task = given("TASK_FILE").encode("utf-8", "replace").decode()
+    if "DOCUMENTS_FILE" in os.environ:
+        content = json.loads(given("DOCUMENTS_FILE"))
+        files = {work / "context.txt": content} if isinstance(content, str) else {}
+        if not files:
+            (work / "context").mkdir()
+            named = content.items() if isinstance(content, dict) else enumerate(content, 1)
+            for number, (name, text) in enumerate(named, 1):
+                safe = re.sub(r"[^\w.-]+", "_", str(name))[:100].strip(".") or "document"
+                path = work / "context" / f"{safe}.txt"
+                files[path.with_stem(f"{safe}_{number}") if path in files else path] = text
+        for path, text in files.items():
+            path.write_bytes(text.encode("utf-8", "surrogatepass"))
+    for name in {"TASK_FILE", "DOCUMENTS_FILE"} & os.environ.keys():
+        os.remove(os.environ.pop(name))
+    return task, work
 
 
 def _block(code: str, output: Any, error: Any) -> dict[str, str]:

@@ -1,5 +1,5 @@
-"""RLM engines that are Python packages: rlms and dspy.RLM, run by ``host.py`` in a process of their
-own."""
+"""Engines that ``host.py`` runs in a process of their own, and of these the RLM engines that are
+Python packages: rlms and dspy.RLM."""
 
 from __future__ import annotations
 
@@ -17,15 +17,13 @@ from rlm_eval.methods.method import SUB_CALLS_A_TURN
 from rlm_eval.models.protocol import ModelInfo
 from rlm_eval.records import Role
 
-_HOST = os.path.join(os.path.dirname(os.path.realpath(__file__)), "host.py")
+HOST = os.path.join(os.path.dirname(os.path.realpath(__file__)), "host.py")
 
 
 @dataclass(kw_only=True)
 class HostedEngine(ForeignEngine):
-    """``kwargs``: further keyword arguments of the engine's constructor, passed on as they are.
-    ``instructions`` stand in place of rlms's own system prompt, and before dspy's."""
+    """``kwargs``: further keyword arguments of the engine's constructor, passed on as they are."""
 
-    instructions: str | None = None
     kwargs: dict[str, Any] = field(default_factory=dict)
 
     #: The package as pip knows it, which is also the extra that installs it.
@@ -54,13 +52,15 @@ class HostedEngine(ForeignEngine):
         self.version()
         super().check(models)
 
+    def settings(self) -> Mapping[str, Any]:
+        """What the host is told."""
+        return {"kwargs": self.kwargs, "seconds": self.seconds, "limits": self.limits()}
+
     def argv(self) -> Sequence[str]:
-        settings: dict[str, Any] = {"kwargs": self.kwargs, "instructions": self.instructions}
-        settings |= {"seconds": self.seconds, "limits": self.limits()}
-        return [PYTHON, "-P", _HOST, self.package, json.dumps(settings)]
+        return [PYTHON, "-P", HOST, self.name, json.dumps(self.settings())]
 
     def own_files(self) -> Sequence[str]:
-        return [_HOST]
+        return [HOST]
 
     def read(self, output: bytes, *, asked: bool) -> Given | None:
         try:
@@ -87,7 +87,17 @@ class HostedEngine(ForeignEngine):
 
 
 @dataclass(kw_only=True)
-class Rlms(HostedEngine):
+class RlmPackage(HostedEngine):
+    """``instructions`` stand in place of rlms's own system prompt, and before dspy's."""
+
+    instructions: str | None = None
+
+    def settings(self) -> Mapping[str, Any]:
+        return {**super().settings(), "instructions": self.instructions}
+
+
+@dataclass(kw_only=True)
+class Rlms(RlmPackage):
     """rlms, the RLM paper's reference implementation (github.com/alexzhang13/rlm), with its own
     prompts and its default environment, which runs model-written code inside the engine's process.
 
@@ -122,7 +132,7 @@ class Rlms(HostedEngine):
 
 
 @dataclass(kw_only=True)
-class DspyRlm(HostedEngine):
+class DspyRlm(RlmPackage):
     """``dspy.RLM("context, query -> answer")`` (dspy.ai) with dspy's own prompts and adapters.
 
     Model-written code runs in a Python process beside the engine's, not in dspy's default, Pyodide

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from rlm_eval.errors import ConfigError, ProviderError, at_least
+from rlm_eval.models.chat_wire import as_sent
 from rlm_eval.models.litellm_client import LitellmModel, check_params
 from rlm_eval.models.local.weights import (
     cache_dir,
@@ -29,7 +30,7 @@ from rlm_eval.models.local.weights import (
     check_sha256,
     embedded_weights,
 )
-from rlm_eval.models.protocol import FREE, Message, ModelInfo, Reply
+from rlm_eval.models.protocol import FREE, NO_OPTIONS, Message, ModelInfo, Options, Reply, shown
 
 EMBEDDED_NAME = "Qwen2.5-Coder-1.5B-Instruct-Q4_K_M"
 _DYING_S = 2.0
@@ -140,13 +141,19 @@ class LocalModel:
             ) from error
 
     def complete(
-        self, messages: Sequence[Message], *, max_tokens: int, temperature: float | None
+        self,
+        messages: Sequence[Message],
+        *,
+        max_tokens: int,
+        temperature: float | None,
+        options: Options = NO_OPTIONS,
     ) -> Reply:
         client = self._client
         assert client is not None, "open() comes before complete()"
-        with self._pool.hold(self.count_tokens(messages) + max_tokens):
+        asked: dict[str, Any] = {"max_tokens": max_tokens, "temperature": temperature}
+        with self._pool.hold(self.count_tokens(shown(messages, options)) + max_tokens):
             try:
-                return client.complete(messages, max_tokens=max_tokens, temperature=temperature)
+                return client.complete(messages, **asked, options=options)
             except ProviderError as error:
                 if error.kind in ("connection", "timeout", "server_error"):
                     self._revive(client)
@@ -154,7 +161,9 @@ class LocalModel:
 
     def count_tokens(self, messages: Sequence[Message]) -> int:
         """Tokens of the rendered prompt in the served model's own template and vocabulary."""
-        prompt = self._post("/apply-template", {"messages": [dict(m) for m in messages]})["prompt"]
+        prompt = self._post("/apply-template", {"messages": [as_sent(m) for m in messages]})[
+            "prompt"
+        ]
         special = {"add_special": True, "parse_special": True}
         return len(self._post("/tokenize", {"content": prompt, **special})["tokens"])
 

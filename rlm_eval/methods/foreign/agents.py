@@ -1,0 +1,151 @@
+"""Coding agents as methods: mini-swe-agent, OpenCode and Claude Code, run by ``host.py``, each with
+its own prompts and tools, with the input in its prompt or offloaded into a file of its folder.
+
+Whether that file, and not recursion, is what helps is the strongest doubt about RLMs (arXiv
+2512.24601, third version, table 1).
+Their shell and their files are within the engine's confinement; telemetry, updates and all other
+network are off.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any, ClassVar, Literal
+
+from rlm_eval.errors import ConfigError, at_least
+from rlm_eval.methods.foreign.packages import HOST, HostedEngine
+from rlm_eval.methods.prompts import Prompted, load_prompt
+from rlm_eval.models.protocol import ModelInfo
+from rlm_eval.records import Problem, Role
+
+
+@dataclass(kw_only=True)
+class CodingAgent(Prompted, HostedEngine):
+    """``context``: the input is in the ``prompt``, or in a ``file`` (documents: a folder of files).
+    ``max_turns``: model calls of its own loop; those of sub-agents are not counted."""
+
+    prompt: str = "plain"
+    context: Literal["prompt", "file"] = "file"
+    max_turns: int = 50
+
+    taken: ClassVar[frozenset[str]] = frozenset()
+    #: Where it writes its answer; None where that is what it says last.
+    answer_file: ClassVar[str | None] = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.loaded_prompt = load_prompt("agent", self.prompt)
+        at_least(1, max_turns=self.max_turns)
+
+    def prompt_name(self) -> str:
+        return f"{self.version()}, {self.context}"
+
+    def prompt_source(self) -> str:
+        return f"{self.version()}\n{self.loaded_prompt.source}"
+
+    def limits(self) -> Mapping[str, int]:
+        return {"max_turns": self.max_turns, "reply_tokens": self.turn_tokens}
+
+    def most_calls(self) -> tuple[int, int] | None:
+        return None
+
+    def files(self, problem: Problem) -> Mapping[str, str]:
+        content = problem.context.content
+        offloaded = self.context == "file"
+        shown: dict[str, Any] = {"place": "", "chars": 0, "context": ""}
+        if offloaded:
+            place = "The file context.txt" if isinstance(content, str) else "The folder context"
+            shown |= {"place": place, "chars": f"{len(problem.context.text):,}"}
+        else:
+            shown["context"] = problem.context.text
+        shown |= {"question": problem.question, "answer_file": self.answer_file}
+        (message,) = self.loaded_prompt.messages(**shown)
+        plain = dict(content) if isinstance(content, Mapping) else content
+        documents = {"DOCUMENTS_FILE": json.dumps(plain)} if offloaded else {}
+        return {"TASK_FILE": message["content"], **documents}
+
+
+@dataclass(kw_only=True)
+class MiniSweAgent(CodingAgent):
+    """mini-swe-agent (mini-swe-agent.com, PyPI). ``config`` is the file of its own that has its
+    prompts: ``mini`` calls a tool, ``mini_textbased`` writes its command between fences."""
+
+    config: Literal["mini", "mini_textbased"] = "mini"
+
+    name: ClassVar[str] = "mini_swe_agent"
+    package: ClassVar[str] = "mini-swe-agent"
+    answer_file: ClassVar[str | None] = "answer.txt"
+
+    def most_calls(self) -> tuple[int, int] | None:
+        return self.max_turns, 0
+
+    def settings(self) -> Mapping[str, Any]:
+        return {**super().settings(), "config": self.config}
+
+
+@dataclass(kw_only=True)
+class InstalledAgent(CodingAgent):
+    """An agent that is one program, found on PATH. ``program``: another place where it lies."""
+
+    program: str = ""
+    #: For its environment, as in ``environment={CLAUDE_CODE_EFFORT_LEVEL: low}``.
+    environment: dict[str, str] = field(default_factory=dict)
+
+    #: Its program and its package of npm.
+    command: ClassVar[str]
+
+    def found(self) -> str:
+        path = shutil.which(self.program or self.command)
+        if path is None:
+            told = f"{self.program or self.command} is not on PATH: npm install -g {self.package}"
+            raise ConfigError(told, key="program")
+        return os.path.realpath(path)
+
+    def version(self) -> str:
+        return f"{self.name} {_version(self.found())}"
+
+    def check(self, models: Mapping[Role, ModelInfo]) -> None:
+        self.found()
+        super().check(models)
+
+    def own_files(self) -> Sequence[str]:
+        return [HOST, self.found()]
+
+    def settings(self) -> Mapping[str, Any]:
+        return {**super().settings(), "program": self.found(), "environment": self.environment}
+
+
+@dataclass(kw_only=True)
+class OpenCode(InstalledAgent):
+    """OpenCode (opencode.ai). Titles are the sub-model's, its sub-agents a depth of their own."""
+
+    name: ClassVar[str] = "opencode"
+    package: ClassVar[str] = "opencode-ai"
+    command: ClassVar[str] = "opencode"
+
+
+@dataclass(kw_only=True)
+class ClaudeCode(InstalledAgent):
+    """Claude Code, speaking Anthropic's dialect to whatever model the run has. What it gives to its
+    small model is the sub-model's, its sub-agents a depth of their own."""
+
+    name: ClassVar[str] = "claude_code"
+    package: ClassVar[str] = "@anthropic-ai/claude-code"
+    command: ClassVar[str] = "claude"
+
+
+@cache
+def _version(program: str) -> str:
+    """The first word of ``--version`` with a digit. Raises ConfigError where it doesn't run."""
+    try:
+        done = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=60)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise ConfigError(f"{program} does not run: {error}", key="program") from None
+    words = [word for word in done.stdout.split() if any(map(str.isdigit, word))]
+    if done.returncode or not words:
+        raise ConfigError(f"{program} --version says no version", key="program")
+    return words[0]

@@ -1,0 +1,104 @@
+"""Coding agents as methods: the real programs, on needles drawn here, by a provider that bills."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+from typing import Any
+
+import pytest
+
+from helpers.agent_provider import AgentProvider
+from helpers.chat import Table, problem
+from rlm_eval.errors import ConfigError
+from rlm_eval.methods.foreign.agents import ClaudeCode, MiniSweAgent, OpenCode
+from rlm_eval.methods.foreign.process import why_not_confined
+from rlm_eval.models.litellm_client import LitellmModel
+from rlm_eval.records import Answer, Content
+
+pytestmark = pytest.mark.slow
+
+
+def installed(program: str) -> pytest.MarkDecorator:
+    return pytest.mark.skipif(shutil.which(program) is None, reason=f"needs {program} on PATH")
+
+
+agents = pytest.mark.parametrize(
+    "agent",
+    [
+        MiniSweAgent,
+        pytest.param(OpenCode, marks=installed("opencode")),
+        pytest.param(ClaudeCode, marks=installed("claude")),
+    ],
+)
+
+
+def needles(count: int = 200) -> dict[str, str]:
+    return {f"k{secrets.token_hex(4)}": f"v{secrets.token_hex(4)}" for _ in range(count)}
+
+
+def answered(
+    agent: Any, content: Content, facts: dict[str, str], delegates: bool = False, **settings: Any
+) -> tuple[Answer, Table, AgentProvider]:
+    """What ``agent`` answers when it is asked for one of the facts, which is right."""
+    key, value = secrets.choice([*facts.items()])
+    with AgentProvider(delegates=delegates) as provider:
+        model = LitellmModel("openai/fake", 100_000, provider.api_base, fixed_api_key="k")
+        table = Table(model)
+        isolation = "none" if why_not_confined() else "confined"
+        method = agent(isolation=isolation, seconds=120, **settings)
+        method.check({"root": model.info})
+        asked = problem(f"What is the code for {key}?", content)
+        got = method.answer(asked, table.lm(), table.ledger())
+    assert got.text == value, got.error
+    assert got.outcome == "answered"
+    billed = sorted(provider.bills)
+    assert sorted((c.prompt_tokens, c.completion_tokens) for c in table.calls) == billed
+    assert not any(call.usage_estimated for call in table.calls)
+    assert got.iterations == sum(call.depth == 0 for call in table.calls)
+    return got, table, provider
+
+
+def text_of(facts: dict[str, str]) -> str:
+    return "\n".join(f"The code for {key} is {value}." for key, value in facts.items())
+
+
+@agents
+def test_an_agent_finds_a_needle_in_a_file(agent: Any) -> None:
+    facts = needles()
+    got, _, provider = answered(agent, text_of(facts), facts)
+    assert got.iterations >= 3
+    first = str(provider.received[0]["messages"])
+    assert not any(value in first for value in facts.values()), "they are in a file alone"
+
+
+@agents
+def test_an_agent_finds_it_among_documents(agent: Any) -> None:
+    facts = needles(3)
+    documents = {f"a/b: {key}": text_of({key: facts[key]}) for key in facts}
+    got, *_ = answered(agent, documents, facts)
+    assert got.iterations >= 3
+
+
+@agents
+def test_an_agent_has_it_in_its_prompt_and_nowhere_else(agent: Any) -> None:
+    facts = needles()
+    got, *_ = answered(agent, text_of(facts), facts, context="prompt")
+    assert got.iterations <= 3
+
+
+@agents
+def test_a_sub_agents_calls_are_a_depth_of_their_own(agent: Any) -> None:
+    if agent is MiniSweAgent:
+        pytest.skip("it has none")
+    facts = needles()
+    _, table, _ = answered(agent, text_of(facts), facts, delegates=True)
+    below = [call for call in table.calls if (call.role, call.depth) == ("root", 1)]
+    assert len(below) >= 3
+    assert {call.from_repl for call in below} == {True}
+
+
+def test_a_program_that_is_not_there_is_told_with_the_way_to_get_it() -> None:
+    method = ClaudeCode(program="/nowhere/claude")
+    with pytest.raises(ConfigError, match="not on PATH: npm install -g @anthropic-ai/claude-code"):
+        method.check({})
