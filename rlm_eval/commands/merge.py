@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -31,24 +31,41 @@ _FREE = ("task", "seed", "repeats", "sandbox", "budget.run")
 Event = Mapping[str, Any]
 
 
+class Last(NamedTuple):
+    """A key's last result in a run: its place among the events, whose it is, and how little it
+    counts beside another run's: pending after finished, reused after measured."""
+
+    place: int
+    method: str
+    revision: str
+    rank: tuple[bool, bool]
+
+
 @dataclass(frozen=True)
 class Source:
-    """A run to be merged: its configuration and environment, its journal's ``events`` in order, and
-    each key's last result among them."""
+    """A run to be merged: its configuration and environment, and each key's last result."""
 
     folder: Path
     tree: Mapping[str, Any]
     environment: Mapping[str, Any]
-    events: Sequence[Event]
-    results: Mapping[str, Event]
+    results: Mapping[str, Last]
 
     @classmethod
     def of(cls, folder: Path) -> Source:
         if not has_journal(folder):
             raise ConfigError(f"{folder} holds no journal: give folders of runs")
-        events = list(whole(read_events(folder)))
-        results = {event["key"]: event for event in events if event["type"] == "result"}
-        return cls(folder, recorded_tree(folder), recorded_environment(folder), events, results)
+        results = {}
+        for place, event in enumerate(events_of(folder)):
+            if event["type"] == "result":
+                rank = event["answer"]["outcome"] in PENDING, "reused_from" in event
+                last = Last(place, event["method"], event["code_revision"], rank)
+                results[event["key"]] = last
+        return cls(folder, recorded_tree(folder), recorded_environment(folder), results)
+
+
+def events_of(folder: Path) -> Iterator[Event]:
+    """A journal's events in order. Read anew each time: together they may not fit into memory."""
+    return whole(read_events(folder))
 
 
 @dataclass(frozen=True)
@@ -131,21 +148,19 @@ def _revisions(sources: Sequence[Source]) -> dict[str, set[str]]:
     """The hashes of the sources that made the results, per arm."""
     found: dict[str, set[str]] = {}
     for source in sources:
-        for event in source.results.values():
-            found.setdefault(event["method"], set()).add(event["code_revision"])
+        for last in source.results.values():
+            found.setdefault(last.method, set()).add(last.revision)
     return found
 
 
 def _chosen(sources: Sequence[Source]) -> dict[str, Source]:
     """Whose result counts, per key."""
-    chosen: dict[str, tuple[tuple[bool, bool], Source]] = {}
+    chosen: dict[str, Source] = {}
     for source in sources:
-        for key, event in source.results.items():
-            # Finished before pending, measured there before reused.
-            rank = event["answer"]["outcome"] in PENDING, "reused_from" in event
-            if key not in chosen or rank < chosen[key][0]:
-                chosen[key] = rank, source
-    return {key: source for key, (_, source) in chosen.items()}
+        for key, last in source.results.items():
+            if key not in chosen or last.rank < chosen[key].results[key].rank:
+                chosen[key] = source
+    return chosen
 
 
 def _key(event: Event) -> Any:
@@ -165,19 +180,23 @@ def _joined(sources: Sequence[Source], chosen: Mapping[str, Source]) -> Iterator
     """Of each result the last one of the run whose result counts, with all that this run has of it;
     of what other runs began, what they did not reuse. A call that several have is there once, and
     paid where one of them paid it."""
-    calls = [(s, event) for s in sources for event in s.events if event["type"] == "call"]
-    paid = {attempt_id(call) for _, call in calls if "reused_from" not in call}
-    copied = {attempt_id(call) for s, call in calls if chosen.get(_key(call)) is s}
+    paid, copied = set(), set()
+    for source in sources:
+        for call in read_events(source.folder, ("call",)):
+            if "reused_from" not in call:
+                paid.add(attempt_id(call))
+            if chosen.get(_key(call)) is source:
+                copied.add(attempt_id(call))
     added = _added_restarts(sources, chosen)
     for source in sources:
-        for event in source.events:
+        for place, event in enumerate(events_of(source.folder)):
             if (key := _key(event)) is None:
                 yield event
                 continue
             counts, kind = chosen.get(key) is source, event["type"]
             if not counts and (kind == "result" or "reused_from" in event):
                 continue
-            if kind == "result" and event is not source.results[key]:
+            if kind == "result" and place != source.results[key].place:
                 continue
             if kind == "call":
                 attempt = attempt_id(event)
@@ -198,7 +217,7 @@ def _added_restarts(
     begun: Counter[str] = Counter()
     for last in (False, True):
         for source in sources:
-            for event in source.events:
+            for event in events_of(source.folder):
                 key = _key(event)
                 if key is not None and (chosen.get(key) is source) is last:
                     before = added.setdefault((source.folder, key), begun[key])

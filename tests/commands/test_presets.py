@@ -12,6 +12,7 @@ from helpers.presets import on_local_rows
 from rlm_eval.commands.cli import run_command
 from rlm_eval.config.compose import compose_tree, jobs_of
 from rlm_eval.config.spelling import options
+from rlm_eval.methods.foreign.process import why_not_confined
 
 PRESETS = [name for name in options("experiment") if not name.startswith("evidence/")]
 PARTS = {"paper/", "oolong/", "ruler/"}
@@ -58,6 +59,8 @@ def test_the_papers_costs_are_runs_of_its_table() -> None:
 def test_a_preset_runs(preset: str, tmp_path: Path) -> None:
     if preset == "ladder":
         pytest.importorskip("safetensors", reason="needs the extra dense")
+    if preset == "agents" and (reason := why_not_confined()):
+        pytest.skip(reason)
     jobs = jobs_of([f"experiment={preset}"])
     # One of each task and of each part of the preset: the others differ in a number.
     chosen = {(j[0], compose_tree(j)["task"]["_target_"]): j for j in reversed(jobs)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -102,3 +103,17 @@ def test_a_program_that_is_not_there_is_told_with_the_way_to_get_it() -> None:
     method = ClaudeCode(program="/nowhere/claude")
     with pytest.raises(ConfigError, match="not on PATH: npm install -g @anthropic-ai/claude-code"):
         method.check({})
+
+
+def test_files_beside_the_input_are_in_its_folder_and_in_the_key(tmp_path: Path) -> None:
+    command = tmp_path / "look"
+    command.write_text('#!/bin/sh\ngrep -rh "$1" context.txt\n')
+    command.chmod(0o755)
+    facts = needles()
+    _, _, provider = answered(MiniSweAgent, text_of(facts), facts, beside=[str(command)])
+    assert "look" in str(provider.received[1]["messages"][-1]["content"]), "as ls says"
+    one = MiniSweAgent(beside=[str(command)]).prompt_source()
+    command.write_text("#!/bin/sh\n")
+    assert MiniSweAgent(beside=[str(command)]).prompt_source() != one
+    with pytest.raises(ConfigError, match="must be files: there is no /nowhere"):
+        MiniSweAgent(beside=["/nowhere"])

@@ -7,6 +7,7 @@ Their shell and their files are within the engine's confinement; telemetry, upda
 network are off.
 """
 
+import hashlib
 import json
 import os
 import shutil
@@ -14,6 +15,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from rlm_eval.errors import ConfigError, at_least
@@ -26,11 +28,13 @@ from rlm_eval.records import Problem, Role
 @dataclass(kw_only=True)
 class CodingAgent(Prompted, HostedEngine):
     """``context``: the input is in the ``prompt``, or in a ``file`` (documents: a folder of files).
-    ``max_turns``: model calls of its own loop; those of sub-agents are not counted."""
+    ``max_turns``: model calls of its own loop; those of sub-agents are not counted. ``beside``:
+    files that are put into its folder, such as commands that search, or notes for agents."""
 
     prompt: str = "plain"
     context: Literal["prompt", "file"] = "file"
     max_turns: int = 50
+    beside: list[str] = field(default_factory=list)
 
     taken: ClassVar[frozenset[str]] = frozenset()
     #: Where it writes its answer; None where that is what it says last.
@@ -40,12 +44,22 @@ class CodingAgent(Prompted, HostedEngine):
         super().__post_init__()
         self.loaded_prompt = load_prompt("agent", self.prompt)
         at_least(1, max_turns=self.max_turns)
+        for path in self.beside:
+            if not os.path.isfile(path):
+                raise ConfigError(f"must be files: there is no {path}", key="beside")
 
     def prompt_name(self) -> str:
         return f"{self.version()}, {self.context}"
 
     def prompt_source(self) -> str:
-        return f"{self.version()}\n{self.loaded_prompt.source}"
+        digests = [hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in self.beside]
+        return "\n".join([self.version(), self.loaded_prompt.source, *digests])
+
+    def own_files(self) -> Sequence[str]:
+        return [HOST, *map(os.path.abspath, self.beside)]
+
+    def settings(self) -> Mapping[str, Any]:
+        return {**super().settings(), "beside": [*map(os.path.abspath, self.beside)]}
 
     def limits(self) -> Mapping[str, int]:
         return {"max_turns": self.max_turns, "reply_tokens": self.turn_tokens}
@@ -113,7 +127,7 @@ class InstalledAgent(CodingAgent):
         super().check(models)
 
     def own_files(self) -> Sequence[str]:
-        return [HOST, self.found()]
+        return [*super().own_files(), self.found()]
 
     def settings(self) -> Mapping[str, Any]:
         return {**super().settings(), "program": self.found(), "environment": self.environment}

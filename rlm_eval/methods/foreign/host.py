@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import urllib.request
@@ -137,7 +138,7 @@ def run_mini_swe_agent(settings: Mapping[str, Any]) -> Mapping[str, Any]:
     kind = LitellmModel if settings["config"] == "mini" else LitellmTextbasedModel
     prompts = {key: own["agent"][key] for key in ("system_template", "instance_template")}
     limits = {"step_limit": settings["limits"]["max_turns"], "cost_limit": 0.0}
-    task, work = task_in_folder()
+    task, work = task_in_folder(settings)
     os.chdir(work)
     try:
         agent = DefaultAgent(
@@ -215,7 +216,7 @@ def run_claude_code(settings: Mapping[str, Any]) -> Mapping[str, Any]:
 def _agent(settings: Mapping[str, Any], arguments: list[str], own: Mapping[str, str]) -> str:
     """What an agent's program prints that is given its task on standard input."""
     command = [settings["program"], *arguments, *settings["kwargs"].get("arguments", [])]
-    task, work = task_in_folder()
+    task, work = task_in_folder(settings)
     environment = {**os.environ, **own, **settings["environment"], "PWD": str(work)}
     done = subprocess.run(
         command, input=task.encode(), stdout=subprocess.PIPE, env=environment, cwd=work
@@ -230,11 +231,13 @@ def _bearer() -> dict[str, str]:
     return {"Authorization": f"Bearer {os.environ['OPENAI_API_KEY']}"}
 
 
-def task_in_folder() -> tuple[str, Path]:
+def task_in_folder(settings: Mapping[str, Any]) -> tuple[str, Path]:
     """What an agent is asked, and the folder that it works in, with the input where that is
     offloaded, and nothing else that it could read it from."""
     work = Path.home() / "work"
     work.mkdir()
+    for path in settings["beside"]:
+        shutil.copy(path, work)
     task = given("TASK_FILE").encode("utf-8", "replace").decode()
     if "DOCUMENTS_FILE" in os.environ:
         content = json.loads(given("DOCUMENTS_FILE"))
