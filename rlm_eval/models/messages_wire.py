@@ -30,7 +30,7 @@ _LEFT_OUT = {
     *("context_management", "cache_control", "betas", "anthropic_beta", "diagnostics"),
     *("inference_geo", "fallbacks", "user_profile_id"),
 }
-_CHOICES = {"auto": "auto", "any": "required", "none": "none"}
+_CHOICES = {"any": "required", "none": "none"}
 _STOPS = {
     **{"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use"},
     **{"content_filter": "refusal", "refusal": "refusal"},
@@ -95,22 +95,31 @@ def _messages(where: str, item: Any) -> Iterator[Message]:
 
 def _options(data: Mapping[str, Any]) -> Options:
     options: dict[str, Any] = {}
-    if tools := data.get("tools"):
+    tools, choice = data.get("tools") or [], _object(data, "tool_choice")
+    if not isinstance(tools, list):
+        raise invalid("tools", "tools must be a list")
+    if tools:
         options["tools"] = [_tool(tool) for tool in tools]
-        choice = data.get("tool_choice") or {}
         if choice.get("type") == "tool":
             options["tool_choice"] = {"type": "function", "function": {"name": choice.get("name")}}
-        elif choice.get("type") in ("any", "none"):
+        elif choice.get("type") in _CHOICES:
             options["tool_choice"] = _CHOICES[choice["type"]]
         if choice.get("disable_parallel_tool_use"):
             options["parallel_tool_calls"] = False
     if stops := data.get("stop_sequences"):
         options["stop"] = stops
-    wanted = (data.get("output_config") or {}).get("format") or {}
+    wanted = _object(_object(data, "output_config"), "format")
     if wanted.get("type") == "json_schema":
         schema = {"name": "output", "schema": wanted.get("schema"), "strict": True}
         options["response_format"] = {"type": "json_schema", "json_schema": schema}
     return options
+
+
+def _object(data: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    value = data.get(name) or {}
+    if not isinstance(value, dict):
+        raise invalid(name, f"{name} must be an object")
+    return value
 
 
 def _tool(tool: Any) -> dict[str, Any]:

@@ -71,6 +71,10 @@ def test_an_agent_finds_a_needle_in_a_file(agent: Any) -> None:
     assert got.iterations >= 3
     first = str(provider.received[0]["messages"])
     assert not any(value in first for value in facts.values()), "they are in a file alone"
+    blocks = [event for event in got.trajectory if event["type"] == "block"]
+    assert "context.txt" in blocks[0]["output"]
+    assert "ls -1" in blocks[0]["code"]
+    assert any("grep" in block["code"] and got.text in block["output"] for block in blocks)
 
 
 @agents

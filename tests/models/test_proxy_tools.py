@@ -162,6 +162,9 @@ def test_tokens_are_counted_without_a_call() -> None:
         ({"messages": [{"role": "user", "content": [{"type": "image"}]}]}, "image"),
         ({"messages": []}, "messages"),
         ({"max_tokens": 0}, "max_tokens"),
+        ({"tools": 3}, "tools"),
+        ({"tool_choice": "auto"}, "tool_choice"),
+        ({"output_config": {"format": "json"}}, "format"),
         ({"system": [{"type": "document"}]}, "system"),
     ],
 )

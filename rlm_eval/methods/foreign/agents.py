@@ -36,6 +36,7 @@ class CodingAgent(Prompted, HostedEngine):
     max_turns: int = 50
     beside: list[str] = field(default_factory=list)
 
+    by_wire: ClassVar[bool] = True
     taken: ClassVar[frozenset[str]] = frozenset()
     #: Where it writes its answer; None where that is what it says last.
     answer_file: ClassVar[str | None] = None

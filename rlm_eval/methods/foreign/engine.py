@@ -67,6 +67,8 @@ class ForeignEngine(Method):
 
     #: Its name in trajectories.
     name: ClassVar[str]
+    #: Whether what its tools gave is read from what it sends, for trajectories.
+    by_wire: ClassVar[bool] = False
     #: Whether its sub-calls are reckoned rather than limited.
     assumed: ClassVar[bool] = False
     roles = ("root", "sub")
@@ -150,7 +152,7 @@ class ForeignEngine(Method):
         )
 
     def answer(self, problem: Problem, lm: LM, ledger: Ledger) -> Answer:
-        record = Record()
+        record = Record(by_wire=self.by_wire)
         record.start(self.name, self, self.level(), ledger)
 
         def run() -> tuple[Outcome, str | None]:

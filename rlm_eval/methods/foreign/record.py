@@ -3,6 +3,7 @@ client saw them, and the code that the engine reports."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,10 @@ from rlm_eval.errors import SampleFailure
 from rlm_eval.methods.agent.trace import Trace, became
 from rlm_eval.models.client import CallTags, Completion
 from rlm_eval.models.protocol import Message
+from rlm_eval.repl.capture import cut
 
+#: Characters of a tool's output that stay.
+MOST_SHOWN = 20_000
 #: Code that the engine ran: ``code``, ``output``, ``error`` (empty when it went well).
 Block = Mapping[str, str]
 
@@ -19,8 +23,10 @@ Block = Mapping[str, str]
 @dataclass
 class Record(Trace):
     """What one sample's engine asked. ``iterations`` counts the turns of its own loop, ``calls``
-    all that reached the model client. Safe for threads."""
+    all that reached the model client. ``by_wire``: what its tools gave is read from what it sends
+    next; else the engine reports its code itself (``ran``). Safe for threads."""
 
+    by_wire: bool = False
     calls: int = 0
 
     def call(
@@ -29,11 +35,15 @@ class Record(Trace):
         """One call and what became of it (a :data:`rlm_eval.models.proxy.CallLog`)."""
         done = isinstance(outcome, Completion)
         turn = tags.role == "root" and done
+        if turn and self.by_wire:
+            self._outputs(tags.depth, messages)
         texts = [m["content"] for m in messages]
         event: dict[str, Any] = {"role": tags.role, "depth": tags.depth}
         event |= {"parent_call_id": tags.parent_call_id, **became(outcome)}
         if turn:
             event |= {"messages": len(texts), "prompt_chars": sum(map(len, texts))}
+            called = outcome.tool_calls if isinstance(outcome, Completion) else ""
+            event |= {"tool_calls": json.loads(called)} if called else {}
         else:
             event |= self.prompts.stored("\n\n".join(texts), outcome)
         with self.lock:
@@ -42,6 +52,19 @@ class Record(Trace):
                 self.iterations += 1
                 event["iteration"] = self.iterations
         self.add("turn" if turn else "call", **event)
+
+    def _outputs(self, depth: int, messages: Sequence[Message]) -> None:
+        """A block for what each tool gave that the last reply called, or what was said to it."""
+        said = [i for i, message in enumerate(messages) if message["role"] == "assistant"]
+        if not said:
+            return
+        called = json.loads(messages[said[-1]].get("tool_calls", "[]"))
+        functions = {call.get("id"): call["function"] for call in called}
+        for message in messages[said[-1] + 1 :]:
+            function = functions.get(message.get("tool_call_id"))
+            code = f"{function['name']} {function.get('arguments')}" if function else ""
+            shown = cut(message["content"], MOST_SHOWN)
+            self.add("block", depth=depth, code=code, output=shown, error="")
 
     def ran(self, blocks: Sequence[Block]) -> None:
         """Put each block after the turn that wrote it and the calls it made."""
