@@ -251,7 +251,7 @@ def forecast_table(run: Run) -> pd.DataFrame:
         if took.empty:
             continue  # nothing there yet, or the judge, which is no arm
         row: dict[str, Any] = {"method": method, "target_tokens": length, "results": len(took)}
-        row |= {"from": said["source"], "stretch": said.get("stretch", 1.0)}
+        row["from"] = said["source"]
         known, outside = said if said["results"] == len(took) else {}, []
         for ours, theirs in MEASURES.items():
             low, high = (known.get(end, {}).get(ours, nan) for end in ("low", "high"))

@@ -1,12 +1,11 @@
-"""What past runs took per arm and length, how far their forecasts were off, and how quick the model
-was."""
+"""What past runs took per arm and length, and how quick the model was."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import ceil, exp, log
+from math import exp
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,13 +20,6 @@ if TYPE_CHECKING:
     from rlm_eval.analysis.load import Run
 
 _CALLS_FOR_SPEED = 20
-#: Past forecasts from one source (of those from past results, figures), from which on their errors
-#: are in its range.
-_FORECASTS_FOR_RANGE = 10
-#: Of each measure, what the ends of a range are times the forecast.
-Ends = Mapping[str, tuple[float, float]]
-#: Rows of forecast_table.
-Forecasts = list[dict[Any, Any]]
 
 
 @dataclass(frozen=True)
@@ -65,25 +57,16 @@ class Experience:
     """What exported runs in ``folders`` with the same root model show: its speeds, and what results
     took of the same arms, with the same models in the roles they have, on the same task (any seed,
     any n), under the same caps of a sample. ``roles`` names per arm the configuration keys of its
-    further models. Results that are pending don't count.
-
-    Of past forecasts, ``kept`` says how many estimates stayed within their ranges, ``errors`` is
-    what was taken of those from sizes, and ``stretch`` the power to which :meth:`Past.times` would
-    have held 8 of 10."""
+    further models. Results that are pending don't count."""
 
     def __init__(
         self, tree: Mapping[str, Any], folders: list[Path], roles: Mapping[str, Sequence[str]]
     ) -> None:
-        from rlm_eval.analysis.tables import forecast_table, stayed_within
-
         self._past: dict[str, dict[int, Past]] = {}
-        forecasts: Forecasts = []
         results: dict[str, list[pd.DataFrame]] = {}
         calls: list[pd.DataFrame] = []
         for run in _runs(tree, folders):
             calls.append(run.calls)
-            said = forecast_table(run).to_dict("records")
-            forecasts += [row for row in said if row["from"].startswith(("past", "sizes"))]
             if _conditions(run.config) != _conditions(tree):
                 continue
             for name, node in tree["method"].items():
@@ -94,8 +77,6 @@ class Experience:
                     results.setdefault(name, []).append(run.results[run.results["method"] == name])
         for name, frames in results.items():
             self._past[name] = _past(frames)
-        self.kept = stayed_within(forecasts)
-        self.errors, self.stretch = _errors(forecasts), _stretch(forecasts)
         self.speeds = _speeds(calls)
 
     def nearest(self, arm: str, target_tokens: int) -> tuple[int, Past] | None:
@@ -126,39 +107,6 @@ def _conditions(tree: Mapping[str, Any]) -> list[Any]:
     budget = tree.get("budget") or {}
     caps = {k: v for k, v in (budget.get("sample") or {}).items() if v is not None}
     return [task, caps, bool(budget.get("matched")), tree.get("temperature"), tree.get("memoize")]
-
-
-def _errors(forecasts: Forecasts) -> Ends:
-    """Of forecasts from sizes: what was taken over what was said, at 10 and at 90 % of them, where
-    enough of them tell."""
-    import numpy as np
-
-    ends = {}
-    for measure in MEASURES:
-        sized = [
-            (row[f"{measure}_took"], row[f"{measure}_forecast"])
-            for row in forecasts
-            if row["from"] == "sizes"
-        ]
-        ratios = [took / said for took, said in sized if said > 0 and took >= 0]  # both are known
-        if len(ratios) >= _FORECASTS_FOR_RANGE:
-            low, high = np.quantile(ratios, (0.1, 0.9))
-            ends[measure] = float(low), float(high)
-    return ends
-
-
-def _stretch(forecasts: Forecasts) -> float:
-    """How many times as far from its forecast, in logarithms, 8 of 10 figures from past results
-    were as the end that :meth:`Past.times` alone gave; 1 with too few of them."""
-    ratios = [
-        abs(log(took / said)) / log(said / low) * row["stretch"]
-        for row in forecasts
-        for m in MEASURES
-        for said, low, took in [(row[f"{m}_forecast"], row[f"{m}_low"], row[f"{m}_took"])]
-        if row["from"] == "past" and 0 < low < said and took > 0
-    ]
-    enough = len(ratios) >= _FORECASTS_FOR_RANGE
-    return float(sorted(ratios)[ceil(0.8 * len(ratios)) - 1]) if enough else 1.0
 
 
 def _past(frames: list[pd.DataFrame]) -> dict[int, Past]:

@@ -10,7 +10,7 @@ made from sizes counts all that its model may think unseen (``reasoning_tokens``
 does. What a judge takes has its own rows.
 
 The range of an estimate is meant to hold what is taken in 8 of 10 cases, by the spread of past
-results or by how far forecasts from sizes were off; how often it did is learned from, and said.
+results or by how far forecasts from sizes were off in an audit; each run says what stayed in it.
 That of limits is a bound: from one turn to all there may be. Where nothing limits an answer's
 sub-calls, it is ``assumed``.
 """
@@ -31,15 +31,14 @@ from rlm_eval.methods.method import Forecast, Shape
 from rlm_eval.models.protocol import ModelInfo, Usage
 from rlm_eval.records import Role
 from rlm_eval.runs.assemble import Parts
-from rlm_eval.runs.experience import Ends, Experience, Past, Speeds
+from rlm_eval.runs.experience import Experience, Past, Speeds
 from rlm_eval.runs.judging import judge_of
 from rlm_eval.runs.runner import Work
 from rlm_eval.tokens import load_tokenizer
 
-#: The ends of a range from sizes, times the forecast, until enough forecasts were held against what
-#: was taken: so far off an audit found those of early runs of the embedded model, at 10 and at 90 %
-#: of arms. Replies are forecast as long as they can be, as those of models that think nearly are:
-#: so that is the upper end.
+#: The ends of a range from sizes, times the forecast: so far off an audit found those of early runs
+#: of the embedded model, at 10 and at 90 % of arms. Replies are forecast as long as they can be, as
+#: those of models that think nearly are: so that is the upper end.
 _SIZES = {
     "prompt_tokens": (1 / 1.51, 1 / 0.86),
     "completion_tokens": (1 / 25, 1.0),
@@ -56,8 +55,7 @@ class Expected:
     """``results`` of one arm at one length, all together. Tokens, ``usd`` and ``seconds`` (of
     models at work, one after another) are None where nothing is known; ``usd`` too for a model
     without a price. ``source`` says what the figures come from; ``low`` and ``high`` are the ends
-    of their ranges, by the same names, as far as they are known, ``stretch`` what was learned of
-    past results' (see ``Experience``)."""
+    of their ranges, by the same names, as far as they are known."""
 
     arm: str
     target_tokens: int
@@ -70,7 +68,6 @@ class Expected:
     seconds: float | None = None
     low: Mapping[str, float] = field(default_factory=dict)
     high: Mapping[str, float] = field(default_factory=dict)
-    stretch: float = 1.0
 
 
 def expected(parts: Parts, work: Iterable[Work], experience: Experience) -> list[Expected]:
@@ -98,7 +95,7 @@ def _judging(parts: Parts, work: Sequence[Work], experience: Experience) -> list
     for length in sorted({item.sample.target_tokens for item in work}):
         loads = [(judge.forecast(w.sample),) for w in work if w.sample.target_tokens == length]
         row = Expected(JUDGE, length, len(loads))
-        rows.append(_from_sizes(row, loads, parts.infos, speeds, experience.errors))
+        rows.append(_from_sizes(row, loads, parts.infos, speeds))
     return rows
 
 
@@ -107,7 +104,7 @@ def _row(parts: Parts, group: Sequence[Work], experience: Experience) -> Expecte
     row = Expected(arm.name, group[0].sample.target_tokens, len(group))
     past = experience.nearest(arm.name, row.target_tokens)
     if past is not None and past[0] == row.target_tokens:
-        return _within(parts, _from_past(row, *past, experience.stretch))
+        return _within(parts, _from_past(row, *past))
     row = _unseen(row, parts, group, experience)
     if not (arm.method.matched and cap.bounds_what_is_bought):
         return _within(parts, row)
@@ -152,9 +149,9 @@ def _unseen(row: Expected, parts: Parts, group: Sequence[Work], experience: Expe
     if len(loads) == row.results:
         share = len({work.context.id for work in group}) / row.results
         loads = [tuple(_shared(part, share) for part in load) for load in loads]
-        return _from_sizes(row, loads, infos, speeds, experience.errors)
+        return _from_sizes(row, loads, infos, speeds)
     if past := experience.nearest(row.arm, row.target_tokens):
-        return _from_past(row, *past, experience.stretch)
+        return _from_past(row, *past)
     ends = [bounds or (load, load) for load, bounds in told]
     least = [least for least, _ in ends if least is not None]
     most = [most for _, most in ends if most is not None]
@@ -186,16 +183,16 @@ def _shared(part: Forecast, share: float) -> Forecast:
     return replace(part, calls=calls, prompt_tokens=tokens)
 
 
-def _from_past(row: Expected, length: int, past: Past, stretch: float) -> Expected:
+def _from_past(row: Expected, length: int, past: Past) -> Expected:
     """As many times what past results took in the mean. At another length, the range is from not
     depending on it at all to being in proportion to it."""
     n, longer = row.results, row.target_tokens / length
     point: dict[str, Any] = {name: mean * n for name, mean in past.mean.items()}
-    times = {name: past.times(name, n) ** stretch for name in point}
+    times = {name: past.times(name, n) for name in point}
     low = {name: all_ * min(1, longer) / times[name] for name, all_ in point.items()}
     high = {name: all_ * max(1, longer) * times[name] for name, all_ in point.items()}
     source = "past" if longer == 1 else f"past at {length:,}"
-    return replace(row, source=source, **point, low=low, high=high, stretch=stretch)
+    return replace(row, source=source, **point, low=low, high=high)
 
 
 def together(rows: Sequence[Expected]) -> Expected:
@@ -220,10 +217,8 @@ def _from_sizes(
     loads: Sequence[tuple[Forecast, ...]],
     infos: Mapping[Role, ModelInfo],
     speeds: Speeds | None,
-    learned: Ends,
 ) -> Expected:
-    ends = {**_SIZES, **learned}
-    lows, highs = ({name: both[end] for name, both in ends.items()} for end in (0, 1))
+    lows, highs = ({name: both[end] for name, both in _SIZES.items()} for end in (0, 1))
     low, high = (_totals(loads, infos, speeds, off) for off in (lows, highs))
     point: dict[str, Any] = _totals(loads, infos, speeds)
     return replace(row, source="sizes", **point, low=low, high=high)

@@ -58,8 +58,6 @@ def show_plan(parts: Parts, run_dir: Path, work: Sequence[Work]) -> None:
     console.print(_table(rows))
     for note in [*_notes(parts, rows), *cut_inputs(parts, todo)]:
         console.print(note)
-    if experience.kept:
-        console.print(f"of past forecasts of this model, within their ranges: {experience.kept}")
     contexts = len({item.context.id for item in work})
     there = f"{len(work) - len(todo)} are there"
     if elsewhere:

@@ -5,10 +5,9 @@ from __future__ import annotations
 
 import csv
 import json
-import shutil
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from math import exp
 from pathlib import Path
 from random import Random
@@ -291,7 +290,7 @@ def test_what_may_pass_the_cap_stops_the_run_and_says_what_to_do() -> None:
             refuse_over_cap([endless], cap_usd=1e9, spent_usd=0.0)
 
 
-def test_sizes_state_how_far_they_are_off_by_default_and_as_was_learned(tmp_path: Path) -> None:
+def test_sizes_state_how_far_they_are_off(tmp_path: Path) -> None:
     parts = parts_of(tmp_path, Sized(), models={"root": Priced(Price(input=1000.0, output=500.0))})
     experience = Experience(parts.config.tree, [tmp_path], {})
     work = all_work(parts, list(parts.task.build()))
@@ -302,34 +301,6 @@ def test_sizes_state_how_far_they_are_off_by_default_and_as_was_learned(tmp_path
     assert row.high == pytest.approx(high)
     assert row.low["prompt_tokens"] == pytest.approx(prompt / 1.51)
     assert row.low["completion_tokens"] == pytest.approx(reply / 25)
-    experience.errors = {"prompt_tokens": (0.5, 2.0)}
-    assert expected(parts, work, experience)[0].high["prompt_tokens"] == 2 * prompt
-
-
-def test_errors_are_learned_from_kept_forecasts(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    arguments = [*SMALL, "method=[direct]", f"results_dir={tmp_path}"]
-    assert run_tree(compose_tree(arguments)) == 0
-    (first,) = tmp_path.iterdir()
-    tree = check_config(compose_tree(arguments)).tree
-    runs = [first, *(shutil.copytree(first, tmp_path / f"copy{i}") for i in range(9))]
-    for i, run in enumerate(runs):  # each of 2 calls at this length
-        said = Expected("direct", 600, 2, "sizes", calls=1.0 + (i % 2))
-        (run / "forecast.json").write_text(json.dumps([asdict(said)]))
-        if i > 7:
-            learned = {"calls": (1.0, 2.0)} if i == 9 else {}
-            assert Experience(tree, [tmp_path], {}).errors == learned
-    for i, run in enumerate(runs):  # 7 as said, 3 at twice it, whose ends were half as far
-        calls = 1.0 if i < 3 else 2.0
-        ends = {"low": {"calls": calls / 2**0.5}, "high": {"calls": calls * 2**0.5}}
-        said = Expected("direct", 600, 2, "past", calls=calls, stretch=1.5, **ends)
-        (run / "forecast.json").write_text(json.dumps([asdict(said)]))
-    found = Experience(tree, [tmp_path], {})
-    assert (found.stretch, found.kept) == (pytest.approx(2 * 1.5), "calls 7 of 10")
-    capsys.readouterr()
-    assert run_tree(compose_tree([*arguments, "method=[rlm]", "dry_run=true"])) == 0
-    assert "within their ranges: calls 7 of 10" in capsys.readouterr().out
 
 
 def test_past_results_state_their_spread() -> None:
