@@ -23,7 +23,15 @@ from rlm_eval.config.compose import recorded_tree
 from rlm_eval.config.spelling import Arguments
 from rlm_eval.errors import ConfigError
 from rlm_eval.journal.environment import recorded_environment
-from rlm_eval.journal.journal import Journal, attempt_id, damage, has_journal, read_events, whole
+from rlm_eval.journal.journal import (
+    Journal,
+    attempt_id,
+    damage,
+    has_journal,
+    read_events,
+    record_size,
+    whole,
+)
 from rlm_eval.records import PENDING
 
 #: What the runs of one record may differ in: each result says it of itself, or it does not matter.
@@ -43,29 +51,31 @@ class Last(NamedTuple):
 
 @dataclass(frozen=True)
 class Source:
-    """A run to be merged: its configuration and environment, and each key's last result."""
+    """A run to be merged: its configuration and environment, and each key's last result, all within
+    the first ``size`` bytes of its journal: it may still be written to."""
 
     folder: Path
+    size: int
     tree: Mapping[str, Any]
     environment: Mapping[str, Any]
-    results: Mapping[str, Last]
+    results: dict[str, Last]
 
     @classmethod
     def of(cls, folder: Path) -> Source:
         if not has_journal(folder):
             raise ConfigError(f"{folder} holds no journal: give folders of runs")
-        results = {}
-        for place, event in enumerate(events_of(folder)):
+        size, tree = record_size(folder), recorded_tree(folder)
+        source = cls(folder, size, tree, recorded_environment(folder), {})
+        for place, event in enumerate(source.events()):
             if event["type"] == "result":
                 rank = event["answer"]["outcome"] in PENDING, "reused_from" in event
                 last = Last(place, event["method"], event["code_revision"], rank)
-                results[event["key"]] = last
-        return cls(folder, recorded_tree(folder), recorded_environment(folder), results)
+                source.results[event["key"]] = last
+        return source
 
-
-def events_of(folder: Path) -> Iterator[Event]:
-    """A journal's events in order. Read anew each time: together they may not fit into memory."""
-    return whole(read_events(folder))
+    def events(self) -> Iterator[Event]:
+        """In order, and read anew each time: those of all runs may not fit into memory."""
+        return whole(read_events(self.folder, size=self.size))
 
 
 @dataclass(frozen=True)
@@ -182,14 +192,16 @@ def _joined(sources: Sequence[Source], chosen: Mapping[str, Source]) -> Iterator
     paid where one of them paid it."""
     paid, copied = set(), set()
     for source in sources:
-        for call in read_events(source.folder, ("call",)):
+        for call in source.events():
+            if call["type"] != "call":
+                continue
             if "reused_from" not in call:
                 paid.add(attempt_id(call))
             if chosen.get(_key(call)) is source:
                 copied.add(attempt_id(call))
     added = _added_restarts(sources, chosen)
     for source in sources:
-        for place, event in enumerate(events_of(source.folder)):
+        for place, event in enumerate(source.events()):
             if (key := _key(event)) is None:
                 yield event
                 continue
@@ -217,7 +229,7 @@ def _added_restarts(
     begun: Counter[str] = Counter()
     for last in (False, True):
         for source in sources:
-            for event in events_of(source.folder):
+            for event in source.events():
                 key = _key(event)
                 if key is not None and (chosen.get(key) is source) is last:
                     before = added.setdefault((source.folder, key), begun[key])

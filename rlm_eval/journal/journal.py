@@ -168,17 +168,21 @@ def has_journal(run_dir: Path) -> bool:
 
 
 def read_events(
-    run_dir: Path, types: Collection[str] | None = None, bad: list[str] | None = None
+    run_dir: Path,
+    types: Collection[str] | None = None,
+    bad: list[str] | None = None,
+    size: int | None = None,
 ) -> Iterator[dict[str, Any]]:
     """The journal's complete events in order, or only those of some ``types`` (much faster than to
-    leave the others out afterwards). Torn or damaged lines, and those of another journal, are left
-    out; ``bad`` collects what there is of the latter two, whatever their types.
+    leave the others out afterwards), within its first ``size`` bytes where that is given. Torn or
+    damaged lines, and those of another journal, are left out; ``bad`` collects what there is of the
+    latter two, whatever their types.
 
     Raises ConfigError for a journal of another schema than this code's.
     """
     own = b""  # this journal's name
     heads = tuple(_head(kind) for kind in types or ())
-    for number, name, line in _lines(run_dir, heads if bad is None else ()):
+    for number, name, line in _lines(run_dir, heads if bad is None else (), size):
         version = SCHEMA_VERSION if own else _version(line, name)
         if version not in (None, SCHEMA_VERSION):
             raise ConfigError(
@@ -255,13 +259,19 @@ def _checked(event: bytes, name: bytes) -> bytes:
     return body + b', "sum": "' + name + _hash(body, name) + b'"}\n'
 
 
-def _lines(run_dir: Path, heads: tuple[bytes, ...] = ()) -> Iterator[tuple[int, bytes, bytes]]:
+def _lines(
+    run_dir: Path, heads: tuple[bytes, ...] = (), size: int | None = None
+) -> Iterator[tuple[int, bytes, bytes]]:
     """Number, name of its journal (empty where it was changed) and bytes of each line but torn
     ones; where ``heads`` are given, without those that begin as other types do."""
     if not has_journal(run_dir):
         return
+    read = 0
     with (run_dir / FILE_NAME).open("rb") as file:
         for number, line in enumerate(file, 1):
+            read += len(line)
+            if size is not None and read > size:
+                return
             other = heads and line.startswith(_OURS) and not line.startswith(heads)
             if other or line.endswith(_TORN) or not line.endswith(b"\n"):
                 continue

@@ -25,6 +25,8 @@ _NEUTRAL: Mapping[str, Any] = {
     **{"functions": [], "modalities": ["text"]},
 }
 _NONE: tuple[Any, ...] = (None, "", [], {})
+#: Fields of a message that are JSON.
+_AS_JSON = {"tool_calls", "thinking_blocks"}
 #: What is carried beside the messages.
 _OPTIONS = {"tools", "tool_choice", "parallel_tool_calls", "stop", "response_format"}
 _READ = {"model", "messages", "max_tokens", "max_completion_tokens", "stream", "stream_options"}
@@ -165,27 +167,43 @@ def _message(where: str, item: Any) -> Message:
     if calls := item.get("tool_calls"):
         if not isinstance(calls, list) or not all(map(_is_function, calls)):
             raise invalid(where, f"{where}: tool_calls must be a list of calls of functions")
-        return message | {"tool_calls": json.dumps(calls)}
+        for call in calls:  # not every provider takes what a model wrote that is no object
+            made = call["function"]
+            made["arguments"] = written(arguments(made.get("arguments")))
+        return message | {"tool_calls": written(calls)}
     if item.get("function_call"):
         raise unsupported(where, f"{where}: function_call is not carried, tool_calls are")
     return message
 
 
-def text_of(where: str, content: Any) -> str:
+def text_of(where: str, content: Any, between: str = "") -> str:
     """A string, or the text of parts that are all text. Raises RefusedError for others."""
     parts = content if isinstance(content, list) else [{"text": content or ""}]
     texts = [part.get("text") if isinstance(part, dict) else None for part in parts]
     if not all(isinstance(text, str) for text in texts):
         raise unsupported(f"{where}.content", f"{where}: only text is carried")
-    return "".join(map(str, texts))
+    return between.join(map(str, texts))
+
+
+def arguments(text: object) -> dict[str, Any]:
+    """A call's arguments; what a model wrote that is no object is handed on, to be told so."""
+    try:
+        given = json.loads(text or "{}") if isinstance(text, str) else text
+    except (ValueError, RecursionError):
+        given = None
+    return given if isinstance(given, dict) else {"not_an_object": text}
+
+
+def written(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)
 
 
 def as_sent(message: Message) -> dict[str, Any]:
     """A message as OpenAI's API takes it."""
     if "tool_calls" not in message:
         return dict(message)
-    calls, text = json.loads(message["tool_calls"]), message["content"]
-    return {**message, "content": text or None, "tool_calls": calls}
+    told = {name: json.loads(message[name]) for name in _AS_JSON & message.keys()}
+    return {**message, "content": message["content"] or None, **told}
 
 
 def unsupported(param: str, message: str) -> RefusedError:

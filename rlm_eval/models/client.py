@@ -297,7 +297,8 @@ class LM:
         call = request.call(self._result_key, self._restart, Usage())
         call = replace(call, cost_usd=0.0, list_usd=0.0, own_usd=0.0, cached_response=True)
         call = replace(call, finish_reason=answer.finish_reason)
-        self._client.record(call, answer.text)
+        whole = Reply(answer.text, Usage(), tool_calls=answer.tool_calls).whole
+        self._client.record(call, whole)
         return replace(answer, call_id=request.call_id, usage=Usage(), cached_response=True)
 
     def _send(self, request: Request, ledger: Ledger) -> Completion:

@@ -279,7 +279,9 @@ def reply_of(
     elif not text.strip() and finish == "stop":
         other = "thoughts_only" if thoughts else "stop"
         finish = "refusal" if refusal else "tool_call" if calls else other
-    reply = Reply(text, usage, finish, "\n\n".join(filter(None, beside)), made)
+    blocks = getattr(message, "thinking_blocks", None) if made else None
+    thinking = _json(blocks) if blocks else ""
+    reply = Reply(text, usage, finish, "\n\n".join(filter(None, beside)), made, thinking)
     if kind:
         retryable = kind != CONTENT_FILTER
         raise BilledError(why, kind=kind, retryable=retryable, usage=usage, text=reply.whole)
@@ -293,12 +295,15 @@ def _tool_calls(calls: Sequence[Any]) -> str:
     for number, call in enumerate(calls):
         function = getattr(call, "function", None)
         given: Any = getattr(function, "arguments", None)
-        given = vars(given) if isinstance(given, SimpleNamespace) else given
-        text = given if isinstance(given, str) else json.dumps(given or {})
+        text = given if isinstance(given, str) else _json(given or {})
         named = {"name": str(getattr(function, "name", None) or ""), "arguments": text}
         made = getattr(call, "id", None) or f"call_{number}_{secrets.token_hex(6)}"
         out.append({"id": str(made), "type": "function", "function": named})
-    return json.dumps(out) if out else ""
+    return _json(out) if out else ""
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, default=vars)
 
 
 def raw_response(bodies: Iterable[object]) -> Any:

@@ -13,10 +13,12 @@ from typing import Any
 from rlm_eval.models.chat_wire import (
     ChatRequest,
     RefusedError,
+    arguments,
     invalid,
     parse_object,
     text_of,
     unsupported,
+    written,
 )
 from rlm_eval.models.protocol import Completion, Message, Options
 
@@ -30,6 +32,8 @@ _LEFT_OUT = {
     *("context_management", "cache_control", "betas", "anthropic_beta", "diagnostics"),
     *("inference_geo", "fallbacks", "user_profile_id"),
 }
+#: A system's message amid a chat is a user's to most providers' templates.
+_ROLES = {"user": "user", "assistant": "assistant", "system": "user"}
 _CHOICES = {"any": "required", "none": "none"}
 _STOPS = {
     **{"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use"},
@@ -51,7 +55,7 @@ def parse_messages(body: bytes) -> ChatRequest:
         raise invalid("messages", "messages must be a list with at least one message")
     if most is not None and (type(most) is not int or most < 1):
         raise invalid("max_tokens", "max_tokens must be an integer above 0")
-    system = text_of("system", data.get("system"))
+    system = text_of("system", data.get("system"), "\n")
     messages: list[Message] = [{"role": "system", "content": system}] if system else []
     for number, item in enumerate(given):
         messages += _messages(f"messages[{number}]", item)
@@ -67,9 +71,9 @@ def parse_messages(body: bytes) -> ChatRequest:
 def _messages(where: str, item: Any) -> Iterator[Message]:
     """What a message is in OpenAI's form: of each tool's output one of its own, then the rest.
     Thoughts that come back are left out: providers other than their own can't read them."""
-    role = item.get("role") if isinstance(item, dict) else None
-    if role not in ("user", "assistant", "system"):
-        raise unsupported(where, f"{where}: the role {role!r} is not carried")
+    role = _ROLES.get(str(item.get("role"))) if isinstance(item, dict) else None
+    if role is None:
+        raise unsupported(where, f"{where}: only users, assistants and systems are carried")
     content = item.get("content")
     blocks = content if isinstance(content, list) else [{"type": "text", "text": content}]
     texts, calls = [], []
@@ -78,19 +82,19 @@ def _messages(where: str, item: Any) -> Iterator[Message]:
         if kind == "text":
             texts.append(block)
         elif kind == "tool_result":
-            out = text_of(where, block.get("content"))
+            out = text_of(where, block.get("content"), "\n")
             told = f"Error: {out}" if block.get("is_error") else out
             yield {"role": "tool", "content": told, "tool_call_id": str(block.get("tool_use_id"))}
         elif kind == "tool_use":
-            made = {"name": str(block.get("name")), "arguments": json.dumps(block.get("input"))}
+            made = {"name": str(block.get("name")), "arguments": written(block.get("input") or {})}
             calls.append({"id": str(block.get("id")), "type": "function", "function": made})
         elif kind not in ("thinking", "redacted_thinking"):
             raise unsupported(f"{where}.content", f"{where}: {kind} is not carried, only text is")
     if calls:
-        text = text_of(where, texts)
-        yield {"role": role, "content": text, "tool_calls": json.dumps(calls)}
+        text = text_of(where, texts, "\n")
+        yield {"role": role, "content": text, "tool_calls": written(calls)}
     elif texts:
-        yield {"role": role, "content": text_of(where, texts)}
+        yield {"role": role, "content": text_of(where, texts, "\n")}
 
 
 def _options(data: Mapping[str, Any]) -> Options:
@@ -102,11 +106,14 @@ def _options(data: Mapping[str, Any]) -> Options:
         options["tools"] = [_tool(tool) for tool in tools]
         if choice.get("type") == "tool":
             options["tool_choice"] = {"type": "function", "function": {"name": choice.get("name")}}
-        elif choice.get("type") in _CHOICES:
-            options["tool_choice"] = _CHOICES[choice["type"]]
+        elif wish := _CHOICES.get(str(choice.get("type"))):
+            options["tool_choice"] = wish
         if choice.get("disable_parallel_tool_use"):
             options["parallel_tool_calls"] = False
-    if stops := data.get("stop_sequences"):
+    stops = data.get("stop_sequences") or []
+    if not isinstance(stops, list) or not all(isinstance(stop, str) for stop in stops):
+        raise invalid("stop_sequences", "stop_sequences must be a list of strings")
+    if stops:
         options["stop"] = stops
     wanted = _object(_object(data, "output_config"), "format")
     if wanted.get("type") == "json_schema":
@@ -125,6 +132,8 @@ def _object(data: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 def _tool(tool: Any) -> dict[str, Any]:
     if not isinstance(tool, dict) or tool.get("type", "custom") not in (None, "custom"):
         raise unsupported("tools", "tools: only those that the client runs are carried")
+    if not isinstance(tool.get("name"), str):
+        raise invalid("tools", "tools: each has a name")
     schema = tool.get("input_schema") or {"type": "object", "properties": {}}
     told = {"name": tool.get("name"), "description": tool.get("description") or ""}
     return {"type": "function", "function": {**told, "parameters": schema}}
@@ -135,8 +144,8 @@ def message_body(request: ChatRequest, reply: Completion, created: int) -> dict[
     usage = reply.usage
     content: list[dict[str, Any]] = [{"type": "text", "text": reply.text}] if reply.text else []
     for call in json.loads(reply.tool_calls or "[]"):
-        made = re.sub(r"[^\w-]", "_", call["id"], flags=re.ASCII)
-        given = _arguments(call["function"]["arguments"])
+        made = safe_id(call["id"])
+        given = arguments(call["function"]["arguments"])
         block = {"type": "tool_use", "id": made, "name": call["function"]["name"], "input": given}
         content.append(block)
     return {
@@ -156,13 +165,9 @@ def message_body(request: ChatRequest, reply: Completion, created: int) -> dict[
     }
 
 
-def _arguments(text: str) -> dict[str, Any]:
-    """A call's arguments; what a model wrote that is no object is handed on, to be told so."""
-    try:
-        given = json.loads(text or "{}")
-    except (ValueError, RecursionError):
-        given = None
-    return given if isinstance(given, dict) else {"not_an_object": text}
+def safe_id(call_id: str) -> str:
+    """A call's id in the signs that Anthropic's have."""
+    return re.sub(r"[^\w-]", "_", call_id, flags=re.ASCII)
 
 
 def message_events(request: ChatRequest, reply: Completion, created: int) -> bytes:

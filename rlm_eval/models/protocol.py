@@ -18,7 +18,8 @@ from rlm_eval.models.replies import THOUGHT, said
 from rlm_eval.records import Call, Outcome, Role, now, storable
 
 #: A turn of a chat: ``role`` and ``content``; of an assistant that called tools ``tool_calls`` too,
-#: the JSON of OpenAI's list; of what a tool gave ``tool_call_id``.
+#: the JSON of OpenAI's list, and ``thinking_blocks``, that of what it thought before, where its
+#: provider wants that back; of what a tool gave ``tool_call_id``.
 Message = Mapping[str, str]
 #: What a request asks for beside its messages, as OpenAI's API has it: ``tools``, ``tool_choice``,
 #: ``parallel_tool_calls``, ``stop``, ``response_format``.
@@ -67,6 +68,7 @@ class Reply:
     finish_reason: str = "stop"
     beside: str = ""
     tool_calls: str = ""
+    thinking_blocks: str = ""
 
     @property
     def whole(self) -> str:
@@ -84,8 +86,8 @@ class Reply:
                 finish = "thoughts_only" if complete and finish == "stop" else "length"
         unseen = len(replace(self, tool_calls="").whole) - len(text)
         call = replace(call, finish_reason=finish, thought_chars=unseen)
-        made = self.tool_calls
-        return Completion(text, call.call_id, finish, self.usage, tool_calls=made), call
+        made = (self.tool_calls, self.thinking_blocks)
+        return Completion(text, call.call_id, finish, self.usage, False, *made), call
 
 
 class BilledError(ProviderError):
@@ -233,6 +235,7 @@ class Completion:
     usage: Usage
     cached_response: bool = False
     tool_calls: str = ""
+    thinking_blocks: str = ""
 
     @property
     def no_reply(self) -> NoReply | None:
@@ -375,16 +378,18 @@ def prompt_digest(messages: Sequence[Message]) -> tuple[str, int]:
 
 def sendable(messages: Sequence[Message]) -> Sequence[Message]:
     """The messages as a request can hold them (:func:`storable`); some servers take no NUL."""
-    contents = [message["content"] for message in messages]
-    texts = [storable(content).replace("\0", "\ufffd") for content in contents]
-    if texts == contents:
-        return messages
-    return [{**message, "content": text} for message, text in zip(messages, texts, strict=True)]
+    sent = [
+        {name: storable(text).replace("\0", "\ufffd") for name, text in message.items()}
+        for message in messages
+    ]
+    return messages if sent == [*messages] else sent
 
 
 def shown(messages: Sequence[Message], options: Options) -> Sequence[Message]:
-    """All that a model reads, to be counted and hashed: options are a last message, their JSON."""
-    return [*messages, user(json.dumps(dict(options)))] if options else messages
+    """All that a model reads, to be counted: options first, as providers have and cache them."""
+    if not options:
+        return messages
+    return [user(storable(json.dumps(dict(options), ensure_ascii=False))), *messages]
 
 
 def user(text: str) -> Message:

@@ -35,7 +35,7 @@ import struct
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BufferedIOBase
 from typing import Any, Self
@@ -45,6 +45,7 @@ from rlm_eval.ledger import Ledger
 from rlm_eval.models.chat_wire import (
     ChatRequest,
     RefusedError,
+    arguments,
     parse_request,
     reply_body,
     reply_events,
@@ -55,6 +56,7 @@ from rlm_eval.models.messages_wire import (
     message_body,
     message_events,
     parse_messages,
+    safe_id,
 )
 from rlm_eval.models.protocol import Message, shown
 
@@ -109,6 +111,8 @@ class Proxy(ThreadingHTTPServer):
         self._stop = stop
         self._lock = threading.Lock()
         self._last_turn: str | None = None
+        #: The ids of calls as they came, by what a client may call them, and their replies.
+        self._called: dict[str, tuple[str, Completion]] = {}
         #: Each connection, and when it is shut: never while the model client works for it.
         self._connections: dict[Any, float] = {}
         self._trusted: set[Any] = set()
@@ -173,9 +177,10 @@ class Proxy(ThreadingHTTPServer):
     def chat(self, request: ChatRequest) -> Completion:
         """The model client's reply. Raises RefusedError; what ends the run passes through."""
         tags = self._tags(request.model)
+        messages = tuple(map(self._as_it_was, request.messages))
         try:
             reply = self._lm.complete(
-                request.messages,
+                messages,
                 ledger=self._ledger,
                 max_tokens=request.max_tokens or self._default_max_tokens,
                 tags=tags,
@@ -184,18 +189,22 @@ class Proxy(ThreadingHTTPServer):
         except SampleFailure as failure:
             self.refused = failure
             self._log(tags, request.messages, failure)
-            if isinstance(failure, ProviderError):
+            if isinstance(failure, ProviderError) and failure.kind != "bad_request":
                 self._end(failure)
             if isinstance(failure, ContextOverflow):
                 code, told = "context_length_exceeded", str(failure)
                 raise RefusedError(400, code, told, "messages") from failure
             status = 402 if isinstance(failure, BudgetExceeded) else 424
+            if isinstance(failure, ProviderError) and failure.kind == "bad_request":
+                status = 400  # what an engine asks for may be what no provider takes
             raise RefusedError(status, failure.outcome, str(failure)) from failure
         except BaseException as error:  # the run's: whatever the engine makes of it
             self._end(error)
             raise
         with self._lock:
             self.refused = None
+            for call in json.loads(reply.tool_calls or "[]"):
+                self._called[safe_id(call["id"])] = call["id"], reply
             if tags.role == "root" and tags.depth == 0:
                 self._last_turn = reply.call_id
         self._log(tags, request.messages, reply)
@@ -205,6 +214,19 @@ class Proxy(ThreadingHTTPServer):
         """Tokens of a prompt, asked of nobody."""
         role = self._tags(request.model).role
         return self._lm.prompt_tokens(shown(request.messages, request.options), role)
+
+    def _as_it_was(self, message: Message) -> Message:
+        """A message with the calls of one of the replies as they came: their ids, and the thoughts
+        before them, neither of which every client gives back."""
+        if (gave := message.get("tool_call_id")) in self._called:
+            return {**message, "tool_call_id": self._called[str(gave)][0]}
+        calls = json.loads(message.get("tool_calls", "[]"))
+        known = self._called.get(safe_id(str(calls[0].get("id")))) if calls else None
+        reply = known and known[1]
+        if not reply or [*map(_asked, calls)] != [*map(_asked, json.loads(reply.tool_calls))]:
+            return message
+        thoughts = {"thinking_blocks": reply.thinking_blocks} if reply.thinking_blocks else {}
+        return {**message, "tool_calls": reply.tool_calls, **thoughts}
 
     def _end(self, error: BaseException) -> None:
         """Keep the first ``error`` that ends the sample, and have its engine stopped."""
@@ -223,6 +245,10 @@ class Proxy(ThreadingHTTPServer):
         depth = int(named[2] or 0) + sub
         parent = self._last_turn if depth == 1 else None
         return CallTags("sub" if sub else "root", depth, parent, from_repl=depth > 0)
+
+
+def _asked(call: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    return call["function"]["name"], arguments(call["function"].get("arguments"))
 
 
 def _shut(connection: socket.socket, how: int = socket.SHUT_RDWR) -> None:

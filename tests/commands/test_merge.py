@@ -15,7 +15,7 @@ from helpers.commands import replay
 from helpers.some_records import some_call, some_result
 from rlm_eval.analysis.load import load_results
 from rlm_eval.commands.cli import run_command
-from rlm_eval.commands.merge import merge
+from rlm_eval.commands.merge import Source, merge
 from rlm_eval.config.compose import compose_tree, recorded_tree
 from rlm_eval.errors import ConfigError
 from rlm_eval.journal.journal import FILE_NAME, Journal, read_events
@@ -246,6 +246,15 @@ def test_bad_input_is_one_line(
     assert main([*(str(tmp_path / run) for run in runs), "--out", str(tmp_path / "out")]) == 2
     assert told in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_run_that_goes_on_meanwhile_is_taken_as_it_was(tmp_path: Path) -> None:
+    first = shard(tmp_path / "a", "r1", "r2")
+    source = Source.of(first)
+    before = list(source.events())
+    with Journal(first) as journal:
+        journal.begin("a new key", 0)
+    assert list(source.events()) == before
 
 
 def test_nothing_is_written_over(tmp_path: Path) -> None:

@@ -18,6 +18,8 @@ ASKED = re.compile(r"What is the code for (\w+)\?")
 FACT = re.compile(r"The code for (\w+) is (\w+)\.")
 #: What agents call their shell and their sub-agents.
 SHELLS, SUB_AGENTS = {"bash", "Bash"}, {"Agent", "task"}
+#: Finds files with facts in them; what it says itself is none.
+HUNT = 'grep -rlsE "code for k.{8} is v" "$HOME" /tmp /dev/shm | sort -u; echo searched'
 #: Begins what a sub-agent is asked.
 DELEGATED = "On behalf of another:"
 
@@ -25,13 +27,14 @@ DELEGATED = "On behalf of another:"
 class AgentProvider(FakeProvider):
     """Lists the folder, looks for the key in the file that the list named, and hands in the value
     that the search found, each by the shell tool it is offered; or answers at once from a prompt
-    that holds the text. ``delegates``: has a sub-agent do all that. Bills amounts that differ from
+    that holds the text. ``delegates``: has a sub-agent do all that. ``hunts``: looks first whether
+    the text of its prompt lies in a file too, and then says where. Bills amounts that differ from
     request to request; ``bills`` has them."""
 
-    def __init__(self, *, delegates: bool = False) -> None:
+    def __init__(self, *, delegates: bool = False, hunts: bool = False) -> None:
         super().__init__()
         self.bills: list[tuple[int, int]] = []
-        self._delegates = delegates
+        self._delegates, self._hunts = delegates, hunts
         self._numbers = itertools.count(1)
         self._taking = threading.Lock()
 
@@ -59,7 +62,11 @@ class AgentProvider(FakeProvider):
         if not asked or shell is None:
             return "A title", []
         key, last = asked[0], outputs[-1] if outputs else ""
-        facts = dict(FACT.findall(last if outputs else shown))
+        if self._hunts and not outputs:
+            return None, [_call(tools[shell], command=HUNT)]
+        if self._hunts and (found := set(last.split()) - {"searched"}):
+            return f"also in {found}", []
+        facts = dict(FACT.findall(shown if self._hunts or not outputs else last))
         if key in facts and "answer.txt" in shown:
             done = f"printf %s {facts[key]} > answer.txt && echo DONE"
             return None, [_call(tools[shell], command=done)]

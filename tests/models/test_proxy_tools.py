@@ -6,7 +6,7 @@ from __future__ import annotations
 import http.client
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -208,6 +208,65 @@ def test_a_provider_is_sent_openais_form_and_its_calls_come_back() -> None:
     assert said["message"]["tool_calls"] == [CALL]
     (call,) = it.table.calls
     assert (call.prompt_tokens, call.completion_tokens) == (12, 6)
+
+
+def test_ids_and_thoughts_come_back_to_the_provider_as_they_were() -> None:
+    made = {**CALL, "id": "functions.look:0"}
+    thoughts = [{"type": "thinking", "thinking": "hm", "signature": "s+/="}]
+
+    class Thinker(Caller):
+        def complete(self, *args: Any, **kwargs: Any) -> Reply:
+            reply = super().complete(*args, **kwargs)
+            called = {"tool_calls": json.dumps([made]), "thinking_blocks": json.dumps(thoughts)}
+            return replace(reply, **called) if reply.tool_calls else reply
+
+    asked = {"model": "root", "max_tokens": 99, "tools": [LOOK_TOO]}
+    with served(model := Thinker()) as it:
+        _, first = anthropic(it, {**asked, "messages": [ASKED]})
+        (used,) = [block for block in first["content"] if block["type"] == "tool_use"]
+        assert used["id"] == "functions_look_0"
+        result = {"type": "tool_result", "tool_use_id": used["id"], "content": "a bird"}
+        said = {"role": "assistant", "content": first["content"]}
+        chat = [ASKED, said, {"role": "user", "content": [result]}]
+        anthropic(it, {**asked, "messages": chat})
+        other = {**used, "input": {"at": 4}}  # what the model did not call stays what it is
+        chat[1] = {"role": "assistant", "content": [other]}
+        anthropic(it, {**asked, "messages": chat})
+    called, gave = model.sent[1][0][1:]
+    assert json.loads(called["tool_calls"]) == [made]
+    assert json.loads(called["thinking_blocks"]) == thoughts
+    assert gave["tool_call_id"] == "functions.look:0"
+    assert "thinking_blocks" not in model.sent[2][0][1]
+
+
+def test_what_no_provider_takes_is_the_engines_to_mend() -> None:
+    with FakeProvider(["400"]) as provider:
+        model = LitellmModel("openai/fake", 9000, provider.api_base, fixed_api_key="k")
+        with served(model) as it:
+            body = {"model": "root", "messages": [ASKED]}
+            assert it.raw(body)[0] == 400
+            assert it.proxy.ending is None
+            assert it.raw(body)[0] == 200
+
+
+def test_arguments_that_are_no_object_are_handed_on_as_one() -> None:
+    bad = {**CALL, "function": {"name": "look", "arguments": '{"at": '}}
+    gave = {"role": "tool", "content": "no", "tool_call_id": "call_1"}
+    chat = [ASKED, {"role": "assistant", "content": None, "tool_calls": [bad]}, gave]
+    with served(model := Caller()) as it:
+        assert it.raw({"model": "root", "messages": chat, "tools": [LOOK]})[0] == 200
+    called = json.loads(model.sent[0][0][1]["tool_calls"])
+    assert json.loads(called[0]["function"]["arguments"]) == {"not_an_object": '{"at": '}
+
+
+def test_tools_are_a_prefix_that_turns_share() -> None:
+    tools = [{**LOOK, "function": {**LOOK["function"], "description": "Looks. " * 2000}}]
+    with served(Caller()) as it:
+        for text in ("one", "another"):
+            messages = [{"role": "user", "content": text}]
+            it.raw({"model": "root", "messages": messages, "tools": tools})
+    first, second = it.table.calls
+    assert (first.reused_tokens, second.reused_tokens > 0.9 * second.prompt_tokens) == (0, True)
 
 
 def test_what_is_offered_is_part_of_what_is_remembered() -> None:

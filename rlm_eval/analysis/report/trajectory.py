@@ -85,7 +85,8 @@ def tree(events: Iterable[Event], calls: Iterable[Mapping[str, Any]]) -> list[No
             if depth and (number == 1 or depth not in children or children[depth][0] != parent):
                 begin(depth, parent)
             said = _words(*(text for _, text in _texts(event, ("reply",))))
-            title, parts = f"Turn {number}" if number else "Turn", _texts(event, ("error",))
+            title = f"Turn {number}" if number else "Turn"
+            parts = _texts(event, ("prompt", "tool_calls", "error"))
             nodes[call_id] = Node("turn", title, _spent(event, row), parts, said, failed)
             (children[depth][1].children if depth else tops).append(nodes[call_id])
             turns[depth] = call_id

@@ -37,7 +37,7 @@ class CodingAgent(Prompted, HostedEngine):
     beside: list[str] = field(default_factory=list)
 
     by_wire: ClassVar[bool] = True
-    taken: ClassVar[frozenset[str]] = frozenset()
+    taken: ClassVar[frozenset[str]] = frozenset({"step_limit"})
     #: Where it writes its answer; None where that is what it says last.
     answer_file: ClassVar[str | None] = None
 
@@ -45,9 +45,13 @@ class CodingAgent(Prompted, HostedEngine):
         super().__post_init__()
         self.loaded_prompt = load_prompt("agent", self.prompt)
         at_least(1, max_turns=self.max_turns)
+        taken = {"context", "context.txt", self.answer_file}
         for path in self.beside:
             if not os.path.isfile(path):
                 raise ConfigError(f"must be files: there is no {path}", key="beside")
+            if (name := os.path.basename(path)) in taken:
+                raise ConfigError(f"there is another {name}", key="beside")
+            taken.add(name)
 
     def prompt_name(self) -> str:
         return f"{self.version()}, {self.context}"
@@ -104,14 +108,20 @@ class MiniSweAgent(CodingAgent):
 
 @dataclass(kw_only=True)
 class InstalledAgent(CodingAgent):
-    """An agent that is one program, found on PATH. ``program``: another place where it lies."""
+    """An agent that is one program, found on PATH. ``program``: another place where it lies;
+    ``arguments`` are further ones of its own, ``environment`` further variables."""
 
     program: str = ""
-    #: For its environment, as in ``environment={CLAUDE_CODE_EFFORT_LEVEL: low}``.
+    arguments: list[str] = field(default_factory=list)
     environment: dict[str, str] = field(default_factory=dict)
 
     #: Its program and its package of npm.
     command: ClassVar[str]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.kwargs:
+            raise ConfigError("has none: set arguments", key="kwargs")
 
     def found(self) -> str:
         path = shutil.which(self.program or self.command)
@@ -131,7 +141,8 @@ class InstalledAgent(CodingAgent):
         return [*super().own_files(), self.found()]
 
     def settings(self) -> Mapping[str, Any]:
-        return {**super().settings(), "program": self.found(), "environment": self.environment}
+        more = {"arguments": self.arguments, "environment": self.environment}
+        return {**super().settings(), **more, "program": self.found()}
 
 
 @dataclass(kw_only=True)

@@ -124,7 +124,8 @@ def confined(
         if _below(path, hidden) or not _below(path, shown):
             out += ["--dir", os.path.dirname(path), "--ro-bind", path, path]
     for path, descriptor in files.items():
-        out += ["--dir", os.path.dirname(path), "--file", str(descriptor), path]
+        mode = "0755" if os.access(path, os.X_OK) else "0644"  # of the file that it stands for
+        out += ["--dir", os.path.dirname(path), "--perms", mode, "--file", str(descriptor), path]
     return [*out, "--remount-ro", "/", "--chdir", HOME, "--", *command]
 
 

@@ -9,6 +9,7 @@ printed), or ``refused`` when the engine did not take its settings.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -155,10 +156,7 @@ def run_mini_swe_agent(settings: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def run_opencode(settings: Mapping[str, Any]) -> Mapping[str, Any]:
-    address, limits = os.environ["OPENAI_BASE_URL"], settings["limits"]
-    asked = urllib.request.Request(f"{address}/models", headers=_bearer())
-    with urllib.request.urlopen(asked) as response:
-        windows = {m["id"]: m["max_model_len"] for m in json.load(response)["data"]}
+    address, limits, windows = os.environ["OPENAI_BASE_URL"], settings["limits"], _windows()
     root, sub = os.environ["OPENAI_MODEL"], os.environ["OPENAI_SUB_MODEL"]
     models = {
         name: {"limit": {"context": windows[of], "output": limits["reply_tokens"]}}
@@ -173,20 +171,24 @@ def run_opencode(settings: Mapping[str, Any]) -> Mapping[str, Any]:
             "small_model": f"proxy/{sub}",
             "provider": {"proxy": provider},
         },
-        **{"enabled_providers": ["proxy"], "permission": "allow", "agent": {"build": {}}},
+        **{"enabled_providers": ["proxy"], "permission": "allow"},
         **{"autoupdate": False, "share": "disabled"},
     }
     config["agent"] = {"build": {"steps": limits["max_turns"]}, "general": inner, "explore": inner}
     off = ("AUTOUPDATE", "LSP_DOWNLOAD", "MODELS_FETCH", "DEFAULT_PLUGINS", "CLAUDE_CODE")
     own = {f"OPENCODE_DISABLE_{name}": "1" for name in off}
-    own |= {"OPENCODE_EXPERIMENTAL_DISABLE_FILEWATCHER": "1"}
+    # Its sessions in memory: in a file, an agent would find its own prompt, and the input in it.
+    own |= {"OPENCODE_EXPERIMENTAL_DISABLE_FILEWATCHER": "1", "OPENCODE_DB": ":memory:"}
     own |= {"OPENCODE_CONFIG_CONTENT": json.dumps(config)}
-    output = _agent(settings, ["run", "--format", "json"], own)
+    # A title of its own would be asked of the small model, with the whole prompt.
+    output = _agent(settings, ["run", "--format", "json", "--title", "task"], own)
     events = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
-    if failed := [event["error"] for event in events if event["type"] == "error"]:
-        sys.exit(json.dumps(failed[-1]))
-    said = [event["part"]["text"] for event in events if event["type"] == "text"]
-    return {"text": said[-1] if said else "", "forced": False, "blocks": []}
+    told = [event for event in events if event["type"] in ("text", "error")]
+    if told and told[-1]["type"] == "error":
+        sys.exit(json.dumps(told[-1]["error"]))
+    steps = sum(event["type"] == "step_start" for event in events)
+    text = told[-1]["part"]["text"] if told else ""
+    return {"text": text, "forced": steps >= limits["max_turns"], "blocks": []}
 
 
 def run_claude_code(settings: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -201,10 +203,15 @@ def run_claude_code(settings: Mapping[str, Any]) -> Mapping[str, Any]:
     own |= {"ANTHROPIC_BASE_URL": os.environ["OPENAI_BASE_URL"].removesuffix("/v1")}
     own |= {"ANTHROPIC_AUTH_TOKEN": os.environ["OPENAI_API_KEY"], "IS_SANDBOX": "1"}
     own |= {"CLAUDE_CODE_MAX_OUTPUT_TOKENS": str(limits["reply_tokens"])}
+    own |= {"CLAUDE_CODE_AUTO_COMPACT_WINDOW": str(_windows()[root])}  # 100,000 at least
     own |= {"API_TIMEOUT_MS": str(int(settings["seconds"] * 1000)), "CLAUDE_CODE_MAX_RETRIES": "0"}
     off = ("DISABLE_TELEMETRY", "DISABLE_ERROR_REPORTING", "DISABLE_AUTOUPDATER")
     own |= dict.fromkeys((*off, "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC"), "1")
-    command = ["-p", "--output-format", "json", "--dangerously-skip-permissions"]
+    # A line that differs from run to run at the head of its prompt, which no cache would hold.
+    own |= {"CLAUDE_CODE_ATTRIBUTION_HEADER": "0"}
+    # In a file of its session, an agent would find its own prompt, and the input in it.
+    command = ["-p", "--output-format", "json", "--no-session-persistence"]
+    command += ["--dangerously-skip-permissions"]
     output = _agent(settings, [*command, "--max-turns", str(limits["max_turns"])], own)
     done = json.loads(output.strip().splitlines()[-1])
     forced = done.get("subtype") == "error_max_turns"
@@ -215,9 +222,9 @@ def run_claude_code(settings: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _agent(settings: Mapping[str, Any], arguments: list[str], own: Mapping[str, str]) -> str:
     """What an agent's program prints that is given its task on standard input."""
-    command = [settings["program"], *arguments, *settings["kwargs"].get("arguments", [])]
+    command = [settings["program"], *arguments, *settings["arguments"]]
     task, work = task_in_folder(settings)
-    environment = {**os.environ, **own, **settings["environment"], "PWD": str(work)}
+    environment = {**os.environ, **settings["environment"], **own, "PWD": str(work)}
     done = subprocess.run(
         command, input=task.encode(), stdout=subprocess.PIPE, env=environment, cwd=work
     )
@@ -227,8 +234,12 @@ def _agent(settings: Mapping[str, Any], arguments: list[str], own: Mapping[str, 
     return output
 
 
-def _bearer() -> dict[str, str]:
-    return {"Authorization": f"Bearer {os.environ['OPENAI_API_KEY']}"}
+def _windows() -> dict[str, int]:
+    """The windows of the proxy's models by their names."""
+    key = {"Authorization": f"Bearer {os.environ['OPENAI_API_KEY']}"}
+    asked = urllib.request.Request(f"{os.environ['OPENAI_BASE_URL']}/models", headers=key)
+    with urllib.request.urlopen(asked) as response:
+        return {m["id"]: m["max_model_len"] for m in json.load(response)["data"]}
 
 
 def task_in_folder(settings: Mapping[str, Any]) -> tuple[str, Path]:
@@ -245,10 +256,11 @@ def task_in_folder(settings: Mapping[str, Any]) -> tuple[str, Path]:
         if not files:
             (work / "context").mkdir()
             named = content.items() if isinstance(content, dict) else enumerate(content, 1)
-            for number, (name, text) in enumerate(named, 1):
-                safe = re.sub(r"[^\w.-]+", "_", str(name))[:100].strip(".") or "document"
-                path = work / "context" / f"{safe}.txt"
-                files[path.with_stem(f"{safe}_{number}") if path in files else path] = text
+            for name, text in named:
+                safe = re.sub(r"[^\w.-]+", "_", str(name)).encode()[:200].decode(errors="ignore")
+                tried = itertools.chain([""], map("_{}".format, itertools.count(2)))
+                paths = (work / "context" / f"{safe.strip('.')}{end}.txt" for end in tried)
+                files[next(path for path in paths if path not in files)] = text
         for path, text in files.items():
             path.write_bytes(text.encode("utf-8", "surrogatepass"))
     for name in {"TASK_FILE", "DOCUMENTS_FILE"} & os.environ.keys():

@@ -35,7 +35,7 @@ class Record(Trace):
         """One call and what became of it (a :data:`rlm_eval.models.proxy.CallLog`)."""
         done = isinstance(outcome, Completion)
         turn = tags.role == "root" and done
-        if turn and self.by_wire:
+        if tags.role == "root" and self.by_wire:
             self._outputs(tags.depth, messages)
         texts = [m["content"] for m in messages]
         event: dict[str, Any] = {"role": tags.role, "depth": tags.depth}
@@ -44,6 +44,8 @@ class Record(Trace):
             event |= {"messages": len(texts), "prompt_chars": sum(map(len, texts))}
             called = outcome.tool_calls if isinstance(outcome, Completion) else ""
             event |= {"tool_calls": json.loads(called)} if called else {}
+            if all(m["role"] != "assistant" for m in messages) and self.by_wire:
+                event |= self.prompts.stored("\n\n".join(texts), outcome)
         else:
             event |= self.prompts.stored("\n\n".join(texts), outcome)
         with self.lock:
