@@ -3,11 +3,10 @@ how much the agents send first.
 
 PYTHONPATH=tests python tests/benchmarks/agents.py > results/published/agents/agents.md
 
-The runs: ``python -m rlm_eval -m task=needle,aggregation 'task.lengths=[2048]' task.n=4
-'method=[mini_swe_agent]' method.mini_swe_agent.context=file,prompt
-method.mini_swe_agent.config=mini_textbased method.mini_swe_agent.max_turns=6
-method.mini_swe_agent.turn_tokens=256 stop_on_forecast=false
-results_dir=results/published/agents``, and once more without ``config=``.
+The runs, with CONFIG mini and mini_textbased: ``python -m rlm_eval -m task=needle,aggregation
+'task.lengths=[2048]' task.n=2 'method=[mini_swe_agent]' method.mini_swe_agent.context=file,prompt
+method.mini_swe_agent.config=CONFIG method.mini_swe_agent.max_turns=4
+method.mini_swe_agent.turn_tokens=256 stop_on_forecast=false results_dir=results/published/agents``
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ HEAD = """\
 # Coding agents with the embedded model
 
 `PYTHONPATH=tests python tests/benchmarks/agents.py`: runs in this folder (commands in the script),
-a demonstration. Qwen2.5-Coder-1.5B in a window of 8,192 tokens, inputs of 2,048, at most 6 turns.
+a demonstration. Qwen2.5-Coder-1.5B in a window of 8,192 tokens, inputs of 2,048, at most 4 turns.
 n is too small for any claim but one: whether the model can drive the agent at all. Handed in: it
 came to an answer of its own within its turns.
 
