@@ -103,6 +103,19 @@ def test_a_sub_agents_calls_are_a_depth_of_their_own(agent: Any) -> None:
     assert {call.from_repl for call in below} == {True}
 
 
+@agents
+def test_its_turns_are_limited(agent: Any) -> None:
+    facts = needles()
+    with AgentProvider() as provider:
+        model = LitellmModel("openai/fake", 100_000, provider.api_base, fixed_api_key="k")
+        table = Table(model)
+        method = agent(isolation="none" if why_not_confined() else "confined", max_turns=1)
+        asked = problem(f"What is the code for {min(facts)}?", text_of(facts))
+        got = method.answer(asked, table.lm(), table.ledger())
+    assert got.outcome in ("forced", "no_answer")
+    assert got.iterations <= 2, "one, and OpenCode's last word"
+
+
 def test_a_program_that_is_not_there_is_told_with_the_way_to_get_it() -> None:
     method = ClaudeCode(program="/nowhere/claude")
     with pytest.raises(ConfigError, match="not on PATH: npm install -g @anthropic-ai/claude-code"):

@@ -166,15 +166,15 @@ def run_opencode(settings: Mapping[str, Any]) -> Mapping[str, Any]:
     provider = {"npm": "@ai-sdk/openai-compatible", "options": options, "models": models}
     inner = {"model": f"proxy/{root}@1"}
     config = {
-        **{
-            "model": f"proxy/{root}",
-            "small_model": f"proxy/{sub}",
-            "provider": {"proxy": provider},
-        },
-        **{"enabled_providers": ["proxy"], "permission": "allow"},
-        **{"autoupdate": False, "share": "disabled"},
+        "model": f"proxy/{root}",
+        "small_model": f"proxy/{sub}",
+        "provider": {"proxy": provider},
+        "enabled_providers": ["proxy"],
+        "agent": {"build": {"steps": limits["max_turns"]}, "general": inner, "explore": inner},
+        "permission": "allow",
+        "autoupdate": False,
+        "share": "disabled",
     }
-    config["agent"] = {"build": {"steps": limits["max_turns"]}, "general": inner, "explore": inner}
     off = ("AUTOUPDATE", "LSP_DOWNLOAD", "MODELS_FETCH", "DEFAULT_PLUGINS", "CLAUDE_CODE")
     own = {f"OPENCODE_DISABLE_{name}": "1" for name in off}
     # Its sessions in memory: in a file, an agent would find its own prompt, and the input in it.
@@ -192,11 +192,8 @@ def run_opencode(settings: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def run_claude_code(settings: Mapping[str, Any]) -> Mapping[str, Any]:
-    root, sub, limits = (
-        os.environ["OPENAI_MODEL"],
-        os.environ["OPENAI_SUB_MODEL"],
-        settings["limits"],
-    )
+    root, sub = os.environ["OPENAI_MODEL"], os.environ["OPENAI_SUB_MODEL"]
+    limits = settings["limits"]
     own = {f"ANTHROPIC_DEFAULT_{name}_MODEL": root for name in ("OPUS", "SONNET")}
     own |= {"ANTHROPIC_MODEL": root, "ANTHROPIC_DEFAULT_HAIKU_MODEL": sub}
     own |= {"CLAUDE_CODE_SUBAGENT_MODEL": f"{root}@1"}
@@ -259,7 +256,8 @@ def task_in_folder(settings: Mapping[str, Any]) -> tuple[str, Path]:
             for name, text in named:
                 safe = re.sub(r"[^\w.-]+", "_", str(name)).encode()[:200].decode(errors="ignore")
                 tried = itertools.chain([""], map("_{}".format, itertools.count(2)))
-                paths = (work / "context" / f"{safe.strip('.')}{end}.txt" for end in tried)
+                stem = safe.strip(".") or "document"
+                paths = (work / "context" / f"{stem}{end}.txt" for end in tried)
                 files[next(path for path in paths if path not in files)] = text
         for path, text in files.items():
             path.write_bytes(text.encode("utf-8", "surrogatepass"))
