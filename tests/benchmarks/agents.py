@@ -3,10 +3,11 @@ how much the agents send first.
 
 PYTHONPATH=tests python tests/benchmarks/agents.py > results/published/agents/agents.md
 
-The runs, with CONFIG mini and mini_textbased: ``python -m rlm_eval -m task=needle,aggregation
-'task.lengths=[2048]' task.n=2 'method=[mini_swe_agent]' method.mini_swe_agent.context=file,prompt
-method.mini_swe_agent.config=CONFIG method.mini_swe_agent.max_turns=4
-method.mini_swe_agent.turn_tokens=256 stop_on_forecast=false results_dir=results/published/agents``
+The runs: ``python -m rlm_eval -m task=needle,aggregation 'task.lengths=[2048]' task.n=2
+'method=[mini_swe_agent]' method.mini_swe_agent.context=file,prompt
+method.mini_swe_agent.config=mini_textbased method.mini_swe_agent.max_turns=4
+method.mini_swe_agent.turn_tokens=256 stop_on_forecast=false results_dir=results/published/agents``,
+and with ``config=mini`` the needle alone, since the model made not one call of a tool there.
 """
 
 from __future__ import annotations
