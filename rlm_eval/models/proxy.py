@@ -82,7 +82,8 @@ class Proxy(ThreadingHTTPServer):
     """The model client of one sample as a server on ``listener``, within a ``with`` block, whose
     end waits for what is in flight. ``ending`` is what ends the sample whatever its engine makes of
     it: a provider's failure, the run's spent cap, a bug; ``stop`` is called when it is set.
-    ``refused`` is the failure that the engine got last, None once a later call was answered."""
+    ``refused`` is the failure that the engine got last, None once a later call was answered. Turns
+    of the engine's own loop past ``most_turns`` are refused as calls past a cap are."""
 
     daemon_threads = False  # all connections are waited for
 
@@ -94,6 +95,7 @@ class Proxy(ThreadingHTTPServer):
         *,
         default_max_tokens: int,
         token: str | None = None,
+        most_turns: int | None = None,
         log: CallLog = lambda tags, messages, outcome: None,
         stop: Callable[[], None] = lambda: None,
     ) -> None:
@@ -107,6 +109,7 @@ class Proxy(ThreadingHTTPServer):
         self._lm = lm
         self._ledger = ledger
         self._default_max_tokens = default_max_tokens
+        self._turns_left = math.inf if most_turns is None else most_turns
         self._log = log
         self._stop = stop
         self._lock = threading.Lock()
@@ -178,7 +181,10 @@ class Proxy(ThreadingHTTPServer):
         """The model client's reply. Raises RefusedError; what ends the run passes through."""
         tags = self._tags(request.model)
         messages = tuple(map(self._as_it_was, request.messages))
+        is_turn = tags.role == "root" and tags.depth == 0
         try:
+            if is_turn and self._turns_left <= 0:
+                raise BudgetExceeded("no turn is left: see max_turns")
             reply = self._lm.complete(
                 messages,
                 ledger=self._ledger,
@@ -205,8 +211,9 @@ class Proxy(ThreadingHTTPServer):
             self.refused = None
             for call in json.loads(reply.tool_calls or "[]"):
                 self._called[safe_id(call["id"])] = call["id"], reply
-            if tags.role == "root" and tags.depth == 0:
+            if is_turn:
                 self._last_turn = reply.call_id
+                self._turns_left -= 1
         self._log(tags, request.messages, reply)
         return reply
 

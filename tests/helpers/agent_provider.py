@@ -64,17 +64,17 @@ class AgentProvider(FakeProvider):
         key, last = asked[0], outputs[-1] if outputs else ""
         if self._hunts and not outputs:
             return None, [_call(tools[shell], command=HUNT)]
-        if self._hunts and (found := set(last.split()) - {"searched"}):
+        if self._hunts and (found := re.findall(r"^/\S+", outputs[0], re.MULTILINE)):
             return f"also in {found}", []
+        if "DONE" in last:
+            done = "echo COMPLETE_TASK_AND_SUBMIT_FINAL_OUTPUT"
+            return None, [_call(tools[shell], command=done)]
         facts = dict(FACT.findall(shown if self._hunts or not outputs else last))
         if key in facts and "answer.txt" in shown:
             done = f"printf %s {facts[key]} > answer.txt && echo DONE"
             return None, [_call(tools[shell], command=done)]
         if key in facts:
             return f"The code for {key} is {facts[key]}." if DELEGATED in shown else facts[key], []
-        if "DONE" in last:
-            done = "echo COMPLETE_TASK_AND_SUBMIT_FINAL_OUTPUT"
-            return None, [_call(tools[shell], command=done)]
         if files := re.findall(r"context\.txt|context\b", last):
             look = f"grep -rh 'The code for {key} is' {files[0]}"
             return "Now I look.", [_call(tools[shell], command=look)]

@@ -112,8 +112,8 @@ def test_its_turns_are_limited(agent: Any) -> None:
         method = agent(isolation="none" if why_not_confined() else "confined", max_turns=1)
         asked = problem(f"What is the code for {min(facts)}?", text_of(facts))
         got = method.answer(asked, table.lm(), table.ledger())
-    assert got.outcome in ("forced", "no_answer")
-    assert got.iterations <= 2, "one, and OpenCode's last word"
+    assert got.outcome in ("forced", "no_answer", "budget_exceeded")
+    assert got.iterations <= 2, "one, and a last word"
 
 
 def test_a_program_that_is_not_there_is_told_with_the_way_to_get_it() -> None:

@@ -72,6 +72,9 @@ class CodingAgent(Prompted, HostedEngine):
     def most_calls(self) -> tuple[int, int] | None:
         return None
 
+    def most_turns(self) -> int:
+        return self.max_turns + 1  # one for a last word: OpenCode asks for it, and insists on none
+
     def files(self, problem: Problem) -> Mapping[str, str]:
         content = problem.context.content
         offloaded = self.context == "file"

@@ -110,6 +110,10 @@ class ForeignEngine(Method):
         """The most turns and sub-calls of one answer; None where nothing limits them."""
         return None
 
+    def most_turns(self) -> int | None:
+        """Turns of its own loop past which it gets no more, where it keeps no limit itself."""
+        return None
+
     def level(self) -> str:
         """The isolation of model-written code, as rows show it."""
         return "bwrap" if self.isolation == "confined" else "none"
@@ -175,6 +179,7 @@ class ForeignEngine(Method):
                 engine.listener(),
                 default_max_tokens=self.turn_tokens,
                 token=token,
+                most_turns=self.most_turns(),
                 log=record.call,
                 stop=engine.kill,
             ) as proxy,
