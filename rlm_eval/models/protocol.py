@@ -84,7 +84,7 @@ class Reply:
             text, complete = said(text)
             if not text and not self.tool_calls:
                 finish = "thoughts_only" if complete and finish == "stop" else "length"
-        unseen = len(replace(self, tool_calls="").whole) - len(text)
+        unseen = len(self.whole) - len(text) - len(self.tool_calls and f"{self.tool_calls}\n\n")
         call = replace(call, finish_reason=finish, thought_chars=unseen)
         made = (self.tool_calls, self.thinking_blocks)
         return Completion(text, call.call_id, finish, self.usage, False, *made), call
@@ -379,8 +379,8 @@ def prompt_digest(messages: Sequence[Message]) -> tuple[str, int]:
 def sendable(messages: Sequence[Message]) -> Sequence[Message]:
     """The messages as a request can hold them (:func:`storable`); some servers take no NUL."""
     sent = [
-        {name: storable(text).replace("\0", "\ufffd") for name, text in message.items()}
-        for message in messages
+        {k: v if k == "role" else storable(v).replace("\0", "\ufffd") for k, v in m.items()}
+        for m in messages
     ]
     return messages if sent == [*messages] else sent
 

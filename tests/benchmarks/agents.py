@@ -54,7 +54,7 @@ def row(config: Path) -> str:
     outcomes = results.outcome.value_counts()
     cells: list[Any] = ["mini-swe-agent", arm["config"], arm["context"], results.task[0]]
     cells += [len(results), int((results.outcome == "answered").sum())]
-    cells += [f"{results.score.mean():.2f}", f"{results.iterations.mean():.1f}"]
+    cells += [f"{results.score.fillna(0).mean():.2f}", f"{results.iterations.mean():.1f}"]
     cells += [f"{(results.prompt_tokens + results.completion_tokens).mean():,.0f}"]
     cells += [", ".join(f"{count} {name}" for name, count in outcomes.items())]
     return f"| {' | '.join(map(str, cells))} |"
@@ -73,7 +73,7 @@ def opening(agent: CodingAgent) -> tuple[str, str, str]:
     first = next(body for body in provider.received if body.get("tools"))
     text = json.dumps([first["messages"], first["tools"]], ensure_ascii=False)
     tokens = load_tokenizer("o200k_base").count(text)
-    fits = "fits" if tokens < 8192 - 1024 else "does not fit: it can't be driven"
+    fits = "fits" if tokens < 8192 - 1024 else "leaves no room for a reply: it can't be driven"
     return agent.version(), f"{tokens:,}", fits
 
 
