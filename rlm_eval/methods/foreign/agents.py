@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from rlm_eval.errors import ConfigError, at_least
-from rlm_eval.methods.foreign.packages import HOST, HostedEngine
+from rlm_eval.methods.foreign.packages import HOST, HostedEngine, PackagedEngine
 from rlm_eval.methods.prompts import Prompted, load_prompt
 from rlm_eval.models.protocol import ModelInfo
 from rlm_eval.records import Problem, Role
@@ -37,7 +37,6 @@ class CodingAgent(Prompted, HostedEngine):
     beside: list[str] = field(default_factory=list)
 
     by_wire: ClassVar[bool] = True
-    taken: ClassVar[frozenset[str]] = frozenset({"step_limit"})
     #: Where it writes its answer; None where that is what it says last.
     answer_file: ClassVar[str | None] = None
 
@@ -92,7 +91,7 @@ class CodingAgent(Prompted, HostedEngine):
 
 
 @dataclass(kw_only=True)
-class MiniSweAgent(CodingAgent):
+class MiniSweAgent(CodingAgent, PackagedEngine):
     """mini-swe-agent (mini-swe-agent.com, PyPI). ``config`` is the file of its own that has its
     prompts: ``mini`` calls a tool, ``mini_textbased`` writes its command between fences."""
 
@@ -101,6 +100,7 @@ class MiniSweAgent(CodingAgent):
     name: ClassVar[str] = "mini_swe_agent"
     package: ClassVar[str] = "mini-swe-agent"
     answer_file: ClassVar[str | None] = "answer.txt"
+    taken: ClassVar[frozenset[str]] = frozenset({"step_limit"})
 
     def most_calls(self) -> tuple[int, int] | None:
         return self.max_turns, 0
@@ -114,17 +114,13 @@ class InstalledAgent(CodingAgent):
     """An agent that is one program, found on PATH. ``program``: another place where it lies;
     ``arguments`` are further ones of its own, ``environment`` further variables."""
 
+    turn_tokens: int = 4096
     program: str = ""
     arguments: list[str] = field(default_factory=list)
     environment: dict[str, str] = field(default_factory=dict)
 
     #: Its program and its package of npm.
     command: ClassVar[str]
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.kwargs:
-            raise ConfigError("has none: set arguments", key="kwargs")
 
     def found(self) -> str:
         path = shutil.which(self.program or self.command)

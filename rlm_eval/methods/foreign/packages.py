@@ -22,19 +22,10 @@ HOST = os.path.join(os.path.dirname(os.path.realpath(__file__)), "host.py")
 
 @dataclass(kw_only=True)
 class HostedEngine(ForeignEngine):
-    """``kwargs``: further keyword arguments of the engine's constructor, passed on as they are."""
-
-    kwargs: dict[str, Any] = field(default_factory=dict)
+    """An engine that the host knows by its ``name``."""
 
     #: The package as pip knows it, which is also the extra that installs it.
     package: ClassVar[str]
-    #: Constructor arguments that the host gives itself.
-    taken: ClassVar[frozenset[str]]
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if taken := sorted(self.taken & self.kwargs.keys()):
-            raise ConfigError("can't be set: the harness gives it", key=f"kwargs.{taken[0]}")
 
     def limits(self) -> Mapping[str, int]:
         """The constructor's arguments that bound the engine."""
@@ -54,7 +45,7 @@ class HostedEngine(ForeignEngine):
 
     def settings(self) -> Mapping[str, Any]:
         """What the host is told."""
-        return {"kwargs": self.kwargs, "seconds": self.seconds, "limits": self.limits()}
+        return {"seconds": self.seconds, "limits": self.limits()}
 
     def argv(self) -> Sequence[str]:
         return [PYTHON, "-P", HOST, self.name, json.dumps(self.settings())]
@@ -87,7 +78,25 @@ class HostedEngine(ForeignEngine):
 
 
 @dataclass(kw_only=True)
-class RlmPackage(HostedEngine):
+class PackagedEngine(HostedEngine):
+    """``kwargs``: further keyword arguments of the engine's constructor, passed on as they are."""
+
+    kwargs: dict[str, Any] = field(default_factory=dict)
+
+    #: Constructor arguments that the host gives itself.
+    taken: ClassVar[frozenset[str]]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if taken := sorted(self.taken & self.kwargs.keys()):
+            raise ConfigError("can't be set: the harness gives it", key=f"kwargs.{taken[0]}")
+
+    def settings(self) -> Mapping[str, Any]:
+        return {**super().settings(), "kwargs": self.kwargs}
+
+
+@dataclass(kw_only=True)
+class RlmPackage(PackagedEngine):
     """``instructions`` stand in place of rlms's own system prompt, and before dspy's."""
 
     instructions: str | None = None
