@@ -70,7 +70,7 @@ def parse_messages(body: bytes) -> ChatRequest:
 
 def _messages(where: str, item: Any) -> Iterator[Message]:
     """What a message is in OpenAI's form: of each tool's output one of its own, then the rest.
-    Thoughts that come back are left out: providers other than their own can't read them."""
+    Thoughts that come back are left out: those of its provider the proxy itself puts back."""
     role = _ROLES.get(str(item.get("role"))) if isinstance(item, dict) else None
     if role is None:
         raise unsupported(where, f"{where}: only users, assistants and systems are carried")

@@ -84,8 +84,8 @@ class Reply:
             text, complete = said(text)
             if not text and not self.tool_calls:
                 finish = "thoughts_only" if complete and finish == "stop" else "length"
-        unseen = len(self.whole) - len(text) - len(self.tool_calls and f"{self.tool_calls}\n\n")
-        call = replace(call, finish_reason=finish, thought_chars=unseen)
+        unseen = len(self.whole) - len(text) - (len(self.tool_calls) + 2 if self.tool_calls else 0)
+        call = replace(call, finish_reason=finish, thought_chars=max(0, unseen))
         made = (self.tool_calls, self.thinking_blocks)
         return Completion(text, call.call_id, finish, self.usage, False, *made), call
 

@@ -14,10 +14,11 @@ What steers sampling is the run's own, whatever the engine sends. A client that 
 What is refused has a status that the clients of both don't send again: what helps was retried
 already.
 
-    402 budget_exceeded            a cap of the sample is spent
+    402 budget_exceeded            a cap of the sample is spent, or no turn is left
     400 context_length_exceeded    the prompt doesn't fit the model's window
     424 provider_error             the provider failed for good; the sample ends with it
-    400, 401, 404, 411, 413        what the request itself has wrong
+    400, 401, 404, 411, 413        what the request itself has wrong, also by the word of a provider
+                                   that has answered others of this sample: 400, which ends nothing
 
 Whoever finds the port may connect, so nothing without the token has any effect but the refusal:
 such a connection has one request and a few seconds, and gives way to others when there are many.
@@ -49,6 +50,7 @@ from rlm_eval.models.chat_wire import (
     parse_request,
     reply_body,
     reply_events,
+    written,
 )
 from rlm_eval.models.client import LM, CallTags, Completion
 from rlm_eval.models.messages_wire import (
@@ -116,6 +118,8 @@ class Proxy(ThreadingHTTPServer):
         self._last_turn: str | None = None
         #: The ids of calls as they came, by what a client may call them, and their replies.
         self._called: dict[str, tuple[str, Completion]] = {}
+        #: The roles whose model answered once.
+        self._answered: set[str] = set()
         #: Each connection, and when it is shut: never while the model client works for it.
         self._connections: dict[Any, float] = {}
         self._trusted: set[Any] = set()
@@ -195,20 +199,22 @@ class Proxy(ThreadingHTTPServer):
         except SampleFailure as failure:
             self.refused = failure
             self._log(tags, request.messages, failure)
-            if isinstance(failure, ProviderError) and failure.kind != "bad_request":
+            # What an engine asks for may be what its provider never takes.
+            its_own = isinstance(failure, ProviderError) and failure.kind == "bad_request"
+            its_own = its_own and tags.role in self._answered
+            if isinstance(failure, ProviderError) and not its_own:
                 self._end(failure)
             if isinstance(failure, ContextOverflow):
                 code, told = "context_length_exceeded", str(failure)
                 raise RefusedError(400, code, told, "messages") from failure
-            status = 402 if isinstance(failure, BudgetExceeded) else 424
-            if isinstance(failure, ProviderError) and failure.kind == "bad_request":
-                status = 400  # what an engine asks for may be what no provider takes
+            status = 402 if isinstance(failure, BudgetExceeded) else 400 if its_own else 424
             raise RefusedError(status, failure.outcome, str(failure)) from failure
         except BaseException as error:  # the run's: whatever the engine makes of it
             self._end(error)
             raise
         with self._lock:
             self.refused = None
+            self._answered.add(tags.role)
             for call in json.loads(reply.tool_calls or "[]"):
                 self._called[safe_id(call["id"])] = call["id"], reply
             if is_turn:
@@ -223,17 +229,23 @@ class Proxy(ThreadingHTTPServer):
         return self._lm.prompt_tokens(shown(request.messages, request.options), role)
 
     def _as_it_was(self, message: Message) -> Message:
-        """A message with the calls of one of the replies as they came: their ids, and the thoughts
-        before them, neither of which every client gives back."""
-        if (gave := message.get("tool_call_id")) in self._called:
-            return {**message, "tool_call_id": self._called[str(gave)][0]}
-        calls = json.loads(message.get("tool_calls", "[]"))
-        known = self._called.get(safe_id(str(calls[0].get("id")))) if calls else None
-        reply = known and known[1]
-        if not reply or [*map(_asked, calls)] != [*map(_asked, json.loads(reply.tool_calls))]:
+        """A message with its calls' ids as they came, and with the thoughts before them, where they
+        are still those of a reply: not every client gives both back."""
+        if (gave := message.get("tool_call_id")) is not None:
+            return {**message, "tool_call_id": self._id(gave)}
+        if "tool_calls" not in message:
             return message
-        thoughts = {"thinking_blocks": reply.thinking_blocks} if reply.thinking_blocks else {}
-        return {**message, "tool_calls": reply.tool_calls, **thoughts}
+        calls = json.loads(message["tool_calls"])
+        back = [{**call, "id": self._id(call.get("id"))} for call in calls]
+        message = {**message, "tool_calls": written(back)}
+        _, reply = self._called.get(safe_id(str(calls[0].get("id"))), ("", None))
+        if reply is None or not reply.thinking_blocks:
+            return message
+        same = [*map(_asked, calls)] == [*map(_asked, json.loads(reply.tool_calls))]
+        return message | ({"thinking_blocks": reply.thinking_blocks} if same else {})
+
+    def _id(self, given: Any) -> str:
+        return self._called.get(safe_id(str(given)), (str(given), None))[0]
 
     def _end(self, error: BaseException) -> None:
         """Keep the first ``error`` that ends the sample, and have its engine stopped."""

@@ -13,6 +13,7 @@ import pytest
 
 from helpers.fake_provider import FakeProvider, chat_reply
 from helpers.proxied import Served, served
+from rlm_eval.errors import ProviderError
 from rlm_eval.models.client import ModelClient
 from rlm_eval.models.litellm_client import LitellmModel
 from rlm_eval.models.protocol import NO_OPTIONS, Message, Options, Reply, Usage
@@ -236,27 +237,42 @@ def test_ids_and_thoughts_come_back_to_the_provider_as_they_were() -> None:
     assert json.loads(called["tool_calls"]) == [made]
     assert json.loads(called["thinking_blocks"]) == thoughts
     assert gave["tool_call_id"] == "functions.look:0"
-    assert "thinking_blocks" not in model.sent[2][0][1]
+    changed, gave = model.sent[2][0][1:]
+    assert "thinking_blocks" not in changed
+    assert json.loads(changed["tool_calls"])[0]["id"] == gave["tool_call_id"] == made["id"]
 
 
 def test_what_no_provider_takes_is_the_engines_to_mend() -> None:
-    with FakeProvider(["400"]) as provider:
+    """Where others of its requests were answered; else it is what any request would meet."""
+    with FakeProvider(["400", "ok", "400"]) as provider:
         model = LitellmModel("openai/fake", 9000, provider.api_base, fixed_api_key="k")
+        body = {"model": "root", "messages": [ASKED]}
         with served(model) as it:
-            body = {"model": "root", "messages": [ASKED]}
-            assert it.raw(body)[0] == 400
+            assert it.raw(body)[0] == 424
+            assert isinstance(it.proxy.ending, ProviderError)
+        with served(model) as it:
+            assert [it.raw(body)[0] for _ in range(3)] == [200, 400, 200]
             assert it.proxy.ending is None
-            assert it.raw(body)[0] == 200
 
 
 def test_arguments_that_are_no_object_are_handed_on_as_one() -> None:
     bad = {**CALL, "function": {"name": "look", "arguments": '{"at": '}}
-    gave = {"role": "tool", "content": "no", "tool_call_id": "call_1"}
-    chat = [ASKED, {"role": "assistant", "content": None, "tool_calls": [bad]}, gave]
-    with served(model := Caller()) as it:
+
+    class Bungler(Caller):
+        def complete(self, *args: Any, **kwargs: Any) -> Reply:
+            reply = super().complete(*args, **kwargs)
+            made = Reply("", reply.usage, "tool_calls", tool_calls=json.dumps([bad]))
+            return made if reply.tool_calls else reply
+
+    with served(model := Bungler()) as it:
+        _, body = it.raw({"model": "root", "messages": [ASKED], "tools": [LOOK]})
+        said = body["choices"][0]["message"]
+        gave = {"role": "tool", "content": "no", "tool_call_id": said["tool_calls"][0]["id"]}
+        chat = [ASKED, said, gave]
         assert it.raw({"model": "root", "messages": chat, "tools": [LOOK]})[0] == 200
-    called = json.loads(model.sent[0][0][1]["tool_calls"])
+    called = json.loads(model.sent[1][0][1]["tool_calls"])
     assert json.loads(called[0]["function"]["arguments"]) == {"not_an_object": '{"at": '}
+    assert it.table.calls[0].thought_chars == 0
 
 
 def test_tools_are_a_prefix_that_turns_share() -> None:

@@ -146,7 +146,7 @@ class InstalledAgent(CodingAgent):
 
 @dataclass(kw_only=True)
 class OpenCode(InstalledAgent):
-    """OpenCode (opencode.ai). Titles are the sub-model's, its sub-agents a depth of their own."""
+    """OpenCode (opencode.ai). Its sub-agents are a depth of their own."""
 
     name: ClassVar[str] = "opencode"
     package: ClassVar[str] = "opencode-ai"

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from rlm_eval.errors import SampleFailure
@@ -28,6 +28,7 @@ class Record(Trace):
 
     by_wire: bool = False
     calls: int = 0
+    _shown: set[tuple[int, str | None, str]] = field(default_factory=set)
 
     def call(
         self, tags: CallTags, messages: Sequence[Message], outcome: Completion | SampleFailure
@@ -63,6 +64,10 @@ class Record(Trace):
         called = json.loads(messages[said[-1]].get("tool_calls", "[]"))
         functions = {call.get("id"): call["function"] for call in called}
         for message in messages[said[-1] + 1 :]:
+            which = depth, message.get("tool_call_id"), message["content"]
+            if which in self._shown:  # sent again, after a refusal
+                continue
+            self._shown.add(which)
             function = functions.get(message.get("tool_call_id"))
             code = f"{function['name']} {function.get('arguments')}" if function else ""
             shown = cut(message["content"], MOST_SHOWN)
