@@ -2,9 +2,8 @@
 its own prompts and tools, with the input in its prompt or offloaded into a file of its folder.
 
 Whether that file, and not recursion, is what helps is the strongest doubt about RLMs (arXiv
-2512.24601, third version, table 1).
-Their shell and their files are within the engine's confinement; telemetry, updates and all other
-network are off.
+2512.24601, third version, table 1). Their shell and their files are within the engine's
+confinement; telemetry, updates and all other network are off.
 """
 
 import hashlib
@@ -21,8 +20,7 @@ from typing import Any, ClassVar, Literal
 from rlm_eval.errors import ConfigError, at_least
 from rlm_eval.methods.foreign.packages import HOST, HostedEngine, PackagedEngine
 from rlm_eval.methods.prompts import Prompted, load_prompt
-from rlm_eval.models.protocol import ModelInfo
-from rlm_eval.records import Problem, Role
+from rlm_eval.records import Problem
 
 
 @dataclass(kw_only=True)
@@ -67,9 +65,6 @@ class CodingAgent(Prompted, HostedEngine):
 
     def limits(self) -> Mapping[str, int]:
         return {"max_turns": self.max_turns, "reply_tokens": self.turn_tokens}
-
-    def most_calls(self) -> tuple[int, int] | None:
-        return None
 
     def most_turns(self) -> int:
         return self.max_turns + 1  # one for a last word: OpenCode asks for it, and insists on none
@@ -131,10 +126,6 @@ class InstalledAgent(CodingAgent):
 
     def version(self) -> str:
         return f"{self.name} {_version(self.found())}"
-
-    def check(self, models: Mapping[Role, ModelInfo]) -> None:
-        self.found()
-        super().check(models)
 
     def own_files(self) -> Sequence[str]:
         return [*super().own_files(), self.found()]

@@ -161,9 +161,8 @@ class LocalModel:
 
     def count_tokens(self, messages: Sequence[Message]) -> int:
         """Tokens of the rendered prompt in the served model's own template and vocabulary."""
-        prompt = self._post("/apply-template", {"messages": [as_sent(m) for m in messages]})[
-            "prompt"
-        ]
+        sent = {"messages": [as_sent(m) for m in messages]}
+        prompt = self._post("/apply-template", sent)["prompt"]
         special = {"add_special": True, "parse_special": True}
         return len(self._post("/tokenize", {"content": prompt, **special})["tokens"])
 
