@@ -52,13 +52,8 @@ class Budget:
 
     def shared(self, parts: int) -> Budget:
         """What each of ``parts`` that run side by side may spend of it; all have its seconds."""
-        share = [None if cap is None else cap // parts for cap in (self.calls, self.tokens)]
-        return replace(
-            self,
-            calls=share[0],
-            tokens=share[1],
-            usd=None if self.usd is None else self.usd / parts,
-        )
+        calls, tokens = (cap and cap // parts for cap in (self.calls, self.tokens))
+        return replace(self, calls=calls, tokens=tokens, usd=self.usd and self.usd / parts)
 
 
 @dataclass
@@ -254,8 +249,8 @@ def _passed(node: Ledger, total: Spend) -> str:
         return f"seconds={cap.seconds:g}"
     if cap.usd is not None and total.usd is None:
         raise _unpriced(node.scope, "the model", "model")
-    pairs = {"calls": (total.calls, cap.calls), "tokens": (total.tokens, cap.tokens)}
-    for kind, (taken, most) in (pairs | {"usd": (total.usd or 0.0, cap.usd)}).items():
-        if most is not None and taken > most:
+    for kind in ("calls", "tokens", "usd"):
+        most = getattr(cap, kind)
+        if most is not None and getattr(total, kind) > most:
             return f"{kind}={most:.12g}"
     return ""

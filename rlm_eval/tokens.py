@@ -24,8 +24,7 @@ NAMES = ("cl100k_base", "o200k_base")
 class Tokenizer:
     """Counts and cuts text in tokens of a named BPE. Safe for threads."""
 
-    def __init__(self, name: str, encoding: tiktoken.Encoding) -> None:
-        self.name = name
+    def __init__(self, encoding: tiktoken.Encoding) -> None:
         self._encoding = encoding
 
     def count(self, text: str) -> int:
@@ -34,16 +33,10 @@ class Tokenizer:
     def count_each(self, texts: Sequence[str]) -> list[int]:
         return [len(ids) for ids in self._encoding.encode_ordinary_batch(list(texts))]
 
-    def encode(self, text: str) -> list[int]:
-        return self._encoding.encode_ordinary(text)
-
     def starts(self, text: str) -> list[int]:
         """Where each token of ``text`` begins: its first character's offset, or that of the
         character in whose middle it begins."""
-        return self._encoding.decode_with_offsets(self.encode(text))[1]
-
-    def decode(self, tokens: Sequence[int]) -> str:
-        return self._encoding.decode(list(tokens))
+        return self._encoding.decode_with_offsets(self._encoding.encode_ordinary(text))[1]
 
 
 @cache
@@ -60,7 +53,7 @@ def load_tokenizer(name: str = "cl100k_base") -> Tokenizer:
     try:
         import tiktoken
 
-        return Tokenizer(name, tiktoken.get_encoding(name))
+        return Tokenizer(tiktoken.get_encoding(name))
     finally:
         if before is None:
             del os.environ["TIKTOKEN_CACHE_DIR"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -51,23 +51,23 @@ class RunComparison:
     only_b: list[str]
 
 
-def compare_runs(a: Run, b: Run) -> RunComparison:
-    """Compare run B with run A, arm by arm (arms are matched by name)."""
+def compare_runs(a: Run, b: Run, run_time: Collection[str] = ()) -> RunComparison:
+    """Compare run B with run A, arm by arm (arms are matched by name). Settings in ``run_time``
+    change no result."""
     first, second = combine([a]), combine([b])
     names = [list(frame["method"].drop_duplicates()) for frame in (first, second)]
     shared = set(names[0]) & set(names[1])
-    run_times = [run.environment.get("run_time") or {} for run in (a, b)]
-    aside = {*run_times[0], *run_times[1]}
-    settings = [_shared(run.config, ["method"], shared, aside) for run in (a, b)]
-    about_arms = ["prompts", "sandbox"]
-    made_with = [_shared(run.environment, about_arms, shared, ["run_time"]) for run in (a, b)]
+    settings = _merged(changes(*(_shared(run.config, ["method"], shared) for run in (a, b))))
+    idle = [change for change in settings if change[0].partition(".")[0] in run_time]
+    about_arms = ["prompts", "sandbox", "fingerprints"]
+    made_with = [_shared(run.environment, about_arms, shared) for run in (a, b)]
     models = [_models(a), _models(b)]
     silent = dict.fromkeys([*models[0], *models[1]], "no calls")
     found = {"Models": changes(silent | models[0], silent | models[1])}
     if not (is_log(a.path) or is_log(b.path)):  # which has no such record
-        found["Configuration"] = _merged(changes(*settings))
+        found["Configuration"] = [change for change in settings if change not in idle]
         found["Environment"] = changes(*made_with)
-        found["Settings that change no result"] = changes(*run_times)
+        found["Settings that change no result"] = idle
     both = pd.concat([first.assign(side="a"), second.assign(side="b")], ignore_index=True)
     return RunComparison(
         found,
@@ -83,16 +83,13 @@ def _models(run: Run) -> dict[str, str]:
     return {str(role): ", ".join(sorted(models.unique())) for role, models in spoken}
 
 
-def _shared(
-    record: Mapping[str, Any], parts: Sequence[str], arms: Set[str], aside: Iterable[str]
-) -> dict[str, Any]:
-    """A record without the keys in ``aside``, with only ``arms`` in those of its ``parts``."""
+def _shared(record: Mapping[str, Any], parts: Sequence[str], arms: Set[str]) -> dict[str, Any]:
+    """A record with only ``arms`` in those of its ``parts``."""
     return {
         key: {name: held for name, held in value.items() if name in arms}
         if key in parts and isinstance(value, dict)
         else value
         for key, value in record.items()
-        if key not in aside
     }
 
 

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import glob
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import nan
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pandas as pd
-import yaml
+from pyarrow.parquet import read_schema  # type: ignore[import-untyped]
 
 from rlm_eval.analysis import arms
 from rlm_eval.errors import ConfigError
+from rlm_eval.journal.environment import read, recorded_configuration, recorded_environment
 from rlm_eval.journal.inspect_log import ENDINGS, read_log
 from rlm_eval.journal.tables import RESULT_COLUMNS, RESULTS
 from rlm_eval.records import NO_GOLD, PENDING, SCHEMA_VERSION, SCORED, content_hash
-
-T = TypeVar("T")
 
 #: The columns of the frame that :func:`load_results` returns, and what each says: those of
 #: ``results.parquet``, then what is added on loading. What other rules say of an answer comes after
@@ -48,6 +47,9 @@ COLUMNS = {name: meaning for name, (_, meaning) in RESULTS.items()} | {
 
 #: Of a run that says nothing else (see :attr:`Run.margin`).
 MARGIN = 0.05
+#: Columns of results that may be large, and those of calls that results are completed with.
+_TEXTS = ("knobs", "answer", "gold", "question", "error")
+_OF_CALLS = ["result_key", "restart", "role", "model", "started_at"]
 #: The protocol of methods that ask no model.
 NO_MODEL = "no model"
 
@@ -121,28 +123,31 @@ def is_log(path: Path) -> bool:
     return path.suffix in ENDINGS and path.is_file()
 
 
-def load_run(path: Path) -> Run:
+def load_run(path: Path, texts: bool = True) -> Run:
     """One run directory, or a log of inspect_ai. ``config`` and ``environment`` are empty where not
-    stored."""
+    stored. Without ``texts``, results lack what was asked and said, and calls most columns: a
+    summary needs none of it."""
     if is_log(path):
         results, calls, config = read_log(path)
         return Run(path, complete(path, results, calls, config, {}), calls, config, {})
     table = path / "results.parquet"
     if not table.is_file():
         raise ConfigError(f"{path} holds no results.parquet; is it a finished run's directory?")
-    results = read(table, pd.read_parquet)
-    if missing := [column for column in RESULT_COLUMNS if column not in results.columns]:
+    there = read(table, lambda p: read_schema(p).names)
+    if missing := [column for column in RESULT_COLUMNS if column not in there]:
         raise ConfigError(f"{table} lacks the column(s) {', '.join(missing)}")
+    kept = there if texts else [column for column in there if column not in _TEXTS]
+    results = read(table, lambda p: pd.read_parquet(p, columns=kept))
     if others := set(results["schema_version"]) - {SCHEMA_VERSION}:
         raise ConfigError(
             f"{table} has schema {others.pop()}, this rlm_eval reads {SCHEMA_VERSION}: take the "
             "version that wrote it"
         )
-    calls = read(path / "calls.parquet", pd.read_parquet)
+    of_calls = None if texts else _OF_CALLS
+    calls = read(path / "calls.parquet", lambda p: pd.read_parquet(p, columns=of_calls))
     last = calls.groupby("result_key")["restart"].transform("max")
     calls = calls[calls["restart"] == last].reset_index(drop=True)
-    config = _mapping(path / "config.yaml", yaml.safe_load)
-    environment = _mapping(path / "environment.json", json.loads)
+    config, environment = recorded_configuration(path), recorded_environment(path)
     return Run(
         path, complete(path, results, calls, config, environment), calls, config, environment
     )
@@ -157,23 +162,6 @@ def combine(runs: list[Run]) -> pd.DataFrame:
     kept = asked_first.drop_duplicates("result_key").sort_index()
     results = arms.controls_last(kept).reset_index(drop=True)
     return results.assign(arm=arms.names(results))
-
-
-def read(path: Path, parse: Callable[[Path], T]) -> T:
-    """A parsed file of a run. Raises ConfigError, in one line, where it can't be read."""
-    try:
-        return parse(path)
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path} can't be read: {' '.join(str(error).split())}") from error
-
-
-def _mapping(path: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    found = read(path, lambda p: parse(p.read_text("utf-8")))
-    if not isinstance(found, dict):
-        raise ConfigError(f"{path} can't be read: it holds no mapping")
-    return found
 
 
 def complete(
@@ -223,7 +211,9 @@ def complete(
 
 def _with_arms(frame: pd.DataFrame, calls: pd.DataFrame, config: Mapping[str, Any]) -> pd.DataFrame:
     """The frame with what each row's arm is."""
-    frame = frame.assign(arm_id="", arm_config="", arm_kind="", arm_family="")
+    # As objects: all rows of an arm share one text, which may be long.
+    configs = pd.Series("", frame.index, dtype=object)
+    frame = frame.assign(arm_id="", arm_config=configs, arm_kind="", arm_family="")
     methods, further = config.get("method") or {}, _further_models(frame, calls, config)
     shared = {f"{role}.params": _params(config, role) for role in ("model", "sub_model")}
     # Not the protocol: that is what happened, and one arm may have used several.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import combinations, product
 from typing import NamedTuple
 
@@ -135,40 +135,33 @@ def comparisons(
         length = 0 if all_lengths else int(lengths[0])
         for family in families(cell):
             pairs = [
-                (pair, arms[pair[0]], arms[pair[1]], shared)
+                (pair, shared)
                 for pair in family
                 if pair[0] in arms and pair[1] in arms
                 and (shared := ~np.isnan(arms[pair[0]].points + arms[pair[1]].points)).any()
             ]  # fmt: skip
-            weights = [_weights(samples.lengths[shared]) for *_, shared in pairs]
-            tested = [
-                stats.paired(w * (a.points - b.points)[s], samples.contexts[s])
-                for (_, a, b, s), w in zip(pairs, weights, strict=True)
+            compared = [
+                _compared((str(task), length, *pair), arms, shared, samples, len(pairs))
+                for pair, shared in pairs
             ]
-            adjusted = stats.holm([difference.p for difference in tested])
-            of_pairs = zip(pairs, weights, tested, adjusted, strict=True)
-            for (pair, a, b, shared), weight, difference, p_holm in of_pairs:
-                where = (str(task), length, *pair)
-                found.append(
-                    _compared(where, a, b, shared, weight, samples, difference, p_holm, len(pairs))
-                )
+            adjusted = stats.holm([c.p for c in compared])
+            found += [replace(c, p_holm=p) for c, p in zip(compared, adjusted, strict=True)]
     return found
 
 
 def _compared(
     place: tuple[str, int, str, str],
-    a: Arm,
-    b: Arm,
+    arms: Mapping[str, Arm],
     shared: NDArray[np.bool_],
-    weights: Floats,
     samples: Samples,
-    found: stats.Difference,
-    p_holm: float,
     family: int,
 ) -> Comparison:
-    """The two arms' values, compared on the ``shared`` samples."""
+    """Two arms compared on the ``shared`` samples, but for Holm's p over the ``family``."""
+    a, b, contexts = arms[place[2]], arms[place[3]], samples.contexts[shared]
+    weights = _weights(samples.lengths[shared])
+    found = stats.paired(weights * (a.points - b.points)[shared], contexts)
     unit, one, two = _costs(a, b, shared)
-    one, two, contexts = weights * one, weights * two, samples.contexts[shared]
+    one, two = weights * one, weights * two
     points, against = weights * a.points[shared], weights * b.points[shared]
     ratio, spread = stats.ratio(one, two, contexts), found.spread
     price, price_low, price_high = stats.price_of_a_point(points - against, one - two, contexts)
@@ -178,7 +171,7 @@ def _compared(
         low=found.interval.low,
         high=found.interval.high,
         p=found.p,
-        p_holm=p_holm,
+        p_holm=found.p,
         comparisons=family,
         test=found.test,
         effect_size=found.effect_size,

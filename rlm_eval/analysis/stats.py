@@ -26,6 +26,8 @@ ALPHA = 0.05
 #: Under this many no sign flip of contexts, and no McNemar test, can reach :data:`ALPHA`.
 LEAST_TO_TELL = ceil(1 - log2(ALPHA))
 POWER = 0.8
+#: The standard normal's quantile of a two-sided 95 % interval.
+NORMAL = float(special.ndtri(0.975))
 
 
 #: The context of each answer: ids of any kind, or integers as an array.
@@ -171,10 +173,15 @@ def proportion(values: ArrayLike, contexts: Contexts) -> Interval:
     p = min(max(s.mean, 0.0), 1.0)
     bernoulli = p * (1 - p)
     n = bernoulli / s.variance if bernoulli > 0 else float(s.contexts)
-    q2 = t_quantile(0.95, s.df) ** 2
-    centre = (p + q2 / (2 * n)) / (1 + q2 / n)
-    half = sqrt(q2) / (1 + q2 / n) * sqrt(bernoulli / n + q2 / (4 * n * n))
-    return Interval(s.mean, max(0.0, centre - half), min(1.0, centre + half), n)
+    return Interval(s.mean, *wilson(p, n, t_quantile(0.95, s.df)), n)
+
+
+def wilson(share: float, n: float, quantile: float) -> tuple[float, float]:
+    """Wilson's limits of a proportion."""
+    q2 = quantile**2
+    centre = (share + q2 / (2 * n)) / (1 + q2 / n)
+    half = quantile / (1 + q2 / n) * sqrt(share * (1 - share) / n + q2 / (4 * n * n))
+    return max(0.0, centre - half), min(1.0, centre + half)
 
 
 def difference_interval(s: Spread) -> Interval:
@@ -197,8 +204,7 @@ def bonett_price(wins: int, losses: int, n: int) -> tuple[float, float]:
     """Limits of a difference of two paired shares, ``wins`` less ``losses`` of ``n`` (Bonett &
     Price 2012: Wald's after one more win and one more loss)."""
     gain, loss = (wins + 1) / (n + 2), (losses + 1) / (n + 2)
-    half = float(special.ndtri(0.975))
-    half *= sqrt((gain + loss - (gain - loss) ** 2) / (n + 2))
+    half = NORMAL * sqrt((gain + loss - (gain - loss) ** 2) / (n + 2))
     return max(-1.0, gain - loss - half), min(1.0, gain - loss + half)
 
 

@@ -91,7 +91,7 @@ class Summary:
 def write_summary(run_dir: Path, *, demonstration: bool = False) -> Summary:
     """Read a run's tables; write ``summary.csv``, ``verdicts.csv``, ``figures/`` and, where it was
     forecast, ``forecast.csv`` into it."""
-    run = load_run(run_dir)
+    run = load_run(run_dir, texts=False)
     demonstration = demonstration or run.demonstration
     results = combine([run])
     if results.empty:
@@ -113,9 +113,9 @@ def write_summary(run_dir: Path, *, demonstration: bool = False) -> Summary:
 
 def joint_summary(run_dirs: Sequence[Path]) -> Summary:
     """Several runs as one: models and settings side by side."""
-    runs = [load_run(path) for path in run_dirs]
+    runs = [load_run(path, texts=False) for path in run_dirs]
     results = combine(runs)
-    found = verdicts(results, runs[0].margin)
+    found = verdicts(results, min(run.margin for run in runs))
     shown = any(run.demonstration for run in runs)
     return Summary(summarize(results), found, shown, cut=all_cut(results))
 

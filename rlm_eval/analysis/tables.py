@@ -13,9 +13,10 @@ import pandas as pd
 from rlm_eval.analysis import stats
 from rlm_eval.analysis.aggregate import BEST_CONSTANT, sets
 from rlm_eval.analysis.arms import marks
-from rlm_eval.analysis.load import Run, read
+from rlm_eval.analysis.load import Run
 from rlm_eval.analysis.paired import CELL
 from rlm_eval.analysis.text import percent
+from rlm_eval.journal.environment import read
 from rlm_eval.journal.tables import MEASURES, write_csv
 from rlm_eval.records import PENDING
 

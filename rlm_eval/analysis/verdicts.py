@@ -33,10 +33,6 @@ FAILURES = 0.1
 SPENT = 0.9
 #: From this flip rate of the judge on, or from one as large as the difference, it is said.
 FLIPS = 0.05
-_USED = [
-    *("arm", "arm_kind", "sample_id", "target_tokens", "asked", "points", "outcome", "tokens"),
-    *("truncated_tokens", "length_tokens", "constant_score", "budget", "matched"),
-]
 
 
 @dataclass(frozen=True)
@@ -102,34 +98,28 @@ def verdicts(results: pd.DataFrame, margin: float = MARGIN) -> list[Verdict]:
             for c in comparisons(rows, rlm_questions, all_lengths=whole):
                 groups.setdefault((c.arm, c.target_tokens), []).append(c)
         alone = results[(results["task"] == task) & (results["model"] == "")]
-        used = pd.concat([rows, alone[alone["arm_kind"] == "control"]])[_USED]
-        cells = {n: used[used["target_tokens"] == n] for n in used["target_tokens"].unique()}
-        cells[0] = used
-        by_arm = {n: {str(a): own for a, own in c.groupby("arm")} for n, c in cells.items()}
-        said = {
-            (n, a): _of_arm(a, own) for n, own_of in by_arm.items() for a, own in own_of.items()
-        }
+        used = pd.concat([rows, alone[alone["arm_kind"] == "control"]])
         for (arm, length), against_all in groups.items():
+            cell = used[used["target_tokens"] == length] if length else used
+            by_arm = {str(name): own for name, own in cell.groupby("arm")}
             decision, main = decide(against_all, margin)
             wins = [c for c in against_all if c.wins and c.dearer]
             price = max(wins, key=lambda c: c.price, default=None)
             price = price if decision.startswith("better") else None
             arms = [arm, *(c.against for c in against_all)]
-            samples = cells[length].drop_duplicates("sample_id")["constant_score"].astype(float)
+            samples = cell.drop_duplicates("sample_id")["constant_score"].astype(float)
             constant = float(samples.mean(skipna=False))
-            here = rows[rows["arm"].isin([main.arm, main.against])]
-            here = here if length == 0 else here[here["target_tokens"] == length]
+            here = cell[cell["arm"].isin([main.arm, main.against])]
             notes = (
-                *(note for name in arms for note in said[length, name]),
-                *_notes(by_arm[length], constant, main, margin),
+                *(note for name in arms for note in _of_arm(name, by_arm[name])),
+                *_notes(by_arm, constant, main, margin),
                 *_flips(here, main),
                 *_other_readings(here, main),
             )
             scripted = not set(arms).isdisjoint(made_up)
             where = _place(main, caps, str(model) if several else "")
             said_of = _text(main, decision, price, margin, unit_of(here), scripted=scripted)
-            text = f"{where}: {said_of}"
-            text = " ".join([text, *notes])
+            text = " ".join([f"{where}: {said_of}", *notes])
             about = (main.task, length, arm, str(model), caps, scripted, decision)
             found.append(Verdict(*about, main, price, tuple(against_all), notes, text))
     return sorted(found, key=lambda v: (v.task, v.target_tokens or 10**12))

@@ -5,7 +5,6 @@ An RLM answers, or the arms that ``method=`` names. It is recorded as any run, a
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import re
@@ -17,6 +16,7 @@ from typing import Any
 
 from rlm_eval.commands.cli import composed
 from rlm_eval.config.check import check_config
+from rlm_eval.config.spelling import Arguments
 from rlm_eval.errors import ConfigError
 from rlm_eval.journal.journal import write_atomically
 from rlm_eval.records import content_hash
@@ -106,7 +106,8 @@ def answered(parts: Parts, host: Host) -> tuple[int, list[Answer]]:
 
 def main(arguments: Sequence[str]) -> int:
     """Answer on standard output, everything else on standard error. The exit code is a run's."""
-    parser = argparse.ArgumentParser(
+    parser = Arguments(
+        prog="rlm-eval ask",
         usage='rlm-eval ask FILE... "QUESTION" [key=value ...]',
         description="Have an RLM answer a question about files (-: standard input). The answer "
         "goes to standard output, what happens meanwhile to standard error. 'method=[rlm,direct]' "

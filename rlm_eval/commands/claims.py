@@ -39,7 +39,8 @@ def main(arguments: Sequence[str]) -> int:
             pair = f"{row['arm']} − {row['against']}"
             limits = shown((row["low"], row["high"]), "range")
             size = f"{points(row['difference'])} ({limits}; {plural(row['contexts'], 'context')})"
-            where = f"{row['task']}, {row['target_tokens']:,} tokens, {row['model']}"
+            length = f"{n:,} tokens" if (n := row["target_tokens"]) else "all lengths"
+            where = f"{row['task']}, {length}, {row['model']}"
             print(f"  {row['state']}: {size}: {pair} on {where}")
     if (measured["setting"] == "another").any():
         print("In another setting than the claim's, the direction alone is held against it.")

@@ -10,33 +10,17 @@ from typing import Any
 
 from rlm_eval.commands.sweep import carry_out_jobs, in_shards
 from rlm_eval.config.check import ROLE_KEYS, check_config
-from rlm_eval.config.compose import (
-    check_overrides,
-    commented,
-    compose_tree,
-    jobs_of,
-    known_keys,
-    plain_tree,
-)
+from rlm_eval.config.compose import commented, compose_tree, jobs_of, known_keys
 from rlm_eval.config.spelling import refuse_words
 from rlm_eval.errors import ConfigError
 from rlm_eval.journal.redaction import Redactor, secrets_of
 from rlm_eval.runs.assemble import assemble
-from rlm_eval.runs.run import BAD_INPUT, FAILED, FINISHED, INTERRUPTED, carry_out_parts
+from rlm_eval.runs.run import BAD_INPUT, FINISHED, INTERRUPTED, carry_out_parts
 
 #: A first word that is no override names a command: a module with ``main(arguments)``, which
 #: returns the exit code and raises ConfigError for bad input.
-COMMANDS = {
-    "ask": "rlm_eval.commands.ask",
-    "report": "rlm_eval.commands.report",
-    "compare": "rlm_eval.commands.compare",
-    "replay": "rlm_eval.commands.replay",
-    "resume": "rlm_eval.commands.resume",
-    "claims": "rlm_eval.commands.claims",
-    "merge": "rlm_eval.commands.merge",
-    "export": "rlm_eval.commands.export",
-    "list": "rlm_eval.commands.help",
-}
+_OWN = ("ask", "report", "compare", "replay", "resume", "claims", "merge", "export")
+COMMANDS = {n: f"rlm_eval.commands.{n}" for n in _OWN} | {"list": "rlm_eval.commands.help"}
 #: Groups that may be given without their package: sub_model=NAME for model@sub_model=NAME.
 _ALIASES = {key: f"model@{key}" for key in ROLE_KEYS.values()}
 
@@ -54,13 +38,10 @@ def run_command(arguments: Sequence[str]) -> int:
         overrides = [
             _unaliased(a) for a in arguments if a not in ("--cfg", "-c", "job", "--cfg=job")
         ]
-        if len(overrides) < len(arguments) and all("=" in a or a[0] == "~" for a in overrides):
-            print(commented(overrides))
+        words = [o for o in overrides if o not in ("-m", "--multirun")]
+        if len(overrides) < len(arguments):
+            print(commented(words))
             return FINISHED
-        flags = {a for a in arguments if a.startswith("-")} - {"-m", "--multirun"}
-        if flags or any(a.startswith("hydra/sweeper=") for a in arguments):
-            return _with_hydra_main([_unaliased(a) for a in arguments])
-        words = [o for o in overrides if not o.startswith("-")]
         multirun = len(words) < len(overrides)
         jobs = jobs_of(words, multirun=multirun)
         config = check_config(compose_tree(jobs[0]))
@@ -91,35 +72,6 @@ def composed(overrides: Sequence[str]) -> dict[str, Any]:
 def run_tree(tree: Mapping[str, Any]) -> int:
     """Check a configuration and carry it out."""
     return carry_out_parts(assemble(check_config(tree)))
-
-
-def _with_hydra_main(arguments: Sequence[str]) -> int:
-    """Hydra's further flags and sweepers; the exit code is the worst of the runs."""
-    import hydra
-    from omegaconf import DictConfig
-
-    overrides = [a for a in arguments if a not in ("-m", "--multirun")]
-    check_overrides(overrides)
-    codes: list[int] = []
-
-    @hydra.main(config_path="pkg://rlm_eval.conf", config_name="config", version_base="1.3")
-    def job(config: DictConfig) -> None:
-        try:
-            codes.append(run_tree(plain_tree(config)))
-        except ConfigError as error:
-            codes.append(_refused(error))
-        if codes[-1] == INTERRUPTED:
-            sys.exit(INTERRUPTED)
-
-    # Argparse takes no overrides on both sides of a flag.
-    sys.argv = [sys.argv[0], *(["-m"] if len(overrides) < len(arguments) else []), *overrides]
-    try:
-        job()
-    except SystemExit as stopped:
-        # Hydra has printed what is wrong with the configuration itself.
-        if stopped.code not in (0, None):
-            return BAD_INPUT if not codes else max(FAILED, *codes)
-    return max(codes, default=FINISHED)
 
 
 def _unaliased(argument: str) -> str:

@@ -23,6 +23,7 @@ def main(arguments: Sequence[str]) -> int:
 
     from rlm_eval.analysis.compare import compare_runs, print_comparison
     from rlm_eval.analysis.load import find_runs, load_run
+    from rlm_eval.config.check import RUN_TIME_KEYS
     from rlm_eval.journal.tables import write_csv
 
     paths = []
@@ -31,7 +32,7 @@ def main(arguments: Sequence[str]) -> int:
         if len(found) > 1:
             raise ConfigError(f"{source} names {len(found)} runs; give one")
         paths.append(found[0])
-    comparison = compare_runs(load_run(paths[0]), load_run(paths[1]))
+    comparison = compare_runs(load_run(paths[0]), load_run(paths[1]), RUN_TIME_KEYS)
     print_comparison(comparison, str(paths[0]), str(paths[1]), Console())
     if options.csv:
         write_csv(comparison.table, Path(options.csv))

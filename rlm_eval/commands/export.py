@@ -15,7 +15,7 @@ from rlm_eval.config.check import check_task
 from rlm_eval.config.compose import compose_tree, recorded_tree
 from rlm_eval.config.spelling import Arguments
 from rlm_eval.errors import ConfigError
-from rlm_eval.journal.redaction import seal_of
+from rlm_eval.journal.journal import read_events
 from rlm_eval.tasks.datasets.exported import to_row
 from rlm_eval.tasks.task import Task
 
@@ -71,7 +71,7 @@ def _refuse_sealed(target: str, form: str) -> None:
     has of it is encrypted."""
     module, _, name = target.rpartition(".")
     ours = target.startswith("rlm_eval.") and form != "csv"
-    if ours and seal_of(getattr(importlib.import_module(module), name)) is not None:
+    if ours and getattr(getattr(importlib.import_module(module), name), "seal", None) is not None:
         raise ConfigError(f"{name} is sealed: its texts are encrypted, and no export has them")
 
 
@@ -94,11 +94,10 @@ def _to_sft(run_dir: Path, out: Path, least: float) -> None:
 
 
 def _to_csv(run_dir: Path, out: Path, _: float) -> None:
-    from rlm_eval.journal.tables import tables, write_csv
+    from rlm_eval.journal.tables import write_tables
 
-    out.mkdir(parents=True, exist_ok=True)
-    for name, table in zip(("results", "calls"), tables(run_dir), strict=True):
-        write_csv(table, out / f"{name}.csv")
+    write_tables(read_events(run_dir, ("result", "call")), out)
+    for name in ("results", "calls"):
         print(out / f"{name}.csv")
 
 

@@ -112,9 +112,9 @@ def merge(runs: Sequence[Path], out: Path) -> Merged:
     building.replace(out)
     # Here, so that --help stays quick.
     from rlm_eval.analysis.summary import write_summary
-    from rlm_eval.journal.tables import tables, write_tables
+    from rlm_eval.journal.tables import write_tables
 
-    write_tables(*tables(out), out)
+    write_tables(read_events(out, ("result", "call")), out)
     write_summary(out)
     repeated = sum(sum(key in s.results for s in sources) > 1 for key in chosen)
     return Merged(len(chosen), repeated, differences)
@@ -181,7 +181,7 @@ def _key(event: Event) -> Any:
 def _write_journal(sources: Sequence[Source], chosen: Mapping[str, Source], out: Path) -> None:
     with Journal(out) as journal:
         for event in _joined(sources, chosen):
-            journal.copy(event)
+            journal.append(event)
     with journal.path.open("rb") as file:
         os.fsync(file.fileno())
 
@@ -246,18 +246,12 @@ def _write_companions(
     arms: dict[str, Any] = {}
     for source in sources:
         arms |= {name: node for name, node in source.tree["method"].items() if name not in arms}
-    demonstration = any(source.tree["demonstration"] for source in sources)
-    tree = {
-        **first.tree,
-        "method": arms,
-        "demonstration": demonstration,
-        "shards": 1,
-        "shard": None,
-    }
+    tree = {**first.tree, "method": arms, "shards": 1, "shard": None}
+    tree["demonstration"] = any(source.tree["demonstration"] for source in sources)
     text = yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
     (out / "config.yaml").write_text(text, encoding="utf-8")
     names = [source.folder.name for source in sources]
-    revisions = {str(source.environment.get("code_revision")) for source in sources}
+    revisions = filter(None, {source.environment.get("code_revision") for source in sources})
     files = [(source.environment.get("sources") or {}).items() for source in sources]
     record = {
         **first.environment,

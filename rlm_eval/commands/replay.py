@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 from rlm_eval.config.compose import permissions
 from rlm_eval.config.spelling import Arguments
 from rlm_eval.errors import ConfigError
-from rlm_eval.journal.journal import damage, has_journal
-from rlm_eval.journal.tables import tables, write_tables
+from rlm_eval.journal.journal import damage, has_journal, read_events
+from rlm_eval.journal.tables import write_tables
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,7 +40,7 @@ def rebuild(run_dir: Path, out: Path) -> None:
     for name in ("config.yaml", "environment.json"):
         if (run_dir / name).is_file() and out.resolve() != run_dir.resolve():
             shutil.copyfile(run_dir / name, out / name)
-    write_tables(*tables(run_dir), out)
+    write_tables(read_events(run_dir, ("result", "call")), out)
     write_summary(out)
 
 

@@ -18,7 +18,6 @@ from rlm_eval.config.credentials import from_environment
 from rlm_eval.config.spelling import Arguments
 from rlm_eval.errors import ConfigError
 from rlm_eval.journal.journal import damage
-from rlm_eval.journal.redaction import seal_of
 
 
 def contexts(allowed: Sequence[str], run_dir: Path, wanted: set[str]) -> Iterator[tuple[str, str]]:
@@ -32,7 +31,7 @@ def contexts(allowed: Sequence[str], run_dir: Path, wanted: set[str]) -> Iterato
         asked = {**node, "hub": f"https://huggingface.co/datasets/{node['hub']}"}
         refuse_reaching({"task": asked}, run_dir, "report", allowed)
     task = build("task", node)
-    if seal_of(task) is not None:
+    if task.seal is not None:
         raise ConfigError("it is sealed: it must not be in the clear on a page")
     for context, _ in task.build():
         if context.id in wanted:

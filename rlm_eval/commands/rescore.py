@@ -20,8 +20,7 @@ from rlm_eval.config.compose import recorded_tree, refuse_reaching
 from rlm_eval.config.credentials import from_environment
 from rlm_eval.errors import ConfigError
 from rlm_eval.journal.journal import read_events, whole
-from rlm_eval.journal.redaction import seal_of
-from rlm_eval.journal.tables import tables_of, write_table
+from rlm_eval.journal.tables import write_results
 from rlm_eval.models.replies import said
 from rlm_eval.records import SCORED, Sample, Score
 from rlm_eval.runs.judging import judge_of, majority
@@ -38,7 +37,7 @@ def rescore(run_dir: Path, out: Path, allow_targets: Sequence[str] = ()) -> int:
     node = recorded_tree(run_dir)["task"]
     refuse_reaching({"task": node}, run_dir, "replay --rescore", allow_targets)
     task = build("task", check_task(from_environment(node, "task"), allow_targets))
-    if seal_of(task) is not None:
+    if task.seal is not None:
         raise ConfigError(f"the record of {task.name} is sealed: its texts can't be judged again")
     events = list(whole(read_events(run_dir, types=("result", "call"))))
     last = {event["key"]: event for event in events if event["type"] == "result"}
@@ -68,9 +67,8 @@ def rescore(run_dir: Path, out: Path, allow_targets: Sequence[str] = ()) -> int:
                 f"{key}  {event['method']}  {event['sample']['question_group']}  "
                 f"{_shown(event['score'])} → {_shown(after)}  answer {event['answer']['text']!r}"
             )
-    results, _ = tables_of([*calls, *rescored])
     out.mkdir(parents=True, exist_ok=True)
-    write_table(results, out / "results_rescored")
+    write_results([*calls, *rescored], out / "results_rescored")
     print(f"{changed} of {scored} scored answers are judged otherwise now")
     print(out / "results_rescored.parquet")
     return changed

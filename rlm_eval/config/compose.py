@@ -16,6 +16,7 @@ import yaml
 from rlm_eval.config.credentials import from_environment, reference, refuse_credentials
 from rlm_eval.config.spelling import misread, refuse_override, refuse_replaced, unknown_key
 from rlm_eval.errors import ConfigError
+from rlm_eval.journal.environment import recorded_configuration
 
 #: An address of another machine; what stands before an @ in it is a user, not the machine.
 _ELSEWHERE = re.compile(
@@ -185,17 +186,9 @@ def plain_tree(config: Any) -> dict[str, Any]:
 
 def recorded_tree(run_dir: Path) -> dict[str, Any]:
     """The configuration of the run in ``run_dir``. Raises ConfigError if it is no run."""
-    path = run_dir / "config.yaml"
-    try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"{run_dir} is no run: it has no config.yaml") from None
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(f"{path} can't be read as a run's configuration: {reason}") from error
-    if not isinstance(tree, dict):
-        raise ConfigError(f"{path} is no run's configuration")
-    return tree
+    if tree := recorded_configuration(run_dir):
+        return tree
+    raise ConfigError(f"{run_dir} is no run: it has no config.yaml")
 
 
 def recorded_trees(folders: Iterable[Path]) -> Iterator[tuple[Path, dict[str, Any]]]:

@@ -15,12 +15,8 @@ import yaml
 from rlm_eval.config.credentials import refuse_credentials
 from rlm_eval.errors import ConfigError
 
-#: Hydra's options that take a word, and all that are left to it.
-_TAKE_WORD = {
-    *("-p", "--package", "-cd", "--config-dir", "-cp", "--config-path", "-cn", "--config-name"),
-    *("-c", "--cfg", "-i", "--info", "--experimental-rerun"),
-}
-_OPTIONS = {*_TAKE_WORD, "-m", "--multirun", "-r", "--run", "--resolve", "--hydra-help", "-sc"}
+#: Hydra's options that a run has.
+_OPTIONS = {"-c", "--cfg", "--cfg=job", "-m", "--multirun"}
 
 
 class Arguments(argparse.ArgumentParser):
@@ -71,7 +67,7 @@ def refuse_words(
         elif bare and (before.endswith("=") or after[0].startswith("=")):
             parts = [before, word] if before.endswith("=") else [word, *after[:2]]
             told = f"no spaces around =: write {''.join(parts[: 3 if '=' in parts else 2])}"
-        elif word.startswith("-") and key not in _OPTIONS:
+        elif word.startswith("-") and word not in _OPTIONS:
             name, top = key.lstrip("-").replace("-", "_"), _top()
             follows = after[0] if after[0][:1] != "-" and "=" not in after[0] else ""
             value = value or follows or ("true" if top.get(name) is False else "VALUE")
@@ -79,7 +75,7 @@ def refuse_words(
             if name not in {*groups(), *top}:
                 name = (*nearest(name, keys()), name)[0]
             told = f"there is no option {key}: settings have no dashes: {name}={value}"
-        elif bare and before not in _TAKE_WORD:
+        elif bare and (before, word) not in (("-c", "job"), ("--cfg", "job")):
             told = _said_of_a_word(word, commands)
         else:
             continue
@@ -102,6 +98,8 @@ def refuse_override(override: str) -> None:
     """Raise ConfigError for an override that Hydra would take, or refuse in words of its own."""
     key, _, value = override.lstrip("+").partition("=")
     group, _, place = key.partition("@")
+    if key.startswith(("hydra/sweeper", "hydra.sweeper")):
+        raise ConfigError(f"{override}: a sweep is what -m and lists of values say, no sweeper's")
     if group in groups() and value in ("null", ""):
         raise ConfigError(f"{override}: choose {', '.join(options(group))}, or leave it out")
     if re.fullmatch(r"budget(\.run|\.sample)?=[\d.]+", override):

@@ -20,11 +20,11 @@ Message = Mapping[str, str]
 
 @dataclass(frozen=True)
 class Conversation:
-    """What one model was shown, turn by turn, with its replies: the first of them is at the place
-    ``first``, the last is the last message. ``role`` is root, child or sub. Where old turns left
-    the window it begins with what was left."""
+    """What one model was shown for a ``result``, turn by turn, with its replies: the first of them
+    is at the place ``first``, the last is the last message. ``role`` is root, child or sub. Where
+    old turns left the window it begins with what was left."""
 
-    result_key: str
+    result: Mapping[str, Any]
     role: str
     depth: int
     model: str
@@ -34,7 +34,8 @@ class Conversation:
 
 def conversations(run_dir: Path) -> Iterator[Conversation]:
     """Those of a run's results, each result's root first; of methods without a trajectory none."""
-    for result in _last_results(run_dir).values():
+    last = {event["key"]: event for event in read_events(run_dir, ("result",))}
+    for result in last.values():
         path = run_dir / "trajectories" / f"{result['key']}.jsonl"
         if path.is_file():
             events = [json.loads(line) for line in path.read_bytes().splitlines()]
@@ -44,19 +45,15 @@ def conversations(run_dir: Path) -> Iterator[Conversation]:
 
 def training_rows(run_dir: Path, least: float) -> Iterator[dict[str, Any]]:
     """A row for each conversation of an answer with at least this score, each chat once."""
-    scores = {
-        key: (result["score"] or {}).get("value") for key, result in _last_results(run_dir).items()
-    }
     seen: set[str] = set()
     for chat in conversations(run_dir):
-        score = scores[chat.result_key]
-        if score is None or score < least:
-            continue
+        score = (chat.result["score"] or {}).get("value")
         digest = content_hash(chat.messages)
-        if digest not in seen:
+        if score is not None and score >= least and digest not in seen:
             seen.add(digest)
             about = {"role": chat.role, "depth": chat.depth, "model": chat.model}
-            yield {"messages": list(chat.messages), **about, "score": score, "key": chat.result_key}
+            about |= {"score": score, "key": chat.result["key"]}
+            yield {"messages": list(chat.messages), **about}
 
 
 def _of_its_try(events: list[dict[str, Any]], text: str | None) -> list[dict[str, Any]]:
@@ -68,10 +65,6 @@ def _of_its_try(events: list[dict[str, Any]], text: str | None) -> list[dict[str
                 return events[begun:i]
             begun = i + 1
     return events
-
-
-def _last_results(run_dir: Path) -> dict[str, dict[str, Any]]:
-    return {event["key"]: event for event in read_events(run_dir, ("result",))}
 
 
 def _of(result: Mapping[str, Any], events: list[dict[str, Any]]) -> Iterator[Conversation]:
@@ -89,7 +82,7 @@ def _of(result: Mapping[str, Any], events: list[dict[str, Any]]) -> Iterator[Con
         if messages := chats.pop(depth, None):
             model = result["sub_model"] if depth and not same else result["model"]
             role = "child" if depth else "root"
-            yield Conversation(result["key"], role, depth, model, tuple(messages), first[depth])
+            yield Conversation(result, role, depth, model, tuple(messages), first[depth])
 
     for event in events:
         depth = int(event.get("depth") or 0)
@@ -104,6 +97,6 @@ def _of(result: Mapping[str, Any], events: list[dict[str, Any]]) -> Iterator[Con
             asked = {"role": "user", "content": prompt}
             said = {"role": "assistant", "content": event["reply"]}
             chat = (asked, said)
-            yield Conversation(result["key"], "sub", depth, result["sub_model"], chat, 1)
+            yield Conversation(result, "sub", depth, result["sub_model"], chat, 1)
     for depth in sorted(chats, reverse=True):
         yield from ended(depth)

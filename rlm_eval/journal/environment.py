@@ -9,10 +9,11 @@ import sys
 from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
+from rlm_eval.errors import ConfigError
 from rlm_eval.journal.journal import write_atomically
 
 PACKAGES = (
@@ -20,6 +21,7 @@ PACKAGES = (
     *("numpy", "pandas", "rlms", "scipy", "tiktoken", "tokenizers", "xllamacpp"),
 )
 HERE = Path(__file__).parent
+T = TypeVar("T")
 
 
 def write_environment(
@@ -42,12 +44,30 @@ def write_environment(
 
 
 def recorded_environment(run_dir: Path) -> dict[str, Any]:
-    """environment.json of a run; empty where there is none that can be read."""
-    try:
-        record = json.loads((run_dir / "environment.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    """environment.json of a run, empty where there is none. Raises ConfigError."""
+    return _mapping(run_dir / "environment.json", json.loads)
+
+
+def recorded_configuration(run_dir: Path) -> dict[str, Any]:
+    """config.yaml of a run, empty where there is none. Raises ConfigError."""
+    return _mapping(run_dir / "config.yaml", yaml.safe_load)
+
+
+def _mapping(path: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
+    if not path.is_file():
         return {}
-    return record if isinstance(record, dict) else {}
+    found = read(path, lambda p: parse(p.read_text("utf-8")))
+    if not isinstance(found, dict):
+        raise ConfigError(f"{path} can't be read: it holds no mapping")
+    return found
+
+
+def read(path: Path, parse: Callable[[Path], T]) -> T:
+    """A parsed file of a run. Raises ConfigError, in one line, where it can't be read."""
+    try:
+        return parse(path)
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path} can't be read: {' '.join(str(error).split())}") from error
 
 
 def _version(package: str) -> str | None:

@@ -7,6 +7,7 @@ names of results.parquet, so that an exported arm comes back as it was.
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +18,7 @@ import pandas as pd
 from rlm_eval.errors import ConfigError
 from rlm_eval.journal.chats import Conversation, conversations
 from rlm_eval.journal.tables import CALL_COLUMNS, RESULT_COLUMNS
-from rlm_eval.records import NO_GOLD, SCHEMA_VERSION, content_hash
+from rlm_eval.records import NO_GOLD, SCHEMA_VERSION, SCORED, content_hash
 
 #: How the files end.
 ENDINGS = (".eval", ".json")
@@ -42,14 +43,15 @@ def write_logs(run_dir: Path, out: Path, config: Mapping[str, Any]) -> list[Path
     calls = pd.read_parquet(run_dir / "calls.parquet")
     last = calls.groupby("result_key")["restart"].transform("max")
     by_result = dict(list(calls[calls["restart"] == last].groupby("result_key")))
-    chats: dict[str, list[Conversation]] = {}
+    none = calls.iloc[:0]
+    chats: dict[str, list[Conversation]] = defaultdict(list)
     for chat in conversations(run_dir):
-        chats.setdefault(chat.result_key, []).append(chat)
+        chats[chat.result["key"]].append(chat)
     paths = []
     for method, rows in results.groupby("method", sort=False):
         samples = [
-            _sample(log, row, by_result.get(row["result_key"]), chats.get(row["result_key"], []))
-            for row in rows.to_dict("records")
+            _sample(log, row, by_result.get(row["result_key"], none), chats[row["result_key"]])
+            for row in rows.astype(object).where(rows.notna(), None).to_dict("records")
         ]
         made = _log(log, str(method), rows, samples, config)
         own = calls[calls["result_key"].isin(rows["result_key"])]
@@ -98,15 +100,14 @@ def _log(
 
 
 def _sample(
-    log: Any, row: Mapping[Any, Any], calls: pd.DataFrame | None, chats: Sequence[Conversation]
+    log: Any, row: Mapping[Any, Any], calls: pd.DataFrame, chats: Sequence[Conversation]
 ) -> Any:
     from inspect_ai.model import ModelOutput
     from inspect_ai.scorer import Score
 
-    row = {key: None if _null(value) else value for key, value in row.items()}
     rule = str(row["score_rule"]).partition(":")[0]
-    own = None if calls is None else calls[calls["role"] != "judge"]
-    usage = {name: _usage(group) for name, group in _by_model(own)}
+    own = calls[calls["role"] != "judge"]
+    usage = {str(name): _usage(group) for name, group in own.groupby("model", sort=False)}
     root = next((chat for chat in chats if chat.role == "root"), None)
     answer = row["answer"] or ""
     asked = [{"role": "user", "content": row["question"]}, {"role": "assistant", "content": answer}]
@@ -118,7 +119,7 @@ def _sample(
         messages=_messages(root.messages if root else asked),
         output=ModelOutput.from_content(row["model"] or "none", answer),
         scores=None if row["score"] is None else {rule: Score(value=row["score"], answer=answer)},
-        metadata={k: _plain(v) for k, v in row.items() if k not in _FIELDS and v is not None},
+        metadata={k: v for k, v in row.items() if k not in _FIELDS and v is not None},
         events=list(_events(chats)),
         model_usage=usage,
         total_time=row["wall_s"],
@@ -159,10 +160,6 @@ def _events(chats: Sequence[Conversation]) -> Iterator[Any]:
             )
 
 
-def _by_model(calls: pd.DataFrame | None) -> list[tuple[str, pd.DataFrame]]:
-    return [] if calls is None else [(str(n), g) for n, g in calls.groupby("model", sort=False)]
-
-
 def _usage(calls: pd.DataFrame) -> Any:
     from inspect_ai.model import ModelUsage
 
@@ -175,16 +172,8 @@ def _usage(calls: pd.DataFrame) -> Any:
         output_tokens=completion,
         total_tokens=prompt + completion,
         reasoning_tokens=int(calls["reasoning_tokens"].sum()),
-        total_cost=None if _null(cost) else float(cost),
+        total_cost=None if pd.isna(cost) else float(cost),
     )
-
-
-def _null(value: Any) -> bool:
-    return value is None or value is pd.NA or (isinstance(value, float) and value != value)
-
-
-def _plain(value: Any) -> Any:
-    return value.item() if hasattr(value, "item") else value
 
 
 # -- such a log as a run ---------------------------------------------------------------------------
@@ -221,37 +210,32 @@ def _read_sample(sample: Any, arm: str, spec: Any) -> tuple[dict[str, Any], list
     value = None if score is None else _graded(score.value, spec.task)
     failed = sample.error is not None
     answer = score.answer if score is not None and score.answer else sample.output.completion
-    outcome = "provider_error" if failed else "answered"
+    outcome = known.get("outcome") or ("provider_error" if failed else "answered")
     target = [sample.target] if isinstance(sample.target, str) else list(sample.target)
     calls = [_call(key, i, model, u) for i, (model, u) in enumerate(sample.model_usage.items())]
     length = sample.metadata.get("target_tokens")
     length = length if isinstance(length, int) else 0
     costs = [call["cost_usd"] for call in calls]
+    cost = sum(costs) if costs and None not in costs else None
     row: dict[str, Any] = {
-        **dict.fromkeys(RESULT_COLUMNS),
+        **_nothing(RESULT_COLUMNS),
         "run_id": spec.run_id,
         "task": spec.task,
-        "question_group": "",
         "knobs": "{}",
         "method": arm,
-        "prompt": "",
         "protocol": "inspect_ai",
         "model": spec.model,
         "sub_model": spec.model,
-        "scripted": False,
         "context_id": str(sample.metadata.get("context_id", sample.id)),
         "target_tokens": length,
         "length_tokens": length,
         "outcome": outcome,
         "score_rule": name or NO_GOLD,
-        "sandbox_level": "",
-        **dict.fromkeys(("truncated_tokens", "iterations", "subcalls", "depth_reached"), 0),
-        **dict.fromkeys(("code_errors", "reused_tokens", "thought_chars"), 0),
         "calls": sum(event.event == "model" for event in sample.events) or len(calls),
         "prompt_tokens": sum(call["prompt_tokens"] for call in calls),
         "cached_tokens": sum(call["cached_tokens"] for call in calls),
         "completion_tokens": sum(call["completion_tokens"] for call in calls),
-        **dict.fromkeys(("cost_usd", "list_usd", "own_usd"), _sum(costs)),
+        **dict.fromkeys(("cost_usd", "list_usd", "own_usd"), cost),
         "judge_cost_usd": None if known else 0.0,
         **dict.fromkeys(("lm_s", "sandbox_s"), 0.0),
         **{column: value for column, value in known.items() if column in RESULT_COLUMNS},
@@ -260,7 +244,7 @@ def _read_sample(sample: Any, arm: str, spec: Any) -> tuple[dict[str, Any], list
         "repeat": sample.epoch - 1,
         "score": None if failed else value,
         "correct": None if failed or value is None else value == 1.0,
-        "answer": answer if outcome == "answered" else None,
+        "answer": answer if outcome in SCORED else None,
         "gold": json.dumps(target, ensure_ascii=False),
         "question": sample.input if isinstance(sample.input, str) else sample.input[-1].text,
         "wall_s": sample.total_time or 0.0,
@@ -270,9 +254,12 @@ def _read_sample(sample: Any, arm: str, spec: Any) -> tuple[dict[str, Any], list
     return row, calls
 
 
-def _sum(costs: Sequence[float | None]) -> float | None:
-    known = [cost for cost in costs if cost is not None]
-    return sum(known) if known and len(known) == len(costs) else None
+#: What a table's cell holds that nothing is known of, by its type; any other is null.
+_NOTHING = {"string": "", "int64": 0, "bool": False}
+
+
+def _nothing(columns: Mapping[str, str]) -> dict[str, Any]:
+    return {name: _NOTHING.get(kind) for name, kind in columns.items()}
 
 
 def _graded(value: Any, task: str) -> float:
@@ -287,33 +274,19 @@ def _graded(value: Any, task: str) -> float:
 def _call(key: str, number: int, model: str, usage: Any) -> dict[str, Any]:
     """All calls of a model in one sample, as one: a log sums them up."""
     cached, written = usage.input_tokens_cache_read or 0, usage.input_tokens_cache_write or 0
-    cost = usage.total_cost
     return {
+        **_nothing(CALL_COLUMNS),
         "call_id": f"{key}-{number}",
         "parent_call_id": None,
         "result_key": key,
-        "restart": 0,
         "role": "root",
-        "depth": 0,
         "model": model,
-        "endpoint": "",
-        "prompt_sha256": "",
         "prompt_tokens": usage.input_tokens + cached + written,
         "cached_tokens": cached,
         "completion_tokens": usage.output_tokens,
         "reasoning_tokens": usage.reasoning_tokens or 0,
-        "cost_usd": cost,
-        "latency_s": 0.0,
-        "attempt": 1,
-        "cached_response": False,
-        "from_repl": False,
-        "finish_reason": "",
-        "usage_estimated": False,
-        "started_at": 0.0,
-        "error": "",
-        "thought_chars": 0,
         "written_tokens": written,
-        "reused_tokens": 0,
-        "list_usd": cost,
-        "own_usd": cost,
+        **dict.fromkeys(("cost_usd", "list_usd", "own_usd"), usage.total_cost),
+        **dict.fromkeys(("latency_s", "started_at"), 0.0),
+        "attempt": 1,
     }

@@ -22,7 +22,7 @@ import tempfile
 import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -59,24 +59,29 @@ class Journal(AbstractContextManager["Journal"]):
         self._failed: tuple[int | None, str, str] | None = None
         self._attempts: Counter[tuple[str, int]] = Counter()
         self._owner = _claim(run_dir / LOCK)
+        with ExitStack() as failed:  # whoever tries again finds no lock
+            failed.callback(self._owner.close)
+            self.found = record_size(run_dir)
+            names = (name for _, name, _ in _lines(run_dir) if name)
+            self._name = next(names, secrets.token_hex(4).encode())
+            self._file = failed.enter_context(self.path.open("a+b", buffering=0))
+            if self.found:
+                self._file.seek(-1, os.SEEK_END)
+                if self._file.read(1) != b"\n":
+                    self._write(_TORN)
+            self.append({"type": "session", "started_at": now(), "pid": os.getpid()})
+            failed.pop_all()
         self._closed = threading.Event()
         self._heart = threading.Thread(target=self._beat, daemon=True)
         self._heart.start()
-        self.found = record_size(run_dir)
-        names = (name for _, name, _ in _lines(run_dir) if name)
-        self._name = next(names, secrets.token_hex(4).encode())
-        self._file = self.path.open("ab", buffering=0)
-        if _torn(self.path):
-            self._write(_TORN)
-        self._append({"type": "session", "started_at": now(), "pid": os.getpid()})
 
     def begin(self, key: str, restart: int) -> None:
-        self._append({"type": "begin", "key": key, "restart": restart})
+        self.append({"type": "begin", "key": key, "restart": restart})
 
     def call(self, call: Call, reply: str) -> None:
         if self._seal is not None:
             call, reply = sealed_call(call, reply, self._redacted_seal)
-        self._append({"type": "call", **vars(call), "reply": reply})
+        self.append({"type": "call", **vars(call), "reply": reply})
 
     def result(self, result: Result) -> Result:
         """Write the trajectory, then the result, and see it on the disk before it counts. Returns
@@ -95,23 +100,16 @@ class Journal(AbstractContextManager["Journal"]):
         event = asdict(replace(result, answer=replace(answer, trajectory=())))
         event["answer"].pop("trajectory")
         event["attempts"] = self._attempts[result.key, result.restart]
-        self._append({"type": "result", **event}, sync=True)
+        self.append({"type": "result", **event}, sync=True)
         return result
-
-    def note(self, kind: str, **what: Any) -> None:
-        """Write down something that neither costs nor counts."""
-        self._append({"type": kind, **what})
-
-    def copy(self, event: Mapping[str, Any]) -> None:
-        """Append an event of another run's journal as it is."""
-        self._append(event)
 
     def _redacted_seal(self, text: str) -> str:
         """No key is found in a sealed text: they are cut out before."""
         assert self._seal is not None
         return self._seal(self.redact(text))
 
-    def _append(self, event: Mapping[str, Any], *, sync: bool = False) -> None:
+    def append(self, event: Mapping[str, Any], *, sync: bool = False) -> None:
+        """Write an event as it is, and with ``sync`` see it on the disk."""
         line = self.redact(json.dumps({"v": SCHEMA_VERSION, **event}, ensure_ascii=False))
         data = _checked(line.encode("utf-8", "surrogatepass"), self._name)
         with self._lock:
@@ -145,16 +143,13 @@ class Journal(AbstractContextManager["Journal"]):
         while left:
             left = left[self._file.write(left) :]
 
-    def close(self) -> None:
+    def __exit__(self, *_: object) -> None:
         with self._lock:
             self._closed.set()
             self._heart.join()
             self._file.close()
             self._owner.truncate(0)
             self._owner.close()
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 def record_size(run_dir: Path) -> int:
@@ -220,10 +215,10 @@ def whole(events: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         if event["type"] == "call":
             its = (event["result_key"], event["restart"])
             attempts.setdefault(its, set()).add(attempt_id(event))
-        elif event["type"] == "result" and (
-            len(attempts.get((event["key"], event["restart"]), ())) < event["attempts"]
-        ):
-            continue
+        elif event["type"] == "result":
+            known = attempts.pop((event["key"], event["restart"]), set())
+            if len(known) < event["attempts"]:
+                continue
         yield event
 
 
@@ -234,7 +229,7 @@ def attempt_id(call: Mapping[str, Any]) -> tuple[str, int]:
 
 
 def _head(kind: str) -> bytes:
-    """How a line of this schema begins; ``_append`` writes version and type first."""
+    """How a line of this schema begins; ``append`` writes version and type first."""
     return json.dumps({"v": SCHEMA_VERSION, "type": kind})[:-1].encode()
 
 
@@ -292,15 +287,6 @@ def _version(line: bytes, name: bytes) -> int | None:
     return version if isinstance(version, int) else None
 
 
-def _torn(path: Path) -> bool:
-    size = path.stat().st_size
-    if not size:
-        return False
-    with path.open("rb") as file:
-        file.seek(size - 1)
-        return file.read(1) != b"\n"
-
-
 def _claim(path: Path) -> BinaryIO:
     """The lock file, held, with the names of this machine and process in it. Raises ConfigError
     where another process holds it, or where one on another machine, whose lock may not be seen
@@ -334,6 +320,7 @@ def replacing(path: Path) -> Iterator[Path]:
     Whoever reads meanwhile, or after the writer was killed, finds the old file or the new one.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.unlink(missing_ok=True)  # of a killed process that had the same number
     try:
         yield temporary
         temporary.replace(path)

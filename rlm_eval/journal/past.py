@@ -88,7 +88,7 @@ def reuse(found: Mapping[str, Path], past: Past, journal: Journal) -> None:
             key = event["result_key"] if event["type"] == "call" else event["key"]
             if found.get(key) == other:
                 restart = event["restart"] + past.restarts.get(key, 0)
-                journal.copy({**event, "restart": restart, "reused_from": other.name})
+                journal.append({**event, "restart": restart, "reused_from": other.name})
 
 
 def _is_done(event: Event) -> bool:

@@ -133,12 +133,6 @@ def looks_secret(value: str, *, declared: bool = False) -> bool:
     return mixed or (len(value) >= _SURELY_RANDOM and not value.isdigit())
 
 
-def seal_of(task: object) -> Seal | None:
-    """How a task's text is sealed; None where it may be stored as it is."""
-    seal: Seal | None = getattr(task, "seal", None)
-    return seal
-
-
 def sealed_call(call: Call, reply: str, seal: Seal) -> tuple[Call, str]:
     """A call and its reply as they may be written down. An error keeps its kind."""
     kind, colon, message = call.error.partition(": ")
@@ -159,7 +153,7 @@ def sealed_result(result: Result, seal: Seal) -> Result:
             answer,
             text=None if answer.text is None else _sealed(answer.text, seal),
             error=_sealed(answer.error, seal),
-            trajectory=tuple(_sealed_event(event, seal) for event in answer.trajectory),
+            trajectory=tuple(_sealed_value(answer.trajectory, seal)),
         ),
         score=None if score is None else replace(score, parsed=_sealed(score.parsed, seal)),
     )
@@ -170,15 +164,11 @@ def _sealed(text: str, seal: Seal) -> str:
     return seal(text) if text else ""
 
 
-def _sealed_event(event: Mapping[str, Any], seal: Seal) -> Mapping[str, Any]:
-    return {k: v if k in OPEN else _sealed_value(v, seal) for k, v in event.items()}
-
-
 def _sealed_value(value: Any, seal: Seal) -> Any:
     if isinstance(value, str):
         return _sealed(value, seal)
     if isinstance(value, Mapping):
-        return _sealed_event(value, seal)
+        return {k: v if k in OPEN else _sealed_value(v, seal) for k, v in value.items()}
     if isinstance(value, list | tuple):
         return [_sealed_value(part, seal) for part in value]
     return value

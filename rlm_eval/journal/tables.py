@@ -1,6 +1,7 @@
 """The two tables of a run, derived from its journal: results.parquet and calls.parquet.
 
-Cost, tokens and call counts of a result are sums over its calls, never counters of their own.
+Cost, tokens and call counts of a result are sums over its calls, never counters of their own. What
+is written goes through memory some rows at a time: a run may have a hundred thousand calls.
 """
 
 from __future__ import annotations
@@ -8,13 +9,14 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import fields
 from math import fsum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rlm_eval.journal.journal import attempt_id, read_events, replacing, whole
+from rlm_eval.journal.journal import attempt_id, replacing, whole
 from rlm_eval.records import SCORED, Call, Span, storable, union
 
 if TYPE_CHECKING:
@@ -100,72 +102,106 @@ MEASURES = {
 _STORED = {"int": "int64", "float": "float64", "float | None": "float64", "bool": "bool"}
 #: A call's fields in their order; what is no number is text.
 CALL_COLUMNS = {field.name: _STORED.get(str(field.type), "string") for field in fields(Call)}
+#: Rows that are in memory as records.
+_ROWS = 2000
 #: How a cell begins that a spreadsheet would compute, unless it is a number.
 _FORMULA = re.compile(r"(?!\s*[+-]?[\d.,]+(?:[eE][+-]?\d+)?\s*\Z)\s*[=+\-@＝＋－＠]|[\t\n]")
 
 
-def tables(run_dir: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """(results, calls) of a run, from its journal."""
-    return tables_of(read_events(run_dir, types=("result", "call")))
+def write_tables(events: Iterable[dict[str, Any]], folder: Path) -> None:
+    """Write the results and the calls of ``result`` and ``call`` events into ``folder``, each as
+    parquet and as CSV. A result that was begun again counts by its last answer and that restart's
+    calls, one whose calls are not all there does not; the calls are those of every restart."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with _appended(folder / "calls") as add:
+        write_results(events, folder / "results", add)
 
 
-def tables_of(events: Iterable[dict[str, Any]]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """(results, calls) of ``result`` and ``call`` events. A result that was begun again counts by
-    its last answer and that restart's calls, one whose calls are not all there does not; ``calls``
-    has those of every restart."""
+def write_results(
+    events: Iterable[dict[str, Any]],
+    path: Path,
+    add: Callable[[pd.DataFrame], None] | None = None,
+) -> None:
+    """Write the results alone, to ``path``.parquet and ``path``.csv; ``add`` gets the calls, some
+    at a time."""
     import pandas as pd
 
-    ended: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {}
-    calls: dict[tuple[str, int], Call] = {}
+    frames: list[pd.DataFrame] = []
+    rows: list[Mapping[str, Any]] = []
+    sent: list[Mapping[str, Any]] = []
+    seen: set[tuple[str, int]] = set()
     by_restart: dict[tuple[str, int], dict[tuple[str, int], Call]] = {}
     for event in whole(events):
         if event["type"] == "result":
             its = by_restart.pop((event["key"], event["restart"]), {})
-            ended[event["key"]] = _row(event, [*its.values()])
-        else:
-            call, attempt = _call_of(event), attempt_id(event)
-            calls.setdefault(attempt, call)
-            # Reused again after a kill, a call is there again, as another restart's.
-            began = by_restart.setdefault((call.result_key, call.restart), {})
-            began.setdefault(attempt, call)
-    rows = [row for row, _ in ended.values()]
-    result_frame = pd.DataFrame(rows, columns=list(RESULT_COLUMNS)).astype(RESULT_COLUMNS)
-    for name in sorted({name for _, others in ended.values() for name in others}):
-        result_frame[name] = [others.get(name) for _, others in ended.values()]
-        result_frame[name] = result_frame[name].astype("float64")
-    sent = [tuple(vars(call).values()) for call in calls.values()]
-    call_frame = pd.DataFrame(sent, columns=list(CALL_COLUMNS))
+            rows.append(_row(event, [*its.values()]))
+            if len(rows) == _ROWS:
+                frames.append(_frame(rows, RESULT_COLUMNS))
+                rows = []
+            continue
+        call, attempt = _call_of(event), attempt_id(event)
+        # Reused again after a kill, a call is there again, as another restart's.
+        by_restart.setdefault((call.result_key, call.restart), {}).setdefault(attempt, call)
+        if add and attempt not in seen:
+            seen.add(attempt)
+            sent.append(vars(call))
+            if len(sent) == _ROWS:
+                add(_frame(sent, CALL_COLUMNS))
+                sent = []
+    if add:
+        add(_frame(sent, CALL_COLUMNS))
+    results = pd.concat([*frames, _frame(rows, RESULT_COLUMNS)], ignore_index=True)
+    frames.clear()
     order = ["target_tokens", "context_id", "method", "sample_id", "repeat", "result_key"]
-    return (
-        result_frame.sort_values(order, ignore_index=True),
-        call_frame.astype(CALL_COLUMNS),
-    )
+    last = results[order].drop_duplicates("result_key", keep="last").sort_values(order).index
+    further = sorted(set(results.columns) - RESULT_COLUMNS.keys())
+    with _appended(path) as put:
+        for start in range(0, max(1, len(last)), _ROWS):
+            put(results.loc[last[start : start + _ROWS], [*RESULT_COLUMNS, *further]])
 
 
-def write_tables(results: pd.DataFrame, calls: pd.DataFrame, folder: Path) -> None:
-    """Write both tables, as parquet and as CSV, into a run's folder."""
-    write_table(results, folder / "results")
-    write_table(calls, folder / "calls")
+def _frame(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> pd.DataFrame:
+    """``rows`` with the ``columns`` as typed, and what else they have as numbers."""
+    import pandas as pd
+
+    frame = pd.DataFrame(rows, columns=None if rows else list(columns))
+    return frame.astype({name: columns.get(name, "float64") for name in frame.columns})
 
 
-def write_table(frame: pd.DataFrame, path: Path) -> None:
-    """Write ``path``.parquet and ``path``.csv, each atomically."""
-    with replacing(path.with_name(f"{path.name}.parquet")) as temporary:
-        frame.to_parquet(temporary, index=False)
-    write_csv(frame, path.with_name(f"{path.name}.csv"))
+@contextmanager
+def _appended(path: Path) -> Iterator[Callable[[pd.DataFrame], None]]:
+    """Write ``path``.parquet and ``path``.csv by frames, put into place when the block ends."""
+    import pyarrow as pa  # type: ignore[import-untyped]
+    from pyarrow.parquet import ParquetWriter  # type: ignore[import-untyped]
+
+    files = [path.with_name(f"{path.name}.{ending}") for ending in ("parquet", "csv")]
+    with replacing(files[0]) as binary, replacing(files[1]) as text, ExitStack() as stack:
+        writer: ParquetWriter | None = None
+
+        def add(frame: pd.DataFrame) -> None:
+            nonlocal writer
+            table = pa.Table.from_pandas(frame, preserve_index=False)
+            first = writer is None
+            writer = writer or stack.enter_context(ParquetWriter(binary, table.schema))
+            writer.write_table(table)
+            _add_csv(frame, text, header=first)
+
+        yield add
 
 
 def write_csv(frame: pd.DataFrame, path: Path, float_format: str | None = None) -> None:
-    """Write ``path`` atomically. Text that a spreadsheet would take for a formula has an apostrophe
-    before it, and a lone carriage return, which would begin a row, is a line break; the parquet
-    tables have it as it is."""
+    """Write ``path`` atomically, as a spreadsheet may open it."""
+    with replacing(path) as temporary:
+        _add_csv(frame, temporary, float_format=float_format)
+
+
+def _add_csv(frame: pd.DataFrame, path: Path, **how: Any) -> None:
+    """Text that a spreadsheet would take for a formula has an apostrophe before it, and a lone
+    carriage return, which would begin a row, is a line break; parquet tables have it as it is."""
     shown = frame.rename(columns=_as_text)
     for name in frame.select_dtypes(exclude=["number", "bool"]):
         shown[_as_text(name)] = frame[name].map(_as_text)
-    with replacing(path) as temporary:
-        shown.to_csv(
-            temporary, index=False, float_format=float_format, lineterminator="\n", encoding="utf-8"
-        )
+    shown.to_csv(path, mode="a", index=False, lineterminator="\n", encoding="utf-8", **how)
 
 
 def _as_text(cell: Any) -> Any:
@@ -186,9 +222,9 @@ def _kept_once(value: Any) -> Any:
     return sys.intern(value) if type(value) is str else value
 
 
-def _row(event: Mapping[str, Any], calls: Sequence[Call]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """A row of results.parquet from a result and the calls that count for it, and what it has in
-    further columns: a reading beside its score in ``score_NAME``, and ``judge_verdicts`` and
+def _row(event: Mapping[str, Any], calls: Sequence[Call]) -> dict[str, Any]:
+    """A row of results.parquet from a result and the calls that count for it. It has further
+    columns for a reading beside its score, ``score_NAME``, and ``judge_verdicts`` and
     ``judge_dissents``. A judge's calls are no part of the method's: only what they cost is kept."""
     sample, answer = event["sample"], event["answer"]
     score = event["score"] if answer["outcome"] in SCORED else None
@@ -221,10 +257,11 @@ def _row(event: Mapping[str, Any], calls: Sequence[Call]) -> tuple[tuple[Any, ..
     counted = ("prompt_tokens", "cached_tokens", "reused_tokens", "completion_tokens")
     for name in (*counted, "thought_chars"):
         found[name] = sum(getattr(call, name) for call in own)
-    others = {f"score_{name}": other for name, other in score["readings"].items()} if score else {}
+    row = {name: found[name] for name in RESULT_COLUMNS}
+    row |= {f"score_{name}": other for name, other in score["readings"].items()} if score else {}
     if score and score.get("verdicts"):
-        others |= {f"judge_{name}": score[name] for name in ("verdicts", "dissents")}
-    return tuple(_kept_once(found[name]) for name in RESULT_COLUMNS), others
+        row |= {f"judge_{name}": score[name] for name in ("verdicts", "dissents")}
+    return row
 
 
 def _cost(calls: Iterable[Call], name: str) -> float | None:

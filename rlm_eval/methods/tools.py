@@ -7,7 +7,7 @@ from __future__ import annotations
 import inspect
 import json
 from bisect import bisect_left
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -16,7 +16,7 @@ import regex
 from rlm_eval.errors import ConfigError
 from rlm_eval.methods.fitting import Chunk, chunks_of, placed_documents
 from rlm_eval.methods.rag.ranking import UNSPACED, Bm25, Indices
-from rlm_eval.records import Content, Span, content_hash, union
+from rlm_eval.records import Content, Context, Span, union
 from rlm_eval.repl.results import HostError, HostFunction
 
 #: How far apart the words of a place may begin, and how much of its line is shown on each side of
@@ -40,7 +40,7 @@ class Toolset:
 
     def over(self, content: Content) -> Tools:
         def index() -> Bm25:
-            key = content_hash(dict(content) if isinstance(content, Mapping) else content)
+            key = Context.of(content).id  # in which the order of documents counts
             return self._indices.get(key, lambda: Bm25(chunks_of(content, self._piece_tokens)))[0]
 
         return Tools(self._offered, content, index)

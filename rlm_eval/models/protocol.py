@@ -10,7 +10,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from types import MappingProxyType
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 from rlm_eval.errors import ConfigError, ContextOverflow, NoReply, ProviderError, at_least
 from rlm_eval.ledger import Ledger, Reservation, Spend
@@ -118,8 +118,10 @@ class Price:
     def given(cls, price: Mapping[str, Any]) -> Price | None:
         """None, which is "unpriced" and never 0, unless input and output both have a price. Raises
         ConfigError for what is none."""
-        rates: dict[str, float] = {}
-        for kind in ("input", "output", "cached_input", "cache_write"):
+        kinds, rates = ("input", "output", "cached_input", "cache_write"), dict[str, float]()
+        for name in price.keys() - {*kinds, "as_of"}:
+            raise ConfigError(f"is no price: it is one of {', '.join(kinds)}", key=f"price.{name}")
+        for kind in kinds:
             rate = price.get(kind)
             if isinstance(rate, int | float) and rate >= 0:
                 rates[kind] = float(rate)
@@ -198,7 +200,6 @@ class Model(Protocol):
     def close(self) -> None: ...
 
 
-@runtime_checkable
 class ChatModel(Model, Protocol):
     """A language model. ``complete`` makes one attempt and raises ProviderError (BilledError when
     it costs) or ContextOverflow. Retries, caps and records are the model client's business."""
@@ -376,13 +377,12 @@ def prompt_digest(messages: Sequence[Message]) -> tuple[str, int]:
     return digest.hexdigest(), size
 
 
-def sendable(messages: Sequence[Message]) -> Sequence[Message]:
+def sendable(messages: Sequence[Message]) -> list[Message]:
     """The messages as a request can hold them (:func:`storable`); some servers take no NUL."""
-    sent = [
+    return [
         {k: v if k == "role" else storable(v).replace("\0", "\ufffd") for k, v in m.items()}
         for m in messages
     ]
-    return messages if sent == [*messages] else sent
 
 
 def shown(messages: Sequence[Message], options: Options) -> Sequence[Message]:

@@ -15,7 +15,6 @@ from rlm_eval.config.credentials import as_written
 from rlm_eval.config.sources import revision_of, sources_of
 from rlm_eval.errors import ConfigError
 from rlm_eval.journal.past import SHARDS
-from rlm_eval.journal.redaction import seal_of
 from rlm_eval.ledger import Budget, refuse_unpriced
 from rlm_eval.methods.method import Method
 from rlm_eval.models.client import RetryPolicy
@@ -135,12 +134,7 @@ def assemble(config: RunConfig) -> Parts:
     # With the address that is asked in the end: an environment variable may give it.
     nodes = {key: {**config[key], "endpoint": m.info.endpoint} for key, m in by_key.items()}
     sources: dict[str, str] = {}
-    arms = []
-    for name, node in config["method"].items():
-        method = _method(f"method.{name}", node, task, infos, shared)
-        keys_used = ["model", *model_keys(method), *(["judge_model"] if judge_of(task) else [])]
-        used = {key: nodes[key] for key in keys_used if key in nodes}
-        arms.append(_arm(config, name, method, task, used, sources))
+    arms = [_arm(config, name, task, infos, nodes, shared, sources) for name in config["method"]]
     _refuse_matched_to_nothing(arms, sample_budget, models["root"].info)
     retry = build("retry", config["retry"])
     found, embedder = dict(sorted(sources.items())), models.pop("embed", None)
@@ -162,45 +156,38 @@ def _refuse_matched_to_nothing(arms: Sequence[Arm], cap: Budget, root: ModelInfo
         )
 
 
-def _method(
-    where: str,
-    node: Mapping[str, Any],
+def _arm(
+    config: RunConfig,
+    name: str,
     task: Any,
     infos: Mapping[Role, ModelInfo],
+    nodes: Mapping[str, Any],
     shared: dict[str, Any],
-) -> Method:
-    method: Method = build(where, {k: v for k, v in node.items() if k != "kind"}, shared)
+    all_sources: dict[str, str],
+) -> Arm:
+    """An arm that is checked, with the hash of all that its answers and their scores depend on:
+    configuration, prompts, the models (of ``nodes``) that it and the judge use, and the sources of
+    all of these; those are added to ``all_sources``."""
+    where, judge = f"method.{name}", judge_of(task)
+    node = {key: value for key, value in config["method"][name].items() if key != "kind"}
+    method: Method = build(where, node, shared)
     method.bind(task.code_oracle, task.count_alone)
     try:
         method.check(infos)
     except ConfigError as error:
         raise error.within(where) from error
-    if seal_of(task) is not None and method.stores_input():
+    if task.seal is not None and method.stores_input():
         raise ConfigError(
             f"task {task.name} must not be stored in the clear, and {where} would write it to a "
             "disk of this machine, which has no /dev/shm: leave it out"
         )
-    return method
-
-
-def _arm(
-    config: RunConfig,
-    name: str,
-    method: Method,
-    task: Any,
-    models: Mapping[str, Any],
-    all_sources: dict[str, str],
-) -> Arm:
-    """A method with the hash of all that its answers and their scores depend on: configuration,
-    prompts, the models that it and the judge use, and the sources of all of these; those are added
-    to ``all_sources``."""
-    judge, node = judge_of(task), config["method"][name]
-    nodes = (node, config["task"], *models.values())
-    targets = [target for each in nodes for target in targets_of(each)]
+    keys_used = ["model", *model_keys(method), *(["judge_model"] if judge else [])]
+    models = {key: nodes[key] for key in keys_used if key in nodes}
+    made_of = (node, config["task"], *models.values())
+    targets = [target for each in made_of for target in targets_of(each)]
     sources = sources_of([*_COMMON, *(target.rpartition(".")[0] for target in targets)])
     all_sources |= sources
     revision = revision_of(sources)
-    node = {key: value for key, value in node.items() if key != "kind"}
     depends_on = [
         *(name, node, method.prompt_source(), models, config["temperature"], config["memoize"]),
         *(config["budget"]["sample"], revision),

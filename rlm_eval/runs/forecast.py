@@ -195,12 +195,17 @@ def _from_past(row: Expected, length: int, past: Past) -> Expected:
     return replace(row, source=source, **point, low=low, high=high)
 
 
-def together(rows: Sequence[Expected]) -> Expected:
-    """All rows as one: an upper end is known where all are, and lower ends that aren't are 0."""
+def together(rows: Sequence[Expected], at_once: int = 1) -> Expected:
+    """All rows as one: an upper end is known where all are, and lower ends that aren't are 0.
+    Seconds are shared by the answers ``at_once``: how quick each is tell runs like this one."""
     known = [name for name in MEASURES if all(name in row.high for row in rows)]
     low = {name: _end(rows, name, "low") for name in MEASURES}
     high = {name: _end(rows, name, "high") for name in known}
-    return Expected("all together", 0, sum(row.results for row in rows), low=low, high=high)
+    total = sum(row.results for row in rows)
+    for ends in (low, high):
+        if "seconds" in ends:
+            ends["seconds"] /= max(1, min(at_once, total))
+    return Expected("all together", 0, total, low=low, high=high)
 
 
 def _end(rows: Sequence[Expected], name: str, end: str) -> float:

@@ -55,7 +55,7 @@ def show_plan(parts: Parts, run_dir: Path, work: Sequence[Work]) -> None:
     console = Console()
     if not console.is_terminal:  # a file has room for long lines
         console = Console(width=max(console.width, 120))
-    console.print(_table(rows))
+    console.print(_table(rows, parts.at_once))
     for note in [*_notes(parts, rows), *cut_inputs(parts, todo)]:
         console.print(note)
     contexts = len({item.context.id for item in work})
@@ -70,7 +70,7 @@ def show_plan(parts: Parts, run_dir: Path, work: Sequence[Work]) -> None:
     print(f"would go to: {run_dir}")
 
 
-def _table(rows: Sequence[Expected]) -> Table:
+def _table(rows: Sequence[Expected], at_once: int) -> Table:
     from rich import box
     from rich.table import Table
 
@@ -85,7 +85,7 @@ def _table(rows: Sequence[Expected]) -> Table:
         cells = _cells(row)
         table.add_row(row.arm, f"{row.target_tokens:,}", str(row.results), *cells, row.source)
     table.add_section()
-    total = together(rows)
+    total = together(rows, at_once)
     table.add_row(total.arm, "", str(total.results), *_cells(total))
     return table
 
@@ -119,7 +119,8 @@ def _notes(parts: Parts, rows: Sequence[Expected]) -> list[str]:
     """What the table can't say itself."""
     notes = [
         "ranges are meant to hold what is taken in 8 of 10 cases; in the total, what past runs' "
-        "rows are off by chance evens out. From: means of past runs, at another length where none "
+        "rows are off by chance evens out, and time is that of "
+        f"{parts.at_once} answers at once. From: means of past runs, at another length where none "
         "was at this one; the cap that budget.matched spends; or the sizes alone (a prompt sent "
         "again for the same answer takes no time)"
     ]
@@ -175,9 +176,9 @@ def keep_forecast(rows: Sequence[Expected], run_dir: Path) -> None:
         write_atomically(path, json.dumps([asdict(row) for row in rows], indent=1))
 
 
-def in_one_line(rows: Sequence[Expected]) -> str:
+def in_one_line(rows: Sequence[Expected], at_once: int) -> str:
     """The forecast for a run that begins now: without upper ends where those are mere limits."""
-    total, bounded = together(rows), [row.arm for row in rows if row.source in NO_ESTIMATE]
+    total, bounded = together(rows, at_once), [row.arm for row in rows if row.source in NO_ESTIMATE]
     if bounded:  # but what is free is free however much of it is taken
         total = replace(total, high={k: v for k, v in total.high.items() if k == "usd" and not v})
     calls, prompt, reply, money, time = _cells(total)

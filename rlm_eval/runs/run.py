@@ -20,7 +20,7 @@ from rlm_eval.errors import PERMANENT, ConfigError, is_the_machines
 from rlm_eval.journal.environment import write_environment
 from rlm_eval.journal.journal import Journal, damage, read_events, record_size
 from rlm_eval.journal.past import Past, finished_beside, past_of, reuse
-from rlm_eval.journal.redaction import Redactor, seal_of, secrets_of
+from rlm_eval.journal.redaction import Redactor, secrets_of
 from rlm_eval.ledger import Ledger
 from rlm_eval.models.client import CallSink, ModelClient
 from rlm_eval.models.local.model import LocalModel
@@ -100,7 +100,7 @@ def _run(parts: Parts, run_dir: Path, work: Sequence[Work], host: Host) -> int:
     left = missing - found.keys()
     rows = _forecast(parts, [item for item in work if item.key in left], past)
     levels = _sandbox_levels(parts)
-    with Journal(run_dir, redactor_of(parts.config), seal_of(parts.task)) as journal:
+    with Journal(run_dir, redactor_of(parts.config), parts.task.seal) as journal:
         if journal.found != size:  # another process ended meanwhile
             past = past_of(run_dir)
             found = {key: run for key, run in found.items() if key not in past.done}
@@ -123,7 +123,7 @@ def _run(parts: Parts, run_dir: Path, work: Sequence[Work], host: Host) -> int:
             print(note, file=sys.stderr)
         if rows:
             keep_forecast(rows, run_dir)
-            print(in_one_line(rows), file=sys.stderr)
+            print(in_one_line(rows, parts.at_once), file=sys.stderr)
         outcome = _work_off(parts, run_dir, todo, past, journal, host)
     return _finish(parts, run_dir, outcome, host)
 
@@ -232,7 +232,7 @@ def served(parts: Parts, journal: Journal, record: CallSink) -> Iterator[ModelCl
         for model in models:
             model.open()
         for role, opened in parts.infos.items():
-            journal.note("model", role=role, **asdict(opened))
+            journal.append({"type": "model", "role": role, **asdict(opened)})
         yield ModelClient(
             parts.models,
             record,
@@ -278,23 +278,25 @@ def _interrupts(stop: Callable[[str], None], command: str) -> Iterator[None]:
 
 def _finish(parts: Parts, run_dir: Path, outcome: RunOutcome, host: Host) -> int:
     """Tables, figures and, where it is printed, the summary on stdout; the exit code."""
+    import pandas as pd
     from rich.console import Console
 
     from rlm_eval.analysis.summary import print_summary, write_summary
-    from rlm_eval.journal.tables import tables_of, write_tables
+    from rlm_eval.journal.tables import write_tables
 
     bad: list[str] = []
     replies: Counter[str] = Counter()
     empty: Counter[str] = Counter()
     events = read_events(run_dir, ("result", "call"), bad)
-    results, calls = tables_of(_counting(events, replies, empty))
-    write_tables(results, calls, run_dir)
+    write_tables(_counting(events, replies, empty), run_dir)
     summary = write_summary(run_dir, demonstration=parts.demonstration)
     if host.prints:
         print_summary(summary, Console())
-        if sent := int(calls.prompt_tokens.sum()):
-            cached = int(calls.cached_tokens.sum()) / sent
-            print(f"prompt tokens: {sent:,} sent, {cached:.0%} of them from the prompt cache")
+        columns = ["prompt_tokens", "cached_tokens"]
+        sent, cached = pd.read_parquet(run_dir / "calls.parquet", columns=columns).sum()
+        if sent:
+            share = f"{cached / sent:.0%} of them from the prompt cache"
+            print(f"prompt tokens: {sent:,} sent, {share}")
     for line in filter(None, [*_cut_off(replies, empty), damage(run_dir, bad)]):
         print(line, file=sys.stderr)
     for error, count in outcome.errors.items():

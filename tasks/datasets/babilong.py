@@ -19,16 +19,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from functools import cached_property
-from pathlib import Path
 
 import yaml
 
 from rlm_eval.records import Context, Sample
 
+from ..generated.haystack import ITEMS
 from .dataset import Fields, Row, Text, shape
 from .fixed import Fixed
 
-PROMPTS = Path(__file__).parents[1] / "items" / "babilong.yaml"
+PROMPTS = ITEMS / "babilong.yaml"
 OWN_PROMPT = (
     "Facts about some persons and things are hidden in the text. Answer from them, in one short"
     " sentence."

@@ -36,15 +36,13 @@ from rlm_eval.errors import ConfigError
 from rlm_eval.records import Context, Scalar, documents_of
 
 from ..draws import Draws
-from ..generated.haystack import ruler_file
+from ..generated.haystack import MOST_CHARS_PER_TOKEN, ruler_file
 from ..sizing import check_lengths, heading, one_of
 from ..task import Pair
 from .dataset import AnyText, Name, Row, Text, many, optional, shape
 from .padded import Asked, Padded, nearest
 
 SCORERS = ("squad_em", "hotpot_em", "string_match_part")
-#: English takes fewer characters a token than this: a cheap bound on what a pool can fill.
-CHARS_PER_TOKEN_AT_MOST = 7
 
 
 @dataclass(kw_only=True, eq=False)
@@ -130,7 +128,7 @@ class DocumentQA(Padded):
                     f" supporting documents that fit {target} tokens",
                     key="n",
                 )
-        most = sum(map(len, self._pool)) // CHARS_PER_TOKEN_AT_MOST
+        most = sum(map(len, self._pool)) // MOST_CHARS_PER_TOKEN
         check_lengths(self.name, self.lengths, 1, most)
 
     def _fill(self, asked: Asked, budget: int, draws: Draws) -> list[str]:

@@ -22,8 +22,7 @@ from typing import Any
 from rlm_eval.errors import ConfigError
 
 from ..sizing import one_of
-
-ITEMS = Path(__file__).parents[1] / "items"
+from .haystack import ITEMS
 
 #: Coarse classes of the TREC question-classification set (Li & Roth 2002).
 TREC_LABELS = {

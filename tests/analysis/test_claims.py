@@ -16,9 +16,9 @@ from rlm_eval.analysis.report.claims import (
     Setting,
     claims_table,
     known_claims,
-    wilson,
 )
 from rlm_eval.analysis.report.page import write_report
+from rlm_eval.analysis.stats import NORMAL, wilson
 from rlm_eval.commands.cli import run_command
 from rlm_eval.config.check import check_config
 from rlm_eval.config.compose import compose_tree
@@ -60,7 +60,7 @@ def state(rlm: list[bool], direct: list[bool], claim: Claim = CLAIM, **more: obj
 @pytest.mark.parametrize(("right", "n"), [(0, 20), (7, 20), (48, 80), (20, 20)])
 def test_wilsons_interval_is_scipys(right: int, n: int) -> None:
     known = binomtest(right, n).proportion_ci(method="wilson")
-    assert wilson(right / n, n) == pytest.approx((known.low, known.high), abs=1e-6)
+    assert wilson(right / n, n, NORMAL) == pytest.approx((known.low, known.high), abs=1e-6)
 
 
 def test_newcombes_interval_is_that_of_his_paper() -> None:

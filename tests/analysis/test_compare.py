@@ -104,19 +104,16 @@ def test_models_of_roles_are_named_and_settings_of_unshared_arms_are_not(tmp_pat
     for name, settings in (("a", config), ("b", other | {"seed": 0})):
         methods = ("direct", "rlm", *(("rag_bm25",) if name == "a" else ()))
         folder = write_run(tmp_path / name, settings, run_id=name, methods=methods, **SMALL)
-        record = {
-            "run_time": {"results_dir": settings["results_dir"]},
-            "prompts": {"rag_bm25": "p"},
-        }
+        record = {"prompts": {"rag_bm25": "p"}, "fingerprints": {"rag_bm25": "f"}}
         (folder / "environment.json").write_text(json.dumps(record if name == "a" else {}))
         calls = pd.read_parquet(folder / "calls.parquet")
         judge = calls.iloc[:1].assign(role="judge", model=f"judge-{name}", call_id="j")
         pd.concat([calls, judge]).to_parquet(folder / "calls.parquet")
-    found = compare_runs(*(load_run(tmp_path / name) for name in "ab"))
+    found = compare_runs(*(load_run(tmp_path / name) for name in "ab"), ["results_dir"])
     assert found.changes["Models"] == [("judge", "judge-a", "judge-b")]
     assert found.changes["Configuration"] == [("method.{rlm, direct}.matched", False, True)]
     assert found.changes["Environment"] == []
-    assert found.changes["Settings that change no result"] == [("results_dir", "here", None)]
+    assert found.changes["Settings that change no result"] == [("results_dir", "here", "there")]
     assert found.only_a == ["rag_bm25"]
 
 

@@ -113,11 +113,13 @@ def _pss(pid: int) -> float:
 
 
 def main() -> None:
-    parts = sys.argv[1:] or ["needle", "calls"]
+    parts = sys.argv[1:] or ["needle", "calls", "results"]
     if "needle" in parts:
         needle()
     if "calls" in parts:
         calls()
+    if "results" in parts:
+        results()
 
 
 def needle() -> None:
@@ -162,7 +164,7 @@ Memory, MB: of the process, and with all that it starts.
 
 | questions | sub-calls | minutes | CPU ms a call | process | all | journal, MB |
 |---|---|---|---|---|---|---|""")
-    for n in (1, 4):
+    for n in (1, 4, 7):
         words = ["task=aggregation", "task.domain=questions", "task.lengths=[1000000]"]
         words += [f"task.n={n}", "method=[rlm]"]
         words += ["method.rlm.max_sub_calls=null", "memoize=false", "concurrency=1"]
@@ -174,6 +176,26 @@ Memory, MB: of the process, and with all that it starts.
         cells = [n, f"{asked:,}", f"{used.wall_s / 60:.1f}", f"{used.cpu_s / asked * 1e3:.2f}"]
         cells += [f"{used.own_mb:.0f}", f"{used.tree_mb:.0f}", f"{size:.0f}"]
         print(f"| {' | '.join(map(str, cells))} |", flush=True)
+
+
+def results() -> None:
+    print("""
+## Many answers, a call each
+
+A hundred questions of 300 tokens, answered as often as gives so many results.
+
+| results | minutes | CPU ms a result | process, MB | journal, MB |
+|---|---|---|---|---|""")
+    for n in (1_000, 10_000, 100_000):
+        words = ["task=needle", "task.lengths=[300]", "task.n=100", f"repeats={n // 100}"]
+        words += ["model=scripted", "method=[direct]"]
+        with tempfile.TemporaryDirectory() as folder:
+            used = taken(words, folder)
+            (journal,) = Path(folder).glob("needle-*/journal.jsonl")
+            size = journal.stat().st_size / 1e6
+        cells = [f"{n:,}", f"{used.wall_s / 60:.1f}", f"{used.cpu_s / n * 1e3:.2f}"]
+        cells += [f"{used.own_mb:.0f}", f"{size:.0f}"]
+        print(f"| {' | '.join(cells)} |", flush=True)
 
 
 def text_mb() -> float:

@@ -12,7 +12,7 @@ import yaml
 
 from helpers.commands import merge as main
 from helpers.commands import replay
-from helpers.some_records import some_call, some_result
+from helpers.some_records import some_call, some_result, tables
 from rlm_eval.analysis.load import load_results
 from rlm_eval.commands.cli import run_command
 from rlm_eval.commands.merge import Source, merge
@@ -20,7 +20,7 @@ from rlm_eval.config.compose import compose_tree, recorded_tree
 from rlm_eval.errors import ConfigError
 from rlm_eval.journal.journal import FILE_NAME, Journal, read_events
 from rlm_eval.journal.past import finished_beside, past_of, reuse
-from rlm_eval.journal.tables import tables, write_tables
+from rlm_eval.journal.tables import write_tables
 from rlm_eval.ledger import Spend
 
 TREE = compose_tree(["model=scripted", "task=needle", "method=[direct,rag_bm25]"])
@@ -121,7 +121,7 @@ def test_a_result_measured_twice_counts_once_and_is_paid_twice(tmp_path: Path) -
     assert of_r1.restart.tolist() == [0, 1, 2, 3, 4]
     assert past_of(tmp_path / "out").spent.usd == 8 * 0.25
     assert past_of(tmp_path / "out").restarts == {"r1": 5, "r2": 3}
-    write_tables(*tables(tmp_path / "out"), tmp_path / "out")
+    write_tables(read_events(tmp_path / "out", ("result", "call")), tmp_path / "out")
     assert load_results(tmp_path / "out").started_at.notna().all()
 
 

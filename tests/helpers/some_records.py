@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from rlm_eval.journal.journal import Journal, read_events
+from rlm_eval.journal.tables import write_tables
 from rlm_eval.records import Answer, Call, Outcome, Result, Sample, Score
 
 SAMPLE = Sample.of(
@@ -79,3 +83,13 @@ def write_one(run_dir: Path, key: str = "r1", outcome: str = "answered", restart
         journal.begin(key, restart)
         journal.call(some_call(f"call-{key}-{restart}", result_key=key, restart=restart), "seven")
         journal.result(some_result(key, outcome, restart=restart))  # type: ignore[arg-type]
+
+
+def tables(run_dir: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """(results, calls) as the journal in ``run_dir`` gives them; what lies beside it stays."""
+    with tempfile.TemporaryDirectory() as folder:
+        write_tables(read_events(run_dir, ("result", "call")), Path(folder))
+        results, calls = (
+            pd.read_parquet(Path(folder) / f"{name}.parquet") for name in ("results", "calls")
+        )
+    return results, calls

@@ -9,11 +9,10 @@ from pathlib import Path
 import pytest
 
 from helpers.recorded_runs import copied, record_run
-from helpers.some_records import write_one
+from helpers.some_records import tables, write_one
 from rlm_eval.commands.cli import run_command
 from rlm_eval.journal.journal import FILE_NAME, damage, read_events
 from rlm_eval.journal.past import finished_beside, past_of
-from rlm_eval.journal.tables import tables
 
 #: The lines of a journal of three results: a session, then begin, call and result of each.
 CALL, RESULT = 5, 6

@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 
 from helpers.recorded_runs import write_events
-from helpers.some_records import some_call, some_result, write_one, written
+from helpers.some_records import some_call, some_result, tables, write_one, written
 from rlm_eval.journal.journal import FILE_NAME, Journal, read_events
 from rlm_eval.journal.past import finished_beside, past_of, reuse
-from rlm_eval.journal.tables import tables
 from rlm_eval.ledger import Spend
 
 
@@ -106,7 +105,7 @@ def test_a_result_whose_reuse_was_killed_is_reused_whole(tmp_path: Path) -> None
     write_one(tmp_path / "old", "r1")
     with Journal(new) as journal:
         for event in list(read_events(tmp_path / "old", types=("begin", "call"))):
-            journal.copy({**event, "reused_from": "old"})
+            journal.append({**event, "reused_from": "old"})
     with Journal(new) as journal:
         reuse(finished_beside(new, {"r1"}), past_of(new), journal)
     assert past_of(new).done == {"r1"}

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 
-from helpers.some_records import some_call, some_result
-from rlm_eval.journal.journal import FILE_NAME, Journal
-from rlm_eval.journal.tables import CALL_COLUMNS, RESULT_COLUMNS, tables, write_table, write_tables
+from helpers.some_records import some_call, some_result, tables
+from rlm_eval.journal.journal import FILE_NAME, Journal, read_events
+from rlm_eval.journal.tables import CALL_COLUMNS, RESULT_COLUMNS, write_csv, write_tables
 from rlm_eval.records import Answer, Call, Score
 
 
@@ -140,7 +142,7 @@ def test_every_reading_has_a_column_and_the_row_says_its_rule(tmp_path: Path) ->
 
 def test_export_reads_back_the_same(tmp_path: Path) -> None:
     row_of(tmp_path, some_call("a"), some_call("b", cost_usd=None, parent_call_id="a"))
-    write_tables(*tables(tmp_path), tmp_path)
+    write_tables(read_events(tmp_path, ("result", "call")), tmp_path)
     for name, frame in zip(("results", "calls"), tables(tmp_path), strict=True):
         pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / f"{name}.parquet"), frame)
         assert (tmp_path / f"{name}.csv").read_text() == frame.to_csv(index=False)
@@ -151,12 +153,12 @@ def test_text_that_no_table_can_hold_does_not_end_the_export(tmp_path: Path) -> 
     """Half of a surrogate pair, as a model's code may submit it, is U+FFFD in the tables."""
     with Journal(tmp_path) as journal:
         journal.call(some_call("a", error="no \ud800"), "x")
-        journal.result(some_result(answer=Answer("a\ud800\r\nb\x00", "answered", error="\udfff")))
-    write_tables(*tables(tmp_path), tmp_path)
+        journal.result(some_result(answer=Answer("=a\ud800\r\nb\x00", "answered", error="\udfff")))
+    write_tables(read_events(tmp_path, ("result", "call")), tmp_path)
     row = pd.read_parquet(tmp_path / "results.parquet").iloc[0]
-    assert (row.answer, row.error) == ("a\ufffd\r\nb\x00", "\ufffd")
+    assert (row.answer, row.error) == ("=a\ufffd\r\nb\x00", "\ufffd")
     assert pd.read_parquet(tmp_path / "calls.parquet").error[0] == "no \ufffd"
-    assert "a\ufffd" in (tmp_path / "results.csv").read_text(encoding="utf-8")
+    assert "'=a\ufffd" in (tmp_path / "results.csv").read_text(encoding="utf-8")
 
 
 def test_rows_stand_in_one_order_even_where_only_their_keys_tell_them_apart(tmp_path: Path) -> None:
@@ -166,6 +168,38 @@ def test_rows_stand_in_one_order_even_where_only_their_keys_tell_them_apart(tmp_
             for key in keys:
                 journal.result(some_result(key))
         assert list(tables(run_dir)[0].result_key) == ["x", "y", "z"]
+
+
+def test_a_run_of_many_rows_is_written_by_and_by_and_none_is_lost_or_doubled(
+    tmp_path: Path,
+) -> None:
+    """Three thousand results, each begun again by another part of the record: the last tries count,
+    calls stand once, and a reading that only late results have is a column of all."""
+    n = 3000
+    with Journal(tmp_path / "run") as journal:
+        journal.call(some_call("c"), "x")
+        journal.result(some_result("r", score=Score(1.0, "x", {})))
+        journal.result(some_result("r", score=Score(0.0, "x", {"late": 0.5})))
+    call, first, last = read_events(tmp_path / "run", ("call", "result"))
+
+    def events() -> Iterator[dict[str, Any]]:
+        for result, restart in ((first, 0), (last, 1)):
+            for i in reversed(range(n)):
+                its = {"result_key": f"r{i:04}", "restart": restart, "prompt_tokens": i}
+                yield {**call, "call_id": f"c{i}-{restart}", **its}
+                yield {**call, "call_id": f"c{i}-0", **its}  # copied after a kill
+                yield {**result, "key": f"r{i:04}", "restart": restart, "attempts": 1}
+
+    write_tables(events(), tmp_path)
+    results, calls = (pd.read_parquet(tmp_path / f"{t}.parquet") for t in ("results", "calls"))
+    assert results.result_key.tolist() == [f"r{i:04}" for i in range(n)]
+    assert set(results.score) == {0.0}
+    assert set(results.score_late) == {0.5}
+    assert results.calls.tolist() == [2] * n
+    assert results.prompt_tokens.tolist() == [2 * i for i in range(n)]
+    assert len(calls) == calls.call_id.nunique() == 2 * n
+    for name, frame in (("results", results), ("calls", calls)):
+        assert (tmp_path / f"{name}.csv").read_text() == frame.to_csv(index=False)
 
 
 @pytest.mark.parametrize(
@@ -191,12 +225,11 @@ def test_rows_stand_in_one_order_even_where_only_their_keys_tell_them_apart(tmp_
 )
 def test_no_text_is_a_formula_to_a_spreadsheet(cell: str, written: str, tmp_path: Path) -> None:
     frame = pd.DataFrame({"=a": [cell, None], "n": [-1.5, 2.0], "right": [True, False]})
-    write_table(frame, tmp_path / "t")
+    write_csv(frame, tmp_path / "t.csv")
     with (tmp_path / "t.csv").open(newline="", encoding="utf-8") as file:
         head, first, second = csv.reader(file)
     assert head == ["'=a", "n", "right"]
     assert (first, second) == ([written, "-1.5", "True"], ["", "2.0", "False"])
-    assert pd.read_parquet(tmp_path / "t.parquet").loc[0, "=a"] == cell
 
 
 def test_no_csv_file_is_written_otherwise() -> None:

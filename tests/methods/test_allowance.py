@@ -13,29 +13,27 @@ PRICED = ModelInfo("m", "e", 8192, price=Price(input=2.0, output=10.0))
 
 def test_without_a_cap_on_tokens_or_dollars_there_is_no_bound() -> None:
     ledger = Ledger(Budget(calls=3, seconds=60.0))
-    assert prompt_tokens_left(ledger, PRICED, calls=1, completion_tokens=64) is None
+    assert prompt_tokens_left(ledger, PRICED, 64) is None
 
 
 def test_a_runs_cap_is_no_allowance_for_one_sample() -> None:
     sample = Ledger(Budget(tokens=1000)).child(Budget(calls=3))
-    assert prompt_tokens_left(sample, PRICED, calls=1, completion_tokens=64) is None
+    assert prompt_tokens_left(sample, PRICED, 64) is None
 
 
 def test_tokens_left_less_the_replies() -> None:
     ledger = Ledger().child(Budget(tokens=1000))
     ledger.settle(ledger.reserve(Spend(1, 300, 0.0)), Spend(1, 300, 0.0))
-    assert prompt_tokens_left(ledger, PRICED, calls=4, completion_tokens=50) == 500
+    assert prompt_tokens_left(ledger, PRICED, 200) == 500
 
 
 def test_dollars_are_turned_into_prompt_tokens() -> None:
     ledger = Ledger(Budget(usd=0.01))
-    # 2 replies of 100 tokens cost .002; .008 buys 4,000 prompt tokens at 2 $ a million.
-    assert prompt_tokens_left(ledger, PRICED, calls=2, completion_tokens=100) == pytest.approx(
-        4000, abs=1
-    )
+    # A reply of 200 tokens costs .002; .008 buys 4,000 prompt tokens at 2 $ a million.
+    assert prompt_tokens_left(ledger, PRICED, 200) == pytest.approx(4000, abs=1)
 
 
 def test_the_tighter_cap_holds_and_never_below_zero() -> None:
     ledger = Ledger(Budget(usd=0.01, tokens=150))
-    assert prompt_tokens_left(ledger, PRICED, calls=1, completion_tokens=100) == 50
-    assert prompt_tokens_left(ledger, PRICED, calls=2, completion_tokens=100) == 0
+    assert prompt_tokens_left(ledger, PRICED, 100) == 50
+    assert prompt_tokens_left(ledger, PRICED, 200) == 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -16,23 +15,12 @@ from helpers.word_vectors import WordVectors
 from rlm_eval.errors import ConfigError, ProviderError
 from rlm_eval.ledger import Budget, Ledger
 from rlm_eval.models.client import ModelClient, RetryPolicy
-from rlm_eval.models.embedding.bert import gelu_in_place
 from rlm_eval.models.embedding.minilm import PACKAGE, MiniLM
 from rlm_eval.models.litellm_client import LitellmEmbedding
 from rlm_eval.models.protocol import BilledError, Price, Usage
 from rlm_eval.records import Call
 
 CANARY = "sk-canary-0123456789abcdef"
-
-# -- the arithmetic --------------------------------------------------------------------------------
-
-
-def test_gelu_is_the_exact_one_to_float32() -> None:
-    x = np.linspace(-9, 9, 4001, dtype=np.float32).reshape(-1, 1)
-    exact = [v * 0.5 * (1 + math.erf(v / math.sqrt(2))) for v in x[:, 0].tolist()]
-    gelu_in_place(x)
-    assert np.abs(x[:, 0] - np.array(exact)).max() < 1e-6
-
 
 # -- MiniLM ----------------------------------------------------------------------------------------
 

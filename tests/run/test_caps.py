@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from helpers.chat import block
+from helpers.some_records import tables
 from rlm_eval.journal.journal import Journal
-from rlm_eval.journal.tables import tables
 from rlm_eval.ledger import Budget, Ledger
 from rlm_eval.methods.rlm import Rlm
 from rlm_eval.models.client import ModelClient

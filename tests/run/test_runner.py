@@ -11,11 +11,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from helpers.some_records import some_call, some_result
+from helpers.some_records import some_call, some_result, tables
 from rlm_eval.errors import ConfigError, ContextOverflow, ProviderError, SampleFailure
 from rlm_eval.journal.journal import Journal
-from rlm_eval.journal.redaction import Redactor, seal_of
-from rlm_eval.journal.tables import tables
+from rlm_eval.journal.redaction import Redactor
 from rlm_eval.ledger import Budget, Ledger
 from rlm_eval.methods.method import Method
 from rlm_eval.models.client import LM, ModelClient, RetryPolicy
@@ -117,7 +116,7 @@ def run(
     arm = Arm("one_call", method or OneCall(), "f", "revision")
     work = [Work(f"key{i}", arm, SAMPLE, CONTEXT, i, None) for i in range(repeats)]
     info = RunInfo("capitals-1", "scripted", "scripted", True)
-    with Journal(run_dir, seal=seal_of(task)) as journal:
+    with Journal(run_dir, seal=task.seal) as journal:
         models = {"root": root, "judge": judge}
         client = ModelClient(models, journal.call, retry=RetryPolicy(attempts=1))
         runner = Runner(info, task, client, ledger, sample_budget or Budget(), journal, seen)

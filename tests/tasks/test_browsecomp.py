@@ -18,7 +18,6 @@ from helpers.answers import asked
 from helpers.commands import export as run_export
 from helpers.encrypted_rows import CANARY, document, plain_row, write_rows
 from rlm_eval.errors import ConfigError
-from rlm_eval.journal.redaction import seal_of
 from rlm_eval.journal.tables import recall
 from rlm_eval.runs.judging import JudgedTask, judge_of
 from rlm_eval.tasks.datasets.browsecomp_plus import (
@@ -198,7 +197,7 @@ def test_the_verdict_is_the_score_and_the_exact_match_stands_beside_it() -> None
 def test_the_judge_is_told_question_reference_and_a_bounded_answer(path: str) -> None:
     task = make(path, n=1, max_answer_tokens=5)
     assert isinstance(task, JudgedTask)
-    assert seal_of(task) is not None
+    assert task.seal is not None
     ((_, sample),) = task.build()
     values = task.judge_values(sample, " Mason and a long story about it")
     assert values["question"] == sample.question.removeprefix(BrowseCompPlus.instruction)
@@ -233,7 +232,7 @@ def test_the_oracle_answers_with_the_nearest_title(tmp_path: Path) -> None:
 def test_a_task_without_them_has_no_judge_and_no_seal() -> None:
     task = Needle(lengths=[1000], n=1)
     assert judge_of(task) is None
-    assert seal_of(task) is None
+    assert task.seal is None
 
 
 def test_the_export_is_refused(

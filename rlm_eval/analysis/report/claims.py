@@ -10,22 +10,20 @@ from __future__ import annotations
 import importlib.resources
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
-from math import hypot, nan, sqrt
+from dataclasses import asdict, dataclass
+from math import hypot, nan
 from typing import Any, Literal
 
 import pandas as pd
 import yaml
 
+from rlm_eval.analysis import stats
 from rlm_eval.analysis.arms import flatten
 from rlm_eval.analysis.load import MARGIN
-from rlm_eval.analysis.paired import CELL, TERMS, Comparison, Pair, comparisons
+from rlm_eval.analysis.paired import CELL, TERMS, Comparison, comparisons
 from rlm_eval.analysis.text import Column, points, shown
 
 State = Literal["compatible", "contradicted", "undecided", "not measured"]
-#: The standard normal's quantile of a two-sided 95 % interval.
-Z = 1.959964
 COLUMNS = (
     *("source", "says", "published", "task", "target_tokens", "model", "arm", "against"),
     *("difference", "low", "high", "contexts", "setting", "state", "usd", "command"),
@@ -72,8 +70,8 @@ class Setting:
         (Statistics in Medicine 17, 1998, method 10): of scores between 0 and 1 they are wide enough
         whatever the grades were, as of pairs whose answers go together."""
         (a, b), (n_a, n_b) = self.scores, self.n
-        low_a, high_a = wilson(a, n_a)
-        low_b, high_b = wilson(b, n_b)
+        low_a, high_a = stats.wilson(a, n_a, stats.NORMAL)
+        low_b, high_b = stats.wilson(b, n_b, stats.NORMAL)
         d = a - b
         return d, d - hypot(a - low_a, high_b - b), d + hypot(high_a - a, b - low_b)
 
@@ -122,15 +120,6 @@ def surely_less(found: Comparison, setting: Setting) -> bool:
     """Whether the difference is less than was published, by the limits of both."""
     published, low, _ = setting.published
     return hypot(found.high - found.difference, published - low) < published - found.difference
-
-
-def wilson(share: float, n: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of a proportion."""
-    if not n:
-        return nan, nan
-    middle = (share + Z * Z / (2 * n)) / (1 + Z * Z / n)
-    half = Z / (1 + Z * Z / n) * sqrt(share * (1 - share) / n + Z * Z / (4 * n * n))
-    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def known_claims() -> list[Claim]:
@@ -206,12 +195,8 @@ def _compared(claim: Claim, answers: pd.DataFrame) -> Iterator[tuple[Comparison,
         arms = _arms(rows)
         pair = _known_by(claim.arm, arms), _known_by(claim.against, arms)
         if all(pair) and pair[0] != pair[1]:
-            for found in comparisons(rows, partial(_alone, pair)):
+            for found in comparisons(rows, lambda _, pair=pair: [[pair]]):  # type: ignore[misc]
                 yield found, str(cell[2])
-
-
-def _alone(pair: Pair, cell: pd.DataFrame) -> list[list[Pair]]:
-    return [[pair]]
 
 
 def _arms(answers: pd.DataFrame) -> dict[str, dict[str, Any]]:
@@ -235,22 +220,13 @@ def _known_by(settings: Mapping[str, Any], arms: Mapping[str, Mapping[str, Any]]
 
 def _measured(claim: Claim, found: Comparison, model: str, here: Setting | None) -> dict[str, Any]:
     told = [here.told()] if here else [s.told() for s in claim.settings]
-    return {
+    return asdict(found) | {
         "source": claim.source,
         "says": claim.says,
         "published": "; ".join(told),
-        "task": found.task,
-        "target_tokens": found.target_tokens,
         "model": model,
-        "arm": found.arm,
-        "against": found.against,
-        "difference": found.difference,
-        "low": found.low,
-        "high": found.high,
-        "contexts": found.contexts,
         "setting": "the same" if here else "another",
         "state": claim.state(found, here),
-        "usd": nan,
         "command": claim.command,
     }
 

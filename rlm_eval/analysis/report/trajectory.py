@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rlm_eval.analysis.load import read
 from rlm_eval.analysis.text import dollars, seconds
+from rlm_eval.journal.environment import read
 from rlm_eval.journal.journal import read_events as journal_events
 from rlm_eval.records import storable
 

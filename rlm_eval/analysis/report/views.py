@@ -77,8 +77,9 @@ PAIRED = View(
     "paired",
     "Paired differences",
     "Score of the first method minus the second's, on the samples both were asked. p after Holm "
-    "over all pairs of a task; controls take no part. Resolvable: the smallest true difference "
-    "that this n finds in 4 of 5 repetitions.",
+    "over the pairs of one question (an RLM against the alternatives, RLMs, alternatives); "
+    "controls take no part. Resolvable: the smallest true difference that this n finds in 4 of 5 "
+    "repetitions.",
     (
         *CELL,
         Column("arm", "text", "method", link=""),
@@ -95,7 +96,7 @@ PAIRED = View(
         Column("cost_ratio", "number", "cost ×"),
         Column("cost_unit", "text", "of"),
         Column("smallest_resolvable", "share", "resolvable %"),
-        Column("contexts_for_5_points", "count"),
+        Column("contexts_needed", "count"),
     ),
     link="shared",
 )
@@ -293,7 +294,7 @@ def _named(
     for i, row in zip(frame.index, frame.to_dict("records"), strict=True):
         arm = str(row.get("results_arm", row["arm"]))
         place = {"task": str(row["task"]), "arm": arm}
-        place |= {"length": str(row["target_tokens"])} if "target_tokens" in row else {}
+        place |= {"length": str(n)} if (n := row.get("target_tokens")) else {}
         place |= {"against": str(row["against"])} if "against" in row else {}
         if arm == BEST_CONSTANT:  # all that is known is what it would score
             place |= {"arm": "", "samples": "constant", "outcome": ""}

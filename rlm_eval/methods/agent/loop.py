@@ -91,12 +91,8 @@ class Agent(Prompted, Method):
     def most_turns(self, lm: LM, ledger: Ledger) -> int:
         """The most turns that ``ledger`` pays; where ``matched`` leaves the end to the sample's
         cap on tokens or dollars, so many that no sensible run has them."""
-        if self.matched:
-            info, tokens = lm.info("root"), self.turn_tokens
-            left = prompt_tokens_left(ledger, info, calls=1, completion_tokens=tokens)
-            if left is not None:
-                return max(self.max_iterations, MATCHED_ITERATIONS)
-        return self.max_iterations
+        left = prompt_tokens_left(ledger, lm.info(), self.turn_tokens) if self.matched else None
+        return self.max_iterations if left is None else max(self.max_iterations, MATCHED_ITERATIONS)
 
     def most_sub_calls(self) -> int | None:
         """The most calls that the code of one answer may make; None where nothing limits them:

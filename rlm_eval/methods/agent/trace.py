@@ -32,26 +32,6 @@ TRAJECTORY_VERSION = 1
 LONG, ENDS = 2000, 400
 
 
-class Prompts:
-    """The long prompts that a trajectory holds already. Safe for threads."""
-
-    def __init__(self) -> None:
-        self._held: set[str] = set()
-
-    def stored(self, prompt: str, outcome: Completion | SampleFailure) -> dict[str, Any]:
-        """What an event says of a prompt with this outcome."""
-        if len(prompt) <= LONG:
-            return {"prompt": prompt}
-        digest = content_hash(prompt)
-        event = {"prompt_hash": digest, "prompt_chars": len(prompt)}
-        if isinstance(outcome, SampleFailure) and not isinstance(outcome, ProviderError):
-            return {"prompt": cut(prompt, ENDS), **event}
-        if digest in self._held:
-            return {"prompt": f"[{len(prompt):,} characters, as before: {digest}]", **event}
-        self._held.add(digest)
-        return {"prompt": prompt, **event}
-
-
 def replied(reply: Completion) -> dict[str, Any]:
     """What an event says of a reply."""
     return {
@@ -87,7 +67,8 @@ class Trace:
     sandbox_s: float = 0.0
     #: Whether a sub-call or a child was asked.
     has_asked: bool = False
-    prompts: Prompts = field(default_factory=Prompts)
+    #: Hashes of the long prompts that the trajectory holds already.
+    held: set[str] = field(default_factory=set)
     #: What the model was shown and said in its last turn.
     chat: list[Message] = field(default_factory=list)
     started: float = field(default_factory=time.perf_counter)
@@ -95,7 +76,7 @@ class Trace:
 
     def child(self, parent: str | None) -> Trace:
         """The trace of a child RLM begun by the call ``parent``; to be joined when it ends."""
-        return Trace(self.watch, self.depth + 1, parent, prompts=self.prompts, started=self.started)
+        return Trace(self.watch, self.depth + 1, parent, held=self.held, started=self.started)
 
     def join(self, child: Trace) -> None:
         """Add an ended child's events and counts."""
@@ -157,9 +138,22 @@ class Trace:
         self, outcome: Completion | SampleFailure, prompt: str, parent: str | None
     ) -> None:
         event = {"role": "sub", "parent_call_id": parent, **became(outcome)}
-        event |= self.prompts.stored(prompt, outcome)
+        event |= self.stored(prompt, outcome)
         self.has_asked |= "error" not in event
         self.add("call", **event | {"depth": self.depth + 1})
+
+    def stored(self, prompt: str, outcome: Completion | SampleFailure) -> dict[str, Any]:
+        """What an event says of a prompt with this outcome."""
+        if len(prompt) <= LONG:
+            return {"prompt": prompt}
+        digest = content_hash(prompt)
+        event = {"prompt_hash": digest, "prompt_chars": len(prompt)}
+        if isinstance(outcome, SampleFailure) and not isinstance(outcome, ProviderError):
+            return {"prompt": cut(prompt, ENDS), **event}
+        if digest in self.held:
+            return {"prompt": f"[{len(prompt):,} characters, as before: {digest}]", **event}
+        self.held.add(digest)
+        return {"prompt": prompt, **event}
 
     def block(self, number: int, call_id: str, code: str, shown: str, result: BlockResult) -> None:
         with self.lock:

@@ -63,9 +63,6 @@ class CodingAgent(Prompted, HostedEngine):
     def settings(self) -> Mapping[str, Any]:
         return {**super().settings(), "beside": [*map(os.path.abspath, self.beside)]}
 
-    def limits(self) -> Mapping[str, int]:
-        return {"max_turns": self.max_turns, "reply_tokens": self.turn_tokens}
-
     def most_turns(self) -> int:
         return self.max_turns + 1  # one for a last word: OpenCode asks for it, and insists on none
 
@@ -100,9 +97,6 @@ class MiniSweAgent(CodingAgent, PackagedEngine):
     def most_calls(self) -> tuple[int, int] | None:
         return self.max_turns, 0
 
-    def settings(self) -> Mapping[str, Any]:
-        return {**super().settings(), "config": self.config}
-
 
 @dataclass(kw_only=True)
 class InstalledAgent(CodingAgent):
@@ -131,8 +125,7 @@ class InstalledAgent(CodingAgent):
         return [*super().own_files(), self.found()]
 
     def settings(self) -> Mapping[str, Any]:
-        more = {"arguments": self.arguments, "environment": self.environment}
-        return {**super().settings(), **more, "program": self.found()}
+        return {**super().settings(), "program": self.found()}
 
 
 @dataclass(kw_only=True)

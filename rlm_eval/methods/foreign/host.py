@@ -67,7 +67,8 @@ def run_rlms(settings: Mapping[str, Any]) -> Mapping[str, Any]:
             other_backends=["openai"],
             other_backend_kwargs=[{"model_name": os.environ["OPENAI_SUB_MODEL"], **client}],
             logger=RLMLogger(),
-            **settings["limits"],
+            max_depth=settings["max_depth"],
+            max_iterations=settings["max_iterations"],
             **{**ours, **settings["kwargs"]},
         )
     except (TypeError, ValueError) as error:
@@ -81,7 +82,7 @@ def run_rlms(settings: Mapping[str, Any]) -> Mapping[str, Any]:
         for block in iteration["code_blocks"]
     ]
     # Beyond its limit it asks once more, for an answer from what it has.
-    forced = len(iterations) > settings["limits"]["max_iterations"]
+    forced = len(iterations) > settings["max_iterations"]
     return {"text": done.response, "forced": forced, "blocks": blocks}
 
 
@@ -102,7 +103,8 @@ def run_dspy(settings: Mapping[str, Any]) -> Mapping[str, Any]:
             dspy.Signature("context, query -> answer", settings["instructions"] or ""),
             sub_lm=dspy.LM(sub, **client),
             interpreter_factory=LocalInterpreter,
-            **settings["limits"],
+            max_iters=settings["max_iterations"],
+            max_llm_calls=settings["max_llm_calls"],
             **settings["kwargs"],
         )
     except (TypeError, ValueError) as error:
@@ -133,12 +135,12 @@ def run_mini_swe_agent(settings: Mapping[str, Any]) -> Mapping[str, Any]:
     own = yaml.safe_load((package_dir / "config" / f"{settings['config']}.yaml").read_text())
     client: dict[str, Any] = {"api_base": os.environ.pop("OPENAI_BASE_URL")}
     client |= {"api_key": os.environ.pop("OPENAI_API_KEY"), "timeout": settings["seconds"]}
-    client |= {"max_retries": 0, "max_tokens": settings["limits"]["reply_tokens"]}
+    client |= {"max_retries": 0, "max_tokens": settings["turn_tokens"]}
     model = {key: value for key, value in own["model"].items() if key != "model_kwargs"}
     model |= {"model_name": f"openai/{os.environ['OPENAI_MODEL']}", "model_kwargs": client}
     kind = LitellmModel if settings["config"] == "mini" else LitellmTextbasedModel
     prompts = {key: own["agent"][key] for key in ("system_template", "instance_template")}
-    limits = {"step_limit": settings["limits"]["max_turns"], "cost_limit": 0.0}
+    limits = {"step_limit": settings["max_turns"], "cost_limit": 0.0}
     task, work = task_in_folder(settings)
     os.chdir(work)
     try:
@@ -156,10 +158,10 @@ def run_mini_swe_agent(settings: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def run_opencode(settings: Mapping[str, Any]) -> Mapping[str, Any]:
-    address, limits, windows = os.environ["OPENAI_BASE_URL"], settings["limits"], _windows()
+    address, windows = os.environ["OPENAI_BASE_URL"], _windows()
     root, sub = os.environ["OPENAI_MODEL"], os.environ["OPENAI_SUB_MODEL"]
     models = {
-        name: {"limit": {"context": windows[of], "output": limits["reply_tokens"]}}
+        name: {"limit": {"context": windows[of], "output": settings["turn_tokens"]}}
         for name, of in ((root, root), (f"{root}@1", root), (sub, sub))
     }
     options = {"baseURL": address, "apiKey": os.environ["OPENAI_API_KEY"], "timeout": False}
@@ -170,7 +172,7 @@ def run_opencode(settings: Mapping[str, Any]) -> Mapping[str, Any]:
         "small_model": f"proxy/{sub}",
         "provider": {"proxy": provider},
         "enabled_providers": ["proxy"],
-        "agent": {"build": {"steps": limits["max_turns"]}, "general": inner, "explore": inner},
+        "agent": {"build": {"steps": settings["max_turns"]}, "general": inner, "explore": inner},
         "permission": "allow",
         "autoupdate": False,
         "share": "disabled",
@@ -188,18 +190,17 @@ def run_opencode(settings: Mapping[str, Any]) -> Mapping[str, Any]:
         sys.exit(json.dumps(told[-1]["error"]))
     steps = sum(event["type"] == "step_start" for event in events)
     text = told[-1]["part"]["text"] if told else ""
-    return {"text": text, "forced": steps >= limits["max_turns"], "blocks": []}
+    return {"text": text, "forced": steps >= settings["max_turns"], "blocks": []}
 
 
 def run_claude_code(settings: Mapping[str, Any]) -> Mapping[str, Any]:
     root, sub = os.environ["OPENAI_MODEL"], os.environ["OPENAI_SUB_MODEL"]
-    limits = settings["limits"]
     own = {f"ANTHROPIC_DEFAULT_{name}_MODEL": root for name in ("OPUS", "SONNET")}
     own |= {"ANTHROPIC_MODEL": root, "ANTHROPIC_DEFAULT_HAIKU_MODEL": sub}
     own |= {"CLAUDE_CODE_SUBAGENT_MODEL": f"{root}@1"}
     own |= {"ANTHROPIC_BASE_URL": os.environ["OPENAI_BASE_URL"].removesuffix("/v1")}
     own |= {"ANTHROPIC_AUTH_TOKEN": os.environ["OPENAI_API_KEY"], "IS_SANDBOX": "1"}
-    own |= {"CLAUDE_CODE_MAX_OUTPUT_TOKENS": str(limits["reply_tokens"])}
+    own |= {"CLAUDE_CODE_MAX_OUTPUT_TOKENS": str(settings["turn_tokens"])}
     own |= {"CLAUDE_CODE_AUTO_COMPACT_WINDOW": str(_windows()[root])}  # 100,000 at least
     own |= {"API_TIMEOUT_MS": str(int(settings["seconds"] * 1000)), "CLAUDE_CODE_MAX_RETRIES": "0"}
     off = ("DISABLE_TELEMETRY", "DISABLE_ERROR_REPORTING", "DISABLE_AUTOUPDATER")
@@ -209,7 +210,7 @@ def run_claude_code(settings: Mapping[str, Any]) -> Mapping[str, Any]:
     # In a file of its session, an agent would find its own prompt, and the input in it.
     command = ["-p", "--output-format", "json", "--no-session-persistence"]
     command += ["--dangerously-skip-permissions"]
-    output = _agent(settings, [*command, "--max-turns", str(limits["max_turns"])], own)
+    output = _agent(settings, [*command, "--max-turns", str(settings["max_turns"])], own)
     done = json.loads(output.strip().splitlines()[-1])
     forced = done.get("subtype") == "error_max_turns"
     if done.get("is_error") and not forced:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, ClassVar
 
@@ -27,10 +27,6 @@ class HostedEngine(ForeignEngine):
     #: The package as pip knows it, which is also the extra that installs it.
     package: ClassVar[str]
 
-    def limits(self) -> Mapping[str, int]:
-        """The constructor's arguments that bound the engine."""
-        raise NotImplementedError
-
     def version(self) -> str:
         try:
             return f"{self.package} {version(self.package)}"
@@ -44,8 +40,8 @@ class HostedEngine(ForeignEngine):
         super().check(models)
 
     def settings(self) -> Mapping[str, Any]:
-        """What the host is told."""
-        return {"seconds": self.seconds, "limits": self.limits()}
+        """What the host is told: the settings by their names."""
+        return {item.name: getattr(self, item.name) for item in fields(self)}
 
     def argv(self) -> Sequence[str]:
         return [PYTHON, "-P", HOST, self.name, json.dumps(self.settings())]
@@ -91,18 +87,12 @@ class PackagedEngine(HostedEngine):
         if taken := sorted(self.taken & self.kwargs.keys()):
             raise ConfigError("can't be set: the harness gives it", key=f"kwargs.{taken[0]}")
 
-    def settings(self) -> Mapping[str, Any]:
-        return {**super().settings(), "kwargs": self.kwargs}
-
 
 @dataclass(kw_only=True)
 class RlmPackage(PackagedEngine):
     """``instructions`` stand in place of rlms's own system prompt, and before dspy's."""
 
     instructions: str | None = None
-
-    def settings(self) -> Mapping[str, Any]:
-        return {**super().settings(), "instructions": self.instructions}
 
 
 @dataclass(kw_only=True)
@@ -136,9 +126,6 @@ class Rlms(RlmPackage):
         turns = self.max_iterations + 1  # the last for an answer, as rlms asks for it
         return turns, (turns * SUB_CALLS_A_TURN) ** self.max_depth
 
-    def limits(self) -> Mapping[str, int]:
-        return {"max_depth": self.max_depth, "max_iterations": self.max_iterations}
-
 
 @dataclass(kw_only=True)
 class DspyRlm(RlmPackage):
@@ -164,6 +151,3 @@ class DspyRlm(RlmPackage):
 
     def most_calls(self) -> tuple[int, int]:
         return self.max_iterations + 1, self.max_llm_calls
-
-    def limits(self) -> Mapping[str, int]:
-        return {"max_iters": self.max_iterations, "max_llm_calls": self.max_llm_calls}

@@ -46,9 +46,9 @@ class Record(Trace):
             called = outcome.tool_calls if isinstance(outcome, Completion) else ""
             event |= {"tool_calls": json.loads(called)} if called else {}
             if all(m["role"] != "assistant" for m in messages) and self.by_wire:
-                event |= self.prompts.stored("\n\n".join(texts), outcome)
+                event |= self.stored("\n\n".join(texts), outcome)
         else:
-            event |= self.prompts.stored("\n\n".join(texts), outcome)
+            event |= self.stored("\n\n".join(texts), outcome)
         with self.lock:
             self.calls += 1
             if turn and tags.depth == 0:

@@ -152,8 +152,7 @@ class Rag(Prompted, Method):
         None where it bounds nothing."""
         if not self.matched:
             return None
-        answer = problem.max_answer_tokens
-        return prompt_tokens_left(ledger, lm.info(), calls=1, completion_tokens=answer)
+        return prompt_tokens_left(ledger, lm.info(), problem.max_answer_tokens)
 
     def _shown(
         self, ranked: Sequence[Chunk], problem: Problem, lm: LM, ledger: Ledger

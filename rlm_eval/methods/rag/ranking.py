@@ -8,9 +8,10 @@ from array import array
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from functools import cache
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import regex
 
 from rlm_eval.methods.fitting import Chunk
 from rlm_eval.models.memory import Memory
@@ -30,18 +31,15 @@ RRF_K = 60
 UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
 
 
-@cache
-def _patterns() -> tuple[Any, Any, Any]:
-    """(what is dropped, digits of other scripts; a run without spaces or a word; a character)."""
-    import regex
-
-    # Accents and points of scripts that can do without, marks nobody sees, English endings.
-    marks = r"[\u0300-\u036F\u0591-\u05C7\u0610-\u061A\u064B-\u065F\u0670\u0640\p{Cf}]"
-    endings = r"['’](?<=\p{L}.)(?:s|t|re|ve|ll|d|m)\b"
-    run = rf"(?P<run>(?:[{UNSPACED}ー]\p{{M}}*)+)"
-    word = rf"[[\p{{L}}\p{{N}}\p{{M}}_]--[{UNSPACED}]]+"
-    dropped = rf"{marks}|{endings}|(?P<digit>[\p{{Nd}}--[0-9]])"
-    return tuple(regex.compile(p, regex.V1) for p in (dropped, rf"{word}|{run}|\p{{So}}", r"\X"))
+#: Accents and points of scripts that can do without, marks nobody sees, English endings.
+_MARKS = r"[\u0300-\u036F\u0591-\u05C7\u0610-\u061A\u064B-\u065F\u0670\u0640\p{Cf}]"
+_ENDINGS = r"['’](?<=\p{L}.)(?:s|t|re|ve|ll|d|m)\b"
+#: What is dropped, and digits of other scripts.
+_DROPPED = regex.compile(rf"{_MARKS}|{_ENDINGS}|(?P<digit>[\p{{Nd}}--[0-9]])", regex.V1)
+_RUN = rf"(?P<run>(?:[{UNSPACED}ー]\p{{M}}*)+)"
+_WORD = rf"[[\p{{L}}\p{{N}}\p{{M}}_]--[{UNSPACED}]]+"
+_WORD_OR_RUN = regex.compile(rf"{_WORD}|{_RUN}|\p{{So}}", regex.V1)
+_CHARACTER = regex.compile(r"\X", regex.V1)
 
 
 def words(text: str) -> list[str]:
@@ -51,18 +49,17 @@ def words(text: str) -> list[str]:
     character or Korean syllable by itself."""
     from bm25s.stopwords import STOPWORDS_EN
 
-    dropped, pattern, character = _patterns()
     # Decomposed, so that marks can go; composed again with those that stay.
     text = unicodedata.normalize("NFKD", text)
-    text = dropped.sub(lambda m: str(unicodedata.decimal(m[0])) if m["digit"] else "", text)
+    text = _DROPPED.sub(lambda m: str(unicodedata.decimal(m[0])) if m["digit"] else "", text)
     found: list[str] = []
-    for match in pattern.finditer(unicodedata.normalize("NFC", text)):
+    for match in _WORD_OR_RUN.finditer(unicodedata.normalize("NFC", text)):
         if match.lastgroup is None:
             word = match[0].casefold()
             if word not in STOPWORDS_EN or match[0].isupper():
                 found.append(word)
             continue
-        run = character.findall(match[0])
+        run = _CHARACTER.findall(match[0])
         found += map("".join, pairwise(run))
         # From U+3400 on those that can be words by themselves: not kana, not an alphabet's letters.
         found += run if len(run) == 1 else [c for c in run if c >= "\u3400"]

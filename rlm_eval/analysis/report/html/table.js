@@ -31,7 +31,7 @@
       return [...rows].sort((a, b) => {
         const [x, y] = [value(a), value(b)].map((v) => (Array.isArray(v) ? v[0] : v));
         if (x === null || y === null) return (x === null) - (y === null);
-        return sign * (typeof x === "number" ? x - y : x.localeCompare(y));
+        return sign * (typeof x === "number" ? x - y : String(x).localeCompare(String(y)));
       });
     }
     function cellOf(column, row) {
