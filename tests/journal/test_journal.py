@@ -118,6 +118,16 @@ def test_a_second_process_is_refused_with_the_first_ones_pid(tmp_path: Path) -> 
     assert written(tmp_path) == ["begin", "call", "result"]
 
 
+def test_a_journal_that_cannot_be_opened_holds_no_lock(tmp_path: Path) -> None:
+    """In one process, as a notebook is."""
+    (tmp_path / FILE_NAME).mkdir()
+    with pytest.raises(OSError, match=FILE_NAME):
+        Journal(tmp_path)
+    (tmp_path / FILE_NAME).rmdir()
+    write_one(tmp_path)
+    assert written(tmp_path) == ["begin", "call", "result"]
+
+
 def test_a_result_is_on_the_disk_when_result_returns(tmp_path: Path) -> None:
     """A process that dies at once afterwards, buffers unflushed, has lost nothing."""
     code = (

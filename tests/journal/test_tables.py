@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -159,6 +160,16 @@ def test_text_that_no_table_can_hold_does_not_end_the_export(tmp_path: Path) -> 
     assert (row.answer, row.error) == ("=a\ufffd\r\nb\x00", "\ufffd")
     assert pd.read_parquet(tmp_path / "calls.parquet").error[0] == "no \ufffd"
     assert "'=a\ufffd" in (tmp_path / "results.csv").read_text(encoding="utf-8")
+
+
+def test_what_a_killed_process_left_is_not_appended_to(tmp_path: Path) -> None:
+    """Its number may be this one's, as in containers."""
+    row_of(tmp_path, some_call("a"))
+    left = tmp_path / f".results.csv.{os.getpid()}.tmp"
+    left.write_text("result_key,half a row")
+    write_tables(read_events(tmp_path, ("result", "call")), tmp_path)
+    assert len(pd.read_csv(tmp_path / "results.csv")) == 1
+    assert not left.exists()
 
 
 def test_rows_stand_in_one_order_even_where_only_their_keys_tell_them_apart(tmp_path: Path) -> None:

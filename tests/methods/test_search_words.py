@@ -106,6 +106,15 @@ def test_the_repl_searches_by_the_same_words() -> None:
     assert search.search("绿茶", 2) == [content[1]]
 
 
+def test_documents_in_another_order_have_an_index_of_their_own() -> None:
+    content = {"a": "The lamp is red.", "b": "The boat is blue, and long."}
+    toolset = Toolset(["search"], 64)
+    for documents in (content, dict(reversed(content.items()))):
+        tools = toolset.over(documents)
+        ((start, end),) = tools.seen(tools.search("boat", 1))
+        assert "".join(documents.values())[start:end] == content["b"]
+
+
 def test_a_long_text_without_spaces_is_cut_at_its_sentences() -> None:
     text = "张伟住在北京的东城区，每天早上去公园。" * 20
     pieces = chunks_of(text, 60)

@@ -173,6 +173,7 @@ def test_faults_are_told_apart_and_never_hold_the_key(
     [
         ({"batch_texts": 0}, "batch_texts"),
         ({"price": {"input": -1, "output": 0}}, "price.input must be"),
+        ({"price": {"inptu": 1, "output": 0}}, "price.inptu is no price"),
         ({"params": {"timeout": 3}}, "can't be set"),
         ({"timeout_s": 0}, "timeout_s must be above 0"),
     ],
