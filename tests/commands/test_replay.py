@@ -6,10 +6,10 @@ import importlib
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pandas as pd
 import pytest
@@ -182,6 +182,7 @@ class Verdicts:
     """A task judged by a model: ``yes`` scores ``worth``. Its samples are not needed to judge."""
 
     name, tokenizer, judge_tokens, judge_repeats = "verdicts", "cl100k_base", 8, 1
+    seal: ClassVar[Callable[..., str] | None] = None
 
     def __init__(self, worth: float = 1.0, judge: str | None = "equivalence") -> None:
         self.worth, self.judge = worth, judge

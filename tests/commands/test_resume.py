@@ -91,7 +91,7 @@ def test_a_changed_configuration_or_prompt_is_another_run(
 
 @pytest.mark.parametrize(
     ("text", "why"),
-    [(None, "no config.yaml"), ("", "no run's configuration"), ("a: [", "can't be read")],
+    [(None, "no config.yaml"), ("", "it holds no mapping"), ("a: [", "can't be read")],
 )
 def test_what_is_no_run_is_one_line(
     tmp_path: Path, text: str | None, why: str, capsys: pytest.CaptureFixture[str]

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 import pandas as pd
 import pytest
@@ -44,6 +45,7 @@ class Capitals:
     judge: str | None = "equivalence"
     judge_tokens: int = 50
     judge_repeats: int = 1
+    seal: ClassVar[Callable[..., str] | None] = None
 
     def score(self, sample: Sample, answer: str) -> Score:
         value = float(answer in sample.gold)
