@@ -21,8 +21,8 @@ from rlm_eval.methods.agent.trace import Trace
 from rlm_eval.methods.fitting import (
     Fitted,
     Overflow,
+    cut_to_fit,
     document_spans,
-    fitted,
     offline_tokens,
 )
 from rlm_eval.methods.method import Bounds, Forecast, Shape, kept_of
@@ -160,8 +160,11 @@ class CodeAct(Agent):
         def chat(how: How, shown: str) -> list[Message]:
             return self._chat(how, shown, question, len(text), enabled)
 
-        whole, part = chat("whole", text), partial(chat, how)
-        return fitted(text, self.overflow, lm.prompt_tokens, room, whole, part)
+        whole = chat("whole", text)
+        size = lm.prompt_tokens(whole)
+        if size <= room:
+            return Fitted(whole, size, [(0, len(text))])
+        return cut_to_fit(text, self.overflow, lm.prompt_tokens, room, size, partial(chat, how))
 
     def _beside(self, answer_tokens: int) -> int:
         """Tokens of the window that are left to the turns: also to two of them and the answer."""

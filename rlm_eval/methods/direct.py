@@ -10,16 +10,17 @@ from typing import Literal
 from rlm_eval.errors import ConfigError, at_least
 from rlm_eval.ledger import Ledger
 from rlm_eval.methods.fitting import (
+    Fitted,
     check_window,
+    cut_to_fit,
     document_spans,
-    fitted,
     offline_tokens,
 )
 from rlm_eval.methods.method import Forecast, Method, Shape, kept_of
 from rlm_eval.methods.prompts import Prompted, load_prompt
 from rlm_eval.models.client import LM, Completion
 from rlm_eval.models.protocol import Message, ModelInfo
-from rlm_eval.records import Answer, Problem, Role
+from rlm_eval.records import Answer, Problem, Role, Span, documents_of
 
 Overflow = Literal["refuse", "truncate_head", "truncate_middle", "truncate_tail"]
 QuestionAt = Literal["after", "before", "both"]
@@ -70,8 +71,13 @@ class Direct(Prompted, Method):
         max_tokens = self._max_tokens(problem.max_answer_tokens)
         context, question = problem.context, problem.question
         text, room = context.text, lm.info().context_window - max_tokens
-        whole, part = self._messages(text, question), partial(self._messages, question=question)
-        chat = fitted(text, self.overflow, lm.prompt_tokens, room, whole, part)
+        whole, chars = self._messages(text, question), sum(map(len, documents_of(context.content)))
+        chat = Fitted(whole, lm.prompt_tokens(whole), [(0, len(text))])
+        read: tuple[Span, ...] = ((0, chars),) if chars else ()
+        if chat.tokens > room:
+            part = partial(self._messages, question=question)
+            chat = cut_to_fit(text, self.overflow, lm.prompt_tokens, room, chat.tokens, part)
+            read = document_spans(context, chat.spans)
         reply = lm.complete(chat.messages, ledger=ledger, max_tokens=max_tokens)
         answer, taken = final_answer(reply) if self.think else (reply.text, "whole reply")
         given = bool(answer and answer.strip())
@@ -81,7 +87,7 @@ class Direct(Prompted, Method):
             outcome="answered" if given else "no_answer",
             iterations=1,
             truncated_tokens=chat.truncated_tokens,
-            spans_read=document_spans(context, chat.spans),
+            spans_read=read,
             trajectory=(event,) if self.think else (),
             error="" if given else "no answer in the reply",
         )

@@ -71,27 +71,25 @@ def check_window(frame: Sequence[Message], window: int) -> int:
 
 @dataclass(frozen=True)
 class Fitted:
-    """A chat with as much of the input as fits: the stretches ``spans`` of the input's text that it
-    shows, and how many tokens were left out."""
+    """A chat with as much of the input as fits: its ``tokens``, the stretches ``spans`` of the
+    input's text that it shows, and how many tokens were left out."""
 
     messages: list[Message]
+    tokens: int
     spans: list[Span]
     truncated_tokens: int = 0
 
 
-def fitted(
+def cut_to_fit(
     text: str,
     overflow: Overflow,
     count: Callable[[Sequence[Message]], int],
     room: int,
-    whole: list[Message],
+    size: int,
     part: Callable[[str], list[Message]],
 ) -> Fitted:
-    """The chat ``whole``, which has all of ``text``, where there is ``room`` for its tokens; else
-    ``part`` with what ``overflow`` leaves of it. Raises ContextOverflow."""
-    size = count(whole)
-    if size <= room:
-        return Fitted(whole, [(0, len(text))])
+    """The chat ``part`` with what ``overflow`` leaves of ``text``, where all of it makes a chat of
+    ``size`` tokens and there is ``room`` for fewer. Raises ContextOverflow."""
     if overflow == "refuse":
         sizes = f"the prompt has {size:,} tokens, the window room for {room:,}"
         raise ContextOverflow(sizes, size - room)
@@ -102,7 +100,7 @@ def fitted(
     tokens = count(messages)
     if tokens > room or not (spans or overflow == "omit"):
         raise ContextOverflow(f"the question alone fills the window of {room:,}", size - room)
-    return Fitted(messages, spans, size - tokens)
+    return Fitted(messages, tokens, spans, size - tokens)
 
 
 def fitting_spans(text: str, cut: Cut, fits: Callable[[str], bool]) -> list[Span]:

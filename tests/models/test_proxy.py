@@ -99,7 +99,7 @@ def test_text_parts_and_developer_messages_are_carried() -> None:
     with served(scripted(script)) as it:
         assert it.raw({"model": "root", "messages": messages})[0] == 200
     assert seen == [
-        ({"role": "system", "content": "be brief"}, {"role": "user", "content": "one two"})
+        [{"role": "system", "content": "be brief"}, {"role": "user", "content": "one two"}]
     ]
 
 

@@ -119,7 +119,7 @@ def test_an_anthropic_client_has_the_same() -> None:
     assert last["content"] == [{"type": "text", "text": "It is a bird."}]
     assert last["stop_reason"] == "end_turn"
     assert model.sent[0] == (
-        ({"role": "system", "content": "Be brief."}, ASKED),
+        [{"role": "system", "content": "Be brief."}, ASKED],
         {"tools": [LOOK], "stop": ["END"]},
     )
     *_, called, gave = model.sent[1][0]
