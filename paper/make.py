@@ -54,12 +54,13 @@ def runs_in(folder: Path) -> list[Run]:
 
 
 def numbers(folder: Path) -> Iterator[tuple[str, str]]:
-    """What the text may say of the runs in ``folder``, by name: of an arm as
-    RUN/ARM/LENGTH/MEASURE, of a verdict as RUN/ARM-AGAINST/LENGTH/MEASURE. Scores and differences
-    are in percent and points, tokens per question."""
+    """What the text may say of the runs in ``folder``, by name: of an arm, and of an RLM's verdict,
+    as RUN/ARM/LENGTH/MEASURE, of two arms as RUN/ARM-AGAINST/LENGTH/MEASURE. Scores and
+    differences are in percent and points, tokens per question."""
     for path in sorted(folder.glob("*/results.parquet")):
         run, at = load_run(path.parent), path.parent.name
-        for row in summarize(by_method(combine([run]))).to_dict("records"):
+        results = by_method(combine([run]))
+        for row in summarize(results).to_dict("records"):
             name = f"{at}/{row['arm']}/{row['target_tokens']}"
             tokens = row["prompt_tokens"] + row["completion_tokens"]
             shares = {"score": "mean_score", "low": "score_low", "high": "score_high"}
@@ -67,13 +68,14 @@ def numbers(folder: Path) -> Iterator[tuple[str, str]]:
             yield from ((f"{name}/{k}", f"{row[k]:.0f}") for k in ("n", "n_contexts"))
             yield f"{name}/tokens", f"{tokens:,.0f}"
             yield f"{name}/subcalls", f"{row['subcalls']:.1f}"
-        for row in pd.read_csv(path.with_name("verdicts.csv")).to_dict("records"):
+        for row in paired_table(results).to_dict("records"):
             name = f"{at}/{row['arm']}-{row['against']}/{row['target_tokens']}"
             points = {"difference": "difference", "low": "low", "high": "high"}
-            yield from ((f"{name}/{k}", f"{100 * row[v]:+.0f}") for k, v in points.items())
+            yield from ((f"{name}/{k}", f"{100 * row[v]:+.1f}") for k, v in points.items())
             yield f"{name}/p", f"{row['p_holm']:.2g}"
             yield f"{name}/cost", f"{row['cost_ratio']:.1f}"
-            yield f"{name}/decision", str(row["decision"])
+        for row in pd.read_csv(path.with_name("verdicts.csv")).to_dict("records"):
+            yield f"{at}/{row['arm']}/{row['target_tokens']}/decision", str(row["decision"])
 
 
 def macros(folder: Path) -> str:
