@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from pyarrow.parquet import read_schema  # type: ignore[import-untyped]
+from pyarrow.parquet import read_schema, read_table  # type: ignore[import-untyped]
 
 from rlm_eval.analysis import arms
 from rlm_eval.errors import ConfigError
@@ -47,9 +47,10 @@ COLUMNS = {name: meaning for name, (_, meaning) in RESULTS.items()} | {
 
 #: Of a run that says nothing else (see :attr:`Run.margin`).
 MARGIN = 0.05
-#: Columns of results that may be large, and those of calls that results are completed with.
+#: Columns of results that may be large.
 _TEXTS = ("knobs", "answer", "gold", "question", "error")
-_OF_CALLS = ["result_key", "restart", "role", "model", "started_at"]
+#: What results are completed with, of calls: for each of these the first one's start.
+_SPOKEN = ["result_key", "restart", "role", "model"]
 #: The protocol of methods that ask no model.
 NO_MODEL = "no model"
 
@@ -125,8 +126,8 @@ def is_log(path: Path) -> bool:
 
 def load_run(path: Path, texts: bool = True) -> Run:
     """One run directory, or a log of inspect_ai. ``config`` and ``environment`` are empty where not
-    stored. Without ``texts``, results lack what was asked and said, and calls most columns: a
-    summary needs none of it."""
+    stored. Without ``texts``, results lack what was asked and said, and calls are one for each role
+    and model of a result: a summary needs no more."""
     if is_log(path):
         results, calls, config = read_log(path)
         return Run(path, complete(path, results, calls, config, {}), calls, config, {})
@@ -143,14 +144,19 @@ def load_run(path: Path, texts: bool = True) -> Run:
             f"{table} has schema {others.pop()}, this rlm_eval reads {SCHEMA_VERSION}: take the "
             "version that wrote it"
         )
-    of_calls = None if texts else _OF_CALLS
-    calls = read(path / "calls.parquet", lambda p: pd.read_parquet(p, columns=of_calls))
+    calls = read(path / "calls.parquet", pd.read_parquet if texts else _spoken)
     last = calls.groupby("result_key")["restart"].transform("max")
     calls = calls[calls["restart"] == last].reset_index(drop=True)
     config, environment = recorded_configuration(path), recorded_environment(path)
     return Run(
         path, complete(path, results, calls, config, environment), calls, config, environment
     )
+
+
+def _spoken(path: Path) -> pd.DataFrame:
+    calls = read_table(path, columns=[*_SPOKEN, "started_at"])
+    first: pd.DataFrame = calls.group_by(_SPOKEN).aggregate([("started_at", "min")]).to_pandas()
+    return first.rename(columns={"started_at_min": "started_at"})
 
 
 def combine(runs: list[Run]) -> pd.DataFrame:

@@ -270,18 +270,20 @@ def _in_the_journal(method: str, *, after: bool = False) -> Callable[[_Countdown
     return plant
 
 
-def _before_a_line(kind: str) -> Callable[[_Countdown], None]:
+def _before_a_line(key: str, value: str = "") -> Callable[[_Countdown], None]:
+    """Stops before a line of an event that has this ``key``, and the ``value`` if one is given."""
+
     def plant(countdown: _Countdown) -> None:
         from rlm_eval.journal.journal import Journal
 
-        append = Journal._append
+        append = Journal.append
 
         def appending(self: Journal, event: Mapping[str, Any], **kwargs: Any) -> None:
-            if event["type"] == kind:
+            if key in event and value in ("", event[key]):
                 countdown()
             append(self, event, **kwargs)
 
-        Journal._append = appending  # type: ignore[method-assign]
+        Journal.append = appending  # type: ignore[method-assign]
 
     return plant
 
@@ -329,7 +331,7 @@ PLANTS: Mapping[str, Callable[[_Countdown], None]] = {
     "after an answer, before its line": _in_the_journal("call"),
     "in the middle of a call's line": _in_a_line("call"),
     "in the middle of a result's line": _in_a_line("result"),
-    "after a trajectory, before the result's line": _before_a_line("result"),
+    "after a trajectory, before the result's line": _before_a_line("type", "result"),
     "after a result's line": _in_the_journal("result", after=True),
-    "while results are reused": _in_the_journal("copy"),
+    "while results are reused": _before_a_line("reused_from"),
 }
