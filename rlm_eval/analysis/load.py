@@ -154,6 +154,7 @@ def load_run(path: Path, texts: bool = True) -> Run:
 
 
 def _spoken(path: Path) -> pd.DataFrame:
+    """When each role and model of a result's restarts was first called."""
     calls = read_table(path, columns=[*_SPOKEN, "started_at"])
     first: pd.DataFrame = calls.group_by(_SPOKEN).aggregate([("started_at", "min")]).to_pandas()
     return first.rename(columns={"started_at_min": "started_at"})
