@@ -58,16 +58,16 @@ def compare_runs(a: Run, b: Run, run_time: Collection[str] = ()) -> RunCompariso
     names = [list(frame["method"].drop_duplicates()) for frame in (first, second)]
     shared = set(names[0]) & set(names[1])
     settings = _merged(changes(*(_shared(run.config, ["method"], shared) for run in (a, b))))
-    idle = [change for change in settings if change[0].partition(".")[0] in run_time]
+    harmless = [change for change in settings if change[0].partition(".")[0] in run_time]
     about_arms = ["prompts", "sandbox", "fingerprints"]
     made_with = [_shared(run.environment, about_arms, shared) for run in (a, b)]
     models = [_models(a), _models(b)]
     silent = dict.fromkeys([*models[0], *models[1]], "no calls")
     found = {"Models": changes(silent | models[0], silent | models[1])}
     if not (is_log(a.path) or is_log(b.path)):  # which has no such record
-        found["Configuration"] = [change for change in settings if change not in idle]
+        found["Configuration"] = [change for change in settings if change not in harmless]
         found["Environment"] = changes(*made_with)
-        found["Settings that change no result"] = idle
+        found["Settings that change no result"] = harmless
     both = pd.concat([first.assign(side="a"), second.assign(side="b")], ignore_index=True)
     return RunComparison(
         found,

@@ -49,8 +49,8 @@ COLUMNS = {name: meaning for name, (_, meaning) in RESULTS.items()} | {
 MARGIN = 0.05
 #: Columns of results that may be large.
 _TEXTS = ("knobs", "answer", "gold", "question", "error")
-#: What results are completed with, of calls: for each of these the first one's start.
-_SPOKEN = ["result_key", "restart", "role", "model"]
+#: Of which a result's first call each is enough to complete it (its start, the models asked).
+_FIRST_OF = ["result_key", "restart", "role", "model"]
 #: The protocol of methods that ask no model.
 NO_MODEL = "no model"
 
@@ -144,7 +144,7 @@ def load_run(path: Path, texts: bool = True) -> Run:
             f"{table} has schema {others.pop()}, this rlm_eval reads {SCHEMA_VERSION}: take the "
             "version that wrote it"
         )
-    calls = read(path / "calls.parquet", pd.read_parquet if texts else _spoken)
+    calls = read(path / "calls.parquet", pd.read_parquet if texts else _first_calls)
     last = calls.groupby("result_key")["restart"].transform("max")
     calls = calls[calls["restart"] == last].reset_index(drop=True)
     config, environment = recorded_configuration(path), recorded_environment(path)
@@ -153,10 +153,10 @@ def load_run(path: Path, texts: bool = True) -> Run:
     )
 
 
-def _spoken(path: Path) -> pd.DataFrame:
+def _first_calls(path: Path) -> pd.DataFrame:
     """When each role and model of a result's restarts was first called."""
-    calls = read_table(path, columns=[*_SPOKEN, "started_at"])
-    first: pd.DataFrame = calls.group_by(_SPOKEN).aggregate([("started_at", "min")]).to_pandas()
+    calls = read_table(path, columns=[*_FIRST_OF, "started_at"])
+    first: pd.DataFrame = calls.group_by(_FIRST_OF).aggregate([("started_at", "min")]).to_pandas()
     return first.rename(columns={"started_at_min": "started_at"})
 
 

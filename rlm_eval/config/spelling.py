@@ -99,7 +99,7 @@ def refuse_override(override: str) -> None:
     key, _, value = override.lstrip("+").partition("=")
     group, _, place = key.partition("@")
     if key.startswith(("hydra/sweeper", "hydra.sweeper")):
-        raise ConfigError(f"{override}: a sweep is what -m and lists of values say, no sweeper's")
+        raise ConfigError(f"{override}: there are no sweepers: list the values, as in -m seed=1,2")
     if group in groups() and value in ("null", ""):
         raise ConfigError(f"{override}: choose {', '.join(options(group))}, or leave it out")
     if re.fullmatch(r"budget(\.run|\.sample)?=[\d.]+", override):

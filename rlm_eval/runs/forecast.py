@@ -197,7 +197,7 @@ def _from_past(row: Expected, length: int, past: Past) -> Expected:
 
 def together(rows: Sequence[Expected], at_once: int = 1) -> Expected:
     """All rows as one: an upper end is known where all are, and lower ends that aren't are 0.
-    Seconds are shared by the answers ``at_once``: how quick each is tell runs like this one."""
+    Its seconds are those of the clock, with so many answers ``at_once``."""
     known = [name for name in MEASURES if all(name in row.high for row in rows)]
     low = {name: _end(rows, name, "low") for name in MEASURES}
     high = {name: _end(rows, name, "high") for name in known}

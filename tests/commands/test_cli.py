@@ -240,6 +240,21 @@ def test_a_sweep_with_a_mistake_in_any_run_starts_none(
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["-m", "hydra/sweeper=optuna", "seed=1,2"], "there are no sweepers"),
+        (["--config-dir", "conf"], "there is no option --config-dir"),
+        (["--cfg", "all"], "there is no command 'all'"),
+    ],
+)
+def test_what_hydra_has_beside_is_refused_in_one_line(words: list[str], told: str) -> None:
+    done = rlm_eval(*words)
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert told in line
+
+
 def test_an_interrupted_sweep_begins_no_further_run(tmp_path: Path) -> None:
     slow = [*SMALL, "task.n=6", "model.latency_s=0.2", "concurrency=1", f"results_dir={tmp_path}"]
     child = subprocess.Popen(

@@ -75,6 +75,18 @@ def test_an_exported_arm_comes_back_as_it_was(run_dir: Path, tmp_path: Path) -> 
     pd.testing.assert_frame_equal(left, right, check_dtype=False)
 
 
+def test_where_there_was_no_answer_none_comes_back(tmp_path: Path) -> None:
+    pytest.importorskip("inspect_ai")
+    arm = ["method=[rlm]", "method.rlm.max_iterations=1", "method.rlm.force_answer=false"]
+    assert run_command([*SMALL, *arm, f"results_dir={tmp_path}"]) == 0
+    (found,) = tmp_path.glob("aggregation-*")
+    assert export([str(found), "--to", "inspect", "--out", str(tmp_path / "logs")]) == 0
+    back = load_results(tmp_path / "logs/rlm.eval")
+    assert set(back.outcome) == {"no_answer"}
+    assert back.answer.isna().all()
+    assert back.points.tolist() == [0.0] * 6
+
+
 def test_a_log_is_an_arm_of_report_and_compare(
     run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
