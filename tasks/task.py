@@ -251,6 +251,7 @@ class Generated(Task):
         for target in self.lengths:
             contexts = (self.make(target, "run", index) for index in count())
             yield from islice(chain.from_iterable(contexts), self.n)
+        self._count.cache_clear()  # it holds every line that was counted
 
     def calibration(self, target_tokens: int) -> Iterator[Sample]:
         """Golds of other seeds. They don't depend on the length, so the shortest is built."""

@@ -78,10 +78,16 @@ def _version(package: str) -> str | None:
 
 
 def _git() -> str | None:
-    """The revision of the checkout that this is, with ``-dirty`` where files were changed since."""
-    command = ["git", "-C", str(HERE), "describe", "--always", "--abbrev=40", "--dirty"]
+    """The revision of the checkout that this is, with ``-dirty`` where files were changed since;
+    None for a package that is installed, though it be in another project's checkout."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
+        _told_by_git("ls-files", "--error-unmatch", __file__)
+        return _told_by_git("describe", "--always", "--abbrev=40", "--dirty")
     except (OSError, subprocess.SubprocessError):
         return None
+
+
+def _told_by_git(*words: str) -> str:
+    command = ["git", "-C", str(HERE), *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
     return done.stdout.strip()

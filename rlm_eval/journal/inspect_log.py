@@ -212,11 +212,15 @@ def _read_sample(sample: Any, arm: str, spec: Any) -> tuple[dict[str, Any], list
     answer = score.answer if score is not None and score.answer else sample.output.completion
     outcome = known.get("outcome") or ("provider_error" if failed else "answered")
     target = [sample.target] if isinstance(sample.target, str) else list(sample.target)
-    calls = [_call(key, i, model, u) for i, (model, u) in enumerate(sample.model_usage.items())]
+    graded, used = _by_scorers(sample.events), sample.model_usage
+    judge = [_call(key, model, usage, "judge") for model, usage in graded.items()]
+    calls = [
+        _less(_call(key, model, usage, "root"), [j for j in judge if j["model"] == model])
+        for model, usage in used.items()
+        if usage != graded.get(model)
+    ]
     length = sample.metadata.get("target_tokens")
     length = length if isinstance(length, int) else 0
-    costs = [call["cost_usd"] for call in calls]
-    cost = sum(costs) if costs and None not in costs else None
     row: dict[str, Any] = {
         **_nothing(RESULT_COLUMNS),
         "run_id": spec.run_id,
@@ -231,12 +235,12 @@ def _read_sample(sample: Any, arm: str, spec: Any) -> tuple[dict[str, Any], list
         "length_tokens": length,
         "outcome": outcome,
         "score_rule": name or NO_GOLD,
-        "calls": sum(event.event == "model" for event in sample.events) or len(calls),
+        "calls": len(_asked(sample.events, by_scorers=False)) or len(calls),
         "prompt_tokens": sum(call["prompt_tokens"] for call in calls),
         "cached_tokens": sum(call["cached_tokens"] for call in calls),
         "completion_tokens": sum(call["completion_tokens"] for call in calls),
-        **dict.fromkeys(("cost_usd", "list_usd", "own_usd"), cost),
-        "judge_cost_usd": None if known else 0.0,
+        **dict.fromkeys(("cost_usd", "list_usd", "own_usd"), _cost(calls)),
+        "judge_cost_usd": None if known else _cost(judge) if judge else 0.0,
         **dict.fromkeys(("lm_s", "sandbox_s"), 0.0),
         **{column: value for column, value in known.items() if column in RESULT_COLUMNS},
         "result_key": key,
@@ -251,7 +255,31 @@ def _read_sample(sample: Any, arm: str, spec: Any) -> tuple[dict[str, Any], list
         "error": sample.error.message if failed else known.get("error") or "",
         "schema_version": SCHEMA_VERSION,
     }
-    return row, calls
+    return row, [*calls, *judge]
+
+
+def _asked(events: Sequence[Any], *, by_scorers: bool) -> list[Any]:
+    """The events of models' calls that scorers made, or else those of all others."""
+    spans: dict[str | None, bool] = {}
+    for event in events:
+        if event.event == "span_begin":
+            spans[event.id] = event.type == "scorer" or spans.get(event.parent_id, False)
+    asked = [event for event in events if event.event == "model"]
+    return [event for event in asked if spans.get(event.span_id, False) is by_scorers]
+
+
+def _by_scorers(events: Sequence[Any]) -> dict[str, Any]:
+    """What scorers' calls took of each model: a log counts them with the solver's."""
+    found: dict[str, Any] = {}
+    for event in _asked(events, by_scorers=True):
+        if (usage := event.output.usage) is not None:
+            found[event.model] = found[event.model] + usage if event.model in found else usage
+    return found
+
+
+def _cost(calls: Sequence[Mapping[str, Any]]) -> float | None:
+    costs = [call["cost_usd"] for call in calls]
+    return sum(costs) if costs and None not in costs else None
 
 
 #: What a table's cell holds that nothing is known of, by its type; any other is null.
@@ -271,15 +299,30 @@ def _graded(value: Any, task: str) -> float:
     return float(grade)
 
 
-def _call(key: str, number: int, model: str, usage: Any) -> dict[str, Any]:
+#: Of a call, what is a sum over a log's calls.
+_SUMS = (
+    *("prompt_tokens", "cached_tokens", "completion_tokens", "reasoning_tokens", "written_tokens"),
+    *("cost_usd", "list_usd", "own_usd"),
+)
+
+
+def _less(call: dict[str, Any], parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    for part in parts:
+        for name in _SUMS:
+            known = None not in (call[name], part[name])
+            call[name] = call[name] - part[name] if known else None
+    return call
+
+
+def _call(key: str, model: str, usage: Any, role: str) -> dict[str, Any]:
     """All calls of a model in one sample, as one: a log sums them up."""
     cached, written = usage.input_tokens_cache_read or 0, usage.input_tokens_cache_write or 0
     return {
         **_nothing(CALL_COLUMNS),
-        "call_id": f"{key}-{number}",
+        "call_id": f"{key}-{model}-{role}",
         "parent_call_id": None,
         "result_key": key,
-        "role": "root",
+        "role": role,
         "model": model,
         "prompt_tokens": usage.input_tokens + cached + written,
         "cached_tokens": cached,

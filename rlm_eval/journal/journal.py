@@ -99,7 +99,7 @@ class Journal(AbstractContextManager["Journal"]):
         )
         event = asdict(replace(result, answer=replace(answer, trajectory=())))
         event["answer"].pop("trajectory")
-        event["attempts"] = self._attempts[result.key, result.restart]
+        event["attempts"] = self._attempts.pop((result.key, result.restart), 0)
         self.append({"type": "result", **event}, sync=True)
         return result
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlm_eval.journal.journal import attempt_id, replacing, whole
-from rlm_eval.records import SCORED, Call, Span, storable, union
+from rlm_eval.records import PENDING, SCORED, Call, Span, storable, union
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -129,21 +129,29 @@ def write_results(
     frames: list[pd.DataFrame] = []
     rows: list[Mapping[str, Any]] = []
     sent: list[Mapping[str, Any]] = []
-    seen: set[tuple[str, int]] = set()
-    by_restart: dict[tuple[str, int], dict[tuple[str, int], Call]] = {}
+    ended: set[tuple[str, int]] = set()
+    # By result, until it is finished: its calls by restart and attempt.
+    open_calls: dict[str, dict[int, dict[tuple[str, int], Call]]] = {}
     for event in whole(events):
+        key = event["key"] if event["type"] == "result" else event["result_key"]
+        if (this := (key, event["restart"])) in ended:
+            continue
+        by_restart = open_calls.setdefault(key, {})
         if event["type"] == "result":
-            its = by_restart.pop((event["key"], event["restart"]), {})
+            ended.add(this)
+            its = by_restart.get(event["restart"], {})
             rows.append(_row(event, [*its.values()]))
+            if event["answer"]["outcome"] not in PENDING:
+                del open_calls[key]
             if len(rows) == _ROWS:
                 frames.append(_frame(rows, RESULT_COLUMNS))
                 rows = []
             continue
         call, attempt = _call_of(event), attempt_id(event)
         # Reused again after a kill, a call is there again, as another restart's.
-        by_restart.setdefault((call.result_key, call.restart), {}).setdefault(attempt, call)
-        if add and attempt not in seen:
-            seen.add(attempt)
+        new = not any(attempt in its for its in by_restart.values())
+        by_restart.setdefault(call.restart, {}).setdefault(attempt, call)
+        if add and new:
             sent.append(vars(call))
             if len(sent) == _ROWS:
                 add(_frame(sent, CALL_COLUMNS))

@@ -21,7 +21,8 @@ class Memory(Generic[T]):
     """
 
     def __init__(self) -> None:
-        self._known: dict[Hashable, Future[T]] = {}
+        #: A future is on its way.
+        self._known: dict[Hashable, Future[T] | T] = {}
 
     def has(self, key: Hashable) -> bool:
         """Whether the answer is there or on its way."""
@@ -30,10 +31,12 @@ class Memory(Generic[T]):
     def get(self, key: Hashable, ask: Callable[[], T]) -> tuple[T, bool]:
         """(the answer, whether it was remembered). ``ask`` runs in the calling thread."""
         mine: Future[T] = Future()
-        while (future := self._known.setdefault(key, mine)) is not mine:
-            failure = future.exception()
+        while (known := self._known.setdefault(key, mine)) is not mine:
+            if not isinstance(known, Future):
+                return known, True
+            failure = known.exception()
             if failure is None:
-                return future.result(), True
+                return known.result(), True
             if isinstance(failure, ProviderError | ContextOverflow):
                 raise failure
         try:
@@ -42,5 +45,6 @@ class Memory(Generic[T]):
             del self._known[key]
             mine.set_exception(failure)
             raise
+        self._known[key] = answer
         mine.set_result(answer)
         return answer, False

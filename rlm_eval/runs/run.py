@@ -70,7 +70,12 @@ def carry_out_parts(parts: Parts, run_dir: Path | None = None, host: Host = COMM
         if parts.config["dry_run"]:
             show_plan(parts, run_dir, work)
             return FINISHED
-        return _run(parts, run_dir, work, host)
+        if not work:
+            print("no context falls to this shard", file=sys.stderr)
+            return FINISHED
+        outcome = _run(parts, run_dir, work, host)
+        del work  # with every input
+        return _finish(parts, run_dir, outcome, host)
     except OSError as error:
         gone = error.errno == errno.ESTALE or (error.errno == errno.ENOENT and not run_dir.exists())
         if not host.exits or (not is_the_machines(error) and not gone):
@@ -86,16 +91,13 @@ def carry_out_parts(parts: Parts, run_dir: Path | None = None, host: Host = COMM
             arm.method.close()
 
 
-def _run(parts: Parts, run_dir: Path, work: Sequence[Work], host: Host) -> int:
-    if not work:
-        print("no context falls to this shard", file=sys.stderr)
-        return FINISHED
+def _run(parts: Parts, run_dir: Path, work: Sequence[Work], host: Host) -> RunOutcome:
     _check_writable(run_dir)
     size, past = record_size(run_dir), past_of(run_dir)
     missing = {item.key for item in work} - past.done
     if not missing:
         print(f"this run is finished: all {len(work)} results are there", file=sys.stderr)
-        return _finish(parts, run_dir, RunOutcome(0, 0), host)
+        return RunOutcome(0, 0)
     found = finished_beside(run_dir, missing)
     left = missing - found.keys()
     rows = _forecast(parts, [item for item in work if item.key in left], past)
@@ -107,7 +109,9 @@ def _run(parts: Parts, run_dir: Path, work: Sequence[Work], host: Host) -> int:
         reuse(found, past, journal)
         past = replace(past, done=past.done.union(found))
         todo = [
-            replace(w, restart=past.restarts.get(w.key, 0)) for w in work if w.key not in past.done
+            replace(w, restart=past.restarts[w.key]) if w.key in past.restarts else w
+            for w in work
+            if w.key not in past.done
         ]
         if past.damage:
             print(past.damage, file=sys.stderr)
@@ -124,8 +128,7 @@ def _run(parts: Parts, run_dir: Path, work: Sequence[Work], host: Host) -> int:
         if rows:
             keep_forecast(rows, run_dir)
             print(in_one_line(rows, parts.at_once), file=sys.stderr)
-        outcome = _work_off(parts, run_dir, todo, past, journal, host)
-    return _finish(parts, run_dir, outcome, host)
+        return _work_off(parts, run_dir, todo, past, journal, host)
 
 
 def _check_writable(run_dir: Path) -> None:

@@ -46,7 +46,7 @@ class Arm:
     sources: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Work:
     """One result to be made. ``restart`` counts how often it was begun before."""
 

@@ -13,7 +13,7 @@ import pytest
 from helpers.chat import block
 from helpers.commands import compare, export, report
 from helpers.fake_provider import FakeProvider, chat_reply, saying
-from rlm_eval.analysis.load import load_results
+from rlm_eval.analysis.load import load_results, load_run
 from rlm_eval.commands.cli import run_command
 from rlm_eval.errors import ConfigError
 from rlm_eval.journal.chats import conversations
@@ -127,6 +127,31 @@ def test_another_harness_own_log_is_paired_by_the_ids_of_exported_samples(
     assert set(theirs.model) == {"mockllm/model"}
     assert theirs.score.isin([0.0, 1.0]).all()
     assert (theirs.prompt_tokens.tolist(), theirs.cost_usd.isna().all()) == ([40] * 3, True)
+
+
+def test_what_another_harness_grader_took_is_not_its_arms(tmp_path: Path) -> None:
+    """The same model answers and grades: the log has one sum for both."""
+    inspect_ai = pytest.importorskip("inspect_ai")
+    from inspect_ai.dataset import Sample
+    from inspect_ai.model import ModelOutput, ModelUsage, get_model
+    from inspect_ai.scorer import model_graded_qa
+
+    def says(text: str, tokens: int, usd: float) -> ModelOutput:
+        output = ModelOutput.from_content("mockllm/model", text)
+        output.usage = ModelUsage(
+            input_tokens=tokens, output_tokens=5, total_tokens=tokens + 5, total_cost=usd
+        )
+        return output
+
+    said = [says("7", 40, 0.25), says("GRADE: C", 900, 0.5)]
+    task = inspect_ai.Task(dataset=[Sample("How many?", target="7")], scorer=model_graded_qa())
+    model = get_model("mockllm/model", custom_outputs=said)
+    (log,) = inspect_ai.eval(task, model=model, log_dir=str(tmp_path), display="none")
+    run = load_run(Path(log.location.removeprefix("file://")))
+    (row,) = run.results.to_dict("records")
+    assert (row["score"], row["calls"], row["prompt_tokens"]) == (1.0, 1, 40)
+    assert (row["completion_tokens"], row["cost_usd"], row["judge_cost_usd"]) == (5, 0.25, 0.5)
+    assert dict(run.calls[["role", "prompt_tokens"]].values) == {"root": 40, "judge": 900}
 
 
 def about(row: Mapping[str, Any]) -> dict[str, Any]:

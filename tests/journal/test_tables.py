@@ -184,12 +184,12 @@ def test_rows_stand_in_one_order_even_where_only_their_keys_tell_them_apart(tmp_
 def test_a_run_of_many_rows_is_written_by_and_by_and_none_is_lost_or_doubled(
     tmp_path: Path,
 ) -> None:
-    """Three thousand results, each begun again by another part of the record: the last tries count,
-    calls stand once, and a reading that only late results have is a column of all."""
+    """Three thousand results, each pending and begun again by another part of the record: the last
+    tries count, calls stand once, and a reading that only late results have is a column of all."""
     n = 3000
     with Journal(tmp_path / "run") as journal:
         journal.call(some_call("c"), "x")
-        journal.result(some_result("r", score=Score(1.0, "x", {})))
+        journal.result(some_result("r", answer=Answer(None, "provider_error"), score=None))
         journal.result(some_result("r", score=Score(0.0, "x", {"late": 0.5})))
     call, first, last = read_events(tmp_path / "run", ("call", "result"))
 
