@@ -60,20 +60,31 @@ def numbers(folder: Path) -> Iterator[tuple[str, str]]:
     for path in sorted(folder.glob("*/results.parquet")):
         run, at = load_run(path.parent), path.parent.name
         results = by_method(combine([run]))
+        for row in tables.by_kind(results).to_dict("records"):
+            name = f"{at}/{row['arm']}/{row['target_tokens']}/{row['question_group']}"
+            yield from ((f"{name}/{k}", f"{row[k]:.0f}") for k in ("asked", "right"))
+            shares = {"score": "mean_score", "constant": "constant_score"}
+            yield from ((f"{name}/{k}", f"{100 * row[v]:.0f}") for k, v in shares.items())
+        remembered = run.calls[(run.calls["role"] == "sub") & run.calls["cached_response"]]
         for row in summarize(results).to_dict("records"):
             name = f"{at}/{row['arm']}/{row['target_tokens']}"
             tokens = row["prompt_tokens"] + row["completion_tokens"]
+            yield f"{name}/right", f"{row['accuracy'] * row['asked']:.0f}"
             shares = {"score": "mean_score", "low": "score_low", "high": "score_high"}
             yield from ((f"{name}/{k}", f"{100 * row[v]:.0f}") for k, v in shares.items())
             yield from ((f"{name}/{k}", f"{row[k]:.0f}") for k in ("n", "n_contexts"))
             yield f"{name}/tokens", f"{tokens:,.0f}"
             yield f"{name}/subcalls", f"{row['subcalls']:.1f}"
+            own = remembered["result_key"].isin(results["result_key"][results["arm"] == row["arm"]])
+            yield f"{name}/remembered", f"{own.sum() / row['asked']:.1f}"
         for row in paired_table(results).to_dict("records"):
             name = f"{at}/{row['arm']}-{row['against']}/{row['target_tokens']}"
             points = {"difference": "difference", "low": "low", "high": "high"}
             yield from ((f"{name}/{k}", f"{100 * row[v]:+.1f}") for k, v in points.items())
             yield f"{name}/p", f"{row['p_holm']:.2g}"
             yield f"{name}/cost", f"{row['cost_ratio']:.1f}"
+            sent = results.groupby("arm")["tokens"].mean()
+            yield f"{name}/sent", f"{sent[row['arm']] / sent[row['against']]:.1f}"
         for row in pd.read_csv(path.with_name("verdicts.csv")).to_dict("records"):
             yield f"{at}/{row['arm']}/{row['target_tokens']}/decision", str(row["decision"])
 

@@ -228,6 +228,13 @@ class Ledger:
         left = [most - node.seconds for node, most in caps if most is not None]
         return max(0.0, min(left)) if left else None
 
+    def left(self) -> dict[str, float]:
+        """What this node's own caps on calls, tokens and dollars leave."""
+        with self._changed:
+            used = self._spent + self._held
+            caps = {kind: getattr(self.budget, kind) for kind in ("calls", "tokens", "usd")}
+            return {k: cap - (getattr(used, k) or 0) for k, cap in caps.items() if cap is not None}
+
     def remaining(self) -> dict[str, float | int | None]:
         """The tightest remaining amount per kind over this node and all above (None: no cap)."""
         out: dict[str, float | int | None] = dict.fromkeys(("calls", "tokens", "usd"))

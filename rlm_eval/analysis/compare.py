@@ -40,7 +40,7 @@ class RunComparison:
     arm that one run alone has are left out; one change in several arms is one line.
 
     ``table``: one row per task, length and arm that both runs hold: B minus A on shared samples
-    in points of score (0 to 1), with Holm over the rows that share any; ``score_a`` and
+    in points of score (0 to 1), with Holm over the methods of a task and length; ``score_a`` and
     ``score_b`` are then over the shared samples too. Where no sample is shared there is no
     difference, only each run's own mean. ``only_a``, ``only_b``: arms that one run alone has.
     """
@@ -170,7 +170,8 @@ def _notes(rows: pd.DataFrame) -> Iterator[str]:
     if paired.empty:
         return
     tests = " or ".join(sorted(paired["test"].unique()))
-    over = f", Holm over {len(paired)} comparisons" if len(paired) > 1 else ""
+    most = int(paired["comparisons"].max())
+    over = f", Holm over the {most} methods of a task and length" if most > 1 else ""
     units = " or ".join(sorted(paired["cost_unit"].unique()))
     yield (
         f"ctx: contexts. p: {tests}{over}. Cost: B's over A's, in {units}. Resolves: the smallest"

@@ -51,6 +51,9 @@ MARGIN = 0.05
 _TEXTS = ("knobs", "answer", "gold", "question", "error")
 #: Of which a result's first call each is enough to complete it (its start, the models asked).
 _FIRST_OF = ["result_key", "restart", "role", "model"]
+#: Of a model's configuration and the task's, what results depend on beside names.
+_OF_MODEL = ("context_window", "reasoning_tokens", "own_temperature", "api_base", "gguf")
+_OF_JUDGE = ("judge", "judge_tokens", "judge_repeats")
 #: The protocol of methods that ask no model.
 NO_MODEL = "no model"
 
@@ -213,16 +216,24 @@ def complete(
         matched=bool(budget.get("matched", False)),
         code_revision=str(environment.get("code_revision") or ""),
     )
-    return _with_arms(frame, calls, config)
+    return _with_arms(frame, calls, config, environment.get("prompts") or {})
 
 
-def _with_arms(frame: pd.DataFrame, calls: pd.DataFrame, config: Mapping[str, Any]) -> pd.DataFrame:
+def _with_arms(
+    frame: pd.DataFrame,
+    calls: pd.DataFrame,
+    config: Mapping[str, Any],
+    prompts: Mapping[str, str],
+) -> pd.DataFrame:
     """The frame with what each row's arm is."""
     # As objects: all rows of an arm share one text, which may be long.
     configs = pd.Series("", frame.index, dtype=object)
     frame = frame.assign(arm_id="", arm_config=configs, arm_kind="", arm_family="")
     methods, further = config.get("method") or {}, _further_models(frame, calls, config)
     shared = {f"{role}.params": _params(config, role) for role in ("model", "sub_model")}
+    for node, keys in (("model", _OF_MODEL), ("sub_model", _OF_MODEL), ("task", _OF_JUDGE)):
+        given = config.get(node) or {}
+        shared |= {f"{node}.{key}": str(given[key]) for key in keys if given.get(key)}
     # Not the protocol: that is what happened, and one arm may have used several.
     by = ["method", "prompt", "model", "sub_model", "budget", "code_revision"]
     for key, group in frame[by].fillna("").astype(str).groupby(by, sort=False):
@@ -231,6 +242,7 @@ def _with_arms(frame: pd.DataFrame, calls: pd.DataFrame, config: Mapping[str, An
         kind = settings.pop("kind", None)
         arm = {"prompt": prompt, "model": model, "sub_model": sub_model, "budget": budget}
         arm |= {"revision": revision[:8]} | shared | settings | further.get(method, {})
+        arm |= {"prompt_hash": prompts[method]} if method in prompts else {}
         arm |= {key: config[key] for key in ("temperature", "memoize") if key in config}
         inner: Mapping[str, Any] = settings.get("of") or settings
         family = arms.family(method, str(inner.get("_target_", "")))

@@ -88,8 +88,10 @@ class Comparison:
 
     @property
     def dearer(self) -> bool:
-        """Whether it costs more for certain: the sign flip and the ratio's interval say so."""
-        return self.cost_p <= stats.ALPHA and self.cost_low > 1
+        """Whether it costs more for certain: the sign flip and the ratio's interval say so; no
+        interval is needed where the other costs nothing."""
+        surely = self.cost_low > 1 or self.cost_against == 0
+        return self.cost_p <= stats.ALPHA and surely and self.cost > self.cost_against
 
     @property
     def cheaper(self) -> bool:
@@ -124,8 +126,8 @@ def comparisons(
     rows: pd.DataFrame, families: Families, *, all_lengths: bool = False
 ) -> list[Comparison]:
     """The ``families``' pairs of each task and length of ``rows`` that share a sample; with
-    ``all_lengths``, of each task with several, its lengths together: a sign flip of contexts
-    within each length, each length weighing the same."""
+    ``all_lengths``, of each task those that share several lengths, these together: a sign flip of
+    contexts within each length, each length weighing the same."""
     found = []
     for (task, *_), cell in rows.groupby(["task"] if all_lengths else CELL, sort=True):
         lengths = cell["target_tokens"].unique()
@@ -139,6 +141,7 @@ def comparisons(
                 for pair in family
                 if pair[0] in arms and pair[1] in arms
                 and (shared := ~np.isnan(arms[pair[0]].points + arms[pair[1]].points)).any()
+                and np.unique(samples.lengths[shared]).size > all_lengths
             ]  # fmt: skip
             compared = [
                 _compared((str(task), length, *pair), arms, shared, samples, len(pairs))

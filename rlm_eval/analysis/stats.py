@@ -20,8 +20,9 @@ from scipy import special  # type: ignore[import-untyped]
 
 #: Under this many contexts no interval is given.
 MIN_CONTEXTS = 4
-#: The sign-flip test's grid: a sum of scores is rounded to this share of all sums' sizes.
-GRID = 512
+#: The sign-flip test's grid: a sum of scores is rounded to this share of all sums' sizes, or where
+#: there are many to that share of their mean size.
+GRID, EACH = 512, 16
 ALPHA = 0.05
 #: Under this many no sign flip of contexts, and no McNemar test, can reach :data:`ALPHA`.
 LEAST_TO_TELL = ceil(1 - log2(ALPHA))
@@ -230,27 +231,32 @@ def sign_flip_p(values: ArrayLike, contexts: Contexts) -> float:
     The sum's distribution over all 2^G flips, from its characteristic function (the product of
     the cosines of each context's sum): exact, without draws, however small p is. It lives on a
     grid: where the sums are no multiples of a small fraction they are rounded to ``1 / GRID`` of
-    their sizes' total, and the test is exact for the rounded ones.
+    their sizes' total, and the test is exact for the rounded ones; of many contexts to ``1 / EACH``
+    of their mean size, and what was seen stays as it is, lest the rounding add up.
     """
     sums = np.bincount(_places(contexts), weights=np.asarray(values, dtype=np.float64))
     total = float(np.abs(sums).sum())
     if total < 1e-12:
         return 1.0
-    for scale in (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 10.0, 12.0, 60.0, GRID / total):
+    grid = max(GRID, EACH * len(sums))
+    for scale in (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 10.0, 12.0, 60.0, grid / total):
         steps = np.rint(sums * scale)
-        if total * scale <= 4 * GRID and np.abs(steps - sums * scale).max() < 1e-9:
+        exact = total * scale <= 4 * grid and np.abs(steps - sums * scale).max() < 1e-9
+        if exact:
             break
     observed = abs(int(steps.sum()))
+    if grid > GRID and not exact:  # the nearest that flips can give
+        odd = observed % 2
+        observed = odd + 2 * round((abs(float(sums.sum())) * scale - odd) / 2)
     sizes, counts = np.unique(np.abs(steps[steps != 0]).astype(np.int64), return_counts=True)
-    if observed == 0:
+    if observed <= 0:
         return 1.0
     period = 2 * int(sizes @ counts) + 1
     turns = np.arange(1, period // 2 + 1)
     table = np.cos(2 * np.pi / period * np.arange(period))
-    waves = table[np.outer(sizes, turns) % period]
-    several = counts > 1
-    waves[several] **= counts[several, None]
-    waves = np.prod(waves, axis=0)
+    waves = np.ones(len(turns))
+    for size, count in zip(sizes, counts, strict=True):
+        waves *= table[size * turns % period] ** count
     half = np.pi / period * turns
     inside = (
         2 * observed - 1 + 2 * float(waves @ (np.sin((2 * observed - 1) * half) / np.sin(half)))

@@ -190,7 +190,9 @@ def inputs_cut(arm: str, own: pd.DataFrame) -> list[str]:
     """What is to be said of an arm that was shown less than the input; nothing of others."""
     asked = own[own["asked"]]
     cut = asked[asked["truncated_tokens"] > 0]
-    kept = 1 - cut["truncated_tokens"].sum() / max(1, cut["length_tokens"].sum())
+    # Of the model's own tokens, as what was left out is counted: a turn's prompt, nearly.
+    read = (cut["prompt_tokens"] / cut["iterations"].clip(lower=1)).sum()
+    kept = read / max(1, read + cut["truncated_tokens"].sum())
     told = f"{arm}: {len(cut)} of {len(asked)} inputs cut to {percent(kept)} %."
     return [told] if len(cut) else []
 
@@ -201,6 +203,21 @@ def all_cut(results: pd.DataFrame) -> dict[Any, list[str]]:
     for (task, length, arm), own in results.groupby([*CELL, "arm"], sort=False):
         found.setdefault((task, length), []).extend(inputs_cut(str(arm), own))
     return found
+
+
+def by_kind(results: pd.DataFrame) -> pd.DataFrame:
+    """Each arm's mean score on each kind of question (``question_group``), beside the best
+    constant's, where a task has several: a mean over all may hide that they differ."""
+    several = results.groupby(CELL)["question_group"].transform("nunique") > 1
+    asked = results[several & results["points"].notna()]
+    by = asked.groupby([*CELL, "question_group", "arm"], sort=False)
+    return by.agg(
+        scripted=("scripted", "any"),
+        asked=("points", "size"),
+        right=("right", "sum"),
+        mean_score=("points", "mean"),
+        constant_score=("constant_score", "mean"),
+    ).reset_index()
 
 
 def outcomes(summary: pd.DataFrame) -> pd.DataFrame:

@@ -286,13 +286,11 @@ def _notes(
     pending = {arm: int((~rows[arm]["asked"]).sum()) for arm in (main.arm, main.against)}
     if any(pending.values()):
         listed = " and ".join(f"{n} of {arm}" for arm, n in pending.items() if n)
-        (least, most), (least_other, most_other) = (
-            [rows[arm]["points"].fillna(end).mean() for end in (0.0, 1.0)] for arm in pending
-        )
-        yield (
-            f"Pending: {listed}; by how they end the difference would be "
-            f"{points(least - most_other)} to {points(most - least_other)}."
-        )
+        here = pd.concat([rows[arm] for arm in pending], ignore_index=True)
+        own = (here["arm"] == main.arm).astype(float)
+        ends = (here["points"].where(here["asked"], worth) for worth in (1 - own, own))
+        low, high = (points(_again(here.assign(asked=True), main, end).difference) for end in ends)
+        yield f"Pending: {listed}; by how they end the difference would be {low} to {high}."
     controls = {arm: own for arm, own in rows.items() if own["arm_kind"].iloc[0] == "control"}
     levels = {arm: own.loc[own["asked"], "points"].mean() for arm, own in controls.items()}
     score = rows[main.arm]["points"].mean()

@@ -23,6 +23,7 @@ from rlm_eval.config.check import RunConfig, check_config
 from rlm_eval.config.compose import compose_tree, launcher_of, plain_tree
 from rlm_eval.errors import ConfigError
 from rlm_eval.journal.journal import FILE_NAME, has_journal
+from rlm_eval.journal.past import past_of
 from rlm_eval.runs.assemble import assemble
 from rlm_eval.runs.run import BAD_INPUT, FAILED, FINISHED, INTERRUPTED, carry_out_parts
 
@@ -148,7 +149,7 @@ def _joined(jobs: Sequence[Job]) -> list[Path]:
 def join_shards(shards: Sequence[Path], complete: Path) -> None:
     """Merge ``shards`` into the folder of the run that they are parts of, with what that has
     itself, as from before it was done in shards or after a resume of its own. Nothing is done where
-    no shard is newer; what else is in the folder stays."""
+    no shard is newer or has a result that is not there; what else is in the folder stays."""
     old, new = (complete.with_name(f".{complete.name}.{word}") for word in ("old", "new"))
     if old.exists() and not complete.exists():  # killed in between
         old.rename(complete)
@@ -157,7 +158,9 @@ def join_shards(shards: Sequence[Path], complete: Path) -> None:
     sources = list(shards)
     if has_journal(complete):
         written = (complete / FILE_NAME).stat().st_mtime
-        if all((shard / FILE_NAME).stat().st_mtime <= written for shard in shards):
+        older = all((shard / FILE_NAME).stat().st_mtime <= written for shard in shards)
+        done = past_of(complete).done
+        if older and all(past_of(shard).done <= done for shard in shards):
             return
         sources.append(complete)
     merge(sources, new)

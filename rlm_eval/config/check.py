@@ -185,14 +185,16 @@ def _keys_of(model: Any, prefix: str = "") -> list[str]:
 def _role_model(key: str, model: Any, node: Any) -> dict[str, Any] | None:
     """A role's model: one of its own, the root model with changes, or None (the same).
 
-    ``model@sub_model=NAME`` gives a node with a ``_target_``; ``sub_model.key=`` overlays.
+    ``model@sub_model=NAME`` gives a node with a ``_target_``; ``sub_model.key=`` overlays. Another
+    model than the root's has not its price.
     """
     if not isinstance(node, Mapping | None):
         raise ConfigError(f"{key}={node} is no configuration: write model@{key}={node}")
     given = {k: v for k, v in (node or {}).items() if v is not None}
     if not given or "_target_" in given:
         return given or None
-    return {**model, **given}
+    other = given.get("name", model.get("name")) != model.get("name") and "price" in model
+    return {**model, **({"price": {}} if other else {}), **given}
 
 
 def _checked(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,8 +88,17 @@ def reuse(found: Mapping[str, Path], past: Past, journal: Journal) -> None:
         for event in read_events(other, types=("begin", "call", "result")):
             key = event["result_key"] if event["type"] == "call" else event["key"]
             if found.get(key) == other:
+                if event["type"] == "result":
+                    _copy_trajectory(key, other, journal.path.parent)
                 restart = event["restart"] + past.restarts.get(key, 0)
                 journal.append({**event, "restart": restart, "reused_from": other.name})
+
+
+def _copy_trajectory(key: str, source: Path, to: Path) -> None:
+    name = f"trajectories/{key}.jsonl"
+    if (source / name).is_file():
+        (to / name).parent.mkdir(exist_ok=True)
+        shutil.copyfile(source / name, to / name)
 
 
 def _is_done(event: Event) -> bool:

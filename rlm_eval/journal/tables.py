@@ -130,6 +130,14 @@ def write_results(
     rows: list[Mapping[str, Any]] = []
     sent: list[Mapping[str, Any]] = []
     ended: set[tuple[str, int]] = set()
+
+    def send(calls: Iterable[Call]) -> None:
+        nonlocal sent
+        sent += map(vars, calls if add else ())
+        if add and len(sent) >= _ROWS:
+            add(_frame(sent, CALL_COLUMNS))
+            sent = []
+
     # By result, until it is finished: its calls by restart and attempt.
     open_calls: dict[str, dict[int, dict[tuple[str, int], Call]]] = {}
     for event in whole(events):
@@ -141,6 +149,8 @@ def write_results(
             ended.add(this)
             its = by_restart.get(event["restart"], {})
             rows.append(_row(event, [*its.values()]))
+            if "reused_from" in event:  # whole now: what was killed while it was copied is left out
+                send(its.values())
             if event["answer"]["outcome"] not in PENDING:
                 del open_calls[key]
             if len(rows) == _ROWS:
@@ -148,14 +158,10 @@ def write_results(
                 rows = []
             continue
         call, attempt = _call_of(event), attempt_id(event)
-        # Reused again after a kill, a call is there again, as another restart's.
         new = not any(attempt in its for its in by_restart.values())
         by_restart.setdefault(call.restart, {}).setdefault(attempt, call)
-        if add and new:
-            sent.append(vars(call))
-            if len(sent) == _ROWS:
-                add(_frame(sent, CALL_COLUMNS))
-                sent = []
+        if new and "reused_from" not in event:
+            send([call])
     if add:
         add(_frame(sent, CALL_COLUMNS))
     results = pd.concat([*frames, _frame(rows, RESULT_COLUMNS)], ignore_index=True)

@@ -47,6 +47,7 @@ class CodeAct(Agent):
     """
 
     prompt_folder: ClassVar[str] = "codeact"
+    answers_in_words: ClassVar[bool] = True
 
     prompt: str = "plain"
     sub_calls: bool = False

@@ -27,7 +27,7 @@ from rlm_eval.methods.method import Bounds, Forecast, Shape
 from rlm_eval.methods.prompts import Prompt
 from rlm_eval.models.client import LM, Completion
 from rlm_eval.models.protocol import Message, ModelInfo
-from rlm_eval.records import Answer, Content, Outcome, Problem, Role, documents_of, text_of
+from rlm_eval.records import Answer, Content, Outcome, Problem, Role, documents_of
 from rlm_eval.repl.results import BlockResult
 from rlm_eval.repl.session import ReplSession
 
@@ -84,6 +84,9 @@ class Rlm(Agent):
         at_least(0.1, up_to=1, history_share=self.history_share)
         if self.protocol == "paper":
             self.loaded_prompt.require("unclear")
+        if self.max_depth > 1 and "rlm_query" not in self.loaded_prompt.source:
+            told = f"must be 0 or 1: the prompt {self.prompt} does not speak of rlm_query"
+            raise ConfigError(told, key="max_depth")
         self.roles: tuple[Role, ...] = ("root", "sub") if self.max_depth else ("root",)
 
     def enabled(self, depth: int, turns: int, sub_window: int) -> Enabled:
@@ -152,7 +155,7 @@ class Rlm(Agent):
         answer_tokens: int,
     ) -> tuple[Outcome, str | None]:
         """One RLM at the depth of ``trace``; what it has left pays for its children."""
-        text = text_of(content)
+        text = _measured(content)
         head = text[: self.preview_head]
         tail = text[max(len(head), len(text) - self.preview_tail) :]
         # Of matched budgets: children, which a root may begin as often as the cap allows, have
@@ -224,14 +227,12 @@ def opening(
 
 
 def metadata(content: Content) -> dict[str, Any]:
-    """Type, size and structure; sizes in characters. ``items`` is None for a str, ``names`` (the
-    first of a dict's) for all else but a dict. A dict is measured by what it holds, a list as its
-    numbered text: so it was in the prompts when they were tuned."""
-    texts = documents_of(content)
-    kind, measured = "str", text_of(content)
+    """Type, size and structure; sizes in characters, of what the documents themselves hold.
+    ``items`` is None for a str, ``names`` (the first of a dict's) for all else but a dict."""
+    texts, measured, kind = documents_of(content), _measured(content), "str"
     names: list[str] | None = None
     if isinstance(content, Mapping):
-        kind, measured = "dict of str", "\n".join(texts)
+        kind = "dict of str"
         first = list(content)[:_NAMES_SHOWN]
         names = [repr(n if len(n) <= _NAME_CHARS else n[: _NAME_CHARS - 1] + "…") for n in first]
     elif not isinstance(content, str):
@@ -242,9 +243,14 @@ def metadata(content: Content) -> dict[str, Any]:
         "names": names,
         "lengths": [len(text) for text in texts],
         "lines": measured.count("\n") + 1,
-        "chars": sum(map(len, texts)) if names is not None else len(measured),
+        "chars": sum(map(len, texts)),
         "structure": structure_of(measured),
     }
+
+
+def _measured(content: Content) -> str:
+    """What can be found in ``context``: no headings of ours."""
+    return "\n".join(documents_of(content))
 
 
 def structure_of(text: str) -> str:

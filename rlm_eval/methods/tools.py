@@ -105,7 +105,7 @@ def places(text: str, wanted: Sequence[str]) -> list[Span]:
     characters from the rarest of them. Shown is the line, of a long one 200 characters on each
     side."""
     starts = []
-    for word in dict.fromkeys(map(str.casefold, wanted)):
+    for word in {word.casefold(): word for word in wanted}.values():
         begins = rf"(?:(?<!\w)|(?=[{UNSPACED}])){regex.escape(word)}"
         if word.isascii() and (len(word) < 3 or not word.isalpha()):
             begins += r"(?!\w)"

@@ -6,7 +6,6 @@ best-of-N; SRLM (arXiv 2603.15653) holds such a choice among programs against re
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,6 +22,7 @@ from rlm_eval.ledger import Ledger, Spend
 from rlm_eval.methods.fitting import offline_tokens
 from rlm_eval.methods.method import Bounds, CodeOracle, Forecast, Method, Shape
 from rlm_eval.methods.prompts import load_prompt
+from rlm_eval.methods.rag.rerank import numbers_in
 from rlm_eval.models.client import LM
 from rlm_eval.models.protocol import ModelInfo
 from rlm_eval.records import PENDING, SCORED, Answer, Problem, Role, union
@@ -119,9 +119,10 @@ class Tries(Method):
             )
         except (BudgetExceeded, ContextOverflow):
             return most
-        found = re.search(r"\d+", reply.text)
-        number = int(found[0]) if found else 0
-        return list(first.values())[number - 1] if 1 <= number <= len(first) else most
+        if (said := normalised(reply.text)) in first:
+            return first[said]
+        named = numbers_in(reply.text, len(first))
+        return list(first.values())[named[0]] if named else most
 
     # -- what the method itself says -------------------------------------------------------------
 

@@ -315,7 +315,7 @@ class LM:
         if request.tags.role != "embed":
             whose = (self._memory_scope, request.info.name, request.info.endpoint)
             request.reused = self._client.prefixes.reused(whose, request.messages)
-        held, begun, attempt = request.held, time.monotonic(), 1
+        held, begun, attempt = request.held, 0.0, 1
         failed: Failure | None = None
         while True:
             try:
@@ -328,8 +328,9 @@ class LM:
                 completion, call = outcome.answering(call)
                 self._client.record(call, outcome.whole)
                 return completion
-            elapsed_s, left_s = time.monotonic() - begun, ledger.seconds_left()
-            wait = self._client.retry.wait_s(outcome, attempt, elapsed_s, left_s)
+            begun = begun or call.started_at  # past the gate, where it may have queued for long
+            left_s = ledger.seconds_left()
+            wait = self._client.retry.wait_s(outcome, attempt, now() - begun, left_s)
             try:
                 if wait is None:
                     ledger.settle(held, spent)

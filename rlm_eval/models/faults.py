@@ -48,7 +48,7 @@ _WITHHELD = {
 #: template, and what a model thinks beyond max_tokens.
 _BESIDE_PROMPT, _BESIDE_REPLY = 10_000, 200_000
 #: How providers end a reply that they failed to finish, and litellm calls an ordinary stop.
-_BROKEN_OFF = {"error", "ERROR", "network_error"}
+_BROKEN_OFF = {"error", "network_error", "insufficient_system_resource", "abort"}
 
 
 def _signs(lines: str, **words: str) -> re.Pattern[str]:
@@ -98,7 +98,11 @@ _RATE = _signs(
     time.?out|timed|concurr"""
 )
 #: The size of a rate limit, and mostly of the request.
-_SIZES = re.compile(r"\blimit:? ([\d,]+).{0,60}?\brequested:? ([\d,]+)|limit of ([\d,]+)")
+_SIZES = re.compile(
+    r"\blimit:? ([\d,]+).{0,60}?\brequested:? ([\d,]+)|limit of ([\d,]+) (?:input )?tokens"
+)
+#: How long to wait, where it is said and no header has it: Gemini's retryDelay and others' words.
+_PAUSE = re.compile(r"(?:retry|try again) (?:in|after) (?:(\d+)m)?(\d+(?:\.\d+)?)(m?)s\b")
 #: Kinds that a status below 500 does not tell, by what is said.
 _SAID: Mapping[str, re.Pattern[str]] = {
     "quota": _signs(
@@ -171,6 +175,7 @@ def classified(
     if status is not None and (answered or not names & (_BROKEN | _SILENT)):
         kind, retryable = _verdict(status, told, worst)
         pause = retry_after_s(response.headers) if answered else None
+        pause = _said_pause_s(parts) if pause is None else pause
         said = where + line + _ADVICE.get(kind, "")
         return ProviderError(said, kind=kind, retryable=retryable, retry_after_s=pause)
     kind = "connection" if names & _BROKEN else "timeout" if names & _SILENT else "bad_response"
@@ -240,6 +245,14 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
     return None
 
 
+def _said_pause_s(parts: Sequence[tuple[str, str]]) -> float | None:
+    for key, text in parts:
+        said = f"retry in {text}" if key == "retryDelay" else text.lower()
+        if found := _PAUSE.search(said):
+            return 60 * int(found[1] or 0) + float(found[2]) / (1000 if found[3] else 1)
+    return None
+
+
 def reply_of(
     response: Any, max_tokens: int, prompt_chars: int, estimate: Estimate, *, tools: bool = False
 ) -> Reply:
@@ -266,10 +279,10 @@ def reply_of(
     kind = ""
     if native.lower() == "refusal":
         finish, beside, text = "refusal", [*beside, text], ""
+    elif native.lower() in _BROKEN_OFF:
+        kind, why = "broken_off", "the provider broke off in the middle"
     elif native.lower() in _WITHHELD or ended == CONTENT_FILTER:
         kind, why = CONTENT_FILTER, "the provider's content filter withheld the reply"
-    elif native in _BROKEN_OFF:
-        kind, why = "broken_off", "the provider broke off in the middle"
     elif choice is None and any(sign in str(response) for sign in _FILTERED_SIGNS):
         kind, why = CONTENT_FILTER, "the provider's content filter refused the prompt"
     elif choice is None:

@@ -339,15 +339,16 @@ class LitellmModel(LitellmEndpoint):
         def send(name: LimitName) -> Any:
             bounded = request | {name: max_tokens}
             worst = partial(estimate, max_tokens)
-            return self._ask(lambda litellm: litellm.completion(**bounded), worst)
+            try:
+                return self._ask(lambda litellm: litellm.completion(**bounded), worst)
+            except BilledError:
+                if (response := raw_response(bodies)) is None:
+                    raise
+                return response
 
         name = self.limit_name or self._learned
         try:
             response = send(name)
-        except BilledError:
-            response = raw_response(bodies)
-            if response is None:
-                raise
         except ProviderError as refusal:  # which is free, and no attempt at an answer
             wanted = refusal.kind == "bad_request" and _OTHER_LIMIT.search(str(refusal))
             if self.limit_name or name != "max_tokens" or not wanted:

@@ -159,7 +159,7 @@ class Limits:
     tokens_per_minute: int | None = None
 
     def __post_init__(self) -> None:
-        at_least(1, **vars(self))
+        at_least(1, **vars(self) | {"start": self.start or 0, "most": self.most or 0})
         at_least(1, up_to=self.most, start=self.start)
 
 
@@ -301,10 +301,10 @@ class Request:
         return needed > window
 
     def worst_case(self, ledger: Ledger) -> Spend:
-        """What the call takes at most. Where no cap on tokens or dollars holds the prompt is not
-        counted, only guessed from its bytes."""
+        """What the call takes at most, all of it put into a cache. Where no cap on tokens or dollars
+        holds the prompt is not counted, only guessed from its bytes."""
         prompt = self.prompt_tokens if ledger.counts_tokens else self.bytes // 3
-        return self.info.spend(Usage(prompt, self.reply_tokens))
+        return self.info.spend(Usage(prompt, self.reply_tokens, written_tokens=prompt))
 
     def call(self, result_key: str, restart: int, used: Usage) -> Call:
         """The record of one attempt that used this much."""

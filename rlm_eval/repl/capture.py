@@ -87,7 +87,9 @@ def shown(value: Any, keep: int) -> str:
     """The repr of a trailing expression, cut to ``keep`` characters."""
     if type(value) is str and len(value) > 2 * keep:
         head, tail = value[: keep // 2], value[-(keep // 2) :]
-        return f"{head!r}[... {len(value) - len(head) - len(tail):,} characters ...]{tail!r}"
+        gap = f"[... {len(value) - len(head) - len(tail):,} characters ...]"
+        # What can't be printed is longer in a repr.
+        return cut(f"{head!r}{gap}{tail!r}", keep + len(gap) + 4)
     return cut(repr(value), keep)
 
 

@@ -191,6 +191,7 @@ class Worker:
 
     def _exec(self, frame: Frame) -> None:
         name, submitted = f"<block {frame.head['block']}>", None
+        self._submitted = ""
         value, failed = self._run(frame.head["id"], lambda: self._evaluate(frame.text(), name))
         if isinstance(failed, Submitted):
             submitted, failed = failed.text, None
@@ -272,9 +273,13 @@ class Worker:
         if threading.get_ident() != self._main:
             raise RuntimeError("submit() ends the block: call it outside of threads")
         text, longest = as_text(value, str), self._limits["read_chars"]
+        if value is None or not text.strip():
+            raise ValueError("submit() takes the final answer, and this is none")
         if len(text) > longest:
             raise ValueError(f"submit() takes at most {longest:,} characters")
-        raise Submitted(text)
+        # A bare except that caught it may hand in another one.
+        self._submitted = self._submitted or text
+        raise Submitted(self._submitted)
 
     def _stub(self, name: str) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
@@ -327,9 +332,14 @@ def decode_item(item: Any) -> Any:
 
 
 def as_text(value: Any, otherwise: Callable[[Any], str]) -> str:
-    """``value`` as text: a string as it is, else JSON, else ``otherwise``."""
+    """``value`` as text: a string as it is, else JSON, else ``otherwise``; that too where JSON has
+    another form for it, as for tuples."""
     if isinstance(value, str):
         return str(value)
+    if isinstance(value, tuple) or (
+        isinstance(value, list) and any(isinstance(item, tuple) for item in value)
+    ):
+        return otherwise(value)
     try:
         return json.dumps(value, ensure_ascii=False)
     except (TypeError, ValueError, RecursionError):

@@ -19,6 +19,7 @@ from rlm_eval.ledger import Budget, refuse_unpriced
 from rlm_eval.methods.method import Method
 from rlm_eval.models.client import RetryPolicy
 from rlm_eval.models.embedding import EmbeddingModel
+from rlm_eval.models.local.weights import file_sha256
 from rlm_eval.models.protocol import ChatModel, ModelInfo
 from rlm_eval.records import Context, Role, Sample, content_hash
 from rlm_eval.runs.judging import judge_of
@@ -133,6 +134,9 @@ def assemble(config: RunConfig) -> Parts:
     refuse_unpriced({"run": run_budget, "sample": sample_budget}, unpriced)
     # With the address that is asked in the end: an environment variable may give it.
     nodes = {key: {**config[key], "endpoint": m.info.endpoint} for key, m in by_key.items()}
+    for node in nodes.values():
+        if path := node.get("gguf"):
+            node["gguf"] = file_sha256(Path(path))  # the path may hold other weights another day
     sources: dict[str, str] = {}
     arms = [_arm(config, name, task, infos, nodes, shared, sources) for name in config["method"]]
     _refuse_matched_to_nothing(arms, sample_budget, models["root"].info)

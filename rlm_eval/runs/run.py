@@ -205,13 +205,13 @@ def _work_off(
 
     def record(call: Call, reply: str) -> None:
         journal.call(call, reply)
-        if not call.result_key:  # of the first contact, which says itself what is wrong
-            return
-        progress.called(call, reply)
         model, kind = (call.model, call.endpoint), call.error.partition(":")[0]
         if not call.error:
             answering.add(model)
-        elif kind in PERMANENT and (kind != "bad_request" or model not in answering):
+        if not call.result_key:  # of the first contact, which says itself what is wrong
+            return
+        progress.called(call, reply)
+        if kind in PERMANENT and (kind != "bad_request" or model not in answering):
             runner.stop(f"{kind}, which every other request would meet as well")
 
     sub_name = parts.models.get("sub", parts.root).info.name

@@ -25,6 +25,7 @@ import yaml
 from rlm_eval.records import Context, Sample
 
 from ..generated.haystack import ITEMS
+from ..scoring.scorers import LABELS
 from .dataset import Fields, Row, Text, shape
 from .fixed import Fixed
 
@@ -42,6 +43,8 @@ class BABILong(Fixed):
 
     @cached_property
     def _labels(self) -> tuple[str, ...]:
+        if known := LABELS.get(self.split):
+            return tuple(known.split())
         targets = (row["target"].lower().split(",") for row in self.rows())
         return tuple(sorted({part.strip() for parts in targets for part in parts}))
 

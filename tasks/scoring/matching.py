@@ -40,16 +40,16 @@ WORDING = frozenset(
 )
 
 
-def final_part(sample: Sample, answer: str) -> str:
+def final_part(sample: Sample, answer: str, mark: re.Pattern[str] = MARK) -> str:
     """What an answer says after the last ``Answer:`` (or ``Label:`` …) that begins a line, else all
     of it; nothing where that is longer than such an answer is. Text with many such lines is no
     answer but a list of them."""
-    return _final_part(answer, CHARS_PER_TOKEN * sample.max_answer_tokens)
+    return _final_part(answer, CHARS_PER_TOKEN * sample.max_answer_tokens, mark)
 
 
 @lru_cache(maxsize=4)
-def _final_part(answer: str, room: int) -> str:
-    marks = [mark.end() for mark in MARK.finditer(answer)]
+def _final_part(answer: str, room: int, mark: re.Pattern[str]) -> str:
+    marks = [found.end() for found in mark.finditer(answer)]
     marked = 0 < len(marks) < 6
     part = (answer[marks[-1] :] if marked else answer).strip("*_` \t\r\n")
     return part if len(part) <= room + (MARKED if marked else UNMARKED) else ""

@@ -7,6 +7,7 @@ from __future__ import annotations
 import math
 import re
 import string
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
@@ -98,23 +99,49 @@ def strict_answer(sample: Sample, answer: str) -> Score:
 WHOLE = r"(?<![^\W\u2e80-\U0010ffff]){}(?![^\W\u2e80-\U0010ffff])"
 
 
+#: What marks an answer to a user's question; OOLONG's other marks are words of such answers.
+ANSWER = re.compile(r"^[^\n:]{0,60}\banswers?(?: is| are)?[ *_`]*:", re.I | re.M)
+#: Marks that printers set for those of a keyboard.
+TYPED = str.maketrans({**dict.fromkeys("’‘ʼ", "'"), **dict.fromkeys("−–—‐‑", "-")})
+#: Marks that are part of a number or a name (2.5, -5, 10-20, C++, C#), and letters in their place.
+PART = re.compile(r"(?<=\d)[.-](?=\d)|(?<!\w)-(?=\d)|(?<=\w)[+#]+(?!\w)")
+AS_LETTERS = str.maketrans(".-+#", "ːˑˠˡ")
+
+
+def _typed(text: str) -> str:
+    return unicodedata.normalize("NFC", text).translate(TYPED)
+
+
+def _words(text: str) -> str:
+    """A text by SQuAD's normalisation, but for marks that are part of a number or a name."""
+    return squad_normalise(PART.sub(lambda mark: mark[0].translate(AS_LETTERS), _typed(text)))
+
+
 def contains(sample: Sample, answer: str) -> Score:
     """The share of the references that the answer's final part holds as whole words, after SQuAD's
-    normalisation; 0 for what is longer than an answer is."""
-    part = final_part(sample, answer)
-    said = squad_normalise(part)
-    wanted = [WHOLE.format(re.escape(squad_normalise(gold))) for gold in sample.gold]
+    normalisation, which here leaves numbers whole; 0 for what is longer than an answer is."""
+    part = final_part(sample, answer, ANSWER)
+    said = _words(part)
+    wanted = [WHOLE.format(re.escape(_words(gold))) for gold in sample.gold]
     held = sum(re.search(words, said) is not None for words in wanted)
     return Score(held / len(wanted), part, squad(sample, answer))
 
 
 def number(sample: Sample, answer: str) -> Score:
     """1 where the last number in the answer's final part is one of the references; numbers of the
-    question don't count where there are others."""
-    said, told = numbers_in(final_part(sample, answer)), numbers_in(sample.question)
+    question, or in brackets, don't count where there are others. A unit may stand at a number."""
+    part = final_part(sample, answer, ANSWER)
+    told, outside = _numbers(sample.question), _numbers(re.sub(r"\([^()]*\)", " ", part))
+    said = outside or _numbers(part)
     last = ([value for value in said if value not in told] or said or (math.nan,))[-1]
-    right = any(math.isclose(last, value) for gold in sample.gold for value in numbers_in(gold))
+    right = any(math.isclose(last, value) for gold in sample.gold for value in _numbers(gold))
     return Score(float(right), f"{last:.15g}" if said else "", squad(sample, answer))
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    """The numbers in a text as people write it: 15km, .5, −5."""
+    apart = re.sub(r"(?<=\d)(?=(?!(?:st|nd|rd|th)\b)[^\W\d_]+\b)", " ", _typed(text))
+    return numbers_in(re.sub(r"(?<![\w.])\.(?=\d)", "0.", apart))
 
 
 # --- Judges --------------------------------------------------------------------------------------

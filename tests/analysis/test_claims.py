@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import isnan, nan
 from pathlib import Path
 
@@ -114,6 +115,15 @@ def test_what_a_source_does_not_show_itself_is_no_claim_of_it() -> None:
     for claim in known_claims():
         if not claim.no_more:
             assert all(s.scores[0] > s.scores[1] for s in claim.settings), claim
+
+
+def test_where_a_sources_own_figures_disagree_nothing_is_claimed() -> None:
+    less = replace(SETTING, name="oolong", task="oolong", scores=(0.36, 0.44))
+    claim = replace(CLAIM, excepted=(less,))
+    few, many = [False] * 40, [True] * 40
+    there = {"task": "oolong", "model": "gpt-5"}
+    assert state(few, many, claim, **there) == "not measured"
+    assert state(few, many, CLAIM, **there) == "contradicted", "by its direction, elsewhere"
 
 
 def test_no_more_is_a_claim_of_its_own() -> None:

@@ -76,7 +76,7 @@ def test_the_table_says_test_contexts_unit_and_what_it_can_resolve(
     a = write_run(tmp_path / "a", config(1), run_id="a", **shape)
     b = write_run(tmp_path / "b", config(2), run_id="b", seed=1, **shape)
     out = compared(a, b, capsys)
-    assert "p: sign-flip of contexts, Holm over 2 comparisons." in out
+    assert "p: sign-flip of contexts, Holm over the 2 methods of a task and length." in out
     assert "Cost: B's over A's, in tokens." in out
     assert "no difference, however large" not in out
     few = {"contexts": 4, "lengths": (1000,), "questions": 2, "methods": ("rlm",)}

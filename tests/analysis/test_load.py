@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pandas as pd
@@ -61,6 +62,28 @@ def test_arms_of_one_name_and_different_settings_stay_apart(tmp_path: Path) -> N
     write_run(tmp_path / "b", config(2), run_id="b", **SMALL)
     results = load_results(tmp_path / "*")
     assert results["arm"].unique().tolist() == ["direct", "rlm (max_depth=1)", "rlm (max_depth=2)"]
+
+
+@pytest.mark.parametrize(
+    ("key", "one", "two"),
+    [("context_window", 8192, 32768), ("reasoning_tokens", 0, 4096), ("api_base", "x", "y")],
+)
+def test_arms_of_a_model_with_other_settings_stay_apart(
+    tmp_path: Path, key: str, one: object, two: object
+) -> None:
+    for name, value in (("a", one), ("b", two)):
+        write_run(tmp_path / name, config(model={key: value}), run_id=name, **SMALL)
+    assert load_results(tmp_path / "*")["arm"].nunique() == 4
+
+
+def test_arms_with_another_text_under_one_prompts_name_stay_apart(tmp_path: Path) -> None:
+    for name in "ab":
+        run = write_run(tmp_path / name, config(), run_id=name, **SMALL)
+        path = run / "environment.json"
+        record = json.loads(path.read_text())
+        path.write_text(json.dumps(record | {"prompts": {"rlm": f"hash {name}", "direct": "h"}}))
+    found = load_results(tmp_path / "*")["arm"].unique().tolist()
+    assert found == ["direct", "rlm (prompt_hash=hash a)", "rlm (prompt_hash=hash b)"]
 
 
 def test_arms_are_named_by_what_tells_them_apart_to_a_reader(tmp_path: Path) -> None:

@@ -96,6 +96,18 @@ def test_method_by_length_shows_interval_and_n() -> None:
     assert table["2,000"].iloc[0] == "50, n 2"  # two contexts: no interval
 
 
+def test_kinds_of_questions_are_told_apart_where_a_task_has_several() -> None:
+    rows = [row(i, True, question_group="count", constant_score=0.25) for i in range(3)]
+    rows += [row(9, False, question_group="compare", constant_score=0.5)]
+    rows += [row(5, True, question_group="compare", outcome="provider_error", score=None)]
+    rows += [row(i, True, task="needle", question_group="plain") for i in range(20, 22)]
+    table = tables.by_kind(handmade(rows))
+    assert table.drop(columns=["task", "target_tokens", "scripted"]).values.tolist() == [
+        ["count", "rlm", 3, 3, 1.0, 0.25],
+        ["compare", "rlm", 1, 0, 0.0, 0.5],
+    ]
+
+
 def test_method_by_task_has_a_column_for_each_cell_and_says_another_n() -> None:
     rows = [row(i, i % 2 == 0, constant_score=0.25) for i in range(4)]
     rows += [row(i, True, method="no_context", constant_score=0.25) for i in range(4)]

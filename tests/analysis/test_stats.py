@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from math import inf, isnan, nan, sqrt
 
 import numpy as np
@@ -177,6 +178,27 @@ def test_sign_flip_agrees_with_scipy_on_many_contexts() -> None:
         (values,), np.mean, permutation_type="samples", n_resamples=100_000, rng=1
     )
     assert found == pytest.approx(reference.pvalue, abs=0.005)
+
+
+@pytest.mark.parametrize(
+    ("counts", "sizes"), [((480, 120), (0.05, -0.2)), ((160, 40), (0.07, -0.28))]
+)
+def test_sign_flip_of_many_contexts_tests_their_mean(
+    counts: Sequence[int], sizes: Sequence[float]
+) -> None:
+    """Sums that no small grid holds, and a mean of exactly 0: rounded, they would not be it."""
+    values = np.repeat(sizes, counts)
+    assert stats.sign_flip_p(values, list(range(len(values)))) == 1.0
+
+
+def test_sign_flip_of_many_uneven_contexts_is_that_of_a_simulation() -> None:
+    draws = np.random.default_rng(0)
+    values = np.concatenate([draws.choice([-1, 0, 1], 400) * 0.61, draws.choice([-1, 1], 90) * 2.7])
+    values += 0.1
+    flips = draws.choice([-1.0, 1.0], (20_000, len(values))) @ values
+    expected = np.mean(np.abs(flips) >= abs(values.sum()) - 1e-9)
+    found = stats.sign_flip_p(values, list(range(len(values))))
+    assert found == pytest.approx(expected, abs=0.012)
 
 
 def test_sign_flip_is_exact_however_small_p_is() -> None:

@@ -165,6 +165,30 @@ def test_a_gain_at_every_length_shows_in_all_of_them_together() -> None:
     assert "all lengths" in found[-1].text
 
 
+def test_a_run_that_ended_within_its_second_length_has_verdicts_on_the_first() -> None:
+    """Arm by arm: when it was stopped, only one alternative had answers there."""
+    scored = {"score_official": 1.0}
+    rows = arm("direct", "w" * 8, **scored) + arm("rlm", "r" * 8, **scored)
+    here = lengths_of(rows + arm("rag", "w" * 8, **scored), 1000)
+    found = verdicts(handmade(here + lengths_of(arm("rag", "w" * 3, **scored), 2000)))
+    assert [v.target_tokens for v in found] == [1000]
+
+
+def test_what_is_pending_weighs_as_its_length_does() -> None:
+    short = lengths_of(arm("direct", "w" * 40) + arm("rlm", "r" * 39 + "o"), 1000)
+    long = lengths_of(arm("direct", "r" * 10) + arm("rlm", "w" * 10), 2000)
+    *_, both = verdicts(handmade(short + long))
+    assert both.notes == (
+        "Pending: 1 of rlm; by how they end the difference would be −1.2 to +0.0.",
+    )
+
+
+def test_what_costs_something_is_dearer_than_what_costs_nothing() -> None:
+    free = arm("direct", "w" * 12, cost_usd=0.0, prompt_tokens=0)
+    verdict = verdict_on(free, arm("rlm", "r" * 12, cost_usd=0.5))
+    assert verdict.decision == "better but dearer"
+
+
 def test_lengths_weigh_the_same_however_many_their_questions() -> None:
     short = lengths_of(arm("direct", "w" * 40) + arm("rlm", "r" * 40), 1000)
     long = lengths_of(arm("direct", "r" * 10) + arm("rlm", "w" * 10), 2000)
@@ -196,7 +220,7 @@ def test_what_bears_on_a_verdict_is_said_with_it() -> None:
         row["constant_score"] = 0.9
     verdict = verdict_on(direct, rlm)
     assert verdict.notes == (
-        "direct: 8 of 8 inputs cut to 9 %.",
+        "direct: 8 of 8 inputs cut to 10 %.",  # of 100 prompt tokens and 900 left out
         "direct: 3 of 8 ended without an answer, scored 0 (3 budget_exceeded).",
         "Pending: 2 of rlm; by how they end the difference would be +75.0 to +100.0.",
         "code_oracle scores 100 %, rlm 100 %.",

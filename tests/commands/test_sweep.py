@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -177,6 +178,20 @@ def test_what_the_joined_run_alone_has_is_kept(tmp_path: Path) -> None:
     join_shards(others, joined)
     after = past_of(joined)
     assert (after.done, after.spent) == (before.done, before.spent)
+
+
+def test_a_shard_that_ended_without_being_joined_is_joined_later(tmp_path: Path) -> None:
+    """Its worker died when all was recorded: the shard's journal is older than the joined one."""
+    words = [*SMALL, "method=[direct]", f"results_dir={tmp_path}", "shards=2"]
+    assert run_command(words) == 0
+    (joined,) = tmp_path.glob("needle-*[!s]")
+    whole = past_of(joined).done
+    one, *_ = sorted(joined.with_name(f"{joined.name}.shards").iterdir())
+    shutil.rmtree(joined)
+    join_shards([one], joined)
+    assert past_of(joined).done < whole
+    assert run_command(words) == 0
+    assert past_of(joined).done == whole
 
 
 def test_a_presets_sweep_gives_way_to_what_is_given(tmp_path: Path) -> None:

@@ -75,6 +75,8 @@ def test_results_of_another_run_are_reused_once_and_not_paid_again(tmp_path: Pat
     assert past.spent == Spend()
     assert written(new) == ["begin", "call", "result"]
     assert {e["reused_from"] for e in read_events(new, types=("call", "result"))} == {"old"}
+    kept = [(run / "trajectories" / "r1.jsonl").read_text() for run in (old, new)]
+    assert kept[0] == kept[1]
 
 
 def test_a_neighbour_of_another_schema_has_nothing_to_reuse(tmp_path: Path) -> None:
@@ -111,3 +113,4 @@ def test_a_result_whose_reuse_was_killed_is_reused_whole(tmp_path: Path) -> None
     assert past_of(new).done == {"r1"}
     results, calls = tables(new)
     assert (list(results.cost_usd), list(calls.cost_usd)) == ([0.25], [0.25])
+    assert list(calls.restart) == [1], "with all of its result's calls"

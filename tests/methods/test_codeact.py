@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -55,6 +56,14 @@ def test_a_row_is_filled(sandbox: Sandbox) -> None:
 def test_a_reply_without_code_is_the_answer(sandbox: Sandbox) -> None:
     got, _ = answer(sandbox, Agent(block("print(6 * 7)"), " It is 42. "))
     assert (got.text, got.outcome, got.iterations) == ("It is 42.", "answered", 2)
+
+
+def test_an_answer_in_words_has_the_room_of_an_answer(sandbox: Sandbox) -> None:
+    """One as long as the task allows, in turns that are shorter."""
+    long = "word " * 300
+    asked = replace(problem("List all words.", TEXT), max_answer_tokens=600)
+    got, _ = answer(sandbox, Agent(long), asked, turn_tokens=64, work_tokens=256)
+    assert (got.text, got.outcome) == (long.strip(), "answered")
 
 
 def test_of_code_only_submit_ends_a_run(sandbox: Sandbox) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from helpers.chat import Script, Table, block, problem, scripted, turns
-from rlm_eval.errors import ConfigError
+from rlm_eval.errors import ConfigError, ProviderError
 from rlm_eval.ledger import Budget
 from rlm_eval.methods.agent.chat import History, parse_reply
 from rlm_eval.methods.rlm import Rlm
@@ -141,6 +142,42 @@ def test_a_single_query_that_fails_raises(sandbox: Sandbox) -> None:
     assert got.text == "context_overflow"
 
 
+@pytest.mark.parametrize("call", ["llm_query('x')", "llm_query_batched(['x', 'y'])"])
+def test_a_provider_that_fails_in_a_sub_call_leaves_the_answer_pending(
+    sandbox: Sandbox, call: str
+) -> None:
+    """As it does in every other method: code that goes on would be scored for an outage."""
+    down = ProviderError("down", kind="unavailable", retryable=False)
+
+    def script(messages: Sequence[Message]) -> str:
+        if messages[-1]["content"] in ("x", "y"):
+            raise down
+        return block(f"try:\n    {call}\nexcept Exception:\n    pass\nsubmit('a guess')")
+
+    got, _ = answer(sandbox, script)
+    assert (got.outcome, got.text, got.error) == ("provider_error", None, "down")
+
+
+def test_a_request_that_is_refused_for_what_it_holds_is_the_codes_to_handle(
+    sandbox: Sandbox,
+) -> None:
+    def script(messages: Sequence[Message]) -> str:
+        if messages[-1]["content"] == "x":
+            raise ProviderError("no", kind="bad_request", retryable=False)
+        return block("submit(llm_query_batched(['x', 'y'])[0].kind)")
+
+    assert answer(sandbox, script)[0].text == "provider_error"
+
+
+def test_a_child_needs_a_prompt_that_speaks_of_it(sandbox: Sandbox, tmp_path: Path) -> None:
+    prompt = tmp_path / "mine.yaml"
+    text = Rlm(sandbox=sandbox).loaded_prompt.source.replace("rlm_query", "helper")
+    prompt.write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError, match="does not speak of rlm_query"):
+        Rlm(sandbox=sandbox, prompt=str(prompt), max_depth=2)
+    Rlm(sandbox=sandbox, prompt=str(prompt), max_depth=1)
+
+
 def test_a_block_that_raises_keeps_its_variables(sandbox: Sandbox) -> None:
     got, _ = answer(sandbox, turns(block("y = 5\n1 / 0"), block("submit(y)")))
     assert (got.text, got.code_errors) == ("5", 1)
@@ -252,6 +289,33 @@ def test_an_answer_may_be_longer_than_any_output(sandbox: Sandbox) -> None:
     assert got.text == "ab" * 500_000
 
 
+@pytest.mark.parametrize(
+    ("code", "text"),
+    [
+        ("submit([(1, 2), (3, 4)])", "[(1, 2), (3, 4)]"),
+        ("submit((1, 2))", "(1, 2)"),
+        ("submit(['list', 2])", '["list", 2]'),
+        ("try:\n    submit('mine')\nexcept:\n    submit('unknown')", "mine"),
+        ("submit(None)", "later"),
+        ("submit(' ')", "later"),
+    ],
+)
+def test_what_is_submitted(sandbox: Sandbox, code: str, text: str) -> None:
+    script = turns(block(code), block("submit('later')"))
+    assert answer(sandbox, script)[0].text == text
+
+
+def test_a_long_value_says_how_long_it_is(sandbox: Sandbox) -> None:
+    seen: list[str] = []
+
+    def script(messages: Sequence[Message]) -> str:
+        seen.append(messages[-1]["content"])
+        return block("'x' * 5000") if len(seen) == 1 else block("submit(1)")
+
+    answer(sandbox, script)
+    assert "(5002 characters in all" in seen[1]
+
+
 def test_long_output_is_cut_and_says_so(sandbox: Sandbox) -> None:
     seen: list[str] = []
 
@@ -262,6 +326,19 @@ def test_long_output_is_cut_and_says_so(sandbox: Sandbox) -> None:
     answer(sandbox, script, output_chars=200)
     assert "50001 characters in all" in seen[1]
     assert len(seen[1]) < 500
+
+
+def test_of_a_list_what_is_shown_is_in_it(sandbox: Sandbox) -> None:
+    seen: list[str] = []
+
+    def script(messages: Sequence[Message]) -> str:
+        seen.append(messages[-1]["content"])
+        return block("submit(1)")
+
+    answer(sandbox, script, problem(content=("alpha beta", "gamma")))
+    assert "list of str, 2 documents, 2 lines, 15 characters" in seen[0]
+    assert "It begins:\nalpha beta\ngamma" in seen[0]
+    assert "Document 1" not in seen[0]
 
 
 def test_documents_arrive_as_a_list(sandbox: Sandbox) -> None:

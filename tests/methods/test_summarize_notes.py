@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
 from helpers.chat import Table, problem, scripted
 from helpers.summaries import LINES, QUESTION, TEXT, Witness
 from rlm_eval.methods.summarize.notes import SummarizeMapReduce, SummarizeRefine
 from rlm_eval.methods.summarize.summarizer import parts_of
+from rlm_eval.models.protocol import Message
 from rlm_eval.tokens import load_tokenizer
 
 
@@ -66,6 +69,24 @@ def test_the_prompts_of_map_reduce() -> None:
         "These are notes on a text, one per part, in order.\n\nPart 1 of 1:\n<1>\n\n"
         "Who?\nReply 'Name: <name>'."
     ]
+
+
+def test_refine_keeps_its_summary_where_nothing_more_is_written() -> None:
+    said = iter(["the first notes", "", ""])
+
+    def script(messages: Sequence[Message]) -> str:
+        asked = messages[-1]["content"]
+        if "Write" not in asked:
+            assert "the first notes" in asked
+            return "done"
+        return next(said, "")
+
+    table = Table(scripted(script))
+    got = SummarizeRefine(chunk_tokens=1000).answer(
+        problem(QUESTION, TEXT), table.lm(), table.ledger()
+    )
+    assert got.text == "done"
+    assert {event["text"] for event in got.trajectory} == {"the first notes"}
 
 
 def test_refine_hands_each_summary_to_the_next_step_and_the_last_to_the_answer() -> None:

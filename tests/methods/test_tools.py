@@ -48,6 +48,11 @@ def test_a_place_has_all_words_and_its_line(
     assert got.text == ("bad_request" if expected is None else repr(expected))
 
 
+@pytest.mark.parametrize("word", ["Straße", "STRASSE", "Fußball", "oﬃce", "ΣΊΣΥΦΟΣ"])
+def test_a_word_is_found_as_it_is_written(word: str) -> None:
+    assert places(f"Die {word} ist lang.", [word])
+
+
 def test_a_long_line_is_cut_at_words() -> None:
     text = "left " * 500 + "the needle is 7481923 " + "right " * 500
     (place,) = found(text, "needle")

@@ -118,7 +118,11 @@ def test_the_majority_wins_as_first_worded_and_ties_go_to_the_first(
 
 
 @pytest.mark.parametrize(
-    ("choice", "winner"), [("[2]", "blue"), ("2", "blue"), ("7", "red"), ("neither", "red")]
+    ("choice", "winner"),
+    [
+        *(("[2]", "blue"), ("2", "blue"), ("7", "red"), ("neither", "red")),
+        *(("Of 1 and 2, [2]", "blue"), ("Blue.", "blue")),
+    ],
 )
 def test_a_judge_sees_the_different_answers_and_not_the_input(choice: str, winner: str) -> None:
     model = Voter(replies=["red", "blue", "Red.", choice])
@@ -130,6 +134,13 @@ def test_a_judge_sees_the_different_answers_and_not_the_input(choice: str, winne
     assert "[1] (given 2 times)\nred" in shown
     assert "[2] (given 1 time)\nblue" in shown
     assert "lamp" not in shown
+
+
+def test_a_judge_that_repeats_an_answer_means_that_one() -> None:
+    """Whose number is not a candidate's."""
+    model = Voter(replies=["Number: 2", "Number: 5", "Number: 2"])
+    got, _, _ = tried(Tries(Direct(), tries=2, choose="judge"), model)
+    assert got.text == "Number: 2"
 
 
 def test_where_all_say_the_same_no_judge_is_asked() -> None:

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
+from typing import Any
 
 import pytest
 
 from helpers.clients import CANARY, QUICK, SUB, Notebook, Plan, at, open_client
-from helpers.fake_provider import COMPLETION_TOKENS, PROMPT_TOKENS, FakeProvider
+from helpers.fake_provider import (
+    BEHAVIOURS,
+    COMPLETION_TOKENS,
+    PROMPT_TOKENS,
+    FakeProvider,
+    chat_reply,
+    saying,
+)
 from rlm_eval.errors import ConfigError, ContextOverflow, ProviderError, RunBudgetExceeded
 from rlm_eval.ledger import Budget, Ledger, Spend
 from rlm_eval.models.client import CallTags, ModelClient
@@ -91,6 +103,46 @@ def test_a_provider_that_stays_down_is_left_after_the_last_attempt() -> None:
     assert caught.value.kind == "unavailable"
     assert provider.requests == QUICK.attempts == 3
     assert book.column("attempt") == [1, 2, 3]
+
+
+@pytest.mark.parametrize("finish", ["insufficient_system_resource", "abort", "error"])
+@pytest.mark.parametrize("name", ["openai/fake", "hosted_vllm/fake", "deepseek/fake"])
+def test_a_reply_that_a_server_broke_off_is_asked_for_again(finish: str, name: str) -> None:
+    half = saying(200, chat_reply("The answer is", finish=finish))
+    with FakeProvider([half]) as provider:
+        lm, book = open_client(at(provider, name=name))
+        done = lm.complete([user("hi")], ledger=Ledger(), max_tokens=16)
+    assert done.text == "fine"
+    assert book.calls[0].error.startswith("broken_off: ")
+
+
+def test_what_queued_before_it_was_sent_is_sent_again_all_the_same() -> None:
+    def slow(handler: Any) -> None:
+        time.sleep(0.6)
+        BEHAVIOURS["ok"](handler)
+
+    with FakeProvider([slow, "503"]) as provider:
+        limits = {"start": 1, "most": 1}
+        lm, _ = open_client(at(provider, limits=limits), retry=replace(QUICK, deadline_s=0.4))
+        with ThreadPoolExecutor(2) as pool:
+            ask = partial(lm.complete, ledger=Ledger(), max_tokens=16)
+            done = list(pool.map(ask, ([user("a")], [user("b")])))
+    assert [reply.text for reply in done] == ["fine"] * 2
+    assert provider.requests == 3
+
+
+def test_what_is_put_into_a_cache_at_a_price_is_reserved() -> None:
+    price = {"input": 100.0, "output": 200.0, "cache_write": 125.0}
+    with FakeProvider() as provider:
+        model = at(provider, price=price)
+        lm, _ = open_client(model)
+        tokens = model.count_tokens([user("hi")])
+        cheap = (tokens * 100 + 16 * 200) / 1e6
+        for usd, asked in ((cheap * 1.001, 0), (cheap + tokens * 25 / 1e6 + 1e-9, 1)):
+            ledger = Ledger(Budget(usd=usd))
+            with pytest.raises(RunBudgetExceeded) if not asked else nullcontext():
+                lm.complete([user("hi")], ledger=ledger, max_tokens=16)
+            assert provider.requests == asked
 
 
 def test_retry_after_is_honoured() -> None:

@@ -51,6 +51,7 @@ def gguf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ({"context_window": 0}, "context_window must be at least 1"),
         ({"start_timeout_s": 0}, "start_timeout_s must be above 0"),
         ({"threads": -1}, "threads must be at least 0"),
+        ({"name": "openai/gpt-5"}, "'openai/gpt-5' is not what the embedded model is"),
     ],
 )
 def test_bad_settings_are_one_clear_line(changes: dict[str, Any], said: str) -> None:

@@ -107,6 +107,41 @@ def test_a_rate_limit_below_the_prompts_size_is_final_also_where_only_the_limit_
     assert (large.kind, large.retryable) == ("over_rate_limit", False)
 
 
+@pytest.mark.parametrize("of", ["80,000 output tokens", "50 requests"])
+def test_a_limit_of_something_else_says_nothing_of_the_prompt(of: str) -> None:
+    said = f"This request would exceed your organization's rate limit of {of} per minute."
+    with FakeProvider([saying(429, {"error": {"message": said}})]) as provider:
+        failure = refused(model_at(provider.api_base), "word " * 90_000)
+    assert isinstance(failure, ProviderError)
+    assert (failure.kind, failure.retryable) == ("rate_limit", True)
+
+
+@pytest.mark.parametrize(
+    ("said", "pause"),
+    [
+        ("Rate limit reached. Please try again in 20s.", 20.0),
+        ("Rate limit reached. Please try again in 1m2.5s.", 62.5),
+        ("Rate limit reached. Please try again in 350ms.", 0.35),
+        ("Too many requests, retry after 7 seconds", None),
+    ],
+)
+def test_a_pause_that_only_the_text_tells_is_kept(said: str, pause: float | None) -> None:
+    with FakeProvider([saying(429, {"error": {"message": said}})]) as provider:
+        failure = refused(model_at(provider.api_base))
+    assert isinstance(failure, ProviderError)
+    assert failure.retry_after_s == pause
+
+
+def test_geminis_pause_is_a_field_of_its_own() -> None:
+    row = next(row for row in ROWS if row["server"] == "gemini per minute")
+    details = [{"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "22.5s"}]
+    body = {"error": {**row["body"]["error"], "message": "Slow down.", "details": details}}
+    with FakeProvider([saying(429, body)]) as provider:
+        failure = refused(model_at(provider.api_base))
+    assert isinstance(failure, ProviderError)
+    assert failure.retry_after_s == 22.5
+
+
 # -- one line that says what, where and what to do -------------------------------------------------
 
 

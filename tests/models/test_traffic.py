@@ -170,7 +170,11 @@ def test_a_waiting_request_goes_as_soon_as_there_is_room() -> None:
 
 
 @pytest.mark.parametrize(
-    "settings", [{"start": 0}, {"most": 0}, {"requests_per_minute": 0}, {"start": 9, "most": 8}]
+    "settings",
+    [
+        *({"start": 0}, {"most": 0}, {"requests_per_minute": 0}, {"start": 9, "most": 8}),
+        *({"start": None}, {"most": None}),
+    ],
 )
 def test_limits_that_can_send_nothing_are_refused(settings: dict[str, int]) -> None:
     with pytest.raises(ConfigError, match=min(settings)) as caught:

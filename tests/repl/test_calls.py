@@ -151,12 +151,19 @@ def test_submit_ends_the_block(repl: ReplSession) -> None:
         ("submit(42)", "42"),
         ("submit([1, 'ü'])", '[1, "ü"]'),
         ("submit({1, })", "{1}"),
-        ("submit('')", ""),
+        ("submit([(1, 2), (3, 4)])", "[(1, 2), (3, 4)]"),
         ("submit('\\ud800')", "\ud800"),
     ],
 )
 def test_submitted_values_become_text(repl: ReplSession, code: str, text: str) -> None:
     assert repl.run(code).submitted == text
+
+
+@pytest.mark.parametrize("value", ["''", "' \\n'", "None"])
+def test_nothing_is_no_submission(repl: ReplSession, value: str) -> None:
+    result = repl.run(f"submit({value})")
+    assert result.submitted is None
+    assert "submit() takes the final answer" in (result.error or "")
 
 
 def test_a_submission_of_30_million_characters(repl: ReplSession) -> None:

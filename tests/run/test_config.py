@@ -134,6 +134,19 @@ def test_sub_model_overlays_the_root_model() -> None:
     assert check_config(compose_tree(["model=scripted"]))["sub_model"] is None
 
 
+@pytest.mark.parametrize(
+    ("words", "price"),
+    [
+        (["sub_model.name=openai/gpt-5-mini"], None),
+        (["sub_model.name=openai/gpt-5-mini", "+sub_model.price={input: 0.25, output: 2}"], 0.25),
+        (["+sub_model.reasoning_tokens=0"], 1.25),
+    ],
+)
+def test_another_model_has_not_the_roots_price(words: list[str], price: float | None) -> None:
+    config = check_config(compose_tree(["model=gpt-5", *words]))
+    assert config["sub_model"]["price"].get("input") == price
+
+
 def test_a_target_outside_the_package_needs_permission() -> None:
     tree = compose_tree([])
     tree["task"] = {"_target_": "collections.Counter"}

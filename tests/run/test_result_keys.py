@@ -107,3 +107,14 @@ def test_arms_have_keys_of_their_own_sources(
     write(module, module.read_text() + "# changed\n")
     after = fingerprints()
     assert (after["direct"], after["own"] == before["own"]) == (before["direct"], False)
+
+
+def test_other_weights_under_one_path_are_another_model(tmp_path: Path) -> None:
+    pytest.importorskip("xllamacpp", reason="needs the extra local")
+    gguf = tmp_path / "mine.gguf"
+    found = []
+    for weights in ("GGUF one", "GGUF two", "GGUF one"):
+        gguf.write_text(weights)
+        tree = compose_tree(["method=[direct]", f"model.gguf={gguf}", "task.n=1"])
+        found.append(assemble(check_config(tree)).fingerprints["direct"])
+    assert found[0] == found[2] != found[1]

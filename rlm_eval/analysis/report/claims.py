@@ -95,7 +95,8 @@ class Setting:
 @dataclass(frozen=True)
 class Claim:
     """``arm`` beats ``against``, each known by settings of its own; or, with ``no_more``, it does
-    not. ``settings`` is empty where the source has no figures on tasks that are here."""
+    not. ``settings`` is empty where the source has no figures on tasks that are here; where its own
+    figures say otherwise it claims nothing (``excepted``)."""
 
     source: str
     says: str
@@ -104,6 +105,7 @@ class Claim:
     settings: tuple[Setting, ...]
     no_more: bool
     command: str
+    excepted: tuple[Setting, ...] = ()
 
     def state(self, found: Comparison, here: Setting | None) -> State:
         """What a comparison says of it, in one of its settings or (None) in another."""
@@ -139,8 +141,8 @@ def _claims(file: Mapping[str, Any]) -> Iterator[Claim]:
             says=claim["says"],
             arm=file["arms"][pair[0]],
             against=file["arms"][pair[1]],
-            # Where the source's own figures say so.
             settings=tuple(s for s in every if s.scores[0] > s.scores[1]),
+            excepted=tuple(s for s in every if s.scores[0] <= s.scores[1]),
             no_more=claim.get("holds") == "no_more",
             command=f"python -m rlm_eval experiment={file['experiment']}",
         )
@@ -174,6 +176,8 @@ def claims_table(results: pd.DataFrame, claims: Sequence[Claim]) -> pd.DataFrame
     for claim in claims:
         missing: list[Setting | None] = list(claim.settings) or [None]
         left = asked
+        for setting in claim.excepted if len(asked) else ():
+            left = left.drop(left.index.intersection(setting.of(asked).index))
         for setting in claim.settings if len(asked) else ():
             inside = setting.of(asked)
             left = left.drop(left.index.intersection(inside.index))

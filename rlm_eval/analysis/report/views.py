@@ -73,6 +73,22 @@ SUMMARY = View(
         Column("wall_s", "seconds", "seconds"),
     ),
 )
+KINDS = View(
+    "kinds",
+    "Score per kind of question",
+    "What a mean over all questions may hide. Best constant: what the best answer that reads "
+    "nothing would score on these.",
+    (
+        *CELL,
+        Column("question_group", "text", "kind"),
+        *METHOD,
+        Column("asked", "int"),
+        Column("right", "int"),
+        Column("mean_score", "share", "score %"),
+        Column("constant_score", "share", "best constant %"),
+    ),
+    link="",
+)
 PAIRED = View(
     "paired",
     "Paired differences",
@@ -266,6 +282,7 @@ def views(
     columns = with_readings(SUMMARY.columns, summary)
     filled = (
         replace(SUMMARY, columns=columns, frame=summary.assign(set=marked), note=note),
+        replace(KINDS, frame=tables.by_kind(results)),
         replace(PAIRED, frame=pairs),
         replace(CLAIMS, frame=claims[claims["state"] != "not measured"]),
         replace(BUDGETS, frame=budget_table(results, calls)),

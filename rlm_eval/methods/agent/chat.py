@@ -33,7 +33,11 @@ def parse_reply(reply: str) -> Parsed:
     unknown: list[str] = []
     prose: list[str] = []
     at = 0
-    for part in fenced(text):
+    parts = list(fenced(text))
+    python = any(part.compiles for part in parts)
+    for part in parts:
+        if python and not part.language and not part.compiles:
+            continue  # prose between fences, beside code
         prose.append(text[at : part.start])
         if not part.runs:
             unknown.append(part.language)

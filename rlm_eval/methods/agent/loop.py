@@ -62,6 +62,8 @@ class Agent(Prompted, Method):
 
     #: The folder of its prompts in conf/prompt/.
     prompt_folder: ClassVar[str]
+    #: Whether a turn may be the answer itself, which it then has room for.
+    answers_in_words: ClassVar[bool] = False
 
     sandbox: Sandbox
     prompt: str = ""
@@ -161,6 +163,10 @@ class Run:
         #: Pays for all that comes before a forced turn, which ``ledger`` pays; and, of that, for
         #: what the code asks.
         self.loop_ledger = self.code_ledger = self.ledger
+        #: Tokens of a turn's reply.
+        self.turn_tokens = self.agent.turn_tokens
+        if self.agent.answers_in_words:
+            self.turn_tokens = max(self.turn_tokens, self.answer_tokens)
         self._history = History(self.opening)
 
     def answer(self) -> tuple[Outcome, str | None]:
@@ -198,7 +204,7 @@ class Run:
                 break
             messages = self._history.messages(self._fits)
             self._history.keep_in(session, lost=lost)
-            reply, parsed = self._ask(number, messages, agent.turn_tokens, self.loop_ledger)
+            reply, parsed = self._ask(number, messages, self.turn_tokens, self.loop_ledger)
             calls.turn = reply.call_id
             shown: list[str] = []
             failed = lost = False
@@ -284,7 +290,7 @@ class Run:
     def _fits(self, messages: Sequence[Message], reply_tokens: int = 0) -> bool:
         """Whether the window holds a chat and a turn's reply, or one of ``reply_tokens`` if that is
         more. A token is at least one byte, so most chats need no counting."""
-        reply_tokens = max(self.agent.turn_tokens, reply_tokens)
+        reply_tokens = max(self.turn_tokens, reply_tokens)
         room = self.lm.info(self.role).context_window * self.window_share - reply_tokens
         size = sum([len(m["content"].encode("utf-8", "replace")) + 8 for m in messages])
         return size <= room or self._tokens(messages) <= room
@@ -296,13 +302,13 @@ class Run:
         tokens = 0
         if self.ledger.counts_tokens:
             shortest = self._tokens(self._asked(self.opening))
-            tokens = shortest + self.agent.turn_tokens + _SLACK_TOKENS
+            tokens = shortest + self.turn_tokens + _SLACK_TOKENS
         return hold_back(self.ledger, self._spend(tokens, self.answer_tokens))
 
     def _must_end(self) -> bool:
         """Whether the cap, too small for a forced turn to be held back, leaves room for one now
         that another turn would take."""
-        ledger, turn_tokens = self.ledger, self.agent.turn_tokens
+        ledger, turn_tokens = self.ledger, self.turn_tokens
         held = self.loop_ledger is not ledger
         if held or not self.agent.force_answer or not ledger.budget.bounds_what_is_bought:
             return False
@@ -330,7 +336,7 @@ def observed(result: BlockResult, chars: int, given: Container[str]) -> dict[str
     output = output.strip()
     return {
         "output": cut(output, chars),
-        "output_chars": result.stdout_chars + result.stderr_chars,
+        "output_chars": result.stdout_chars + result.stderr_chars + len(result.value or ""),
         "truncated": len(output) > chars or result.stdout_chars > len(result.stdout),
         "error": result.error,
         "interrupted": result.interrupted,
@@ -340,15 +346,13 @@ def observed(result: BlockResult, chars: int, given: Container[str]) -> dict[str
 
 
 def hold_back(ledger: Ledger, amount: Spend) -> Ledger:
-    """A node below ``ledger`` with its caps less ``amount``. The ledger itself where that would
-    take more than half of a cap: then the turns need it more than a forced answer does. (Not a
-    reservation: a call that would fit but for it would wait for it to settle.)"""
+    """A node below ``ledger`` with what is left of its caps less ``amount``. The ledger itself
+    where that would take more than half of it: then the turns need it more than a forced answer
+    does. (Not a reservation: a call that would fit but for it would wait for it to settle.)"""
     left: dict[str, Any] = {}
-    for kind in ("calls", "tokens", "usd"):
-        cap, held = getattr(ledger.budget, kind), getattr(amount, kind)
-        if cap is None:
-            continue
-        if held is None or 2 * held > cap:
+    for kind, rest in ledger.left().items():
+        held = getattr(amount, kind)
+        if held is None or 2 * held > rest:
             return ledger
-        left[kind] = cap - held
+        left[kind] = rest - held
     return ledger.child(Budget(**left), scope="agent") if left else ledger

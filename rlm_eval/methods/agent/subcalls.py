@@ -1,7 +1,8 @@
 """What an agent's code may call in the harness: sub-calls, child RLMs, the budget.
 
 A failed call is a typed error in the REPL: raised by a single query, an error value in a batch.
-Never text that looks like an answer. A spent cap of the run passes through and stops the run.
+Never text that looks like an answer. A provider that failed after all retries ends the answer,
+which is pending then, as any method's is. A spent cap of the run passes through and stops the run.
 """
 
 from __future__ import annotations
@@ -11,12 +12,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-from rlm_eval.errors import BudgetExceeded, ContextOverflow, SampleFailure
+from rlm_eval.errors import BudgetExceeded, ContextOverflow, ProviderError, SampleFailure
 from rlm_eval.ledger import MOST_REFUSED, Ledger
 from rlm_eval.methods.agent.trace import Trace
 from rlm_eval.models.client import LM, CallTags, Completion
 from rlm_eval.models.protocol import user
-from rlm_eval.records import Content
+from rlm_eval.records import PENDING, Content
 from rlm_eval.repl.results import HostError, HostFunction
 
 
@@ -110,14 +111,14 @@ class SubCalls:
                 concurrency=self.concurrency,
             )
         except SampleFailure as failure:
-            self._count_unpaid([failure])
+            self._refuse([failure])
             raise _host_error(failure) from failure
-        self._count_unpaid(outcomes)
         for prompt, outcome in zip(prompts, outcomes, strict=True):
             if isinstance(outcome, Completion):
                 self.trace.texts.append(prompt)
             if not isinstance(outcome, BudgetExceeded):  # nothing was asked
                 self.trace.sub_call(outcome, prompt, turn)
+        self._refuse(outcomes)
         return [o if isinstance(o, SampleFailure) else o.no_reply or o.text for o in outcomes]
 
     def _ask_children(self, pairs: Sequence[Sequence[Any]]) -> list[str | SampleFailure]:
@@ -133,12 +134,16 @@ class SubCalls:
 
         with ThreadPoolExecutor(min(self.concurrency, len(tasks) or 1), "child-rlm") as pool:
             outcomes = list(pool.map(run, tasks))
-        self._count_unpaid(outcomes)
+        self._refuse(outcomes)
         return outcomes
 
-    def _count_unpaid(self, outcomes: Sequence[object]) -> None:
-        """Raise the budget's refusal itself, which ends the code, where the code takes no notice of
-        it."""
+    def _refuse(self, outcomes: Sequence[object]) -> None:
+        """Raise what ends the code: a provider's outage, and the budget's refusal where the code
+        takes no notice of it."""
+        for failed in [o for o in outcomes if isinstance(o, ProviderError)]:
+            # A bad request is this prompt's own, which the code may mend.
+            if failed.outcome in PENDING and failed.kind != "bad_request":
+                raise failed
         for refused in [o for o in outcomes if isinstance(o, BudgetExceeded)][:1]:
             self.unpaid += 1
             if self.unpaid > MOST_REFUSED:

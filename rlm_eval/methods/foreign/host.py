@@ -184,7 +184,7 @@ def run_opencode(settings: Mapping[str, Any]) -> Mapping[str, Any]:
     own |= {"OPENCODE_CONFIG_CONTENT": json.dumps(config)}
     # A title of its own would be asked of the small model, with the whole prompt.
     output = _agent(settings, ["run", "--format", "json", "--title", "task"], own)
-    events = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
+    events = [json.loads(line) for line in output.split("\n") if line.startswith("{")]
     told = [event for event in events if event["type"] in ("text", "error")]
     if told and told[-1]["type"] == "error":
         sys.exit(json.dumps(told[-1]["error"]))
@@ -211,7 +211,7 @@ def run_claude_code(settings: Mapping[str, Any]) -> Mapping[str, Any]:
     command = ["-p", "--output-format", "json", "--no-session-persistence"]
     command += ["--dangerously-skip-permissions"]
     output = _agent(settings, [*command, "--max-turns", str(settings["max_turns"])], own)
-    done = json.loads(output.strip().splitlines()[-1])
+    done = json.loads(output.strip().split("\n")[-1])
     forced = done.get("subtype") == "error_max_turns"
     if done.get("is_error") and not forced:
         sys.exit(str(done.get("result") or done))

@@ -69,7 +69,7 @@ class Compaction(Summarizer):
         for taken in read:
             text = "".join(parts[at : at + taken])
             prompt = self.text("compact", problem.question, summary=summary, text=text)
-            (summary,) = self.write([prompt], lm, ledger, longest)
+            summary = self.write([prompt], lm, ledger, longest)[0] or summary
             at += taken
             trajectory.append({"type": "summary", "parts_read": at, "text": summary})
         messages = self.asked(problem.question, summary=summary, text="".join(parts[at:]))

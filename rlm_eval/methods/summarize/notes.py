@@ -126,7 +126,8 @@ class SummarizeRefine(Summarizer):
                 chunk=part.text,
                 summary=summary,
             )
-            (summary,) = self.write([prompt], lm, ledger, self.summary_tokens)
+            # Nothing written takes nothing back.
+            summary = self.write([prompt], lm, ledger, self.summary_tokens)[0] or summary
             trajectory.append({"type": "summary", "part": number, "text": summary})
         messages = self.asked(problem.question, summary=summary)
         return self.answered(

@@ -76,6 +76,12 @@ class LocalModel:
         return ModelInfo(self.name, "local", self._window, FREE)
 
     def check(self) -> None:
+        if self.gguf is None and self.name != EMBEDDED_NAME:
+            raise ConfigError(
+                f"{self.name!r} is not what the embedded model is: give model.gguf=FILE, or "
+                "model=litellm (vllm, ollama, ...) for one that a server has",
+                key="name",
+            )
         if importlib.util.find_spec("xllamacpp") is None:
             raise ConfigError(
                 'model=local needs llama.cpp: pip install -e ".[local]" '
