@@ -337,14 +337,13 @@ class LitellmModel(LitellmEndpoint):
         request["logger_fn"] = lambda seen: bodies.append(seen.get("original_response"))
 
         def send(name: LimitName) -> Any:
-            bounded = request | {name: max_tokens}
-            worst = partial(estimate, max_tokens)
+            bounded, worst = request | {name: max_tokens}, partial(estimate, max_tokens)
             try:
                 return self._ask(lambda litellm: litellm.completion(**bounded), worst)
             except BilledError:
-                if (response := raw_response(bodies)) is None:
-                    raise
-                return response
+                if response := raw_response(bodies):
+                    return response
+                raise
 
         name = self.limit_name or self._learned
         try:

@@ -28,7 +28,7 @@ class RetryPolicy:
     """Exponential back-off with full jitter; a provider's Retry-After wins when it is longer. At
     most ``attempts`` requests for one call, none begun more than ``deadline_s`` after the first."""
 
-    attempts: int = 4
+    attempts: int = 8
     base_s: float = 1.0
     max_s: float = 30.0
     deadline_s: float = 600.0

@@ -116,9 +116,8 @@ def _run(parts: Parts, run_dir: Path, work: Sequence[Work], host: Host) -> RunOu
         if past.damage:
             print(past.damage, file=sys.stderr)
         if found:
-            print(
-                f"{len(found)} results reused from other runs of the same setting", file=sys.stderr
-            )
+            told = f"{len(found)} results reused from other runs of the same setting"
+            print(f"{told}; what they cost is not in this one's bill or cap", file=sys.stderr)
         if len(todo) < len(work):
             there = f"{len(work) - len(todo)} of {len(work)} results are there"
             print(f"continuing {run_dir}: {there}", file=sys.stderr)

@@ -183,6 +183,8 @@ COMPARE = "Is the label 'positive' more common than, less common than, or as oft
         ("user", "48211", "User: 48211", 1.0),
         ("user", "48211", "The user with the most lines is 48211, with 12 of them.", 1.0),
         ("user", "48211", "48211, 48212, 48213", 0.0),
+        ("user", "12345", "User: 12345, 23456", 0.0),  # both stand in the question
+        ("user", "12345", "12,345", 1.0),
         ("date", "Mar 05, 2024", "Date: 03/05/2024", 1.0),
         ("date", "Mar 05, 2024", "The most frequent date is March 5th, 2024.", 1.0),
         ("date", "Mar 05, 2024", "20240305", 1.0),
