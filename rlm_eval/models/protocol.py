@@ -301,8 +301,8 @@ class Request:
         return needed > window
 
     def worst_case(self, ledger: Ledger) -> Spend:
-        """What the call takes at most, all of it put into a cache. Where no cap on tokens or dollars
-        holds the prompt is not counted, only guessed from its bytes."""
+        """What the call takes at most, its prompt put into a cache. Where no cap on tokens or
+        dollars holds the prompt is not counted, only guessed from its bytes."""
         prompt = self.prompt_tokens if ledger.counts_tokens else self.bytes // 3
         return self.info.spend(Usage(prompt, self.reply_tokens, written_tokens=prompt))
 
