@@ -110,7 +110,7 @@ def names(results: pd.DataFrame) -> pd.Series[str]:
 #: Settings named before others, and those that say little to a reader and are named where nothing
 #: else tells arms apart.
 FIRST = ("model", "sub_model", "budget")
-LAST = ("prompt", "matched", "revision", "_target_")
+LAST = ("prompt", "prompt_hash", "matched", "revision", "_target_")
 
 
 def _settings(config: dict[str, Any]) -> dict[str, str]:
@@ -124,7 +124,8 @@ def _labels(method: str, settings: Mapping[str, Mapping[str, str]]) -> dict[str,
     """A label for each of a method's arms, by ``arm_id``."""
 
     def alike(keys: list[str]) -> bool:
-        return len({tuple(s.get(k) for k in keys) for s in settings.values()}) < len(settings)
+        shown = ({k: _part(k, s[k]) for k in keys if k in s} for s in settings.values())
+        return len({tuple(parts.items()) for parts in shown}) < len(settings)
 
     keys = {k for s in settings.values() for k in s}
     differing = [k for k in keys if len({s.get(k) for s in settings.values()}) > 1]

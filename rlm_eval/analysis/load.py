@@ -231,9 +231,8 @@ def _with_arms(
     frame = frame.assign(arm_id="", arm_config=configs, arm_kind="", arm_family="")
     methods, further = config.get("method") or {}, _further_models(frame, calls, config)
     shared = {f"{role}.params": _params(config, role) for role in ("model", "sub_model")}
-    for node, keys in (("model", _OF_MODEL), ("sub_model", _OF_MODEL), ("task", _OF_JUDGE)):
-        given = config.get(node) or {}
-        shared |= {f"{node}.{key}": str(given[key]) for key in keys if given.get(key)}
+    of_models = shared | _given(config, "model", _OF_MODEL) | _given(config, "sub_model", _OF_MODEL)
+    judge = _given(config, "task", _OF_JUDGE)
     # Not the protocol: that is what happened, and one arm may have used several.
     by = ["method", "prompt", "model", "sub_model", "budget", "code_revision"]
     for key, group in frame[by].fillna("").astype(str).groupby(by, sort=False):
@@ -241,7 +240,8 @@ def _with_arms(
         settings = dict(methods.get(method) or {})
         kind = settings.pop("kind", None)
         arm = {"prompt": prompt, "model": model, "sub_model": sub_model, "budget": budget}
-        arm |= {"revision": revision[:8]} | shared | settings | further.get(method, {})
+        arm |= {"revision": revision[:8]} | judge | (of_models if model else shared)
+        arm |= settings | further.get(method, {})
         arm |= {"prompt_hash": prompts[method]} if method in prompts else {}
         arm |= {key: config[key] for key in ("temperature", "memoize") if key in config}
         inner: Mapping[str, Any] = settings.get("of") or settings
@@ -251,6 +251,11 @@ def _with_arms(
         frame.loc[group.index, "arm_kind"] = kind or arms.KINDS.get(family, "alternative")
         frame.loc[group.index, "arm_family"] = family
     return frame
+
+
+def _given(config: Mapping[str, Any], node: str, keys: Iterable[str]) -> dict[str, str]:
+    given = config.get(node) or {}
+    return {f"{node}.{key}": str(given[key]) for key in keys if given.get(key)}
 
 
 def _further_models(

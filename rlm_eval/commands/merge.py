@@ -257,10 +257,16 @@ def _write_companions(
         **first.environment,
         "code_revision": "+".join(sorted(revisions)),
         "sources": dict(sorted(item for items in files for item in items)),
+        **{key: _of_all(sources, key) for key in ("prompts", "fingerprints", "sandbox")},
         "merged": {"runs": names, "differences": differences},
     }
     text = json.dumps(record, indent=2, ensure_ascii=False)
     (out / "environment.json").write_text(text, encoding="utf-8")
+
+
+def _of_all(sources: Sequence[Source], key: str) -> dict[str, Any]:
+    """What the runs' records have by arm."""
+    return {arm: value for s in sources for arm, value in (s.environment.get(key) or {}).items()}
 
 
 def _copy_trajectories(chosen: Mapping[str, Source], out: Path) -> None:

@@ -272,7 +272,7 @@ def _by_scorers(events: Sequence[Any]) -> dict[str, Any]:
     """What scorers' calls took of each model: a log counts them with the solver's."""
     found: dict[str, Any] = {}
     for event in _asked(events, by_scorers=True):
-        if (usage := event.output.usage) is not None:
+        if (usage := event.output.usage) is not None and event.cache != "read":
             found[event.model] = found[event.model] + usage if event.model in found else usage
     return found
 

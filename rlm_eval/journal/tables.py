@@ -111,7 +111,8 @@ _FORMULA = re.compile(r"(?!\s*[+-]?[\d.,]+(?:[eE][+-]?\d+)?\s*\Z)\s*[=+\-@＝＋
 def write_tables(events: Iterable[dict[str, Any]], folder: Path) -> None:
     """Write the results and the calls of ``result`` and ``call`` events into ``folder``, each as
     parquet and as CSV. A result that was begun again counts by its last answer and that restart's
-    calls, one whose calls are not all there does not; the calls are those of every restart."""
+    calls, one whose calls are not all there does not; the calls are those of every restart, but for
+    one that was killed while it was copied from another run."""
     folder.mkdir(parents=True, exist_ok=True)
     with _appended(folder / "calls") as add:
         write_results(events, folder / "results", add)
@@ -130,38 +131,38 @@ def write_results(
     rows: list[Mapping[str, Any]] = []
     sent: list[Mapping[str, Any]] = []
     ended: set[tuple[str, int]] = set()
+    # By result, until it is finished: its calls by restart and attempt, and those that were sent.
+    open_calls: dict[str, dict[int, dict[tuple[str, int], Call]]] = {}
+    known: dict[str, set[tuple[str, int]]] = {}
 
-    def send(calls: Iterable[Call]) -> None:
+    def send(key: str, calls: Mapping[tuple[str, int], Call]) -> None:
         nonlocal sent
-        sent += map(vars, calls if add else ())
+        before = known.setdefault(key, set())
+        sent += [vars(call) for attempt, call in calls.items() if add and attempt not in before]
+        before.update(calls)
         if add and len(sent) >= _ROWS:
             add(_frame(sent, CALL_COLUMNS))
             sent = []
 
-    # By result, until it is finished: its calls by restart and attempt.
-    open_calls: dict[str, dict[int, dict[tuple[str, int], Call]]] = {}
     for event in whole(events):
         key = event["key"] if event["type"] == "result" else event["result_key"]
         if (this := (key, event["restart"])) in ended:
             continue
-        by_restart = open_calls.setdefault(key, {})
+        its = open_calls.setdefault(key, {}).setdefault(event["restart"], {})
         if event["type"] == "result":
             ended.add(this)
-            its = by_restart.get(event["restart"], {})
             rows.append(_row(event, [*its.values()]))
-            if "reused_from" in event:  # whole now: what was killed while it was copied is left out
-                send(its.values())
+            send(key, its)  # those that were reused with it
             if event["answer"]["outcome"] not in PENDING:
-                del open_calls[key]
+                del open_calls[key], known[key]
             if len(rows) == _ROWS:
                 frames.append(_frame(rows, RESULT_COLUMNS))
                 rows = []
             continue
-        call, attempt = _call_of(event), attempt_id(event)
-        new = not any(attempt in its for its in by_restart.values())
-        by_restart.setdefault(call.restart, {}).setdefault(attempt, call)
-        if new and "reused_from" not in event:
-            send([call])
+        attempt = attempt_id(event)
+        call = its.setdefault(attempt, _call_of(event))
+        if "reused_from" not in event:
+            send(key, {attempt: call})
     if add:
         add(_frame(sent, CALL_COLUMNS))
     results = pd.concat([*frames, _frame(rows, RESULT_COLUMNS)], ignore_index=True)

@@ -137,7 +137,8 @@ def prompt_tokens_left(ledger: Ledger, info: ModelInfo, reply_tokens: int) -> in
         bounds.append(left["tokens"] - reply)
     if left["usd"] is not None and info.price is not None and info.price.input > 0:
         paid = info.price.cost(Usage(completion_tokens=reply))
-        bounds.append((left["usd"] - paid) * 1e6 / info.price.input)
+        dearest = max(info.price.input, info.price.cache_write or 0.0)
+        bounds.append((left["usd"] - paid) * 1e6 / dearest)
     return max(0, int(min(bounds))) if bounds else None
 
 

@@ -155,7 +155,7 @@ class Rlm(Agent):
         answer_tokens: int,
     ) -> tuple[Outcome, str | None]:
         """One RLM at the depth of ``trace``; what it has left pays for its children."""
-        text = _measured(content)
+        text = "\n".join(documents_of(content))  # what can be found in it: no headings of ours
         head = text[: self.preview_head]
         tail = text[max(len(head), len(text) - self.preview_tail) :]
         # Of matched budgets: children, which a root may begin as often as the cap allows, have
@@ -203,10 +203,12 @@ class Rlm(Agent):
             case "submit":
                 return block.submitted
             case "final_variable":
-                return session.read("Final")
+                text = session.read("Final")
             case "answer_dict" if session.read("answer", "ready") in ("true", "True"):
-                return session.read("answer", "content") or ""
-        return None
+                text = session.read("answer", "content")
+            case _:
+                return None
+        return text if text and text.strip() else None
 
     def in_reply(
         self, session: ReplSession, reply: Completion, parsed: Parsed, *, failed: bool
@@ -229,7 +231,8 @@ def opening(
 def metadata(content: Content) -> dict[str, Any]:
     """Type, size and structure; sizes in characters, of what the documents themselves hold.
     ``items`` is None for a str, ``names`` (the first of a dict's) for all else but a dict."""
-    texts, measured, kind = documents_of(content), _measured(content), "str"
+    texts, kind = documents_of(content), "str"
+    measured = "\n".join(texts)
     names: list[str] | None = None
     if isinstance(content, Mapping):
         kind = "dict of str"
@@ -246,11 +249,6 @@ def metadata(content: Content) -> dict[str, Any]:
         "chars": sum(map(len, texts)),
         "structure": structure_of(measured),
     }
-
-
-def _measured(content: Content) -> str:
-    """What can be found in ``context``: no headings of ours."""
-    return "\n".join(documents_of(content))
 
 
 def structure_of(text: str) -> str:

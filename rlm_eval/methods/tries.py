@@ -6,6 +6,7 @@ best-of-N; SRLM (arXiv 2603.15653) holds such a choice among programs against re
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -119,7 +120,8 @@ class Tries(Method):
             )
         except (BudgetExceeded, ContextOverflow):
             return most
-        if (said := normalised(reply.text)) in first:
+        said = normalised(reply.text)
+        if said in first and not re.fullmatch(r"\W*\d+\W*", said):
             return first[said]
         named = numbers_in(reply.text, len(first))
         return list(first.values())[named[0]] if named else most

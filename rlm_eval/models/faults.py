@@ -102,7 +102,10 @@ _SIZES = re.compile(
     r"\blimit:? ([\d,]+).{0,60}?\brequested:? ([\d,]+)|limit of ([\d,]+) (?:input )?tokens"
 )
 #: How long to wait, where it is said and no header has it: Gemini's retryDelay and others' words.
-_PAUSE = re.compile(r"(?:retry|try again) (?:in|after) (?:(\d+)m)?(\d+(?:\.\d+)?)(m?)s\b")
+_PAUSE = re.compile(
+    r"(?:retry|try again) (?:in|after) (?:(\d+)h)?(?:(\d+)m(?!s))?"
+    r"(?:(\d+(?:\.\d+)?) ?(m?)s(?:ec(?:ond)?s?)?\b)?"
+)
 #: Kinds that a status below 500 does not tell, by what is said.
 _SAID: Mapping[str, re.Pattern[str]] = {
     "quota": _signs(
@@ -248,8 +251,10 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
 def _said_pause_s(parts: Sequence[tuple[str, str]]) -> float | None:
     for key, text in parts:
         said = f"retry in {text}" if key == "retryDelay" else text.lower()
-        if found := _PAUSE.search(said):
-            return 60 * int(found[1] or 0) + float(found[2]) / (1000 if found[3] else 1)
+        if found := next((m for m in _PAUSE.finditer(said) if any(m.groups())), None):
+            hours, minutes, seconds, milli = found.groups(default="0")
+            part = float(seconds) / (1000 if milli == "m" else 1)
+            return 3600 * int(hours) + 60 * int(minutes) + part
     return None
 
 

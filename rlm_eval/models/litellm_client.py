@@ -24,7 +24,6 @@ from rlm_eval.models.faults import classified, raw_response, reply_of
 from rlm_eval.models.protocol import (
     NO_OPTIONS,
     BilledError,
-    Limits,
     Message,
     ModelInfo,
     Options,
@@ -33,6 +32,7 @@ from rlm_eval.models.protocol import (
     Usage,
     shown,
 )
+from rlm_eval.models.traffic import Limits
 from rlm_eval.tokens import load_tokenizer
 
 if TYPE_CHECKING:

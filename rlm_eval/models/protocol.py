@@ -10,12 +10,15 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from rlm_eval.errors import ConfigError, ContextOverflow, NoReply, ProviderError, at_least
+from rlm_eval.errors import ConfigError, ContextOverflow, NoReply, ProviderError
 from rlm_eval.ledger import Ledger, Reservation, Spend
 from rlm_eval.models.replies import THOUGHT, said
 from rlm_eval.records import Call, Outcome, Role, now, storable
+
+if TYPE_CHECKING:
+    from rlm_eval.models.traffic import Limits
 
 #: A turn of a chat: ``role`` and ``content``; of an assistant that called tools ``tool_calls`` too,
 #: the JSON of OpenAI's list, and ``thinking_blocks``, that of what it thought before, where its
@@ -149,21 +152,6 @@ FREE = Price(0.0, 0.0, 0.0, as_of="runs on this machine")
 
 
 @dataclass(frozen=True)
-class Limits:
-    """What an endpoint may be sent: ``start`` requests at once in the beginning and ``most`` ever;
-    requests and tokens (prompt and largest reply) in any minute, None is no limit."""
-
-    start: int = 16
-    most: int = 64
-    requests_per_minute: int | None = None
-    tokens_per_minute: int | None = None
-
-    def __post_init__(self) -> None:
-        at_least(1, **vars(self) | {"start": self.start or 0, "most": self.most or 0})
-        at_least(1, up_to=self.most, start=self.start)
-
-
-@dataclass(frozen=True)
 class ModelInfo:
     """What the harness knows of a model. ``context_window``, in its own tokens, holds a prompt and
     the text of its reply; ``reasoning_tokens``, for what it thinks unseen, come on top.
@@ -183,6 +171,12 @@ class ModelInfo:
         """What so many calls with this ``usage`` together take; ``usd`` is None without a price."""
         usd = None if self.price is None else self.price.cost(usage)
         return Spend(calls, usage.prompt_tokens + usage.completion_tokens, usd)
+
+    def worst(self, usage: Usage, calls: int = 1) -> Spend:
+        """The same where a provider may put the prompts into its cache, if that is dearer."""
+        if self.price is not None and (self.price.cache_write or 0.0) > self.price.input:
+            usage = replace(usage, written_tokens=usage.prompt_tokens)
+        return self.spend(usage, calls)
 
 
 class Model(Protocol):
@@ -304,7 +298,7 @@ class Request:
         """What the call takes at most, its prompt put into a cache. Where no cap on tokens or
         dollars holds the prompt is not counted, only guessed from its bytes."""
         prompt = self.prompt_tokens if ledger.counts_tokens else self.bytes // 3
-        return self.info.spend(Usage(prompt, self.reply_tokens, written_tokens=prompt))
+        return self.info.worst(Usage(prompt, self.reply_tokens))
 
     def call(self, result_key: str, restart: int, used: Usage) -> Call:
         """The record of one attempt that used this much."""

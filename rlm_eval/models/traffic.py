@@ -16,7 +16,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from rlm_eval.errors import ProviderError, at_least
-from rlm_eval.models.protocol import Limits
 
 _MINUTE_S = 60.0
 #: Kinds of failure that mean: too many requests.
@@ -48,6 +47,21 @@ class RetryPolicy:
         wait = max(random.uniform(0, longest), failure.retry_after_s or 0.0)
         late = elapsed_s + wait > self.deadline_s or (left_s is not None and wait >= left_s)
         return None if late or attempt >= self.attempts else wait
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What an endpoint may be sent: ``start`` requests at once in the beginning and ``most`` ever;
+    requests and tokens (prompt and largest reply) in any minute, None is no limit."""
+
+    start: int = 16
+    most: int = 64
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+
+    def __post_init__(self) -> None:
+        at_least(1, **vars(self) | {"start": self.start or 0, "most": self.most or 0})
+        at_least(1, up_to=self.most, start=self.start)
 
 
 class Traffic:

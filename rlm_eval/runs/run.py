@@ -113,6 +113,7 @@ def _run(parts: Parts, run_dir: Path, work: Sequence[Work], host: Host) -> RunOu
             for w in work
             if w.key not in past.done
         ]
+        todo.sort(key=lambda item: item.restart > 0)  # what failed may do so again, and first
         if past.damage:
             print(past.damage, file=sys.stderr)
         if found:
@@ -204,13 +205,13 @@ def _work_off(
 
     def record(call: Call, reply: str) -> None:
         journal.call(call, reply)
-        model, kind = (call.model, call.endpoint), call.error.partition(":")[0]
-        if not call.error:
-            answering.add(model)
         if not call.result_key:  # of the first contact, which says itself what is wrong
             return
         progress.called(call, reply)
-        if kind in PERMANENT and (kind != "bad_request" or model not in answering):
+        model, kind = (call.model, call.endpoint), call.error.partition(":")[0]
+        if not call.error:
+            answering.add(model)
+        elif kind in PERMANENT and (kind != "bad_request" or model not in answering):
             runner.stop(f"{kind}, which every other request would meet as well")
 
     sub_name = parts.models.get("sub", parts.root).info.name

@@ -101,15 +101,16 @@ WHOLE = r"(?<![^\W\u2e80-\U0010ffff]){}(?![^\W\u2e80-\U0010ffff])"
 
 #: What marks an answer to a user's question; OOLONG's other marks are words of such answers.
 ANSWER = re.compile(r"^[^\n:]{0,60}\banswers?(?: is| are)?[ *_`]*:", re.I | re.M)
-#: Marks that printers set for those of a keyboard.
-TYPED = str.maketrans({**dict.fromkeys("’‘ʼ", "'"), **dict.fromkeys("−–—‐‑", "-")})
+#: Marks that printers set for those of a keyboard: apostrophes, and dashes before a number.
+QUOTES = str.maketrans(dict.fromkeys("’‘ʼ", "'"))
+DASH = re.compile(r"(?:(?<=\d)|(?<!\w))[−–‐‑](?=\d)")
 #: Marks that are part of a number or a name (2.5, -5, 10-20, C++, C#), and letters in their place.
 PART = re.compile(r"(?<=\d)[.-](?=\d)|(?<!\w)-(?=\d)|(?<=\w)[+#]+(?!\w)")
 AS_LETTERS = str.maketrans(".-+#", "ːˑˠˡ")
 
 
 def _typed(text: str) -> str:
-    return unicodedata.normalize("NFC", text).translate(TYPED)
+    return DASH.sub("-", unicodedata.normalize("NFC", text).translate(QUOTES))
 
 
 def _words(text: str) -> str:
@@ -131,17 +132,18 @@ def number(sample: Sample, answer: str) -> Score:
     """1 where the last number in the answer's final part is one of the references; numbers of the
     question, or in brackets, don't count where there are others. A unit may stand at a number."""
     part = final_part(sample, answer, ANSWER)
-    told, outside = _numbers(sample.question), _numbers(re.sub(r"\([^()]*\)", " ", part))
-    said = outside or _numbers(part)
+    told, outside = _numbers(sample.question), re.sub(r"\([^()]*\)", " ", part)
+    said = _numbers(outside) or _numbers(part)
     last = ([value for value in said if value not in told] or said or (math.nan,))[-1]
     right = any(math.isclose(last, value) for gold in sample.gold for value in _numbers(gold))
     return Score(float(right), f"{last:.15g}" if said else "", squad(sample, answer))
 
 
 def _numbers(text: str) -> tuple[float, ...]:
-    """The numbers in a text as people write it: 15km, .5, −5."""
+    """The numbers in a text as people write it: −5 and .5, and where none stands alone 15km."""
+    alone = numbers_in(re.sub(r"(?<![\w.])\.(?=\d)", "0.", _typed(text)))
     apart = re.sub(r"(?<=\d)(?=(?!(?:st|nd|rd|th)\b)[^\W\d_]+\b)", " ", _typed(text))
-    return numbers_in(re.sub(r"(?<![\w.])\.(?=\d)", "0.", apart))
+    return alone or numbers_in(apart)
 
 
 # --- Judges --------------------------------------------------------------------------------------

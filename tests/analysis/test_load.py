@@ -66,7 +66,11 @@ def test_arms_of_one_name_and_different_settings_stay_apart(tmp_path: Path) -> N
 
 @pytest.mark.parametrize(
     ("key", "one", "two"),
-    [("context_window", 8192, 32768), ("reasoning_tokens", 0, 4096), ("api_base", "x", "y")],
+    [
+        ("context_window", 8192, 32768),
+        ("reasoning_tokens", 0, 4096),
+        ("api_base", "http://gpu-node-of-the-cluster-1/v1", "http://gpu-node-of-the-cluster-2/v1"),
+    ],
 )
 def test_arms_of_a_model_with_other_settings_stay_apart(
     tmp_path: Path, key: str, one: object, two: object

@@ -49,7 +49,8 @@ def shard(
             node = node[step]
         node[last] = value
     (folder / "config.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
-    record = {"code_revision": revision, "python": "3.11"}
+    prompts = dict.fromkeys(tree["method"], "hash")
+    record = {"code_revision": revision, "python": "3.11", "prompts": prompts}
     (folder / "environment.json").write_text(json.dumps(record))
     for key in keys:
         (folder / "trajectories" / f"{key}.jsonl").write_text(f'"{folder.name}"\n')
@@ -104,6 +105,7 @@ def test_arms_of_several_runs_stand_side_by_side(tmp_path: Path) -> None:
     done = merge([b, a], tmp_path / "out")
     assert (done.results, done.differences) == (2, {})
     assert recorded_tree(tmp_path / "out")["method"] == {"rag_bm25": rag, "direct": direct}
+    assert environment(tmp_path / "out")["prompts"].keys() == {"rag_bm25", "direct"}
 
 
 def test_a_result_measured_twice_counts_once_and_is_paid_twice(tmp_path: Path) -> None:

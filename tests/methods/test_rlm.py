@@ -158,12 +158,13 @@ def test_a_provider_that_fails_in_a_sub_call_leaves_the_answer_pending(
     assert (got.outcome, got.text, got.error) == ("provider_error", None, "down")
 
 
+@pytest.mark.parametrize("kind", ["bad_request", "over_rate_limit"])
 def test_a_request_that_is_refused_for_what_it_holds_is_the_codes_to_handle(
-    sandbox: Sandbox,
+    sandbox: Sandbox, kind: str
 ) -> None:
     def script(messages: Sequence[Message]) -> str:
         if messages[-1]["content"] == "x":
-            raise ProviderError("no", kind="bad_request", retryable=False)
+            raise ProviderError("no", kind=kind, retryable=False)
         return block("submit(llm_query_batched(['x', 'y'])[0].kind)")
 
     assert answer(sandbox, script)[0].text == "provider_error"
@@ -296,6 +297,7 @@ def test_an_answer_may_be_longer_than_any_output(sandbox: Sandbox) -> None:
         ("submit((1, 2))", "(1, 2)"),
         ("submit(['list', 2])", '["list", 2]'),
         ("try:\n    submit('mine')\nexcept:\n    submit('unknown')", "mine"),
+        ("try:\n    submit('mine')\nexcept:\n    pass", "mine"),
         ("submit(None)", "later"),
         ("submit(' ')", "later"),
     ],
@@ -360,6 +362,9 @@ def test_documents_arrive_as_a_list(sandbox: Sandbox) -> None:
         ("````repl\nx = '''\n```\nin\n```\n'''\n````", ("x = '''\n```\nin\n```\n'''",), ()),
         ("~~~python\na\n~~~", ("a",), ()),
         ("```repl\n\n```", (), ()),
+        ("```\nPlan: first, look\n```\n```python\na\n```", ("a",), ()),
+        ("```python\na\n```\n```\nb =\n```", ("a", "b ="), ()),  # its error is shown
+        ("```\nPlan: first, look\n```", ("Plan: first, look",), ()),
     ],
 )
 def test_parse_reply(reply: str, blocks: tuple[str, ...], unknown: tuple[str, ...]) -> None:

@@ -310,6 +310,9 @@ def test_hold_back_takes_at_most_half_of_a_cap() -> None:
         assert hold_back(node, one) is node
     uncapped = Ledger().child()
     assert hold_back(uncapped, one) is uncapped
+    spent = Ledger(Budget(calls=10)).child(Budget(tokens=100))
+    spent.settle(spent.reserve(Spend(1, 50)), Spend(1, 50))
+    assert hold_back(spent, Spend(1, 20)).budget.tokens == 30, "of what a first try has left"
 
 
 def test_code_that_asks_on_for_what_nothing_pays_is_ended(sandbox: Sandbox) -> None:

@@ -141,6 +141,10 @@ def test_a_judge_that_repeats_an_answer_means_that_one() -> None:
     model = Voter(replies=["Number: 2", "Number: 5", "Number: 2"])
     got, _, _ = tried(Tries(Direct(), tries=2, choose="judge"), model)
     assert got.text == "Number: 2"
+    model = Voter(replies=["2", "1", "[1]"])
+    assert tried(Tries(Direct(), tries=2, choose="judge"), model)[0].text == "2"
+    model = Voter(replies=["2", "1", "1"])
+    assert tried(Tries(Direct(), tries=2, choose="judge"), model)[0].text == "2"
 
 
 def test_where_all_say_the_same_no_judge_is_asked() -> None:

@@ -122,7 +122,10 @@ def test_a_limit_of_something_else_says_nothing_of_the_prompt(of: str) -> None:
         ("Rate limit reached. Please try again in 20s.", 20.0),
         ("Rate limit reached. Please try again in 1m2.5s.", 62.5),
         ("Rate limit reached. Please try again in 350ms.", 0.35),
-        ("Too many requests, retry after 7 seconds", None),
+        ("Rate limit reached. Please try again in 1h2m3s.", 3723.0),
+        ("Rate limit reached. Please try again in 2m.", 120.0),
+        ("Please retry after 26 seconds.", 26.0),
+        ("Please retry after a while.", None),
     ],
 )
 def test_a_pause_that_only_the_text_tells_is_kept(said: str, pause: float | None) -> None:

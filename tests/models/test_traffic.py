@@ -19,8 +19,8 @@ from rlm_eval.ledger import Budget, Ledger
 from rlm_eval.models import traffic
 from rlm_eval.models.client import ModelClient, RetryPolicy
 from rlm_eval.models.litellm_client import LitellmModel
-from rlm_eval.models.protocol import Limits, user
-from rlm_eval.models.traffic import Traffic
+from rlm_eval.models.protocol import user
+from rlm_eval.models.traffic import Limits, Traffic
 
 
 class Clock:

@@ -159,6 +159,21 @@ def test_submitted_values_become_text(repl: ReplSession, code: str, text: str) -
     assert repl.run(code).submitted == text
 
 
+@pytest.mark.parametrize(
+    "code",
+    [
+        "try:\n  submit('a')\nexcept BaseException: pass",
+        "try:\n  submit('a')\nexcept:\n  submit('b')",
+        "try:\n  submit('a')\nfinally:\n  raise ValueError",
+    ],
+)
+def test_the_first_submission_counts_whatever_the_block_makes_of_its_end(
+    repl: ReplSession, code: str
+) -> None:
+    assert repl.run(code).submitted == "a"
+    assert repl.run("1").submitted is None
+
+
 @pytest.mark.parametrize("value", ["''", "' \\n'", "None"])
 def test_nothing_is_no_submission(repl: ReplSession, value: str) -> None:
     result = repl.run(f"submit({value})")
@@ -175,8 +190,6 @@ def test_a_submission_of_30_million_characters(repl: ReplSession) -> None:
     [
         "print('FINAL(42)')",
         "'FINAL_VAR(x)'",
-        "try:\n  submit('a')\nexcept BaseException: pass",
-        "try:\n  submit('a')\nfinally:\n  raise ValueError",
         "import threading\nt = threading.Thread(target=lambda: submit('a'))\nt.start()\nt.join()",
         "answer = {'content': 'a', 'ready': True}",
     ],

@@ -34,12 +34,12 @@ def parse_reply(reply: str) -> Parsed:
     prose: list[str] = []
     at = 0
     parts = list(fenced(text))
-    python = any(part.compiles for part in parts)
-    for part in parts:
-        if python and not part.language and not part.compiles:
-            continue  # prose between fences, beside code
+    code = next((number for number, part in enumerate(parts) if part.compiles), 0)
+    for number, part in enumerate(parts):
         prose.append(text[at : part.start])
-        if not part.runs:
+        if number < code and not part.language:
+            pass  # a plan, say, before the code
+        elif not part.runs:
             unknown.append(part.language)
         elif part.code.strip():
             blocks.append(part.code)

@@ -163,10 +163,6 @@ class Run:
         #: Pays for all that comes before a forced turn, which ``ledger`` pays; and, of that, for
         #: what the code asks.
         self.loop_ledger = self.code_ledger = self.ledger
-        #: Tokens of a turn's reply.
-        self.turn_tokens = self.agent.turn_tokens
-        if self.agent.answers_in_words:
-            self.turn_tokens = max(self.turn_tokens, self.answer_tokens)
         self._history = History(self.opening)
 
     def answer(self) -> tuple[Outcome, str | None]:
@@ -204,7 +200,8 @@ class Run:
                 break
             messages = self._history.messages(self._fits)
             self._history.keep_in(session, lost=lost)
-            reply, parsed = self._ask(number, messages, self.turn_tokens, self.loop_ledger)
+            room = self._room(messages) if agent.answers_in_words else agent.turn_tokens
+            reply, parsed = self._ask(number, messages, room, self.loop_ledger)
             calls.turn = reply.call_id
             shown: list[str] = []
             failed = lost = False
@@ -290,10 +287,20 @@ class Run:
     def _fits(self, messages: Sequence[Message], reply_tokens: int = 0) -> bool:
         """Whether the window holds a chat and a turn's reply, or one of ``reply_tokens`` if that is
         more. A token is at least one byte, so most chats need no counting."""
-        reply_tokens = max(self.turn_tokens, reply_tokens)
+        reply_tokens = max(self.agent.turn_tokens, reply_tokens)
         room = self.lm.info(self.role).context_window * self.window_share - reply_tokens
         size = sum([len(m["content"].encode("utf-8", "replace")) + 8 for m in messages])
         return size <= room or self._tokens(messages) <= room
+
+    def _room(self, messages: Sequence[Message]) -> int:
+        """Tokens of a turn's reply that may be the answer: up to those of an answer, as far as the
+        window and the cap have them."""
+        least = self.agent.turn_tokens
+        if self.answer_tokens <= least:
+            return least
+        size, window = self._tokens(messages), self.lm.info(self.role).context_window
+        most = max(least, min(self.answer_tokens, int(window * self.window_share) - size))
+        return most if self.loop_ledger.affords(self._spend(size, most)) else least
 
     def _hold_back(self) -> Ledger:
         """Who pays for the turns and for what their code asks: the ledger less one forced turn in
@@ -302,13 +309,13 @@ class Run:
         tokens = 0
         if self.ledger.counts_tokens:
             shortest = self._tokens(self._asked(self.opening))
-            tokens = shortest + self.turn_tokens + _SLACK_TOKENS
+            tokens = shortest + self.agent.turn_tokens + _SLACK_TOKENS
         return hold_back(self.ledger, self._spend(tokens, self.answer_tokens))
 
     def _must_end(self) -> bool:
         """Whether the cap, too small for a forced turn to be held back, leaves room for one now
         that another turn would take."""
-        ledger, turn_tokens = self.ledger, self.turn_tokens
+        ledger, turn_tokens = self.ledger, self.agent.turn_tokens
         held = self.loop_ledger is not ledger
         if held or not self.agent.force_answer or not ledger.budget.bounds_what_is_bought:
             return False
@@ -324,7 +331,7 @@ class Run:
     def _spend(self, prompt_tokens: int, reply_tokens: int) -> Spend:
         """What one turn takes at most."""
         info = self.lm.info(self.role)
-        return info.spend(Usage(prompt_tokens, reply_tokens + info.reasoning_tokens))
+        return info.worst(Usage(prompt_tokens, reply_tokens + info.reasoning_tokens))
 
 
 def observed(result: BlockResult, chars: int, given: Container[str]) -> dict[str, Any]:

@@ -41,6 +41,8 @@ class Enabled:
     tools: Mapping[str, str] = field(default_factory=dict)
 
 
+#: Kinds of failure that are a prompt's own: the code may ask otherwise, or for less.
+_THE_PROMPTS = ("bad_request", "over_rate_limit")
 #: Starts a child RLM on (question, content, the call whose code asks) and returns its answer.
 RunChild = Callable[[str, Content, str | None], str]
 
@@ -141,8 +143,7 @@ class SubCalls:
         """Raise what ends the code: a provider's outage, and the budget's refusal where the code
         takes no notice of it."""
         for failed in [o for o in outcomes if isinstance(o, ProviderError)]:
-            # A bad request is this prompt's own, which the code may mend.
-            if failed.outcome in PENDING and failed.kind != "bad_request":
+            if failed.outcome in PENDING and failed.kind not in _THE_PROMPTS:
                 raise failed
         for refused in [o for o in outcomes if isinstance(o, BudgetExceeded)][:1]:
             self.unpaid += 1

@@ -229,7 +229,7 @@ def served(lm: LM, messages: Sequence[Message]) -> int:
 def affords(lm: LM, ledger: Ledger, load: Sequence[Forecast]) -> bool:
     """Whether calls like these fit what is left under every cap."""
     models = [(part, lm.info(part.role)) for part in load]
-    spends = [info.spend(part.usage(info), part.calls) for part, info in models]
+    spends = [info.worst(part.usage(info), part.calls) for part, info in models]
     return ledger.affords(sum(spends, Spend()))
 
 
