@@ -165,7 +165,7 @@ Memory, MB: of the process, and with all that it starts.
 
 | windows | questions on each | sub-calls | minutes | CPU ms a call | process | all | journal, MB |
 |---|---|---|---|---|---|---|---|""")
-    for windows, each in ((1, 1), (1, 7), (7, 1)):
+    for windows, each in ((1, 1), (1, 2), (1, 7), (7, 1)):
         words = ["task=aggregation", "task.domain=questions", "task.lengths=[1000000]"]
         words += [f"task.n={windows * each}", f"task.questions_per_context={each}", "method=[rlm]"]
         words += ["method.rlm.max_sub_calls=null", "memoize=false", "concurrency=1"]
