@@ -64,6 +64,7 @@ COUNTS = {
 }
 NO_NUMBERS = {
     "task",
+    "kind",
     "length",
     "samples",
     "role",
@@ -84,7 +85,9 @@ def test_every_number_leads_to_the_samples_it_counts(page: Any) -> None:
     counts = [c for c in cells if c["href"] and c["head"] in COUNTS]
     assert {c["table"] for c in counts} >= {
         f"table-{name}"
-        for name in ("summary", "paired", "budgets", "retrieval", "costs", "outcomes", "repeats")
+        for name in (
+            *("summary", "kinds", "paired", "budgets", "retrieval", "costs", "outcomes", "repeats"),
+        )
     }
     told = {}
     for cell in counts:

@@ -26,8 +26,11 @@ from rlm_eval.errors import ConfigError
 from rlm_eval.journal.journal import FILE_NAME, Journal
 from rlm_eval.records import Sample, Score
 
+#: Of runs that are not finished (begun/) nothing is derived yet.
 PUBLISHED = sorted(
-    p.parent for p in Path(__file__).parents[2].glob("results/published/**/journal.jsonl")
+    p.parent
+    for p in Path(__file__).parents[2].glob("results/published/**/journal.jsonl")
+    if "begun" not in p.parts
 )
 
 

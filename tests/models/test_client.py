@@ -106,7 +106,7 @@ def test_a_provider_that_stays_down_is_left_after_the_last_attempt() -> None:
 
 
 @pytest.mark.parametrize("finish", ["insufficient_system_resource", "abort", "error"])
-@pytest.mark.parametrize("name", ["openai/fake", "hosted_vllm/fake", "deepseek/fake"])
+@pytest.mark.parametrize("name", ["openai/fake", "hosted_vllm/fake"])
 def test_a_reply_that_a_server_broke_off_is_asked_for_again(finish: str, name: str) -> None:
     half = saying(200, chat_reply("The answer is", finish=finish))
     with FakeProvider([half]) as provider:

@@ -83,11 +83,10 @@ KINDS = View(
         Column("question_group", "text", "kind"),
         *METHOD,
         Column("asked", "int"),
-        Column("right", "int"),
+        Column("right", "int", link="right"),
         Column("mean_score", "share", "score %"),
         Column("constant_score", "share", "best constant %"),
     ),
-    link="",
 )
 PAIRED = View(
     "paired",
@@ -313,6 +312,7 @@ def _named(
         place = {"task": str(row["task"]), "arm": arm}
         place |= {"length": str(n)} if (n := row.get("target_tokens")) else {}
         place |= {"against": str(row["against"])} if "against" in row else {}
+        place |= {"group": str(kind)} if (kind := row.get("question_group")) else {}
         if arm == BEST_CONSTANT:  # all that is known is what it would score
             place |= {"arm": "", "samples": "constant", "outcome": ""}
         quiet += [len(filters)] if arm in controls else []
