@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
 from helpers.chat import Table, problem, scripted
@@ -9,6 +11,7 @@ from helpers.summaries import QUESTION, TEXT, WINDOW, Witness, records_in
 from rlm_eval.ledger import Budget
 from rlm_eval.methods.summarize.compaction import Compaction
 from rlm_eval.models.client import ModelClient
+from rlm_eval.models.protocol import Message
 from rlm_eval.models.scripted import ScriptedModel
 
 
@@ -48,6 +51,21 @@ def test_compaction_goes_on_with_the_summary_and_answers_from_what_is_in_sight()
         assert f"<{number - 1}>nn" not in prompt
     assert records_in(witness.asked)[-1] == 299
     assert [event["type"] for event in got.trajectory] == ["summary"] * len(witness.read)
+
+
+def test_a_step_that_writes_nothing_leaves_the_summary_as_it_was() -> None:
+    witness = Witness(note=20)
+
+    def script(messages: Sequence[Message]) -> str:
+        said = witness(messages)
+        return "" if len(witness.read) > 1 and said != "done" else said
+
+    table = Table(scripted(script, window=WINDOW))
+    method = Compaction(chunk_tokens=100, summary_tokens=60)
+    got = method.answer(problem(QUESTION, TEXT), table.lm(), table.ledger())
+    assert len(got.trajectory) > 2
+    assert len({event["text"] for event in got.trajectory}) == 1
+    assert "<1>nn" in witness.asked[0]
 
 
 def test_what_the_answering_model_has_no_room_for_is_summed_up_too() -> None:

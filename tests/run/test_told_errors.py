@@ -103,6 +103,18 @@ def test_a_bad_request_after_an_answer_is_that_questions_own(
     assert "1 results are still pending: mend what failed, then run" in told
 
 
+def test_what_failed_is_asked_last_when_a_run_goes_on(tmp_path: Path) -> None:
+    """Else one question that is refused each time would end each session before any answer."""
+    with FakeProvider(["ok", "400", "401"]) as provider:
+        words = ("method=[direct]", f"model.api_base={provider.api_base}", "concurrency=1")
+        assert run(tmp_path, *words) == 3
+        failed = [body["messages"] for body in provider.received[1:]]
+        assert run(tmp_path, *words) == 0
+        first, *last = [body["messages"] for body in provider.received[3:]]
+    assert first not in failed
+    assert last == failed
+
+
 def test_a_wrong_key_of_the_sub_model_stops_the_run_too(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
