@@ -32,6 +32,7 @@ from rlm_eval.journal.journal import (
     record_size,
     whole,
 )
+from rlm_eval.journal.past import copy_trajectory
 from rlm_eval.records import PENDING
 
 #: What the runs of one record may differ in: each result says it of itself, or it does not matter.
@@ -108,7 +109,8 @@ def merge(runs: Sequence[Path], out: Path) -> Merged:
     shutil.rmtree(building, ignore_errors=True)
     _write_journal(sources, chosen, building)
     _write_companions(sources, differences, building)
-    _copy_trajectories(chosen, building)
+    for key, source in chosen.items():
+        copy_trajectory(key, source.folder, building)
     building.replace(out)
     # Here, so that --help stays quick.
     from rlm_eval.analysis.summary import write_summary
@@ -267,14 +269,6 @@ def _write_companions(
 def _of_all(sources: Sequence[Source], key: str) -> dict[str, Any]:
     """What the runs' records have by arm."""
     return {arm: value for s in sources for arm, value in (s.environment.get(key) or {}).items()}
-
-
-def _copy_trajectories(chosen: Mapping[str, Source], out: Path) -> None:
-    (out / "trajectories").mkdir()
-    for key, source in chosen.items():
-        name = f"trajectories/{key}.jsonl"
-        if (source.folder / name).is_file():
-            shutil.copyfile(source.folder / name, out / name)
 
 
 def main(arguments: Sequence[str]) -> int:

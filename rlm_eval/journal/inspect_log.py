@@ -235,7 +235,7 @@ def _read_sample(sample: Any, arm: str, spec: Any) -> tuple[dict[str, Any], list
         "length_tokens": length,
         "outcome": outcome,
         "score_rule": name or NO_GOLD,
-        "calls": len(_asked(sample.events, by_scorers=False)) or len(calls),
+        "calls": len(_model_calls(sample.events, by_scorers=False)) or len(calls),
         "prompt_tokens": sum(call["prompt_tokens"] for call in calls),
         "cached_tokens": sum(call["cached_tokens"] for call in calls),
         "completion_tokens": sum(call["completion_tokens"] for call in calls),
@@ -258,7 +258,7 @@ def _read_sample(sample: Any, arm: str, spec: Any) -> tuple[dict[str, Any], list
     return row, [*calls, *judge]
 
 
-def _asked(events: Sequence[Any], *, by_scorers: bool) -> list[Any]:
+def _model_calls(events: Sequence[Any], *, by_scorers: bool) -> list[Any]:
     """The events of models' calls that scorers made, or else those of all others."""
     spans: dict[str | None, bool] = {}
     for event in events:
@@ -271,7 +271,7 @@ def _asked(events: Sequence[Any], *, by_scorers: bool) -> list[Any]:
 def _by_scorers(events: Sequence[Any]) -> dict[str, Any]:
     """What scorers' calls took of each model: a log counts them with the solver's."""
     found: dict[str, Any] = {}
-    for event in _asked(events, by_scorers=True):
+    for event in _model_calls(events, by_scorers=True):
         if (usage := event.output.usage) is not None and event.cache != "read":
             found[event.model] = found[event.model] + usage if event.model in found else usage
     return found
@@ -307,6 +307,7 @@ _SUMS = (
 
 
 def _less(call: dict[str, Any], parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The call without what ``parts`` took of it."""
     for part in parts:
         for name in _SUMS:
             known = None not in (call[name], part[name])

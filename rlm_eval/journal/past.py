@@ -89,12 +89,13 @@ def reuse(found: Mapping[str, Path], past: Past, journal: Journal) -> None:
             key = event["result_key"] if event["type"] == "call" else event["key"]
             if found.get(key) == other:
                 if event["type"] == "result":
-                    _copy_trajectory(key, other, journal.path.parent)
+                    copy_trajectory(key, other, journal.path.parent)
                 restart = event["restart"] + past.restarts.get(key, 0)
                 journal.append({**event, "restart": restart, "reused_from": other.name})
 
 
-def _copy_trajectory(key: str, source: Path, to: Path) -> None:
+def copy_trajectory(key: str, source: Path, to: Path) -> None:
+    """Copy a result's trajectory from one run's folder to another's, where it has one."""
     name = f"trajectories/{key}.jsonl"
     if (source / name).is_file():
         (to / name).parent.mkdir(exist_ok=True)

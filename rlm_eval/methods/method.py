@@ -135,10 +135,9 @@ def prompt_tokens_left(ledger: Ledger, info: ModelInfo, reply_tokens: int) -> in
     bounds: list[float] = []
     if left["tokens"] is not None:
         bounds.append(left["tokens"] - reply)
-    if left["usd"] is not None and info.price is not None and info.price.input > 0:
-        paid = info.price.cost(Usage(completion_tokens=reply))
-        dearest = max(info.price.input, info.price.cache_write or 0.0)
-        bounds.append((left["usd"] - paid) * 1e6 / dearest)
+    million, paid = (info.worst(u).usd for u in (Usage(10**6), Usage(completion_tokens=reply)))
+    if left["usd"] is not None and million and paid is not None:
+        bounds.append((left["usd"] - paid) * 1e6 / million)
     return max(0, int(min(bounds))) if bounds else None
 
 

@@ -113,7 +113,8 @@ def _run(parts: Parts, run_dir: Path, work: Sequence[Work], host: Host) -> RunOu
             for w in work
             if w.key not in past.done
         ]
-        todo.sort(key=lambda item: item.restart > 0)  # what failed may do so again, and first
+        # A question that is refused each time would else end each session at its start.
+        todo.sort(key=lambda item: item.restart > 0)
         if past.damage:
             print(past.damage, file=sys.stderr)
         if found:

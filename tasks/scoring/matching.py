@@ -58,8 +58,13 @@ def _final_part(answer: str, room: int, mark: re.Pattern[str]) -> str:
 @lru_cache(maxsize=1024)
 def numbers_in(text: str) -> tuple[float, ...]:
     """The numbers in a text, in order; commas between thousands don't part them."""
-    plain = re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", text)
+    plain = without_thousands(text)
     return tuple(map(float, re.findall(r"(?<![\w.])-?\d+(?:\.\d+)?(?!\w)", plain)))
+
+
+def without_thousands(text: str) -> str:
+    """A text without the commas that part thousands."""
+    return re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", text)
 
 
 def recall(sample: Sample, answer: str) -> float:
@@ -89,7 +94,7 @@ def strict_share(sample: Sample, answer: str) -> float:
     word of that form for a candidate. Among plain words and names a candidate is what stands where
     a list has its entries (see :func:`_other_entries`).
     """
-    part = re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", final_part(sample, answer))
+    part = without_thousands(final_part(sample, answer))
     capitals = all(map(str.isupper, sample.gold))
     wanted = {gold if capitals else gold.lower() for gold in sample.gold}
     wording = _wording(sample.question)

@@ -9,7 +9,7 @@ from typing import Literal
 
 from rlm_eval.records import Sample, Score
 
-from .matching import final_part, numbers_in
+from .matching import final_part, numbers_in, without_thousands
 from .scorers import DATE, MONTH, labels_of, named
 
 Kind = Literal["label", "number", "comparison", "user", "date", "month"]
@@ -68,7 +68,7 @@ def _strict(sample: Sample, answer: str, kind: Kind) -> float:
     """The one value of the kind that is asked for which the final part of the answer names."""
     gold, part = sample.gold[0], re.sub(r"\([^()]*\)", " ", final_part(sample, answer))
     if kind == "user":
-        numbers = re.findall(r"\w+", re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", part))
+        numbers = re.findall(r"\w+", without_thousands(part))
         return float({n for n in numbers if n.isdigit() and len(n) == len(gold)} == {gold})
     if kind == "number":
         told = {*numbers_in(sample.question), float(sample.knobs.get("n_lines") or 0)}

@@ -141,9 +141,9 @@ def number(sample: Sample, answer: str) -> Score:
 
 def _numbers(text: str) -> tuple[float, ...]:
     """The numbers in a text as people write it: −5 and .5, and where none stands alone 15km."""
-    alone = numbers_in(re.sub(r"(?<![\w.])\.(?=\d)", "0.", _typed(text)))
-    apart = re.sub(r"(?<=\d)(?=(?!(?:st|nd|rd|th)\b)[^\W\d_]+\b)", " ", _typed(text))
-    return alone or numbers_in(apart)
+    typed = re.sub(r"(?<![\w.])\.(?=\d)", "0.", _typed(text))
+    unit = r"(?<=\d)(?=(?!(?:st|nd|rd|th)\b)[^\W\d_]+\b)"
+    return numbers_in(typed) or numbers_in(re.sub(unit, " ", typed))
 
 
 # --- Judges --------------------------------------------------------------------------------------

@@ -83,12 +83,9 @@ def test_every_number_leads_to_the_samples_it_counts(page: Any) -> None:
     unlinked = {c["head"] for c in cells if not c["href"] and c["text"] not in ("–", "0")}
     assert unlinked <= NO_NUMBERS
     counts = [c for c in cells if c["href"] and c["head"] in COUNTS]
-    assert {c["table"] for c in counts} >= {
-        f"table-{name}"
-        for name in (
-            *("summary", "kinds", "paired", "budgets", "retrieval", "costs", "outcomes", "repeats"),
-        )
-    }
+    linked = {c["table"].removeprefix("table-") for c in counts}
+    assert linked >= {"summary", "kinds", "paired", "budgets", "retrieval"}
+    assert linked >= {"costs", "outcomes", "repeats"}
     told = {}
     for cell in counts:
         if (href := cell["href"]) not in told:

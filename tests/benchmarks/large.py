@@ -159,7 +159,7 @@ def calls() -> None:
 ## Aggregation over 1,000,000 tokens, a sub-call for every line
 
 Each question is a root of two turns and a sub-call for each line, in batches of 5,000. A run holds
-all its windows, some 4 MB each; questions about one window show what calls alone take.
+all its windows; questions about one window show what calls alone take.
 
 Memory, MB: of the process, and with all that it starts.
 

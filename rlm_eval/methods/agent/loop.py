@@ -51,8 +51,9 @@ class UnclearFinalError(ValueError):
 class Agent(Prompted, Method):
     """A method whose model writes code in turns.
 
-    At most ``max_iterations`` turns of ``turn_tokens`` each; ``output_chars`` of a block's output
-    are shown. A sub-call answers in at most ``sub_tokens``; a batch runs ``concurrency`` at once.
+    At most ``max_iterations`` turns of ``turn_tokens`` each, or of an answer's where a turn may be
+    one and there is room; ``output_chars`` of a block's output are shown. A sub-call answers in at
+    most ``sub_tokens``; a batch runs ``concurrency`` at once.
     The code of one answer makes at most ``max_sub_calls``, with all that child RLMs ask.
     With ``force_answer`` a run at its limit is asked once for an answer in plain text, marked
     ``forced``. ``matched`` lets the sample's cap end the run in place of ``max_iterations``.

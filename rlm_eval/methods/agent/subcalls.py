@@ -113,14 +113,14 @@ class SubCalls:
                 concurrency=self.concurrency,
             )
         except SampleFailure as failure:
-            self._refuse([failure])
+            self._raise_fatal([failure])
             raise _host_error(failure) from failure
         for prompt, outcome in zip(prompts, outcomes, strict=True):
             if isinstance(outcome, Completion):
                 self.trace.texts.append(prompt)
             if not isinstance(outcome, BudgetExceeded):  # nothing was asked
                 self.trace.sub_call(outcome, prompt, turn)
-        self._refuse(outcomes)
+        self._raise_fatal(outcomes)
         return [o if isinstance(o, SampleFailure) else o.no_reply or o.text for o in outcomes]
 
     def _ask_children(self, pairs: Sequence[Sequence[Any]]) -> list[str | SampleFailure]:
@@ -136,10 +136,10 @@ class SubCalls:
 
         with ThreadPoolExecutor(min(self.concurrency, len(tasks) or 1), "child-rlm") as pool:
             outcomes = list(pool.map(run, tasks))
-        self._refuse(outcomes)
+        self._raise_fatal(outcomes)
         return outcomes
 
-    def _refuse(self, outcomes: Sequence[object]) -> None:
+    def _raise_fatal(self, outcomes: Sequence[object]) -> None:
         """Raise what ends the code: a provider's outage, and the budget's refusal where the code
         takes no notice of it."""
         for failed in [o for o in outcomes if isinstance(o, ProviderError)]:
