@@ -45,10 +45,10 @@ def budget_table(results: pd.DataFrame, calls: pd.DataFrame) -> pd.DataFrame:
     ``mean_score`` with limits as in ``summarize``. ``spent`` is the mean per question in the cap's
     ``unit``, ``spent_share`` that over the cap, ``spent_p95`` a quantile, ``over`` how many
     questions spent more than the cap and ``stopped`` how many ended as budget_exceeded. Calls of
-    an embedding model are left out of tokens and dollars: an index serves all questions on a
-    context, and the run pays for it. ``matched``: the method was to spend up to the cap.
-    ``constant_score`` is the best constant's mean on the same rows, null where it is not known for
-    all. Empty without such runs; other controls take no part.
+    an embedding model are left out: an index serves all questions on a context, and the run pays
+    for it. Calls are those sent, each attempt one, as the cap counts them. ``matched``: the method
+    was to spend up to the cap. ``constant_score`` is the best constant's mean on the same rows,
+    null where it is not known for all. Empty without such runs; other controls take no part.
     """
     frame = _spenders(results, calls)
     if frame.empty:
@@ -87,9 +87,13 @@ def _spenders(results: pd.DataFrame, calls: pd.DataFrame) -> pd.DataFrame:
     spent = pd.Series(0.0, frame.index)
     for unit, rows in frame.groupby("unit", sort=False):
         took = rows[SPENT[str(unit)]].astype("float64")
+        if unit == "calls" and not calls.empty:
+            here = ~calls["role"].isin(["judge", "embed"]) & ~calls["cached_response"].astype(bool)
+            sent = calls[here].groupby("result_key").size()
+            took = rows["result_key"].map(sent).fillna(0.0).astype("float64")
         if unit in EMBEDDING and not calls.empty:
-            sent = calls[(calls["role"] == "embed") & ~calls["cached_response"].astype(bool)]
-            embedding = sent.groupby("result_key")[EMBEDDING[str(unit)]].sum()
+            index = calls[(calls["role"] == "embed") & ~calls["cached_response"].astype(bool)]
+            embedding = index.groupby("result_key")[EMBEDDING[str(unit)]].sum()
             took -= rows["result_key"].map(embedding).fillna(0.0).astype("float64")
         spent[rows.index] = took
     return frame.assign(spent=spent, over=spent > frame["cap"] * (1 + 1e-9))

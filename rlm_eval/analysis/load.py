@@ -16,7 +16,7 @@ from pyarrow.parquet import read_schema, read_table  # type: ignore[import-untyp
 from rlm_eval.analysis import arms
 from rlm_eval.errors import ConfigError
 from rlm_eval.journal.environment import read, recorded_configuration, recorded_environment
-from rlm_eval.journal.inspect_log import ENDINGS, read_log
+from rlm_eval.journal.inspect_log import ENDINGS, LOG, read_log
 from rlm_eval.journal.tables import RESULT_COLUMNS, RESULTS
 from rlm_eval.records import NO_GOLD, PENDING, SCHEMA_VERSION, SCORED, content_hash
 
@@ -31,6 +31,7 @@ COLUMNS = {name: meaning for name, (_, meaning) in RESULTS.items()} | {
     "right": "correct as 1 or 0, with 0 for the arm's own failures; null likewise",
     "tokens": "prompt_tokens + completion_tokens",
     "own_tokens": "tokens, of reused_tokens a tenth: what counts where there is no price",
+    "embed_tokens": "of tokens, those of an embedding model, which no cap per sample counts",
     "run_dir": "folder the row was read from",
     "unit_id": "what counts as independent: context_id, or sample_id under analysis.unit=question",
     "started_at": "Unix time of the first call; null if none",
@@ -49,11 +50,14 @@ COLUMNS = {name: meaning for name, (_, meaning) in RESULTS.items()} | {
 MARGIN = 0.05
 #: Columns of results that may be large.
 _TEXTS = ("knobs", "answer", "gold", "question", "error")
-#: Of which a result's first call each is enough to complete it (its start, the models asked).
-_FIRST_OF = ["result_key", "restart", "role", "model"]
+#: Of which a sum each is enough to complete a result (its start, the models asked).
+_SUMS_OF = ["result_key", "restart", "role", "model", "cached_response"]
 #: Of a model's configuration and the task's, what results depend on beside names.
 _OF_MODEL = ("context_window", "reasoning_tokens", "own_temperature", "api_base", "gguf")
 _OF_JUDGE = ("judge", "judge_tokens", "judge_repeats")
+#: What a sample is, whoever answered it.
+_OF_SAMPLE = ["context_id", "unit_id", "question_group", "constant_score"]
+_OF_SAMPLE += ["target_tokens", "length_tokens"]
 #: The protocol of methods that ask no model.
 NO_MODEL = "no model"
 
@@ -147,7 +151,7 @@ def load_run(path: Path, texts: bool = True) -> Run:
             f"{table} has schema {others.pop()}, this rlm_eval reads {SCHEMA_VERSION}: take the "
             "version that wrote it"
         )
-    calls = read(path / "calls.parquet", pd.read_parquet if texts else _first_calls)
+    calls = read(path / "calls.parquet", pd.read_parquet if texts else _sums)
     last = calls.groupby("result_key")["restart"].transform("max")
     calls = calls[calls["restart"] == last].reset_index(drop=True)
     config, environment = recorded_configuration(path), recorded_environment(path)
@@ -156,11 +160,11 @@ def load_run(path: Path, texts: bool = True) -> Run:
     )
 
 
-def _first_calls(path: Path) -> pd.DataFrame:
-    """When each role and model of a result's restarts was first called."""
-    calls = read_table(path, columns=[*_FIRST_OF, "started_at"])
-    first: pd.DataFrame = calls.group_by(_FIRST_OF).aggregate([("started_at", "min")]).to_pandas()
-    return first.rename(columns={"started_at_min": "started_at"})
+def _sums(path: Path) -> pd.DataFrame:
+    """When each role and model of a result's restarts was first called, and what they read."""
+    calls = read_table(path, columns=[*_SUMS_OF, "started_at", "prompt_tokens"])
+    sums = calls.group_by(_SUMS_OF).aggregate([("started_at", "min"), ("prompt_tokens", "sum")])
+    return sums.rename_columns([*_SUMS_OF, "started_at", "prompt_tokens"]).to_pandas()  # type: ignore[no-any-return]
 
 
 def combine(runs: list[Run]) -> pd.DataFrame:
@@ -168,10 +172,24 @@ def combine(runs: list[Run]) -> pd.DataFrame:
     several runs the first that is not pending counts."""
     frames = [run.results for run in runs]
     results = pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0]
+    results = _placed(results)
     asked_first = results.sort_values("asked", ascending=False, kind="stable")
     kept = asked_first.drop_duplicates("result_key").sort_index()
     results = arms.controls_last(kept).reset_index(drop=True)
     return results.assign(arm=arms.names(results))
+
+
+def _placed(results: pd.DataFrame) -> pd.DataFrame:
+    """With what our runs know of a sample in the rows that a log has of it: another harness says
+    no length."""
+    theirs = results["protocol"] == LOG
+    ours = results[~theirs].drop_duplicates("sample_id").set_index("sample_id")
+    theirs &= results["sample_id"].isin(ours.index)
+    if theirs.any():
+        results = results.copy()
+        for column in _OF_SAMPLE:
+            results.loc[theirs, column] = results.loc[theirs, "sample_id"].map(ours[column])
+    return results
 
 
 def complete(
@@ -198,6 +216,8 @@ def complete(
     modelless = frame["method"].isin(frame.loc[frame["protocol"] == NO_MODEL, "method"])
     tokens = frame["prompt_tokens"] + frame["completion_tokens"]
     began = calls.groupby("result_key")["started_at"].min()
+    index = calls[(calls["role"] == "embed") & ~calls["cached_response"].astype(bool)]
+    embedded = index.groupby("result_key")["prompt_tokens"].sum()
     caps = {k: v for k, v in (budget.get("sample") or {}).items() if v is not None}
     frame = frame.assign(
         **{name: frame.get(name, nan) for name in ("judge_verdicts", "judge_dissents")},
@@ -209,6 +229,7 @@ def complete(
         right=correct.where(scored, 0.0).where(judged),
         tokens=tokens,
         own_tokens=tokens - 0.9 * frame["reused_tokens"],
+        embed_tokens=frame["result_key"].map(embedded).astype(float).fillna(0.0),
         run_dir=str(path),
         unit_id=frame["sample_id" if analysis.get("unit") == "question" else "context_id"],
         started_at=frame["result_key"].map(began).astype(float),
@@ -261,14 +282,17 @@ def _given(config: Mapping[str, Any], node: str, keys: Iterable[str]) -> dict[st
 def _further_models(
     frame: pd.DataFrame, calls: pd.DataFrame, config: Mapping[str, Any]
 ) -> dict[str, dict[str, str]]:
-    """Per method, the models it spoke to in roles that no column names, its judge included."""
+    """Per method, the models it spoke to in roles that no column names, its judge included; not
+    the root's own in its place, which a method may have needed for some inputs alone."""
     found: dict[str, dict[str, str]] = {}
     others = calls[~calls["role"].isin(["root", "sub"])]
-    method_of = frame.set_index("result_key")["method"]
-    asked = others.assign(method=others["result_key"].map(method_of))
-    for (method, role), models in asked.groupby(["method", "role"])["model"]:
+    of_key = frame.set_index("result_key")[["method", "model"]].add_prefix("own_")
+    asked = others.join(of_key, on="result_key")
+    for (method, role), rows in asked.groupby(["own_method", "role"]):
+        if not config.get(f"{role}_model") and (rows["model"] == rows["own_model"]).all():
+            continue
         names = found.setdefault(str(method), {})
-        names[f"{role}_model.name"] = ", ".join(sorted(models.unique()))
+        names[f"{role}_model.name"] = ", ".join(sorted(rows["model"].unique()))
         names[f"{role}_model.params"] = _params(config, f"{role}_model")
     return found
 

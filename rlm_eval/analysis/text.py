@@ -38,6 +38,12 @@ def count(number: float) -> str:
     return f"{number:.3g}"
 
 
+def times(ratio: float) -> str:
+    """A ratio in two digits, or as many as tell it from 1."""
+    digits = next(d for d in range(2, 18) if ratio == 1 or float(f"{ratio:.{d}g}") != 1)
+    return f"{ratio:.{digits}g}"
+
+
 def plural(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 

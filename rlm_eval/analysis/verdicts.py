@@ -13,7 +13,7 @@ from rlm_eval.analysis import stats
 from rlm_eval.analysis.load import MARGIN, readings
 from rlm_eval.analysis.paired import TERMS, Comparison, comparisons, rlm_questions, unit_of
 from rlm_eval.analysis.tables import inputs_cut
-from rlm_eval.analysis.text import count, dollars, percent, plural, points
+from rlm_eval.analysis.text import count, dollars, percent, plural, points, times
 from rlm_eval.records import SCORED
 
 Decision = Literal[
@@ -58,7 +58,8 @@ class Verdict:
     ``main`` is the comparison that decides: of those with the alternatives that made the verdict
     what it is, the one that leaves the arm the smallest difference. ``price`` is the highest that
     a win costs over a cheaper alternative, or None. ``target_tokens`` is 0 for all lengths
-    together. ``notes`` are what a reader must know beside it.
+    together, which there is where every alternative was asked at several. ``notes`` are what a
+    reader must know beside it.
     """
 
     task: str
@@ -97,9 +98,14 @@ def verdicts(results: pd.DataFrame, margin: float = MARGIN) -> list[Verdict]:
         for whole in (False, True):
             for c in comparisons(rows, rlm_questions, all_lengths=whole):
                 groups.setdefault((c.arm, c.target_tokens), []).append(c)
+        everyone: dict[str, set[str]] = {}
+        for (arm, _), against_all in groups.items():
+            everyone.setdefault(arm, set()).update(c.against for c in against_all)
         alone = results[(results["task"] == task) & (results["model"] == "")]
         used = pd.concat([rows, alone[alone["arm_kind"] == "control"]])
         for (arm, length), against_all in groups.items():
+            if not length and {c.against for c in against_all} != everyone[arm]:
+                continue  # one that has no second length can't be left out of a verdict on all
             cell = used[used["target_tokens"] == length] if length else used
             by_arm = {str(name): own for name, own in cell.groupby("arm")}
             decision, main = decide(against_all, margin)
@@ -180,15 +186,16 @@ def _text(
         f"{c.arm} scores {points(c.difference)} points against {c.against} ({size}).",
     ]
     if isfinite(c.cost_ratio):
-        limits = "" if isnan(c.cost_low) else f" ({c.cost_low:.2g} to {c.cost_high:.2g})"
+        limits = "" if isnan(c.cost_low) else f" ({times(c.cost_low)} to {times(c.cost_high)})"
         what = "price" if c.cost_unit == "USD" else "tokens"
-        sentences.append(f"It costs {c.cost_ratio:.2g}× its {what}{limits}.")
-    if decision.startswith("as good"):
+        sentences.append(f"It costs {times(c.cost_ratio)}× its {what}{limits}.")
+    open_cost = decision == "undecided" and c.low > -margin and not (c.cheaper or c.dearer)
+    if decision.startswith("as good") or open_cost:
         sentences.append(f"A loss of {100 * margin:g} points is ruled out.")
     if price:
         sentences.append(_price(price))
     if decision == "undecided":
-        sentences.append(needed(c, unit))
+        sentences.append("Which costs less is open." if open_cost else needed(c, unit))
     if unit == "question":
         sentences.append("It is about these contexts alone: each question counts by itself.")
     return " ".join(sentences)
@@ -272,7 +279,7 @@ def _of_arm(arm: str, own: pd.DataFrame) -> list[str]:
         said.append(f"{arm}: {ended}, scored 0 ({how}).")
     unit, _, cap = str(own["budget"].iloc[0]).split(", ")[0].partition("=")
     if unit == "tokens" and own["matched"].any():
-        spent = float(asked["tokens"].mean()) / float(cap)
+        spent = float((asked["tokens"] - asked["embed_tokens"]).mean()) / float(cap)
         if spent < SPENT:
             said.append(f"{arm} spent {percent(spent)} % of its cap.")
     return said

@@ -20,10 +20,14 @@ from rlm_eval.journal.chats import Conversation, conversations
 from rlm_eval.journal.tables import CALL_COLUMNS, RESULT_COLUMNS
 from rlm_eval.records import NO_GOLD, SCHEMA_VERSION, SCORED, content_hash
 
+#: The protocol of a log's rows.
+LOG = "inspect_ai"
 #: How the files end.
 ENDINGS = (".eval", ".json")
 #: The columns that a sample's own fields hold.
 _FIELDS = {"sample_id", "repeat", "question", "gold", "answer", "score", "wall_s"}
+#: Further columns of numbers, of a run that has them: see ``journal/tables.py``.
+_READINGS = ("score_", "judge_")
 #: What inspect writes for a grade in letters.
 _LETTERS = {"C": 1.0, "P": 0.5, "I": 0.0, "N": 0.0}
 
@@ -182,7 +186,8 @@ def _usage(calls: pd.DataFrame) -> Any:
 def read_log(path: Path) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
     """The results and calls of a log, as a run's tables have them, and its configuration as far as
     it says one. A sample's id, where it is that of ``rlm-eval export``, pairs it with our arms; a
-    sample that ended in an error is pending. Raises ConfigError for what is no log with samples."""
+    sample that ended in an error, or has no score where others have one, is pending. Raises
+    ConfigError for what is no log with samples."""
     log = _inspect()
     try:
         found = log.read_eval_log(str(path))
@@ -198,7 +203,13 @@ def read_log(path: Path) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
         row, of_sample = _read_sample(sample, arm, spec)
         rows.append(row)
         calls += of_sample
-    results = pd.DataFrame(rows, columns=list(RESULT_COLUMNS)).astype(RESULT_COLUMNS)
+    if any(row["score"] is not None for row in rows):
+        for row in rows:
+            if row["score"] is None and row["outcome"] == "answered":
+                row |= {"outcome": "provider_error", "answer": None, "error": "unscored in the log"}
+    further = sorted({c for row in rows for c in row} - set(RESULT_COLUMNS))
+    kinds = RESULT_COLUMNS | dict.fromkeys(further, "float64")
+    results = pd.DataFrame(rows, columns=list(kinds)).astype(kinds)
     table = pd.DataFrame(calls, columns=list(CALL_COLUMNS)).astype(CALL_COLUMNS)
     return results, table, {"method": {arm: dict(spec.solver_args or {})}}
 
@@ -207,7 +218,9 @@ def _read_sample(sample: Any, arm: str, spec: Any) -> tuple[dict[str, Any], list
     known = dict(sample.metadata) if "result_key" in sample.metadata else {}
     key = known.get("result_key") or content_hash([spec.eval_id, str(sample.id), sample.epoch])
     name, score = next(iter((sample.scores or {}).items()), ("", None))
-    value = None if score is None else _graded(score.value, spec.task)
+    value = None if score is None else score.value
+    unscored = value is None or value != value  # NaN is inspect's own "unscored"
+    value = None if unscored else _graded(value, spec.task)
     failed = sample.error is not None
     answer = score.answer if score is not None and score.answer else sample.output.completion
     outcome = known.get("outcome") or ("provider_error" if failed else "answered")
@@ -227,7 +240,7 @@ def _read_sample(sample: Any, arm: str, spec: Any) -> tuple[dict[str, Any], list
         "task": spec.task,
         "knobs": "{}",
         "method": arm,
-        "protocol": "inspect_ai",
+        "protocol": LOG,
         "model": spec.model,
         "sub_model": spec.model,
         "context_id": str(sample.metadata.get("context_id", sample.id)),
@@ -242,7 +255,7 @@ def _read_sample(sample: Any, arm: str, spec: Any) -> tuple[dict[str, Any], list
         **dict.fromkeys(("cost_usd", "list_usd", "own_usd"), _cost(calls)),
         "judge_cost_usd": None if known else _cost(judge) if judge else 0.0,
         **dict.fromkeys(("lm_s", "sandbox_s"), 0.0),
-        **{column: value for column, value in known.items() if column in RESULT_COLUMNS},
+        **{k: v for k, v in known.items() if k in RESULT_COLUMNS or k.startswith(_READINGS)},
         "result_key": key,
         "sample_id": str(sample.id),
         "repeat": sample.epoch - 1,
@@ -331,6 +344,7 @@ def _call(key: str, model: str, usage: Any, role: str) -> dict[str, Any]:
         "reasoning_tokens": usage.reasoning_tokens or 0,
         "written_tokens": written,
         **dict.fromkeys(("cost_usd", "list_usd", "own_usd"), usage.total_cost),
-        **dict.fromkeys(("latency_s", "started_at"), 0.0),
+        "latency_s": 0.0,
+        "started_at": None,
         "attempt": 1,
     }

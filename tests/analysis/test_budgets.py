@@ -90,7 +90,7 @@ def capped_rows(unit: str, cap: float, **more: object) -> pd.DataFrame:
     rows = [
         {"method": "rag_dense", "sample_id": f"s{i}", "context_id": f"c{i}", "correct": True}
         | {"prompt_tokens": 90, "completion_tokens": 10, "cost_usd": 0.5, "wall_s": 2.0}
-        | {"calls": 3}
+        | {"calls": 9}
         for i in range(2)
     ]
     return handmade(rows, {"budget": {"sample": {unit: cap}}} | more)
@@ -102,7 +102,10 @@ def capped_rows(unit: str, cap: float, **more: object) -> pd.DataFrame:
 )
 def test_what_is_held_against_each_kind_of_cap(unit: str, cap: float, spent: float) -> None:
     index = {"role": "embed", "prompt_tokens": 40, "cost_usd": 0.1, "cached_response": False}
-    calls = pd.DataFrame([index | {"result_key": f"key{i}"} for i in range(2)])
+    sent = {"role": "sub", "prompt_tokens": 30, "cost_usd": 0.1, "cached_response": False}
+    # Three requests, one of them a retry; what is remembered is none, a judge's is the run's.
+    calls = [index, sent, sent, sent, sent | {"cached_response": True}, sent | {"role": "judge"}]
+    calls = pd.DataFrame([call | {"result_key": f"key{i}"} for i in range(2) for call in calls])
     (row,) = budget_table(capped_rows(unit, cap), calls).to_dict("records")
     assert (row["unit"], row["cap"]) == (unit, cap)
     assert row["spent"] == pytest.approx(spent)

@@ -64,6 +64,32 @@ def test_arms_of_one_name_and_different_settings_stay_apart(tmp_path: Path) -> N
     assert results["arm"].unique().tolist() == ["direct", "rlm (max_depth=1)", "rlm (max_depth=2)"]
 
 
+def test_an_arm_is_one_whether_or_not_it_needed_a_role_that_the_root_model_plays(
+    tmp_path: Path,
+) -> None:
+    """As compaction, which sums up nothing where an input fits."""
+    for name in "ab":
+        write_run(tmp_path / name, config(), run_id=name, **SMALL)
+    table = tmp_path / "b/calls.parquet"
+    calls = pd.read_parquet(table)
+    calls["role"] = calls["role"].where(calls["role"] != "sub", "summarize")
+    calls.to_parquet(table)
+    assert load_results(tmp_path / "*")["arm"].unique().tolist() == ["direct", "rlm"]
+    calls["model"] = calls["model"].where(calls["role"] != "summarize", "another-model")
+    calls.to_parquet(table)
+    assert load_results(tmp_path / "*")["arm"].nunique() == 3
+
+
+def test_what_an_index_took_is_known_with_and_without_texts(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "a", config(), **SMALL)
+    calls = pd.read_parquet(folder / "calls.parquet")
+    calls["role"] = calls["role"].where(calls["role"] != "sub", "embed")
+    calls.to_parquet(folder / "calls.parquet")
+    took = calls.loc[calls["role"] == "embed", "prompt_tokens"].sum()
+    for texts in (True, False):
+        assert load_run(folder, texts=texts).results["embed_tokens"].sum() == took > 0
+
+
 @pytest.mark.parametrize(
     ("key", "one", "two"),
     [

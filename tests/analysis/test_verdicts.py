@@ -6,6 +6,7 @@ import pytest
 
 from helpers.fake_results import handmade
 from rlm_eval.analysis.paired import paired_table
+from rlm_eval.analysis.text import times
 from rlm_eval.analysis.verdicts import Verdict, verdicts
 
 
@@ -117,6 +118,23 @@ def test_undecided_says_what_the_difference_seen_would_take() -> None:
     assert verdict.main.contexts_needed > 8
 
 
+def test_undecided_about_costs_alone_asks_for_no_more_answers() -> None:
+    direct = arm("direct", "r" * 60 + "w" * 60)
+    rlm = arm("rlm", "r" * 60 + "w" * 60, prompt_tokens=100)
+    for i, row in enumerate(rlm):
+        row["prompt_tokens"] = 90 if i % 2 else 110
+    verdict = verdict_on(direct, rlm)
+    assert verdict.decision == "undecided"
+    assert "A loss of 5 points is ruled out. Which costs less is open." in verdict.text
+    assert "to show it" not in verdict.text
+
+
+def test_a_ratio_near_one_is_told_in_digits_that_say_on_which_side() -> None:
+    assert [times(r) for r in (7.17, 1.04, 0.996, 1.0002, 1.0)] == [
+        *("7.2", "1.04", "0.996", "1.0002", "1")
+    ]
+
+
 @pytest.mark.parametrize("contexts", [3, 5])
 def test_few_contexts_never_tell(contexts: int) -> None:
     # 20 questions a context, all in favour: the contexts are what counts.
@@ -172,6 +190,15 @@ def test_a_run_that_ended_within_its_second_length_has_verdicts_on_the_first() -
     here = lengths_of(rows + arm("rag", "w" * 8, **scored), 1000)
     found = verdicts(handmade(here + lengths_of(arm("rag", "w" * 3, **scored), 2000)))
     assert [v.target_tokens for v in found] == [1000]
+
+
+def test_an_alternative_of_one_length_is_left_out_of_no_verdict_on_all() -> None:
+    """direct, which was asked at one of two lengths, beats the arm there."""
+    short = arm("direct", "r" * 12) + arm("rlm", "w" * 8 + "r" * 4) + arm("rag", "w" * 12)
+    rows = lengths_of(short, 1000)
+    rows += lengths_of(arm("rlm", "r" * 12) + arm("rag", "w" * 12), 2000)
+    found = {v.target_tokens: v.decision for v in verdicts(handmade(rows))}
+    assert found == {1000: "worse", 2000: "better but dearer"}
 
 
 def test_what_is_pending_weighs_as_its_length_does() -> None:

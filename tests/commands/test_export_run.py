@@ -13,7 +13,7 @@ import pytest
 from helpers.chat import block
 from helpers.commands import compare, export, report
 from helpers.fake_provider import FakeProvider, chat_reply, saying
-from rlm_eval.analysis.load import load_results, load_run
+from rlm_eval.analysis.load import load_results, load_run, readings
 from rlm_eval.commands.cli import run_command
 from rlm_eval.errors import ConfigError
 from rlm_eval.journal.chats import conversations
@@ -73,6 +73,24 @@ def test_an_exported_arm_comes_back_as_it_was(run_dir: Path, tmp_path: Path) -> 
     order = ["method", "sample_id", "repeat"]
     left, right = (f.sort_values(order)[same].reset_index(drop=True) for f in (before, back))
     pd.testing.assert_frame_equal(left, right, check_dtype=False)
+    assert readings(back) == readings(before) == ["score_official"]
+    assert back.score_official.sum() == pytest.approx(before.score_official.sum())
+    assert back.started_at.isna().all(), "a log has no call's time"
+
+
+def test_a_sample_that_was_not_scored_is_pending_and_spoils_no_other(
+    run_dir: Path, tmp_path: Path
+) -> None:
+    log = pytest.importorskip("inspect_ai.log")
+    assert export([str(run_dir), "--to", "inspect", "--out", str(tmp_path)]) == 0
+    found = log.read_eval_log(str(tmp_path / "direct.eval"))
+    one, two, *_ = found.samples
+    one.scores, (score,) = None, two.scores.values()
+    score.value = float("nan")  # as inspect's Score.unscored()
+    log.write_eval_log(found, str(tmp_path / "less.eval"))
+    back = load_results(tmp_path / "less.eval")
+    assert back.points.isna().tolist() == (~back.asked).tolist()
+    assert (~back.asked).sum() == 2
 
 
 def test_where_there_was_no_answer_none_comes_back(tmp_path: Path) -> None:
@@ -112,18 +130,21 @@ def test_another_harness_own_log_is_paired_by_the_ids_of_exported_samples(
     file = tmp_path / "task.jsonl"
     assert export([str(file), *SMALL[:3]]) == 0
     rows = [json.loads(line) for line in file.read_text().splitlines()]
-    samples = [
-        Sample(id=row["id"], input=row["question"], target=row["gold"][0], metadata=about(row))
-        for row in rows
-    ]
+    samples = [Sample(row["question"], target=row["gold"][0], id=row["id"]) for row in rows]
     task = inspect_ai.Task(dataset=samples, scorer=includes(), name="aggregation")
     said = ModelOutput.from_content("mockllm/model", "Answer: 7")
     said.usage = ModelUsage(input_tokens=40, output_tokens=5, total_tokens=45)
     model = get_model("mockllm/model", custom_outputs=[said] * 3)
     (log,) = inspect_ai.eval(task, model=model, log_dir=str(tmp_path / "logs"), display="none")
-    results = load_results([log.location.removeprefix("file://"), run_dir])
+    place = log.location.removeprefix("file://")
+    results = load_results([place, run_dir])
     theirs = results[results.protocol == "inspect_ai"]
     assert set(theirs.sample_id) == set(results.sample_id)
+    # It says neither: what our run knows of the sample counts.
+    assert set(theirs.target_tokens) == {1650}
+    assert set(theirs.context_id) == set(results.context_id)
+    assert report([str(run_dir), place, "--out", str(tmp_path / "page")]) == 0
+    assert report([place, "--out", str(tmp_path / "alone")]) == 0
     assert set(theirs.model) == {"mockllm/model"}
     assert theirs.score.isin([0.0, 1.0]).all()
     assert (theirs.prompt_tokens.tolist(), theirs.cost_usd.isna().all()) == ([40] * 3, True)
@@ -152,10 +173,6 @@ def test_what_another_harness_grader_took_is_not_its_arms(tmp_path: Path) -> Non
     assert (row["score"], row["calls"], row["prompt_tokens"]) == (1.0, 1, 40)
     assert (row["completion_tokens"], row["cost_usd"], row["judge_cost_usd"]) == (5, 0.25, 0.5)
     assert dict(run.calls[["role", "prompt_tokens"]].values) == {"root": 40, "judge": 900}
-
-
-def about(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {"context_id": row["context_id"], "target_tokens": row["target_tokens"]}
 
 
 def test_what_is_no_log_is_one_line(tmp_path: Path) -> None:

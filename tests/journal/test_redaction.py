@@ -66,6 +66,13 @@ def test_every_key_goes_wherever_it_stands_and_however_json_writes_it() -> None:
     assert Redactor(())(CANARY) == CANARY
 
 
+def test_a_value_that_is_no_utf_8_goes_as_well() -> None:
+    secret = os.fsdecode(b"p\xe4ssw0rd12345")
+    redact = Redactor({secret})
+    assert redact(f"say {secret}") == "say [key]"
+    assert redact("?pw=p%E4ssw0rd12345") == "?pw=[key]"
+
+
 def test_the_journal_holds_no_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOME_API_KEY", CANARY)
     with Journal(tmp_path) as journal:

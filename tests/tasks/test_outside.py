@@ -1,4 +1,5 @@
-"""Tasks and methods of a user's own, outside the package: README's examples, run as they stand."""
+"""Tasks and methods of a user's own, outside the package: the examples of README and CONTRIBUTING,
+run as they stand."""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ from rlm_eval.methods.foreign.process import why_not_confined
 
 pytestmark = pytest.mark.slow
 
-README = Path(__file__).parents[2] / "README.md"
+ROOT = Path(__file__).parents[2]
 SMALL = ["model=scripted", "results_dir=runs"]
 
 TASK = """
@@ -40,16 +41,15 @@ class Echo(Generated):
 
 
 def blocks(word: str) -> dict[str, str]:
-    """README's fenced blocks with ``word`` in them: those with a comment that names their file by
-    that name, shell commands by ``$``."""
-    text = README.read_text(encoding="utf-8")
+    """The fenced blocks with ``word`` in them: those with a comment that names their file by that
+    name, shell commands by ``$``."""
+    text = "".join((ROOT / name).read_text("utf-8") for name in ("README.md", "CONTRIBUTING.md"))
     found: dict[str, str] = {}
     for language, body in re.findall(r"^```(\w+)\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
         named = re.search(r"^# (\S+\.(?:py|yaml))$", body, re.MULTILINE)
         if word in body and (named or language == "bash"):
             found[named[1] if named else "$"] = body
-    if not found:
-        pytest.skip(f"README has no example called {word}")
+    assert found, f"no example is called {word}"
     return found
 
 

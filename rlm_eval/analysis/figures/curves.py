@@ -43,6 +43,7 @@ def score_vs_length(results: pd.DataFrame, summary: pd.DataFrame) -> Plot:
     the tokens of a question (prompt and completion, all calls)."""
     from matplotlib.ticker import EngFormatter
 
+    summary = summary[summary["target_tokens"] > 0]
     if summary.empty or unscored(summary):
         return empty(UNSCORED)
     tokens = summary["prompt_tokens"] + summary["completion_tokens"]
@@ -121,7 +122,7 @@ def pareto(table: pd.DataFrame, cost: str) -> list[bool]:
 @style()
 def subcalls_vs_length(results: pd.DataFrame) -> Plot:
     """Sub-calls per question against length: mean, and the middle half of the questions."""
-    frame = results[results["asked"]]
+    frame = results[results["asked"] & (results["target_tokens"] > 0)]
     if frame.empty or frame["subcalls"].sum() == 0:
         return empty("No method made a sub-call.")
     frame = frame[frame.groupby("arm")["subcalls"].transform("sum") > 0]
