@@ -4,18 +4,15 @@ mixed material, and an answer that no single reply could hold."""
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from benchmarks.inputs import INPUTS, KINDS, samples, table
+from helpers.commands import rlm_eval
 from rlm_eval import load_results
 from rlm_eval.tasks.datasets.exported import to_row
 
-TESTS = Path(__file__).parents[1]
 TURN_TOKENS = 96
 
 
@@ -26,17 +23,10 @@ def test_the_inputs_are_what_the_script_makes() -> None:
 
 @pytest.mark.slow
 def test_a_capable_root_answers_every_kind(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "rlm_eval", "task=exported", f"task.path={INPUTS}"),
-            *("method=[rlm]", "model=scripted", "allow_targets=[helpers]"),
-            *("model._target_=helpers.input_scripts.InputsModel", f"results_dir={tmp_path}"),
-            f"method.rlm.turn_tokens={TURN_TOKENS}",
-        ],
-        env={**os.environ, "PYTHONPATH": str(TESTS)},
-        capture_output=True,
-        text=True,
-        timeout=120,
+    done = rlm_eval(
+        *("task=exported", f"task.path={INPUTS}", f"method.rlm.turn_tokens={TURN_TOKENS}"),
+        *("method=[rlm]", "model=scripted", "allow_targets=[helpers]"),
+        *("model._target_=helpers.input_scripts.InputsModel", f"results_dir={tmp_path}"),
     )
     assert done.returncode == 0, done.stderr
     run = done.stdout.strip().splitlines()[-1]

@@ -2,9 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 from collections.abc import Sequence
+from subprocess import CompletedProcess
+
+import pytest
 
 from rlm_eval.commands.cli import run_command
+
+
+def rlm_eval(*arguments: str, **environment: str) -> CompletedProcess[str]:
+    """``python -m rlm_eval`` with these arguments, and what it printed."""
+    out, err = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            code = run_command(arguments)
+    return CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
 
 
 def report(arguments: Sequence[str]) -> int:

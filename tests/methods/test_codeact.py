@@ -5,8 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import re
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +14,7 @@ from test_rlm_prompts import HINTS
 
 from helpers.agents import TEXT, Agent, answer, block
 from helpers.chat import problem
+from helpers.commands import rlm_eval
 from rlm_eval.errors import ConfigError
 from rlm_eval.repl.session import Sandbox
 
@@ -179,12 +178,7 @@ def test_bad_input_is_one_clear_line(override: str, told: str) -> None:
 def test_all_arms_run(tmp_path: Path) -> None:
     arguments = [*SMALL, f"method=[{','.join(ARMS)}]", f"results_dir={tmp_path}"]
     more = ["+method@method.c2=codeact_bm25", "method.c2.sub_calls=true"]
-    done = subprocess.run(
-        [sys.executable, "-m", "rlm_eval", *arguments, *more, "model.context_window=4600"],
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    done = rlm_eval(*arguments, *more, "model.context_window=4600")
     assert done.returncode == 0, done.stderr
     run_dir = Path(done.stdout.strip().splitlines()[-1])
     results = pd.read_parquet(run_dir / "results.parquet").set_index("method")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
+from helpers.commands import rlm_eval
 from rlm_eval.config.check import check_config
 from rlm_eval.config.compose import compose_tree
 from rlm_eval.errors import ConfigError
@@ -53,9 +52,7 @@ def test_the_temperature_of_tries_is_part_of_an_arms_key() -> None:
 def test_all_of_them_run(tmp_path: Path) -> None:
     names = ["no_context", "code_oracle", "self_consistency", "direct"]
     arguments = [*SMALL, f"method=[{','.join(names)}]", f"results_dir={tmp_path}"]
-    done = subprocess.run(
-        [sys.executable, "-m", "rlm_eval", *arguments], capture_output=True, text=True, timeout=120
-    )
+    done = rlm_eval(*arguments)
     assert done.returncode == 0, done.stderr
     run_dir = Path(done.stdout.strip().splitlines()[-1])
     results = pd.read_parquet(run_dir / "results.parquet").set_index("method")

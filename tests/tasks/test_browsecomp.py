@@ -6,8 +6,6 @@ import base64
 import hashlib
 import json
 import math
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ import pytest
 
 from helpers.answers import asked
 from helpers.commands import export as run_export
+from helpers.commands import rlm_eval
 from helpers.encrypted_rows import CANARY, document, plain_row, write_rows
 from rlm_eval.errors import ConfigError
 from rlm_eval.journal.tables import recall
@@ -258,9 +257,7 @@ def test_a_run_writes_nothing_in_the_clear(path: str, tmp_path: Path) -> None:
         "method=[direct,rag_bm25,rlm]",
         f"results_dir={tmp_path}/runs",
     ]
-    done = subprocess.run(
-        [sys.executable, "-m", "rlm_eval", *arguments], capture_output=True, text=True, timeout=120
-    )
+    done = rlm_eval(*arguments)
     assert done.returncode == 0, done.stderr
     run_dir = Path(done.stdout.strip().splitlines()[-1])
     files = [file for file in (tmp_path / "runs").rglob("*") if file.is_file()]
