@@ -77,14 +77,14 @@ def _text(path: Path) -> str | None:
 def _pdf_text(path: Path) -> str:
     try:
         import pypdf
-        from pypdf.errors import DependencyError, PyPdfError
+        from pypdf.errors import DependencyError, DeprecationError, PyPdfError
     except ImportError as error:
         raise ConfigError(f'{path}: PDF needs pip install -e ".[pdf]"') from error
     logging.getLogger("pypdf").setLevel(logging.CRITICAL)
-    broken = (PyPdfError, DependencyError, ArithmeticError, AttributeError, LookupError)
+    broken = (PyPdfError, DependencyError, DeprecationError, AttributeError, LookupError)
     try:
         text = "\n\n".join(page.extract_text() for page in pypdf.PdfReader(path).pages)
-    except (*broken, NotImplementedError, RecursionError, TypeError, ValueError) as error:
+    except (*broken, ArithmeticError, RuntimeError, TypeError, ValueError) as error:
         raise ConfigError(f"{path} can't be read as PDF: {error}") from error
     if not text.strip():
         raise ConfigError(f"{path} has no text, as scans haven't: OCR it, or leave it out")
@@ -95,16 +95,19 @@ class _Shown(HTMLParser):
     def __init__(self) -> None:
         super().__init__()
         self.parts: list[str] = []
+        self.as_written = 0  # how many <pre> are open
 
     def handle_starttag(self, tag: str, attrs: object) -> None:
+        self.as_written += tag == "pre"
         self.parts.append(PARTS.get(tag, "\n"))
 
     def handle_endtag(self, tag: str) -> None:
+        self.as_written = max(0, self.as_written - (tag == "pre"))
         self.parts.append("" if tag in PARTS else "\n")
 
     def handle_data(self, data: str) -> None:
-        if self.cdata_elem is None:  # else a script or a style
-            self.parts.append(data if self.lasttag == "pre" else data.replace("\n", " "))
+        if self.cdata_elem not in ("script", "style"):  # a newer Python has others, which are shown
+            self.parts.append(data if self.as_written else data.replace("\n", " "))
 
 
 def html_text(page: str) -> str:

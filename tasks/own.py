@@ -6,7 +6,7 @@ or one such file as ``path``, whose rows bring their contexts. A row is about it
 are; the length is the power of two that holds the longest.
 
 Score: by the rule that the column ``scorer`` or the setting names, else by what follows from the
-answer: a number → ``number``; a letter, where all answers are A, B, C or D → ``choice``; a list or
+answer: a number → ``number``; a letter, where all answers are A to J → ``choice``; a list or
 a few words → ``contains``; more words → ``f1``. Of a list ``contains`` wants all (the score is the
 share), other rules any. A sentence after the question asks for the form of reply that is read.
 
@@ -34,7 +34,7 @@ from rlm_eval.records import Context, content_hash
 
 from .datasets.dataset import READERS, DataSet, Fields, Row, Text, optional, shape, shorten, utf8
 from .documents import read_file, read_folder
-from .task import Pair
+from .task import UNJUDGED, Pair
 
 Scorer = Literal["exact", "contains", "f1", "number", "choice", "judge"]
 #: What is said after a question, by the rule that reads the reply.
@@ -44,6 +44,8 @@ FORMS = {
 }
 BRIEF = "Reply with the answer alone, in as few words as possible."
 NUMBER = re.compile(r"-?(\d{1,3}(,\d{3})+|\d+)(\.\d+)?")
+#: Of these the first ten are read as letters of a choice where no rule is named: Y and N are words.
+LETTERS = [*ascii_uppercase]
 #: Up to so many words an answer is looked for as it stands; of a longer one the words count.
 FEW_WORDS = 6
 #: Under so many contexts no difference can be told from chance.
@@ -124,9 +126,10 @@ class Own(DataSet):
 
     def _read_all(self) -> list[Pair]:
         rows, tokens, first = list(self.placed_rows()), dict[str, int](), dict[str, str]()
-        letters = [row["answer"] for _, row in rows if row["answer"] in [*ascii_uppercase]]
-        fixed = "choice" if len(letters) == len(rows) and self.scorer == "auto" else self.scorer
-        options = "".join(c for c in ascii_uppercase if c <= max("D", *letters))
+        letters = {one for _, row in rows for one in each(row["answer"]) if one in LETTERS}
+        chosen = self.scorer == "auto" and all(row["answer"] in LETTERS[:10] for _, row in rows)
+        fixed = "choice" if chosen else self.scorer
+        options = "".join(c for c in LETTERS if c <= max("D", *letters))
         asked: list[tuple[str, Context, Fields]] = []
         for place, row in rows:
             try:
@@ -167,6 +170,8 @@ class Own(DataSet):
         scored = ", ".join(f"{rule} ({n})" for rule, n in rules.most_common())
         on = "1 context" if contexts == 1 else f"{contexts} contexts"
         yield f"{len(pairs)} questions on {on}, scored by {scored}{how}"
+        if rules["judge"] and self.judge is None:
+            yield UNJUDGED
         if contexts < FEW_CONTEXTS:
             yield (
                 f"under {FEW_CONTEXTS} contexts no difference can be told from chance: give rows a "
@@ -200,7 +205,8 @@ class Own(DataSet):
         if given is not None and names is not None:
             raise ConfigError("has both file and context: leave one out")
         if given is not None:
-            return Context.of(tuple(given) if isinstance(given, list) else given)
+            made = Context.of(tuple(given) if isinstance(given, list) else given)
+            return self._opened.setdefault(made.id, made)
         if (key := json.dumps(names)) not in self._opened:
             read = {name: self._text(name) for name in each(names)}
             content: dict[str, str] = {}

@@ -14,13 +14,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import accumulate, islice
-from typing import TypeVar
 
 from rlm_eval.errors import ConfigError
 from rlm_eval.records import Span
 from rlm_eval.tokens import Tokenizer
-
-T = TypeVar("T")
 
 EXACT_UP_TO = 200_000
 #: Larger samples are refused: their text alone would take some 0.5 GB.
@@ -58,9 +55,9 @@ def heading(number: int) -> str:
     return f"Document {10 ** (len(str(number)) - 1)}:\n"
 
 
-def fill(pieces: Iterable[T], count: Callable[[T], int], budget: int) -> tuple[list[T], int]:
+def fill(pieces: Iterable[str], count: Callable[[str], int], budget: int) -> tuple[list[str], int]:
     """The first pieces that fit ``budget`` tokens, and the tokens they take."""
-    taken: list[T] = []
+    taken: list[str] = []
     used = 0
     for piece in pieces:
         cost = count(piece)
@@ -71,15 +68,13 @@ def fill(pieces: Iterable[T], count: Callable[[T], int], budget: int) -> tuple[l
     return taken, used
 
 
-def fill_new(
-    pieces: Iterator[str], tokenizer: Tokenizer, budget: int, block: int = 64
-) -> tuple[list[str], int]:
-    """As :func:`fill` for pieces that never repeat: counted ``block`` pieces at a time (the counts
-    of joined pieces add up as those of single ones do), singly near the end."""
+def fill_new(pieces: Iterator[str], tokenizer: Tokenizer, budget: int) -> tuple[list[str], int]:
+    """As :func:`fill` for pieces that never repeat: counted 64 pieces at a time (the counts of
+    joined pieces add up as those of single ones do), singly near the end."""
     taken: list[str] = []
     used = 0
     while True:
-        chunk = list(islice(pieces, block))
+        chunk = list(islice(pieces, 64))
         cost = tokenizer.count("".join(chunk))
         if not chunk or used + cost > budget:
             rest, last = fill(chunk, tokenizer.count, budget - used)

@@ -8,8 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
-from itertools import chain, count, islice
-from statistics import fmean
+from itertools import chain, compress, count, islice
 from typing import ClassVar
 
 from rlm_eval.errors import ConfigError, at_least
@@ -22,6 +21,19 @@ from .scoring.scorers import by_verdict, options_of
 from .sizing import EXACT_UP_TO, LONGEST, check_lengths
 
 Pair = tuple[Context, Sample]
+#: The note of a task whose samples name the rule ``judge`` where there is none.
+UNJUDGED = "no model grades the answers: rule judge is exact match after SQuAD's normalisation"
+#: What a fixed answer is, by rule, where it is not a gold as it stands. Those without {} are for
+#: rules whose golds differ from sample to sample: users, nodes, a random prefix.
+CONSTANTS = {
+    "oolong": "Answer: {}",  # of a bare answer of 20 characters OOLONG reads its last word alone
+    "oolong_real": "\\boxed{{{}}}",
+    "choice": "The correct answer is ({})",
+    "graphwalks": "Final Answer: []",
+    "mrcr": "",
+    "pairs_f1": "[]",
+    "strict_pairs": "none",
+}
 
 
 @dataclass(kw_only=True, eq=False)
@@ -35,8 +47,6 @@ class Task(ABC):
     max_answer_tokens = 64
     #: Whether the room for the answer is a part of the target length.
     answer_in_target = True
-    #: Fixed answers to compare with; none where the golds of other samples are worth trying.
-    constant_answers = tuple[str, ...]()
     #: Where the task reads a file: its path and hash, or hub id and revision.
     source: Mapping[str, str] | None = field(default=None, init=False)
     #: The prompt of the model that grades the answers, a name in conf/prompt/judge or the path of
@@ -115,23 +125,11 @@ class Task(ABC):
 
     def constants(self, group_samples: Sequence[Sample]) -> Iterable[str]:
         """Fixed answers worth trying on samples of one question group: their golds, all of one
-        sample where all are asked for."""
-        if self.constant_answers:
-            return self.constant_answers
+        sample where all are asked for, in the form that the rule reads."""
         every = ("string_match_all", "strict_match", "contains")
-        golds = ((s, ", ".join(s.gold) if s.scorer in every else s.gold[0]) for s in group_samples)
-        # OOLONG reads of a bare answer of 20 characters its last word alone.
-        forms = {"oolong": "Answer: {}", "choice": "The correct answer is ({})"}
+        golds = ((s, ", ".join(s.gold if s.scorer in every else s.gold[:1])) for s in group_samples)
         return dict.fromkeys(
-            forms.get(s.scorer.partition(":")[0], "{}").format(gold) for s, gold in golds
-        )
-
-    def fit_constant(self, samples: Sequence[Sample]) -> str:
-        """The candidate of :meth:`constants` with the best mean score on ``samples``; the first
-        of equals."""
-        return max(
-            self.constants(samples),
-            key=lambda answer: sum(self.score(sample, answer).value for sample in samples),
+            CONSTANTS.get(s.scorer.partition(":")[0], "{}").format(gold) for s, gold in golds
         )
 
     def constant_scores(self, samples: Iterable[Sample]) -> dict[str, float]:
@@ -141,7 +139,8 @@ class Task(ABC):
         The answer is fitted on the task's calibration samples; for a group that has none, on the
         samples of all other contexts. A group of one context alone is left out. Of a multiple
         choice (rule ``choice``) it is what the answer scores on those, and no less than chance: of
-        a balanced set, where one is left out, the best letter of the rest is never its own.
+        a balanced set, where one is left out, the best letter of the rest is never its own. Of
+        answers that score the same the first is taken.
         """
         groups: dict[tuple[str, int], list[Sample]] = defaultdict(list)
         for sample in samples:
@@ -155,15 +154,22 @@ class Task(ABC):
             by_context: dict[str, list[Sample]] = defaultdict(list)
             for sample in members:
                 by_context["" if key in others else sample.context_id].append(sample)
+            pool = others.get(key, members)
+            values: dict[str, list[float]] = {}  # of each answer, on each sample of the pool
             for context_id, held_out in by_context.items():
-                fitted = others.get(key) or [s for s in members if s.context_id != context_id]
+                kept = [key in others or s.context_id != context_id for s in pool]
+                fitted = list(compress(pool, kept))
+                sums: dict[str, float] = {}
+                for answer in self.constants(fitted):
+                    if answer not in values:
+                        values[answer] = [self.score(s, answer).value for s in pool]
+                    sums[answer] = sum(compress(values[answer], kept))
                 if fitted:
-                    answer = self.fit_constant(fitted)
-                    mean = fmean(self.score(s, answer).value for s in fitted)
+                    best = max(sums, key=sums.__getitem__)
                     scores |= {
-                        s.id: max(mean, 1 / len(options_of(s)))
+                        s.id: max(sums[best] / len(fitted), len(s.gold) / len(options_of(s)))
                         if s.scorer == "choice"
-                        else self.score(s, answer).value
+                        else self.score(s, best).value
                         for s in held_out
                     }
         return scores

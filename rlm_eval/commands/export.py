@@ -112,6 +112,9 @@ def _export_task(out: Path, overrides: Sequence[str]) -> int:
             f"{name} is not exported: its text must not be stored in the clear; run it from its own"
             " encrypted files (task.path)"
         )
+    if task.judge is not None:
+        told = f"a model grades the answers of {name}, which no file of samples brings with it"
+        raise ConfigError(f"{told}: with task.judge=null it is exported, to score by exact match")
     try:
         count = write_jsonl((to_row(*pair) for pair in task.build()), out)
     except ConfigError as error:

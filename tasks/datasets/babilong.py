@@ -17,12 +17,11 @@ one of the question's names (right for qa1, a guess elsewhere).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
 from functools import cached_property
 
 import yaml
 
-from rlm_eval.records import Context, Sample
+from rlm_eval.records import Context
 
 from ..generated.haystack import ITEMS
 from ..scoring.scorers import LABELS
@@ -61,9 +60,6 @@ class BABILong(Fixed):
             "group": self.split,
             "knobs": {"labels": "|".join(self._labels)},
         }
-
-    def constants(self, group_samples: Sequence[Sample]) -> Iterable[str]:
-        return self._labels
 
     def code_oracle(self, question: str, context: Context) -> str | None:
         names = re.findall(r"\b[A-Z][a-z]+\b", question.partition("Question: ")[2])[1:]

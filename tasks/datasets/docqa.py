@@ -42,8 +42,6 @@ from ..task import Pair
 from .dataset import AnyText, Name, Row, Text, many, optional, shape
 from .padded import Asked, Padded, nearest
 
-SCORERS = ("squad_em", "hotpot_em", "string_match_part")
-
 
 @dataclass(kw_only=True, eq=False)
 class DocumentQA(Padded):
@@ -69,7 +67,7 @@ class DocumentQA(Padded):
             self.template or f"{self.instruction}{{question}}"
         ).partition("{question}")
         super().__post_init__()
-        one_of("scorer", self.scorer, SCORERS)
+        one_of("scorer", self.scorer, ("squad_em", "hotpot_em", "string_match_part"))
         if self.path is not None:
             self._check_lengths()
 

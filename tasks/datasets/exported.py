@@ -1,7 +1,8 @@
 """exported: samples written by ``rlm-eval export``, read back as they were.
 
 One row a question, its context in the row; ids, golds, rules and knobs are those of the task the
-samples come from, so a method scores the same on both.
+samples come from, so a method scores the same on both. Of what a model grades the samples alone
+come back: they score by exact match.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from rlm_eval.errors import ConfigError
 from rlm_eval.records import Content, Context, Sample, documents_of
 
 from ..scoring.rules import RULES
-from ..task import Pair
+from ..task import UNJUDGED, Pair
 from .dataset import AnyText, DataSet, Row, Text, many, shape
 
 #: Of a sample's fields, those a row holds as they are.
@@ -107,11 +108,13 @@ class Exported(DataSet):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.name = str(next(self.rows())["task"])
+        first = next(self.rows())
+        self.name = str(first["task"])
+        self.notes = (UNJUDGED,) if first["scorer"] == "judge" else ()
 
     def build(self) -> Iterator[Pair]:
         """The first ``n`` samples of each length, or all; of ``lengths``, or all."""
-        taken, known = Counter[int](), set[str]()
+        taken, known, last = Counter[int](), set[str](), Context("", "")
         for row in self.rows():
             target = row["target_tokens"]
             if row["id"] in known:
@@ -119,6 +122,8 @@ class Exported(DataSet):
             known.add(row["id"])
             if (not self.lengths or target in self.lengths) and taken[target] != self.n:
                 taken[target] += 1
-                yield from_row(row)
+                context, sample = from_row(row)
+                last = last if context.id == last.id else context
+                yield last, sample
         if not taken:
             raise ConfigError("exported: no sample of task.path has one of task.lengths")

@@ -58,13 +58,13 @@ class Fixed(DataSet):
             context = Context.of(asked.pop("content"))
             if len(context.text) // MOST_CHARS_PER_TOKEN > room[-1]:
                 continue
-            context = contexts.setdefault(context.id, context)
             used, length = self.size(row), 0
             if not used:
                 length = self._tok.count(context.text)
                 used = length + self._tok.count(asked["question"]) + self.max_answer_tokens
             target = next((bound for bound in self.lengths if used <= bound), None)
             if target in room:
+                context = contexts.setdefault(context.id, context)
                 made = self.pair(context, target, length=length, used=used, **asked)
                 found[target].append(made)
                 if room == [target] and len(found[target]) == self.n:

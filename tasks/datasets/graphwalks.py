@@ -62,7 +62,6 @@ class GraphWalks(Fixed):
         prompt=Annotated[Text, AfterValidator(_parts)], answer_nodes=many(Text), problem_type=Text
     )
     max_answer_tokens = 2048
-    constant_answers = ("Final Answer: []",)
 
     def item(self, row: Row) -> Fields:
         before, edges, operation = row["prompt"]

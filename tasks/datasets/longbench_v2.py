@@ -33,7 +33,6 @@ class LongBenchV2(Fixed):
         context=Text,
     )
     max_answer_tokens = 128
-    constant_answers = tuple(f"The correct answer is ({letter})" for letter in LETTERS)
 
     def item(self, row: Row) -> Fields:
         choices = "\n".join(f"({letter}) {row[f'choice_{letter}'].strip()}" for letter in LETTERS)

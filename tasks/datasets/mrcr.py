@@ -43,7 +43,6 @@ class MRCR(Fixed):
         desired_msg_index=int,
     )
     max_answer_tokens = 2048
-    constant_answers = ("",)  # the prefix differs from row to row
 
     def item(self, row: Row) -> Fields:
         *turns, last = row["prompt"]

@@ -21,13 +21,10 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterable, Sequence
 from datetime import date
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator
-
-from rlm_eval.records import Sample
 
 from ..scoring.oolong import Kind
 from .dataset import Fields, Name, Row, Text, many, shape
@@ -129,6 +126,3 @@ class OolongReal(Fixed):
                 "context_window_id": row["context_window_id"],
             },
         }
-
-    def constants(self, group_samples: Sequence[Sample]) -> Iterable[str]:
-        return dict.fromkeys(f"\\boxed{{{sample.gold[0]}}}" for sample in group_samples)

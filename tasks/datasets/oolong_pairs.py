@@ -75,7 +75,6 @@ class OolongPairs(Fixed):
 
     name, scorer = "oolong_pairs", "pairs_f1"
     answer_in_target = False
-    constant_answers = ("[]",)  # users differ from window to window
     schema = shape(
         id=Name, question=Text, answer=many(Annotated[Text, AfterValidator(_ids)]), type=Name
     )

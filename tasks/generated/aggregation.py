@@ -39,7 +39,7 @@ from rlm_eval.errors import ConfigError, at_least
 from rlm_eval.records import Context
 
 from ..draws import Draws
-from ..sizing import one_of
+from ..sizing import LONGEST, one_of
 from . import questions
 from .labels import LabelOf
 from .questions import FAMILIES, KINDS, Query
@@ -78,6 +78,15 @@ class Aggregation(Windowed):
         named = (k for name in self.kinds for k in KINDS if name in (k, KINDS[k].family))
         self.kinds = tuple(dict.fromkeys(named))
         super().prepare()
+        labels = self._items.labels
+        rest: dict[str, Any] = {"question": "", "length": 1, "scorer": f"{self.scorer}:label"}
+        rest["knobs"] = {"labels": "|".join(labels)}
+        for label in labels:
+            _, sample = self.pair(Context("", ""), LONGEST, gold=(label,), **rest)
+            right = (f"Label: {label}", label)[: 2 - self.official]
+            if not all(self.score(sample, answer).correct for answer in right):
+                told = "which can't be read in an answer: leave out |()[]: and marks at its ends"
+                raise ConfigError(f"has the label {label!r}, {told}", key="items")
 
     def reserve(self) -> int:
         """Of the longest question, with room for a number or month that takes one token more."""

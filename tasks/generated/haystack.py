@@ -10,11 +10,12 @@ paragraphs in an order of its own and none again, and a length that the text can
 # ruff: noqa: SIM905  (word lists read better as text)
 from __future__ import annotations
 
+import hashlib
 import json
 import lzma
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from functools import lru_cache
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -27,6 +28,10 @@ from ..sizing import LONGEST
 ITEMS = Path(__file__).parents[1] / "items"
 #: English prose takes fewer characters a token than this: a bound that spares counting.
 MOST_CHARS_PER_TOKEN = 7
+
+#: More characters than any sentence of the project's prose has.
+LONGEST_PIECE = 600
+PIECE = re.compile(rf".{{1,{LONGEST_PIECE}}}(?= |$)|.{{1,{LONGEST_PIECE}}}")
 
 #: RULER repeats five short sentences; these are our own, in the same manner.
 NOISE = (
@@ -51,17 +56,18 @@ def ruler_file(name: str, key: str) -> Path:
     raise ConfigError(f"needs RULER's {name}: {package_line}", key=key)
 
 
-def _file_text(path: Path) -> str:
+def _file_text(path: Path) -> tuple[str, str]:
     """The text of a plain file, of one compressed by xz, or of RULER's PaulGrahamEssays.json,
-    ``{"text": …}``."""
+    ``{"text": …}``; and the file's SHA-256."""
     try:
         raw = path.read_bytes()
+        sha256 = hashlib.sha256(raw).hexdigest()
         text = (lzma.decompress(raw) if path.suffix == ".xz" else raw).decode("utf-8-sig")
         if path.suffix != ".json":
-            return text
+            return text, sha256
         held = json.loads(text)
         if isinstance(held, dict) and isinstance(held.get("text"), str):
-            return str(held["text"]).strip()
+            return str(held["text"]).strip(), sha256
         why = 'expected an object with a text, {"text": …}'
     except OSError as error:
         why = error.strerror or type(error).__name__
@@ -72,17 +78,21 @@ def _file_text(path: Path) -> str:
     raise ConfigError(f"{path} can't be read: {why}", key="haystack_file")
 
 
-@lru_cache(maxsize=4)
-def prose(file: str | None = None) -> tuple[str, ...]:
-    """The paragraphs (lines that aren't empty) of the project's prose, of RULER's essays
-    (``ruler``) or of a file."""
+@cache
+def prose() -> tuple[str, ...]:
+    """The paragraphs of the project's prose."""
+    return tuple(_file_text(ITEMS / "prose.txt.xz")[0].splitlines())
+
+
+def prose_of(file: str) -> tuple[tuple[str, ...], str]:
+    """The paragraphs (lines that aren't empty) of RULER's essays (``ruler``) or of a file, and the
+    SHA-256 of the file. Raises ConfigError for one without text."""
     ruler = ruler_file("PaulGrahamEssays.json", "haystack_file") if file == "ruler" else None
-    path = ruler or Path(file or ITEMS / "prose.txt.xz")
-    lines = _file_text(path).splitlines()
-    paragraphs = tuple(filter(None, (" ".join(line.split()) for line in lines)) if file else lines)
+    text, sha256 = _file_text(ruler or Path(file))
+    paragraphs = tuple(filter(None, (" ".join(line.split()) for line in text.splitlines())))
     if not paragraphs:
         raise ConfigError(f"{file} holds no text", key="haystack_file")
-    return paragraphs
+    return paragraphs, sha256
 
 
 def longest(paragraphs: Sequence[str], lengths: Sequence[int], tokenizer: Tokenizer) -> int:
@@ -99,9 +109,12 @@ def longest(paragraphs: Sequence[str], lengths: Sequence[int], tokenizer: Tokeni
 
 
 def sentences(paragraph: str) -> list[str]:
-    """A paragraph's sentences as pieces."""
+    """A paragraph's sentences as pieces; longer ones than prose has are cut, between words where
+    there are spaces."""
     first, *others = re.split(r" (?<=[.!?] )", paragraph)  # a space first: twice as fast
     kept = [first, *(f" {text}" for text in others)]
+    if len(paragraph) > LONGEST_PIECE:
+        kept = [part for piece in kept for part in PIECE.findall(piece)]
     kept[-1] += "\n"
     return kept
 

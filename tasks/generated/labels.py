@@ -14,7 +14,7 @@ import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from itertools import permutations
 from pathlib import Path
 from typing import Any
@@ -131,7 +131,7 @@ def _read(path: Path) -> tuple[list[str], str]:
         text = data.decode("latin-1")
     if "\0" in text:
         raise ConfigError(f"{path} is no text in UTF-8 or Latin-1: convert it", key="items")
-    lines = [line for line in text.splitlines() if line.strip()]
+    lines = [line for line in re.split(r"\r\n|\r|\n", text) if line.strip()]
     return lines, hashlib.sha256(data).hexdigest()
 
 
@@ -155,7 +155,6 @@ def _parse(path: Path, lines: list[str]) -> list[tuple[str, str]]:
     return rows
 
 
-@lru_cache(maxsize=8)
 def load_domain(name: str, file: str | None = None) -> Domain:
     """One of the project's own sets by ``name``, or any labelled file. Raises ConfigError for a set
     that does not hold two labels."""

@@ -66,7 +66,6 @@ VARIANTS = {
     "multivalue": Variant("essay", values=4),
     "multiquery": Variant("essay", queries=4),
 }
-HAYSTACKS = ("noise", "essay", "needles")
 
 
 def keys(kind: str, draws: Draws) -> Iterator[str]:
@@ -154,10 +153,13 @@ class Needle(Generated):
         one_of("variant", self.variant, VARIANTS)
         self._variant = VARIANTS[self.variant]
         self._haystack = self.haystack or self._variant.haystack
-        one_of("haystack", self._haystack, HAYSTACKS)
+        one_of("haystack", self._haystack, ("noise", "essay", "needles"))
         for depth in self.depths or ():
             at_least(0, up_to=1, depths=depth)
-        self._paragraphs = hay.prose(self.haystack_file) if self._haystack == "essay" else ()
+        self._paragraphs = hay.prose() if self._haystack == "essay" else ()
+        if self._paragraphs and self.haystack_file:
+            self._paragraphs, sha256 = hay.prose_of(self.haystack_file)
+            self.source = {"haystack_file": self.haystack_file, "sha256": sha256}
         if self.template:
             self.name, self.scorer = "ruler_niah", "string_match_all"
             self._in_order = hay.sentences(" ".join(self._paragraphs))

@@ -147,7 +147,6 @@ class Pairs(Windowed):
 
     name, scorer = "pairs", "strict_pairs"
     answer_in_target = False
-    constant_answers = ("none",)  # users differ from window to window
     most_calibrated = 4
 
     def reserve(self) -> int:

@@ -93,11 +93,10 @@ def _relation(sample: Sample, text: str) -> str:
     for other, phrase in SAME_AS:
         text = re.sub(other, phrase, text)
     said = set(re.findall("|".join(PHRASES), text))
-    quoted = {label.lower() for label in re.findall(r"'([^']+)'", sample.question)}
-    asked, told = (
-        list(dict.fromkeys(named(words, quoted & {*map(str.lower, labels_of(sample))})))
-        for words in (sample.question.partition("'")[2], text)
-    )
+    question = sample.question.lower()
+    places = {x: question.find(f"'{x}'") for x in map(str.lower, labels_of(sample))}
+    asked = sorted((x for x in places if places[x] >= 0), key=places.__getitem__)
+    told = list(dict.fromkeys(named(text, asked)))
     turned = {"more common": "less common", "less common": "more common"}
     found = said.pop() if len(said) == 1 else ""
     return turned.get(found, found) if len(told) == 2 and told == asked[1::-1] else found

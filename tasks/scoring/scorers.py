@@ -107,6 +107,8 @@ DASH = re.compile(r"(?:(?<=\d)|(?<!\w))[−–‐‑](?=\d)")
 #: Marks that are part of a number or a name (2.5, -5, 10-20, C++, C#), and letters in their place.
 PART = re.compile(r"(?<=\d)[.-](?=\d)|(?<!\w)-(?=\d)|(?<=\w)[+#]+(?!\w)")
 AS_LETTERS = str.maketrans(".-+#", "ːˑˠˡ")
+#: What parts a list's entries, spaces or not: no comma of 1,200, no slash of 24/7 or km/h.
+PARTING = re.compile(r"(?!(?<=\d),\d{3}(?!\d))[,;|]|(?<=\w\w)/(?=\w\w)")
 
 
 def _typed(text: str) -> str:
@@ -114,8 +116,10 @@ def _typed(text: str) -> str:
 
 
 def _words(text: str) -> str:
-    """A text by SQuAD's normalisation, but for marks that are part of a number or a name."""
-    return squad_normalise(PART.sub(lambda mark: mark[0].translate(AS_LETTERS), _typed(text)))
+    """A text by SQuAD's normalisation, but for marks that are part of a number or a name, or that
+    part entries."""
+    marked = PART.sub(lambda mark: mark[0].translate(AS_LETTERS), _typed(text))
+    return squad_normalise(PARTING.sub(" ", marked))
 
 
 def contains(sample: Sample, answer: str) -> Score:
@@ -254,14 +258,16 @@ def options_of(sample: Sample) -> str:
 
 def choice(sample: Sample, answer: str) -> Score:
     """The letter in ``The correct answer is (X)``, else the same without parentheses; no match is
-    wrong (LongBench v2). ``anywhere``: the last lone letter of the choice in the answer."""
-    text, gold, one = answer.replace("*", ""), sample.gold[0], f"([{options_of(sample)}])"
+    wrong (LongBench v2); of several golds any. ``anywhere``: the last lone letter of the choice in
+    the answer."""
+    text, one = answer.replace("*", ""), f"([{options_of(sample)}])"
     found = re.search(rf"The correct answer is \({one}\)", text) or re.search(
         f"The correct answer is {one}", text
     )
     parsed = found[1] if found else ""
-    lone = re.findall(rf"\b{one}\b", text)
-    return Score(float(parsed == gold), parsed, {"anywhere": float(lone[-1:] == [gold])})
+    last = re.findall(rf"\b{one}\b", text)[-1:]
+    anywhere = any(letter in sample.gold for letter in last)
+    return Score(float(parsed in sample.gold), parsed, {"anywhere": float(anywhere)})
 
 
 #: Characters of the reply times characters of the gold that are compared: 10 to 30 seconds.

@@ -10,6 +10,7 @@ from datetime import date, datetime
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -448,3 +449,57 @@ def test_the_least_length_named_is_one_that_works() -> None:
     least = int(str(refused.value).rsplit(" ", 1)[1])
     samples = [s for _, s in Aggregation(lengths=[least], n=30).build()]
     assert 40 <= min(int(str(s.knobs["n_lines"])) for s in samples) <= 42
+
+
+@pytest.mark.parametrize("structured", [False, True])
+def test_a_comparison_counts_whichever_label_is_named_first(
+    structured: bool, tmp_path: Path
+) -> None:
+    """The statement of the structured twin has an apostrophe, and so may a label."""
+    path = tmp_path / "items.tsv"
+    labels = ("can't say", "yes")
+    path.write_text("".join(f"{x}\tText {i} {x}.\n" for x in labels for i in range(9)))
+    settings: dict[str, Any] = {"lengths": [4000], "n": 4, "structured": structured}
+    for items in (None, str(path)):
+        task = Aggregation(kinds=["compare"], questions_per_context=2, items=items, **settings)
+        for _, sample in task.build():
+            first, other = re.findall(r"the label '(.+?)'(?: more|\?)", sample.question)
+            gold = sample.gold[0].split(" ")[0]
+            turned = {"more": "less", "less": "more"}.get(gold, gold)
+            for said, right in ((gold, False), (turned, True)):
+                answer = f"'{other}' is {said} common than '{first}'"
+                assert task.score(sample, answer).correct is (right and gold != "same"), answer
+
+
+@pytest.mark.parametrize(
+    ("label", "official", "strict"),
+    [
+        ("__label__1", True, False), ("*z*", False, False), ("yes (sure)", True, False),
+        ("sports|news", True, False), ("answer: yes", False, False), ("[x]", False, True),
+        ("sci:space", False, True), ("human_being", True, True), ("rock'n'roll", True, True),
+        ("C++", True, True), ("description and abstract concept", True, True),
+    ],
+)  # fmt: skip
+def test_a_label_that_the_right_answer_cannot_be_read_by_is_refused(
+    label: str, official: bool, strict: bool, tmp_path: Path
+) -> None:
+    path = tmp_path / "items.tsv"
+    path.write_text(f"{label}\tOne text.\nother\tAnother text.\n")
+    for way, reads in ((True, official), (False, strict)):
+        settings: dict[str, Any] = {"lengths": [4000], "n": 1, "official": way}
+        if reads:
+            Aggregation(items=str(path), **settings)
+            continue
+        with pytest.raises(ConfigError, match="can't be read in an answer") as caught:
+            Aggregation(items=str(path), **settings)
+        assert repr(label) in str(caught.value)
+        assert caught.value.key == "items"
+
+
+def test_only_the_ends_of_lines_part_items_and_an_edited_file_is_read_again(tmp_path: Path) -> None:
+    path, texts = tmp_path / "items.tsv", ("Cut\x85 in two.", "Cut\u2028 in two.")
+    for text, encoding in zip(texts, ("latin-1", "utf-8"), strict=True):
+        path.write_bytes(f"up\t{text}\r\ndown\tBad.\rup\tWell.\n".encode(encoding))
+        domain = load_domain("reviews", str(path))
+        assert domain.texts == {"down": ("Bad.",), "up": ("Cut in two.", "Well.")}
+        assert domain.source["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()

@@ -6,14 +6,20 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from helpers import dataset_rows
 from helpers.dataset_rows import longbench_v2
 from rlm_eval.commands.export import write_jsonl
-from rlm_eval.records import Sample
+from rlm_eval.records import Sample, Score
+from rlm_eval.tasks.datasets.babilong import BABILong
 from rlm_eval.tasks.datasets.exported import Exported, to_row
+from rlm_eval.tasks.datasets.graphwalks import GraphWalks
 from rlm_eval.tasks.datasets.longbench_v2 import LongBenchV2
+from rlm_eval.tasks.datasets.mrcr import MRCR
+from rlm_eval.tasks.datasets.oolong import OolongReal
 from rlm_eval.tasks.generated.aggregation import Aggregation
 from rlm_eval.tasks.generated.needle import Needle
 from rlm_eval.tasks.task import Task
@@ -27,21 +33,21 @@ def counts(task: Aggregation, golds: list[int], contexts: list[str]) -> list[Sam
     ]
 
 
-def test_constant_for_counts_is_the_number_with_the_best_graded_score() -> None:
-    task = Aggregation(lengths=[2500], n=1)
-    # 10 scores 1 + .75² + .75¹⁰ = 1.62; 12 scores .75² + 1 + .75⁸ = 1.66; 20 less than both
-    samples = counts(task, [10, 12, 20], ["a", "b", "c"])
-    assert task.fit_constant(samples) == "12"
-
-    def total(answer: int) -> float:
-        return sum(task.score(sample, str(answer)).value for sample in samples)
-
-    assert max(range(40), key=total) == 12
-
-
 class Uncalibrated(Aggregation):
     def calibration(self, target_tokens: int) -> Iterator[Sample]:
         return iter(())
+
+
+def test_constant_for_counts_is_the_number_with_the_best_graded_score() -> None:
+    task = Uncalibrated(lengths=[2500], n=1)
+    # 10 scores 1 + .75² + .75¹⁰ = 1.62; 12 scores .75² + 1 + .75⁸ = 1.66; 20 less than both
+    samples = counts(Aggregation(lengths=[2500], n=1), [10, 12, 20, 15], ["a", "b", "c", "d"])
+    assert task.constant_scores(samples)["s3"] == 0.75**3
+
+    def total(answer: int) -> float:
+        return sum(task.score(sample, str(answer)).value for sample in samples[:3])
+
+    assert max(range(40), key=total) == 12
 
 
 def test_without_calibration_the_constant_comes_from_the_other_contexts() -> None:
@@ -82,7 +88,8 @@ def test_a_constant_is_said_in_the_form_that_its_rule_reads() -> None:
     label = "description and abstract concept"
     samples = [replace(specimen, gold=(label,), scorer="oolong:label")]
     assert task.score(samples[0], label).value == 0.0
-    assert task.score(samples[0], task.fit_constant(samples)).correct
+    (constant,) = task.constants(samples)
+    assert task.score(samples[0], constant).correct
 
 
 @pytest.mark.parametrize("form", ["longbench_v2", "exported"])
@@ -113,3 +120,52 @@ def test_the_constant_of_exported_samples_is_the_rules_own(tmp_path: Path) -> No
     write_jsonl((to_row(*pair) for pair in pairs), tmp_path / "out.jsonl")
     task = Exported(path=str(tmp_path / "out.jsonl"))
     assert set(task.constant_scores([s for _, s in task.build()]).values()) == {1.0}
+
+
+class Counting(Uncalibrated):
+    scored = 0
+
+    def score(self, sample: Sample, answer: str) -> Score:
+        self.scored += 1
+        return super().score(sample, answer)
+
+
+def test_each_constant_is_scored_once_on_each_sample() -> None:
+    """Else the time grows with the cube of the contexts."""
+    golds = [10 + i % 9 for i in range(40)]
+    contexts = [f"context {i // 2}" for i in range(40)]
+    task = Counting(lengths=[2500], n=1)
+    samples = counts(Aggregation(lengths=[2500], n=1), golds, contexts)
+    expected = {}
+    for sample in samples:
+        others = [s for s in samples if s.context_id != sample.context_id]
+        totals = {
+            s.gold[0]: sum(task.score(other, s.gold[0]).value for other in others) for s in others
+        }
+        expected[sample.id] = task.score(sample, max(totals, key=totals.__getitem__)).value
+    task.scored = 0
+    assert task.constant_scores(samples) == expected
+    assert task.scored == 9 * 40 + 40
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "rows", "constant"),
+    [
+        (OolongReal, "oolong_real", [{"answer": n} for n in ("84", "84", "83")], [1, 1, 0.75]),
+        (GraphWalks, "graphwalks", [{"answer_nodes": []}, {"answer_nodes": ["b"]}], [1, 0]),
+        (MRCR, "mrcr", [{}, {}], [0, 0]),
+        (BABILong, "babilong", [{"target": "kitchen"}, {"target": "kitchen"}], [1, 1]),
+    ],
+)
+def test_exported_samples_have_the_constants_of_their_task(
+    kind: Any, name: str, rows: list[dict[str, object]], constant: list[float], tmp_path: Path
+) -> None:
+    path = tmp_path / "rows.jsonl"
+    make = getattr(dataset_rows, name)
+    path.write_text("\n".join(json.dumps(make(i) | row) for i, row in enumerate(rows)))
+    task = kind(path=str(path), lengths=[4000], n=9)
+    scores = task.constant_scores([s for _, s in task.build()])
+    write_jsonl((to_row(*pair) for pair in task.build()), tmp_path / "out.jsonl")
+    back = Exported(path=str(tmp_path / "out.jsonl"))
+    assert back.constant_scores([s for _, s in back.build()]) == scores
+    assert list(scores.values()) == constant

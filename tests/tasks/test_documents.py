@@ -24,7 +24,7 @@ in May.</p><ul><li>one<li>two</ul><table><tr><th>who</th><th>when</th></tr>
 b = 2</pre>end<br>of page</body></html>"""
 
 
-def pdf(*texts: str, password: str = "") -> bytes:
+def pdf(*texts: str, password: str = "", filters: str = "") -> bytes:
     """A page per text."""
     writer = pypdf.PdfWriter()
     font = DictionaryObject({
@@ -38,6 +38,8 @@ def pdf(*texts: str, password: str = "") -> bytes:
         page[NameObject("/Resources")] = DictionaryObject({NameObject("/Font"): fonts})
         drawn = DecodedStreamObject()
         drawn.set_data(f"BT /F1 12 Tf 20 200 Td ({text}) Tj ET".encode())
+        if filters:
+            drawn[NameObject("/Filter")] = NameObject(filters)
         page[NameObject("/Contents")] = drawn
     if password:
         writer.encrypt(password, algorithm="RC4-128")
@@ -51,6 +53,17 @@ def test_html_is_read_as_what_it_shows() -> None:
         "Minutes", "Ada & Ben met in May.", "one", "two", "who | when", "Cleo | June",
         "a = 1", "b = 2", "end", "of page",
     ]  # fmt: skip
+    code = "<pre><code>a = 1\nb = 2</code></pre>after\nit<pre>\nc</pre>"
+    assert html_text(code).splitlines() == ["a = 1", "b = 2", "after it", "c"]
+
+
+def test_a_title_that_a_newer_python_reads_raw_is_shown() -> None:
+    reader = documents._Shown()
+    for tag, shown in (("title", True), ("textarea", True), ("script", False), ("style", False)):
+        reader.parts = []
+        reader.set_cdata_mode(tag)
+        reader.handle_data("Minutes")
+        assert ("Minutes" in reader.parts) is shown
 
 
 @pytest.mark.parametrize("page", ["", "plain", "<p", "<script>x", "</p></p>", "<p>&#xD800;&bogus;"])
@@ -84,6 +97,7 @@ def test_each_kind_is_read(tmp_path: Path, name: str, data: bytes, text: str) ->
         ("a.pdf", b"", "can't be read as PDF: "),
         ("a.pdf", pdf("A")[:300], "can't be read as PDF: "),
         ("a.pdf", pdf("A", password="secret"), "can't be read as PDF: File has not been decrypted"),
+        ("a.pdf", pdf("A", filters="/Fl"), "can't be read as PDF: "),
         ("a.pdf", pdf(""), "has no text, as scans haven't"),
         ("a.txt", None, "can't be read: No such file or directory"),
         ("a" * 300, None, "can't be read: File name too long"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import replace
 from importlib.util import find_spec
@@ -18,6 +19,7 @@ from rlm_eval.records import Content, Context, Sample
 from rlm_eval.tasks.datasets.exported import Exported, to_row
 from rlm_eval.tasks.generated.needle import Needle
 from rlm_eval.tasks.scoring.rules import RULES
+from rlm_eval.tasks.task import UNJUDGED
 
 CONFIGS = sorted(p.stem for p in (Path(rlm_eval.conf.__file__).parent / "task").glob("*.yaml"))
 ON_THE_HUB = (
@@ -167,3 +169,20 @@ def test_an_unknown_rule_is_refused() -> None:
     with pytest.raises(ConfigError, match="is unknown"):
         task.score(odd, "x")
     assert task.score(sample, sample.gold[0]).correct
+
+
+def test_what_a_judge_grades_is_exported_to_score_by_exact_match(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows, out = tmp_path / "rows.jsonl", tmp_path / "out.jsonl"
+    asked = {"answer": "red", "context": "It is red."}
+    rows.write_text("\n".join(json.dumps({"question": f"{i}?", **asked}) for i in range(2)))
+    words = [str(out), "task=own", f"task.path={rows}", "task.scorer=judge"]
+    assert run_export(words) == 2
+    assert "with task.judge=null it is exported, to score by exact" in capsys.readouterr().err
+    assert run_export([*words, "task.judge=null"]) == 0
+    back = Exported(path=str(out))
+    assert back.notes == (UNJUDGED,)
+    (context, sample), (same, _) = back.build()
+    assert context is same
+    assert back.score(sample, "Red.").correct

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -221,3 +222,14 @@ def test_oolong_rows_share_windows_and_score_by_their_type(tmp_path: Path) -> No
     assert read_gold("[12345]") == "12345"
     with pytest.raises(ValueError, match="Python list literal"):
         read_gold("[oops")
+
+
+def test_contexts_that_nobody_asks_about_are_not_kept(tmp_path: Path) -> None:
+    rows = [longbench_row(i, 20_000) for i in range(16)]  # 100 KB each, where one is wanted
+    task = LongBenchV2(path=write(tmp_path, rows), lengths=[30_000, 90_000], n=1)
+    tracemalloc.start()
+    try:
+        assert len(list(task.build())) == 1
+        assert tracemalloc.get_traced_memory()[1] < 2e6
+    finally:
+        tracemalloc.stop()

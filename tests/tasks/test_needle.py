@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from itertools import islice
@@ -169,3 +170,29 @@ def test_insert_keeps_sentences_whole_and_in_order() -> None:
 def test_bad_knobs_are_refused_at_once(knobs: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         Needle(**{"lengths": [4000], "n": 1, **knobs})  # type: ignore[arg-type]
+
+
+def test_an_edited_haystack_is_another_source(tmp_path: Path) -> None:
+    path = tmp_path / "essays.txt"
+    found = []
+    for word in ("Cat", "Dog"):
+        path.write_text("\n".join(f"{word} {i} sleeps a lot." for i in range(300)))
+        task = Needle(lengths=[1000], n=1, haystack_file=str(path))
+        ((context, _),) = task.build()
+        assert f"{word} 1" in context.text
+        found.append(task.source)
+        assert task.source["haystack_file"] == str(path)
+        assert task.source["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert found[0] != found[1]
+    assert Needle(lengths=[1000], n=1).source is None
+    assert Needle(lengths=[1000], n=1, variant="single_1", haystack_file="/nowhere").source is None
+
+
+@pytest.mark.parametrize("words", ["anarchism originated as a term ", "他们在城里等了很久，"])
+def test_a_text_without_sentences_fills_a_haystack(words: str, tmp_path: Path) -> None:
+    path = tmp_path / "text8"
+    path.write_text(words * 3000)
+    task = Needle(lengths=[4096, 8192], n=2, haystack_file=str(path))
+    for context, sample in task.build():
+        assert sample.length_tokens > 0.7 * sample.target_tokens
+        assert sample.gold[0] in context.text

@@ -12,6 +12,7 @@ import pytest
 from rlm_eval.errors import ConfigError
 from rlm_eval.records import Context, Sample
 from rlm_eval.tasks.own import Own
+from rlm_eval.tasks.task import UNJUDGED
 
 FILES = {
     "lease.md": "# Lease\nThe lease runs for 24 months, until May.\n",
@@ -226,6 +227,7 @@ def test_wrong_settings_are_told(
         ([["Ada", "Ben"], [3, 4]], ["contains"] * 2),
         (["A", "C", "D"], ["choice"] * 3),
         (["A", "F"], ["choice"] * 2),
+        (["Y", "N"], ["contains"] * 2),
         (["B", 7, "yes"], ["contains", "number", "contains"]),
     ],
 )
@@ -300,7 +302,22 @@ def test_a_row_names_its_rule(folder: Path) -> None:
         ("choice", "B", "The correct answer is (B)", 1),
         ("choice", "B", "The correct answer is (C), not B", 0),
         ("choice", "F", "The correct answer is **F**", 1),
+        ("choice", ["A", "B"], "The correct answer is (B)", 1),
+        ("choice", ["E", "F"], "The correct answer is F", 1),
+        ("choice", ["A", "B"], "The correct answer is (C)", 0),
         ("judge", "May", "may", 1),
+        ("contains", ["Ada Smith", "Ben Jones"], '["Ada Smith","Ben Jones"]', 1),
+        ("contains", ["Ada Smith", "Ben Jones"], "Ada Smith,Ben Jones", 1),
+        ("contains", ["Ada Smith", "Ben Jones"], "Ada Smith/Ben Jones", 1),
+        ("contains", ["Ada Smith", "Ben Jones"], "Ben Jones;Ada Smith", 1),
+        ("contains", ["Ada Smith", "Ben Jones"], "|Ada Smith|Ben Jones|", 1),
+        ("contains", [5, 6], "5,6", 1),
+        ("contains", "lease-03", "lease-03,lease-07", 1),
+        ("contains", "$1,000", "It is $1000.", 1),
+        ("contains", "1000 items", "1,000 items", 1),
+        ("contains", "24/7", "open 24/7", 1),
+        ("contains", "7", "open 24/7", 0),
+        ("contains", "80 km/h", "at 80 km/h", 1),
     ],
 )
 def test_each_rule_scores_as_its_word_says(
@@ -338,6 +355,8 @@ def test_a_judge_grades_all_or_none(folder: Path) -> None:
     judged = Own(path=str(folder), questions=questions, scorer="judge", judge_repeats=3)
     assert (judged.judge, judged.scoring["judge_repeats"]) == ("equivalence", 3)
     assert Own(path=str(folder), questions=questions).judge is None
+    alone = Own(path=str(folder), questions=questions, scorer="judge", judge=None)
+    assert (UNJUDGED in alone.notes, UNJUDGED in judged.notes) == (True, False)
     ((_, sample), _) = judged.build()
     assert judged.judged(sample, "in May", "correct: yes") is not None
 
@@ -377,3 +396,15 @@ def test_the_best_constant_is_fitted_on_other_contexts(folder: Path) -> None:
     task = Own(path=jsonl(folder / "lists.jsonl", *lists))
     samples = [sample for _, sample in task.build()]
     assert set(task.constant_scores(samples).values()) == {1.0}
+
+
+def test_rows_with_one_context_share_it(folder: Path) -> None:
+    rows = [asked(i, context=["It is red.", "It is blue."]) for i in range(2)]
+    (one, _), (other, _) = on(folder, *rows)
+    assert one is other
+
+
+def test_chance_grows_with_the_letters_that_are_right(folder: Path) -> None:
+    rows = [asked([letter, "H", "I", "J"], context=letter) for letter in "ABCDE"]
+    task = Own(path=jsonl(folder / "rows.jsonl", *rows), scorer="choice")
+    assert set(task.constant_scores([s for _, s in task.build()]).values()) == {0.4}
