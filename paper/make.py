@@ -75,8 +75,11 @@ def numbers(folder: Path) -> Iterator[tuple[str, str]]:
             yield from ((f"{name}/{k}", f"{row[k]:.0f}") for k in ("n", "n_contexts"))
             yield f"{name}/tokens", f"{tokens:,.0f}"
             yield f"{name}/subcalls", f"{row['subcalls']:.1f}"
-            own = remembered["result_key"].isin(results["result_key"][results["arm"] == row["arm"]])
-            yield f"{name}/remembered", f"{own.sum() / row['asked']:.1f}"
+            own = results[results["arm"] == row["arm"]]
+            hits = remembered["result_key"].isin(own["result_key"]).sum()
+            yield f"{name}/remembered", f"{hits / row['asked']:.1f}"
+            yield f"{name}/forced", f"{(own['outcome'] == 'forced').sum()}"
+            yield f"{name}/median", f"{own['tokens'].median():,.0f}"
         for row in paired_table(results).to_dict("records"):
             name = f"{at}/{row['arm']}-{row['against']}/{row['target_tokens']}"
             points = {"difference": "difference", "low": "low", "high": "high"}
