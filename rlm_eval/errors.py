@@ -113,9 +113,11 @@ _MACHINE = {
 }
 
 
-def is_the_machines(error: OSError) -> bool:
+def is_the_machines(error: Exception) -> bool:
     """Whether it is the machine that failed, so that every sample would: the run stops there."""
-    return error.errno in _MACHINE
+    if isinstance(error, OSError):
+        return error.errno in _MACHINE
+    return isinstance(error, MemoryError) or "can't start new thread" in str(error)
 
 
 class RunBudgetExceeded(Exception):

@@ -44,18 +44,10 @@ def load_tokenizer(name: str = "cl100k_base") -> Tokenizer:
     """The tokenizer called ``name``. Raises ConfigError for a name that is not on board."""
     if name not in NAMES:
         raise ConfigError(f"must be one of {', '.join(NAMES)}, got {name!r}", key="tokenizer")
-    spec = importlib.util.find_spec("litellm")
-    if spec is None or spec.origin is None:
-        raise ConfigError("litellm is not installed: pip install -e .")
-    files = Path(spec.origin).parent / "litellm_core_utils" / "tokenizers"
-    before = os.environ.get("TIKTOKEN_CACHE_DIR")
-    os.environ["TIKTOKEN_CACHE_DIR"] = str(files)
-    try:
-        import tiktoken
+    import tiktoken
 
-        return Tokenizer(tiktoken.get_encoding(name))
-    finally:
-        if before is None:
-            del os.environ["TIKTOKEN_CACHE_DIR"]
-        else:
-            os.environ["TIKTOKEN_CACHE_DIR"] = before
+    spec = importlib.util.find_spec("litellm")  # which need not be imported, for seconds
+    assert spec is not None, "it is a dependency"
+    files = Path(str(spec.origin)).parent / "litellm_core_utils" / "tokenizers"
+    os.environ["TIKTOKEN_CACHE_DIR"] = str(files)
+    return Tokenizer(tiktoken.get_encoding(name))

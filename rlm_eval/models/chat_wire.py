@@ -146,8 +146,8 @@ def _is_function(tool: Any) -> bool:
 
 
 def _max_tokens(data: Mapping[str, Any]) -> int | None:
-    name = "max_completion_tokens"
-    name = "max_tokens" if data.get(name) is None else name
+    newer = data.get("max_completion_tokens") is not None
+    name = "max_completion_tokens" if newer else "max_tokens"
     value = data.get(name)
     if value is not None and (type(value) is not int or value < 1):
         raise invalid(name, f"{name} must be an integer above 0")

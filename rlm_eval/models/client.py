@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from rlm_eval.errors import (
@@ -234,13 +235,10 @@ class LM:
         unknown, seen = [], set()
         for request in requests:
             key = request.memory_key
-            if request.overflow is not None or key in seen:
-                continue
-            if key is not None:
-                if self._client.memory.has(key):
-                    continue
+            known = key is not None and (key in seen or self._client.memory.has(key))
+            if request.overflow is None and not known:
                 seen.add(key)
-            unknown.append(request)
+                unknown.append(request)
         held = ledger.reserve_all([request.worst_case(ledger) for request in unknown])
         for request, reservation in zip(unknown, held, strict=True):
             request.held = reservation
@@ -268,14 +266,9 @@ class LM:
         asked: dict[str, Any] = {"max_tokens": tokens, "temperature": temperature}
         asked |= {"options": options} if options else {}
         counted = shown(messages, options)
-        request = Request(
-            info,
-            counted,
-            tokens,
-            tags,
-            lambda: model.complete(messages, **asked),
-            lambda: model.count_tokens(counted),
-        )
+        ask = partial(model.complete, messages, **asked)
+        count = partial(model.count_tokens, counted)
+        request = Request(info, counted, tokens, tags, ask, count)
         if request.is_too_large(max_tokens, model.count_tokens):
             return request
         if self._client.memoize and tags.role == "sub" and temperature == 0:

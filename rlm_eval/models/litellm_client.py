@@ -12,6 +12,7 @@ import socket
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property, lru_cache, partial
 from types import ModuleType
@@ -20,6 +21,7 @@ from urllib.parse import urlsplit
 
 from rlm_eval.errors import ConfigError, ProviderError, at_least
 from rlm_eval.models.chat_wire import as_sent
+from rlm_eval.models.embedding import unit_rows
 from rlm_eval.models.faults import classified, raw_response, reply_of
 from rlm_eval.models.protocol import (
     NO_OPTIONS,
@@ -38,11 +40,10 @@ from rlm_eval.tokens import load_tokenizer
 if TYPE_CHECKING:
     from rlm_eval.models.embedding import Vectors
 
-#: Environment variables that hold the key, by litellm provider prefix.
-KEY_VARIABLES = {
-    **{name: f"{name.upper()}_API_KEY" for name in ("openai", "anthropic", "gemini", "openrouter")},
-    **{name: f"{name.upper()}_API_KEY" for name in ("mistral", "deepseek", "groq", "xai", "azure")},
-    **{"fireworks_ai": "FIREWORKS_AI_API_KEY", "together_ai": "TOGETHERAI_API_KEY"},
+#: Providers, as litellm calls them, that answer nobody without a key.
+_WANT_KEYS = {
+    *("openai", "anthropic", "gemini", "openrouter", "mistral", "deepseek", "groq", "xai", "azure"),
+    *("fireworks_ai", "together_ai"),
 }
 #: What litellm's variables for an address begin with, where that is not the provider's name.
 _ADDRESS_PREFIX = {
@@ -80,6 +81,8 @@ def check_params(params: Mapping[str, Any]) -> None:
 @lru_cache(maxsize=1)
 def _litellm() -> ModuleType:
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+    # Else it reads a .env file, whose keys and addresses no check and no redactor has seen.
+    os.environ.setdefault("LITELLM_MODE", "PRODUCTION")
     _direct(_HERE)
     import litellm
 
@@ -94,12 +97,11 @@ def _litellm() -> ModuleType:
 def _direct(hosts: Sequence[str]) -> bool:
     """Keep requests to ``hosts`` off the environment's proxies; whether they were not yet. NO_PROXY
     is the one way there is for all that litellm sends, by whatever client."""
-    changed = False
-    for variable in ("no_proxy", "NO_PROXY"):
-        there = os.environ.get(variable, "").split(",")
-        if new := [host for host in hosts if host not in there]:
-            os.environ[variable] = ",".join([*filter(None, there), *new])
-            changed = True
+    told = os.environ.get("no_proxy", os.environ.get("NO_PROXY", ""))
+    there = [host for host in map(str.strip, told.split(",")) if host]
+    wanted = "*" if "*" in there else ",".join(dict.fromkeys([*there, *hosts]))
+    changed = any(os.environ.get(name) != wanted for name in ("no_proxy", "NO_PROXY"))
+    os.environ.update(no_proxy=wanted, NO_PROXY=wanted)
     return changed
 
 
@@ -113,6 +115,14 @@ def _is_here(host: str) -> bool:
         return socket.inet_aton(host)[0] in (0, 127)  # also for 127.1
     except OSError:
         return host in ("::1", "::", socket.gethostname()) or f".{host}".endswith(".localhost")
+
+
+def _is_address(base: str) -> bool:
+    with suppress(ValueError):  # brackets without an end, a port that is no number
+        parts = urlsplit(base)
+        web = parts.scheme in ("http", "https") and parts.port != 0
+        return web and bool(parts.hostname) and base.split() == [base]
+    return False
 
 
 @dataclass
@@ -163,12 +173,12 @@ class LitellmEndpoint:
     def base(self) -> tuple[str | None, str]:
         """Where requests go, None for the provider's own address, and the setting that says so."""
         if self.api_base:
-            return self.api_base, "api_base"
+            return self.api_base.rstrip("/"), "api_base"
         provider, _ = self.asked
         prefix = _ADDRESS_PREFIX.get(provider, provider.upper().replace("-", "_"))
         for variable in (f"{prefix}_BASE_URL", f"{prefix}_API_BASE"):
             if found := os.environ.get(variable):
-                return found, variable
+                return found.rstrip("/"), variable
         return None, "api_base"
 
     @cached_property
@@ -184,7 +194,10 @@ class LitellmEndpoint:
     def key_variable(self) -> str | None:
         if self.api_key_env or self.fixed_api_key:
             return self.api_key_env
-        return KEY_VARIABLES.get(self.asked[0])
+        provider = self.asked[0]
+        named = "TOGETHERAI" if provider == "together_ai" else provider.upper().replace("-", "_")
+        usual = f"{named}_API_KEY"
+        return usual if provider in _WANT_KEYS or os.environ.get(usual) else None
 
     @property
     def _key_variables(self) -> list[str]:
@@ -211,8 +224,8 @@ class LitellmEndpoint:
             told = "is the name of an environment variable, never the key itself"
             raise ConfigError(told, key="api_key_env")
         base, where = self.base
-        parts, source = urlsplit(base or ""), "" if where == "api_base" else f"(from {where}) "
-        if base is not None and (parts.scheme not in ("http", "https") or not parts.hostname):
+        source = "" if where == "api_base" else f"(from {where}) "
+        if base is not None and not _is_address(base):
             told = f"like http://localhost:8000/v1, got {base.rpartition('@')[2]}"
             raise ConfigError(f"{source}must be an address {told}", key="api_base")
         for name in self._key_variables:
@@ -271,7 +284,7 @@ class LitellmEndpoint:
             litellm.in_memory_llm_clients_cache.flush_cache()
             litellm.module_level_client = litellm.HTTPHandler(timeout=litellm.request_timeout)
         return {
-            "model": "/".join(self.asked) if self.provider else self.name,
+            "model": "/".join(self.asked),
             "timeout": self.timeout_s,
             "max_retries": 0,
             "num_retries": 0,
@@ -383,18 +396,4 @@ class LitellmEmbedding(LitellmEndpoint):
         tokens: Any = getattr(getattr(response, "usage", None), "prompt_tokens", None)
         sane = isinstance(tokens, int) and 0 < tokens <= 10 * worst.prompt_tokens + 10_000
         usage = Usage(prompt_tokens=tokens) if sane else worst
-        return _unit_rows(response.data, len(texts), usage), usage
-
-
-def _unit_rows(data: Any, count: int, usage: Usage) -> Vectors:
-    """The reply's vectors in the order of the texts. Raises BilledError where they are none."""
-    import numpy as np
-
-    rows = [item["embedding"] for item in sorted(data or [], key=lambda item: item["index"])]
-    if len(rows) == count and len({len(row) for row in rows}) == 1:
-        vectors = np.asarray(rows, dtype=np.float32)
-        norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-        if np.isfinite(norms).all() and norms.min() > 0:
-            return np.asarray(vectors / norms)
-    message = f"the reply has no vector for each of {count} texts"
-    raise BilledError(message, kind="bad_vectors", retryable=True, usage=usage)
+        return unit_rows(response.data, len(texts), usage), usage

@@ -59,13 +59,8 @@ def parse_messages(body: bytes) -> ChatRequest:
     messages: list[Message] = [{"role": "system", "content": system}] if system else []
     for number, item in enumerate(given):
         messages += _messages(f"messages[{number}]", item)
-    return ChatRequest(
-        data["model"],
-        tuple(messages),
-        most,
-        stream=data.get("stream") is True,
-        options=_options(data),
-    )
+    stream, options = data.get("stream") is True, _options(data)
+    return ChatRequest(data["model"], tuple(messages), most, stream=stream, options=options)
 
 
 def _messages(where: str, item: Any) -> Iterator[Message]:

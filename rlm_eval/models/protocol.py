@@ -140,12 +140,9 @@ class Price:
         write_rate = self.input if self.cache_write is None else self.cache_write
         cached = min(usage.cached_tokens, usage.prompt_tokens)
         written = min(usage.written_tokens, usage.prompt_tokens - cached)
-        return (
-            (usage.prompt_tokens - cached - written) * self.input
-            + cached * cached_rate
-            + written * write_rate
-            + usage.completion_tokens * self.output
-        ) / 1e6
+        plain = usage.prompt_tokens - cached - written
+        prompt = plain * self.input + cached * cached_rate + written * write_rate
+        return (prompt + usage.completion_tokens * self.output) / 1e6
 
 
 FREE = Price(0.0, 0.0, 0.0, as_of="runs on this machine")
@@ -332,8 +329,9 @@ class Request:
 class Prefixes:
     """How prompts began: what a prompt cache would give an arm that has it to itself. A model of
     OpenAI's and Anthropic's: the longest prefix that was sent before, from 1,024 tokens on and in
-    steps of 128, a token taken for 4 bytes; nothing is ever forgotten. Kept is a hash per step.
-    Safe for threads: adding to a set is atomic."""
+    steps of 128, a token taken for 4 bytes; nothing is forgotten while a run goes on. One that is
+    resumed begins anew, so each prefix costs its arm what it would once more. Kept is a hash per
+    step. Safe for threads: adding to a set is atomic."""
 
     STEP, LEAST = 512, 4096
 

@@ -37,6 +37,9 @@ _AROUND = re.compile(
 )
 _INLINE = re.compile(r"(?<!`)`(?!`)[^`\n]+`(?!`)|([\"'])[^\s\"']+\1|“[^\s”]+”|‘[^\s’]+’")
 
+#: The Python as which replies are parsed: later ones write a warning about a backslash in a model's
+#: string to standard error, which only a filter of the whole process would keep back.
+QUIET = (3, 11)
 _INVISIBLE = "\ufeff\u200b\u200c\u200d\u2060"
 _RUN = re.compile(r"`{3,}|~{3,}")
 #: What may stand before a fence that has its line to itself: white space, a list's mark, a quote's.
@@ -185,7 +188,7 @@ def _at_margin(code: str, margin: str) -> str:
 
 def _is_python(code: str) -> bool:
     try:
-        ast.parse(code)
+        ast.parse(code, feature_version=QUIET)
     except (SyntaxError, ValueError, MemoryError, RecursionError):
         return False
     return True

@@ -43,7 +43,7 @@ class RetryPolicy:
         and with ``left_s`` of a budget; None when its failure is final."""
         if not isinstance(failure, ProviderError) or not failure.retryable:
             return None
-        longest = min(self.max_s, self.base_s * 2 ** (attempt - 1))
+        longest = min(self.max_s, self.base_s * 2.0 ** min(attempt - 1, 60))
         wait = max(random.uniform(0, longest), failure.retry_after_s or 0.0)
         late = elapsed_s + wait > self.deadline_s or (left_s is not None and wait >= left_s)
         return None if late or attempt >= self.attempts else wait

@@ -7,13 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from difflib import get_close_matches
 
-from rlm_eval.errors import (
-    PERMANENT,
-    ConfigError,
-    ProviderError,
-    RunBudgetExceeded,
-    SampleFailure,
-)
+from rlm_eval.errors import PERMANENT, ConfigError, ProviderError, RunBudgetExceeded, SampleFailure
 from rlm_eval.ledger import Ledger
 from rlm_eval.models.client import LM, CallTags, ModelClient
 from rlm_eval.models.litellm_client import LitellmEndpoint

@@ -6,6 +6,7 @@ reads a long input once. Threads, not asyncio: see ARCHITECTURE.md.
 
 from __future__ import annotations
 
+import errno
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -146,6 +147,10 @@ class Runner:
         except RunBudgetExceeded as spent:
             self.stop(str(spent))
             return None
+        except (MemoryError, RuntimeError) as error:
+            if is_the_machines(error):  # no memory or thread is left: told as a full disk is
+                raise OSError(errno.ENOMEM, str(error) or "no memory is left") from error
+            raise
         result = Result(
             key=work.key,
             restart=work.restart,
@@ -181,7 +186,7 @@ class Runner:
         except (RunBudgetExceeded, ConfigError):
             raise
         except Exception as error:  # the one place where a method's bug is caught
-            if isinstance(error, OSError) and is_the_machines(error):
+            if is_the_machines(error):
                 raise
             return Answer(None, "invalid_answer", error=f"{type(error).__name__}: {error}")
         empty = answer.outcome in SCORED and not (answer.text or "").strip()

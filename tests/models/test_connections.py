@@ -8,7 +8,9 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from importlib import import_module
 from typing import Any
+from urllib.request import proxy_bypass_environment
 
 import pytest
 
@@ -58,7 +60,8 @@ def proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[RecordingProxy]:
         monkeypatch.setenv(variable, recording.url)
         monkeypatch.setenv(variable.upper(), recording.url)
     for variable in ("no_proxy", "NO_PROXY"):
-        monkeypatch.delenv(variable, raising=False)
+        monkeypatch.setenv(variable, "")  # which has it put back at the end
+        monkeypatch.delenv(variable)
     yield recording
     recording.close()
 
@@ -118,6 +121,27 @@ def test_another_machine_is_asked_through_the_proxy(proxy: RecordingProxy) -> No
     assert not any(
         map(_is_here, ("llm.example", "10.0.0.1", "128.0.0.1", "localhost.example", "notlocalhost"))
     )
+
+
+@pytest.mark.parametrize("variable", ["no_proxy", "NO_PROXY"])
+@pytest.mark.parametrize(
+    ("exceptions", "passed_by"),
+    [("gpu-node, .corp", {"gpu-node", "a.corp"}), ("*", {"gpu-node", "a.corp", "llm.example"})],
+)
+def test_the_users_own_exceptions_stay(
+    variable: str,
+    exceptions: str,
+    passed_by: set[str],
+    proxy: RecordingProxy,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(variable, exceptions)
+    with FakeProvider() as provider:
+        assert ask(LitellmModel("openai/fake", 1000, api_base=provider.api_base)) == "fine"
+    hosts = ("gpu-node", "a.corp", "llm.example")
+    assert {host for host in hosts if proxy_bypass_environment(host)} == passed_by
+    assert all(map(proxy_bypass_environment, ("localhost", "127.0.0.1")))
+    assert proxy.asked == []
 
 
 # -- addresses of the environment ------------------------------------------------------------------
@@ -195,6 +219,10 @@ def test_without_any_address_the_provider_is_the_endpoint(monkeypatch: pytest.Mo
         ("ws://localhost/v1", "must be an address like"),
         ("http:///v1", "must be an address like"),
         ("ws://me:canary@localhost/v1", "must be an address like .* got localhost/v1"),
+        ("http://localhost:8000v1", "must be an address like .* got http://localhost:8000v1"),
+        ("http://localhost:99999/v1", "must be an address like"),
+        ("http://[::1/v1", "must be an address like"),
+        ("http://local host:8000/v1", "must be an address like"),
     ],
 )
 def test_what_is_no_address_is_refused_before_the_run(
@@ -206,6 +234,63 @@ def test_what_is_no_address_is_refused_before_the_run(
     with pytest.raises(ConfigError, match=rf"\(from OPENAI_BASE_URL\) {said}") as found:
         LitellmModel("openai/fake", 1000).check()
     assert "canary" not in f"{configured.value} {found.value}"
+
+
+# -- keys and names --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "variable"),
+    [
+        ("hosted_vllm/fake", "HOSTED_VLLM_API_KEY"),
+        ("litellm_proxy/fake", "LITELLM_PROXY_API_KEY"),
+        ("databricks/fake", "DATABRICKS_API_KEY"),
+        ("nvidia_nim/fake", "NVIDIA_NIM_API_KEY"),
+        ("azure_ai/fake", "AZURE_AI_API_KEY"),
+    ],
+)
+def test_a_providers_usual_key_goes_to_an_address_of_ones_own(
+    name: str, variable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heads = []
+
+    def noticing(handler: Any) -> None:
+        heads.append(str(handler.headers))
+        BEHAVIOURS["ok"](handler)
+
+    with FakeProvider([noticing] * 2) as provider:
+        model = LitellmModel(name, 1000, api_base=provider.api_base)
+        monkeypatch.delenv(variable, raising=False)
+        model.check()
+        assert ask(model) == "fine"
+        monkeypatch.setenv(variable, "sk-canary-0123456789")
+        model.check()
+        assert ask(model) == "fine"
+    assert ["sk-canary-0123456789" in head for head in heads] == [False, True]
+
+
+def test_a_name_without_a_provider_is_openais_whatever_litellm_makes_of_it() -> None:
+    """It would know whose this one is, and send it OpenAI's key."""
+    paths = []
+
+    def noticing(handler: Any) -> None:
+        paths.append(handler.path)
+        BEHAVIOURS["ok"](handler)
+
+    with FakeProvider([noticing]) as provider:
+        model = LitellmModel("claude-sonnet-4-5", 1000, api_base=provider.api_base)
+        assert ask(model) == "fine"
+    assert (paths, provider.received[0]["model"]) == (["/v1/chat/completions"], "claude-sonnet-4-5")
+
+
+def test_no_env_file_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """litellm reads one when it is imported, of which this is the part."""
+    dotenv, defaults = (import_module(name) for name in ("dotenv", "litellm._process_defaults"))
+    LitellmModel("openai/fake", 1000).open()
+    read: list[object] = []
+    monkeypatch.setattr(dotenv, "load_dotenv", lambda **options: read.append(options))
+    defaults.apply_process_defaults()
+    assert read == []
 
 
 # -- the parameter that bounds a reply -------------------------------------------------------------

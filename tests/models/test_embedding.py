@@ -15,6 +15,7 @@ from helpers.word_vectors import WordVectors
 from rlm_eval.errors import ConfigError, ProviderError
 from rlm_eval.ledger import Budget, Ledger
 from rlm_eval.models.client import ModelClient, RetryPolicy
+from rlm_eval.models.embedding import unit_rows
 from rlm_eval.models.embedding.minilm import PACKAGE, MiniLM
 from rlm_eval.models.litellm_client import LitellmEmbedding
 from rlm_eval.models.protocol import BilledError, Price, Usage
@@ -152,6 +153,37 @@ def test_a_reply_without_a_vector_for_each_text_is_billed_and_may_be_tried_again
         at(provider).embed(["a", "b"])
     assert (caught.value.kind, caught.value.retryable) == ("bad_vectors", True)
     assert caught.value.usage == Usage(prompt_tokens=2)
+
+
+@pytest.mark.parametrize("without", [{0}, {0, 1, 2}])
+def test_without_an_index_a_vectors_place_counts(without: set[int]) -> None:
+    """Gemini's endpoint leaves out an index of 0."""
+    rows = [{"index": i, "embedding": [0.0, 0.0, 0.0]} for i in range(3)]
+    for i, row in enumerate(rows):
+        row["embedding"][i] = 1.0  # type: ignore[index]
+        if i in without:
+            del row["index"]
+    with FakeProvider([fake_provider._billed({"object": "list", "data": rows})]) as provider:
+        got, _ = at(provider, params={"encoding_format": "float"}).embed(["a", "b", "c"])
+    assert got.tolist() == np.eye(3).tolist()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        [{"index": 0, "embedding": "AACAPwAAAAA="}, {"index": 1, "embedding": "AACAPwAAAAA="}],
+        [{"index": 0}, {"index": 1}],
+        [{"index": 0, "embedding": [1.0]}, {"index": 1, "embedding": [1.0, 2.0]}],
+        [{"index": 0, "embedding": [1.0]}, {"index": "b", "embedding": [1.0]}],
+        ["a", "b"],
+        None,
+    ],
+)
+def test_what_are_no_vectors_is_the_providers_failure_and_billed(data: object) -> None:
+    usage = Usage(prompt_tokens=2)
+    with pytest.raises(BilledError) as caught:
+        unit_rows(data, 2, usage)
+    assert (caught.value.kind, caught.value.usage) == ("bad_vectors", usage)
 
 
 @pytest.mark.parametrize(

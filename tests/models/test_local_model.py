@@ -19,7 +19,7 @@ from helpers.waiting import eventually
 from rlm_eval.errors import ConfigError, ContextOverflow
 from rlm_eval.ledger import Ledger
 from rlm_eval.models.client import CallTags, ModelClient, RetryPolicy
-from rlm_eval.models.local.model import EMBEDDED_NAME, LocalModel, _Pool
+from rlm_eval.models.local.model import EMBEDDED_NAME, LocalModel, _child_environment, _Pool
 from rlm_eval.models.protocol import assistant, user
 from rlm_eval.records import Call
 
@@ -91,6 +91,16 @@ def test_without_llama_cpp_the_extra_is_named() -> None:
         check=False,
     )
     assert "model=local needs llama.cpp: pip install" in done.stderr
+
+
+def test_the_server_sees_which_gpu_to_take_and_no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = {"CUDA_VISIBLE_DEVICES": "1", "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+    given |= {"HIP_VISIBLE_DEVICES": "2", "ROCR_VISIBLE_DEVICES": "3"}
+    for name, value in {**given, "OPENAI_API_KEY": "sk-canary"}.items():
+        monkeypatch.setenv(name, value)
+    seen = _child_environment()
+    assert given.items() <= seen.items()
+    assert "OPENAI_API_KEY" not in seen
 
 
 def test_the_pool_keeps_requests_within_its_tokens() -> None:

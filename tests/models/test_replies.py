@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import time
+import warnings
 from pathlib import Path
 
 import pytest
 
 from rlm_eval.methods.agent.chat import parse_reply
+from rlm_eval.methods.agent.paper_final import read_final
 from rlm_eval.models.replies import said
 
 CASES = [json.loads(line) for line in (Path(__file__).parent / "code_blocks.jsonl").open()]
@@ -141,6 +143,16 @@ def test_no_code_is_read_in_a_thought_nor_as_a_statement() -> None:
     parsed = parse_reply(f"<think>FINAL(wrong)\n{CODE.replace('right', 'wrong')}</think>FINAL(B)")
     assert (parsed.blocks, parsed.prose) == ((), ("FINAL(B)",))
     assert parse_reply(f"```python\n{TEXT}\nFINAL(x)\n```").prose == ("", "")
+
+
+def test_a_models_backslashes_are_no_warnings_to_the_user() -> None:
+    """From Python 3.12 on its parser would write a line on standard error for each."""
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        assert parse_reply("```python\nx = '\\d'\n```").blocks == ("x = '\\d'",)
+        assert read_final(["FINAL('\\d')"], lambda name: None, failed=False) == "\\d"
+        assert read_final(["FINAL(the '\\d')"], lambda name: None, failed=False) == "the '\\d'"
+    assert {warning.category for warning in told} == {DeprecationWarning}
 
 
 @pytest.mark.parametrize(

@@ -125,6 +125,13 @@ def test_an_address_that_lacks_its_end_is_found(tree: dict[str, Any], tmp_path: 
             carried_out(tree, provider, tmp_path, api_base=short)
 
 
+def test_an_address_may_end_with_a_slash(tree: dict[str, Any], tmp_path: Path) -> None:
+    with FakeProvider(models=LISTED) as provider:
+        slash = {"api_base": f"{provider.api_base}/", "context_window": 8000}
+        with pytest.raises(ConfigError, match=r"set model\.context_window=4096"):
+            carried_out(tree, provider, tmp_path, **slash)
+
+
 def test_what_passes_is_left_to_the_run(tree: dict[str, Any], tmp_path: Path) -> None:
     with FakeProvider(contact="429") as provider:
         assert carried_out(tree, provider, tmp_path) == 0

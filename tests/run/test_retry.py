@@ -53,6 +53,7 @@ def test_waits_double_up_to_the_longest_and_are_drawn_below_it() -> None:
         assert min(waits) < 0.1 * longest
     assert policy.wait_s(fault(40.0), 1) == 40.0, "the provider's word wins"
     assert (policy.wait_s(fault(0.0), 4) or 0.0) <= 5.0
+    assert 0.0 <= (RetryPolicy(attempts=2000, max_s=5.0).wait_s(fault(), 1500) or 0.0) <= 5.0
 
 
 def test_there_is_no_wait_where_there_is_no_retry() -> None:

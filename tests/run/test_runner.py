@@ -14,7 +14,7 @@ import pytest
 
 from helpers.some_records import some_call, some_result, tables
 from rlm_eval.errors import ConfigError, ContextOverflow, ProviderError, SampleFailure
-from rlm_eval.journal.journal import Journal
+from rlm_eval.journal.journal import Journal, read_events
 from rlm_eval.journal.redaction import Redactor
 from rlm_eval.ledger import Budget, Ledger
 from rlm_eval.methods.method import Method
@@ -237,9 +237,9 @@ def test_a_judge_with_too_small_a_window_is_no_wrong_answer(tmp_path: Path) -> N
 
 
 class Bothered(Method):
-    """Meets an error of the operating system."""
+    """Meets an error of the operating system, or of Python."""
 
-    def __init__(self, error: OSError) -> None:
+    def __init__(self, error: Exception) -> None:
         self._error = error
 
     def answer(self, problem: Problem, lm: LM, ledger: Ledger) -> Answer:
@@ -255,6 +255,22 @@ def test_a_methods_own_trouble_with_files_is_its_samples(tmp_path: Path) -> None
         full = Bothered(OSError(number, "no more"))
         with pytest.raises(OSError, match="no more"):
             run(tmp_path / str(number), Capitals(), priced(judge_says()), method=full)
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (RuntimeError("can't start new thread"), "can't start new thread"),
+        (MemoryError(), "no memory is left"),
+    ],
+)
+def test_a_machine_without_threads_or_memory_makes_no_wrong_answers(
+    tmp_path: Path, error: Exception, told: str
+) -> None:
+    with pytest.raises(OSError, match=told) as stopped:
+        run(tmp_path, Capitals(), priced(judge_says()), method=Bothered(error))
+    assert stopped.value.errno == errno.ENOMEM
+    assert not [event for event in read_events(tmp_path) if event["type"] == "result"]
 
 
 def test_what_was_not_answered_is_not_judged(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from itertools import accumulate
 
 from rlm_eval.methods.agent.loop import UnclearFinalError
+from rlm_eval.models.replies import QUIET
 
 _STATEMENT = re.compile(r"^ {0,3}(FINAL|FINAL_VAR) ?\(", re.MULTILINE)
 _MENTION = re.compile(r"(?<!\w)FINAL(?:_VAR)? ?\(")
@@ -95,7 +96,7 @@ def _argument(stretch: str, start: int) -> tuple[str, bool, int]:
 def _literal(argument: str) -> str | None:
     """The value of an argument that is one string in quotes, which may run over several lines."""
     try:
-        value = ast.literal_eval(argument)
+        value = ast.literal_eval(ast.parse(argument, mode="eval", feature_version=QUIET))
     except _NO_CODE:
         inner = argument[1:-1]
         quoted = len(argument) > 1 and argument[0] == '"' == argument[-1] and '"' not in inner
@@ -106,7 +107,7 @@ def _literal(argument: str) -> str | None:
 def _names(argument: str) -> list[str]:
     """The names that the text would read as a Python expression; none when it isn't one."""
     try:
-        nodes = ast.walk(ast.parse(argument, mode="eval"))
+        nodes = ast.walk(ast.parse(argument, mode="eval", feature_version=QUIET))
     except _NO_CODE:
         return []
     return sorted([node.id for node in nodes if isinstance(node, ast.Name)])

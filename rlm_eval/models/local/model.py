@@ -280,11 +280,12 @@ def _start(
 
 
 def _child_environment() -> dict[str, str]:
-    """No keys, and threads that look for a few microseconds at a barrier before they sleep: waking
-    costs generation speed, and OpenMP's own longer spinning costs more as soon as anything else
-    runs on the same cores (results/published/benchmarks/waiting.md)."""
+    """No keys; which GPU to take; and threads that look for a few microseconds at a barrier before
+    they sleep: waking costs generation speed, and OpenMP's own longer spinning costs more as soon
+    as anything else runs on the same cores (results/published/benchmarks/waiting.md)."""
     kept = ("PATH", "HOME", "LANG", "LD_LIBRARY_PATH", "PYTHONPATH", "VIRTUAL_ENV", "SYSTEMROOT")
-    environment = {k: v for k, v in os.environ.items() if k in kept}
+    gpus = ("VISIBLE_DEVICES", "DEVICE_ORDER", "DEVICE_SELECTOR")  # of CUDA, HIP, Vulkan, SYCL
+    environment = {k: v for k, v in os.environ.items() if k in kept or k.endswith(gpus)}
     return environment | {"GOMP_SPINCOUNT": "1000"}
 
 
