@@ -69,6 +69,7 @@ class CodeAct(Agent):
         self.roles: tuple[Role, ...] = ("root", "sub") if self.sub_calls else ("root",)
 
     def check(self, models: Mapping[Role, ModelInfo]) -> None:
+        super().check(models)
         window = models["root"].context_window
         frame = self._frame_tokens()
         if self.work_tokens + frame >= window:
@@ -138,7 +139,6 @@ class CodeAct(Agent):
         return reply.text.strip() or None
 
     def enabled(self, turns: int, sub_window: int) -> Enabled:
-        """What the run's prompt speaks of."""
         return Enabled(
             protocol="submit",
             max_iterations=turns,
@@ -147,7 +147,7 @@ class CodeAct(Agent):
             recursive=False,
             sub_window=sub_window,
             sub_tokens=self.sub_tokens,
-            budget=self.sub_calls,
+            budget="budget()" in self.loaded_prompt.source,
             tools=self.tool_texts,
         )
 
