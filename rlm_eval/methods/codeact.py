@@ -138,18 +138,8 @@ class CodeAct(Agent):
             return None
         return reply.text.strip() or None
 
-    def enabled(self, turns: int, sub_window: int) -> Enabled:
-        return Enabled(
-            protocol="submit",
-            max_iterations=turns,
-            sub_calls=self.sub_calls,
-            batch=self.sub_calls,
-            recursive=False,
-            sub_window=sub_window,
-            sub_tokens=self.sub_tokens,
-            budget="budget()" in self.loaded_prompt.source,
-            tools=self.tool_texts,
-        )
+    def powers(self, depth: int) -> tuple[bool, bool, bool]:
+        return self.sub_calls, self.sub_calls, False
 
     def _opening(self, problem: Problem, lm: LM, enabled: Enabled) -> Fitted:
         """The chat before the first turn: worked examples, as much of the input as has room, the

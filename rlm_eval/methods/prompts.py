@@ -11,7 +11,6 @@ only what is enabled. Other keys hold further templates by name (``nudge``, ``fo
 from __future__ import annotations
 
 import importlib.resources
-from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache, partial
@@ -52,7 +51,7 @@ class Prompt:
         )
         turns = [f"{{% if {t.get('when', 'true')} %}}{t['text']}{{% endif %}}" for t in self._turns]
         #: The names that each template uses in any of its branches, ``turns`` all turns.
-        self._names: defaultdict[str, set[str]] = defaultdict(set)
+        self._names: dict[str, set[str]] = {"turns": set()}
         for key, text in (*self._texts.items(), *(("turns", turn) for turn in turns)):
             if not isinstance(text, str):
                 raise ConfigError(f"prompt {name}: {key} must be a text")
@@ -62,17 +61,11 @@ class Prompt:
             except TemplateError as error:
                 raise ConfigError(f"prompt {name}, {key}: {error.message}") from error
             # What an if sets is known after it.
-            self._names[key] |= used - {n.name for n in tree.find_all(Name) if n.ctx == "store"}
+            used -= {name.name for name in tree.find_all(Name) if name.ctx == "store"}
+            self._names[key] = self._names.get(key, set()) | used
         # Compiled when first used: a run loads many that it does not need.
         self._template = cache(jinja.from_string)
         self._holds = cache(partial(jinja.compile_expression, undefined_to_none=False))
-
-    def require(self, *keys: str) -> None:
-        """Raise ConfigError for a template that is missing."""
-        for key in keys:
-            if key not in self._texts:
-                told = f"prompt {self.name} has no template called {key}{self._hint}"
-                raise ConfigError(told)
 
     def messages(self, **values: Any) -> list[Message]:
         """The chat turns with ``values`` filled in."""
@@ -88,8 +81,10 @@ class Prompt:
 
     @contextmanager
     def _filling(self, key: str, values: Mapping[str, Any]) -> Iterator[None]:
-        """Raises ConfigError for a name that ``values`` lacks, be it in a branch not taken: what is
-        rendered once before a run fails in none."""
+        """Raises ConfigError for a template that is missing, and for a name that ``values`` lacks,
+        be it in a branch not taken: what is rendered once before a run fails in none."""
+        if key not in self._names:
+            raise ConfigError(f"prompt {self.name} has no template called {key}{self._hint}")
         if unknown := self._names[key] - values.keys():
             told = f"there is no {min(unknown)}, only {', '.join(sorted(values))}"
             raise ConfigError(f"prompt {self.name}, {key}: {told}")

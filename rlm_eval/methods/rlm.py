@@ -91,18 +91,9 @@ class Rlm(Agent):
         unclear = {"unclear": {"reason": ""}} if self.protocol == "paper" else {}
         return super().templates() | unclear
 
-    def enabled(self, turns: int, sub_window: int, depth: int = 0) -> Enabled:
-        return Enabled(
-            protocol=self.protocol,
-            max_iterations=turns,
-            sub_calls=depth < self.max_depth,
-            batch=depth < self.max_depth and self.batch,
-            recursive=depth + 1 < self.max_depth,
-            sub_window=sub_window,
-            sub_tokens=self.sub_tokens,
-            budget="budget()" in self.loaded_prompt.source,
-            tools=self.tool_texts,
-        )
+    def powers(self, depth: int) -> tuple[bool, bool, bool]:
+        asks = depth < self.max_depth
+        return asks, asks and self.batch, depth + 1 < self.max_depth
 
     def check(self, models: Mapping[Role, ModelInfo]) -> None:
         super().check(models)

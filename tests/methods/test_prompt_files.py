@@ -55,6 +55,7 @@ RLM, CODEACT = partial(Rlm, NONE), partial(CodeAct, NONE)
 @pytest.mark.parametrize(
     ("method", "text", "told"),
     [
+        (RLM, "turns: []", "mine has no template called observation: copy it from /"),
         (RLM, AGENT + "[{role: user, text: a, when: sub_call}]", "turns: there is no sub_call,"),
         (RLM, AGENT + "[{role: user, text: a, when: tools.find.x}]", "turns: "),
         (RLM, AGENT.replace("output", "outputt") + "[]", "observation: there is no outputt,"),

@@ -61,6 +61,8 @@ class Agent(Prompted, Method):
 
     #: The folder of its prompts in conf/prompt/.
     prompt_folder: ClassVar[str]
+    #: How a run ends (:data:`rlm_eval.methods.rlm.Protocol`).
+    protocol = "submit"
     #: Whether a turn may be the answer itself, which it then has room for.
     answers_in_words: ClassVar[bool] = False
 
@@ -87,7 +89,6 @@ class Agent(Prompted, Method):
         if isinstance(self.max_sub_calls, int):
             at_least(1, max_sub_calls=self.max_sub_calls)
         self.loaded_prompt = load_prompt(self.prompt_folder, self.prompt)
-        self.loaded_prompt.require(*self.templates())
 
     def templates(self) -> dict[str, dict[str, Any]]:
         """What a prompt file must hold beside its turns, each with blanks for what fills it beside
@@ -100,9 +101,15 @@ class Agent(Prompted, Method):
             "forced": {"question": ""},
         }
 
-    def enabled(self, turns: int, sub_window: int) -> Enabled:
-        """What its prompt speaks of; its sub-calls' model has a window of ``sub_window``."""
+    def powers(self, depth: int) -> tuple[bool, bool, bool]:
+        """Whether an agent at ``depth`` has sub-calls, batches of them, and child RLMs."""
         raise NotImplementedError
+
+    def enabled(self, turns: int, sub_window: int, depth: int = 0) -> Enabled:
+        """What its prompt speaks of; its sub-calls' model has a window of ``sub_window``."""
+        budget = "budget()" in self.loaded_prompt.source
+        sizes = sub_window, self.sub_tokens
+        return Enabled(self.protocol, turns, *self.powers(depth), *sizes, budget, self.tool_texts)
 
     def check(self, models: Mapping[Role, ModelInfo]) -> None:
         enabled = asdict(self.enabled(self.max_iterations, 0))

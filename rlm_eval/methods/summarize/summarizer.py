@@ -75,7 +75,6 @@ class Summarizer(Prompted, Method):
                 key=self.written_key,
             )
         self.loaded_prompt = load_prompt(self.prompts, self.prompt)
-        self.loaded_prompt.require(*self.templates)
         if not self.query_aware and "query_aware" not in self.loaded_prompt.source:
             raise ConfigError(f"is not used by the prompt {self.prompt}", key="query_aware")
 
