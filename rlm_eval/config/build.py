@@ -15,13 +15,16 @@ def build(where: str, node: Mapping[str, Any], shared: dict[str, Any] | None = N
     """The object that the checked node at ``where`` describes, with those it holds as parameters.
 
     Parameters that are equal nodes (the sandboxes of several arms, say) are one object, kept in
-    ``shared`` by their hash. Raises the ConfigError of a constructor, its key within ``where``.
+    ``shared`` by their hash; but a method that another one asks (``of``) is its own, and so is what
+    it keeps for its questions. Raises the ConfigError of a constructor, its key within ``where``.
     """
     shared = {} if shared is None else shared
     given: dict[str, Any] = {}
     for key, value in node.items():
         if isinstance(value, list):
             given[key] = [_handed_over(item) for item in value]
+        elif key == "of" and isinstance(value, Mapping):
+            given[key] = build(f"{where}.{key}", value, shared)
         elif isinstance(value, Mapping) and "_target_" in value:
             digest = content_hash(value)
             if digest not in shared:

@@ -69,6 +69,7 @@ class CodeAct(Agent):
         self.roles: tuple[Role, ...] = ("root", "sub") if self.sub_calls else ("root",)
 
     def check(self, models: Mapping[Role, ModelInfo]) -> None:
+        super().check(models)
         window = models["root"].context_window
         frame = self._frame_tokens()
         if self.work_tokens + frame >= window:
@@ -137,19 +138,8 @@ class CodeAct(Agent):
             return None
         return reply.text.strip() or None
 
-    def enabled(self, turns: int, sub_window: int) -> Enabled:
-        """What the run's prompt speaks of."""
-        return Enabled(
-            protocol="submit",
-            max_iterations=turns,
-            sub_calls=self.sub_calls,
-            batch=self.sub_calls,
-            recursive=False,
-            sub_window=sub_window,
-            sub_tokens=self.sub_tokens,
-            budget=self.sub_calls,
-            tools=self.tool_texts,
-        )
+    def powers(self, depth: int) -> tuple[bool, bool, bool]:
+        return self.sub_calls, self.sub_calls, False
 
     def _opening(self, problem: Problem, lm: LM, enabled: Enabled) -> Fitted:
         """The chat before the first turn: worked examples, as much of the input as has room, the

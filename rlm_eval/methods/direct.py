@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -126,13 +127,15 @@ class Direct(Prompted, Method):
 
 def final_answer(reply: Completion) -> tuple[str | None, str]:
     """The answer in a reply that was given room to think, None where it has none, and what was
-    taken for it: what is in the last ``<answer>`` tag, a form that no task's own answer form
-    contains. Without a tag it is the last line: never all of its thoughts, in which a scorer that
-    looks for substrings would find much. A reply that was cut off before its end has none."""
+    taken for it: what is in the last ``<answer>`` tag that is closed, or else open, a form that no
+    task's own answer form contains. Without a tag it is the last line: never all of its thoughts,
+    in which a scorer that looks for substrings would find much. A reply that was cut off before
+    its end has none."""
     cut_off = reply.finish_reason == "length"
-    _, tag, rest = reply.text.rpartition("<answer>")
-    inside, closed, _ = rest.partition("</answer>")
-    if tag and (closed or not cut_off):
-        return inside.strip(), "tag"
+    found: list[str] = re.findall(r"(?is)<answer>((?:(?!<answer>).)*?)</answer>", reply.text)
+    if not found and not cut_off:
+        found = re.split(r"(?i)<answer>", reply.text)[1:]
+    if found:
+        return found[-1].strip(), "tag"
     lines = [line.strip() for line in reply.text.split("\n") if line.strip()]
     return (None, "nothing") if cut_off or not lines else (lines[-1], "last line")

@@ -11,13 +11,16 @@ only what is enabled. Other keys hold further templates by name (``nudge``, ``fo
 from __future__ import annotations
 
 import importlib.resources
-from collections.abc import Mapping
-from functools import cache
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import yaml
 from jinja2 import Environment, StrictUndefined, TemplateError
+from jinja2.meta import find_undeclared_variables
+from jinja2.nodes import Name
 
 from rlm_eval.errors import ConfigError
 from rlm_eval.models.protocol import Message
@@ -41,44 +44,61 @@ class Prompt:
         self._turns: list[dict[str, str]] = data.pop("turns")
         self._texts: dict[str, str] = data
         if not all(map(_is_turn, self._turns)):
-            raise ConfigError(f"prompt {name}: a turn has role and text, and may have when")
+            roles = "; the role is system, user or assistant"
+            raise ConfigError(f"prompt {name}: a turn has role and text, and may have when{roles}")
         jinja = Environment(
             undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False
         )
+        turns = [f"{{% if {t.get('when', 'true')} %}}{t['text']}{{% endif %}}" for t in self._turns]
+        #: The names that each template uses in any of its branches, ``turns`` all turns.
+        self._names: dict[str, set[str]] = {"turns": set()}
+        for key, text in (*self._texts.items(), *(("turns", turn) for turn in turns)):
+            if not isinstance(text, str):
+                raise ConfigError(f"prompt {name}: {key} must be a text")
+            try:
+                tree = jinja.parse(text)
+                used = find_undeclared_variables(tree) - jinja.globals.keys()
+            except TemplateError as error:
+                raise ConfigError(f"prompt {name}, {key}: {error.message}") from error
+            # What an if sets is known after it.
+            used -= {name.name for name in tree.find_all(Name) if name.ctx == "store"}
+            self._names[key] = self._names.get(key, set()) | used
         # Compiled when first used: a run loads many that it does not need.
         self._template = cache(jinja.from_string)
-        self._condition = cache(jinja.compile_expression)
-
-    def require(self, *keys: str) -> None:
-        """Raise ConfigError for a template that is missing."""
-        for key in keys:
-            if key not in self._texts:
-                told = f"prompt {self.name} has no template called {key}{self._hint}"
-                raise ConfigError(told)
+        self._holds = cache(partial(jinja.compile_expression, undefined_to_none=False))
 
     def messages(self, **values: Any) -> list[Message]:
         """The chat turns with ``values`` filled in."""
-        return [
-            {"role": turn["role"], "content": self._filled(turn["text"], values)}
-            for turn in self._turns
-            if self._condition(turn.get("when", "true"))(**values)
-        ]
+        with self._filling("turns", values):
+            turns = [t for t in self._turns if self._holds(t.get("when", "true"))(values)]
+            texts = [self._template(turn["text"]).render(values).strip() for turn in turns]
+        return [{"role": t["role"], "content": text} for t, text in zip(turns, texts, strict=True)]
 
     def text(self, key: str, **values: Any) -> str:
         """The template called ``key``, filled in."""
-        return self._filled(self._texts[key], values)
+        with self._filling(key, values):
+            return self._template(self._texts[key]).render(values).strip()
 
-    def _filled(self, template: str, values: Mapping[str, Any]) -> str:
+    @contextmanager
+    def _filling(self, key: str, values: Mapping[str, Any]) -> Iterator[None]:
+        """Raises ConfigError for a template that is missing, and for a name that ``values`` lacks,
+        be it in a branch not taken: what is rendered once before a run fails in none."""
+        if key not in self._names:
+            raise ConfigError(f"prompt {self.name} has no template called {key}{self._hint}")
+        if unknown := self._names[key] - values.keys():
+            told = f"there is no {min(unknown)}, only {', '.join(sorted(values))}"
+            raise ConfigError(f"prompt {self.name}, {key}: {told}")
         try:
-            return self._template(template).render(**values).strip()
+            yield
         except TemplateError as error:
-            raise ConfigError(f"prompt {self.name}: {error}") from error
+            raise ConfigError(f"prompt {self.name}, {key}: {error.message}") from error
 
 
 def _is_turn(turn: object) -> bool:
     if not isinstance(turn, dict) or not all(isinstance(part, str) for part in turn.values()):
         return False
-    return {"role", "text"} <= {*turn} <= {"role", "text", "when"}
+    known = turn.get("role") in ("system", "user", "assistant")
+    return known and {"role", "text"} <= {*turn} <= {"role", "text", "when"}
 
 
 #: Parsed once: arms share their prompts.

@@ -82,35 +82,31 @@ class Rlm(Agent):
         at_least(0, max_depth=self.max_depth)
         at_least(0, preview_head=self.preview_head, preview_tail=self.preview_tail)
         at_least(0.1, up_to=1, history_share=self.history_share)
-        if self.protocol == "paper":
-            self.loaded_prompt.require("unclear")
         if self.max_depth > 1 and "rlm_query" not in self.loaded_prompt.source:
             told = f"must be 0 or 1: the prompt {self.prompt} does not speak of rlm_query"
             raise ConfigError(told, key="max_depth")
         self.roles: tuple[Role, ...] = ("root", "sub") if self.max_depth else ("root",)
 
-    def enabled(self, depth: int, turns: int, sub_window: int) -> Enabled:
-        """What an RLM at ``depth`` may do; its sub-calls' model has a window of ``sub_window``."""
-        return Enabled(
-            protocol=self.protocol,
-            max_iterations=turns,
-            sub_calls=depth < self.max_depth,
-            batch=depth < self.max_depth and self.batch,
-            recursive=depth + 1 < self.max_depth,
-            sub_window=sub_window,
-            sub_tokens=self.sub_tokens,
-            tools=self.tool_texts,
-        )
+    def templates(self) -> dict[str, dict[str, Any]]:
+        unclear = {"unclear": {"reason": ""}} if self.protocol == "paper" else {}
+        return super().templates() | unclear
+
+    def powers(self, depth: int) -> tuple[bool, bool, bool]:
+        asks = depth < self.max_depth
+        return asks, asks and self.batch, depth + 1 < self.max_depth
 
     def check(self, models: Mapping[Role, ModelInfo]) -> None:
+        super().check(models)
         frame = self._frame_tokens()
         roles: tuple[Role, ...] = ("root", self.child_model) if self.max_depth > 1 else ("root",)
         for role in roles:
             info = models.get(role, models["root"])
-            if info.context_window < frame + 2 * self.turn_tokens:
+            room = int(info.context_window * self.history_share)
+            if room < frame + 2 * self.turn_tokens:
                 raise ConfigError(
                     f"must be lower than {self.turn_tokens}: two turns and the prompt without its "
-                    f"task, {frame} tokens, must fit {info.name}'s window of {info.context_window}",
+                    f"task, {frame} tokens, must fit {info.name}'s window of {info.context_window} "
+                    f"tokens, of which history_share={self.history_share:g} leaves {room}",
                     key="turn_tokens",
                 )
 
@@ -127,7 +123,7 @@ class Rlm(Agent):
 
     def _frame_tokens(self) -> int:
         """Offline tokens of the chat before the first turn, without context and question."""
-        enabled = self.enabled(0, self.max_iterations, 0)
+        enabled = self.enabled(self.max_iterations, 0)
         return offline_tokens(opening(self.loaded_prompt, enabled, "", "", "", ""))
 
     def most_sub_calls(self) -> int | None:
@@ -161,7 +157,7 @@ class Rlm(Agent):
         # Of matched budgets: children, which a root may begin as often as the cap allows, have
         # max_iterations as ever.
         turns = self.max_iterations if trace.depth else self.most_turns(lm, ledger)
-        enabled = self.enabled(trace.depth, turns, lm.info("sub").context_window)
+        enabled = self.enabled(turns, lm.info("sub").context_window, trace.depth)
 
         def run_child(question: str, content: Content, parent: str | None) -> str:
             child = trace.child(parent)

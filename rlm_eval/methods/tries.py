@@ -89,7 +89,10 @@ class Tries(Method):
             said = {"number": number, "answer": answer.text, "outcome": answer.outcome}
             event = {"type": "try", **said, **({"error": answer.error} if answer.error else {})}
             made.append(replace(answer, trajectory=(*answer.trajectory, event)))
-            if answer.outcome in ("budget_exceeded", "context_overflow"):
+            refused = answer.outcome in ("budget_exceeded", "context_overflow")
+            if refused and not answer.iterations:  # the next one would come no further
+                break
+            if answer.outcome == "budget_exceeded" and not ledger.affords(dearest, own_cap=True):
                 break
         given = [a for a in made if a.outcome in SCORED and (a.text or "").strip()]
         chosen = self._chosen(given, problem, lm, ledger) if given else made[-1]
@@ -136,6 +139,7 @@ class Tries(Method):
         return self.of.prompt_source() + judge
 
     def check(self, models: Mapping[Role, ModelInfo]) -> None:
+        self.loaded_prompt.messages(question="", candidates=[])
         try:
             self.of.check(models)
         except ConfigError as error:

@@ -56,9 +56,10 @@ def make_policy(limits: Limits, packages: Sequence[str]) -> Policy:
     installed."""
     parents = []
     for name in packages:
-        spec = importlib.util.find_spec(name)
-        if spec is None or spec.origin is None:
-            what = f"names {name!r}, which is not installed; install or remove it"
+        spec = importlib.util.find_spec(name) if name.isidentifier() else None
+        if spec is None or spec.origin is None or not spec.submodule_search_locations:
+            found = f"(a folder that `import {name}` finds): install or remove it"
+            what = f"names {name!r}, which is no installed package {found}"
             raise ConfigError(what, key="packages")
         parents.append(os.path.dirname(os.path.dirname(os.path.realpath(spec.origin))))
     if len(set(parents)) > 1:

@@ -326,7 +326,8 @@ def decode_item(item: Any) -> Any:
 
 def as_text(value: Any, otherwise: Callable[[Any], str]) -> str:
     """``value`` as text: a string as it is, else JSON, else ``otherwise``; that too where JSON has
-    another form for it, as for tuples."""
+    another form for it, as for tuples. Raises ValueError for what has no text but its address, as
+    iterators have."""
     if isinstance(value, str):
         return str(value)
     if isinstance(value, tuple) or (
@@ -336,7 +337,10 @@ def as_text(value: Any, otherwise: Callable[[Any], str]) -> str:
     try:
         return json.dumps(value, ensure_ascii=False)
     except (TypeError, ValueError, RecursionError):
-        return otherwise(value)
+        text = otherwise(value)
+    if text.startswith("<") and " at 0x" in text:
+        raise ValueError(f"{text[:200]} can't be handed in: make a list or a text of it")
+    return text
 
 
 def reserve_memory(megabytes: int) -> None:

@@ -171,3 +171,6 @@ def test_a_window_without_room_for_the_work_is_refused(sandbox: Sandbox) -> None
     with pytest.raises(ConfigError, match="work_tokens must be lower"):
         method.check({"root": scripted(Agent(), window=2_300).info})
     method.check({"root": scripted(Agent(), window=4_600).info})
+    replies = CodeAct(sandbox=sandbox, sub_calls=True, sub_tokens=4_600)
+    with pytest.raises(ConfigError, match="sub_tokens leaves no room"):
+        replies.check({"root": scripted(Agent(), window=4_600).info})

@@ -169,6 +169,10 @@ def test_thoughts_cut_off_before_the_answer_are_no_answer() -> None:
         ("6 or 7?\nit", "length", (None, "nothing")),
         ("", "stop", (None, "nothing")),
         ("<answer></answer>", "stop", ("", "tag")),
+        ("<answer>5</answer> I put it in <answer> tags.", "stop", ("5", "tag")),
+        ("in <answer> tags: <answer>\n5\n</answer>", "stop", ("5", "tag")),
+        ("so <Answer>4</Answer>", "stop", ("4", "tag")),
+        ("so <ANSWER>4", "stop", ("4", "tag")),
     ],
 )
 def test_what_is_taken_for_the_answer(reply: str, finish: str, said: Any) -> None:

@@ -90,6 +90,17 @@ def test_samples_that_come_together_wait_for_one_index(arm: Any) -> None:
     assert {c.result_key for c in embeds if c not in queries} == {builder}
 
 
+def test_vectors_stay_for_the_run_however_many_contexts_there_are() -> None:
+    """Questions come as a run asks them: the first on each context, and then the second."""
+    seated, method, built = table(), rag_dense(), []
+    for question in ("Which room?", "Which guest?"):
+        for line in LINES[:12]:
+            asked = problem(question, line * 20)
+            got = method.answer(asked, seated.lm(), seated.ledger())
+            built.append(got.trajectory[0]["built"])
+    assert built == ["here"] * 12 + ["shared"] * 12
+
+
 def test_a_build_that_fails_is_begun_again_by_the_next_sample() -> None:
     down = ProviderError("down", kind="unavailable", retryable=False)
     seated = table(WordVectors(failures=[down]))

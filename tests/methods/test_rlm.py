@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from rlm_eval.errors import ConfigError, ProviderError
 from rlm_eval.ledger import Budget
 from rlm_eval.methods.agent.chat import History, parse_reply
 from rlm_eval.methods.rlm import Rlm
-from rlm_eval.models.protocol import Message, user
+from rlm_eval.models.protocol import Message, ModelInfo, user
 from rlm_eval.records import Answer, Problem
 from rlm_eval.repl.session import Sandbox
 
@@ -264,12 +265,17 @@ def test_a_spent_sample_cap_is_the_outcome(sandbox: Sandbox) -> None:
 
 
 def test_code_can_read_what_the_budget_leaves(sandbox: Sandbox) -> None:
-    script = turns(block("submit(budget()['calls'])"))
-    got, _ = answer(sandbox, script, budget=Budget(calls=5), force_answer=False)
-    assert got.text == "4"
-    script = turns(block("submit(budget()['calls'])"))
-    got, _ = answer(sandbox, script, budget=Budget(calls=5))
-    assert got.text == "3", "one call is held back for a forced answer"
+    rlm = Rlm(sandbox=sandbox, prompt="orchestrator")
+    for settings, left in ({"force_answer": False}, "4"), ({}, "3"):  # one is for a forced answer
+        table = Table(scripted(turns(block("submit(budget()['calls'])"))))
+        asked = replace(rlm, **settings)  # type: ignore[arg-type]
+        got = asked.answer(problem(), table.lm(), table.ledger(Budget(calls=5)))
+        assert got.text == left
+
+
+def test_a_name_that_the_prompt_does_not_speak_of_is_the_codes_own(sandbox: Sandbox) -> None:
+    got, _ = answer(sandbox, turns(block("budget = 7"), block("submit(budget)")))
+    assert got.text == "7"
 
 
 @pytest.mark.parametrize(
@@ -300,6 +306,8 @@ def test_an_answer_may_be_longer_than_any_output(sandbox: Sandbox) -> None:
         ("try:\n    submit('mine')\nexcept:\n    pass", "mine"),
         ("submit(None)", "later"),
         ("submit(' ')", "later"),
+        ("submit(word for word in 'ab')", "later"),
+        ("submit(submit)", "later"),
     ],
 )
 def test_what_is_submitted(sandbox: Sandbox, code: str, text: str) -> None:
@@ -431,6 +439,25 @@ def test_turns_that_left_the_chat_are_put_into_the_repl_again_when_it_lost_them(
     history.keep_in(again, lost=True)  # type: ignore[arg-type]
     assert len(session.scope["earlier_turns"]) == 4
     assert again.scope == session.scope
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"history_share": 0.1}, "^turn_tokens must be lower .* history_share=0.1 leaves 819$"),
+        ({"sub_tokens": 9000}, "^sub_tokens leaves no room for a prompt in m's window of 8192"),
+        ({"sub_tokens": 8192}, "^sub_tokens leaves no room"),
+        ({"sub_tokens": 9000, "max_depth": 0}, None),
+        ({"sub_tokens": 8191}, None),
+        ({}, None),
+    ],
+)
+def test_sizes_that_leave_no_room_are_refused(
+    sandbox: Sandbox, settings: dict[str, object], told: str | None
+) -> None:
+    rlm = replace(Rlm(sandbox=sandbox), **settings)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=told) if told else nullcontext():
+        rlm.check({"root": ModelInfo("m", "e", 8192)})
 
 
 def test_a_window_too_small_for_a_turn_is_refused(sandbox: Sandbox) -> None:

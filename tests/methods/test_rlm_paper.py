@@ -62,6 +62,8 @@ def read(reply: str) -> str | None:
         ("FINALLY(42)", None),
         ("final(42)", None),
         ("FINAL ANSWER: 42", None),
+        # text that Python reads and can't evaluate
+        ("FINAL({[1, 2], [3, 4]})", "text:{[1, 2], [3, 4]}"),
         ("MY_FINAL(42)", None),
         ("the final answer is near", None),
         ("", None),
@@ -125,6 +127,13 @@ def run(sandbox: Sandbox, *replies: str, **settings: object) -> tuple[str | None
 def test_code_runs_before_the_variable_is_read(sandbox: Sandbox) -> None:
     text, iterations, _ = run(sandbox, block("x = [6 * 7]") + "\nFINAL_VAR(x)")
     assert (text, iterations) == ("[42]", 1)
+
+
+def test_an_iterator_is_a_nudge_not_an_answer(sandbox: Sandbox) -> None:
+    first = block("x = map(str, [1])") + "\nFINAL_VAR(x)"
+    text, _, seen = run(sandbox, first, block("x = [1]") + "\nFINAL_VAR(x)")
+    assert text == "[1]"
+    assert "the variable x is not set, or has no value" in seen[0]
 
 
 def test_an_unset_variable_is_a_nudge_not_an_answer(sandbox: Sandbox) -> None:

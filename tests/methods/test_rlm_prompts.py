@@ -57,7 +57,7 @@ loaded = cache(partial(load_prompt, "rlm"))
 
 
 def enabled(protocol: str, powers: str) -> Enabled:
-    return Enabled(protocol, 12, *POWERS[powers], sub_window=32_768, sub_tokens=256)
+    return Enabled(protocol, 12, *POWERS[powers], sub_window=32_768, sub_tokens=256, budget=True)
 
 
 @cache

@@ -13,8 +13,11 @@ import pytest
 
 from helpers.chat import Script, Table, block, problem, scripted, turns
 from rlm_eval.analysis.report.trajectory import tree
+from rlm_eval.errors import SandboxError
 from rlm_eval.ledger import MOST_REFUSED, Budget, Ledger, Spend
 from rlm_eval.methods.agent.loop import hold_back
+from rlm_eval.methods.agent.subcalls import SubCalls
+from rlm_eval.methods.agent.trace import Trace
 from rlm_eval.methods.rlm import Rlm
 from rlm_eval.models.protocol import Message, ModelInfo, Price, Reply, Usage
 from rlm_eval.records import Answer
@@ -72,6 +75,17 @@ submit([good, isinstance(bad, QueryError), bool(bad), bad.kind, other])
     child = "submit(context) if context else print('no idea')"
     got, _ = answer(sandbox, family(root, child), max_depth=2, max_iterations=2, force_answer=False)
     assert json.loads(got.text or "") == ["a", True, False, "no_answer", "b"]
+
+
+def test_a_childs_sandbox_that_fails_ends_the_answer_as_a_provider_does() -> None:
+    def failing(*_: object) -> str:
+        raise SandboxError("the worker did not start")
+
+    table = Table(scripted(turns()))
+    calls = SubCalls(table.lm(), table.ledger(), Trace(), 8, 2, run_child=failing)
+    for ask in (lambda: calls.rlm_query("q", "a"), lambda: calls.rlm_query_batched([["q", "a"]])):
+        with pytest.raises(SandboxError, match="did not start"):
+            ask()
 
 
 @pytest.mark.parametrize(

@@ -180,7 +180,7 @@ class Ends(Direct):
         try:
             return super().answer(problem, lm, ledger)
         except SampleFailure as failure:
-            return Answer(None, failure.outcome, error=str(failure))
+            return Answer(None, failure.outcome, iterations=1, error=str(failure))
 
 
 def test_an_agents_try_that_fails_at_the_provider_leaves_the_sample_pending_too() -> None:
@@ -192,6 +192,14 @@ def test_an_agents_try_that_fails_at_the_provider_leaves_the_sample_pending_too(
 def test_an_agents_try_that_meets_the_cap_is_the_last() -> None:
     got, calls, _ = tried(Tries(Ends(), tries=5), Voter(), Budget(calls=2))
     assert (got.text, len(calls), len(got.trajectory)) == ("red", 2, 3)
+
+
+@pytest.mark.parametrize("failure", [BudgetExceeded("its seconds"), ContextOverflow("its chat")])
+def test_an_agents_try_that_meets_a_limit_of_its_own_abstains(failure: SampleFailure) -> None:
+    model, cap = Voter(replies=[failure, "red", "red"]), Budget(calls=9)
+    got, _, _ = tried(Tries(Ends(), tries=3), model, cap)
+    tries = [event["outcome"] for event in got.trajectory if event["type"] == "try"]
+    assert (got.text, tries) == ("red", [failure.outcome, "answered", "answered"])
 
 
 def test_no_try_is_told_to_spend_the_cap_of_all() -> None:

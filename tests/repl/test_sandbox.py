@@ -322,8 +322,12 @@ def test_a_package_is_importable_only_where_allowed(repl: ReplSession) -> None:
         result = other.run(code)
         assert result.value == "12.0"
         assert Variable("a", "ndarray", "2 x 3") in result.variables
-    with pytest.raises(ConfigError, match="not installed"):
-        Sandbox("auto", packages=["no_such_package"])
+
+
+@pytest.mark.parametrize("name", ["no_such", "no_such.part", "xml.dom", "textwrap", "sys", ""])
+def test_a_package_is_a_folder_that_an_import_finds(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"^packages names '{name}', which is no installed"):
+        Sandbox("auto", packages=["numpy", name])
 
 
 def test_the_harness_is_dumpable_again_afterwards() -> None:

@@ -169,6 +169,13 @@ def test_a_target_deeper_within_is_refused_and_not_built() -> None:
     assert build("model", config["model"]).info.simulated
 
 
+def test_tries_have_a_method_of_their_own_in_a_sandbox_that_is_shared() -> None:
+    chosen = ["method=[tries]", "+method@method.judged=tries", "method.judged.choose=judge"]
+    tries, judged = assemble(check_config(compose_tree(chosen))).arms
+    assert tries.method.of is not judged.method.of
+    assert tries.method.of.sandbox is judged.method.of.sandbox
+
+
 @pytest.mark.parametrize(
     ("override", "told"),
     [

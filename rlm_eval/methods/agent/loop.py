@@ -10,7 +10,7 @@ from collections.abc import Container, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
-from rlm_eval.errors import BudgetExceeded, at_least
+from rlm_eval.errors import BudgetExceeded, ConfigError, at_least
 from rlm_eval.ledger import Budget, Ledger, Spend
 from rlm_eval.methods.agent.chat import History, Parsed, parse_reply
 from rlm_eval.methods.agent.subcalls import Enabled, RunChild, SubCalls
@@ -28,14 +28,12 @@ from rlm_eval.models.client import LM, CallTags, Completion
 from rlm_eval.models.protocol import Message, ModelInfo, Usage, user
 from rlm_eval.records import Content, Outcome, Role
 from rlm_eval.repl.capture import cut
-from rlm_eval.repl.results import BlockResult, HostFunction
+from rlm_eval.repl.results import BlockResult, HostFunction, Variable
 from rlm_eval.repl.session import ReplSession, Sandbox
 
 #: The most turns of a matched run, however large its cap: a model that goes round in circles would
 #: spend it to the end for nothing.
 MATCHED_ITERATIONS = 100
-#: What a prompt file must hold beside its turns.
-TEMPLATES = ("observation", "no_code", "repeated", "forced")
 #: What weak coders forget to import; prompts mention it.
 IMPORTS = "import json, math, re\nfrom collections import Counter"
 #: Template and request around the last turn that a forced turn repeats.
@@ -63,6 +61,8 @@ class Agent(Prompted, Method):
 
     #: The folder of its prompts in conf/prompt/.
     prompt_folder: ClassVar[str]
+    #: How a run ends (:data:`rlm_eval.methods.rlm.Protocol`).
+    protocol = "submit"
     #: Whether a turn may be the answer itself, which it then has room for.
     answers_in_words: ClassVar[bool] = False
 
@@ -89,7 +89,36 @@ class Agent(Prompted, Method):
         if isinstance(self.max_sub_calls, int):
             at_least(1, max_sub_calls=self.max_sub_calls)
         self.loaded_prompt = load_prompt(self.prompt_folder, self.prompt)
-        self.loaded_prompt.require(*TEMPLATES)
+
+    def templates(self) -> dict[str, dict[str, Any]]:
+        """What a prompt file must hold beside its turns, each with blanks for what fills it beside
+        what is :class:`Enabled`."""
+        block = BlockResult(variables=(Variable("x", "int", ""),))
+        return {
+            "observation": observed(block, 1, ()),
+            "no_code": {"unknown": (), "cut_off": False},
+            "repeated": {},
+            "forced": {"question": ""},
+        }
+
+    def powers(self, depth: int) -> tuple[bool, bool, bool]:
+        """Whether an agent at ``depth`` has sub-calls, batches of them, and child RLMs."""
+        raise NotImplementedError
+
+    def enabled(self, turns: int, sub_window: int, depth: int = 0) -> Enabled:
+        """What its prompt speaks of; its sub-calls' model has a window of ``sub_window``."""
+        budget = "budget()" in self.loaded_prompt.source
+        sizes = sub_window, self.sub_tokens
+        return Enabled(self.protocol, turns, *self.powers(depth), *sizes, budget, self.tool_texts)
+
+    def check(self, models: Mapping[Role, ModelInfo]) -> None:
+        enabled = asdict(self.enabled(self.max_iterations, 0))
+        for key, blanks in self.templates().items():
+            self.loaded_prompt.text(key, **enabled, **blanks)
+        sub = models.get("sub", models["root"])
+        if "sub" in self.roles and self.sub_tokens >= sub.context_window:
+            told = f"leaves no room for a prompt in {sub.name}'s window of {sub.context_window}"
+            raise ConfigError(f"{told}: lower it", key="sub_tokens")
 
     def most_turns(self, lm: LM, ledger: Ledger) -> int:
         """The most turns that ``ledger`` pays; where ``matched`` leaves the end to the sample's

@@ -23,7 +23,7 @@ _CLOSING = re.compile(r"\)[ \t\r]*$", re.MULTILINE)
 #: How a string in triple quotes or an f-string begins: what it holds is no plain text.
 _OPEN_STRING = re.compile(r"""[rRbBuU]{0,2}("{3}|'{3})|[rR]?[fF][rR]?["']""")
 #: What Python's parsers raise for text that is no code.
-_NO_CODE = (ValueError, SyntaxError, MemoryError, RecursionError)
+_NO_CODE = (ValueError, SyntaxError, TypeError, MemoryError, RecursionError)
 
 
 def read_final(
@@ -58,7 +58,7 @@ def read_final(
             raise UnclearFinalError(f"FINAL_VAR takes the name of one variable, not {value[:80]!r}")
         text = read(value)
         if text is None:
-            raise UnclearFinalError(f"the variable {value} is not set, or None")
+            raise UnclearFinalError(f"the variable {value} is not set, or has no value")
         return text
     if not value.strip():
         raise UnclearFinalError("it is empty")

@@ -1,8 +1,9 @@
 """What an agent's code may call in the harness: sub-calls, child RLMs, the budget.
 
 A failed call is a typed error in the REPL: raised by a single query, an error value in a batch.
-Never text that looks like an answer. A provider that failed after all retries ends the answer,
-which is pending then, as any method's is. A spent cap of the run passes through and stops the run.
+Never text that looks like an answer. A provider that failed after all retries ends the answer, and
+so does a child's sandbox that failed: it is pending then, as any method's is. A spent cap of the
+run passes through and stops the run.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-from rlm_eval.errors import BudgetExceeded, ContextOverflow, ProviderError, SampleFailure
+from rlm_eval.errors import BudgetExceeded, ContextOverflow, SampleFailure
 from rlm_eval.ledger import MOST_REFUSED, Ledger
 from rlm_eval.methods.agent.trace import Trace
 from rlm_eval.models.client import LM, CallTags, Completion
@@ -37,7 +38,7 @@ class Enabled:
     recursive: bool
     sub_window: int
     sub_tokens: int
-    budget: bool = True
+    budget: bool
     tools: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -140,10 +141,10 @@ class SubCalls:
         return outcomes
 
     def _raise_fatal(self, outcomes: Sequence[object]) -> None:
-        """Raise what ends the code: a provider's outage, and the budget's refusal where the code
-        takes no notice of it."""
-        for failed in [o for o in outcomes if isinstance(o, ProviderError)]:
-            if failed.outcome in PENDING and failed.kind not in _THE_PROMPTS:
+        """Raise what ends the code: a provider's outage or a sandbox's, and the budget's refusal
+        where the code takes no notice of it."""
+        for failed in [o for o in outcomes if isinstance(o, SampleFailure)]:
+            if failed.outcome in PENDING and getattr(failed, "kind", "") not in _THE_PROMPTS:
                 raise failed
         for refused in [o for o in outcomes if isinstance(o, BudgetExceeded)][:1]:
             self.unpaid += 1

@@ -20,7 +20,8 @@ from typing import Any, ClassVar, Literal
 from rlm_eval.errors import ConfigError, at_least
 from rlm_eval.methods.foreign.packages import HOST, HostedEngine, PackagedEngine
 from rlm_eval.methods.prompts import Prompted, load_prompt
-from rlm_eval.records import Problem
+from rlm_eval.models.protocol import ModelInfo
+from rlm_eval.records import Problem, Role
 
 
 @dataclass(kw_only=True)
@@ -66,20 +67,26 @@ class CodingAgent(Prompted, HostedEngine):
     def most_turns(self) -> int:
         return self.max_turns + 1  # one for a last word: OpenCode asks for it, and insists on none
 
+    def check(self, models: Mapping[Role, ModelInfo]) -> None:
+        self._asked("", "", 0, "")
+        super().check(models)
+
+    def _asked(self, question: str, place: str, chars: int, context: str) -> str:
+        """What it is told, with the ``context`` or the ``place`` where that is."""
+        shown = {"question": question, "place": place, "chars": f"{chars:,}", "context": context}
+        told = self.loaded_prompt.messages(**shown, answer_file=self.answer_file)
+        if len(told) != 1:
+            raise ConfigError("must have one turn: an agent is told one text", key="prompt")
+        return told[0]["content"]
+
     def files(self, problem: Problem) -> Mapping[str, str]:
-        content = problem.context.content
+        content, text = problem.context.content, problem.context.text
         offloaded = self.context == "file"
-        shown: dict[str, Any] = {"place": "", "chars": 0, "context": ""}
-        if offloaded:
-            place = "The file context.txt" if isinstance(content, str) else "The folder context"
-            shown |= {"place": place, "chars": f"{len(problem.context.text):,}"}
-        else:
-            shown["context"] = problem.context.text
-        shown |= {"question": problem.question, "answer_file": self.answer_file}
-        (message,) = self.loaded_prompt.messages(**shown)
+        place = "The file context.txt" if isinstance(content, str) else "The folder context"
+        where = (place, len(text), "") if offloaded else ("", 0, text)
         plain = dict(content) if isinstance(content, Mapping) else content
         documents = {"DOCUMENTS_FILE": json.dumps(plain)} if offloaded else {}
-        return {"TASK_FILE": message["content"], **documents}
+        return {"TASK_FILE": self._asked(problem.question, *where), **documents}
 
 
 @dataclass(kw_only=True)

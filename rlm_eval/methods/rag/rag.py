@@ -76,11 +76,12 @@ class Rag(Prompted, Method):
 
     def __post_init__(self) -> None:
         self._check_sizes()
-        if self.retriever != "bm25":
-            self.roles: tuple[Role, ...] = ("root", "embed")
         self.loaded_prompt = load_prompt("rag", self.prompt)
         self._reranker = Reranker(load_prompt("rag_rerank", self.rerank_prompt), self.rerank_tokens)
         self._indices: Indices[Index] = Indices()
+        if self.retriever != "bm25":
+            self.roles: tuple[Role, ...] = ("root", "embed")
+            self._indices = Indices(kept=None)  # vectors were paid for
 
     def prompt_source(self) -> str:
         return super().prompt_source() + (self._reranker.prompt.source if self.rerank else "")

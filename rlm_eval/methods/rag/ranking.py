@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-#: Questions about one context come one after another, so a few indices are enough.
+#: Indices by words that are kept: to build one again costs little time and nothing else.
 _KEPT = 8
 #: The constant of reciprocal rank fusion, as its paper sets it.
 RRF_K = 60
@@ -118,10 +118,12 @@ def fused(rankings: Iterable[Sequence[Chunk]]) -> list[Chunk]:
 
 
 class Indices(Generic[T]):
-    """The indices of the last few contexts. Each is built once: those who need it while it is
-    built wait for it. A build that fails is begun again by the next. Safe for threads."""
+    """The indices of the last ``kept`` contexts, None: of all. Each is built once: those who need
+    it while it is built wait for it. A build that fails is begun again by the next. Safe for
+    threads."""
 
-    def __init__(self) -> None:
+    def __init__(self, kept: int | None = _KEPT) -> None:
+        self._kept = kept
         self._lock = threading.Lock()
         self._known: OrderedDict[str, Memory[T]] = OrderedDict()
 
@@ -131,7 +133,7 @@ class Indices(Generic[T]):
         with self._lock:
             memory = self._known.setdefault(context_id, Memory())
             self._known.move_to_end(context_id)
-            if len(self._known) > _KEPT:
+            if self._kept is not None and len(self._known) > self._kept:
                 self._known.popitem(last=False)
         return memory.get("index", build)
 

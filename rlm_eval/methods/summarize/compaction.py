@@ -35,8 +35,8 @@ class Compaction(Summarizer):
 
     prompts: ClassVar[str] = "compaction"
     per_part: ClassVar[bool] = False
-    templates: ClassVar[tuple[str, ...]] = ("compact",)
     blank: ClassVar[Mapping[str, Any]] = {"summary": "-", "text": ""}
+    templates: ClassVar[Mapping[str, Mapping[str, Any]]] = {"compact": blank}
 
     def __post_init__(self) -> None:
         super().__post_init__()

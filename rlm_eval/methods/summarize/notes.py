@@ -29,8 +29,11 @@ class SummarizeMapReduce(Summarizer):
     max_merges: int = 8
 
     prompts: ClassVar[str] = "summarize_map_reduce"
-    templates: ClassVar[tuple[str, ...]] = ("map", "merge")
-    blank: ClassVar[Mapping[str, Any]] = {"number": 1, "total": 1, "chunk": "", "notes": ()}
+    templates: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "map": {"number": 1, "total": 1, "chunk": ""},
+        "merge": {"notes": ()},
+    }
+    blank: ClassVar[Mapping[str, Any]] = {"notes": ()}
     written_key: ClassVar[str] = "note_tokens"
     in_sight: ClassVar[int] = 1
 
@@ -102,8 +105,10 @@ class SummarizeRefine(Summarizer):
     summary_tokens: int = 256
 
     prompts: ClassVar[str] = "summarize_refine"
-    templates: ClassVar[tuple[str, ...]] = ("refine",)
-    blank: ClassVar[Mapping[str, Any]] = {"number": 2, "total": 2, "chunk": "", "summary": "-"}
+    templates: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "refine": {"number": 2, "total": 2, "chunk": "", "summary": "-"}
+    }
+    blank: ClassVar[Mapping[str, Any]] = {"summary": "-"}
 
     def load(self, sizes: Sizes) -> tuple[Forecast, ...]:
         steps, kept = len(sizes.parts), self.summary_tokens

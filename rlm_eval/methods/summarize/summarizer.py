@@ -53,9 +53,9 @@ class Summarizer(Prompted, Method):
 
     #: The folder of its prompts.
     prompts: ClassVar[str]
-    #: The prompt file's template for reading, then what else it must hold.
-    templates: ClassVar[tuple[str, ...]]
-    #: What the templates for reading and for answering are filled with to see their own size.
+    #: The prompt file's template for reading, then what else it must hold; each with blanks for
+    #: what fills it, to see its own size. And the blanks of the chat that asks for the answer.
+    templates: ClassVar[Mapping[str, Mapping[str, Any]]]
     blank: ClassVar[Mapping[str, Any]]
     #: The setting that bounds what is written at once, and how often that needs room in the window
     #: beside a part and the prompt around it.
@@ -75,7 +75,6 @@ class Summarizer(Prompted, Method):
                 key=self.written_key,
             )
         self.loaded_prompt = load_prompt(self.prompts, self.prompt)
-        self.loaded_prompt.require(*self.templates)
         if not self.query_aware and "query_aware" not in self.loaded_prompt.source:
             raise ConfigError(f"is not used by the prompt {self.prompt}", key="query_aware")
 
@@ -94,6 +93,8 @@ class Summarizer(Prompted, Method):
         raise NotImplementedError
 
     def check(self, models: Mapping[Role, ModelInfo]) -> None:
+        for key, blank in self.templates.items():
+            self.text(key, "", **blank)
         sizes = self.expected_sizes(Shape(self.chunk_tokens, 0, 0), models)
         window, writes = sizes.summarize_window, f"{self.written_key}={self.written}"
         needed = self.chunk_tokens + self.in_sight * self.written + self.frame(sizes)
@@ -140,7 +141,8 @@ class Summarizer(Prompted, Method):
 
     def frame(self, sizes: Sizes) -> int:
         """Tokens of the prompt for reading around what it is filled with, the question in it."""
-        around = sizes.count(self.text(self.templates[0], "", **self.blank))
+        key, blank = next(iter(self.templates.items()))
+        around = sizes.count(self.text(key, "", **blank))
         return around + (sizes.question if self.query_aware else 0)
 
     def answer_frame(self, sizes: Sizes) -> int:
