@@ -21,11 +21,11 @@ Event = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Past:
-    """``done`` result keys, ``restarts`` begun per key, what this run itself has ``spent`` (also
-    as a whole on what a shard reuses, or the other way round; reused results of other runs were
-    paid there), and for how many ``seconds`` it was at work,
-    from the start of each of its processes to the end of that one's last call. ``damage`` is what
-    is to be said of its journal."""
+    """``done`` result keys, ``restarts`` begun per key, what this run itself has ``spent`` (a shard
+    also what the run as a whole spent on results that it reuses, and the other way round; those of
+    other runs were paid there), and for how many ``seconds`` it was at work, from the start of each
+    of its processes to the end of that one's last call. ``damage`` is what is to be said of its
+    journal."""
 
     done: frozenset[str]
     restarts: Mapping[str, int]
@@ -71,8 +71,8 @@ def past_of(run_dir: Path) -> Past:
 
 def finished_beside(run_dir: Path, wanted: Collection[str]) -> dict[str, Path]:
     """The ``wanted`` results that the runs beside ``run_dir``, or any's shards, have finished, each
-    with the folder that has it. The same key is the same measurement: sample, arm, prompt, models, sources. A journal of
-    another schema has nothing to reuse."""
+    with the folder that has it. The same key is the same measurement: sample, arm, prompt, models,
+    sources. A journal of another schema has nothing to reuse."""
     found: dict[str, Path] = {}
     top = run_dir.parent.parent if run_dir.parent.suffix == SHARDS else run_dir.parent
     beside = [top, *top.glob(f"[!.]*{SHARDS}")]

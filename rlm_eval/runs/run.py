@@ -40,7 +40,7 @@ from rlm_eval.runs.plan import (
     without_effect,
 )
 from rlm_eval.runs.progress import Progress
-from rlm_eval.runs.runner import RunInfo, Runner, RunOutcome, Work
+from rlm_eval.runs.runner import Runner, RunOutcome, Work
 
 FINISHED, FAILED, BAD_INPUT, PENDING_LEFT, INTERRUPTED = 0, 1, 2, 3, 130
 #: Why a run stopped, when a signal asked for it.
@@ -220,12 +220,12 @@ def _work_off(
         elif kind in PERMANENT and (kind != "bad_request" or model not in answering):
             runner.stop(f"{kind}, which every other request would meet as well")
 
-    sub_name = parts.models.get("sub", parts.root).info.name
-    info = RunInfo(parts.run_id, name, sub_name, parts.scripted)
+    sub = parts.models.get("sub", parts.root).info.name
+    about = {"run_id": parts.run_id, "model": name, "sub_model": sub, "scripted": parts.scripted}
     with served(parts, journal, record) as client:
         for line in first_contact(parts, client, ledger):
             print(line, file=sys.stderr)
-        runner = Runner(info, parts.task, client, ledger, parts.sample_budget, journal, progress)
+        runner = Runner(about, parts.task, client, ledger, parts.sample_budget, journal, progress)
         command = resuming(parts.config.stored, run_dir)
         with _interrupts(runner.stop, command) if host.exits else nullcontext(), progress:
             outcome = runner.run(todo, parts.at_once)
