@@ -45,7 +45,7 @@ def past_of(run_dir: Path) -> Past:
     restarts: dict[str, int] = {}
     sessions: list[tuple[float, float]] = []
     asked: set[tuple[str, int]] = set()
-    spent = Spend()
+    spent, own = Spend(), run_name(run_dir)
     bad: list[str] = []
     for event in whole(read_events(run_dir, bad=bad)):
         kind = event["type"]
@@ -56,8 +56,7 @@ def past_of(run_dir: Path) -> Past:
         elif kind == "result" and _is_done(event):
             done.add(event["key"])
         elif kind == "call":
-            elsewhere = event.get("reused_from", run_name(run_dir)) != run_name(run_dir)
-            if elsewhere or attempt_id(event) in asked:
+            if event.get("reused_from", own) != own or attempt_id(event) in asked:
                 continue
             asked.add(attempt_id(event))
             spent += _spend(event)
