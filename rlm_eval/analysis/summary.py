@@ -115,8 +115,10 @@ def joint_summary(run_dirs: Sequence[Path]) -> Summary:
     """Several runs as one: models and settings side by side."""
     runs = [load_run(path, texts=False) for path in run_dirs]
     results = combine(runs)
-    found = verdicts(results, min(run.margin for run in runs))
     shown = any(run.demonstration for run in runs)
+    if results.empty:
+        return Summary(pd.DataFrame(), [], shown)
+    found = verdicts(results, min(run.margin for run in runs))
     return Summary(summarize(results), found, shown, cut=all_cut(results))
 
 

@@ -15,7 +15,8 @@ from rlm_eval.config.check import check_task
 from rlm_eval.config.compose import compose_tree, recorded_tree
 from rlm_eval.config.spelling import Arguments
 from rlm_eval.errors import ConfigError
-from rlm_eval.journal.journal import read_events
+from rlm_eval.journal.journal import read_events, replacing
+from rlm_eval.records import storable
 from rlm_eval.tasks.datasets.exported import to_row
 from rlm_eval.tasks.task import Task
 
@@ -31,9 +32,10 @@ def make_task(overrides: Sequence[str]) -> tuple[str, Task]:
 
 
 def write_jsonl(rows: Iterable[dict[str, Any]], path: Path) -> int:
-    """One row a line; the number of rows."""
-    with path.open("w", encoding="utf-8") as stream:
-        return sum(bool(stream.write(json.dumps(row, ensure_ascii=False) + "\n")) for row in rows)
+    """One row a line; the number of rows. Where one can't be made, there is no file."""
+    lines = (storable(json.dumps(row, ensure_ascii=False)) + "\n" for row in rows)
+    with replacing(path) as new, new.open("w", encoding="utf-8") as stream:
+        return sum(bool(stream.write(line)) for line in lines)
 
 
 def main(arguments: Sequence[str]) -> int:

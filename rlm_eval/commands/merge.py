@@ -97,7 +97,7 @@ def merge(runs: Sequence[Path], out: Path) -> Merged:
     Raises ConfigError where the runs do not fit together; see :func:`check_fit`.
     """
     folders = list(dict.fromkeys(path.resolve() for path in runs))
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if not out.name or (out.exists() and (not out.is_dir() or any(out.iterdir()))):
         raise ConfigError(f"--out={out} is there already: name a new folder")
     sources = [Source.of(folder) for folder in folders]
     settings = [RunConfig(source.tree).measured for source in sources]

@@ -54,12 +54,15 @@ class Run:
 
     @cached_property
     def verdicts(self) -> pd.DataFrame:
-        """A row per RLM arm and length; ``text`` says it in words."""
-        return pd.read_csv(self.folder / "verdicts.csv")
+        """A row per RLM arm and length; ``text`` says it in words. None before any result."""
+        path = self.folder / "verdicts.csv"
+        return pd.read_csv(path) if path.is_file() else pd.DataFrame(columns=["text"])
 
     @cached_property
     def figures(self) -> Mapping[str, Plot]:
         """The report's figures that have something to show, by name."""
+        if self.results.empty:
+            return {}
         frames = self.results, self.calls, summarize(self.results), paired_table(self.results)
         return {name: plot for name, _, plot in draw_all(*frames)}
 
@@ -77,8 +80,7 @@ class Run:
         return write_report([loaded], partial(contexts, allowed))
 
     def __repr__(self) -> str:
-        said = self.verdicts["text"] if (self.folder / "verdicts.csv").is_file() else ()
-        return "\n".join([*said, f"Run({str(self.folder)!r})"])
+        return "\n".join([*self.verdicts["text"], f"Run({str(self.folder)!r})"])
 
 
 @contextmanager

@@ -22,8 +22,8 @@ from rlm_eval.commands.merge import merge
 from rlm_eval.config.check import RunConfig, check_config
 from rlm_eval.config.compose import compose_tree, launcher_of, plain_tree
 from rlm_eval.errors import ConfigError
-from rlm_eval.journal.journal import FILE_NAME, has_journal
-from rlm_eval.journal.past import past_of
+from rlm_eval.journal.journal import FILE_NAME
+from rlm_eval.journal.past import SHARDS, past_of
 from rlm_eval.runs.assemble import assemble
 from rlm_eval.runs.run import BAD_INPUT, FAILED, FINISHED, INTERRUPTED, carry_out_parts
 
@@ -33,11 +33,11 @@ ATTEMPTS = 3
 
 @dataclass(frozen=True)
 class Job:
-    """What a job came to: its exit code, its run's folder, that of the complete run where it is a
-    shard, and why it was refused."""
+    """What a job came to: its exit code, its run's folder (unless it was a dry run), that of the
+    complete run where it is a shard, and why it was refused."""
 
     code: int
-    folder: str
+    folder: str = ""
     complete: str = ""
     refused: str = ""
 
@@ -70,8 +70,8 @@ def carry_out_jobs(overrides: Sequence[str], runs: Sequence[Sequence[str]]) -> i
     for job in done.values():
         if job.refused:
             print(job.refused, file=sys.stderr)
-    folders = _joined(list(done.values()))
-    if len(folders) > 1 or any(job.complete for job in done.values()):
+    folders = [f for f in _joined(list(done.values())) if (f / "results.parquet").is_file()]
+    if len(folders) > 1 or (folders and any(job.complete for job in done.values())):
         _show_together(folders)
     if failed:
         raise failed[0]
@@ -115,11 +115,12 @@ def _job(config: Any, notes: str, parent: int) -> None:
         parts = assemble(check_config(plain_tree(config)))
         code = carry_out_parts(parts)
         complete = str(parts.run_folder.resolve()) if parts.config["shard"] else ""
-        job = Job(code, str(parts.folder.resolve()), complete)
+        planned = parts.config["dry_run"]
+        job = Job(code) if planned else Job(code, str(parts.folder.resolve()), complete)
     except ConfigError as error:
         from rlm_eval.commands.cli import in_one_line
 
-        job = Job(BAD_INPUT, "", refused=f"rlm_eval: {in_one_line(error)}")
+        job = Job(BAD_INPUT, refused=f"rlm_eval: {in_one_line(error)}")
     if job.code == INTERRUPTED:
         if os.getpid() == parent:
             raise KeyboardInterrupt  # the complete sweep, not this job alone
@@ -135,15 +136,13 @@ def _noted(notes: Path, number: int) -> Job | None:
 
 
 def _joined(jobs: Sequence[Job]) -> list[Path]:
-    """The folders of the runs, of shards that of the run that they are parts of, once joined."""
-    found: dict[Path, list[Path]] = {}
-    for job in jobs:
-        if job.folder and has_journal(Path(job.folder)):
-            found.setdefault(Path(job.complete or job.folder), []).append(Path(job.folder))
-    for complete, shards in found.items():
-        if shards != [complete]:
-            join_shards(shards, complete)
-    return list(found)
+    """The folders of the runs, of shards that of the run that they are parts of, once all there are
+    of it were joined: what those of another number spent is in its bill too."""
+    begun = [job for job in jobs if job.folder and Path(job.folder, "config.yaml").is_file()]
+    for complete in {Path(job.complete): None for job in begun if job.complete}:
+        shards = complete.with_name(f"{complete.name}{SHARDS}").glob("*/config.yaml")
+        join_shards(sorted(file.parent for file in shards), complete)
+    return list(dict.fromkeys(Path(job.complete or job.folder) for job in begun))
 
 
 def join_shards(shards: Sequence[Path], complete: Path) -> None:
@@ -156,7 +155,7 @@ def join_shards(shards: Sequence[Path], complete: Path) -> None:
     for left in (old, new):
         shutil.rmtree(left, ignore_errors=True)
     sources = list(shards)
-    if has_journal(complete):
+    if (complete / "config.yaml").is_file():
         written = (complete / FILE_NAME).stat().st_mtime
         older = all((shard / FILE_NAME).stat().st_mtime <= written for shard in shards)
         done = past_of(complete).done

@@ -20,6 +20,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 from pydantic.errors import PydanticSchemaGenerationError
 
+from rlm_eval.config.compose import known_keys
 from rlm_eval.config.credentials import as_written, refuse_credentials
 from rlm_eval.config.spelling import misfit, unknown_key
 from rlm_eval.errors import ConfigError
@@ -124,7 +125,7 @@ def check_config(tree: Mapping[str, Any]) -> RunConfig:
     if not tree.get("method"):
         raise ConfigError("no method is left: give at least one, as in method=[direct,rlm]")
     groups = ("method", *NEEDED, *OPTIONAL)
-    checked = _settings({key: value for key, value in tree.items() if key not in groups}, groups)
+    checked = _settings({key: value for key, value in tree.items() if key not in groups})
     allowed = ("rlm_eval", *checked["allow_targets"])
     for key in NEEDED:
         checked[key] = _checked(key, tree[key], allowed)
@@ -154,7 +155,7 @@ def check_task(node: Any, allow_targets: Sequence[str] = ()) -> dict[str, Any]:
     return _checked("task", node, ("rlm_eval", *allow_targets))
 
 
-def _settings(given: Mapping[str, Any], groups: Sequence[str]) -> dict[str, Any]:
+def _settings(given: Mapping[str, Any]) -> dict[str, Any]:
     budget = given.get("budget")
     if isinstance(budget, Mapping):  # a scope that is left empty has no caps
         given = {**given, "budget": {k: v for k, v in budget.items() if v is not None}}
@@ -169,17 +170,8 @@ def _settings(given: Mapping[str, Any], groups: Sequence[str]) -> dict[str, Any]
         if problem["type"] == "missing":
             raise ConfigError(f"{key} is missing: leave ~{key} out") from None
         if problem["type"] == "extra_forbidden":
-            known = [*_keys_of(Settings), *groups]
-            raise ConfigError(unknown_key(key, known)) from None
+            raise ConfigError(unknown_key(key, known_keys())) from None
         raise _misfit(key, error) from None
-
-
-def _keys_of(model: Any, prefix: str = "") -> list[str]:
-    """The keys of a settings class, and of those in it."""
-    out = []
-    for name, field in getattr(model, "model_fields", {}).items():
-        out += [prefix + name, *_keys_of(field.annotation, f"{prefix}{name}.")]
-    return out
 
 
 def _role_model(key: str, model: Any, node: Any) -> dict[str, Any] | None:
@@ -260,12 +252,12 @@ def _parameters(where: str, target: str) -> dict[str, inspect.Parameter]:
         sys.path.append(os.getcwd())  # where ``python -m`` looks, and a console script does not
     try:
         found = getattr(importlib.import_module(module), name)
-    except (ImportError, ValueError, AttributeError) as error:
+        # A dataclass's own annotations, each resolved in the module of the class that wrote it.
+        plain = inspect.isclass(found) and not is_dataclass(found)
+        hints = typing.get_type_hints(found.__init__ if plain else found)
+    except (ImportError, ValueError, AttributeError, NameError) as error:
         reason = str(error).splitlines()[0]
         raise ConfigError(f"{where}._target_={target} can't be loaded: {reason}") from error
-    # A dataclass's own annotations, each resolved in the module of the class that wrote it.
-    plain = inspect.isclass(found) and not is_dataclass(found)
-    hints = typing.get_type_hints(found.__init__ if plain else found)
     return {
         name: parameter.replace(annotation=hints.get(name, inspect.Parameter.empty))
         for name, parameter in inspect.signature(found).parameters.items()

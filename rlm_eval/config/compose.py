@@ -23,14 +23,23 @@ _ELSEWHERE = re.compile(
     r"\s*[\w+.-]+://(?!(localhost|127\.[\d.]+|0\.0\.0\.0|\[::1?])(:\d+)?([/?#]|$))"
 )
 
+#: What names a user's own folders of configuration.
+_OWN_CONF = "hydra.searchpath="
+
 
 def compose_tree(overrides: Sequence[str]) -> dict[str, Any]:
     """The composed configuration as plain data. Raises ConfigError, in one line, for what Hydra
-    can't compose."""
+    can't compose, and for settings of an arm that is not chosen."""
     from hydra import compose
 
     with _hydra(overrides):
-        return plain_tree(compose("config", overrides=list(overrides)))
+        config = compose("config", overrides=list(overrides))
+        tree = plain_tree(config)
+    for key in (override.lstrip("+").partition("=")[0] for override in overrides):
+        group, arm, *_ = [*key.split("."), ""]
+        if group == "method" and arm in (config.get("method") or {}) and arm not in tree["method"]:
+            raise ConfigError(f"{key}: {arm} is no arm of this run: add it to method=[...]")
+    return tree
 
 
 def commented(overrides: Sequence[str]) -> str:
@@ -48,8 +57,10 @@ def commented(overrides: Sequence[str]) -> str:
     told: dict[str, list[str]] = {}
     conf = importlib.resources.files("rlm_eval.conf")
     for file in files:
-        if file.config_path and not file.config_path.startswith("hydra/"):
-            source = (conf / f"{file.config_path}.yaml").read_text(encoding="utf-8")
+        name = file.config_path or ""
+        ours = conf / f"{name}.yaml"  # which a file of a user's own folder is not
+        if ours.is_file() and not name.startswith("hydra/"):
+            source = ours.read_text(encoding="utf-8")
             package = (file.package or "").removeprefix("_global_")
             told |= {path: lines for path, _, lines in _keyed(source, package) if lines}
     out, _ = [], told.pop("", None)
@@ -101,6 +112,8 @@ def jobs_of(overrides: Sequence[str], *, multirun: bool = True) -> list[list[str
             for o in parser.parse_overrides([*listed, *swept])
             if not o.key_or_group.startswith(("hydra/", "hydra.launcher"))
         }
+    for key in (key for key, values in choices.items() if not values):
+        raise ConfigError(f"{key}: no choice fits the pattern: rlm-eval list has what there is")
     jobs = [list(job) for job in product(*choices.values())]
     presets = any(o.startswith("experiment=") for o in swept)
     if presets or len(choices.get("experiment", ())) > 1:
@@ -116,6 +129,7 @@ def _preset_sweep(overrides: Sequence[str]) -> list[str]:
     if not chosen:
         return []
     given = {o.lstrip("+~").partition("=")[0] for o in overrides} - {"experiment"}
+    chosen += [o for o in overrides if o.startswith(_OWN_CONF)]
     with _hydra(chosen):
         params = compose("config", chosen, return_hydra_config=True).hydra.sweeper.params or {}
     return [f"{key}={value}" for key, value in params.items() if key.lstrip("+") not in given]
@@ -160,7 +174,7 @@ def check_overrides(overrides: Sequence[str]) -> None:
         key, _, value = override.lstrip("+").partition("=")
         try:
             given = yaml.safe_load(value)
-        except yaml.YAMLError:
+        except (yaml.YAMLError, ValueError):  # the latter for a day that is none
             given = value
         for part in reversed(key.split(".")):
             given = {part: given}
@@ -170,7 +184,8 @@ def check_overrides(overrides: Sequence[str]) -> None:
 
 
 def plain_tree(config: Any) -> dict[str, Any]:
-    """A composed configuration as plain data, but for what it takes from the environment."""
+    """A composed configuration as plain data, but for what it takes from the environment, and
+    without a preset's settings of arms that were not chosen."""
     from omegaconf import OmegaConf
     from omegaconf.resolvers import oc
 
@@ -181,6 +196,9 @@ def plain_tree(config: Any) -> dict[str, Any]:
         OmegaConf.register_new_resolver("oc.env", oc.env, replace=True)
     assert isinstance(tree, dict)
     plain = {str(k): v for k, v in tree.items() if k != "experiment"}
+    for name, node in list((plain.get("method") or {}).items()):
+        if isinstance(node, dict) and "_target_" not in node:
+            del plain["method"][name]
     return {key: from_environment(value, key) for key, value in plain.items()}
 
 
@@ -260,7 +278,7 @@ def _one_line(error: Exception, overrides: Sequence[str]) -> str:
     """Hydra's message of several lines as one that says what to do."""
     text = " ".join(str(error).split())
     if unknown := re.search(r"Could not override '([^']+)'", text):
-        chosen = [o for o in overrides if "." not in o.partition("=")[0]]
+        chosen = [o for o in overrides if "." not in o.partition("=")[0] or _OWN_CONF in o]
         return unknown_key(unknown[1], known_keys(chosen if len(chosen) < len(overrides) else []))
     return misread(error, text) or text.partition(" full_key:")[0].replace("In 'config': ", "")
 

@@ -21,10 +21,11 @@ Event = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Past:
-    """``done`` result keys, ``restarts`` begun per key, what this run itself has ``spent``
-    (reused results of other runs were paid there), and for how many ``seconds`` it was at work,
-    from the start of each of its processes to the end of that one's last call. ``damage`` is what
-    is to be said of its journal."""
+    """``done`` result keys, ``restarts`` begun per key, what this run itself has ``spent`` (a shard
+    also what the run as a whole spent on results that it reuses, and the other way round; those of
+    other runs were paid there), and for how many ``seconds`` it was at work, from the start of each
+    of its processes to the end of that one's last call. ``damage`` is what is to be said of its
+    journal."""
 
     done: frozenset[str]
     restarts: Mapping[str, int]
@@ -33,13 +34,18 @@ class Past:
     damage: str = ""
 
 
+def run_name(folder: Path) -> str:
+    """The name of the run in ``folder``, or of which that is a shard."""
+    return folder.parent.stem if folder.parent.suffix == SHARDS else folder.name
+
+
 def past_of(run_dir: Path) -> Past:
     """Read the journal of ``run_dir``; an empty past when there is none."""
     done: set[str] = set()
     restarts: dict[str, int] = {}
     sessions: list[tuple[float, float]] = []
     asked: set[tuple[str, int]] = set()
-    spent = Spend()
+    spent, own = Spend(), run_name(run_dir)
     bad: list[str] = []
     for event in whole(read_events(run_dir, bad=bad)):
         kind = event["type"]
@@ -50,7 +56,7 @@ def past_of(run_dir: Path) -> Past:
         elif kind == "result" and _is_done(event):
             done.add(event["key"])
         elif kind == "call":
-            if "reused_from" in event or attempt_id(event) in asked:
+            if event.get("reused_from", own) != own or attempt_id(event) in asked:
                 continue
             asked.add(attempt_id(event))
             spent += _spend(event)
@@ -63,13 +69,12 @@ def past_of(run_dir: Path) -> Past:
 
 
 def finished_beside(run_dir: Path, wanted: Collection[str]) -> dict[str, Path]:
-    """The ``wanted`` results that the runs beside ``run_dir`` have finished, each with the run that
-    has it. The same key is the same measurement: sample, arm, prompt, models, sources. A journal of
-    another schema has nothing to reuse."""
+    """The ``wanted`` results that the runs beside ``run_dir``, or any's shards, have finished, each
+    with the folder that has it. The same key is the same measurement: sample, arm, prompt, models,
+    sources. A journal of another schema has nothing to reuse."""
     found: dict[str, Path] = {}
-    beside = [run_dir.parent]
-    if run_dir.parent.suffix == SHARDS:  # the complete run and its neighbours
-        beside.append(run_dir.parent.parent)
+    top = run_dir.parent.parent if run_dir.parent.suffix == SHARDS else run_dir.parent
+    beside = [top, *top.glob(f"[!.]*{SHARDS}")]
     for other in sorted(filter(has_journal, (f for b in beside for f in b.glob("[!.]*")))):
         missing = set(wanted) - found.keys()
         if other != run_dir and missing:
@@ -83,7 +88,7 @@ def finished_beside(run_dir: Path, wanted: Collection[str]) -> dict[str, Path]:
 
 def reuse(found: Mapping[str, Path], past: Past, journal: Journal) -> None:
     """Copy results of other runs with their calls, as restarts after those that were begun here
-    already: a row sums the calls of its last one."""
+    already: a row sums the calls of its last one. ``reused_from`` names the run that paid."""
     for other in dict.fromkeys(found.values()):
         for event in read_events(other, types=("begin", "call", "result")):
             key = event["result_key"] if event["type"] == "call" else event["key"]
@@ -91,7 +96,8 @@ def reuse(found: Mapping[str, Path], past: Past, journal: Journal) -> None:
                 if event["type"] == "result":
                     copy_trajectory(key, other, journal.path.parent)
                 restart = event["restart"] + past.restarts.get(key, 0)
-                journal.append({**event, "restart": restart, "reused_from": other.name})
+                paid = event.get("reused_from", run_name(other))
+                journal.append({**event, "restart": restart, "reused_from": paid})
 
 
 def copy_trajectory(key: str, source: Path, to: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, zip_longest
@@ -76,7 +77,8 @@ class Parts:
         made_with = [self.config.identity, self.fingerprints]
         if "sha256" in (source := self.task.source or {}):
             made_with.append(source)
-        return f"{self.task.name}-{content_hash(made_with)[:10]}"
+        name = re.sub(r"[^\w .-]", "_", self.task.name).lstrip(".")  # a folder's, no path
+        return f"{name}-{content_hash(made_with)[:10]}"
 
     @property
     def run_folder(self) -> Path:

@@ -100,37 +100,48 @@ def _judging(parts: Parts, work: Sequence[Work], experience: Experience) -> list
 
 
 def _row(parts: Parts, group: Sequence[Work], experience: Experience) -> Expected:
-    arm, cap = group[0].arm, parts.sample_budget
+    arm, most = group[0].arm, _most(parts, group)
     row = Expected(arm.name, group[0].sample.target_tokens, len(group))
     past = experience.nearest(arm.name, row.target_tokens)
     if past is not None and past[0] == row.target_tokens:
-        return _within(parts, _from_past(row, *past))
+        return _within(_from_past(row, *past), most)
     row = _unseen(row, parts, group, experience)
-    if not (arm.method.matched and cap.bounds_what_is_bought):
-        return _within(parts, row)
-    # How tokens are shared between prompts and replies isn't known: they are mostly prompts.
-    most = {"prompt_tokens": cap.tokens, "usd": cap.usd}
-    spent = {name: each * row.results for name, each in most.items() if each is not None}
-    known: dict[str, Any] = dict.fromkeys(MEASURES) | spent
-    return replace(row, source="cap", **known, high=spent)
+    if arm.method.matched and parts.sample_budget.bounds_what_is_bought:
+        # How tokens are shared between prompts and replies isn't known: they are mostly prompts.
+        bought = {name: most.get(name) for name in ("prompt_tokens", "usd")}
+        known: dict[str, Any] = dict.fromkeys(MEASURES) | bought
+        row = replace(row, source="cap", **known, high={})
+    return _within(row, most)
 
 
-def _within(parts: Parts, row: Expected) -> Expected:
-    """No answer takes more than its sample's caps."""
+def _most(parts: Parts, group: Sequence[Work]) -> dict[str, float]:
+    """What ``group`` may take by its samples' caps, of measures that have one. What an index takes
+    comes on top: the run pays that."""
     cap, prices = parts.sample_budget, [info.price for info in parts.infos.values()]
     caps = {**asdict(cap), "prompt_tokens": cap.tokens, "completion_tokens": cap.tokens}
     if cap.tokens is not None and None not in prices:
         dearest = max(max(price.input, price.output) for price in prices if price is not None)
         caps["usd"] = min(cap.usd or inf, cap.tokens * dearest / 1e6)
-    most = {name: caps[name] * row.results for name in MEASURES if caps[name] is not None}
+    loads = _loads(parts, group) if "embed" in group[0].arm.method.roles else []
+    embedded = [tuple(part for part in load if part.role == "embed") for load in loads]
+    index = _totals(embedded, parts.infos, None, {name: high for name, (_, high) in _SIZES.items()})
+    return {
+        name: caps[name] * len(group) + index.get(name, 0)
+        for name in MEASURES
+        if caps[name] is not None
+    }
+
+
+def _within(row: Expected, most: Mapping[str, float]) -> Expected:
+    """The row without what lies above ``most``, which bounds what has no upper end of its own."""
     point: dict[str, Any]
     point = {name: value for name in MEASURES if (value := getattr(row, name)) is not None}
     point, low, high = (
         {name: min(value, most.get(name, inf)) for name, value in figures.items()}
         for figures in (point, row.low, {**most, **row.high})
     )
-    if cap.tokens is not None and "prompt_tokens" in point:
-        room = cap.tokens * row.results - point.get("completion_tokens", 0)
+    if {"prompt_tokens", "completion_tokens"} <= point.keys() & most.keys():
+        room = most["prompt_tokens"] - point["completion_tokens"]
         point["prompt_tokens"] = min(point["prompt_tokens"], room)
     return replace(row, **point, low=low, high=high)
 
@@ -141,17 +152,22 @@ def shapes_of(parts: Parts, work: Sequence[Work]) -> list[Shape]:
     return [Shape(s.length_tokens, count(s.question), s.max_answer_tokens) for s in samples]
 
 
+def _loads(parts: Parts, group: Sequence[Work]) -> list[tuple[Forecast, ...]]:
+    """What each answer takes, of those whose sizes tell it."""
+    method, share = group[0].arm.method, len({work.context.id for work in group}) / len(group)
+    told = [method.forecast(shape, parts.infos) for shape in shapes_of(parts, group)]
+    return [tuple(_shared(part, share) for part in load) for load in told if load is not None]
+
+
 def _unseen(row: Expected, parts: Parts, group: Sequence[Work], experience: Experience) -> Expected:
     method, infos, speeds = group[0].arm.method, parts.infos, experience.speeds
-    shapes = shapes_of(parts, group)
-    told = [(method.forecast(shape, infos), method.bounds(shape, infos)) for shape in shapes]
-    loads = [load for load, _ in told if load is not None]
+    loads = _loads(parts, group)
     if len(loads) == row.results:
-        share = len({work.context.id for work in group}) / row.results
-        loads = [tuple(_shared(part, share) for part in load) for load in loads]
         return _from_sizes(row, loads, infos, speeds)
     if past := experience.nearest(row.arm, row.target_tokens):
         return _from_past(row, *past)
+    shapes = shapes_of(parts, group)
+    told = [(method.forecast(shape, infos), method.bounds(shape, infos)) for shape in shapes]
     ends = [bounds or (load, load) for load, bounds in told]
     least = [least for least, _ in ends if least is not None]
     most = [most for _, most in ends if most is not None]
@@ -272,9 +288,8 @@ def pilot_command() -> str:
 def refuse_over_cap(rows: Sequence[Expected], cap_usd: float, spent_usd: float) -> None:
     """Raise ConfigError where what is left to do may pass the run's cap, by the upper ends of
     estimates and by bounds together."""
-    bounded = [row for row in rows if row.source in NO_ESTIMATE]
-    priced = [row for row in rows if row not in bounded and "usd" in row.high]
-    estimate = together(priced).high["usd"]
+    bounded = [row for row in rows if row.source in NO_ESTIMATE or "usd" not in row.high]
+    estimate = together([row for row in rows if row not in bounded]).high["usd"]
     bound = sum(row.high.get("usd", inf) for row in bounded)
     if spent_usd + estimate + bound <= cap_usd:
         return

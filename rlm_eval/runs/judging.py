@@ -8,9 +8,9 @@ it tells how often it contradicts itself, and what most verdicts say is the scor
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Protocol, runtime_checkable
+from typing import Any
 
 from rlm_eval.errors import ProviderError, SampleFailure
 from rlm_eval.ledger import Ledger
@@ -21,23 +21,10 @@ from rlm_eval.models.client import LM, CallTags
 from rlm_eval.records import Sample, Score
 
 
-@runtime_checkable
-class JudgedTask(Protocol):
-    """What a task says of its judge; :mod:`rlm_eval.tasks.task` has the words."""
-
-    judge: str | None
-    judge_tokens: int
-    judge_repeats: int
-
-    def judge_values(self, sample: Sample, answer: str) -> Mapping[str, object]: ...
-
-    def judged(self, sample: Sample, answer: str, verdict: str) -> Score | None: ...
-
-
 class Judge:
     """Grades a task's answers. Raises ConfigError for a prompt that is not there."""
 
-    def __init__(self, task: JudgedTask, prompt: str) -> None:
+    def __init__(self, task: Any, prompt: str) -> None:
         self._task = task
         self._prompt = load_prompt("judge", prompt)
 
@@ -85,8 +72,6 @@ def majority(scores: Sequence[Score]) -> Score:
     return replace(middle, verdicts=len(scores), dissents=dissents)
 
 
-def judge_of(task: object) -> Judge | None:
+def judge_of(task: Any) -> Judge | None:
     """The judge a task asks for, None where its answers are scored by rule."""
-    if isinstance(task, JudgedTask) and task.judge is not None:
-        return Judge(task, task.judge)
-    return None
+    return Judge(task, task.judge) if task.judge is not None else None

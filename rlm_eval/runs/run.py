@@ -19,7 +19,7 @@ from rlm_eval.config.credentials import secrets_in
 from rlm_eval.errors import PERMANENT, ConfigError, is_the_machines
 from rlm_eval.journal.environment import write_environment
 from rlm_eval.journal.journal import Journal, damage, read_events, record_size
-from rlm_eval.journal.past import Past, finished_beside, past_of, reuse
+from rlm_eval.journal.past import Past, finished_beside, past_of, reuse, run_name
 from rlm_eval.journal.redaction import Redactor, secrets_of
 from rlm_eval.ledger import Ledger
 from rlm_eval.models.client import CallSink, ModelClient
@@ -40,7 +40,7 @@ from rlm_eval.runs.plan import (
     without_effect,
 )
 from rlm_eval.runs.progress import Progress
-from rlm_eval.runs.runner import RunInfo, Runner, RunOutcome, Work
+from rlm_eval.runs.runner import Runner, RunOutcome, Work
 
 FINISHED, FAILED, BAD_INPUT, PENDING_LEFT, INTERRUPTED = 0, 1, 2, 3, 130
 #: Why a run stopped, when a signal asked for it.
@@ -106,20 +106,23 @@ def _run(parts: Parts, run_dir: Path, work: Sequence[Work], host: Host) -> RunOu
         if journal.found != size:  # another process ended meanwhile
             past = past_of(run_dir)
             found = {key: run for key, run in found.items() if key not in past.done}
-        reuse(found, past, journal)
-        past = replace(past, done=past.done.union(found))
+        if found:
+            reuse(found, past, journal)
+            past = past_of(run_dir)
         todo = [
             replace(w, restart=past.restarts[w.key]) if w.key in past.restarts else w
             for w in work
             if w.key not in past.done
         ]
         # A question that is refused each time would else end each session at its start.
-        todo.sort(key=lambda item: item.restart > 0)
+        todo.sort(key=lambda item: item.restart)
         if past.damage:
             print(past.damage, file=sys.stderr)
         if found:
             told = f"{len(found)} results reused from other runs of the same setting"
-            print(f"{told}; what they cost is not in this one's bill or cap", file=sys.stderr)
+            if apart := sum(run_name(run) != run_name(run_dir) for run in found.values()):
+                told += f"; what {apart} of them cost is not in this one's bill or cap"
+            print(told, file=sys.stderr)
         if len(todo) < len(work):
             there = f"{len(work) - len(todo)} of {len(work)} results are there"
             print(f"continuing {run_dir}: {there}", file=sys.stderr)
@@ -129,6 +132,8 @@ def _run(parts: Parts, run_dir: Path, work: Sequence[Work], host: Host) -> RunOu
         if rows:
             keep_forecast(rows, run_dir)
             print(in_one_line(rows, parts.at_once), file=sys.stderr)
+        if not todo:
+            return RunOutcome(0, 0)
         return _work_off(parts, run_dir, todo, past, journal, host)
 
 
@@ -215,12 +220,12 @@ def _work_off(
         elif kind in PERMANENT and (kind != "bad_request" or model not in answering):
             runner.stop(f"{kind}, which every other request would meet as well")
 
-    sub_name = parts.models.get("sub", parts.root).info.name
-    info = RunInfo(parts.run_id, name, sub_name, parts.scripted)
+    sub = parts.models.get("sub", parts.root).info.name
+    about = {"run_id": parts.run_id, "model": name, "sub_model": sub, "scripted": parts.scripted}
     with served(parts, journal, record) as client:
-        for line in first_contact(parts, client, ledger) if todo else ():
+        for line in first_contact(parts, client, ledger):
             print(line, file=sys.stderr)
-        runner = Runner(info, parts.task, client, ledger, parts.sample_budget, journal, progress)
+        runner = Runner(about, parts.task, client, ledger, parts.sample_budget, journal, progress)
         command = resuming(parts.config.stored, run_dir)
         with _interrupts(runner.stop, command) if host.exits else nullcontext(), progress:
             outcome = runner.run(todo, parts.at_once)

@@ -61,16 +61,6 @@ class Work:
 
 
 @dataclass(frozen=True)
-class RunInfo:
-    """What every row of a run says of it."""
-
-    run_id: str
-    model: str
-    sub_model: str
-    scripted: bool
-
-
-@dataclass(frozen=True)
 class RunOutcome:
     """How a run ended: results made now, results pending, why it stopped early, and each distinct
     error with its count."""
@@ -83,9 +73,10 @@ class RunOutcome:
 
 @dataclass
 class Runner:
-    """Carries out a list of work. ``stop()`` lets what is in flight end and starts no more."""
+    """Carries out a list of work. ``stop()`` lets what is in flight end and starts no more.
+    ``about`` is what every result says of the run: its run_id, model, sub_model and scripted."""
 
-    info: RunInfo
+    about: Mapping[str, Any]
     task: Any
     client: ModelClient
     ledger: Ledger
@@ -152,15 +143,12 @@ class Runner:
                 raise OSError(errno.ENOMEM, str(error) or "no memory is left") from error
             raise
         result = Result(
+            **self.about,
             key=work.key,
             restart=work.restart,
-            run_id=self.info.run_id,
             sample=work.sample,
             method=work.arm.name,
             prompt=work.arm.method.prompt_name(),
-            model=self.info.model,
-            sub_model=self.info.sub_model,
-            scripted=self.info.scripted,
             repeat=work.repeat,
             answer=answer,
             score=score,

@@ -29,7 +29,7 @@ from rlm_eval.journal.journal import Journal
 from rlm_eval.ledger import Ledger
 from rlm_eval.runs.assemble import all_work, assemble
 from rlm_eval.runs.run import served
-from rlm_eval.runs.runner import RunInfo, Runner
+from rlm_eval.runs.runner import Runner
 
 PACKAGE = Path(rlm_eval.__file__).parent
 HOMES = (PACKAGE, PACKAGE.parent / "tasks")
@@ -82,8 +82,9 @@ def path_of(arm: str, folder: Path) -> Counter[str]:
     run_dir = folder / arm
     name = parts.root.info.name
     with Journal(run_dir) as journal, served(parts, journal, journal.call) as client:
-        info = RunInfo("path", name, name, True)
-        runner = Runner(info, parts.task, client, Ledger(), parts.sample_budget, journal, Watcher())
+        about = {"run_id": "path", "model": name, "sub_model": name, "scripted": True}
+        given = parts.task, client, Ledger(), parts.sample_budget, journal, Watcher()
+        runner = Runner(about, *given)
         runner.run([first], 1)
         with counted() as calls:
             runner.run([second], 1)

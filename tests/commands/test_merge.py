@@ -259,9 +259,11 @@ def test_a_run_that_goes_on_meanwhile_is_taken_as_it_was(tmp_path: Path) -> None
     assert list(source.events()) == before
 
 
-def test_nothing_is_written_over(tmp_path: Path) -> None:
+def test_nothing_is_written_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
     a, b = shard(tmp_path / "a", "r1"), shard(tmp_path / "b", "r2")
-    for out in (a, tmp_path / "a" / "config.yaml"):
+    for out in (a, tmp_path / "a" / "config.yaml", Path()):
         with pytest.raises(ConfigError, match="is there already"):
             merge([a, b], out)
 

@@ -67,6 +67,14 @@ def test_a_run_has_its_tables_figures_and_report(small: rlm_eval.Run, place: Pat
 
 
 @slow
+def test_a_run_whose_cap_left_no_result_has_nothing_to_show(place: Path) -> None:
+    settings = {**SMALL, "method": ["direct"], "results_dir": place / "capped"}
+    run = rlm_eval.run(**settings, **{"budget.run.tokens": 1})
+    assert (len(run.results), run.figures, [*run.verdicts.text]) == (0, {}, [])
+    assert repr(run) == f"Run({str(run.folder)!r})"
+
+
+@slow
 def test_the_same_call_again_continues_and_leaves_signals_alone(
     small: rlm_eval.Run, place: Path, capsys: Printed, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,6 +17,7 @@ from rlm_eval.commands.sweep import join_shards
 from rlm_eval.config.check import check_config
 from rlm_eval.config.compose import compose_tree, jobs_of
 from rlm_eval.errors import ConfigError
+from rlm_eval.journal.journal import read_events
 from rlm_eval.journal.past import past_of
 from rlm_eval.ledger import Budget
 from rlm_eval.runs.assemble import all_work, assemble, samples_of
@@ -28,6 +29,15 @@ TIMES = ["wall_s", "lm_s", "sandbox_s"]
 
 def table(run_dir: Path) -> pd.DataFrame:
     return pd.read_parquet(run_dir / "results.parquet").drop(columns=TIMES)
+
+
+def killed_before_result(run_dir: Path, number: int) -> None:
+    """Leave the run as if it had been killed when that result's last call was there."""
+    path = run_dir / "journal.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    ends = [i for i, line in enumerate(lines) if b'"type": "result"' in line]
+    path.write_bytes(b"".join(lines[: ends[number - 1]]))
+    (run_dir / "results.parquet").unlink()
 
 
 @pytest.mark.slow
@@ -135,9 +145,10 @@ def test_more_shards_than_contexts_leave_some_without_work(
 def test_a_run_that_was_begun_as_one_goes_on_in_shards(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = [*SMALL, "method=[direct]", "budget.run.calls=4", f"results_dir={tmp_path}"]
-    assert run_command(words) == 3
+    words = [*SMALL, "method=[direct]", f"results_dir={tmp_path}", "concurrency=1"]
+    assert run_command(words) == 0
     (run_dir,) = tmp_path.glob("needle-*")
+    killed_before_result(run_dir, 5)
     (run_dir / "notes.txt").write_text("mine")
     before = past_of(run_dir)
     assert run_command([*words, "shards=2"]) == 0
@@ -149,6 +160,74 @@ def test_a_run_that_was_begun_as_one_goes_on_in_shards(
     stamp = (run_dir / "journal.jsonl").stat().st_mtime_ns
     assert run_command([*words, "shards=2"]) == 0
     assert (run_dir / "journal.jsonl").stat().st_mtime_ns == stamp, "nothing new to join"
+
+
+def test_a_runs_cap_holds_however_it_goes_on(tmp_path: Path) -> None:
+    """What it spent as a whole counts in its shards, and theirs in those of another number."""
+    words = [*SMALL, "method=[direct]", f"results_dir={tmp_path}", "concurrency=1"]
+    words.append("budget.run.calls=4")
+    for shards in ("1", "2", "3"):
+        assert run_command([*words, f"shards={shards}"]) == 3
+        (run_dir,) = tmp_path.glob("needle-*[!s]")
+        assert past_of(run_dir).spent.calls == 4
+        assert len(past_of(run_dir).done) == 4
+
+
+def test_what_shards_did_is_the_whole_runs_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They were killed before they were joined; nothing is asked twice, and no model opened."""
+    words = [*SMALL, "method=[direct]", f"results_dir={tmp_path}"]
+    assert run_command([*words, "shards=2"]) == 0
+    (run_dir,) = tmp_path.glob("needle-*[!s]")
+    before = past_of(run_dir)
+    shutil.rmtree(run_dir)
+    assert run_command([*words, "dry_run=true"]) == 0
+    assert "0 results to make (5 are there, 5 of them in other runs)" in capsys.readouterr().out
+    assert run_command(words) == 0
+    told = capsys.readouterr().err
+    assert "5 results reused from other runs of the same setting\n" in told, "and it is its bill"
+    assert past_of(run_dir).done == before.done
+    assert past_of(run_dir).spent == before.spent
+    assert "model" not in {event["type"] for event in read_events(run_dir)}
+    assert len(table(run_dir)) == 5
+    assert (run_dir / "summary.csv").is_file()
+
+
+def test_what_other_shards_spent_in_vain_is_in_the_joined_bill(tmp_path: Path) -> None:
+    words = [*SMALL, "method=[direct]", f"results_dir={tmp_path}", "concurrency=1"]
+    assert run_command([*words, "shards=2"]) == 0
+    (run_dir,) = tmp_path.glob("needle-*[!s]")
+    shutil.rmtree(run_dir)
+    one, two = sorted(run_dir.with_name(f"{run_dir.name}.shards").iterdir())
+    killed_before_result(one, 2)
+    assert [past_of(shard).spent.calls for shard in (one, two)] == [2, 2]
+    assert run_command([*words, "shards=3"]) == 0
+    assert len(past_of(run_dir).done) == 5
+    assert past_of(run_dir).spent.calls == 4 + 2
+
+
+def test_runs_of_which_nothing_is_there_yet_are_not_shown_together(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["-m", *SMALL, "method=[direct]", f"results_dir={tmp_path}", "seed=1,2"]
+    assert run_command(words) == 0
+    for run_dir in tmp_path.glob("needle-*"):
+        killed_before_result(run_dir, 2)
+    assert run_command([*words, "dry_run=true"]) == 0
+    assert "=== all" not in capsys.readouterr().out.partition("would go to")[2]
+    few = [*SMALL, "task.n=3", "method=[direct]", f"results_dir={tmp_path}", "budget.run.calls=2"]
+    assert run_command([*few, "shards=3"]) == 3, "no shard may make a call"
+    assert "No results yet." in capsys.readouterr().out
+
+
+def test_a_dry_run_of_shards_joins_nothing(tmp_path: Path) -> None:
+    words = [*SMALL, "method=[direct]", f"results_dir={tmp_path}", "shards=2"]
+    assert run_command(words) == 0
+    (joined,) = tmp_path.glob("needle-*[!s]")
+    shutil.rmtree(joined)
+    assert run_command(["-m", *words, "shard=1,2", "dry_run=true"]) == 0
+    assert not joined.exists()
 
 
 def test_seconds_of_shards_that_ran_side_by_side_count_once(tmp_path: Path) -> None:

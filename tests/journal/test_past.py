@@ -79,6 +79,20 @@ def test_results_of_another_run_are_reused_once_and_not_paid_again(tmp_path: Pat
     assert kept[0] == kept[1]
 
 
+def test_a_shard_has_its_part_of_what_the_whole_run_paid(tmp_path: Path) -> None:
+    whole, shard = tmp_path / "run", tmp_path / "run.shards" / "1-of-2"
+    write_one(tmp_path / "z", "r1")
+    with Journal(whole) as journal:
+        reuse(finished_beside(whole, {"r1"}), past_of(whole), journal)
+    write_one(whole, "r2")
+    found = finished_beside(shard, {"r1", "r2"})
+    assert found == {"r1": whole, "r2": whole}
+    with Journal(shard) as journal:
+        reuse(found, past_of(shard), journal)
+    assert past_of(shard).done == {"r1", "r2"}
+    assert past_of(shard).spent == past_of(whole).spent == Spend(1, 110, 0.25), "z paid the other"
+
+
 def test_a_neighbour_of_another_schema_has_nothing_to_reuse(tmp_path: Path) -> None:
     write_one(tmp_path / "old", "r1")
     write_events(tmp_path / "old", [*read_events(tmp_path / "old")], version=1)

@@ -18,7 +18,7 @@ from rlm_eval.models.protocol import Message, ModelInfo, Price, Reply
 from rlm_eval.models.scripted import ScriptedModel
 from rlm_eval.records import Context, Result, Sample, Score
 from rlm_eval.repl.session import Sandbox
-from rlm_eval.runs.runner import Arm, RunInfo, Runner, Work
+from rlm_eval.runs.runner import Arm, Runner, Work
 
 pytestmark = pytest.mark.slow
 
@@ -62,6 +62,8 @@ class Meter(ScriptedModel):
 @dataclass
 class Marked:
     """A task that gives full marks."""
+
+    judge = None
 
     def score(self, sample: Sample, answer: str) -> Score:
         return Score(1.0, answer)
@@ -113,10 +115,11 @@ def test_no_cap_is_passed_by_64_trees_at_once(
 ) -> None:
     model = Meter(latency_s=0.02, script=script)
     ledger = Ledger(whole)
-    info = RunInfo("trees-1", "scripted", "scripted", True)
+    names = {"run_id": "trees-1", "model": "scripted", "sub_model": "scripted"}
+    about = {**names, "scripted": True}
     with Journal(tmp_path) as journal:
         client = ModelClient({"root": model}, journal.call)
-        runner = Runner(info, Marked(), client, ledger, each, journal, Nobody())
+        runner = Runner(about, Marked(), client, ledger, each, journal, Nobody())
         outcome = runner.run(works(sandbox), QUESTIONS)
     _, calls = tables(tmp_path)
     prompts, completions = (sum(side) for side in zip(*model.bills, strict=True))

@@ -13,9 +13,10 @@ import pytest
 import yaml
 
 import rlm_eval
+from rlm_eval.commands.cli import run_command
 from rlm_eval.config.build import build
-from rlm_eval.config.check import check_config
-from rlm_eval.config.compose import compose_tree
+from rlm_eval.config.check import check_config, check_task
+from rlm_eval.config.compose import compose_tree, jobs_of
 from rlm_eval.errors import ConfigError
 from rlm_eval.methods.controls import HOWS
 from rlm_eval.runs.assemble import all_work, assemble, samples_of
@@ -270,6 +271,59 @@ def test_every_command_of_the_evidence_would_start(
     for module, extra in (("rlm", "rlms"), ("dspy", "dspy")) if "engines" in command else ():
         pytest.importorskip(module, reason=f"needs the extra {extra}")
     assemble(check_config(compose_tree([*shlex.split(command), "model=scripted"])))
+
+
+def test_a_presets_settings_of_arms_that_are_not_chosen_are_left_out() -> None:
+    words = ["experiment=ladder", "method=[direct]", "model=scripted"]
+    arms = check_config(compose_tree(words))["method"]
+    assert "rlm" not in arms
+    assert {"direct", "rlm_d0", "codeact"} <= arms.keys()
+    for given in ("method.rlm.max_iterations=9", "+method.rlm.kind=rlm"):
+        with pytest.raises(ConfigError, match=r"rlm is no arm of this run: add it to method=\["):
+            compose_tree([*words, given])
+
+
+def test_a_folder_of_ones_own_has_presets_and_is_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for group, text in {
+        "task": "defaults: [needle, _self_]\nlengths: [300]\n",
+        "experiment": "# @package _global_\nhydra: {sweeper: {params: {seed: '1,2'}}}\n",
+    }.items():
+        (tmp_path / group).mkdir()
+        (tmp_path / group / "mine.yaml").write_text(text)
+    own = f"hydra.searchpath=[file://{tmp_path}]"
+    assert len(jobs_of(["experiment=mine", own])) == 2
+    assert run_command(["task=mine", own, "--cfg", "job"]) == 0
+    shown = capsys.readouterr().out
+    assert yaml.safe_load(shown)["task"]["lengths"] == [300]
+    with pytest.raises(ConfigError, match=r"unknown key task.lenghts: did you mean task.lengths"):
+        compose_tree(["task=mine", own, "task.lenghts=[600]"])
+
+
+def test_what_python_trips_over_in_the_words_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree = compose_tree(["model=gpt-5", "model.price.as_of=2026-02-30"])
+    assert tree["model"]["price"]["as_of"] == "2026-02-30"
+    with pytest.raises(ConfigError, match="task: no choice fits the pattern"):
+        jobs_of(["task=glob(nope*)"])
+    (tmp_path / "hinted.py").write_text(
+        "from __future__ import annotations\nfrom typing import TYPE_CHECKING\n"
+        "if TYPE_CHECKING:\n    from pathlib import Path\n"
+        "def look(where: Path) -> str: return ''\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ConfigError, match=r"hinted\.look can't be loaded: name 'Path' is"):
+        check_task({"_target_": "hinted.look"}, ["hinted"])
+
+
+def test_the_name_of_a_task_is_no_path() -> None:
+    parts = assemble(check_config(compose_tree(["model=scripted", "method=[direct]"])))
+    for name, said in (("../../x", "_.._x"), ("a/b", "a_b"), (".notes", "notes"), ("Ä 1", "Ä 1")):
+        parts.task.name = name
+        assert parts.run_folder.parent == Path(parts.config["results_dir"])
+        assert parts.run_folder.name.rpartition("-")[0] == said
 
 
 def test_the_depth_ablation_differs_in_depth_alone() -> None:

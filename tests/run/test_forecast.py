@@ -176,11 +176,18 @@ def test_past_runs_come_first_and_a_near_length_helps_where_sizes_cannot(
 
 
 def test_a_method_that_spends_up_to_its_cap_is_expected_to(tmp_path: Path) -> None:
-    capped = Budget(tokens=5000, usd=0.25)
-    rows = rows_of(parts_of(tmp_path, Greedy(), Sized(), sample_budget=capped), tmp_path)
+    dear = {"root": Priced(price=Price(input=1000.0, output=0.0))}
+    methods, capped = (Greedy(), Sized()), Budget(tokens=5000, usd=0.25)
+    rows = rows_of(parts_of(tmp_path, *methods, sample_budget=capped, models=dear), tmp_path)
     assert (rows[0].source, rows[0].prompt_tokens, rows[0].usd) == ("cap", 10_000, 0.5)
-    assert rows[0].seconds is None
+    assert (rows[0].seconds, rows[0].high["usd"]) == (None, 0.5)
     assert rows[2].source == "sizes"
+    tokens = Budget(tokens=5000)
+    rows = rows_of(parts_of(tmp_path, Greedy(), sample_budget=tokens, models=dear), tmp_path)
+    assert (rows[0].usd, rows[0].high["usd"]) == (10.0, 10.0), "what its tokens cost at most"
+    assert all(low <= rows[0].high.get(name, low) for name, low in rows[0].low.items())
+    with pytest.raises(ConfigError, match=r"up to \$20.00 more"):
+        refuse_over_cap(rows, cap_usd=19.0, spent_usd=0.0)
     uncapped = rows_of(parts_of(tmp_path, Greedy(), sample_budget=Budget(calls=3)), tmp_path)
     assert uncapped[0].source == "sizes", "a cap on calls buys nothing"
 
@@ -225,6 +232,23 @@ def test_no_row_passes_the_samples_caps(tmp_path: Path) -> None:
     assert row.prompt_tokens is not None
     assert row.completion_tokens is not None
     assert row.prompt_tokens + row.completion_tokens == 2 * 300
+
+
+def test_what_an_index_takes_is_under_no_samples_cap(tmp_path: Path) -> None:
+    class Indexed(Method):
+        roles = ("root", "embed")
+
+        def forecast(self, shape: Shape, models: Mapping[Role, ModelInfo]) -> tuple[Forecast, ...]:
+            return (Forecast(1, 900, 9), Forecast(3, 50_000, 0, "embed"))
+
+    method, cap = Indexed(), Budget(calls=1, tokens=300)
+    index, price = 2 * 50_000 / 0.86, Priced(price=Price(input=1000.0, output=0.0))
+    for method.matched, calls in ((False, 2 * (1 + 3)), (True, None)):
+        parts = parts_of(tmp_path, method, sample_budget=cap, models={"root": price})
+        row = rows_of(parts, tmp_path)[0]
+        assert row.calls == calls
+        assert row.high["prompt_tokens"] == pytest.approx(2 * 300 + index)
+        assert row.high["usd"] == pytest.approx((2 * 300 + index) * 1000 / 1e6)
 
 
 def test_the_judge_is_the_root_where_none_is_set(tmp_path: Path) -> None:
@@ -285,7 +309,8 @@ def test_what_may_pass_the_cap_stops_the_run_and_says_what_to_do() -> None:
     told = r"\$0.60 .*estimated, and \$7.00 is what the limits of b allow \(a bound, no estimate\)"
     with pytest.raises(ConfigError, match=rf"{told}.*pilot \(.*task.n=2 .*budget.sample.usd=N"):
         refuse_over_cap([sized, bounded], cap_usd=1.0, spent_usd=0.0)
-    for endless in (Expected("c", 1000, 2, "limits"), Expected("c", 1000, 2)):
+    unpriced = Expected("c", 1000, 2, "past", high={"calls": 4.0})
+    for endless in (Expected("c", 1000, 2, "limits"), Expected("c", 1000, 2), unpriced):
         with pytest.raises(ConfigError, match="anything is what the limits of c allow"):
             refuse_over_cap([endless], cap_usd=1e9, spent_usd=0.0)
 

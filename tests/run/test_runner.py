@@ -23,7 +23,7 @@ from rlm_eval.models.protocol import Message, user
 from rlm_eval.models.scripted import ScriptedModel
 from rlm_eval.records import Answer, Context, Problem, Result, Sample, Score
 from rlm_eval.runs.judging import judge_of
-from rlm_eval.runs.runner import FAILED_IN_A_ROW, Arm, RunInfo, Runner, RunOutcome, Work
+from rlm_eval.runs.runner import FAILED_IN_A_ROW, Arm, Runner, RunOutcome, Work
 
 CONTEXT = Context.of("a secret text about Rome")
 SAMPLE = Sample.of(
@@ -117,11 +117,12 @@ def run(
     ledger, seen = Ledger(run_budget), Seen()
     arm = Arm("one_call", method or OneCall(), "f", "revision")
     work = [Work(f"key{i}", arm, SAMPLE, CONTEXT, i, None) for i in range(repeats)]
-    info = RunInfo("capitals-1", "scripted", "scripted", True)
+    names = {"run_id": "capitals-1", "model": "scripted", "sub_model": "scripted"}
+    about = {**names, "scripted": True}
     with Journal(run_dir, seal=task.seal) as journal:
         models = {"root": root, "judge": judge}
         client = ModelClient(models, journal.call, retry=RetryPolicy(attempts=1))
-        runner = Runner(info, task, client, ledger, sample_budget or Budget(), journal, seen)
+        runner = Runner(about, task, client, ledger, sample_budget or Budget(), journal, seen)
         return runner.run(work, 1), seen.results, ledger
 
 

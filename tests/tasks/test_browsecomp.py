@@ -18,7 +18,7 @@ from helpers.commands import rlm_eval
 from helpers.encrypted_rows import CANARY, document, plain_row, write_rows
 from rlm_eval.errors import ConfigError
 from rlm_eval.journal.tables import recall
-from rlm_eval.runs.judging import JudgedTask, judge_of
+from rlm_eval.runs.judging import judge_of
 from rlm_eval.tasks.datasets.browsecomp_plus import (
     BrowseCompPlus,
     decrypt,
@@ -195,7 +195,6 @@ def test_the_verdict_is_the_score_and_the_exact_match_stands_beside_it() -> None
 
 def test_the_judge_is_told_question_reference_and_a_bounded_answer(path: str) -> None:
     task = make(path, n=1, max_answer_tokens=5)
-    assert isinstance(task, JudgedTask)
     assert task.seal is not None
     ((_, sample),) = task.build()
     values = task.judge_values(sample, " Mason and a long story about it")

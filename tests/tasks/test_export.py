@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -109,6 +110,20 @@ def test_a_context_whose_documents_changed_places_is_refused(tmp_path: Path) -> 
         export.write_jsonl([row | {"names": names}], out)
         with pytest.raises(ConfigError, match="has been changed"):
             list(Exported(path=str(out)).build())
+
+
+def test_an_export_that_fails_leaves_nothing_and_half_a_sign_is_none(tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+
+    def rows() -> Iterator[dict[str, object]]:
+        yield {"text": "first"}
+        raise ConfigError("no more")
+
+    with pytest.raises(ConfigError):
+        export.write_jsonl(rows(), out)
+    assert not list(tmp_path.iterdir())
+    assert export.write_jsonl([{"text": "\ud83d \U0001f600"}], out) == 1
+    assert json.loads(out.read_text(encoding="utf-8")) == {"text": "\ufffd \U0001f600"}
 
 
 def test_what_may_not_be_stored_in_the_clear_is_not_exported(
