@@ -117,7 +117,8 @@ def is_the_machines(error: Exception) -> bool:
     """Whether it is the machine that failed, so that every sample would: the run stops there."""
     if isinstance(error, OSError):
         return error.errno in _MACHINE
-    return isinstance(error, MemoryError) or "can't start new thread" in str(error)
+    threads = isinstance(error, RuntimeError) and "can't start new thread" in str(error)
+    return isinstance(error, MemoryError) or threads
 
 
 class RunBudgetExceeded(Exception):

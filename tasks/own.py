@@ -126,9 +126,10 @@ class Own(DataSet):
 
     def _read_all(self) -> list[Pair]:
         rows, tokens, first = list(self.placed_rows()), dict[str, int](), dict[str, str]()
-        letters = {one for _, row in rows for one in each(row["answer"]) if one in LETTERS}
         chosen = self.scorer == "auto" and all(row["answer"] in LETTERS[:10] for _, row in rows)
         fixed = "choice" if chosen else self.scorer
+        choices = [row["answer"] for _, row in rows if (row.get("scorer") or fixed) == "choice"]
+        letters = {one for answer in choices for one in each(answer) if one in LETTERS}
         options = "".join(c for c in LETTERS if c <= max("D", *letters))
         asked: list[tuple[str, Context, Fields]] = []
         for place, row in rows:

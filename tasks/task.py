@@ -21,7 +21,7 @@ from .scoring.scorers import by_verdict, options_of
 from .sizing import EXACT_UP_TO, LONGEST, check_lengths
 
 Pair = tuple[Context, Sample]
-#: The note of a task whose samples name the rule ``judge`` where there is none.
+#: The note of a task whose samples name the rule ``judge`` where no judge is set.
 UNJUDGED = "no model grades the answers: rule judge is exact match after SQuAD's normalisation"
 #: What a fixed answer is, by rule, where it is not a gold as it stands. Those without {} are for
 #: rules whose golds differ from sample to sample: users, nodes, a random prefix.
@@ -158,20 +158,20 @@ class Task(ABC):
             values: dict[str, list[float]] = {}  # of each answer, on each sample of the pool
             for context_id, held_out in by_context.items():
                 kept = [key in others or s.context_id != context_id for s in pool]
-                fitted = list(compress(pool, kept))
+                if not (fitted := list(compress(pool, kept))):
+                    continue
                 sums: dict[str, float] = {}
                 for answer in self.constants(fitted):
                     if answer not in values:
                         values[answer] = [self.score(s, answer).value for s in pool]
                     sums[answer] = sum(compress(values[answer], kept))
-                if fitted:
-                    best = max(sums, key=sums.__getitem__)
-                    scores |= {
-                        s.id: max(sums[best] / len(fitted), len(s.gold) / len(options_of(s)))
-                        if s.scorer == "choice"
-                        else self.score(s, best).value
-                        for s in held_out
-                    }
+                best = max(sums, key=sums.__getitem__)
+                scores |= {
+                    s.id: max(sums[best] / len(fitted), len(s.gold) / len(options_of(s)))
+                    if s.scorer == "choice"
+                    else self.score(s, best).value
+                    for s in held_out
+                }
         return scores
 
     def pair(

@@ -282,8 +282,8 @@ def _given(config: Mapping[str, Any], node: str, keys: Iterable[str]) -> dict[st
 def _further_models(
     frame: pd.DataFrame, calls: pd.DataFrame, config: Mapping[str, Any]
 ) -> dict[str, dict[str, str]]:
-    """Per method, the models it spoke to in roles that no column names, its judge included; not
-    the root's own in its place, which a method may have needed for some inputs alone."""
+    """Per method, the models it spoke to in roles that no column names, its judge included; without
+    the root's model where it stands in for a role: a method may need that for some inputs only."""
     found: dict[str, dict[str, str]] = {}
     others = calls[~calls["role"].isin(["root", "sub"])]
     of_key = frame.set_index("result_key")[["method", "model"]].add_prefix("own_")

@@ -40,7 +40,9 @@ def count(number: float) -> str:
 
 def times(ratio: float) -> str:
     """A ratio in two digits, or as many as tell it from 1."""
-    digits = next(d for d in range(2, 18) if ratio == 1 or float(f"{ratio:.{d}g}") != 1)
+    digits = 2
+    while ratio != 1 and digits < 17 and float(f"{ratio:.{digits}g}") == 1:
+        digits += 1
     return f"{ratio:.{digits}g}"
 
 

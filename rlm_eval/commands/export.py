@@ -33,9 +33,12 @@ def make_task(overrides: Sequence[str]) -> tuple[str, Task]:
 
 def write_jsonl(rows: Iterable[dict[str, Any]], path: Path) -> int:
     """One row a line; the number of rows. Where one can't be made, there is no file."""
-    lines = (storable(json.dumps(row, ensure_ascii=False)) + "\n" for row in rows)
+    count = 0
     with replacing(path) as new, new.open("w", encoding="utf-8") as stream:
-        return sum(bool(stream.write(line)) for line in lines)
+        for row in rows:
+            stream.write(storable(json.dumps(row, ensure_ascii=False)) + "\n")
+            count += 1
+    return count
 
 
 def main(arguments: Sequence[str]) -> int:

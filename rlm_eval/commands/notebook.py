@@ -54,7 +54,7 @@ class Run:
 
     @cached_property
     def verdicts(self) -> pd.DataFrame:
-        """A row per RLM arm and length; ``text`` says it in words. None before any result."""
+        """A row per RLM arm and length; ``text`` says it in words. Empty before any result."""
         path = self.folder / "verdicts.csv"
         return pd.read_csv(path) if path.is_file() else pd.DataFrame(columns=["text"])
 

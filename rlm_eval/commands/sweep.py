@@ -136,12 +136,15 @@ def _noted(notes: Path, number: int) -> Job | None:
 
 
 def _joined(jobs: Sequence[Job]) -> list[Path]:
-    """The folders of the runs, of shards that of the run that they are parts of, once all there are
-    of it were joined: what those of another number spent is in its bill too."""
+    """The folders of the runs, of shards that of the run that they are parts of, once everything
+    there is of it has been joined: what shards of another number spent is in its bill too."""
     begun = [job for job in jobs if job.folder and Path(job.folder, "config.yaml").is_file()]
-    for complete in {Path(job.complete): None for job in begun if job.complete}:
-        shards = complete.with_name(f"{complete.name}{SHARDS}").glob("*/config.yaml")
-        join_shards(sorted(file.parent for file in shards), complete)
+    for complete in dict.fromkeys(Path(job.complete) for job in begun if job.complete):
+        own = [Path(job.folder) for job in begun if job.complete == str(complete)]
+        others = complete.with_name(f"{complete.name}{SHARDS}").glob("*/config.yaml")
+        # Its own first: settings that change no result, as the margin, are the newest then.
+        found = dict.fromkeys([*own, *sorted(file.parent for file in others)])
+        join_shards(list(found), complete)
     return list(dict.fromkeys(Path(job.complete or job.folder) for job in begun))
 
 

@@ -23,11 +23,9 @@ def build(where: str, node: Mapping[str, Any], shared: dict[str, Any] | None = N
     for key, value in node.items():
         if isinstance(value, list):
             given[key] = [_handed_over(item) for item in value]
-        elif key == "of" and isinstance(value, Mapping):
-            given[key] = build(f"{where}.{key}", value, shared)
         elif isinstance(value, Mapping) and "_target_" in value:
             digest = content_hash(value)
-            if digest not in shared:
+            if key == "of" or digest not in shared:
                 shared[digest] = build(f"{where}.{key}", value, shared)
             given[key] = shared[digest]
         elif key != "_target_":

@@ -29,12 +29,15 @@ _OWN_CONF = "hydra.searchpath="
 
 def compose_tree(overrides: Sequence[str]) -> dict[str, Any]:
     """The composed configuration as plain data. Raises ConfigError, in one line, for what Hydra
-    can't compose, and for settings of an arm that is not chosen."""
+    can't compose, for a chosen arm without ``_target_`` and for settings of one not chosen."""
     from hydra import compose
 
     with _hydra(overrides):
         config = compose("config", overrides=list(overrides))
         tree = plain_tree(config)
+        unnamed = (config.get("method") or {}).keys() - tree["method"].keys()
+        if chosen := unnamed and unnamed & {file.package[7:] for file in _files(overrides)}:
+            raise ConfigError(f"method.{min(chosen)} must be a configuration with a _target_")
     for key in (override.lstrip("+").partition("=")[0] for override in overrides):
         group, arm, *_ = [*key.split("."), ""]
         if group == "method" and arm in (config.get("method") or {}) and arm not in tree["method"]:
@@ -42,18 +45,25 @@ def compose_tree(overrides: Sequence[str]) -> dict[str, Any]:
     return tree
 
 
+def _files(overrides: Sequence[str]) -> list[Any]:
+    """The files that a configuration comes from, as Hydra lists them."""
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.types import RunMode
+
+    loader = GlobalHydra.instance().config_loader()
+    files = loader.compute_defaults_list("config", list(overrides), RunMode.RUN).defaults
+    return [file for file in files if file.package is not None]
+
+
 def commented(overrides: Sequence[str]) -> str:
     """The composed configuration as YAML, with the comments of the files that it comes from. Raises
     ConfigError as :func:`compose_tree` does."""
     from hydra import compose
-    from hydra.core.global_hydra import GlobalHydra
-    from hydra.types import RunMode
     from omegaconf import OmegaConf
 
     with _hydra(overrides):
         text = OmegaConf.to_yaml(compose("config", overrides=list(overrides)))
-        loader = GlobalHydra.instance().config_loader()
-        files = loader.compute_defaults_list("config", list(overrides), RunMode.RUN).defaults
+        files = _files(overrides)
     told: dict[str, list[str]] = {}
     conf = importlib.resources.files("rlm_eval.conf")
     for file in files:
@@ -112,8 +122,9 @@ def jobs_of(overrides: Sequence[str], *, multirun: bool = True) -> list[list[str
             for o in parser.parse_overrides([*listed, *swept])
             if not o.key_or_group.startswith(("hydra/", "hydra.launcher"))
         }
-    for key in (key for key, values in choices.items() if not values):
-        raise ConfigError(f"{key}: no choice fits the pattern: rlm-eval list has what there is")
+    if empty := [key for key, values in choices.items() if not values]:
+        told = "no choice fits the pattern: rlm-eval list has what there is"
+        raise ConfigError(f"{empty[0]}: {told}")
     jobs = [list(job) for job in product(*choices.values())]
     presets = any(o.startswith("experiment=") for o in swept)
     if presets or len(choices.get("experiment", ())) > 1:
@@ -174,7 +185,7 @@ def check_overrides(overrides: Sequence[str]) -> None:
         key, _, value = override.lstrip("+").partition("=")
         try:
             given = yaml.safe_load(value)
-        except (yaml.YAMLError, ValueError):  # the latter for a day that is none
+        except (yaml.YAMLError, ValueError):  # a date such as 2026-02-30
             given = value
         for part in reversed(key.split(".")):
             given = {part: given}

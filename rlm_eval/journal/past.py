@@ -21,11 +21,11 @@ Event = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Past:
-    """``done`` result keys, ``restarts`` begun per key, what this run itself has ``spent`` (a shard
-    also what the run as a whole spent on results that it reuses, and the other way round; those of
-    other runs were paid there), and for how many ``seconds`` it was at work, from the start of each
-    of its processes to the end of that one's last call. ``damage`` is what is to be said of its
-    journal."""
+    """``done`` result keys, ``restarts`` begun per key, what this run has ``spent``, and for how
+    many ``seconds`` it was at work, from the start of each of its processes to the end of that
+    one's last call. Spent are calls made in this folder, and those of results that were copied from
+    its shards or its whole (``reused_from`` names the run); not what other runs paid. ``damage`` is
+    what is to be said of its journal."""
 
     done: frozenset[str]
     restarts: Mapping[str, int]
@@ -35,7 +35,7 @@ class Past:
 
 
 def run_name(folder: Path) -> str:
-    """The name of the run in ``folder``, or of which that is a shard."""
+    """The name of the run in ``folder``, or of the run whose shard it is."""
     return folder.parent.stem if folder.parent.suffix == SHARDS else folder.name
 
 
@@ -69,12 +69,13 @@ def past_of(run_dir: Path) -> Past:
 
 
 def finished_beside(run_dir: Path, wanted: Collection[str]) -> dict[str, Path]:
-    """The ``wanted`` results that the runs beside ``run_dir``, or any's shards, have finished, each
-    with the folder that has it. The same key is the same measurement: sample, arm, prompt, models,
-    sources. A journal of another schema has nothing to reuse."""
+    """The ``wanted`` results that runs beside ``run_dir`` have finished, or shards that were never
+    joined, each with the folder that has it. The same key is the same measurement: sample, arm,
+    prompt, models, sources. A journal of another schema has nothing to reuse."""
     found: dict[str, Path] = {}
     top = run_dir.parent.parent if run_dir.parent.suffix == SHARDS else run_dir.parent
-    beside = [top, *top.glob(f"[!.]*{SHARDS}")]
+    shards = [d for d in top.glob(f"[!.]*{SHARDS}") if not has_journal(d.with_suffix(""))]
+    beside = [top, *shards, top / f"{run_name(run_dir)}{SHARDS}"]
     for other in sorted(filter(has_journal, (f for b in beside for f in b.glob("[!.]*")))):
         missing = set(wanted) - found.keys()
         if other != run_dir and missing:

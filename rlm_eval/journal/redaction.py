@@ -71,7 +71,7 @@ class Redactor:
 
 def _forms(secret: str) -> Iterator[str]:
     plain = {secret, repr(secret)[1:-1], html.escape(secret)}
-    as_bytes = os.fsencode(secret)  # an environment's value need not be UTF-8
+    as_bytes = secret.encode("utf-8", "surrogateescape")  # a variable's value may be no UTF-8
     for encoded in (quote(as_bytes, safe=""), quote(as_bytes), quote_plus(as_bytes)):
         plain |= {encoded, re.sub("%..", lambda escape: escape[0].lower(), encoded)}
     for _ in range(3):  # JSON in JSON: an error's body within a journal's line

@@ -20,7 +20,7 @@ from typing import Any
 import yaml
 from jinja2 import Environment, StrictUndefined, TemplateError
 from jinja2.meta import find_undeclared_variables
-from jinja2.nodes import Name
+from jinja2.nodes import Filter, Name, Test
 
 from rlm_eval.errors import ConfigError
 from rlm_eval.models.protocol import Message
@@ -60,10 +60,17 @@ class Prompt:
                 used = find_undeclared_variables(tree) - jinja.globals.keys()
             except TemplateError as error:
                 raise ConfigError(f"prompt {name}, {key}: {error.message}") from error
+            for kind, known in ((Filter, jinja.filters), (Test, jinja.tests)):
+                for call in tree.find_all(kind):
+                    if call.name not in known:
+                        told = f"there is no {kind.__name__.lower()} {call.name}"
+                        raise ConfigError(f"prompt {name}, {key}: {told}")
+                    if call.name in ("default", "d", "defined") and isinstance(call.node, Name):
+                        used -= {call.node.name}
             # What an if sets is known after it.
             used -= {name.name for name in tree.find_all(Name) if name.ctx == "store"}
             self._names[key] = self._names.get(key, set()) | used
-        # Compiled when first used: a run loads many that it does not need.
+        # Compiled when first used, which takes longer than to parse: a run needs few of them.
         self._template = cache(jinja.from_string)
         self._holds = cache(partial(jinja.compile_expression, undefined_to_none=False))
 
@@ -82,7 +89,7 @@ class Prompt:
     @contextmanager
     def _filling(self, key: str, values: Mapping[str, Any]) -> Iterator[None]:
         """Raises ConfigError for a template that is missing, and for a name that ``values`` lacks,
-        be it in a branch not taken: what is rendered once before a run fails in none."""
+        be it in a branch not taken."""
         if key not in self._names:
             raise ConfigError(f"prompt {self.name} has no template called {key}{self._hint}")
         if unknown := self._names[key] - values.keys():

@@ -101,13 +101,18 @@ class Rlm(Agent):
         roles: tuple[Role, ...] = ("root", self.child_model) if self.max_depth > 1 else ("root",)
         for role in roles:
             info = models.get(role, models["root"])
-            room = int(info.context_window * self.history_share)
-            if room < frame + 2 * self.turn_tokens:
+            if info.context_window < frame + 2 * self.turn_tokens:
                 raise ConfigError(
                     f"must be lower than {self.turn_tokens}: two turns and the prompt without its "
-                    f"task, {frame} tokens, must fit {info.name}'s window of {info.context_window} "
-                    f"tokens, of which history_share={self.history_share:g} leaves {room}",
+                    f"task, {frame} tokens, must fit {info.name}'s window of {info.context_window}",
                     key="turn_tokens",
+                )
+            room = int(info.context_window * self.history_share)
+            if room < frame + self.turn_tokens:
+                raise ConfigError(
+                    f"leaves {room} tokens of {info.name}'s window, and the prompt without its "
+                    f"task has {frame}, a turn {self.turn_tokens}",
+                    key="history_share",
                 )
 
     def bounds(self, shape: Shape, models: Mapping[Role, ModelInfo]) -> Bounds:

@@ -42,10 +42,11 @@ class Tries(Method):
     counts, of equals the one given first; or, with ``choose="judge"``, what the root model takes
     when it is shown the different answers, without the input (where it names none, the majority).
 
-    A try without an answer abstains; one that meets the sample's cap is the last, and one that the
-    provider or the sandbox fails leaves the sample pending. With ``matched``
-    there are as many tries as the sample's cap on tokens or dollars buys, by the dearest so far, at
-    most :data:`MOST_TRIES`. No seed is sent, so that tries differ from run to run.
+    A try without an answer abstains. One after which the sample's cap can't pay another as dear is
+    the last, and so is one refused before its first turn; one that the provider or the sandbox
+    fails leaves the sample pending. With ``matched`` there are as many tries as the sample's cap on
+    tokens or dollars buys, by the dearest so far, at most :data:`MOST_TRIES`. No seed is
+    sent, so that tries differ from run to run.
     """
 
     of: Method

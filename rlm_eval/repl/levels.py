@@ -58,7 +58,7 @@ def make_policy(limits: Limits, packages: Sequence[str]) -> Policy:
     for name in packages:
         spec = importlib.util.find_spec(name) if name.isidentifier() else None
         if spec is None or spec.origin is None or not spec.submodule_search_locations:
-            found = f"(a folder that `import {name}` finds): install or remove it"
+            found = f"(a folder that `import {name}` finds): remove it, or install it as one"
             what = f"names {name!r}, which is no installed package {found}"
             raise ConfigError(what, key="packages")
         parents.append(os.path.dirname(os.path.dirname(os.path.realpath(spec.origin))))

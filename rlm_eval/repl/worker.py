@@ -23,7 +23,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from rlm_eval.repl.capture import Capture, describe_error, list_variables, shown
+from rlm_eval.repl.capture import ADDRESS, Capture, describe_error, list_variables, shown
 from rlm_eval.repl.channel import (
     BAD_CALL,
     ERROR_KEY,
@@ -269,6 +269,8 @@ class Worker:
         text, longest = as_text(value, str), self._limits["read_chars"]
         if value is None or not text.strip():
             raise ValueError("submit() takes the final answer, and this is none")
+        if not isinstance(value, str) and ADDRESS.search(text):
+            raise ValueError(f"submit() can't take {text[:200]}: make a list or a text of it")
         if len(text) > longest:
             raise ValueError(f"submit() takes at most {longest:,} characters")
         self._submitted = self._submitted or text  # it counts, whatever the block makes of this
@@ -326,8 +328,7 @@ def decode_item(item: Any) -> Any:
 
 def as_text(value: Any, otherwise: Callable[[Any], str]) -> str:
     """``value`` as text: a string as it is, else JSON, else ``otherwise``; that too where JSON has
-    another form for it, as for tuples. Raises ValueError for what has no text but its address, as
-    iterators have."""
+    another form for it, as for tuples."""
     if isinstance(value, str):
         return str(value)
     if isinstance(value, tuple) or (
@@ -337,10 +338,7 @@ def as_text(value: Any, otherwise: Callable[[Any], str]) -> str:
     try:
         return json.dumps(value, ensure_ascii=False)
     except (TypeError, ValueError, RecursionError):
-        text = otherwise(value)
-    if text.startswith("<") and " at 0x" in text:
-        raise ValueError(f"{text[:200]} can't be handed in: make a list or a text of it")
-    return text
+        return otherwise(value)
 
 
 def reserve_memory(megabytes: int) -> None:

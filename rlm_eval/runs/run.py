@@ -81,7 +81,7 @@ def carry_out_parts(parts: Parts, run_dir: Path | None = None, host: Host = COMM
         if not host.exits or (not is_the_machines(error) and not gone):
             raise
         where = error.filename or run_dir
-        kept = "All that was recorded is kept: make room, then run the same command again"
+        kept = "All that was recorded is kept: free what it lacks, then run the same command again"
         if gone:
             where, kept = run_dir, "Where it was moved to, resume it there; else run it again"
         print(f"rlm_eval: stopped: {error.strerror} ({where}). {kept}", file=sys.stderr)
@@ -120,8 +120,8 @@ def _run(parts: Parts, run_dir: Path, work: Sequence[Work], host: Host) -> RunOu
             print(past.damage, file=sys.stderr)
         if found:
             told = f"{len(found)} results reused from other runs of the same setting"
-            if apart := sum(run_name(run) != run_name(run_dir) for run in found.values()):
-                told += f"; what {apart} of them cost is not in this one's bill or cap"
+            if any(run_name(run) != run_name(run_dir) for run in found.values()):
+                told += "; what other runs paid for them is in no bill or cap of this one"
             print(told, file=sys.stderr)
         if len(todo) < len(work):
             there = f"{len(work) - len(todo)} of {len(work)} results are there"

@@ -96,15 +96,21 @@ class Runner:
     def run(self, work: Sequence[Work], concurrency: int) -> RunOutcome:
         """Do all of ``work``, ``concurrency`` at once and in order."""
         finished = in_a_row = 0
-        for result in self._results(iter(work), concurrency):
-            finished += result.answer.outcome not in PENDING
-            self.progress.finished(result)
-            in_a_row = in_a_row + 1 if result.answer.outcome == "provider_error" else 0
-            if in_a_row >= FAILED_IN_A_ROW:
-                self.stop(
-                    f"{in_a_row} results in a row failed at the provider, the last with: "
-                    f"{result.answer.error}"
-                )
+        try:
+            for result in self._results(iter(work), concurrency):
+                finished += result.answer.outcome not in PENDING
+                self.progress.finished(result)
+                in_a_row = in_a_row + 1 if result.answer.outcome == "provider_error" else 0
+                if in_a_row >= FAILED_IN_A_ROW:
+                    self.stop(
+                        f"{in_a_row} results in a row failed at the provider, the last with: "
+                        f"{result.answer.error}"
+                    )
+        except (MemoryError, RuntimeError) as error:
+            if not is_the_machines(error):
+                raise
+            # No memory or thread is left: told as a full disk is.
+            raise OSError(errno.ENOMEM, str(error) or "no memory is left") from error
         return RunOutcome(finished, len(work) - finished, self._why)
 
     def _results(self, work: Iterator[Work], concurrency: int) -> Iterator[Result]:
@@ -138,10 +144,6 @@ class Runner:
         except RunBudgetExceeded as spent:
             self.stop(str(spent))
             return None
-        except (MemoryError, RuntimeError) as error:
-            if is_the_machines(error):  # no memory or thread is left: told as a full disk is
-                raise OSError(errno.ENOMEM, str(error) or "no memory is left") from error
-            raise
         result = Result(
             **self.about,
             key=work.key,

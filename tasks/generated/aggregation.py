@@ -79,12 +79,19 @@ class Aggregation(Windowed):
         self.kinds = tuple(dict.fromkeys(named))
         super().prepare()
         labels = self._items.labels
-        rest: dict[str, Any] = {"question": "", "length": 1, "scorer": f"{self.scorer}:label"}
-        rest["knobs"] = {"labels": "|".join(labels)}
-        for label in labels:
-            _, sample = self.pair(Context("", ""), LONGEST, gold=(label,), **rest)
-            right = (f"Label: {label}", label)[: 2 - self.official]
-            if not all(self.score(sample, answer).correct for answer in right):
+        right = ["Label: {}"] if self.official else ["Label: {}", "{}"]
+        asked = any(KINDS[kind].form in ("label", "comparison") for kind in self.kinds)
+        for label in labels if asked else ():
+            _, sample = self.pair(
+                Context("", ""),
+                LONGEST,
+                question="",
+                length=1,
+                gold=(label,),
+                scorer=f"{self.scorer}:label",
+                knobs={"labels": "|".join(labels)},
+            )
+            if not all(self.score(sample, form.format(label)).correct for form in right):
                 told = "which can't be read in an answer: leave out |()[]: and marks at its ends"
                 raise ConfigError(f"has the label {label!r}, {told}", key="items")
 

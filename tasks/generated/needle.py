@@ -26,6 +26,7 @@ that occurs once, and without repeated lines any length is a few hundred tokens
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import cycle
@@ -156,13 +157,15 @@ class Needle(Generated):
         one_of("haystack", self._haystack, ("noise", "essay", "needles"))
         for depth in self.depths or ():
             at_least(0, up_to=1, depths=depth)
-        self._paragraphs = hay.prose() if self._haystack == "essay" else ()
-        if self._paragraphs and self.haystack_file:
+        self._paragraphs: tuple[str, ...] = ()
+        if self._haystack == "essay" and self.haystack_file:
             self._paragraphs, sha256 = hay.prose_of(self.haystack_file)
             self.source = {"haystack_file": self.haystack_file, "sha256": sha256}
+        elif self._haystack == "essay":
+            self._paragraphs = hay.prose()
         if self.template:
             self.name, self.scorer = "ruler_niah", "string_match_all"
-            self._in_order = hay.sentences(" ".join(self._paragraphs))
+            self._in_order = hay.sentences(" ".join(self._paragraphs), longest=sys.maxsize)
 
     def shortest(self) -> int:
         """Room for the needles and a paragraph."""

@@ -108,7 +108,7 @@ DASH = re.compile(r"(?:(?<=\d)|(?<!\w))[−–‐‑](?=\d)")
 PART = re.compile(r"(?<=\d)[.-](?=\d)|(?<!\w)-(?=\d)|(?<=\w)[+#]+(?!\w)")
 AS_LETTERS = str.maketrans(".-+#", "ːˑˠˡ")
 #: What parts a list's entries, spaces or not: no comma of 1,200, no slash of 24/7 or km/h.
-PARTING = re.compile(r"(?!(?<=\d),\d{3}(?!\d))[,;|]|(?<=\w\w)/(?=\w\w)")
+PARTING = re.compile(r"(?!(?<=\d),\d{3}(?!\d))[,;|]|(?<=[^\W\d]{2})/(?=[^\W\d]{2})")
 
 
 def _typed(text: str) -> str:

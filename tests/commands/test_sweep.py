@@ -15,7 +15,7 @@ from helpers.shards import QUESTIONS, Sharded
 from rlm_eval.commands.cli import run_command
 from rlm_eval.commands.sweep import join_shards
 from rlm_eval.config.check import check_config
-from rlm_eval.config.compose import compose_tree, jobs_of
+from rlm_eval.config.compose import compose_tree, jobs_of, recorded_tree
 from rlm_eval.errors import ConfigError
 from rlm_eval.journal.journal import read_events
 from rlm_eval.journal.past import past_of
@@ -163,7 +163,7 @@ def test_a_run_that_was_begun_as_one_goes_on_in_shards(
 
 
 def test_a_runs_cap_holds_however_it_goes_on(tmp_path: Path) -> None:
-    """What it spent as a whole counts in its shards, and theirs in those of another number."""
+    """What results took that the whole run has counts in its shards, and so on."""
     words = [*SMALL, "method=[direct]", f"results_dir={tmp_path}", "concurrency=1"]
     words.append("budget.run.calls=4")
     for shards in ("1", "2", "3"):
@@ -202,7 +202,8 @@ def test_what_other_shards_spent_in_vain_is_in_the_joined_bill(tmp_path: Path) -
     one, two = sorted(run_dir.with_name(f"{run_dir.name}.shards").iterdir())
     killed_before_result(one, 2)
     assert [past_of(shard).spent.calls for shard in (one, two)] == [2, 2]
-    assert run_command([*words, "shards=3"]) == 0
+    assert run_command([*words, "shards=3", "analysis.margin=0.2"]) == 0
+    assert recorded_tree(run_dir)["analysis"]["margin"] == 0.2, "the newest"
     assert len(past_of(run_dir).done) == 5
     assert past_of(run_dir).spent.calls == 4 + 2
 

@@ -44,8 +44,10 @@ def test_every_encoding_and_width_will_do(environment: dict[str, str], tmp_path:
     assert b"Traceback" not in err
     (run_dir,) = tmp_path.iterdir()
     assert b"needle-" in out.splitlines()[-1]
-    other = command("compare", str(run_dir), str(run_dir), **environment)
-    assert other.wait(timeout=120) == 0, other.communicate()
+    for words in (["report"], ["compare", str(run_dir)]):
+        other = command(*words, str(run_dir), **environment)
+        _, err = other.communicate(timeout=120)
+        assert other.returncode == 0, err
     help_page = command("--help", **environment)
     assert help_page.communicate(timeout=60)[0].isascii() or "latin-1" in str(environment)
     assert help_page.returncode == 0

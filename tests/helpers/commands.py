@@ -13,7 +13,7 @@ from rlm_eval.commands.cli import run_command
 
 
 def rlm_eval(*arguments: str, **environment: str) -> CompletedProcess[str]:
-    """``python -m rlm_eval`` with these arguments, and what it printed."""
+    """As ``python -m rlm_eval`` with these arguments, but in this process, and what it printed."""
     out, err = io.StringIO(), io.StringIO()
     with pytest.MonkeyPatch.context() as patch:
         for name, value in environment.items():

@@ -35,6 +35,7 @@ from rlm_eval.repl.session import Sandbox
         (b"turns: []\nobservation:", "observation must be a text"),
         (b"turns: []\nobservation: '{% if %}'", "mine, observation: Expected an expression"),
         (b"turns: []\nforced: '{{ question | sup }}'", "mine, forced: No filter named 'sup'"),
+        (b"turns: []\na: '{% if b %}{{ b | sup }}{% endif %}'", "mine, a: there is no filter sup"),
         (b"turns:\n- {role: user, text: a, when: think and}", "mine, turns: unexpected 'end"),
     ],
 )
@@ -98,7 +99,7 @@ def test_what_a_prompt_could_not_be_filled_with_is_said_before_anything_is_asked
 
 def test_a_prompt_may_have_names_of_its_own(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
-    own = "{% if think %}{% set a = 1 %}{% else %}{% set a = 2 %}{% endif %}"
+    own = "{% if think or more is defined %}{% set a = 1 %}{% else %}{% set a = 2 %}{% endif %}"
     path.write_text(f"turns: [{{role: user, text: '{own}{{{{ a }}}} {{{{ range(a) | list }}}}'}}]")
     messages = load_prompt("direct", str(path)).messages(think=False)
     assert messages == [{"role": "user", "content": "2 [0, 1]"}]

@@ -444,7 +444,7 @@ def test_turns_that_left_the_chat_are_put_into_the_repl_again_when_it_lost_them(
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
-        ({"history_share": 0.1}, "^turn_tokens must be lower .* history_share=0.1 leaves 819$"),
+        ({"history_share": 0.1}, "^history_share leaves 819 tokens of m's window, and "),
         ({"sub_tokens": 9000}, "^sub_tokens leaves no room for a prompt in m's window of 8192"),
         ({"sub_tokens": 8192}, "^sub_tokens leaves no room"),
         ({"sub_tokens": 9000, "max_depth": 0}, None),

@@ -99,7 +99,7 @@ def test_children_take_a_part_of_it_in_any_form(sandbox: Sandbox) -> None:
 
 
 def shown_first(prompt: str, content: Content, head: str = "") -> str:
-    enabled = Enabled("submit", 12, True, True, False, sub_window=1000, sub_tokens=64)
+    enabled = Enabled("submit", 12, True, True, False, 1000, 64, budget=True)
     chat = opening(load_prompt("rlm", prompt), enabled, "What?", content, head, "")
     return "\n".join(m["content"] for m in chat)
 

@@ -133,7 +133,14 @@ def test_an_iterator_is_a_nudge_not_an_answer(sandbox: Sandbox) -> None:
     first = block("x = map(str, [1])") + "\nFINAL_VAR(x)"
     text, _, seen = run(sandbox, first, block("x = [1]") + "\nFINAL_VAR(x)")
     assert text == "[1]"
-    assert "the variable x is not set, or has no value" in seen[0]
+    assert "the variable x is <map object at 0x" in seen[0]
+
+
+def test_a_variable_that_holds_an_object_is_still_a_variable(sandbox: Sandbox) -> None:
+    first = block("result = map(str, [1])") + "\nFINAL(result)"
+    text, _, seen = run(sandbox, first, "FINAL(1)")
+    assert text == "1"
+    assert "result is a variable" in seen[0]
 
 
 def test_an_unset_variable_is_a_nudge_not_an_answer(sandbox: Sandbox) -> None:

@@ -299,6 +299,10 @@ def test_a_folder_of_ones_own_has_presets_and_is_shown(
     assert yaml.safe_load(shown)["task"]["lengths"] == [300]
     with pytest.raises(ConfigError, match=r"unknown key task.lenghts: did you mean task.lengths"):
         compose_tree(["task=mine", own, "task.lenghts=[600]"])
+    (tmp_path / "method").mkdir()
+    (tmp_path / "method/mine.yaml").write_text("# @package method.mine\n_target: x.Y\n")
+    with pytest.raises(ConfigError, match=r"method\.mine must be a configuration with a _target_"):
+        compose_tree(["method=[direct,mine]", own])
 
 
 def test_what_python_trips_over_in_the_words_is_one_line(

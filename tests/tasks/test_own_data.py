@@ -264,6 +264,8 @@ def test_a_row_names_its_rule(folder: Path) -> None:
         ("contains", "Ada Smith", "It was signed by Ada Smith, I think.", 1),
         ("contains", "Ada", "Adam", 0),
         ("contains", "30", "It is 2030 or 30.5", 0),
+        ("contains", "2024", "12/05/2024", 0),
+        ("contains", "10", "10/20", 0),
         ("contains", ["Ada", "Ben Jones"], "**Answer:** Ben Jones", 0.5),
         ("contains", "北京", "答案是北京。", 1),
         ("contains", "Ada", "word " * 300 + "Ada", 0),

@@ -107,9 +107,15 @@ class Agent(Prompted, Method):
 
     def enabled(self, turns: int, sub_window: int, depth: int = 0) -> Enabled:
         """What its prompt speaks of; its sub-calls' model has a window of ``sub_window``."""
-        budget = "budget()" in self.loaded_prompt.source
-        sizes = sub_window, self.sub_tokens
-        return Enabled(self.protocol, turns, *self.powers(depth), *sizes, budget, self.tool_texts)
+        return Enabled(
+            self.protocol,
+            turns,
+            *self.powers(depth),
+            sub_window=sub_window,
+            sub_tokens=self.sub_tokens,
+            budget="budget()" in self.loaded_prompt.source,
+            tools=self.tool_texts,
+        )
 
     def check(self, models: Mapping[Role, ModelInfo]) -> None:
         enabled = asdict(self.enabled(self.max_iterations, 0))

@@ -16,6 +16,7 @@ from itertools import accumulate
 
 from rlm_eval.methods.agent.loop import UnclearFinalError
 from rlm_eval.models.replies import QUIET
+from rlm_eval.repl.capture import ADDRESS
 
 _STATEMENT = re.compile(r"^ {0,3}(FINAL|FINAL_VAR) ?\(", re.MULTILINE)
 _MENTION = re.compile(r"(?<!\w)FINAL(?:_VAR)? ?\(")
@@ -58,7 +59,9 @@ def read_final(
             raise UnclearFinalError(f"FINAL_VAR takes the name of one variable, not {value[:80]!r}")
         text = read(value)
         if text is None:
-            raise UnclearFinalError(f"the variable {value} is not set, or has no value")
+            raise UnclearFinalError(f"the variable {value} is not set, or None")
+        if ADDRESS.search(text):
+            raise UnclearFinalError(f"the variable {value} is {text[:200]}: make a list or a text")
         return text
     if not value.strip():
         raise UnclearFinalError("it is empty")

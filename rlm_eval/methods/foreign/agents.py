@@ -68,7 +68,7 @@ class CodingAgent(Prompted, HostedEngine):
         return self.max_turns + 1  # one for a last word: OpenCode asks for it, and insists on none
 
     def check(self, models: Mapping[Role, ModelInfo]) -> None:
-        self._asked("", "", 0, "")
+        self._asked("", *(("-", 0, "") if self.context == "file" else ("", 0, "-")))
         super().check(models)
 
     def _asked(self, question: str, place: str, chars: int, context: str) -> str:
