@@ -5,6 +5,7 @@ address, temperature or window is said in one line that names the setting."""
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from difflib import get_close_matches
 
 from rlm_eval.errors import PERMANENT, ConfigError, ProviderError, RunBudgetExceeded, SampleFailure
@@ -17,6 +18,8 @@ from rlm_eval.runs.assemble import Parts
 from rlm_eval.runs.judging import judge_of
 
 REQUEST, REPLY_TOKENS = "Say ok.", 16
+#: So few that who forgot to start a server is told at once.
+ATTEMPTS = 3
 #: Failures that every request would meet. Others (a rate limit, say) are the run's to wait for.
 _FINAL = PERMANENT | {"connection", "bad_response"}
 
@@ -34,6 +37,8 @@ def first_contact(parts: Parts, client: ModelClient, ledger: Ledger) -> Iterator
         if named in asked or not isinstance(model, LitellmEndpoint):
             continue
         asked.add(named)
+        usual = client.retry
+        client.retry = replace(usual, attempts=min(ATTEMPTS, usual.attempts))
         try:
             reply = _ask(lm, role, ledger)
         except RunBudgetExceeded:
@@ -42,6 +47,8 @@ def first_contact(parts: Parts, client: ModelClient, ledger: Ledger) -> Iterator
             if isinstance(failure, ProviderError) and failure.kind in _FINAL:
                 raise ConfigError(_told(key, model, failure, client.temperature)) from failure
             continue
+        finally:
+            client.retry = usual
         yield from _learned(key, model, reply)
 
 

@@ -23,7 +23,8 @@ from rlm_eval.analysis.figures.styles import GREY, styles
 from rlm_eval.analysis.load import combine, load_run
 from rlm_eval.analysis.paired import paired_table
 
-pytestmark = pytest.mark.filterwarnings("error")
+# Not for what other tests left to the garbage collector, which may come in the middle of these.
+pytestmark = pytest.mark.filterwarnings("error", "ignore:unclosed:ResourceWarning")
 
 Tables = tuple[pd.DataFrame, pd.DataFrame]
 Draw = Callable[[pd.DataFrame, pd.DataFrame], Plot]

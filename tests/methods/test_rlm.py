@@ -308,6 +308,7 @@ def test_an_answer_may_be_longer_than_any_output(sandbox: Sandbox) -> None:
         ("submit(' ')", "later"),
         ("submit(word for word in 'ab')", "later"),
         ("submit(submit)", "later"),
+        ("submit({'a': map(str, [1])})", "later"),
     ],
 )
 def test_what_is_submitted(sandbox: Sandbox, code: str, text: str) -> None:

@@ -43,9 +43,11 @@ def score_vs_length(results: pd.DataFrame, summary: pd.DataFrame) -> Plot:
     the tokens of a question (prompt and completion, all calls)."""
     from matplotlib.ticker import EngFormatter
 
-    summary = summary[summary["target_tokens"] > 0]
     if summary.empty or unscored(summary):
         return empty(UNSCORED)
+    summary = summary[summary["target_tokens"] > 0]
+    if summary.empty:
+        return empty("No sample's length is known.")
     tokens = summary["prompt_tokens"] + summary["completion_tokens"]
     table, known = apart(summary.assign(tokens=tokens), results), styles(results)
     sheet = panels(table, ["task"], 3.0, 4.2)
