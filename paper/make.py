@@ -24,6 +24,7 @@ from rlm_eval.analysis.report.views import printed, views
 HERE = Path(__file__).parent
 PUBLISHED = HERE.parent / "results" / "published"
 EVIDENCE = PUBLISHED / "evidence"
+SCORE = ("mean_score", "score_low", "score_high")
 
 
 def main(folders: Sequence[Path], out: Path = HERE) -> None:
@@ -39,6 +40,7 @@ def main(folders: Sequence[Path], out: Path = HERE) -> None:
             figures.drawing.save(plot, out / "figures" / f"{folder.name}_{name}", pdf=True)
         shown = views(results, calls, summary, pairs, runs)
         made = {view.id: tables.to_latex(*printed(view)) for view in shown}
+        made["short"] = tables.to_latex(short(summary), [False, True, True, True])
         made["method_by_length"] = tables.to_latex(tables.method_by_length(summary))
         made["method_by_task"] = tables.to_latex(tables.method_by_task(summary))
         revisions = ", ".join(sorted(results["code_revision"].dropna().astype(str).unique()))
@@ -46,6 +48,21 @@ def main(folders: Sequence[Path], out: Path = HERE) -> None:
             path = out / "tables" / f"{folder.name}_{name}.tex"
             path.write_text(f"% {folder.name}: code {revisions}\n{text}", encoding="utf-8")
         print(f"{folder.name}: {len(runs)} run{'s' * (len(runs) > 1)}")
+
+
+def short(summary: pd.DataFrame) -> pd.DataFrame:
+    """A row per arm of a run with one length: what the text compares."""
+    interval = "{mean_score:.0f} ({score_low:.0f}–{score_high:.0f})"
+    rows = [
+        {
+            "method": row["arm"],
+            "score %": interval.format(**{k: 100 * v for k, v in row.items() if k in SCORE}),
+            "exactly right": f"{row['accuracy'] * row['asked']:.0f}",
+            "tokens": f"{row['prompt_tokens'] + row['completion_tokens']:,.0f}",
+        }
+        for row in summary.to_dict("records")
+    ]
+    return pd.DataFrame(rows).replace("nan", "")
 
 
 def runs_in(folder: Path) -> list[Run]:
@@ -80,6 +97,7 @@ def numbers(folder: Path) -> Iterator[tuple[str, str]]:
             yield f"{name}/remembered", f"{hits / row['asked']:.1f}"
             yield f"{name}/forced", f"{(own['outcome'] == 'forced').sum()}"
             yield f"{name}/median", f"{own['tokens'].median():,.0f}"
+            yield f"{name}/length", f"{own['length_tokens'].mean():,.0f}"
         for row in paired_table(results).to_dict("records"):
             name = f"{at}/{row['arm']}-{row['against']}/{row['target_tokens']}"
             points = {"difference": "difference", "low": "low", "high": "high"}
