@@ -35,12 +35,13 @@ def compose_tree(overrides: Sequence[str]) -> dict[str, Any]:
     with _hydra(overrides):
         config = compose("config", overrides=list(overrides))
         tree = plain_tree(config)
-        unnamed = (config.get("method") or {}).keys() - tree["method"].keys()
-        if chosen := unnamed and unnamed & {file.package[7:] for file in _files(overrides)}:
-            raise ConfigError(f"method.{min(chosen)} must be a configuration with a _target_")
+        unnamed = (config.get("method") or {}).keys() - (tree.get("method") or {}).keys()
+        packages = {file.package for file in _files(overrides)} if unnamed else set()
+        if chosen := packages & {f"method.{name}" for name in unnamed}:
+            raise ConfigError(f"{min(chosen)} must be a configuration with a _target_")
     for key in (override.lstrip("+").partition("=")[0] for override in overrides):
         group, arm, *_ = [*key.split("."), ""]
-        if group == "method" and arm in (config.get("method") or {}) and arm not in tree["method"]:
+        if group == "method" and arm in unnamed:
             raise ConfigError(f"{key}: {arm} is no arm of this run: add it to method=[...]")
     return tree
 

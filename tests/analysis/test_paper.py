@@ -87,3 +87,20 @@ def test_a_number_is_found_by_run_arm_length_and_measure(tmp_path: Path) -> None
     assert named["one/rlm-direct/1000/difference"][0] in "+-"
     line = r"\expandafter\def\csname val:one/rlm/1000/n\endcsname{4}"
     assert line in make["macros"](tmp_path).splitlines()
+
+
+def test_readmes_result_is_what_the_runs_say() -> None:
+    """Its table, row by row."""
+    make = runpy.run_path(str(MAKE))
+    known = dict(make["numbers"](make["EVIDENCE"]))
+    text = (PAPER.parent / "README.md").read_text("utf-8")
+    result = text.partition("## One result")[2].partition("\n## ")[0]
+    (run,) = {name.partition("/")[0] for name in known if name.startswith("aggregation")}
+    for arm in ("rlm", "direct", "rag_bm25", "summarize_map_reduce"):
+        (row,) = (line for line in result.splitlines() if line.startswith(f"| `{arm}`"))
+        score, low, high, right, tokens = (
+            known[f"{run}/{arm}/1650/{name}"]
+            for name in ("score", "low", "high", "right", "tokens")
+        )
+        said = [f"{score} ({low}–{high})", right, tokens]
+        assert [cell.partition(" of ")[0].strip() for cell in row.split("|")[2:5]] == said

@@ -16,7 +16,7 @@ from rlm_eval.journal.journal import Journal, read_events, record_size
 
 pytestmark = pytest.mark.slow
 
-ADVICE = "All that was recorded is kept: make room, then run the same command again"
+ADVICE = "All that was recorded is kept: free what it lacks, then run the same command again"
 
 
 @pytest.fixture

@@ -108,9 +108,7 @@ class Agent(Prompted, Method):
     def enabled(self, turns: int, sub_window: int, depth: int = 0) -> Enabled:
         """What its prompt speaks of; its sub-calls' model has a window of ``sub_window``."""
         return Enabled(
-            self.protocol,
-            turns,
-            *self.powers(depth),
+            *(self.protocol, turns, *self.powers(depth)),
             sub_window=sub_window,
             sub_tokens=self.sub_tokens,
             budget="budget()" in self.loaded_prompt.source,
