@@ -13,8 +13,6 @@ from rlm_eval.records import content_hash
 
 #: Kinds of caps, and what of an answer is held against each.
 SPENT = {"tokens": "tokens", "usd": "cost_usd", "calls": "calls", "seconds": "wall_s"}
-#: Of these, what an embedding model's calls took.
-EMBEDDING = {"tokens": "prompt_tokens", "usd": "cost_usd"}
 CELL = ["task", "target_tokens", "unit"]
 
 
@@ -87,13 +85,16 @@ def _spenders(results: pd.DataFrame, calls: pd.DataFrame) -> pd.DataFrame:
     spent = pd.Series(0.0, frame.index)
     for unit, rows in frame.groupby("unit", sort=False):
         took = rows[SPENT[str(unit)]].astype("float64")
-        if unit == "calls" and not calls.empty:
-            here = ~calls["role"].isin(["judge", "embed"]) & ~calls["cached_response"].astype(bool)
-            sent = calls[here].groupby("result_key").size()
-            took = rows["result_key"].map(sent).fillna(0.0).astype("float64")
-        if unit in EMBEDDING and not calls.empty:
-            index = calls[(calls["role"] == "embed") & ~calls["cached_response"].astype(bool)]
-            embedding = index.groupby("result_key")[EMBEDDING[str(unit)]].sum()
-            took -= rows["result_key"].map(embedding).fillna(0.0).astype("float64")
+        if unit == "tokens":
+            took -= rows["embed_tokens"]
+        elif unit != "seconds" and not calls.empty:
+            sent = calls[~calls["cached_response"].astype(bool)]
+            index = sent["role"] == "embed"
+            if unit == "calls":
+                counted = sent[~index & (sent["role"] != "judge")].groupby("result_key").size()
+                took = rows["result_key"].map(counted).fillna(0.0).astype("float64")
+            else:
+                embedding = sent[index].groupby("result_key")["cost_usd"].sum()
+                took -= rows["result_key"].map(embedding).fillna(0.0).astype("float64")
         spent[rows.index] = took
     return frame.assign(spent=spent, over=spent > frame["cap"] * (1 + 1e-9))

@@ -56,8 +56,10 @@ _SUMS_OF = ["result_key", "restart", "role", "model", "cached_response"]
 _OF_MODEL = ("context_window", "reasoning_tokens", "own_temperature", "api_base", "gguf")
 _OF_JUDGE = ("judge", "judge_tokens", "judge_repeats")
 #: What a sample is, whoever answered it.
-_OF_SAMPLE = ["context_id", "unit_id", "question_group", "constant_score"]
-_OF_SAMPLE += ["target_tokens", "length_tokens"]
+_OF_SAMPLE = (
+    *("context_id", "unit_id", "question_group", "constant_score"),
+    *("target_tokens", "length_tokens"),
+)
 #: The protocol of methods that ask no model.
 NO_MODEL = "no model"
 

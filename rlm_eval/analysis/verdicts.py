@@ -58,8 +58,8 @@ class Verdict:
     ``main`` is the comparison that decides: of those with the alternatives that made the verdict
     what it is, the one that leaves the arm the smallest difference. ``price`` is the highest that
     a win costs over a cheaper alternative, or None. ``target_tokens`` is 0 for all lengths
-    together, which there is where every alternative was asked at several. ``notes`` are what a
-    reader must know beside it.
+    together, a verdict that is given where every alternative was asked at several. ``notes`` are
+    what a reader must know beside it.
     """
 
     task: str
@@ -105,7 +105,7 @@ def verdicts(results: pd.DataFrame, margin: float = MARGIN) -> list[Verdict]:
         used = pd.concat([rows, alone[alone["arm_kind"] == "control"]])
         for (arm, length), against_all in groups.items():
             if not length and {c.against for c in against_all} != everyone[arm]:
-                continue  # one that has no second length can't be left out of a verdict on all
+                continue  # it would leave out an alternative that was asked at one length alone
             cell = used[used["target_tokens"] == length] if length else used
             by_arm = {str(name): own for name, own in cell.groupby("arm")}
             decision, main = decide(against_all, margin)

@@ -22,7 +22,7 @@ PACKAGES = (
 )
 HERE = Path(__file__).parent
 T = TypeVar("T")
-#: libyaml's is seven times as fast, and a start reads the configurations of all published runs.
+#: libyaml's is the faster one, and a start reads the configurations of all published runs.
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 

@@ -23,9 +23,9 @@ Event = Mapping[str, Any]
 class Past:
     """``done`` result keys, ``restarts`` begun per key, what this run has ``spent``, and for how
     many ``seconds`` it was at work, from the start of each of its processes to the end of that
-    one's last call. Spent are calls made in this folder, and those of results that were copied from
-    its shards or its whole (``reused_from`` names the run); not what other runs paid. ``damage`` is
-    what is to be said of its journal."""
+    one's last call. What it spent are the calls made in this folder and those of results copied
+    from its shards or its whole (``reused_from`` names the run), not what other runs paid.
+    ``damage`` is what is to be said of its journal."""
 
     done: frozenset[str]
     restarts: Mapping[str, int]

@@ -18,7 +18,7 @@ from rlm_eval.runs.assemble import Parts
 from rlm_eval.runs.judging import judge_of
 
 REQUEST, REPLY_TOKENS = "Say ok.", 16
-#: So few that who forgot to start a server is told at once.
+#: Few, so that somebody who forgot to start a server is told at once.
 ATTEMPTS = 3
 #: Failures that every request would meet. Others (a rate limit, say) are the run's to wait for.
 _FINAL = PERMANENT | {"connection", "bad_response"}

@@ -106,7 +106,8 @@ def test_what_is_held_against_each_kind_of_cap(unit: str, cap: float, spent: flo
     # Three requests, one of them a retry; what is remembered is none, a judge's is the run's.
     calls = [index, sent, sent, sent, sent | {"cached_response": True}, sent | {"role": "judge"}]
     calls = pd.DataFrame([call | {"result_key": f"key{i}"} for i in range(2) for call in calls])
-    (row,) = budget_table(capped_rows(unit, cap), calls).to_dict("records")
+    rows = capped_rows(unit, cap).assign(embed_tokens=40.0)
+    (row,) = budget_table(rows, calls).to_dict("records")
     assert (row["unit"], row["cap"]) == (unit, cap)
     assert row["spent"] == pytest.approx(spent)
     assert row["over"] == (2 if unit == "seconds" else 0)
