@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -74,8 +74,9 @@ def numbers(folder: Path) -> Iterator[tuple[str, str]]:
     """What the text may say of the runs in ``folder``, by name: of an arm, and of an RLM's verdict,
     as RUN/ARM/LENGTH/MEASURE, of two arms as RUN/ARM-AGAINST/LENGTH/MEASURE. Scores and
     differences are in percent and points, tokens per question."""
-    for path in sorted(folder.glob("*/results.parquet")):
-        run, at = load_run(path.parent), path.parent.name
+    paths = [path.parent for path in sorted(folder.glob("*/results.parquet"))]
+    runs = {path.name: load_run(path) for path in paths}
+    for at, run in runs.items():
         results = by_method(combine([run]))
         for row in tables.by_kind(results).to_dict("records"):
             name = f"{at}/{row['arm']}/{row['target_tokens']}/{row['question_group']}"
@@ -98,6 +99,7 @@ def numbers(folder: Path) -> Iterator[tuple[str, str]]:
             yield f"{name}/forced", f"{(own['outcome'] == 'forced').sum()}"
             yield f"{name}/median", f"{own['tokens'].median():,.0f}"
             yield f"{name}/length", f"{own['length_tokens'].mean():,.0f}"
+        results = by_method(combine([*compared_with(run, runs.values()), run]))
         for row in paired_table(results).to_dict("records"):
             name = f"{at}/{row['arm']}-{row['against']}/{row['target_tokens']}"
             points = {"difference": "difference", "low": "low", "high": "high"}
@@ -106,8 +108,17 @@ def numbers(folder: Path) -> Iterator[tuple[str, str]]:
             yield f"{name}/cost", f"{row['cost_ratio']:.1f}"
             sent = results.groupby("arm")["tokens"].mean()
             yield f"{name}/sent", f"{sent[row['arm']] / sent[row['against']]:.1f}"
-        for row in pd.read_csv(path.with_name("verdicts.csv")).to_dict("records"):
+        for row in pd.read_csv(folder / at / "verdicts.csv").to_dict("records"):
             yield f"{at}/{row['arm']}/{row['target_tokens']}/decision", str(row["decision"])
+
+
+def compared_with(run: Run, runs: Iterable[Run]) -> list[Run]:
+    """For a run of one arm, those of several that asked the same questions."""
+    if run.results["method"].nunique() > 1:
+        return []
+    asked = set(run.results["sample_id"])
+    several = [other for other in runs if other.results["method"].nunique() > 1]
+    return [other for other in several if set(other.results["sample_id"]) == asked]
 
 
 def macros(folder: Path) -> str:
