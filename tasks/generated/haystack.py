@@ -120,13 +120,13 @@ def sentences(paragraph: str, longest: int = LONGEST_PIECE) -> list[str]:
 
 
 def prose_pieces(paragraphs: Sequence[str], draws: Draws) -> Iterator[str]:
-    """All sentences once, their paragraphs in random order (drawn one by one, so that few cost
-    little)."""
-    moved: dict[int, int] = {}
-    for last in range(len(paragraphs) - 1, -1, -1):
-        at = draws.below(last + 1)
-        yield from sentences(paragraphs[moved.get(at, at)])
-        moved[at] = moved.get(last, last)
+    """All sentences once, their paragraphs in random order (drawn one by one, as they are asked
+    for)."""
+    left = list(paragraphs)
+    while left:
+        at = draws.below(len(left))
+        left[at], left[-1] = left[-1], left[at]
+        yield from sentences(left.pop())
 
 
 def filled(template: Sequence[str], **values: str | int) -> tuple[str, str]:
