@@ -66,6 +66,8 @@ class Task(ABC):
     tokenizer: str = "cl100k_base"
 
     def __post_init__(self) -> None:
+        at_least(1, max_answer_tokens=self.max_answer_tokens)
+        at_least(1, judge_tokens=self.judge_tokens if self.judge else None)
         if self.judge_repeats < 1 or self.judge_repeats % 2 == 0:
             raise ConfigError(f"must be odd, not {self.judge_repeats}", key="judge_repeats")
         self._tok = load_tokenizer(self.tokenizer)

@@ -113,8 +113,7 @@ class BrowseCompPlus(Padded):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.scorer = "squad_em" if self.judge is None else "judge"
-        at_least(1, documents=self.documents, judge_tokens=self.judge_tokens)
-        at_least(1, max_answer_tokens=self.max_answer_tokens)
+        at_least(1, documents=self.documents)
         at_least(self.documents, pool=self.pool)
         if self.path is not None:
             self._open(next(self.rows())["query"])

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO, ClassVar, NotRequired
+from typing import Annotated, Any, BinaryIO, ClassVar
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, TypeAdapter
 from pydantic import ValidationError as Misfit
@@ -33,13 +33,12 @@ from ..task import Task
 Row = Mapping[str, Any]
 #: What :meth:`Task.pair` takes.
 Fields = dict[str, Any]
-Check = Callable[[Any], Any]
 
 
 # --- What a row may hold -------------------------------------------------------------------------
 
 
-def shape(check: Check | None = None, /, **columns: Any) -> Any:
+def shape(check: Callable[[Any], Any] | None = None, /, **columns: Any) -> Any:
     """A row with these columns, nothing converted, more let be. ``check`` looks at all of it:
     it raises ValueError with what was expected, as the columns' own validators do."""
     make: Any = TypedDict
@@ -51,11 +50,6 @@ def shape(check: Check | None = None, /, **columns: Any) -> Any:
 def many(item: Any, least: int = 0) -> Any:
     """A list of at least so many of these."""
     return Annotated[list[item], Field(min_length=least)]
-
-
-def optional(column: Any) -> Any:
-    """A column that may be missing."""
-    return NotRequired[column]
 
 
 def utf8(value: str) -> str:

@@ -28,7 +28,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain, islice
-from typing import Annotated, Any
+from typing import Annotated, Any, NotRequired
 
 from pydantic import BeforeValidator, Discriminator, Strict, Tag
 
@@ -39,7 +39,7 @@ from ..draws import Draws
 from ..generated.haystack import MOST_CHARS_PER_TOKEN, ruler_file
 from ..sizing import check_lengths, heading, one_of
 from ..task import Pair
-from .dataset import AnyText, Name, Row, Text, many, optional, shape
+from .dataset import AnyText, Name, Row, Text, many, shape
 from .padded import Asked, Padded, nearest
 
 
@@ -170,8 +170,8 @@ class MuSiQue(DocumentQA):
         paragraphs=many(shape(title=Text, paragraph_text=Text, is_supporting=bool)),
         question=Text,
         answer=Text,
-        answer_aliases=optional(many(Text) | None),
-        answerable=optional(bool),
+        answer_aliases=NotRequired[many(Text) | None],
+        answerable=NotRequired[bool],
     )
 
     @staticmethod
@@ -229,8 +229,8 @@ class HotpotQA(DocumentQA):
         answer=Text,
         context=Annotated[many(Titled), _side_by_side("title", "sentences")],
         supporting_facts=Annotated[many(Fact), _side_by_side("title", "sent_id")],
-        **dict.fromkeys(("id", "_id"), optional(Name)),
-        type=optional(Text),
+        **dict.fromkeys(("id", "_id"), NotRequired[Name]),
+        type=NotRequired[Text],
     )
 
     @staticmethod
