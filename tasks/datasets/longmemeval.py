@@ -117,7 +117,5 @@ class LongMemEval(Fixed):
 
     def code_oracle(self, question: str, context: Context) -> str | None:
         asked = question.partition(ASKED)[2]
-        lines = [
-            line for line in nearest(asked, documents_of(context.content)).splitlines() if line
-        ]
+        lines = [*filter(None, nearest(asked, documents_of(context.content)).splitlines())]
         return nearest(asked, lines).partition(": ")[2] if lines else None

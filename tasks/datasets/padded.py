@@ -87,6 +87,7 @@ class Padded(DataSet):
         draws.shuffle(texts)
         context = Context.of(tuple(texts))
         places = [texts.index(document) for document in asked.support]
+        drawn = {"n_documents": len(texts), "index": index, "seed": self.seed}
         return self.pair(
             context,
             target,
@@ -95,12 +96,7 @@ class Padded(DataSet):
             group=asked.group,
             summed=summed,
             evidence=document_spans(texts, places),
-            knobs={
-                **self.knobs(asked, places),
-                "n_documents": len(texts),
-                "index": index,
-                "seed": self.seed,
-            },
+            knobs={**self.knobs(asked, places), **drawn},
         )
 
 

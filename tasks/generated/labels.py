@@ -47,8 +47,6 @@ class Composed(Sequence[str]):
         return self.size
 
     def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return [self.make(i) for i in range(*index.indices(self.size))]
         return self.make(index)
 
 

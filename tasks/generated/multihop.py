@@ -113,9 +113,7 @@ class VariableTracking(Generated):
         numbers = draws.distinct(self.chains, lambda: draws.between(10_000, 99_999))
         groups = [names[i :: self.chains] for i in range(self.chains)]
         stop = "." * bool(self._paragraphs)
-        chains = [
-            _chain(group, number, stop) for group, number in zip(groups, numbers, strict=True)
-        ]
+        chains = [_chain(*named, stop) for named in zip(groups, numbers, strict=True)]
         turns = [i for i, chain in enumerate(chains) for _ in chain]
         draws.shuffle(turns)
         heads = [iter(chain) for chain in chains]

@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 import re
 from abc import abstractmethod
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -205,10 +206,8 @@ class Windowed(Generated):
         )
 
     def _frames(self, lines: int) -> tuple[str, str]:
-        return (
-            f"There are {lines} lines below. {self.statement()}\n",
-            f"Those were the {lines} lines. {self.statement()}",
-        )
+        said = self.statement()
+        return f"There are {lines} lines below. {said}\n", f"Those were the {lines} lines. {said}"
 
     def _tail(self, label: str, text: str) -> str:
         field = f" Label: {label} ||" if self.structured else ""
@@ -226,9 +225,8 @@ class Windowed(Generated):
             expected = max(LEAST_LINES, int(1.01 * budget / mean) + 3)
             lines = expected
             while lines >= LEAST_LINES:
-                order = [
-                    x for x, n in zip(labels, shares(weights, lines), strict=True) for _ in range(n)
-                ]
+                times = dict(zip(labels, shares(weights, lines), strict=True))
+                order = [*Counter(times).elements()]
                 Draws(*parts, attempt, "order").shuffle(order)
                 starts = heads(expected, Draws(*parts, attempt, "heads"))
                 decks = {
