@@ -22,8 +22,6 @@ questions are public, if encrypted: compare with a no_context arm. The wording o
 our own.
 """
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import math

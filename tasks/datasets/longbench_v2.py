@@ -10,8 +10,6 @@ the choice that occurs most often in the text, else the longest. Public texts: c
 no_context arm.
 """
 
-from __future__ import annotations
-
 import re
 from typing import Literal
 

@@ -8,8 +8,6 @@ paragraphs in an order of its own and none again, and a length that the text can
 """
 
 # ruff: noqa: SIM905  (word lists read better as text)
-from __future__ import annotations
-
 import hashlib
 import json
 import lzma

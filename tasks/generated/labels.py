@@ -8,8 +8,6 @@ negative ones. A question lists four things to be asked for, all of different ki
 which of them is meant.
 """
 
-from __future__ import annotations
-
 import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence

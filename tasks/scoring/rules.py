@@ -6,8 +6,6 @@ benchmark's own rule has the benchmark's name for it; the rules of tasks that we
 (``Score.readings``).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import partial
 

@@ -2,8 +2,6 @@
 judge's reply says. The source is named in each docstring; ``Score.readings`` say beside it what
 another reading would give."""
 
-from __future__ import annotations
-
 import math
 import re
 import string
