@@ -104,8 +104,7 @@ class Task(ABC):
         }
 
     def judged(self, sample: Sample, answer: str, verdict: str) -> Score | None:
-        """The score by the judge's reply; None where it holds no verdict, which leaves the row
-        pending."""
+        """The score by the judge's reply; None where it holds no verdict: the row stays pending."""
         return by_verdict(sample, answer, verdict)
 
     def code_oracle(self, question: str, context: Context) -> str | None:
@@ -242,8 +241,7 @@ class Generated(Task):
 
     @abstractmethod
     def make(self, target: int, purpose: str, index: int) -> Iterator[Pair]:
-        """The samples of context ``index`` of a length; ``purpose`` (run or calibration) keeps
-        their draws apart."""
+        """The samples of context ``index`` of a length; ``purpose`` is run or calibration."""
 
     def build(self) -> Iterator[Pair]:
         for target in self.lengths:

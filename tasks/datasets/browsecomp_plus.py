@@ -67,8 +67,7 @@ def encrypt(text: str, canary: str) -> str:
 
 
 def decrypt(ciphertext: str, canary: str) -> str:
-    """The text of ``encrypt(text, canary)``. Raises ValueError for what is no such text, by
-    another canary for instance."""
+    """The text of ``encrypt(text, canary)``. Raises ValueError for what is none by this canary."""
     data = base64.b64decode(ciphertext, validate=True)
     return _xor(data, canary).decode("utf-8", "surrogatepass")
 
@@ -147,8 +146,7 @@ class BrowseCompPlus(Padded):
 
     @cached_property
     def _read(self) -> tuple[Mapping[int, Sequence[Asked]], Sequence[str]]:
-        """What one pass over the source keeps: questions by length, and the documents to fill
-        with. Texts that are not kept are not decrypted."""
+        """What one pass over the source keeps: questions by length, documents to fill with."""
         asked: dict[int, dict[int, Asked]] = {target: {} for target in self.lengths}
         pool: dict[int, str] = {}
         for row in self.rows():
@@ -194,8 +192,7 @@ class BrowseCompPlus(Padded):
     def _fill(
         self, asked: Asked, pool: Sequence[str], budget: int, draws: Draws
     ) -> tuple[list[str], int]:
-        """The question's own documents, then others in random order, as many as asked for or fit;
-        and their tokens."""
+        """The question's own documents, then others in random order; and their tokens."""
         others = list(pool)
         draws.shuffle(others)
         chosen: dict[str, None] = {}

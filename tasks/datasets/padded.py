@@ -64,8 +64,7 @@ class Padded(DataSet):
         return self._count(f"{document}\n\n") + self._count(heading(number))
 
     def fits(self, asked: Asked, target: int) -> bool:
-        """Whether the supporting documents do. A token is at least one byte, so most need no
-        counting."""
+        """Whether the supporting documents do. A token is at least a byte: most need no count."""
         budget = self.budget(asked, target)
         if sum(len(document.encode()) + 20 for document in asked.support) <= budget:
             return True

@@ -39,9 +39,8 @@ Type = Literal["person", "town", "company"]
 
 @dataclass(frozen=True)
 class Relation:
-    """``phrase`` is how the question names the object of {x}; ``facts`` are how documents state
-    it. A name in a fact follows a space and is not followed by an apostrophe (token counts add
-    up)."""
+    """``phrase`` is how the question names the object of {x}; ``facts`` are how documents state it,
+    each name after a space and before no apostrophe (so that token counts add up)."""
 
     source: Type
     target: Type

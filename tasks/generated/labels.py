@@ -152,8 +152,7 @@ def _parse(path: Path, lines: list[str]) -> list[tuple[str, str]]:
 
 
 def load_domain(name: str, file: str | None = None) -> Domain:
-    """One of the project's own sets by ``name``, or any labelled file. Raises ConfigError for a set
-    that does not hold two labels."""
+    """One of the project's own sets, or any labelled file. Raises ConfigError for a label alone."""
     noun, criterion = "text", "category"
     path = Path(file) if file else ITEMS / f"{name}.tsv"
     if not file:

@@ -139,8 +139,7 @@ class VariableTracking(Generated):
         )
 
     def _example(self, draws: Draws) -> str:
-        """RULER's worked example (a short text of the same kind, its question and its answer) and
-        what comes before the text."""
+        """RULER's worked example (text, question, answer) and what comes before the text."""
         names, number = _names(self.hops + 1, 3, draws), draws.between(10_000, 99_999)
         chain = _chain(names, number)
         before, asked = self._texts(number)

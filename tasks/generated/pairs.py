@@ -61,9 +61,8 @@ class Need:
 
 @dataclass(frozen=True)
 class Query:
-    """Pairs of which one user meets all needs of ``a``, the other all of ``b``; where there are
-    none of these, both meet ``a``. ``dated``: a label of which all
-    lines must be dated after or before a day."""
+    """Pairs of which one user meets all needs of ``a``, the other all of ``b``, or of ``a`` where
+    ``b`` has none. ``dated``: a label of which all lines must be dated after or before a day."""
 
     a: tuple[Need, ...]
     b: tuple[Need, ...]
@@ -155,8 +154,7 @@ class Pairs(Windowed):
         return max(self._tok.count(self._question(query)) for query in QUERIES)
 
     def longest(self) -> int:
-        """Users on the windows' lines, and so the answers, grow with the length: beyond this an
-        answer has hundreds of millions of pairs."""
+        """Beyond this an answer, the square of the users, has hundreds of millions of pairs."""
         return 2_000_000
 
     def ask(self, lines: Sequence[Line], draws: Draws, index: int) -> Iterator[dict[str, Any]]:

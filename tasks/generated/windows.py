@@ -87,8 +87,7 @@ def heads(lines: int, draws: Draws) -> Iterator[tuple[int, int]]:
 
 
 def deal(items: Sequence[str], draws: Draws) -> Iterator[str]:
-    """The items in random order, and again when all have come. An order is drawn step by step
-    (Fisher and Yates), so that a long list costs nothing."""
+    """The items in random order (Fisher and Yates, step by step), and again when all have come."""
     moved: dict[int, int] = {}
     while True:
         for here in range(len(items)):
