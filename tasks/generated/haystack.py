@@ -2,9 +2,8 @@
 from, and made-up names that occur in no training data.
 
 A haystack is a list of pieces whose concatenation is the text (see :mod:`rlm_eval.tasks.sizing`
-for why their tokens add up). A paragraph is one line. The default prose (items/prose.md says whose)
-holds no sentence twice, so a needle is not the only sentence that occurs once; a sample takes its
-paragraphs in an order of its own and none again, and a length that the text can't fill is refused.
+for why their tokens add up). A paragraph is one line. The default prose (items/prose.md) holds no
+sentence twice, and a sample takes its paragraphs in an order of its own and none again.
 """
 
 # ruff: noqa: SIM905  (word lists read better as text)
