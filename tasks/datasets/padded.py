@@ -37,7 +37,6 @@ class Padded(DataSet):
     n: int
     seed: int = 0
 
-    #: What every question begins with.
     instruction = ""
     #: Tokens that question and context take at least.
     least_tokens = 68

@@ -43,7 +43,6 @@ from .labels import LabelOf
 from .questions import FAMILIES, KINDS, Query
 from .windows import DAY_OF, DAYS, MONTHS, SHOWN, Line, Windowed, read_lines
 
-#: Asked by default, in this order.
 FIRST_KINDS = "label_count", "most_common", "compare", "user_label_count", "range_label_count"
 #: Users that a question may be about: so many with most lines, and so many of these are named. A
 #: fixed number, so that the size of the subset tells little about the answer; so is the range.

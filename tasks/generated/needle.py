@@ -75,7 +75,7 @@ def keys(kind: str, draws: Draws) -> Iterator[str]:
             yield draws.uuid4()
     a, n = len(ADJECTIVES), len(NOUNS)
     for parts, total in ((1, a * n), (2, a * a * n)):
-        step = draws.between(1, total)
+        step = total
         while gcd(step, total) > 1:
             step = draws.between(1, total)
         at = draws.below(total)
