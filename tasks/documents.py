@@ -75,12 +75,14 @@ def _text(path: Path) -> str | None:
 def _pdf_text(path: Path) -> str:
     try:
         import pypdf
+        from pypdf.errors import DependencyError, DeprecationError, PyPdfError
     except ImportError as error:
         raise ConfigError(f'{path}: PDF needs pip install -e ".[pdf]"') from error
     logging.getLogger("pypdf").setLevel(logging.CRITICAL)
+    broken = (PyPdfError, DependencyError, DeprecationError, AttributeError, LookupError)
     try:
         text = "\n\n".join(page.extract_text() for page in pypdf.PdfReader(path).pages)
-    except Exception as error:  # pypdf checks little: a broken file fails anywhere in it
+    except (*broken, ArithmeticError, RuntimeError, TypeError, ValueError) as error:
         raise ConfigError(f"{path} can't be read as PDF: {error}") from error
     if not text.strip():
         raise ConfigError(f"{path} has no text, as scans haven't: OCR it, or leave it out")
