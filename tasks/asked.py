@@ -1,6 +1,8 @@
 """asked: one question about a text or documents, kept in a file by ``rlm-eval ask``. Nobody gave a
 right answer, so there is no score."""
 
+from __future__ import annotations
+
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field

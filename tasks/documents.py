@@ -1,6 +1,8 @@
 """What files on this machine say: text and source code in UTF-8, HTML as the text that it shows,
 PDF by an extra."""
 
+from __future__ import annotations
+
 import logging
 from collections.abc import Iterator
 from html.parser import HTMLParser

@@ -4,6 +4,8 @@ Only ``random.Random.random`` is used: its sequence is guaranteed, that of ``cho
 and ``shuffle`` is not.
 """
 
+from __future__ import annotations
+
 import hashlib
 import json
 import random

@@ -14,6 +14,8 @@ Known shortcuts: public documents may be known by heart, frequent answers guesse
 no_context arm and with the best constant.
 """
 
+from __future__ import annotations
+
 import json
 import math
 import os

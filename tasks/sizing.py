@@ -10,6 +10,8 @@ merges are looked for, so the tokens on both sides are those of the pieces alone
 ``EXACT_UP_TO`` tokens are counted again from beginning to end; tests compare the two.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import accumulate, islice
 

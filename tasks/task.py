@@ -1,5 +1,7 @@
 """What a task is: it builds samples, scores answers, and brings its own controls."""
 
+from __future__ import annotations
+
 import sys
 from abc import ABC, abstractmethod
 from collections import defaultdict

@@ -14,6 +14,8 @@ question's name finds them; ``code_oracle`` takes the label named in the last se
 one of the question's names (right for qa1, a guess elsewhere).
 """
 
+from __future__ import annotations
+
 import re
 from functools import cached_property
 

@@ -22,6 +22,8 @@ questions are public, if encrypted: compare with a no_context arm. The wording o
 our own.
 """
 
+from __future__ import annotations
+
 import base64
 import hashlib
 import math

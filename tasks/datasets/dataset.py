@@ -7,6 +7,8 @@ Every row is checked against the set's ``schema``: a file's when the task is mad
 they are read.
 """
 
+from __future__ import annotations
+
 import csv
 import hashlib
 import io

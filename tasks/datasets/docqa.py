@@ -19,6 +19,8 @@ arm. Padding is rarely about the question's subject, so word overlap finds the r
 it scores: ``python tests/benchmarks/tasks.py controls``).
 """
 
+from __future__ import annotations
+
 import re
 from abc import abstractmethod
 from collections import defaultdict

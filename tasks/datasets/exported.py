@@ -5,6 +5,8 @@ samples come from, so a method scores the same on both. Samples that a model gra
 without their judge: they score by exact match.
 """
 
+from __future__ import annotations
+
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence

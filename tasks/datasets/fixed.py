@@ -5,6 +5,8 @@ answer, and up to ``n`` rows of each are taken in the source's order; rows large
 are left out.
 """
 
+from __future__ import annotations
+
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass

@@ -11,6 +11,8 @@ Known shortcut: a few lines of code solve it (``code_oracle``: 100 %): the task 
 without code, or writing it.
 """
 
+from __future__ import annotations
+
 import re
 from collections import defaultdict
 from collections.abc import Iterable

@@ -10,6 +10,8 @@ the choice that occurs most often in the text, else the longest. Public texts: c
 no_context arm.
 """
 
+from __future__ import annotations
+
 import re
 from typing import Literal
 

@@ -20,6 +20,8 @@ word overlap finds many (``code_oracle`` takes the line of the session that shar
 question). The source has its types one after another: fewer than all rows are a part of the types.
 """
 
+from __future__ import annotations
+
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass

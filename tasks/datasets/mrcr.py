@@ -16,6 +16,8 @@ Known shortcut: the wanted request is repeated word for word in the conversation
 splits it into turns finds the piece without reading it (``code_oracle``).
 """
 
+from __future__ import annotations
+
 import re
 from itertools import pairwise
 from typing import Literal

@@ -17,6 +17,8 @@ form of the answer, which the set says at the window's beginning only. The trans
 compare with a no_context arm.
 """
 
+from __future__ import annotations
+
 import ast
 import re
 from datetime import date

@@ -17,6 +17,8 @@ questions behind the lines (TREC) are public. ``task=pairs`` asks the same twent
 with controls for both.
 """
 
+from __future__ import annotations
+
 import re
 from collections import defaultdict
 from collections.abc import Iterable

@@ -1,5 +1,7 @@
 """What tasks share whose questions come with documents: the context is filled with other rows'."""
 
+from __future__ import annotations
+
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence

@@ -27,6 +27,8 @@ What these, labels by coin and classifiers of words score: ``python tests/benchm
 controls``.
 """
 
+from __future__ import annotations
+
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence

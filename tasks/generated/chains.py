@@ -15,6 +15,8 @@ constant: 0).
 """
 
 # ruff: noqa: SIM905  (word lists read better as text)
+from __future__ import annotations
+
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass

@@ -7,6 +7,8 @@ sentence twice, and a sample takes its paragraphs in an order of its own and non
 """
 
 # ruff: noqa: SIM905  (word lists read better as text)
+from __future__ import annotations
+
 import hashlib
 import json
 import lzma

@@ -4,6 +4,8 @@ Of our own (tasks/items/README.md) ``short_reviews`` are whole sentences; the ot
 from parts, of which none tells the label.
 """
 
+from __future__ import annotations
+
 import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence

@@ -18,6 +18,8 @@ is the answer; here a second one leads to another number (``chains``). In noise 
 the only sentences that occur once, by RULER's construction.
 """
 
+from __future__ import annotations
+
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -52,7 +54,7 @@ def multihop(
     template: Sequence[str] | None = None,
     seed: int = 0,
     tokenizer: str = "cl100k_base",
-) -> "VariableTracking | SemanticChain":
+) -> VariableTracking | SemanticChain:
     """The task of that variant. ``hops``: null takes the variant's own, 4 (vt) or 2 (semantic)."""
     one_of("variant", variant, ("vt", "semantic"))
     usual = 4 if variant == "vt" else 2

@@ -23,6 +23,8 @@ that occurs once, and without repeated lines any length is a few hundred tokens
 (``cheat_occurs_once`` and ``cheat_deduplicate``: 100 %).
 """
 
+from __future__ import annotations
+
 import re
 import sys
 from collections.abc import Iterator, Sequence

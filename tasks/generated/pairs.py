@@ -18,6 +18,8 @@ is weak; ``code_oracle``, which guesses labels from keywords, is right on the st
 any code. What these score: ``python tests/benchmarks/tasks.py controls``.
 """
 
+from __future__ import annotations
+
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -43,7 +45,7 @@ class Need:
     exactly: bool
 
     @classmethod
-    def of(cls, text: str) -> "Need":
+    def of(cls, text: str) -> Need:
         """``HUM≥1`` at least one, ``HUM=1`` exactly one, ``HUM|LOC≥1`` at least one of either."""
         labels = tuple(TREC_LABELS[code] for code in text[:-2].split("|"))
         return cls(labels, int(text[-1]), text[-2] == "=")
@@ -69,7 +71,7 @@ class Query:
     dated: tuple[str, str, str] | None = None
 
     @classmethod
-    def of(cls, a: str, b: str = "", dated: tuple[str, str, str] | None = None) -> "Query":
+    def of(cls, a: str, b: str = "", dated: tuple[str, str, str] | None = None) -> Query:
         return cls(tuple(map(Need.of, a.split())), tuple(map(Need.of, b.split())), dated)
 
     def roles(self, users: Users) -> tuple[set[int], set[int]]:

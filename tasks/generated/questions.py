@@ -5,6 +5,8 @@ is too small, is not asked. Dates are answered as MM/DD/YYYY and months as Octob
 questions they stand as in the lines.
 """
 
+from __future__ import annotations
+
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence

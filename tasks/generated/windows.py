@@ -11,6 +11,8 @@ project's own never come twice: a length that would need it is refused. A file's
 as OOLONG's do.
 """
 
+from __future__ import annotations
+
 import math
 import re
 from abc import abstractmethod

@@ -17,6 +17,8 @@ of fwe also where lines that come again are dropped (``cheat_deduplicate``: 100 
 tasks measure counting without code, or writing that line.
 """
 
+from __future__ import annotations
+
 import re
 from bisect import bisect_right
 from collections import Counter

@@ -7,6 +7,8 @@ further candidate, of the kind that is asked for, takes one right one away.
 """
 
 # ruff: noqa: SIM905  (a word list reads better as text)
+from __future__ import annotations
+
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache

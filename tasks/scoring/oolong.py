@@ -1,6 +1,8 @@
 """OOLONG's scoring rules (Bertsch et al. 2025), of its synthetic and of its real split, and the
 strict rule of the questions that we generate in its manner."""
 
+from __future__ import annotations
+
 import re
 from datetime import datetime
 from typing import Literal

@@ -5,6 +5,8 @@ has the benchmark's name for it; the rules of tasks that we generate begin with 
 a user's own questions are plain words.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from functools import partial
 

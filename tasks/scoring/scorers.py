@@ -2,6 +2,8 @@
 judge's reply says. The source is named in each docstring; ``Score.readings`` say beside it what
 another reading would give."""
 
+from __future__ import annotations
+
 import math
 import re
 import string
