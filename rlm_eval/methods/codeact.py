@@ -18,13 +18,7 @@ from rlm_eval.methods.agent.chat import Parsed
 from rlm_eval.methods.agent.loop import Agent, Run
 from rlm_eval.methods.agent.subcalls import Enabled
 from rlm_eval.methods.agent.trace import Trace
-from rlm_eval.methods.fitting import (
-    Fitted,
-    Overflow,
-    cut_to_fit,
-    document_spans,
-    offline_tokens,
-)
+from rlm_eval.methods.fitting import Fitted, Overflow, cut_to_fit, document_spans, offline_tokens
 from rlm_eval.methods.method import Bounds, Forecast, Shape, kept_of
 from rlm_eval.models.client import LM, Completion
 from rlm_eval.models.protocol import Message, ModelInfo
@@ -144,13 +138,10 @@ class CodeAct(Agent):
     def _opening(self, problem: Problem, lm: LM, enabled: Enabled) -> Fitted:
         """The chat before the first turn: worked examples, as much of the input as has room, the
         question. Raises ContextOverflow."""
-        text, question = problem.context.text, problem.question
+        text = problem.context.text
         room = lm.info().context_window - self._beside(problem.max_answer_tokens)
         how: How = "none" if self.overflow == "omit" else "part"
-
-        def chat(how: How, shown: str) -> list[Message]:
-            return self._chat(how, shown, question, len(text), enabled)
-
+        chat = partial(self._chat, question=problem.question, chars=len(text), enabled=enabled)
         whole = chat("whole", text)
         size = lm.prompt_tokens(whole)
         if size <= room:

@@ -12,13 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from rlm_eval.errors import (
-    BudgetExceeded,
-    ConfigError,
-    ContextOverflow,
-    SampleFailure,
-    at_least,
-)
+from rlm_eval.errors import BudgetExceeded, ConfigError, ContextOverflow, SampleFailure, at_least
 from rlm_eval.ledger import Ledger, Spend
 from rlm_eval.methods.fitting import offline_tokens
 from rlm_eval.methods.method import Bounds, CodeOracle, Forecast, Method, Shape

@@ -15,13 +15,7 @@ from rlm_eval.ledger import Budget, Ledger, Spend
 from rlm_eval.methods.agent.chat import History, Parsed, parse_reply
 from rlm_eval.methods.agent.subcalls import Enabled, RunChild, SubCalls
 from rlm_eval.methods.agent.trace import Trace
-from rlm_eval.methods.method import (
-    SUB_CALLS_A_TURN,
-    Forecast,
-    Method,
-    Shape,
-    prompt_tokens_left,
-)
+from rlm_eval.methods.method import SUB_CALLS_A_TURN, Forecast, Method, Shape, prompt_tokens_left
 from rlm_eval.methods.prompts import Prompted, load_prompt
 from rlm_eval.methods.tools import Toolset
 from rlm_eval.models.client import LM, CallTags, Completion

@@ -21,13 +21,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-from rlm_eval.errors import (
-    BudgetExceeded,
-    ConfigError,
-    InvalidAnswer,
-    ProviderError,
-    at_least,
-)
+from rlm_eval.errors import BudgetExceeded, ConfigError, InvalidAnswer, ProviderError, at_least
 from rlm_eval.ledger import Ledger, Spend
 from rlm_eval.methods.foreign.process import (
     MOST_OUTPUT_BYTES,
