@@ -57,9 +57,8 @@ class CodeAct(Agent):
                 key="work_tokens",
             )
         if self.overflow == "omit" and not self.tools:
-            raise ConfigError(
-                "must not be omit without tools: nothing could be read", key="overflow"
-            )
+            told = "must not be omit without tools: nothing could be read"
+            raise ConfigError(told, key="overflow")
         self.roles: tuple[Role, ...] = ("root", "sub") if self.sub_calls else ("root",)
 
     def check(self, models: Mapping[Role, ModelInfo]) -> None:

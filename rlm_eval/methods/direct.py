@@ -63,10 +63,8 @@ class Direct(Prompted, Method):
         window = models["root"].context_window
         left = check_window(self._messages("", ""), window)
         if self.think and self.think_tokens > left:
-            raise ConfigError(
-                f"leaves too little of the window of {window}: lower it to {left} or less",
-                key="think_tokens",
-            )
+            told = f"leaves too little of the window of {window}: lower it to {left} or less"
+            raise ConfigError(told, key="think_tokens")
 
     def answer(self, problem: Problem, lm: LM, ledger: Ledger) -> Answer:
         max_tokens = self._max_tokens(problem.max_answer_tokens)
@@ -93,8 +91,6 @@ class Direct(Prompted, Method):
             error="" if given else "no answer in the reply",
         )
 
-    # -- the prompt ------------------------------------------------------------------------------
-
     def _max_tokens(self, answer_tokens: int) -> int:
         return answer_tokens + (self.think_tokens if self.think else 0)
 
@@ -102,8 +98,6 @@ class Direct(Prompted, Method):
         return self.loaded_prompt.messages(
             context=text, question=question, question_at=self.question_at, think=self.think
         )
-
-    # -- the forecast ----------------------------------------------------------------------------
 
     def forecast_size(self, shape: Shape) -> int:
         """Tokens that the whole input, the question and the largest reply are expected to take."""

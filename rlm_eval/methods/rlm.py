@@ -87,10 +87,6 @@ class Rlm(Agent):
             raise ConfigError(told, key="max_depth")
         self.roles: tuple[Role, ...] = ("root", "sub") if self.max_depth else ("root",)
 
-    def templates(self) -> dict[str, dict[str, Any]]:
-        unclear = {"unclear": {"reason": ""}} if self.protocol == "paper" else {}
-        return super().templates() | unclear
-
     def powers(self, depth: int) -> tuple[bool, bool, bool]:
         asks = depth < self.max_depth
         return asks, asks and self.batch, depth + 1 < self.max_depth

@@ -84,17 +84,6 @@ class Agent(Prompted, Method):
             at_least(1, max_sub_calls=self.max_sub_calls)
         self.loaded_prompt = load_prompt(self.prompt_folder, self.prompt)
 
-    def templates(self) -> dict[str, dict[str, Any]]:
-        """What a prompt file must hold beside its turns, each with blanks for what fills it beside
-        what is :class:`Enabled`."""
-        block = BlockResult(variables=(Variable("x", "int", ""),))
-        return {
-            "observation": observed(block, 1, ()),
-            "no_code": {"unknown": (), "cut_off": False},
-            "repeated": {},
-            "forced": {"question": ""},
-        }
-
     def powers(self, depth: int) -> tuple[bool, bool, bool]:
         """Whether an agent at ``depth`` has sub-calls, batches of them, and child RLMs."""
         raise NotImplementedError
@@ -110,9 +99,16 @@ class Agent(Prompted, Method):
         )
 
     def check(self, models: Mapping[Role, ModelInfo]) -> None:
+        blanks: dict[str, dict[str, Any]] = {  # for what its templates are filled with
+            "observation": observed(BlockResult(variables=(Variable("x", "int", ""),)), 1, ()),
+            "no_code": {"unknown": (), "cut_off": False},
+            "repeated": {},
+            "forced": {"question": ""},
+            **({"unclear": {"reason": ""}} if self.protocol == "paper" else {}),
+        }
         enabled = asdict(self.enabled(self.max_iterations, 0))
-        for key, blanks in self.templates().items():
-            self.loaded_prompt.text(key, **enabled, **blanks)
+        for key, values in blanks.items():
+            self.loaded_prompt.text(key, **enabled, **values)
         sub = models.get("sub", models["root"])
         if "sub" in self.roles and self.sub_tokens >= sub.context_window:
             told = f"leaves no room for a prompt in {sub.name}'s window of {sub.context_window}"

@@ -81,12 +81,11 @@ class CodingAgent(Prompted, HostedEngine):
 
     def files(self, problem: Problem) -> Mapping[str, str]:
         content, text = problem.context.content, problem.context.text
-        offloaded = self.context == "file"
+        if self.context == "prompt":
+            return {"TASK_FILE": self._asked(problem.question, "", 0, text)}
         place = "The file context.txt" if isinstance(content, str) else "The folder context"
-        where = (place, len(text), "") if offloaded else ("", 0, text)
-        plain = dict(content) if isinstance(content, Mapping) else content
-        documents = {"DOCUMENTS_FILE": json.dumps(plain)} if offloaded else {}
-        return {"TASK_FILE": self._asked(problem.question, *where), **documents}
+        told = self._asked(problem.question, place, len(text), "")
+        return {"TASK_FILE": told, "DOCUMENTS_FILE": json.dumps(content, default=dict)}
 
 
 @dataclass(kw_only=True)

@@ -102,10 +102,8 @@ class ForeignEngine(Method):
 
     def files(self, problem: Problem) -> Mapping[str, str]:
         """What it is given to read, by the variable that names the file."""
-        content = problem.context.content
-        plain = dict(content) if isinstance(content, Mapping) else content
         files = {"QUESTION_FILE": problem.question, "CONTEXT_FILE": problem.context.text}
-        return {**files, "DOCUMENTS_FILE": json.dumps(plain)}
+        return {**files, "DOCUMENTS_FILE": json.dumps(problem.context.content, default=dict)}
 
     def most_calls(self) -> tuple[int, int] | None:
         """The most turns and sub-calls of one answer; None where nothing limits them."""
@@ -114,10 +112,6 @@ class ForeignEngine(Method):
     def most_turns(self) -> int | None:
         """Turns of its own loop past which it gets no more, where it keeps no limit itself."""
         return None
-
-    def level(self) -> str:
-        """The isolation of model-written code, as rows show it."""
-        return "bwrap" if self.isolation == "confined" else "none"
 
     # -- the method ------------------------------------------------------------------------------
 
@@ -158,14 +152,15 @@ class ForeignEngine(Method):
 
     def answer(self, problem: Problem, lm: LM, ledger: Ledger) -> Answer:
         record = Record(by_wire=self.by_wire)
-        record.start(self.name, self, self.level(), ledger)
+        level = "bwrap" if self.isolation == "confined" else "none"
+        record.start(self.name, self, level, ledger)
 
         def run() -> tuple[Outcome, str | None]:
             given = self._run(problem, lm, ledger, record)
             record.ran(given.blocks)
             return "forced" if given.forced else "answered", given.text
 
-        return record.answer(run, sandbox_level=self.level())
+        return record.answer(run, sandbox_level=level)
 
     def _run(self, problem: Problem, lm: LM, ledger: Ledger, record: Record) -> Given:
         token = secrets.token_hex(16)

@@ -89,20 +89,15 @@ class PackagedEngine(HostedEngine):
 
 
 @dataclass(kw_only=True)
-class RlmPackage(PackagedEngine):
-    """``instructions`` stand in place of rlms's own system prompt, and before dspy's."""
-
-    instructions: str | None = None
-
-
-@dataclass(kw_only=True)
-class Rlms(RlmPackage):
+class Rlms(PackagedEngine):
     """rlms, the RLM paper's reference implementation (github.com/alexzhang13/rlm), with its own
     prompts and its default environment, which runs model-written code inside the engine's process.
 
-    ``max_depth`` as rlms counts: 1 has plain sub-calls, from 2 on ``rlm_query`` starts a child RLM.
+    ``instructions`` stand in place of its system prompt. ``max_depth`` as rlms counts: 1 has plain
+    sub-calls, from 2 on ``rlm_query`` starts a child RLM.
     """
 
+    instructions: str | None = None
     max_depth: int = 1
     max_iterations: int = 30
 
@@ -128,14 +123,16 @@ class Rlms(RlmPackage):
 
 
 @dataclass(kw_only=True)
-class DspyRlm(RlmPackage):
+class DspyRlm(PackagedEngine):
     """``dspy.RLM("context, query -> answer")`` (dspy.ai) with dspy's own prompts and adapters.
+    ``instructions`` stand before its own.
 
     Model-written code runs in a Python process beside the engine's, not in dspy's default, Pyodide
     under Deno, which is fetched at run time. dspy's caches and retries are off: the harness has
     both.
     """
 
+    instructions: str | None = None
     max_iterations: int = 20
     max_llm_calls: int = 50
 
