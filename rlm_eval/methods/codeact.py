@@ -102,17 +102,8 @@ class CodeAct(Agent):
         trace = Trace(problem.watch)
         trace.start("codeact", self, self.sandbox.level, ledger)
         tools = self.toolset.over(context.content) if self.tools else None
-        run = Run(
-            self,
-            lm,
-            ledger,
-            trace,
-            enabled,
-            opening.messages,
-            problem.question,
-            problem.max_answer_tokens,
-            tools=tools.functions if tools else {},
-        )
+        functions = tools.functions if tools else {}
+        run = Run(self, problem, lm, ledger, trace, enabled, opening.messages, tools=functions)
         answer = trace.answer(
             run.answer,
             truncated_tokens=opening.truncated_tokens,

@@ -20,7 +20,7 @@ from rlm_eval.methods.prompts import Prompted, load_prompt
 from rlm_eval.methods.tools import Toolset
 from rlm_eval.models.client import LM, CallTags, Completion
 from rlm_eval.models.protocol import Message, ModelInfo, Usage, user
-from rlm_eval.records import Content, Outcome, Role
+from rlm_eval.records import Content, Outcome, Problem, Role
 from rlm_eval.repl.capture import cut
 from rlm_eval.repl.results import BlockResult, HostFunction, Variable
 from rlm_eval.repl.session import ReplSession, Sandbox
@@ -160,7 +160,7 @@ class Agent(Prompted, Method):
 
 @dataclass
 class Run:
-    """One agent at work on one question, with its own REPL and its share of the ledger.
+    """One agent at work on one problem, with its own REPL and its share of the ledger.
 
     ``opening`` is the chat before its first turn, which tells of what is ``enabled``. The
     ``role``'s model takes the turns; chats and replies fill at most ``window_share`` of its window.
@@ -169,13 +169,12 @@ class Run:
     """
 
     agent: Agent
+    problem: Problem
     lm: LM
     ledger: Ledger
     trace: Trace
     enabled: Enabled
     opening: Sequence[Message]
-    question: str
-    answer_tokens: int
     role: Role = "root"
     window_share: float = 1.0
     tools: Mapping[str, HostFunction] = field(default_factory=dict)
@@ -187,6 +186,7 @@ class Run:
         #: Pays for all that comes before a forced turn, which ``ledger`` pays; and, of that, for
         #: what the code asks.
         self.loop_ledger = self.code_ledger = self.ledger
+        self.answer_tokens = self.problem.max_answer_tokens
         self._history = History(self.opening)
 
     def answer(self) -> tuple[Outcome, str | None]:
@@ -299,8 +299,8 @@ class Run:
 
     def _asked(self, messages: Sequence[Message]) -> list[Message]:
         """The chat with the request for a forced answer at its end."""
-        last = f"{messages[-1]['content']}\n\n{self._text('forced', question=self.question)}"
-        return [*messages[:-1], user(last)]
+        request = self._text("forced", question=self.problem.question)
+        return [*messages[:-1], user(f"{messages[-1]['content']}\n\n{request}")]
 
     def _text(self, key: str, **values: Any) -> str:
         """One of the prompt's templates."""

@@ -43,7 +43,7 @@ Isolation = Literal["confined", "none"]
 class Given:
     """What an engine handed back: its answer, whether its limits forced it, the code it ran."""
 
-    text: str | None
+    text: str
     forced: bool = False
     blocks: Sequence[Block] = ()
 
@@ -154,15 +154,11 @@ class ForeignEngine(Method):
         record = Record(by_wire=self.by_wire)
         level = "bwrap" if self.isolation == "confined" else "none"
         record.start(self.name, self, level, ledger)
+        return record.answer(lambda: self._run(problem, lm, ledger, record), sandbox_level=level)
 
-        def run() -> tuple[Outcome, str | None]:
-            given = self._run(problem, lm, ledger, record)
-            record.ran(given.blocks)
-            return "forced" if given.forced else "answered", given.text
-
-        return record.answer(run, sandbox_level=level)
-
-    def _run(self, problem: Problem, lm: LM, ledger: Ledger, record: Record) -> Given:
+    def _run(
+        self, problem: Problem, lm: LM, ledger: Ledger, record: Record
+    ) -> tuple[Outcome, str | None]:
         token = secrets.token_hex(16)
         readable = None
         if self.isolation == "confined":
@@ -191,13 +187,14 @@ class ForeignEngine(Method):
         if len(output) == MOST_OUTPUT_BYTES:
             raise InvalidAnswer(f"{self.version()} wrote {MOST_OUTPUT_BYTES:,} bytes or more")
         given = self.read(output, asked=record.calls > 0) if code == 0 else None
-        if proxy.refused is not None and not (given and given.text and given.text.strip()):
+        if proxy.refused is not None and not (given and given.text.strip()):
             if isinstance(proxy.refused, ProviderError):
                 raise InvalidAnswer(f"{self.version()} asked what is refused: {proxy.refused}")
             raise proxy.refused
         if given is None:
             raise InvalidAnswer(f"{self.version()} ended with exit code {code}: {last_words}")
-        return given
+        record.ran(given.blocks)
+        return "forced" if given.forced else "answered", given.text
 
 
 def _environment(token: str) -> dict[str, str]:
