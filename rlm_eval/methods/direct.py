@@ -48,16 +48,12 @@ class Direct(Prompted, Method):
     def __post_init__(self) -> None:
         at_least(1, think_tokens=self.think_tokens)
         self.loaded_prompt = load_prompt("direct", self.prompt)
-        needed = {
-            "think": "<answer>" if self.think else "",
-            "question_at": "question_at" if self.question_at != "after" else "",
-        }
-        for key, word in needed.items():
-            if word not in self.loaded_prompt.source:
-                raise ConfigError(
-                    f"needs {word} in the prompt {self.prompt}: see conf/prompt/direct/plain.yaml",
-                    key=key,
-                )
+        source = self.loaded_prompt.source
+        where = f"in the prompt {self.prompt}: see conf/prompt/direct/plain.yaml"
+        if self.think and "<answer>" not in source:
+            raise ConfigError(f"needs <answer> {where}", key="think")
+        if self.question_at != "after" and "question_at" not in source:
+            raise ConfigError(f"needs question_at {where}", key="question_at")
 
     def check(self, models: Mapping[Role, ModelInfo]) -> None:
         window = models["root"].context_window

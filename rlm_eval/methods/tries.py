@@ -152,8 +152,6 @@ class Tries(Method):
     def kept(self, shape: Shape, models: Mapping[Role, ModelInfo]) -> float:
         return self.of.kept(shape, models)
 
-    # -- the forecast ----------------------------------------------------------------------------
-
     def forecast(
         self, shape: Shape, models: Mapping[Role, ModelInfo]
     ) -> tuple[Forecast, ...] | None:

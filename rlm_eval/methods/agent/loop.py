@@ -303,7 +303,6 @@ class Run:
         return [*messages[:-1], user(f"{messages[-1]['content']}\n\n{request}")]
 
     def _text(self, key: str, **values: Any) -> str:
-        """One of the prompt's templates."""
         return self.agent.loaded_prompt.text(key, **asdict(self.enabled), **values)
 
     # -- what there is room for ------------------------------------------------------------------

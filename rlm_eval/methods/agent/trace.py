@@ -87,7 +87,6 @@ class Trace:
             self.has_asked = True
 
     def add(self, kind: str, **event: Any) -> None:
-        """An event of this agent."""
         at = round(time.perf_counter() - self.started, 4)
         added = {"type": kind, "depth": self.depth, "at_s": at, **event}
         with self.lock:

@@ -60,17 +60,11 @@ class HostedEngine(ForeignEngine):
             raise ConfigError(f"not taken by {self.version()}: {data['refused']}", key="kwargs")
         if not isinstance(data.get("text"), str):
             raise InvalidAnswer(f"{self.version()} gave no text but {data.get('text')!r:.100}")
-        blocks = data.get("blocks")  # as far as they are well formed: it may say anything
+        # Blocks as far as they are well formed: it may say anything.
+        given = data["blocks"] if isinstance(data.get("blocks"), list) else []
         keys = ("code", "output", "error")
-        return Given(
-            data["text"],
-            data.get("forced") is True,
-            [
-                {key: str(block.get(key) or "") for key in keys}
-                for block in (blocks if isinstance(blocks, list) else [])
-                if isinstance(block, dict)
-            ],
-        )
+        blocks = [{k: str(b.get(k) or "") for k in keys} for b in given if isinstance(b, dict)]
+        return Given(data["text"], data.get("forced") is True, blocks)
 
 
 @dataclass(kw_only=True)

@@ -135,8 +135,6 @@ class Rag(Prompted, Method):
             trajectory=tuple(events),
         )
 
-    # -- its steps -------------------------------------------------------------------------------
-
     def _index(self, context: Context, lm: LM, ledger: Ledger) -> Index:
         begun = time.perf_counter()
         chunks = chunks_of(
@@ -195,8 +193,6 @@ class Rag(Prompted, Method):
         shown = in_position(chunks) if self.order == "position" else chunks
         return self.loaded_prompt.messages(passages=[c.passage for c in shown], question=question)
 
-    # -- before it runs --------------------------------------------------------------------------
-
     def check(self, models: Mapping[Role, ModelInfo]) -> None:
         root = models["root"]
         if "embed" in self.roles and "embed" not in models:
@@ -235,8 +231,7 @@ class Rag(Prompted, Method):
         out = [Forecast(1, frame + shown * each, shape.max_answer_tokens)]
         if self.rerank:
             candidates = min(self.rerank, count)
-            question = shape.question_tokens
-            out.append(self._reranker.forecast(candidates, each, question, window))
+            out.append(self._reranker.forecast(candidates, each, shape.question_tokens, window))
         if "embed" in self.roles:
             tokens = int(shape.context_tokens * self.chunk_tokens / stride)
             out.append(Forecast(2, tokens + shape.question_tokens, 0, "embed"))

@@ -74,8 +74,6 @@ class Compaction(Summarizer):
             trajectory.append({"type": "summary", "parts_read": at, "text": summary})
         return len(read), trajectory, {"summary": summary, "text": "".join(parts[at:])}
 
-    # -- where to stop and sum up ----------------------------------------------------------------
-
     def _stretches(self, sizes: Sizes, summary: int) -> list[int]:
         """How many parts each prompt in turn takes in beside a summary of so many tokens, at last
         the answering one."""

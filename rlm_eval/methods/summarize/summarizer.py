@@ -83,8 +83,7 @@ class Summarizer(Prompted, Method):
     @property
     def written(self) -> int:
         """The tokens that are written at once at most."""
-        tokens: int = getattr(self, self.written_key)
-        return tokens
+        return int(getattr(self, self.written_key))
 
     def room(self, window: int) -> int:
         """The tokens of the summarising model's window that may be filled."""
