@@ -129,8 +129,9 @@ class Agent(Prompted, Method):
 
     def turns_limit(self, shape: Shape, window: float) -> Forecast:
         """All turns of the root, the forced one too, each with a full ``window``."""
+        calls = self.max_iterations + self.force_answer
         reply = max(self.turn_tokens, shape.max_answer_tokens)
-        return Forecast.limit(self.max_iterations + self.force_answer, window, reply)
+        return Forecast(calls, calls * int(window), calls * reply)
 
     def sub_calls_limit(
         self, models: Mapping[Role, ModelInfo], depth: int = 1, role: Role = "sub"
@@ -140,7 +141,7 @@ class Agent(Prompted, Method):
         calls = (self.max_iterations * SUB_CALLS_A_TURN) ** depth if limit is None else limit
         reply = self.sub_tokens if depth == 1 else max(self.turn_tokens, self.sub_tokens)
         window = models.get(role, models["root"]).context_window
-        return Forecast.limit(calls, window, reply, role, assumed=limit is None)
+        return Forecast(calls, calls * window, calls * reply, role, assumed=limit is None)
 
     def in_block(self, session: ReplSession, block: BlockResult) -> str | None:
         """The final answer that a block of code handed in."""
@@ -154,7 +155,6 @@ class Agent(Prompted, Method):
         return None
 
     def close(self) -> None:
-        self.toolset.close()
         self.sandbox.close()
 
 

@@ -146,8 +146,8 @@ class ForeignEngine(Method):
         (turns, subcalls), reply = most, self.turn_tokens
         window = models.get("sub", models["root"]).context_window
         return least, (
-            Forecast.limit(turns, models["root"].context_window, reply),
-            Forecast.limit(subcalls, window, reply, "sub", assumed=self.assumed),
+            Forecast(turns, turns * models["root"].context_window, turns * reply),
+            Forecast(subcalls, subcalls * window, subcalls * reply, "sub", assumed=self.assumed),
         )
 
     def answer(self, problem: Problem, lm: LM, ledger: Ledger) -> Answer:

@@ -97,9 +97,6 @@ class Rag(Prompted, Method):
     def prompt_source(self) -> str:
         return super().prompt_source() + (self._reranker.prompt.source if self.rerank else "")
 
-    def close(self) -> None:
-        self._indices.clear()
-
     def answer(self, problem: Problem, lm: LM, ledger: Ledger) -> Answer:
         index, shared = self._indices.get(
             problem.context.id, lambda: self._index(problem.context, lm, ledger)
