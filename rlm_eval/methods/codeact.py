@@ -104,12 +104,8 @@ class CodeAct(Agent):
         tools = self.toolset.over(context.content) if self.tools else None
         functions = tools.functions if tools else {}
         run = Run(self, problem, lm, ledger, trace, enabled, opening.messages, tools=functions)
-        answer = trace.answer(
-            run.answer,
-            truncated_tokens=opening.truncated_tokens,
-            sandbox_level=self.sandbox.level,
-            protocol=enabled.protocol,
-        )
+        truncated = opening.truncated_tokens
+        answer = trace.answer(run.answer, truncated_tokens=truncated, protocol=enabled.protocol)
         found = tools.seen(trace.texts) if tools else ()
         return replace(answer, spans_read=document_spans(context, opening.spans) + found)
 

@@ -135,11 +135,7 @@ class Rlm(Agent):
     def answer(self, problem: Problem, lm: LM, ledger: Ledger) -> Answer:
         trace = Trace(problem.watch)
         trace.start("rlm", self, self.sandbox.level, ledger)
-        return trace.answer(
-            lambda: self._run(problem, lm, ledger, trace),
-            sandbox_level=self.sandbox.level,
-            protocol=self.protocol,
-        )
+        return trace.answer(lambda: self._run(problem, lm, ledger, trace), protocol=self.protocol)
 
     def _run(
         self, problem: Problem, lm: LM, ledger: Ledger, trace: Trace

@@ -154,7 +154,7 @@ class ForeignEngine(Method):
         record = Record(by_wire=self.by_wire)
         level = "bwrap" if self.isolation == "confined" else "none"
         record.start(self.name, self, level, ledger)
-        return record.answer(lambda: self._run(problem, lm, ledger, record), sandbox_level=level)
+        return record.answer(lambda: self._run(problem, lm, ledger, record))
 
     def _run(
         self, problem: Problem, lm: LM, ledger: Ledger, record: Record
