@@ -19,13 +19,13 @@ from typing import Any, ClassVar, Literal
 
 from rlm_eval.errors import ConfigError, at_least
 from rlm_eval.methods.foreign.packages import HOST, HostedEngine, PackagedEngine
-from rlm_eval.methods.prompts import Prompted, load_prompt
+from rlm_eval.methods.prompts import load_prompt
 from rlm_eval.models.protocol import ModelInfo
 from rlm_eval.records import Problem, Role
 
 
 @dataclass(kw_only=True)
-class CodingAgent(Prompted, HostedEngine):
+class CodingAgent(HostedEngine):
     """``context``: the input is in the ``prompt``, or in a ``file`` (documents: a folder of files).
     ``max_turns``: model calls of its own loop; those of sub-agents are not counted. ``beside``:
     files that are put into its folder, such as commands that search, or notes for agents."""

@@ -56,9 +56,6 @@ class ForeignEngine(Method):
     sample. ``isolation``: ``confined`` (see ``process.py``) or ``none``, where the engine, and the
     code its model writes as far as the engine lets it, has the user's rights. ``readable``: files
     and folders that a confined engine may read beside the system and Python.
-
-    What the engine is given and what it writes is in memory where the system has a place for files
-    there, and is removed when it ends.
     """
 
     turn_tokens: int = 1024

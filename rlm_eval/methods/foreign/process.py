@@ -22,9 +22,7 @@ from rlm_eval.repl import linux
 from rlm_eval.repl.guard import harness_guard
 
 #: This Python by its folder's real path; the link itself says which environment it is.
-PYTHON = os.path.join(
-    os.path.realpath(os.path.dirname(sys.executable)), os.path.basename(sys.executable)
-)
+PYTHON = str(Path(sys.executable).parent.resolve() / Path(sys.executable).name)
 #: Of an engine's output, what is read.
 MOST_OUTPUT_BYTES = 16 << 20
 _STARTER = os.path.join(os.path.dirname(os.path.realpath(__file__)), "starter.py")

@@ -107,10 +107,8 @@ class Summarizer(Prompted, Method):
                 key="chunk_tokens",
             )
         if self.written + self.answer_frame(sizes) > sizes.root_window:
-            told = (
-                f"must be lower: the answering prompt does not fit the {sizes.root_window} tokens"
-            )
-            raise ConfigError(f"{told} of the window with {writes}", key=self.written_key)
+            told = f"the answering prompt does not fit the {sizes.root_window} tokens of the window"
+            raise ConfigError(f"must be lower: {told} with {writes}", key=self.written_key)
 
     def forecast(self, shape: Shape, models: Mapping[Role, ModelInfo]) -> tuple[Forecast, ...]:
         return self.load(self.expected_sizes(shape, models))
