@@ -124,9 +124,8 @@ class ForeignEngine(Method):
     def check(self, models: Mapping[Role, ModelInfo]) -> None:
         window = min(info.context_window for info in models.values())
         if self.turn_tokens >= window:
-            raise ConfigError(
-                f"leaves no room for a prompt in the window of {window} tokens", key="turn_tokens"
-            )
+            told = f"leaves no room for a prompt in the window of {window} tokens"
+            raise ConfigError(told, key="turn_tokens")
         if self.isolation == "confined" and (reason := why_not_confined()):
             raise ConfigError(
                 "can't be confined on this machine, and the engine runs code that a model wrote "

@@ -31,9 +31,8 @@ class HostedEngine(ForeignEngine):
         try:
             return f"{self.package} {version(self.package)}"
         except PackageNotFoundError:
-            raise ConfigError(
-                f'{self.package} is not installed: pip install -e ".[{self.package}]"'
-            ) from None
+            told = f'{self.package} is not installed: pip install -e ".[{self.package}]"'
+            raise ConfigError(told) from None
 
     def check(self, models: Mapping[Role, ModelInfo]) -> None:
         self.version()

@@ -41,9 +41,8 @@ class Compaction(Summarizer):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 < self.fill < 1:
-            raise ConfigError(
-                f"must be a share of the window, between 0 and 1, got {self.fill:g}", key="fill"
-            )
+            told = f"must be a share of the window, between 0 and 1, got {self.fill:g}"
+            raise ConfigError(told, key="fill")
 
     def check(self, models: Mapping[Role, ModelInfo]) -> None:
         super().check(models)
