@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from rlm_eval.errors import SampleFailure
 from rlm_eval.ledger import Ledger
-from rlm_eval.models.client import LM, Completion
+from rlm_eval.models.client import LM
 from rlm_eval.models.protocol import ModelInfo, Usage
 from rlm_eval.records import Answer, Context, Problem, Role
 
@@ -41,13 +40,6 @@ class Forecast:
     role: Role = "root"
     repeated_tokens: int = 0
     assumed: bool = False
-
-    @classmethod
-    def limit(
-        cls, calls: int, window: float, reply: int, role: Role = "root", *, assumed: bool = False
-    ) -> Forecast:
-        """The bound of ``calls`` with a full ``window`` and the longest ``reply`` each."""
-        return cls(calls, calls * int(window), calls * reply, role, assumed=assumed)
 
     def usage(self, info: ModelInfo) -> Usage:
         """What ``info`` may bill for it at most: each reply with all that may be thought unseen."""
@@ -113,7 +105,7 @@ class Method:
         return False
 
     def close(self) -> None:
-        """Give back what the method holds (sandboxes, indices)."""
+        """Give back what the method holds (a sandbox)."""
 
 
 def kept_of(shape: Shape, over: int, *, refused: bool) -> float:
@@ -139,11 +131,3 @@ def prompt_tokens_left(ledger: Ledger, info: ModelInfo, reply_tokens: int) -> in
     if left["usd"] is not None and million and paid is not None:
         bounds.append((left["usd"] - paid) * 1e6 / million)
     return max(0, int(min(bounds))) if bounds else None
-
-
-def without_failures(outcomes: Sequence[Completion | SampleFailure]) -> list[Completion]:
-    """The replies of a batch. Raises its first failure: with fewer it would be another method."""
-    for outcome in outcomes:
-        if isinstance(outcome, SampleFailure):
-            raise outcome
-    return [outcome for outcome in outcomes if isinstance(outcome, Completion)]

@@ -108,9 +108,8 @@ def confined(
     hidden = [path for path in harness if _below(path, shown)]
     out = [*own_namespaces(), "--die-with-parent", "--seccomp", str(seccomp), "--cap-drop", "ALL"]
     if linux.is_machines_root():  # for the starter, which becomes another user
-        out += [
-            part for name in ("SETUID", "SETGID", "CHOWN") for part in ("--cap-add", f"CAP_{name}")
-        ]
+        for name in ("SETUID", "SETGID", "CHOWN"):
+            out += ["--cap-add", f"CAP_{name}"]
     out += ["--dev", "/dev", "--proc", "/proc"]
     for path in (f"/proc/{name}" for name in _MASKED):
         out += ["--ro-bind", os.devnull, path] if os.path.exists(path) else []
