@@ -88,14 +88,13 @@ class Summary:
     cut: Mapping[Any, Sequence[str]] = field(default_factory=dict)
 
 
-def write_summary(run_dir: Path, *, demonstration: bool = False) -> Summary:
+def write_summary(run_dir: Path) -> Summary:
     """Read a run's tables; write ``summary.csv``, ``verdicts.csv``, ``figures/`` and, where it was
     forecast, ``forecast.csv`` into it."""
     run = load_run(run_dir, texts=False)
-    demonstration = demonstration or run.demonstration
     results = combine([run])
     if results.empty:
-        return Summary(pd.DataFrame(), [], demonstration)
+        return Summary(pd.DataFrame(), [], run.demonstration)
     table, found = summarize(results), verdicts(results, run.margin)
     write_csv(table, run_dir / "summary.csv", DIGITS)
     about = ["model", "budget", "scripted", "decision", "text"]
@@ -108,7 +107,7 @@ def write_summary(run_dir: Path, *, demonstration: bool = False) -> Summary:
     if len(forecast):
         write_csv(forecast, run_dir / "forecast.csv")
     kept = stayed_within(forecast.to_dict("records"))
-    return Summary(table, found, demonstration, kept, all_cut(results))
+    return Summary(table, found, run.demonstration, kept, all_cut(results))
 
 
 def joint_summary(run_dirs: Sequence[Path]) -> Summary:
