@@ -94,17 +94,16 @@ def verdicts(results: pd.DataFrame, margin: float = MARGIN) -> list[Verdict]:
     ):
         caps = f"{budget}, matched" if matched and budget else str(budget)
         made_up = set(rows.loc[rows["scripted"], "arm"])
+        compared = comparisons(rows, rlm_questions)
+        compared += comparisons(rows, rlm_questions, all_lengths=True)
         groups: dict[tuple[str, int], list[Comparison]] = {}
-        for whole in (False, True):
-            for c in comparisons(rows, rlm_questions, all_lengths=whole):
-                groups.setdefault((c.arm, c.target_tokens), []).append(c)
-        everyone: dict[str, set[str]] = {}
-        for (arm, _), against_all in groups.items():
-            everyone.setdefault(arm, set()).update(c.against for c in against_all)
+        for c in compared:
+            groups.setdefault((c.arm, c.target_tokens), []).append(c)
         alone = results[(results["task"] == task) & (results["model"] == "")]
         used = pd.concat([rows, alone[alone["arm_kind"] == "control"]])
         for (arm, length), against_all in groups.items():
-            if not length and {c.against for c in against_all} != everyone[arm]:
+            alternatives = {c.against for c in compared if c.arm == arm}
+            if not length and {c.against for c in against_all} != alternatives:
                 continue  # it would leave out an alternative that was asked at one length alone
             cell = used[used["target_tokens"] == length] if length else used
             by_arm = {str(name): own for name, own in cell.groupby("arm")}
@@ -113,17 +112,17 @@ def verdicts(results: pd.DataFrame, margin: float = MARGIN) -> list[Verdict]:
             price = max(wins, key=lambda c: c.price, default=None)
             price = price if decision.startswith("better") else None
             arms = [arm, *(c.against for c in against_all)]
-            samples = cell.drop_duplicates("sample_id")["constant_score"].astype(float)
-            constant = float(samples.mean(skipna=False))
+            constants = cell.drop_duplicates("sample_id")["constant_score"]
             here = cell[cell["arm"].isin([main.arm, main.against])]
             notes = (
                 *(note for name in arms for note in _of_arm(name, by_arm[name])),
-                *_notes(by_arm, constant, main, margin),
+                *_notes(by_arm, constants.mean(skipna=False), main, margin),
                 *_flips(here, main),
                 *_other_readings(here, main),
             )
             scripted = not set(arms).isdisjoint(made_up)
-            where = _place(main, caps, str(model) if several else "")
+            place = f"{length:,} tokens" if length else "all lengths"
+            where = ", ".join(filter(None, (main.task, place, caps, str(model) if several else "")))
             said_of = _text(main, decision, price, margin, unit_of(here), scripted=scripted)
             text = " ".join([f"{where}: {said_of}", *notes])
             about = (main.task, length, arm, str(model), caps, scripted, decision)
@@ -152,11 +151,6 @@ def decide(against_all: Sequence[Comparison], margin: float) -> tuple[Decision, 
     if scores in ({1.0}, {0.0}):
         return "all right" if scores == {1.0} else "none right", closest
     return "undecided", least(open_)
-
-
-def _place(c: Comparison, budget: str, model: str) -> str:
-    length = f"{c.target_tokens:,} tokens" if c.target_tokens else "all lengths"
-    return ", ".join(filter(None, (c.task, length, budget, model)))
 
 
 def money(amount: float, unit: str) -> str:
@@ -234,14 +228,19 @@ def _flips(here: pd.DataFrame, main: Comparison) -> Iterator[str]:
     judged, split = (here["judge_verdicts"] > 1).sum(), here["judge_dissents"] > 0
     if not split.any() or split.sum() / judged < min(FLIPS, abs(main.difference)):
         return
-    own = (here["arm"] == main.arm).astype(float)
-    ends = (here["points"].mask(split, worth) for worth in (1 - own, own))
-    low, high = (points(_again(here, main, end).difference) for end in ends)
     yield (
         f"The judge's flip rate is {percent(split.sum() / judged)} %: by how it decides on the"
         f" {split.sum()} of {judged} answers on which its verdicts differ, the difference would be"
-        f" {low} to {high}."
+        f" {_ends(here, main, split)}."
     )
+
+
+def _ends(here: pd.DataFrame, main: Comparison, unsure: pd.Series[bool]) -> str:
+    """The least and the largest difference that the answers which are ``unsure`` leave open."""
+    own = (here["arm"] == main.arm).astype(float)
+    ends = (here["points"].mask(unsure, worth) for worth in (1 - own, own))
+    low, high = (points(_again(here, main, end).difference) for end in ends)
+    return f"{low} to {high}"
 
 
 def _again(here: pd.DataFrame, main: Comparison, points: pd.Series[float]) -> Comparison:
@@ -294,10 +293,8 @@ def _notes(
     if any(pending.values()):
         listed = " and ".join(f"{n} of {arm}" for arm, n in pending.items() if n)
         here = pd.concat([rows[arm] for arm in pending], ignore_index=True)
-        own = (here["arm"] == main.arm).astype(float)
-        ends = (here["points"].where(here["asked"], worth) for worth in (1 - own, own))
-        low, high = (points(_again(here.assign(asked=True), main, end).difference) for end in ends)
-        yield f"Pending: {listed}; by how they end the difference would be {low} to {high}."
+        ends = _ends(here.assign(asked=True), main, ~here["asked"])
+        yield f"Pending: {listed}; by how they end the difference would be {ends}."
     controls = {arm: own for arm, own in rows.items() if own["arm_kind"].iloc[0] == "control"}
     levels = {arm: own.loc[own["asked"], "points"].mean() for arm, own in controls.items()}
     score = rows[main.arm]["points"].mean()
