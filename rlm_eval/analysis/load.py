@@ -238,10 +238,7 @@ def complete(
 
 
 def _with_arms(
-    frame: pd.DataFrame,
-    calls: pd.DataFrame,
-    config: Mapping[str, Any],
-    prompts: Mapping[str, str],
+    frame: pd.DataFrame, calls: pd.DataFrame, config: Mapping[str, Any], prompts: Mapping[str, str]
 ) -> pd.DataFrame:
     """The frame with what each row's arm is."""
     # As objects: all rows of an arm share one text, which may be long.

@@ -300,14 +300,12 @@ def ratio(values: ArrayLike, base: ArrayLike, contexts: Contexts) -> Interval:
     """The mean of ``values`` over that of ``base``, with a t interval of its logarithm by context
     (linearised; wide where few contexts carry the cost). nan where a mean is not above 0."""
     x, y = np.asarray(values, dtype=np.float64), np.asarray(base, dtype=np.float64)
-    groups = len(set(map(str, contexts)))
     if not (len(x) and x.mean() > 0 and y.mean() > 0):
         return Interval(nan)
     value = float(x.mean() / y.mean())
-    if groups < MIN_CONTEXTS:
+    pulls = np.bincount(_places(contexts), weights=x / x.mean() - y / y.mean()).astype(np.float64)
+    if (groups := len(pulls)) < MIN_CONTEXTS:
         return Interval(value)
-    index = _places(contexts)
-    pulls = np.bincount(index, weights=x / x.mean() - y / y.mean()).astype(np.float64)
     error = sqrt(groups / (groups - 1) * float(pulls @ pulls)) / len(x)
     half = min(700.0, t_quantile(0.95, _kurtosis_df(pulls)) * error)
     return Interval(value, value * exp(-half), value * exp(half))
@@ -373,13 +371,8 @@ def contexts_needed(s: Spread, difference: float, comparisons: int = 1) -> float
 
     def resolved(groups: int) -> bool:
         more = groups / s.contexts
-        planned = replace(
-            s,
-            variance=s.variance / more,
-            df=max(1.0, share * (groups - 1)),
-            n=ceil(s.n * more),
-            contexts=groups,
-        )
+        df = max(1.0, share * (groups - 1))
+        planned = replace(s, variance=s.variance / more, df=df, n=ceil(s.n * more), contexts=groups)
         return smallest_resolvable(planned, comparisons) <= abs(difference)
 
     most = 10**9

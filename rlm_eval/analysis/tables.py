@@ -330,10 +330,7 @@ def _cells(table: pd.DataFrame, escape: Mapping[str, str]) -> list[list[str]]:
 
 
 def write(
-    table: pd.DataFrame,
-    stem: Path,
-    shown: pd.DataFrame | None = None,
-    right: Sequence[bool] = (),
+    table: pd.DataFrame, stem: Path, shown: pd.DataFrame | None = None, right: Sequence[bool] = ()
 ) -> None:
     """Write ``table`` to ``stem``.csv, and ``shown``, its cells as text, to .md and .tex."""
     stem.parent.mkdir(parents=True, exist_ok=True)

@@ -196,20 +196,12 @@ def _compared(claim: Claim, answers: pd.DataFrame) -> Iterator[tuple[Comparison,
     both."""
     cells = answers.groupby([*CELL, *TERMS], sort=False, dropna=False) if len(answers) else ()
     for cell, rows in cells:
-        arms = _arms(rows)
+        configs = rows.drop_duplicates("arm").set_index("arm")["arm_config"]
+        arms = {str(arm): flatten(json.loads(config)) for arm, config in configs.items()}
         pair = _known_by(claim.arm, arms), _known_by(claim.against, arms)
         if all(pair) and pair[0] != pair[1]:
             for found in comparisons(rows, lambda _, pair=pair: [[pair]]):  # type: ignore[misc]
                 yield found, str(cell[2])
-
-
-def _arms(answers: pd.DataFrame) -> dict[str, dict[str, Any]]:
-    """The settings of each arm, by dotted key."""
-    first = answers.drop_duplicates("arm")
-    return {
-        str(arm): flatten(json.loads(config))
-        for arm, config in zip(first["arm"], first["arm_config"], strict=True)
-    }
 
 
 def _known_by(settings: Mapping[str, Any], arms: Mapping[str, Mapping[str, Any]]) -> str:

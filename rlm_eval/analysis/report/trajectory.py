@@ -160,9 +160,8 @@ def _as_it_is(event: Event) -> Node:
 
 def _call_node(event: Event, row: Mapping[str, Any]) -> Node:
     depth, role = event.get("depth", row.get("depth")), event.get("role") or row.get("role")
-    title = ("sub-call" if role == "sub" else f"{role} call") + (
-        f", depth {depth}" if depth and depth > 1 else ""
-    )
+    title = "sub-call" if role == "sub" else f"{role} call"
+    title += f", depth {depth}" if depth and depth > 1 else ""
     error = event.get("error") or row.get("error")
     shown = {"reply": row.get("reply")} | dict(event) | {"error": error}
     parts = _texts(shown, ("prompt", "reply", "error"))
