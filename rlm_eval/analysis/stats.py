@@ -266,10 +266,7 @@ def sign_flip_p(values: ArrayLike, contexts: Contexts) -> float:
 
 def mcnemar_p(wins: int, losses: int) -> float:
     """Exact two-sided McNemar: a binomial test of the discordant pairs."""
-    discordant = wins + losses
-    if discordant == 0:
-        return 1.0
-    return min(1.0, 2 * float(special.bdtr(min(wins, losses), discordant, 0.5)))
+    return min(1.0, 2 * float(special.bdtr(min(wins, losses), wins + losses, 0.5)))
 
 
 def paired(differences: ArrayLike, contexts: Contexts) -> Difference:

@@ -91,17 +91,13 @@ def _facets(table: pd.DataFrame, by: Sequence[str], views: int) -> tuple[list[Fa
     found: list[Facet] = []
     across = (ACROSS if models else 2) // views
     most = max(1, 2 * PANELS // len(models)) if models else PANELS
-    lines = 0
-    for i, cell in enumerate(cells[:most]):
-        if not models:
-            found.append(Facet(cell, cell, "", *divmod(i, across)))
-            continue
-        here = [model for model in models if (cell["facet"] == model).any()] or [""]
-        for place, model in enumerate(here):
-            line, column = divmod(place, across)
+    place = 0
+    for cell in cells[:most]:
+        place += -place % across if models else 0  # each cell of several models begins a line
+        for model in [model for model in models if (cell["facet"] == model).any()] or [""]:
             rows = cell[cell["facet"].isin(["", model])]
-            found.append(Facet(rows, cell, model, lines + line, column))
-        lines += line + 1
+            found.append(Facet(rows, cell, model, *divmod(place, across)))
+            place += 1
     left_out = f"The first {most} of {len(cells)} panels; the CSV has all."
     return found, left_out if len(cells) > most else ""
 
