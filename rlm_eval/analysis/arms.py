@@ -31,8 +31,7 @@ _OURS = "rlm_eval.methods."
 
 
 def family(method: str, target: str = "") -> str:
-    """The family of an arm from the class it runs (``_target_``) and, lacking that, its name;
-    ``other`` where neither says."""
+    """The family of an arm by the class it runs (``_target_``), else its name, else ``other``."""
     ours = target.removeprefix(_OURS)
     found = _named(ours if ours != target else target.rpartition(".")[2])
     by_name = _named(method)
@@ -78,8 +77,7 @@ def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def differing(trees: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
-    """The settings that are not the same in all ``trees``, by dotted key, with each one's value
-    (None where there is none)."""
+    """The settings that differ between ``trees``, by dotted key: the value of each, or None."""
     flat = [flatten(dict(tree)) for tree in trees]
     found = {key: [tree.get(key) for tree in flat] for tree in flat for key in tree}
     return {key: values for key, values in found.items() if any(v != values[0] for v in values)}

@@ -100,15 +100,13 @@ def load_results(source: str | Path | Iterable[str | Path]) -> pd.DataFrame:
 
 
 def readings(results: pd.DataFrame) -> list[str]:
-    """The columns ``score_NAME`` of a frame, or of a summary: what other rules than that of
-    ``score`` say."""
+    """The columns ``score_NAME`` of results or a summary: what other rules than ``score``'s say."""
     own = {f"score_{own}" for own in ("rule", "low", "high", "completed", "unfiltered")}
     return [c for c in map(str, results.columns) if c.startswith("score_") and c not in own]
 
 
 def find_runs(*sources: str | Path) -> list[Path]:
-    """Run directories that ``sources`` name, each once: a path names one, a glob those that it
-    matches, in name order."""
+    """Run directories that ``sources``, paths or globs, name, each once; a glob's in name order."""
     runs: dict[Path, Path] = {}
     for source in map(str, sources):
         named = [source] if Path(source).exists() else sorted(glob.glob(source, recursive=True))
@@ -177,8 +175,7 @@ def combine(runs: list[Run]) -> pd.DataFrame:
 
 
 def _placed(results: pd.DataFrame) -> pd.DataFrame:
-    """With what our runs know of a sample in the rows that a log has of it: another harness says
-    no length."""
+    """With what our runs know of a sample in a log's rows of it: other harnesses say no length."""
     theirs = results["protocol"] == LOG
     ours = results[~theirs].drop_duplicates("sample_id").set_index("sample_id")
     theirs &= results["sample_id"].isin(ours.index)

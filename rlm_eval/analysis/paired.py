@@ -34,11 +34,11 @@ class Comparison:
     ``arm_samples`` and ``against_samples`` are how many each has.
 
     ``cost_ratio`` is arm over against on the shared samples with its 95 % interval (and ``cost_p``
-    that of equal costs, by the sign flip of contexts), in
-    ``cost_unit``: USD where all calls of both have a price, and one above 0, as each would pay with
-    no prompt cache but its own prefixes (:data:`UNITS`); else tokens, of reused ones a tenth. nan
-    when one arm used none. ``cost`` and ``cost_against`` are the means per question. ``price`` is
-    what one more right answer costs (extra cost over gain), with limits; nan without a gain.
+    that of equal costs, by the sign flip of contexts), in ``cost_unit``: USD where all calls of
+    both have a price, and one above 0, as each would pay with no prompt cache but its own prefixes
+    (:data:`UNITS`); else tokens, of reused ones a tenth. nan when one arm used none. ``cost`` and
+    ``cost_against`` are the means per question. ``price`` is what one more right answer costs
+    (extra cost over gain), with limits; nan without a gain.
     """
 
     task: str
@@ -216,8 +216,7 @@ def rlm_questions(rows: pd.DataFrame) -> Iterable[Sequence[Pair]]:
 
 
 def paired_table(results: pd.DataFrame) -> pd.DataFrame:
-    """Every pair of methods that answers one of the :func:`questions`, a row for each
-    :class:`Comparison`."""
+    """A row for each :class:`Comparison` that answers one of the :func:`questions`."""
     found = [
         asdict(c)
         for _, task in results.groupby("task", sort=False)

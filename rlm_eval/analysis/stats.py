@@ -91,8 +91,7 @@ def spread(values: ArrayLike, contexts: Contexts, *, share: bool = False) -> Spr
 
     1. The variance is never below that of independent answers.
     2. Where contexts hold several answers, the variance is pulled with weight ``(2/G)²`` up to
-       that of one answer a context: few contexts say little about how alike answers within one
-       are.
+       that of one answer a context: few contexts do not tell how alike answers in one are.
     3. The degrees of freedom shrink where few contexts carry the variance (a kurtosis rule; not
        for shares of one answer a context, which are binomial).
     4. What G contexts may not have shown is added (see :func:`_unseen`), one answer a context and
@@ -138,8 +137,7 @@ def _places(contexts: Contexts) -> NDArray[np.intp]:
 
 
 def _kurtosis_df(pulls: NDArray[np.float64]) -> float:
-    """Degrees of freedom of a variance to which each context adds the square of its pull: few
-    where few contexts carry it."""
+    """Degrees of freedom of a sum of contexts' squared pulls: few where few contexts carry it."""
     fourth = float(np.sum(pulls**4))
     whole = len(pulls) - 1.0
     return float(np.clip(3 * float(pulls @ pulls) ** 2 / fourth - 1, 1, whole)) if fourth else whole
@@ -358,10 +356,8 @@ def smallest_resolvable(s: Spread, comparisons: int = 1) -> float:
 
 
 def contexts_needed(s: Spread, difference: float, comparisons: int = 1) -> float:
-    """About how many contexts, with as many questions each, would resolve ``difference``.
-
-    nan where these contexts say nothing about the variance, or nothing differs.
-    """
+    """About how many contexts, with as many questions each, would resolve ``difference``; nan where
+    these contexts say nothing about the variance, or nothing differs."""
     if s.contexts < MIN_CONTEXTS or not difference:
         return nan
     share = s.df / (s.contexts - 1)

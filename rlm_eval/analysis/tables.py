@@ -30,10 +30,8 @@ SPLIT = ("calls", "from_memory", "computed", "cached", "completion")
 
 def method_by_length(summary: pd.DataFrame) -> pd.DataFrame:
     """One row per task and arm, one column per length: ``81 (70–88), n 40``, the mean score in per
-    cent, and ``, set 2`` where an arm has answers to other samples than most.
-
-    ``summary`` as ``summarize`` gives it.
-    """
+    cent, and ``, set 2`` where an arm has answers to other samples than most. ``summary`` as
+    ``summarize`` gives it."""
     sizes = ", n " + summary["asked"].astype(str)
     columns = [f"{int(length):,}" for length in summary["target_tokens"]]
     return _wide(summary, ["task", "method"], columns, sizes)
@@ -171,8 +169,7 @@ def repeat_variance(results: pd.DataFrame) -> pd.DataFrame:
 
 
 def judge_notes(summary: pd.DataFrame) -> list[str]:
-    """How often a judge contradicts itself: a line for each task that has one, over all arms and
-    lengths."""
+    """How often each task's judge contradicts itself, over all arms and lengths, a line each."""
     if "judge_verdicts" not in summary:
         return []
     notes = []

@@ -58,8 +58,7 @@ class Verdict:
     ``main`` is the comparison that decides: of those with the alternatives that made the verdict
     what it is, the one that leaves the arm the smallest difference. ``price`` is the highest that
     a win costs over a cheaper alternative, or None. ``target_tokens`` is 0 for all lengths
-    together, a verdict that is given where every alternative was asked at several. ``notes`` are
-    what a reader must know beside it.
+    together, given where every alternative was asked at several. ``notes``: what else bears on it.
     """
 
     task: str
@@ -205,8 +204,7 @@ def _price(c: Comparison) -> str:
 
 
 def needed(c: Comparison, unit: str) -> str:
-    """What it would take to decide, if the difference were as seen. No plan is more exact than two
-    digits."""
+    """What it would take to decide, if the difference were as seen, in no more than two digits."""
     if c.contexts < stats.MIN_CONTEXTS:
         few = f"Under {stats.MIN_CONTEXTS} {unit}s there is no interval and no verdict"
         alone = "; analysis.unit=question gives one on these contexts alone"

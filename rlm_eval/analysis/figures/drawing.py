@@ -199,8 +199,7 @@ def save(plot: Plot, stem: Path, *, pdf: bool = False) -> list[Path]:
 
 
 def log_axis(axes: Axes, values: pd.Series[float], ticks: str = "") -> None:
-    """A logarithmic x axis around the values, with round ticks such as 2k and 5k, or in the form
-    that ``ticks`` says."""
+    """A logarithmic x axis around the values, ticks round as 2k and 5k or in the form ``ticks``."""
     from matplotlib.ticker import EngFormatter, LogLocator
 
     positive = values[values > 0]

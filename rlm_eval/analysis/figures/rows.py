@@ -22,9 +22,8 @@ if TYPE_CHECKING:
 
 @style()
 def score_and_cost(results: pd.DataFrame, summary: pd.DataFrame) -> Plot:
-    """Every arm's mean score with its interval, and its tokens per question (prompt and
-    completion, all calls), a row per arm and a dot per length. Readable with many arms, where
-    lines are not."""
+    """A row per arm, a dot per length: the mean score with its interval, and tokens per question
+    (prompt and completion, all calls). Readable with many arms, where lines are not."""
     from matplotlib.lines import Line2D
 
     if summary.empty or unscored(summary):
