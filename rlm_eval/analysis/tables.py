@@ -159,13 +159,12 @@ def repeat_variance(results: pd.DataFrame) -> pd.DataFrame:
         by_sample = complete.groupby("sample_id")["points"]
         within = float(by_sample.var(ddof=1).mean())
         between = max(0.0, float(by_sample.mean().var(ddof=1)) - within / repeats)
-        row = dict(zip(ARM, keys, strict=True)) | {"samples": samples, "repeats": repeats}
-        row |= {"left_out": len(counts) - samples}
+        row: dict[str, Any] = dict(zip(ARM, keys, strict=True))
+        row |= {"samples": samples, "left_out": len(counts) - samples, "repeats": repeats}
         row |= {"between_repeats": within, "between_samples": between}
         row["repeat_share"] = within / (within + between) if within + between > 0 else nan
         rows.append(row)
-    columns = ["samples", "left_out", "repeats", "between_repeats", "between_samples"]
-    return pd.DataFrame(rows, columns=[*ARM, *columns, "repeat_share"])
+    return pd.DataFrame(rows)
 
 
 def judge_notes(summary: pd.DataFrame) -> list[str]:

@@ -122,8 +122,9 @@ def verdicts(results: pd.DataFrame, margin: float = MARGIN) -> list[Verdict]:
             scripted = not set(arms).isdisjoint(made_up)
             place = f"{length:,} tokens" if length else "all lengths"
             where = ", ".join(filter(None, (main.task, place, caps, str(model) if several else "")))
-            said_of = _text(main, decision, price, margin, unit_of(here), scripted=scripted)
-            text = " ".join([f"{where}: {said_of}", *notes])
+            told = f"{decision} (scripted)" if scripted else decision
+            said = _text(main, decision, price, margin, unit_of(here))
+            text = " ".join([f"{where}: {told}.", said, *notes])
             about = (main.task, length, arm, str(model), caps, scripted, decision)
             found.append(Verdict(*about, main, price, tuple(against_all), notes, text))
     return sorted(found, key=lambda v: (v.task, v.target_tokens or 10**12))
@@ -158,13 +159,7 @@ def money(amount: float, unit: str) -> str:
 
 
 def _text(
-    c: Comparison,
-    decision: Decision,
-    price: Comparison | None,
-    margin: float,
-    unit: str,
-    *,
-    scripted: bool,
+    c: Comparison, decision: Decision, price: Comparison | None, margin: float, unit: str
 ) -> str:
     within = f"in {plural(c.contexts, 'context')}" if unit == "context" else "each for itself"
     size = f"{plural(c.shared_samples, 'question')} {within}"
@@ -174,10 +169,7 @@ def _text(
         p = "p < 0.001" if c.p < 0.001 else f"p = {c.p:.2g}"
         over = f", {c.p_holm:.2g} after Holm over {c.comparisons}" if c.comparisons > 1 else ""
         size = f"95 % interval {points(c.low)} to {points(c.high)}; {size}; {p} by {c.test}{over}"
-    sentences = [
-        f"{decision}{' (scripted)' if scripted else ''}.",
-        f"{c.arm} scores {points(c.difference)} points against {c.against} ({size}).",
-    ]
+    sentences = [f"{c.arm} scores {points(c.difference)} points against {c.against} ({size})."]
     if isfinite(c.cost_ratio):
         limits = "" if isnan(c.cost_low) else f" ({times(c.cost_low)} to {times(c.cost_high)})"
         what = "price" if c.cost_unit == "USD" else "tokens"
