@@ -115,7 +115,7 @@ def verdicts(results: pd.DataFrame, margin: float = MARGIN) -> list[Verdict]:
             here = cell[cell["arm"].isin([main.arm, main.against])]
             notes = (
                 *(note for name in arms for note in _of_arm(name, by_arm[name])),
-                *_notes(by_arm, constants.mean(skipna=False), main, margin),
+                *_notes(by_arm, float(constants.mean(skipna=False)), main, margin),
                 *_flips(here, main),
                 *_other_readings(here, main),
             )
