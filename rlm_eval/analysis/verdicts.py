@@ -57,13 +57,10 @@ class Verdict:
 
     ``main`` is the comparison that decides: of those with the alternatives that made the verdict
     what it is, the one that leaves the arm the smallest difference. ``price`` is the highest that
-    a win costs over a cheaper alternative, or None. ``target_tokens`` is 0 for all lengths
-    together, given where every alternative was asked at several. ``notes``: what else bears on it.
+    a win costs over a cheaper alternative, or None. One is given on all lengths together where
+    every alternative was asked at several. ``notes``: what else bears on it.
     """
 
-    task: str
-    target_tokens: int
-    arm: str
     model: str
     budget: str
     scripted: bool
@@ -125,9 +122,9 @@ def verdicts(results: pd.DataFrame, margin: float = MARGIN) -> list[Verdict]:
             told = f"{decision} (scripted)" if scripted else decision
             said = _text(main, decision, price, margin, unit_of(here))
             text = " ".join([f"{where}: {told}.", said, *notes])
-            about = (main.task, length, arm, str(model), caps, scripted, decision)
+            about = (str(model), caps, scripted, decision)
             found.append(Verdict(*about, main, price, tuple(against_all), notes, text))
-    return sorted(found, key=lambda v: (v.task, v.target_tokens or 10**12))
+    return sorted(found, key=lambda v: (v.main.task, v.main.target_tokens or 10**12))
 
 
 def decide(against_all: Sequence[Comparison], margin: float) -> tuple[Decision, Comparison]:
