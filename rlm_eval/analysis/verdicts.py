@@ -57,8 +57,8 @@ class Verdict:
 
     ``main`` is the comparison that decides: of those with the alternatives that made the verdict
     what it is, the one that leaves the arm the smallest difference. ``price`` is the highest that
-    a win costs over a cheaper alternative, or None. One is given on all lengths together where
-    every alternative was asked at several. ``notes``: what else bears on it.
+    a win costs over a cheaper alternative, or None. A verdict on all lengths together is given
+    where every alternative was asked at several. ``notes``: what else bears on it.
     """
 
     model: str
