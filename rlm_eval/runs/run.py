@@ -298,7 +298,7 @@ def _finish(parts: Parts, run_dir: Path, outcome: RunOutcome, host: Host) -> int
     empty: Counter[str] = Counter()
     events = read_events(run_dir, ("result", "call"), bad)
     write_tables(_counting(events, replies, empty), run_dir)
-    summary = write_summary(run_dir, demonstration=parts.demonstration)
+    summary = write_summary(run_dir)
     if host.prints:
         print_summary(summary, Console())
         columns = ["prompt_tokens", "cached_tokens"]
