@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from rlm_eval.errors import SampleFailure
 from rlm_eval.ledger import Ledger
-from rlm_eval.models.client import LM
+from rlm_eval.models.client import LM, Completion
 from rlm_eval.models.protocol import ModelInfo, Usage
 from rlm_eval.records import Answer, Context, Problem, Role
 
@@ -131,3 +132,11 @@ def prompt_tokens_left(ledger: Ledger, info: ModelInfo, reply_tokens: int) -> in
     if left["usd"] is not None and million and paid is not None:
         bounds.append((left["usd"] - paid) * 1e6 / million)
     return max(0, int(min(bounds))) if bounds else None
+
+
+def without_failures(outcomes: Sequence[Completion | SampleFailure]) -> list[Completion]:
+    """The replies of a batch. Raises its first failure: with fewer it would be another method."""
+    for outcome in outcomes:
+        if isinstance(outcome, SampleFailure):
+            raise outcome
+    return [outcome for outcome in outcomes if isinstance(outcome, Completion)]

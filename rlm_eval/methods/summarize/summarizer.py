@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from rlm_eval.errors import ConfigError, NoReply, SampleFailure, at_least
+from rlm_eval.errors import ConfigError, NoReply, at_least
 from rlm_eval.ledger import Ledger, Spend
 from rlm_eval.methods.fitting import chunks_of, largest_fitting, offline_tokens
-from rlm_eval.methods.method import Forecast, Method, Shape
+from rlm_eval.methods.method import Forecast, Method, Shape, without_failures
 from rlm_eval.methods.prompts import Prompted, load_prompt
-from rlm_eval.models.client import LM, CallTags, Completion
+from rlm_eval.models.client import LM, CallTags
 from rlm_eval.models.protocol import Message, ModelInfo, user
 from rlm_eval.records import Answer, Content, Problem, Role, documents_of
 from rlm_eval.tokens import load_tokenizer
@@ -191,10 +191,7 @@ class Summarizer(Prompted, Method):
         outcomes = lm.complete_batch(
             prompts, ledger=ledger, max_tokens=max_tokens, tags=SUMMARIZE, concurrency=concurrency
         )
-        for outcome in outcomes:  # with fewer replies it would be another method
-            if isinstance(outcome, SampleFailure):
-                raise outcome
-        replies = [outcome for outcome in outcomes if isinstance(outcome, Completion)]
+        replies = without_failures(outcomes)
         for reply in replies:
             if nothing := reply.no_reply:  # going on, what it read would be lost unseen
                 raise NoReply(f"{self.written_key}={max_tokens}: {nothing}", nothing.outcome)
