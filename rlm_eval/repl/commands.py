@@ -107,8 +107,7 @@ class _Started:
         try:
             return self.child.wait(timeout=0.05)
         except subprocess.TimeoutExpired:
-            self.child.kill()
-            self.child.wait()
+            self.leave()
             return None
 
     def leave(self) -> None:

@@ -120,8 +120,6 @@ class Worker:
         self._names = module.__dict__
         self._builtins = dict(builtins.__dict__)
 
-    # -- the loop ------------------------------------------------------------------------------
-
     def serve(self) -> None:
         """Answer frames until the harness closes the channel."""
         serve = {"setup": self._setup, "load": self._load, "exec": self._exec, "read": self._read}
@@ -246,8 +244,6 @@ class Worker:
         value = eval(compile(expression, name, "eval", dont_inherit=True), self._names)
         return None if value is None else shown(value, self._limits["output_chars"])
 
-    # -- interrupts ----------------------------------------------------------------------------
-
     def _on_interrupt(self, *_: object) -> None:
         if self._shielded:
             self._interrupted = True
@@ -259,8 +255,6 @@ class Worker:
         raise TimeLimit(
             f"the block ran longer than its limit of {self._limits['block_seconds']:g} s"
         )
-
-    # -- what model code calls -----------------------------------------------------------------
 
     def _submit(self, value: Any) -> None:
         """submit(value): hand in the final answer and end the block."""
@@ -316,14 +310,10 @@ class Worker:
             failed = QueryError(**answer["error"])
             raise TypeError(failed.message) if failed.kind == BAD_CALL else failed
         value = answer["value"]
-        return [decode_item(item) for item in value] if isinstance(value, list) else value
-
-
-def decode_item(item: Any) -> Any:
-    """Items of the one special form become ``QueryError`` instances; text never does."""
-    if isinstance(item, dict) and item.keys() == {ERROR_KEY}:
-        return QueryError(**item[ERROR_KEY])
-    return item
+        for at, item in enumerate(value if isinstance(value, list) else ()):
+            if isinstance(item, dict) and item.keys() == {ERROR_KEY}:
+                value[at] = QueryError(**item[ERROR_KEY])
+        return value
 
 
 def as_text(value: Any, otherwise: Callable[[Any], str]) -> str:
