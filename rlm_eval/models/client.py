@@ -290,8 +290,7 @@ class LM:
         call = request.call(self._result_key, self._restart, Usage())
         call = replace(call, cost_usd=0.0, list_usd=0.0, own_usd=0.0, cached_response=True)
         call = replace(call, finish_reason=answer.finish_reason)
-        whole = Reply(answer.text, Usage(), tool_calls=answer.tool_calls).whole
-        self._client.record(call, whole)
+        self._client.record(call, Reply(answer.text, Usage(), tool_calls=answer.tool_calls).whole)
         return replace(answer, call_id=request.call_id, usage=Usage(), cached_response=True)
 
     def _send(self, request: Request, ledger: Ledger) -> Completion:

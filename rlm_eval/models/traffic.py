@@ -18,8 +18,6 @@ from dataclasses import dataclass
 from rlm_eval.errors import ProviderError, at_least
 
 _MINUTE_S = 60.0
-#: Kinds of failure that mean: too many requests.
-_REFUSALS = frozenset({"rate_limit", "unavailable"})
 
 
 @dataclass(frozen=True)
@@ -111,7 +109,7 @@ class Traffic:
         with self._changed:
             now = self._clock()
             self._in_flight -= 1
-            if isinstance(failure, ProviderError) and failure.kind in _REFUSALS:
+            if isinstance(failure, ProviderError) and failure.kind in ("rate_limit", "unavailable"):
                 pause = failure.retry_after_s or 0.0
                 if pause <= self._longest_pause_s:
                     self._not_before = max(self._not_before, now + pause)
