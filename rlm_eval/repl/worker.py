@@ -80,25 +80,20 @@ class Inbox:
             self._reading = True
         try:
             while True:
-                frame = self._receive()
+                frame = self._channel.receive()
+                assert frame is not None, "it waits for ever"
                 owner = frame.head["id"] if frame.head["op"] == "answer" else MAIN
                 if owner == key:
                     return frame
                 with self._changed:
                     self._ready.setdefault(owner, deque()).append(frame)
                     self._changed.notify_all()
+        except ChannelClosedError:
+            os._exit(0)  # the harness is gone
         finally:
             with self._changed:
                 self._reading = False
                 self._changed.notify_all()
-
-    def _receive(self) -> Frame:
-        try:
-            frame = self._channel.receive()
-        except ChannelClosedError:
-            os._exit(0)  # the harness is gone
-        assert frame is not None, "it waits for ever"
-        return frame
 
 
 class Worker:
