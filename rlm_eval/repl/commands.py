@@ -11,12 +11,11 @@ import subprocess
 import sys
 import sysconfig
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from signal import Signals
+from dataclasses import asdict
+from functools import partial
 
 from rlm_eval.errors import SandboxError
 from rlm_eval.repl import linux
-from rlm_eval.repl.channel import Channel
 from rlm_eval.repl.isolation import Policy, installed, library_paths, package_paths
 from rlm_eval.repl.launch import HERE, Process, channel_pair, clean_environment, python_command
 
@@ -86,7 +85,7 @@ class CommandLauncher:
             except OSError as error:
                 channel.close()
                 raise SandboxError(f"can't start {self._command[0]}: {error}") from None
-        return _Started(child, channel)
+        return Process(channel, child.send_signal, partial(_status, child), partial(_end, child))
 
     def alive(self) -> bool:
         return True
@@ -95,22 +94,14 @@ class CommandLauncher:
         """Nothing is shared: each worker ends with its session."""
 
 
-@dataclass(frozen=True)
-class _Started:
-    child: subprocess.Popen[bytes]
-    channel: Channel
+def _status(child: subprocess.Popen[bytes]) -> int | None:
+    try:
+        return child.wait(timeout=0.05)
+    except subprocess.TimeoutExpired:
+        _end(child)
+        return None
 
-    def signal(self, number: Signals) -> None:
-        self.child.send_signal(number)
 
-    def status(self) -> int | None:
-        try:
-            return self.child.wait(timeout=0.05)
-        except subprocess.TimeoutExpired:
-            self.leave()
-            return None
-
-    def leave(self) -> None:
-        self.child.kill()
-        self.child.wait()
-        self.channel.close()
+def _end(child: subprocess.Popen[bytes]) -> None:
+    child.kill()
+    child.wait()

@@ -10,8 +10,9 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from signal import Signals
 from typing import Any, Protocol
 
@@ -32,18 +33,23 @@ def channel_pair(max_bytes: int) -> tuple[Channel, socket.socket]:
     return Channel(descriptor, descriptor, max_bytes, HEAD_BYTES), theirs
 
 
-class Process(Protocol):
+@dataclass(frozen=True)
+class Process:
     """A worker's process, seen from the harness.
 
     ``status``, to be asked once and when the channel is closed, is its exit status: negative for a
-    signal, None when it lived on (it is killed then). ``leave`` ends it whatever it does.
+    signal, None when it lived on (it is killed then). ``end`` ends it whatever it does.
     """
 
-    @property
-    def channel(self) -> Channel: ...
-    def signal(self, number: Signals) -> None: ...
-    def status(self) -> int | None: ...
-    def leave(self) -> None: ...
+    channel: Channel
+    signal: Callable[[Signals], object]
+    status: Callable[[], int | None]
+    end: Callable[[], object]
+
+    def leave(self) -> None:
+        with contextlib.suppress(SandboxError):  # then it is gone already
+            self.end()
+        self.channel.close()
 
 
 class Launcher(Protocol):
@@ -146,7 +152,12 @@ class Zygote:
         except SandboxError:
             channel.close()
             raise
-        return _Forked(self, number, channel)
+        return Process(
+            channel,
+            lambda signal: self.ask(signal.name, number),
+            lambda: self.ask("status", number)["status"],
+            partial(self.ask, "leave", number),
+        )
 
     def alive(self) -> bool:
         return not self._broken and self._process.poll() is None
@@ -161,22 +172,3 @@ class Zygote:
             self._process.wait()
         if self._process.stderr is not None:
             self._process.stderr.close()
-
-
-@dataclass(frozen=True)
-class _Forked:
-    zygote: Zygote
-    number: int
-    channel: Channel
-
-    def signal(self, number: Signals) -> None:
-        self.zygote.ask(number.name, self.number)
-
-    def status(self) -> int | None:
-        status: int | None = self.zygote.ask("status", self.number)["status"]
-        return status
-
-    def leave(self) -> None:
-        with contextlib.suppress(SandboxError):  # then it is gone already
-            self.zygote.ask("leave", self.number)
-        self.channel.close()
