@@ -184,7 +184,7 @@ def arguments(text: object) -> dict[str, Any]:
 
 
 def written(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False)
+    return json.dumps(value, ensure_ascii=False, default=vars)
 
 
 def as_sent(message: Message) -> dict[str, Any]:

@@ -286,8 +286,7 @@ class Worker:
                 text, args = args[0], ("", *args[1:])
             call |= {"args": args, "kwargs": kwargs}
             try:
-                only = text and not kwargs and not args[1:]
-                request = encode(call, text, long=() if only else ("args", "kwargs"))
+                request = encode(call, text, long=("args", "kwargs"))
             except (TypeError, ValueError, RecursionError) as error:
                 raise TypeError(f"{name}() takes text, numbers, lists and dicts: {error}") from None
             if len(request) > (most := self._limits["frame_bytes"]):
