@@ -262,8 +262,7 @@ class LM:
         ask = partial(model.complete, messages, **asked)
         count = partial(model.count_tokens, counted)
         request = Request(info, counted, tokens, tags, ask, count)
-        if request.is_too_large(max_tokens, model.count_tokens):
-            return request
+        request.measure(max_tokens, model.count_tokens)
         if self._client.memoize and tags.role == "sub" and temperature == 0:
             which = (self._memory_scope, info.name, info.endpoint, max_tokens)
             request.memory_key = (*which, request.sha256)
