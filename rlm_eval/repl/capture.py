@@ -125,13 +125,10 @@ def _frames(error: BaseException, sources: dict[str, str]) -> list[str]:
         if step.f_code.co_filename in sources
     )
     first = [_frame(*call, sources) for call in islice(calls, _FRAMES)]
-    last: deque[tuple[str, int, str]] = deque(maxlen=_FRAMES)
-    count = 0
-    for call in calls:
-        last.append(call)
-        count += 1
-    dropped = [f"  ... {count - _FRAMES:,} more calls ..."] if count > _FRAMES else []
-    return [*first, *dropped, *(_frame(*call, sources) for call in last)]
+    last = deque(enumerate(calls, 1), maxlen=_FRAMES)
+    more = last[-1][0] - _FRAMES if last else 0
+    dropped = [f"  ... {more:,} more calls ..."] if more > 0 else []
+    return [*first, *dropped, *(_frame(*call, sources) for _, call in last)]
 
 
 def _frame(name: str, line: int, function: str, sources: dict[str, str]) -> str:
