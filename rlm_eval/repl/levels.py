@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from rlm_eval.errors import ConfigError, SandboxError
 from rlm_eval.repl.isolation import Policy
-from rlm_eval.repl.launch import Launcher, Zygote
+from rlm_eval.repl.launch import CommandLauncher, Launcher, Zygote, bwrap_command, seatbelt_command
 from rlm_eval.repl.results import BlockResult, Limits
 
 
@@ -70,16 +70,14 @@ def make_policy(limits: Limits, packages: Sequence[str]) -> Policy:
 
 def launch(way: Way, policy: Policy, limits: Limits) -> Launcher:
     """Start what workers come from. Raises SandboxError where this machine can't."""
-    from rlm_eval.repl import commands  # most runs need none of these
-
     policy = replace(policy, features=way.features)
     wrapper: Sequence[str] = ()
     if way.wrapper == "bwrap":
-        wrapper = commands.bwrap_command(policy)
+        wrapper = bwrap_command(policy)
     elif way.wrapper == "seatbelt":
-        wrapper = commands.seatbelt_command(policy)
+        wrapper = seatbelt_command(policy)
     if way.wrapper == "seatbelt" or sys.platform != "linux":
-        return commands.CommandLauncher(wrapper, policy, limits.frame_bytes)
+        return CommandLauncher(wrapper, policy, limits.frame_bytes)
     return Zygote(policy, wrapper, limits.frame_bytes, limits.start_seconds)
 
 
