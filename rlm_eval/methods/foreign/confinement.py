@@ -22,8 +22,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from rlm_eval.repl import linux
-from rlm_eval.repl.commands import own_namespaces
 from rlm_eval.repl.isolation import CLONE3, CONDITIONAL, OneOf, checked, right_machine, system_calls
+from rlm_eval.repl.launch import own_namespaces
 
 #: A confined engine's folder, in memory and in a file system of its own.
 HOME = "/tmp/engine"
