@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,13 +101,23 @@ def merge(runs: Sequence[Path], out: Path) -> Merged:
         raise ConfigError(f"--out={out} is there already: name a new folder")
     sources = [Source.of(folder) for folder in folders]
     settings = [RunConfig(source.tree).measured for source in sources]
-    check_fit(settings, _revisions(sources))
+    revisions: dict[str, set[str]] = defaultdict(set)  # of the sources that made it, per arm
+    chosen: dict[str, Source] = {}  # whose result counts, per key
+    for source in sources:
+        for key, last in source.results.items():
+            revisions[last.method].add(last.revision)
+            if key not in chosen or last.rank < chosen[key].results[key].rank:
+                chosen[key] = source
+    check_fit(settings, revisions)
     differences = differences_of(settings)
-    chosen = _chosen(sources)
     out.parent.mkdir(parents=True, exist_ok=True)
     building = out.with_name(f".{out.name}.tmp")
     shutil.rmtree(building, ignore_errors=True)
-    _write_journal(sources, chosen, building)
+    with Journal(building) as journal:
+        for event in _joined(sources, chosen):
+            journal.append(event)
+    with journal.path.open("rb") as file:
+        os.fsync(file.fileno())
     _write_companions(sources, differences, building)
     for key, source in chosen.items():
         copy_trajectory(key, source.folder, building)
@@ -156,36 +166,9 @@ def check_fit(trees: Sequence[Mapping[str, Any]], revisions: Mapping[str, Collec
         raise ConfigError(f"{told}: report, compare and load_results take them as they are")
 
 
-def _revisions(sources: Sequence[Source]) -> dict[str, set[str]]:
-    """The hashes of the sources that made the results, per arm."""
-    found: dict[str, set[str]] = {}
-    for source in sources:
-        for last in source.results.values():
-            found.setdefault(last.method, set()).add(last.revision)
-    return found
-
-
-def _chosen(sources: Sequence[Source]) -> dict[str, Source]:
-    """Whose result counts, per key."""
-    chosen: dict[str, Source] = {}
-    for source in sources:
-        for key, last in source.results.items():
-            if key not in chosen or last.rank < chosen[key].results[key].rank:
-                chosen[key] = source
-    return chosen
-
-
 def _key(event: Event) -> Any:
     """The result that an event is about, if it is about one."""
     return event.get("result_key" if event["type"] == "call" else "key")
-
-
-def _write_journal(sources: Sequence[Source], chosen: Mapping[str, Source], out: Path) -> None:
-    with Journal(out) as journal:
-        for event in _joined(sources, chosen):
-            journal.append(event)
-    with journal.path.open("rb") as file:
-        os.fsync(file.fileno())
 
 
 def _joined(sources: Sequence[Source], chosen: Mapping[str, Source]) -> Iterator[Event]:

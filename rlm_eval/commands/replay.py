@@ -7,7 +7,6 @@ reads, are allowed by allow_targets=[MODULE,...]. The record itself is never cha
 
 from __future__ import annotations
 
-import argparse
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -23,7 +22,6 @@ from rlm_eval.journal.tables import write_tables
 if TYPE_CHECKING:
     import pandas as pd
 
-SAME, DIFFERENT = 0, 1
 #: What a run derives from its journal.
 DERIVED = (
     *("results.parquet", "calls.parquet", "results.csv", "calls.csv"),
@@ -98,17 +96,15 @@ def main(arguments: Sequence[str]) -> int:
     for run_dir in options.runs:
         if not has_journal(run_dir):
             raise ConfigError(f"{run_dir} holds no journal: give the folder of a run")
-    return max(_replayed(run_dir, options, allowed) for run_dir in options.runs)
+    same = True
+    for run_dir in options.runs:
+        if options.rescore:
+            from rlm_eval.commands.rescore import rescore
 
-
-def _replayed(run_dir: Path, options: argparse.Namespace, allowed: Sequence[str]) -> int:
-    if options.rescore:
-        from rlm_eval.commands.rescore import rescore
-
-        rescore(run_dir, options.out or run_dir, allowed)
-        return SAME
-    same = check(run_dir)
-    if options.out:
-        rebuild(run_dir, options.out)
-        print(options.out)
-    return SAME if same else DIFFERENT
+            rescore(run_dir, options.out or run_dir, allowed)
+            continue
+        same &= check(run_dir)
+        if options.out:
+            rebuild(run_dir, options.out)
+            print(options.out)
+    return 0 if same else 1
