@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from rlm_eval.commands.sweep import carry_out_jobs, in_shards
@@ -67,11 +67,6 @@ def composed(overrides: Sequence[str]) -> dict[str, Any]:
     if len(jobs) > 1 or (tree["shards"] != 1 and not tree["shard"]):
         raise ConfigError("these are several runs: only the command line carries them out")
     return tree
-
-
-def run_tree(tree: Mapping[str, Any]) -> int:
-    """Check a configuration and carry it out."""
-    return carry_out_parts(assemble(check_config(tree)))
 
 
 def _unaliased(argument: str) -> str:
