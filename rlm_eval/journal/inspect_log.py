@@ -106,6 +106,7 @@ def _log(
 def _sample(
     log: Any, row: Mapping[Any, Any], calls: pd.DataFrame, chats: Sequence[Conversation]
 ) -> Any:
+    from inspect_ai._util.error import EvalError  # inspect has no public name for it
     from inspect_ai.model import ModelOutput
     from inspect_ai.scorer import Score
 
@@ -115,6 +116,7 @@ def _sample(
     root = next((chat for chat in chats if chat.role == "root"), None)
     answer = row["answer"] or ""
     asked = [{"role": "user", "content": row["question"]}, {"role": "assistant", "content": answer}]
+    failed = EvalError(message=row["error"] or "", traceback="", traceback_ansi="")
     return log.EvalSample(
         id=row["sample_id"],
         epoch=row["repeat"] + 1,
@@ -127,14 +129,8 @@ def _sample(
         events=list(_events(chats)),
         model_usage=usage,
         total_time=row["wall_s"],
-        error=_error(row["error"]) if row["outcome"].endswith("_error") else None,
+        error=failed if row["outcome"].endswith("_error") else None,
     )
-
-
-def _error(text: str | None) -> Any:
-    from inspect_ai._util.error import EvalError  # inspect has no public name for it
-
-    return EvalError(message=text or "", traceback="", traceback_ansi="")
 
 
 def _messages(messages: Sequence[Mapping[str, str]]) -> list[Any]:

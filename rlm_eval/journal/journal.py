@@ -168,16 +168,18 @@ def read_events(
     bad: list[str] | None = None,
     size: int | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """The journal's complete events in order, or only those of some ``types`` (much faster than to
-    leave the others out afterwards), within its first ``size`` bytes where that is given. Torn or
-    damaged lines, and those of another journal, are left out; ``bad`` collects what there is of the
-    latter two, whatever their types.
+    """The journal's complete events in order, or only those of some ``types``, within its first
+    ``size`` bytes where that is given. Torn or damaged lines, and those of another journal, are
+    left out; ``bad`` collects what there is of the latter two, whatever their types.
 
     Raises ConfigError for a journal of another schema than this code's.
     """
     own = b""  # this journal's name
-    heads = tuple(_head(kind) for kind in types or ())
-    for number, name, line in _lines(run_dir, heads if bad is None else (), size):
+    # How such lines begin: ``append`` writes version and type first.
+    heads = tuple(
+        json.dumps({"v": SCHEMA_VERSION, "type": kind})[:-1].encode() for kind in types or ()
+    )
+    for number, name, line in _lines(run_dir, size):
         version = SCHEMA_VERSION if own else _version(line, name)
         if version not in (None, SCHEMA_VERSION):
             raise ConfigError(
@@ -189,7 +191,7 @@ def read_events(
             if bad is not None:
                 about = re.search(rb'"(?:result_)?key": "(\w+)"', line)
                 bad.append(f"{number} (result {about[1].decode()})" if about else str(number))
-        elif types is None or line.startswith(heads or b"no type"):
+        elif types is None or line.startswith(heads):
             yield json.loads(line[:-_TAIL].decode("utf-8", "surrogatepass") + "}")
 
 
@@ -228,15 +230,9 @@ def attempt_id(call: Mapping[str, Any]) -> tuple[str, int]:
     return call["call_id"], call["attempt"]
 
 
-def _head(kind: str) -> bytes:
-    """How a line of this schema begins; ``append`` writes version and type first."""
-    return json.dumps({"v": SCHEMA_VERSION, "type": kind})[:-1].encode()
-
-
 #: What makes a torn line complete and no event. Not just a line end: a line that lacks nothing else
 #: must not come to life later.
 _TORN = b" torn\n"
-_OURS = json.dumps({"v": SCHEMA_VERSION, "type": ""})[:-2].encode()
 _SUM = re.compile(rb', "sum": "([0-9a-f]{8})([0-9a-f]{16})"}\n\Z')
 _TAIL = len(', "sum": "') + 24 + len('"}\n')
 #: Damaged lines that are named.
@@ -254,11 +250,9 @@ def _checked(event: bytes, name: bytes) -> bytes:
     return body + b', "sum": "' + name + _hash(body, name) + b'"}\n'
 
 
-def _lines(
-    run_dir: Path, heads: tuple[bytes, ...] = (), size: int | None = None
-) -> Iterator[tuple[int, bytes, bytes]]:
+def _lines(run_dir: Path, size: int | None = None) -> Iterator[tuple[int, bytes, bytes]]:
     """Number, name of its journal (empty where it was changed) and bytes of each line but torn
-    ones; where ``heads`` are given, without those that begin as other types do."""
+    ones."""
     if not has_journal(run_dir):
         return
     read = 0
@@ -267,8 +261,7 @@ def _lines(
             read += len(line)
             if size is not None and read > size:
                 return
-            other = heads and line.startswith(_OURS) and not line.startswith(heads)
-            if other or line.endswith(_TORN) or not line.endswith(b"\n"):
+            if line.endswith(_TORN) or not line.endswith(b"\n"):
                 continue
             found = _SUM.search(line, len(line) - _TAIL) if len(line) > _TAIL else None
             intact = found and _hash(line[:-_TAIL], found[1]) == found[2]

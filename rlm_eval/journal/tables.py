@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import fields
@@ -136,13 +135,12 @@ def write_results(
     known: dict[str, set[tuple[str, int]]] = {}
 
     def send(key: str, calls: Mapping[tuple[str, int], Call]) -> None:
-        nonlocal sent
         before = known.setdefault(key, set())
-        sent += [vars(call) for attempt, call in calls.items() if add and attempt not in before]
+        sent.extend(vars(call) for attempt, call in calls.items() if add and attempt not in before)
         before.update(calls)
         if add and len(sent) >= _ROWS:
             add(_frame(sent, CALL_COLUMNS))
-            sent = []
+            sent.clear()
 
     for event in whole(events):
         key = event["key"] if event["type"] == "result" else event["result_key"]
@@ -160,7 +158,9 @@ def write_results(
                 rows = []
             continue
         attempt = attempt_id(event)
-        call = its.setdefault(attempt, _call_of(event))
+        fields_of = {"thought_chars": 0, **event, "error": storable(event["error"])}
+        kept = Call(**{name: fields_of.get(name) for name in CALL_COLUMNS})  # without its reply
+        call = its.setdefault(attempt, kept)
         if "reused_from" not in event:
             send(key, {attempt: call})
     if add:
@@ -224,17 +224,6 @@ def _as_text(cell: Any) -> Any:
         return cell
     text = cell.replace("\r\n", "\n").replace("\r", "\n")
     return f"'{text}" if _FORMULA.match(text) else text
-
-
-def _call_of(event: Mapping[str, Any]) -> Call:
-    """A call without its reply, the texts that many have in common kept once: a run has hundreds of
-    thousands."""
-    values = {"thought_chars": 0, **event, "error": storable(event["error"])}
-    return Call(**{name: _kept_once(values.get(name)) for name in CALL_COLUMNS})
-
-
-def _kept_once(value: Any) -> Any:
-    return sys.intern(value) if type(value) is str else value
 
 
 def _row(event: Mapping[str, Any], calls: Sequence[Call]) -> dict[str, Any]:
