@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rlm_eval.config.check import ROLE_KEYS, RunConfig
 from rlm_eval.config.compose import recorded_trees
-from rlm_eval.journal.journal import write_atomically
 from rlm_eval.journal.past import finished_beside, past_of
 from rlm_eval.journal.tables import MEASURES
 from rlm_eval.methods.method import SUB_CALLS_A_TURN
@@ -167,13 +165,6 @@ def cut_inputs(parts: Parts, work: Sequence[Work]) -> list[str]:
             how = f"cut to some {100 * sum(cut) / len(cut):.0f} %" if any(cut) else "refused"
             notes.append(f"{arm}: {len(cut)} of {len(kept)} inputs are too large: {how}")
     return notes
-
-
-def keep_forecast(rows: Sequence[Expected], run_dir: Path) -> None:
-    """Write forecast.json: what the first session expected, to compare with what the run took."""
-    path = run_dir / "forecast.json"
-    if not path.exists():
-        write_atomically(path, json.dumps([asdict(row) for row in rows], indent=1))
 
 
 def in_one_line(rows: Sequence[Expected], at_once: int) -> str:
