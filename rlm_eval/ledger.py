@@ -240,12 +240,9 @@ class Ledger:
         out: dict[str, float | int | None] = dict.fromkeys(("calls", "tokens", "usd"))
         with self._changed:
             for node in self._capped:
-                used = node._spent + node._held
-                for kind, other in out.items():
-                    cap = getattr(node.budget, kind)
-                    if cap is not None:
-                        left = max(0, cap - (getattr(used, kind) or 0))
-                        out[kind] = left if other is None else min(other, left)
+                for kind, left in node.left().items():
+                    other = out[kind]
+                    out[kind] = max(0, left if other is None else min(other, left))
         return out | {"seconds": self.seconds_left()}
 
 

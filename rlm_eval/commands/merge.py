@@ -52,22 +52,25 @@ class Last(NamedTuple):
 
 @dataclass(frozen=True)
 class Source:
-    """A run to be merged: its configuration and environment, and each key's last result, all within
-    the first ``size`` bytes of its journal: it may still be written to."""
+    """A run to be merged: its configuration and environment, each key's last result and how often
+    that was begun, within the first ``size`` bytes of its journal: it may still be written to."""
 
     folder: Path
     size: int
     tree: Mapping[str, Any]
     environment: Mapping[str, Any]
     results: dict[str, Last]
+    begun: dict[str, int]
 
     @classmethod
     def of(cls, folder: Path) -> Source:
         if not has_journal(folder):
             raise ConfigError(f"{folder} holds no journal: give folders of runs")
         size, tree = record_size(folder), recorded_tree(folder)
-        source = cls(folder, size, tree, recorded_environment(folder), {})
+        source = cls(folder, size, tree, recorded_environment(folder), {}, {})
         for place, event in enumerate(source.events()):
+            if (key := _key(event)) is not None:
+                source.begun[key] = max(source.begun.get(key, 0), event["restart"] + 1)
             if event["type"] == "result":
                 rank = event["answer"]["outcome"] in PENDING, "reused_from" in event
                 last = Last(place, event["method"], event["code_revision"], rank)
@@ -184,7 +187,15 @@ def _joined(sources: Sequence[Source], chosen: Mapping[str, Source]) -> Iterator
                 paid.add(attempt_id(call))
             if chosen.get(_key(call)) is source:
                 copied.add(attempt_id(call))
-    added = _added_restarts(sources, chosen)
+    # Restarts of the run whose result counts are the last ones, so that a row sums its own calls.
+    added: dict[tuple[Path, str], int] = {}
+    begun: Counter[str] = Counter()
+    for last in (False, True):
+        for source in sources:
+            for key, restarts in source.begun.items():
+                if (chosen.get(key) is source) is last:
+                    added[source.folder, key] = begun[key]
+                    begun[key] += restarts
     for source in sources:
         for place, event in enumerate(source.events()):
             if (key := _key(event)) is None:
@@ -203,23 +214,6 @@ def _joined(sources: Sequence[Source], chosen: Mapping[str, Source]) -> Iterator
                 if attempt in paid:
                     event = {name: value for name, value in event.items() if name != "reused_from"}
             yield {**event, "restart": event["restart"] + added[source.folder, key]}
-
-
-def _added_restarts(
-    sources: Sequence[Source], chosen: Mapping[str, Source]
-) -> dict[tuple[Path, str], int]:
-    """What is added to a run's restarts of a result that others began too: those of the run whose
-    result counts are the last, so that a row sums its own calls."""
-    added: dict[tuple[Path, str], int] = {}
-    begun: Counter[str] = Counter()
-    for last in (False, True):
-        for source in sources:
-            for event in source.events():
-                key = _key(event)
-                if key is not None and (chosen.get(key) is source) is last:
-                    before = added.setdefault((source.folder, key), begun[key])
-                    begun[key] = max(begun[key], before + event["restart"] + 1)
-    return added
 
 
 def _write_companions(

@@ -171,7 +171,7 @@ def _settings(given: Mapping[str, Any]) -> dict[str, Any]:
             raise ConfigError(f"{key} is missing: leave ~{key} out") from None
         if problem["type"] == "extra_forbidden":
             raise ConfigError(unknown_key(key, known_keys())) from None
-        raise _misfit(key, error) from None
+        raise ConfigError(misfit(key, problem)) from None
 
 
 def _role_model(key: str, model: Any, node: Any) -> dict[str, Any] | None:
@@ -236,7 +236,7 @@ def _value(where: str, parameter: inspect.Parameter, value: Any, allowed: Sequen
         # Texts from the environment stay known as such; numbers and records are values.
         return value if as_written(value) != value == fitting else fitting
     except ValidationError as error:
-        raise _misfit(where, error) from None
+        raise ConfigError(misfit(where, error.errors()[0])) from None
     except ValueError:
         raise ConfigError(f"{where}={value!r} does not fit: every number must be finite") from None
     except PydanticSchemaGenerationError:
@@ -263,11 +263,6 @@ def _parameters(where: str, target: str) -> dict[str, inspect.Parameter]:
         for name, parameter in inspect.signature(found).parameters.items()
         if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
     }
-
-
-def _misfit(key: str, error: ValidationError) -> ConfigError:
-    problem = error.errors()[0]
-    return ConfigError(misfit(key, problem["input"], problem["type"], problem["msg"]))
 
 
 def _plain(value: Any) -> Any:

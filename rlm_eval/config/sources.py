@@ -11,7 +11,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import importlib.util
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -46,16 +46,6 @@ def sources_of(modules: Iterable[str]) -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
-def revision_of(sources: Mapping[str, str]) -> str:
-    """One hash for all of ``sources``."""
-    lines = "".join(f"{name} {digest}\n" for name, digest in sources.items())
-    return _digest(lines.encode())
-
-
-def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()[:16]
-
-
 @cache
 def _file_of(module: str) -> Path | None:
     """Its Python file; None for what is no module (a name in one) or has no source."""
@@ -79,7 +69,7 @@ def _read(module: str, path: Path, mtime_ns: int) -> tuple[str, tuple[str, ...]]
         elif isinstance(node, ast.ImportFrom):
             base = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
             names += [base, *(f"{base}.{alias.name}" for alias in node.names)]
-    return _digest(data), tuple(names)
+    return hashlib.sha256(data).hexdigest()[:16], tuple(names)
 
 
 def _statements(tree: ast.AST) -> Iterator[ast.AST]:

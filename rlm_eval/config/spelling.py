@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib.resources
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NoReturn
@@ -196,9 +196,10 @@ def unknown_key(key: str, known: Sequence[str]) -> str:
     return f"unknown key {key}: known here: {', '.join(beside) or 'none'}"
 
 
-def misfit(key: str, given: object, kind: str, told: str) -> str:
-    """One line for a value that does not fit its setting; ``kind`` and ``told`` are pydantic's."""
-    if kind in ("is_instance_of", "list_type") and isinstance(given, str | int):
+def misfit(key: str, problem: Mapping[str, Any]) -> str:
+    """One line for a value that does not fit its setting, by the ``problem`` as pydantic has it."""
+    given, told = problem["input"], problem["msg"]
+    if problem["type"] in ("is_instance_of", "list_type") and isinstance(given, str | int):
         told = f"write a list, {key}=[{given}]"
     elif given == "None":
         told = f"for none write {key}=null"

@@ -13,7 +13,7 @@ from rlm_eval.config.build import build
 from rlm_eval.config.check import ROLE_KEYS, RunConfig
 from rlm_eval.config.check import targets as targets_of
 from rlm_eval.config.credentials import as_written
-from rlm_eval.config.sources import revision_of, sources_of
+from rlm_eval.config.sources import sources_of
 from rlm_eval.errors import ConfigError
 from rlm_eval.journal.past import SHARDS
 from rlm_eval.ledger import Budget, refuse_unpriced
@@ -68,7 +68,7 @@ class Parts:
 
     @property
     def revision(self) -> str:
-        return revision_of(self.sources)
+        return content_hash(self.sources)
 
     @property
     def run_id(self) -> str:
@@ -193,7 +193,7 @@ def _arm(
     targets = [target for each in made_of for target in targets_of(each)]
     sources = sources_of([*_COMMON, *(target.rpartition(".")[0] for target in targets)])
     all_sources |= sources
-    revision = revision_of(sources)
+    revision = content_hash(sources)
     depends_on = [
         *(name, node, method.prompt_source(), models, config["temperature"], config["memoize"]),
         *(config["budget"]["sample"], revision),
