@@ -22,7 +22,7 @@ from rlm_eval.commands.merge import merge
 from rlm_eval.config.check import RunConfig, check_config
 from rlm_eval.config.compose import compose_tree, launcher_of, plain_tree
 from rlm_eval.errors import ConfigError
-from rlm_eval.journal.journal import FILE_NAME
+from rlm_eval.journal.journal import FILE_NAME, write_atomically
 from rlm_eval.journal.past import SHARDS, past_of
 from rlm_eval.runs.assemble import assemble
 from rlm_eval.runs.run import BAD_INPUT, FAILED, FINISHED, INTERRUPTED, carry_out_parts
@@ -125,9 +125,7 @@ def _job(config: Any, notes: str, parent: int) -> None:
         if os.getpid() == parent:
             raise KeyboardInterrupt  # the complete sweep, not this job alone
         return  # its worker was told to end: it is begun again
-    note = Path(notes, f"{hydra.job.num}.json")
-    note.with_suffix(".tmp").write_text(json.dumps(asdict(job)), encoding="utf-8")
-    note.with_suffix(".tmp").replace(note)
+    write_atomically(Path(notes, f"{hydra.job.num}.json"), json.dumps(asdict(job)))
 
 
 def _noted(notes: Path, number: int) -> Job | None:

@@ -28,8 +28,6 @@ from rlm_eval.runs.runner import Arm, Work
 
 #: The configuration's key for each role's model.
 _KEYS: Mapping[Role, str] = {"root": "model", **ROLE_KEYS, "embed": "embed_model"}
-#: What all results depend on beside their method, task and models.
-_COMMON = ("rlm_eval.runs.runner",)
 
 
 @dataclass(frozen=True)
@@ -65,10 +63,6 @@ class Parts:
     @property
     def scripted(self) -> bool:
         return any(info.simulated for info in self.infos.values())
-
-    @property
-    def revision(self) -> str:
-        return content_hash(self.sources)
 
     @property
     def run_id(self) -> str:
@@ -191,7 +185,8 @@ def _arm(
     models = {key: nodes[key] for key in keys_used if key in nodes}
     made_of = (node, config["task"], *models.values())
     targets = [target for each in made_of for target in targets_of(each)]
-    sources = sources_of([*_COMMON, *(target.rpartition(".")[0] for target in targets)])
+    modules = [target.rpartition(".")[0] for target in targets]
+    sources = sources_of(["rlm_eval.runs.runner", *modules])  # on which all results depend
     all_sources |= sources
     revision = content_hash(sources)
     depends_on = [

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
 
 from rlm_eval.config.check import ROLE_KEYS, RunConfig
 from rlm_eval.config.compose import recorded_trees
@@ -25,9 +28,6 @@ from rlm_eval.runs.forecast import (
 from rlm_eval.runs.judging import judge_of
 from rlm_eval.runs.runner import Work
 
-if TYPE_CHECKING:
-    from rich.table import Table
-
 #: Where runs worth learning from lie, beside the run's own folder.
 _PUBLISHED = Path(__file__).parents[2] / "results" / "published"
 
@@ -41,8 +41,6 @@ def experience_of(parts: Parts) -> Experience:
 
 def show_plan(parts: Parts, run_dir: Path, work: Sequence[Work]) -> None:
     """The forecast of what is left to do, as a table; the run's folder on the last line."""
-    from rich.console import Console
-
     past = past_of(run_dir)
     missing = {item.key for item in work} - past.done
     elsewhere = finished_beside(run_dir, missing).keys()
@@ -69,9 +67,6 @@ def show_plan(parts: Parts, run_dir: Path, work: Sequence[Work]) -> None:
 
 
 def _table(rows: Sequence[Expected], at_once: int) -> Table:
-    from rich import box
-    from rich.table import Table
-
     table = Table(
         title="forecast", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False
     )

@@ -10,14 +10,15 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
 
 from rlm_eval.ledger import Ledger
 from rlm_eval.records import PENDING, Call, Result
-
-if TYPE_CHECKING:
-    from rich.console import Console, Group
-    from rich.live import Live
 
 PLAIN_EVERY_S = 15.0
 #: Distinct errors that the live table shows, the newest; characters of a sub-call's reply.
@@ -72,9 +73,6 @@ class Progress:
         self._started = time.monotonic()
 
     def __enter__(self) -> Self:
-        from rich.console import Console
-        from rich.live import Live
-
         console = self.console or Console(stderr=True)
         if console.is_terminal and not console.is_dumb_terminal and not console.is_jupyter:
             self._live = Live(get_renderable=self._table, console=console, refresh_per_second=4)
@@ -145,10 +143,6 @@ class Progress:
             yield f"{_duration(self.ledger.seconds)} of {_duration(cap.seconds)}"
 
     def _table(self) -> Group:
-        from rich.console import Group
-        from rich.table import Table
-        from rich.text import Text
-
         table = Table(box=None, pad_edge=False, header_style="dim")
         for name in ("method", "done", "correct", "score", "calls", "tokens", "cached", "cost"):
             table.add_column(name, justify="left" if name == "method" else "right")

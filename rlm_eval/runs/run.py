@@ -14,6 +14,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+
 from rlm_eval.config.check import ROLE_KEYS, RunConfig
 from rlm_eval.config.compose import resuming
 from rlm_eval.config.credentials import secrets_in
@@ -183,7 +185,7 @@ def _write_environment(
         run_dir,
         {**parts.config.stored, "demonstration": parts.demonstration},
         redact,
-        code_revision=parts.revision,
+        code_revision=content_hash(parts.sources),
         fingerprints=parts.fingerprints,
         sources=parts.sources,
         prompts={a.name: content_hash(a.method.prompt_source()) for a in parts.arms},
@@ -281,7 +283,6 @@ def _interrupts(stop: Callable[[str], None], command: str) -> Iterator[None]:
 def _finish(parts: Parts, run_dir: Path, outcome: RunOutcome, host: Host) -> int:
     """Tables, figures and, where it is printed, the summary on stdout; the exit code."""
     import pandas as pd
-    from rich.console import Console
 
     from rlm_eval.analysis.summary import print_summary, write_summary
     from rlm_eval.journal.tables import write_tables
