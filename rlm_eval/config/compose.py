@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -30,10 +31,8 @@ _OWN_CONF = "hydra.searchpath="
 def compose_tree(overrides: Sequence[str]) -> dict[str, Any]:
     """The composed configuration as plain data. Raises ConfigError, in one line, for what Hydra
     can't compose, for a chosen arm without ``_target_`` and for settings of one not chosen."""
-    from hydra import compose
-
-    with _hydra(overrides):
-        config = compose("config", overrides=list(overrides))
+    with _hydra(overrides) as compose:
+        config = compose(overrides=list(overrides))
         tree = plain_tree(config)
         unnamed = (config.get("method") or {}).keys() - (tree.get("method") or {}).keys()
         packages = {file.package for file in _files(overrides)} if unnamed else set()
@@ -59,11 +58,10 @@ def _files(overrides: Sequence[str]) -> list[Any]:
 def commented(overrides: Sequence[str]) -> str:
     """The composed configuration as YAML, with the comments of the files that it comes from. Raises
     ConfigError as :func:`compose_tree` does."""
-    from hydra import compose
     from omegaconf import OmegaConf
 
-    with _hydra(overrides):
-        text = OmegaConf.to_yaml(compose("config", overrides=list(overrides)))
+    with _hydra(overrides) as compose:
+        text = OmegaConf.to_yaml(compose(overrides=list(overrides)))
         files = _files(overrides)
     told: dict[str, list[str]] = {}
     conf = importlib.resources.files("rlm_eval.conf")
@@ -135,30 +133,27 @@ def jobs_of(overrides: Sequence[str], *, multirun: bool = True) -> list[list[str
 
 def _preset_sweep(overrides: Sequence[str]) -> list[str]:
     """What the chosen experiment sweeps over, but for what is given beside it."""
-    from hydra import compose
-
     chosen = [o for o in overrides if o.startswith("experiment=") and "," not in o]
     if not chosen:
         return []
     given = {o.lstrip("+~").partition("=")[0] for o in overrides} - {"experiment"}
     chosen += [o for o in overrides if o.startswith(_OWN_CONF)]
-    with _hydra(chosen):
-        params = compose("config", chosen, return_hydra_config=True).hydra.sweeper.params or {}
+    with _hydra(chosen) as compose:
+        params = compose(overrides=chosen, return_hydra_config=True).hydra.sweeper.params or {}
     return [f"{key}={value}" for key, value in params.items() if key.lstrip("+") not in given]
 
 
 def launcher_of(overrides: Sequence[str], work: Callable[[Any], None]) -> Any:
     """The Hydra launcher that ``overrides`` name, as ``hydra/launcher=joblib`` does; by default one
     that does jobs one after the other in this process. ``work`` gets each job's configuration."""
-    from hydra import compose
     from hydra._internal.callbacks import Callbacks
     from hydra.core.global_hydra import GlobalHydra
     from hydra.core.plugins import Plugins
     from hydra.types import HydraContext
 
     own = [o for o in overrides if o.startswith(("hydra", "+hydra", "results_dir="))]
-    with _hydra(own):
-        config = compose("config", own, return_hydra_config=True)
+    with _hydra(own) as compose:
+        config = compose(overrides=own, return_hydra_config=True)
         context = HydraContext(GlobalHydra.instance().config_loader(), Callbacks())
         return Plugins.instance().instantiate_launcher(
             hydra_context=context, task_function=work, config=config
@@ -166,15 +161,16 @@ def launcher_of(overrides: Sequence[str], work: Callable[[Any], None]) -> Any:
 
 
 @contextmanager
-def _hydra(overrides: Sequence[str]) -> Iterator[None]:
-    from hydra import initialize_config_module
+def _hydra(overrides: Sequence[str]) -> Iterator[Callable[..., Any]]:
+    """Hydra with our folder of configurations; it composes within."""
+    from hydra import compose, initialize_config_module
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
     check_overrides(overrides)
     try:
         with initialize_config_module("rlm_eval.conf", version_base="1.3"):
-            yield
+            yield partial(compose, "config")
     except (HydraException, OmegaConfBaseException, ValueError, TypeError) as error:
         raise ConfigError(_one_line(error, overrides)) from error
 
