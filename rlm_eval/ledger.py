@@ -65,8 +65,8 @@ class Reservation:
 
 
 def refuse_unpriced(budgets: Mapping[str, Budget], unpriced: Mapping[str, str]) -> None:
-    """Raise ConfigError when a budget (by its scope's name) caps dollars and a model of
-    ``unpriced`` (configuration key → name) has no price: what it spends could not be seen."""
+    """Raise ConfigError when a budget (by its scope's name) caps dollars and there is a model that
+    is ``unpriced`` (configuration key → name)."""
     for scope, budget in budgets.items():
         if budget.usd is not None and unpriced:
             raise _unpriced(scope, " and ".join(unpriced.values()), *unpriced)
@@ -114,12 +114,9 @@ class Ledger:
         return self.reserve_all([amount], wait=wait)[0]
 
     def reserve_all(self, amounts: Sequence[Spend], *, wait: bool = True) -> list[Reservation]:
-        """Hold a batch at once, or raise and hold nothing.
-
-        BudgetExceeded for a sample's or child's cap, RunBudgetExceeded for the run's;
-        ConfigError when a USD cap is set and the amount has no price. Without ``wait``, what is
-        held by calls in flight counts as spent.
-        """
+        """Hold a batch at once, or raise and hold nothing: BudgetExceeded for a sample's or child's
+        cap, RunBudgetExceeded for the run's; ConfigError when a USD cap is set and the amount has
+        no price. Without ``wait``, what is held by calls in flight counts as spent."""
         total = amounts[0] if len(amounts) == 1 else sum(amounts, Spend())
         with self._changed:
             while (refusal := self._refusal(total, in_flight=True)) is not None:
@@ -175,11 +172,9 @@ class Ledger:
             self._changed.notify_all()
 
     def renew(self, reservation: Reservation, spent: Spend) -> None:
-        """Count a failed attempt as ``spent`` and hold the same amount for the next one.
-
-        Raises as :meth:`reserve_all` does when that no longer fits, with the attempt settled.
-        Never waits: what it would wait for may be queued behind the caller.
-        """
+        """Count a failed attempt as ``spent`` and hold the same amount for the next one. Raises as
+        :meth:`reserve_all` does when that no longer fits, with the attempt settled. Never waits:
+        what it would wait for may be queued behind the caller."""
         with self._changed:
             self.settle(reservation, spent)
             refusal = self._refusal(reservation.amount, in_flight=True)

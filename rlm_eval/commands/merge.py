@@ -95,10 +95,8 @@ class Merged:
 def merge(runs: Sequence[Path], out: Path) -> Merged:
     """Join ``runs`` into the new folder ``out``: journal, trajectories, configuration, environment
     and tables. Of a result that several runs have, the first finished one counts, measured rather
-    than reused; what the others spent on it stays in the bill as earlier tries.
-
-    Raises ConfigError where the runs do not fit together; see :func:`check_fit`.
-    """
+    than reused; what the others spent on it stays in the bill as earlier tries. Raises ConfigError
+    where the runs do not fit together; see :func:`check_fit`."""
     folders = list(dict.fromkeys(path.resolve() for path in runs))
     if not out.name or (out.exists() and (not out.is_dir() or any(out.iterdir()))):
         raise ConfigError(f"--out={out} is there already: name a new folder")

@@ -114,10 +114,8 @@ class RunConfig:
 
 
 def check_config(tree: Mapping[str, Any]) -> RunConfig:
-    """The configuration with each role's model filled in and every value's type settled.
-
-    Raises ConfigError for the first thing that is wrong, naming the key.
-    """
+    """The configuration with each role's model filled in and every value's type settled. Raises
+    ConfigError for the first thing that is wrong, naming the key."""
     refuse_credentials(tree)
     for key in NEEDED:
         if not tree.get(key):

@@ -1,9 +1,8 @@
 """The source files that a result depends on: those of given modules and of all that they import.
 
-Read from the files' import statements, those inside functions too and those for type checkers not,
-so the answer is the same before and after anything was imported. A result's key holds their hash:
-a new task, or a change to a module that the result's method, task and models never import, leaves
-the result valid. Data files are no part of it: what they give is in the sample's own hash.
+Read from the files' import statements, those inside functions too and those for type checkers not.
+A result's key holds their hash: a change to a module that its method, task and models never import
+leaves it valid. Data files are no part of it: what they give is in the sample's own hash.
 """
 
 from __future__ import annotations

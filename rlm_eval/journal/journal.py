@@ -46,10 +46,7 @@ class Journal(AbstractContextManager["Journal"]):
     """
 
     def __init__(
-        self,
-        run_dir: Path,
-        redact: Callable[[str], str] | None = None,
-        seal: Seal | None = None,
+        self, run_dir: Path, redact: Callable[[str], str] | None = None, seal: Seal | None = None
     ) -> None:
         run_dir.mkdir(parents=True, exist_ok=True)
         self.path = run_dir / FILE_NAME
@@ -196,9 +193,8 @@ def read_events(
 
 
 def damage(run_dir: Path, bad: Sequence[str] | None = None) -> str:
-    """What is said of a journal with lines that were changed after they were written, or are from
-    another one (``bad``, as :func:`read_events` collects them; else it is read); empty where there
-    is none. A line that a killed process tore is no damage."""
+    """What is said of the ``bad`` lines of a journal, as :func:`read_events` collects them (else it
+    is read); empty where there are none. A line that a killed process tore is no damage."""
     if bad is None:
         list(read_events(run_dir, (), bad := []))
     if not bad:
@@ -244,8 +240,7 @@ def _hash(body: bytes, name: bytes) -> bytes:
 
 
 def _checked(event: bytes, name: bytes) -> bytes:
-    """The line of an event in the journal called ``name`` (8 hex digits): a line that was changed
-    or comes from another journal is found out."""
+    """The line of an event in the journal called ``name`` (8 hex digits)."""
     body = event[:-1]
     return body + b', "sum": "' + name + _hash(body, name) + b'"}\n'
 
@@ -308,10 +303,8 @@ def _claim(path: Path) -> BinaryIO:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A file beside ``path`` to write to; when the block ends, it takes the place of ``path``.
-
-    Whoever reads meanwhile, or after the writer was killed, finds the old file or the new one.
-    """
+    """A file beside ``path`` to write to; when the block ends, it takes the place of ``path``. Who
+    reads meanwhile, or after the writer was killed, finds the old file or the new one."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     temporary.unlink(missing_ok=True)  # of a killed process that had the same number
     try:

@@ -1,7 +1,6 @@
 """The two tables of a run, derived from its journal: results.parquet and calls.parquet.
 
-Cost, tokens and call counts of a result are sums over its calls, never counters of their own. What
-is written goes through memory some rows at a time: a run may have a hundred thousand calls.
+What is written goes through memory some rows at a time: a run may have a hundred thousand calls.
 """
 
 from __future__ import annotations
@@ -40,12 +39,7 @@ RESULTS: Mapping[str, tuple[str, str]] = {
     "target_tokens": ("int64", "length asked for, in tokens of the task's tokenizer"),
     "length_tokens": ("int64", "length of the context, same tokens"),
     "truncated_tokens": ("int64", "tokens of the context the arm left out"),
-    "outcome": (
-        "string",
-        "answered, forced (both scored), no_answer (thoughts_only, refusal, tool_call and "
-        "content_filter where the last reply was that), budget_exceeded, context_overflow, "
-        "invalid_answer, or provider_error and sandbox_error, which are pending",
-    ),
+    "outcome": ("string", "one of records.Outcome; provider_error and sandbox_error are pending"),
     "score": ("float64", "score in [0, 1] by score_rule; null unless scored"),
     "score_rule": ("string", "the rule: a benchmark's own, or one that begins with strict"),
     "constant_score": ("float64", "what the best constant answer would score on this sample"),
@@ -73,11 +67,7 @@ RESULTS: Mapping[str, tuple[str, str]] = {
     "cached_tokens": ("int64", "of these, taken from the server's prompt cache"),
     "reused_tokens": ("int64", "of these, such as a prompt of the same arm began with before"),
     "completion_tokens": ("int64", "sum over calls"),
-    "thought_chars": (
-        "int64",
-        "characters of replies that were thoughts or else no answer, which neither code nor a "
-        "scorer saw; sum over calls",
-    ),
+    "thought_chars": ("int64", "characters of replies that no code or scorer saw; sum over calls"),
     "cost_usd": ("float64", "US dollars as billed; null = unpriced"),
     "list_usd": ("float64", "US dollars with nothing cached"),
     "own_usd": ("float64", "US dollars with just reused_tokens cached: modelled"),
@@ -118,12 +108,9 @@ def write_tables(events: Iterable[dict[str, Any]], folder: Path) -> None:
 
 
 def write_results(
-    events: Iterable[dict[str, Any]],
-    path: Path,
-    add: Callable[[pd.DataFrame], None] | None = None,
+    events: Iterable[dict[str, Any]], path: Path, add: Callable[[pd.DataFrame], None] | None = None
 ) -> None:
-    """Write the results alone, to ``path``.parquet and ``path``.csv; ``add`` gets the calls, some
-    at a time."""
+    """Write the results alone, to ``path``.parquet and ``path``.csv; ``add`` gets the calls."""
     import pandas as pd
 
     frames: list[pd.DataFrame] = []

@@ -81,8 +81,7 @@ class Parts:
 
     @property
     def folder(self) -> Path:
-        """The folder of what is done here; shards lie beside each other, where they find what
-        earlier ones have."""
+        """The folder of what is done here; shards lie side by side and find what others have."""
         if not self.config["shard"]:
             return self.run_folder
         shards = self.run_folder.with_name(f"{self.run_id}{SHARDS}")
@@ -165,9 +164,8 @@ def _arm(
     shared: dict[str, Any],
     all_sources: dict[str, str],
 ) -> Arm:
-    """An arm that is checked, with the hash of all that its answers and their scores depend on:
-    configuration, prompts, the models (of ``nodes``) that it and the judge use, and the sources of
-    all of these; those are added to ``all_sources``."""
+    """An arm that is checked, with the hash of all that its answers and their scores depend on. The
+    sources among that are added to ``all_sources``."""
     where, judge = f"method.{name}", judge_of(task)
     node = {key: value for key, value in config["method"][name].items() if key != "kind"}
     method: Method = build(where, node, shared)

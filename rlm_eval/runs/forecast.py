@@ -9,10 +9,8 @@ only what the same answer sends again is taken to be cached, and that for the ti
 made from sizes counts all that its model may think unseen (``reasoning_tokens``), as a reservation
 does. What a judge takes has its own rows.
 
-The range of an estimate is meant to hold what is taken in 8 of 10 cases, by the spread of past
-results or by how far forecasts from sizes were off in an audit; each run says what stayed in it.
-That of limits is a bound: from one turn to all there may be. Where nothing limits an answer's
-sub-calls, it is ``assumed``.
+A range is meant to hold what is taken in 8 of 10 cases, by the spread of past results or by how far
+forecasts from sizes were off in an audit; that of limits is a bound.
 """
 
 from __future__ import annotations
@@ -71,8 +69,7 @@ class Expected:
 
 
 def expected(parts: Parts, work: Iterable[Work], experience: Experience) -> list[Expected]:
-    """One row per arm and length of ``work``, in its order of arms, then by length; those of a
-    judge last."""
+    """One row per arm and length of ``work``, in this order; those of a judge last."""
     work = list(work)
     groups: dict[tuple[str, int], list[Work]] = {}
     for item in work:

@@ -134,8 +134,7 @@ def _notes(parts: Parts, rows: Sequence[Expected]) -> list[str]:
 
 
 def without_effect(parts: Parts) -> list[str]:
-    """The task's notes, and a line for what is set and has no effect on some methods: a role's
-    model that they don't use, a cap that they can't spend up to."""
+    """The task's notes, and a line for what is set and has no effect on some methods."""
     notes = list(parts.task.notes)
     for key in (*ROLE_KEYS.values(), "embed_model"):
         if parts.config[key] and key != "judge_model":

@@ -236,8 +236,7 @@ def _work_off(
 
 @contextmanager
 def served(parts: Parts, journal: Journal, record: CallSink) -> Iterator[ModelClient]:
-    """The client of the run's models, open inside the ``with`` block. ``record`` gets every call;
-    what the models said of themselves once open is in the journal."""
+    """The client of the run's models, open within. What these say of themselves is journaled."""
     models = list(parts.every_model.values())
     try:
         for model in models:
