@@ -91,7 +91,7 @@ class Ledger:
         self._nodes: tuple[Ledger, ...] = (self, *parent._nodes) if parent else (self,)
         self._capped = tuple([node for node in self._nodes if node.budget != Budget()])
         self._changed: threading.Condition = parent._changed if parent else threading.Condition()
-        self._spent = Spend()
+        self.spent = Spend()
         self._held = Spend()
         self._holds = self._refused = 0
         self._started = time.monotonic()
@@ -134,14 +134,14 @@ class Ledger:
         their worst; with ``own_cap``, what is left of this node's cap alone."""
         with self._changed:
             if own_cap:
-                return not _passed(self, self._spent + amount)
+                return not _passed(self, self.spent + amount)
             return self._refusal(amount, in_flight=True) is None
 
     def _refusal(self, amount: Spend, *, in_flight: bool) -> Exception | None:
         """The error for a cap that ``amount`` passes on top of what is spent, and with
         ``in_flight`` held; None where it fits."""
         for node in self._capped:
-            total = node._spent + amount
+            total = node.spent + amount
             if in_flight and node._holds:
                 total += node._held
             passed = _passed(node, total)
@@ -168,7 +168,7 @@ class Ledger:
                 # With nothing held it is exactly zero: sums of floats would leave a trace behind
                 # that a full budget could wait for in vain.
                 node._held = node._held - reservation.amount if node._holds else Spend()
-                node._spent += spent
+                node.spent += spent
             self._changed.notify_all()
 
     def renew(self, reservation: Reservation, spent: Spend) -> None:
@@ -189,7 +189,7 @@ class Ledger:
         with self._changed:
             for node in self._nodes[:-1]:
                 node._refused += 1
-                cap, made = node.budget.calls, node._spent.calls + node._refused
+                cap, made = node.budget.calls, node.spent.calls + node._refused
                 if node._refused > MOST_REFUSED or (cap is not None and made > cap):
                     raise BudgetExceeded(
                         f"{node._refused:,} prompts were larger than the model's window: the "
@@ -206,12 +206,8 @@ class Ledger:
     def add_past(self, spent: Spend, seconds: float = 0.0) -> None:
         """Count what the run spent before it was interrupted."""
         with self._changed:
-            self._spent += spent
+            self.spent += spent
             self._started -= seconds
-
-    @property
-    def spent(self) -> Spend:
-        return self._spent
 
     @property
     def seconds(self) -> float:
@@ -226,7 +222,7 @@ class Ledger:
     def left(self) -> dict[str, float]:
         """What this node's own caps on calls, tokens and dollars leave."""
         with self._changed:
-            used = self._spent + self._held
+            used = self.spent + self._held
             caps = {kind: getattr(self.budget, kind) for kind in ("calls", "tokens", "usd")}
             return {k: cap - (getattr(used, k) or 0) for k, cap in caps.items() if cap is not None}
 

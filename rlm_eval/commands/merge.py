@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from rlm_eval.commands.replay import rebuild
 from rlm_eval.config.check import RunConfig
 from rlm_eval.config.compose import recorded_tree
 from rlm_eval.config.spelling import Arguments
@@ -123,12 +124,7 @@ def merge(runs: Sequence[Path], out: Path) -> Merged:
     for key, source in chosen.items():
         copy_trajectory(key, source.folder, building)
     building.replace(out)
-    # Here, so that --help stays quick.
-    from rlm_eval.analysis.summary import write_summary
-    from rlm_eval.journal.tables import write_tables
-
-    write_tables(read_events(out, ("result", "call")), out)
-    write_summary(out)
+    rebuild(out, out)
     repeated = sum(sum(key in s.results for s in sources) > 1 for key in chosen)
     return Merged(len(chosen), repeated, differences)
 

@@ -31,7 +31,7 @@ DERIVED = (
 
 def rebuild(run_dir: Path, out: Path) -> None:
     """Derive :data:`DERIVED` and the figures from the journal in ``run_dir`` and write them into
-    ``out``, beside copies of the run's configuration and environment."""
+    ``out``, beside the run's configuration and environment."""
     from rlm_eval.analysis.summary import write_summary
 
     out.mkdir(parents=True, exist_ok=True)
