@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,11 @@ ENDINGS = (".eval", ".json")
 _FIELDS = {"sample_id", "repeat", "question", "gold", "answer", "score", "wall_s"}
 #: Further columns of numbers, of a run that has them: see ``journal/tables.py``.
 _READINGS = ("score_", "judge_")
+#: Of a call, what is a sum over a log's calls.
+_SUMS = (
+    *("prompt_tokens", "cached_tokens", "completion_tokens", "reasoning_tokens", "written_tokens"),
+    *("cost_usd", "list_usd", "own_usd"),
+)
 #: What inspect writes for a grade in letters.
 _LETTERS = {"C": 1.0, "P": 0.5, "I": 0.0, "N": 0.0}
 
@@ -222,12 +227,13 @@ def _read_sample(sample: Any, arm: str, spec: Any) -> tuple[dict[str, Any], list
     outcome = known.get("outcome") or ("provider_error" if failed else "answered")
     target = [sample.target] if isinstance(sample.target, str) else list(sample.target)
     graded, used = _by_scorers(sample.events), sample.model_usage
-    judge = [_call(key, model, usage, "judge") for model, usage in graded.items()]
-    calls = [
-        _less(_call(key, model, usage, "root"), [j for j in judge if j["model"] == model])
-        for model, usage in used.items()
-        if usage != graded.get(model)
-    ]
+    judge = {model: _call(key, model, usage, "judge") for model, usage in graded.items()}
+    calls = [_call(key, m, usage, "root") for m, usage in used.items() if usage != graded.get(m)]
+    for call in calls:
+        if (its_part := judge.get(call["model"])) is not None:
+            for column in _SUMS:
+                known_sums = None not in (call[column], its_part[column])
+                call[column] = call[column] - its_part[column] if known_sums else None
     length = sample.metadata.get("target_tokens")
     length = length if isinstance(length, int) else 0
     row: dict[str, Any] = {
@@ -249,7 +255,7 @@ def _read_sample(sample: Any, arm: str, spec: Any) -> tuple[dict[str, Any], list
         "cached_tokens": sum(call["cached_tokens"] for call in calls),
         "completion_tokens": sum(call["completion_tokens"] for call in calls),
         **dict.fromkeys(("cost_usd", "list_usd", "own_usd"), _cost(calls)),
-        "judge_cost_usd": None if known else _cost(judge) if judge else 0.0,
+        "judge_cost_usd": None if known else _cost(judge.values()) if judge else 0.0,
         **dict.fromkeys(("lm_s", "sandbox_s"), 0.0),
         **{k: v for k, v in known.items() if k in RESULT_COLUMNS or k.startswith(_READINGS)},
         "result_key": key,
@@ -264,7 +270,7 @@ def _read_sample(sample: Any, arm: str, spec: Any) -> tuple[dict[str, Any], list
         "error": sample.error.message if failed else known.get("error") or "",
         "schema_version": SCHEMA_VERSION,
     }
-    return row, [*calls, *judge]
+    return row, [*calls, *judge.values()]
 
 
 def _model_calls(events: Sequence[Any], *, by_scorers: bool) -> list[Any]:
@@ -286,7 +292,7 @@ def _by_scorers(events: Sequence[Any]) -> dict[str, Any]:
     return found
 
 
-def _cost(calls: Sequence[Mapping[str, Any]]) -> float | None:
+def _cost(calls: Iterable[Mapping[str, Any]]) -> float | None:
     costs = [call["cost_usd"] for call in calls]
     return sum(costs) if costs and None not in costs else None
 
@@ -306,22 +312,6 @@ def _graded(value: Any, task: str) -> float:
         told = "a log that is read as an arm has one grade between 0 and 1, or C, P, I, N, a sample"
         raise ConfigError(f"the log of {task} has the grade {value!r}: {told}")
     return float(grade)
-
-
-#: Of a call, what is a sum over a log's calls.
-_SUMS = (
-    *("prompt_tokens", "cached_tokens", "completion_tokens", "reasoning_tokens", "written_tokens"),
-    *("cost_usd", "list_usd", "own_usd"),
-)
-
-
-def _less(call: dict[str, Any], parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The call without what ``parts`` took of it."""
-    for part in parts:
-        for name in _SUMS:
-            known = None not in (call[name], part[name])
-            call[name] = call[name] - part[name] if known else None
-    return call
 
 
 def _call(key: str, model: str, usage: Any, role: str) -> dict[str, Any]:
