@@ -10,10 +10,7 @@ from rlm_eval.config.spelling import Arguments
 
 def main(arguments: Sequence[str]) -> int:
     """Print the claims on which the runs say something, and what it takes to measure the rest."""
-    parser = Arguments(
-        prog="rlm-eval claims",
-        description="What others have published, beside what these runs measured.",
-    )
+    parser = Arguments("claims", "What others have published, beside what these runs measured.")
     parser.add_argument("runs", nargs="*", metavar="RUN", help="run directory, or a glob of them")
     parser.add_argument("--csv", type=Path, help="write the complete table to this file as well")
     options = parser.parse_args(arguments)

@@ -46,8 +46,8 @@ def write_jsonl(rows: Iterable[dict[str, Any]], path: Path) -> int:
 def main(arguments: Sequence[str]) -> int:
     """Write the samples, or the run, and say how to read them. Raises ConfigError for bad input."""
     parser = Arguments(
-        prog="rlm-eval export",
-        description="A task's samples as a file: OUT.jsonl task=NAME task.KEY=VALUE. "
+        "export",
+        "A task's samples as a file: OUT.jsonl task=NAME task.KEY=VALUE. "
         "A run for other tools: RUN --to inspect, sft or csv.",
     )
     parser.add_argument("place", type=Path, metavar="OUT.jsonl|RUN")

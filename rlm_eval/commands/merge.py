@@ -244,9 +244,7 @@ def _of_all(sources: Sequence[Source], key: str) -> dict[str, Any]:
 
 def main(arguments: Sequence[str]) -> int:
     """Merge, derive the tables and print the folder as the last line."""
-    parser = Arguments(
-        prog="rlm-eval merge", description="Join the records of several runs in one."
-    )
+    parser = Arguments("merge", "Join the records of several runs in one.")
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run directory")
     parser.add_argument("--out", type=Path, required=True, help="new folder for what is joined")
     options = parser.parse_args(arguments)

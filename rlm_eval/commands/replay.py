@@ -80,7 +80,7 @@ def check(run_dir: Path) -> bool:
 
 def main(arguments: Sequence[str]) -> int:
     """Exit code 0; 1 where something is not as it was recorded."""
-    parser = Arguments(prog="rlm-eval replay", description=(__doc__ or "").strip())
+    parser = Arguments("replay", (__doc__ or "").strip())
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run directory")
     parser.add_argument("--out", type=Path, help="folder to write to (for one RUN)")
     parser.add_argument(

@@ -44,8 +44,8 @@ def resume(run_dir: Path, *, changed: bool = False, allowed: Sequence[str] = ())
 
 def main(arguments: Sequence[str]) -> int:
     parser = Arguments(
-        prog="rlm-eval resume",
-        description="Go on with a run from its own configuration. Code, files and "
+        "resume",
+        "Go on with a run from its own configuration. Code, files and "
         "servers beside it are allowed by allow_targets=[MODULE,...].",
     )
     parser.add_argument("run", type=Path, metavar="RUN", help="run directory")

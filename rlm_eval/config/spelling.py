@@ -22,6 +22,9 @@ _OPTIONS = {"-c", "--cfg", "--cfg=job", "-m", "--multirun"}
 class Arguments(argparse.ArgumentParser):
     """A command's arguments. Bad ones are one line, as all bad input is."""
 
+    def __init__(self, command: str, told: str, usage: str | None = None) -> None:
+        super().__init__(f"rlm-eval {command}", usage, told)
+
     def error(self, message: str) -> NoReturn:
         words, hint = list(self._option_string_actions), f"see {self.prog} --help"
         for word in re.findall(r"--[\w-]+", message):
