@@ -27,11 +27,8 @@ class Judge:
     def __init__(self, task: Any, prompt: str) -> None:
         self._task = task
         self._prompt = load_prompt("judge", prompt)
-
-    @property
-    def source(self) -> str:
-        """The prompt's text: results graded by another are other results."""
-        return self._prompt.source
+        #: Results graded by another prompt are other results.
+        self.source = self._prompt.source
 
     def forecast(self, sample: Sample) -> Forecast:
         """What grading the longest answer to ``sample`` will take, by sizes alone."""
