@@ -103,7 +103,7 @@ def merge(runs: Sequence[Path], out: Path) -> Merged:
         raise ConfigError(f"--out={out} is there already: name a new folder")
     sources = [Source.of(folder) for folder in folders]
     settings = [RunConfig(source.tree).measured for source in sources]
-    revisions: dict[str, set[str]] = defaultdict(set)  # of the sources that made it, per arm
+    revisions: dict[str, set[str]] = defaultdict(set)
     chosen: dict[str, Source] = {}  # whose result counts, per key
     for source in sources:
         for key, last in source.results.items():
@@ -142,9 +142,8 @@ def differences_of(trees: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
 
 
 def check_fit(trees: Sequence[Mapping[str, Any]], revisions: Mapping[str, Collection[str]]) -> None:
-    """Raises ConfigError where rows of the runs could not be told apart: arms of one name with
-    different settings, results of an arm made by different sources (``revisions`` per arm), or
-    different models or other settings that hold for all rows."""
+    """Raises ConfigError where rows of the runs could not be told apart. ``revisions`` are, per
+    arm, the hashes of the sources that made its results."""
     for name in {name for tree in trees for name in tree["method"]}:
         nodes = [tree["method"][name] for tree in trees if name in tree["method"]]
         if any(node != nodes[0] for node in nodes):

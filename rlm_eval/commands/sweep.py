@@ -1,8 +1,7 @@
 """Several runs by one command: a sweep's, or the shards of one run, by one of Hydra's launchers.
 
-Jobs share nothing but the results folder. What a job came to is a file in it, so that this is known
-of jobs in other processes and on other machines; a job that left none is run again, alone, and goes
-on from its journal.
+Jobs share nothing but the results folder. What a job came to is a file in it, wherever it was done;
+a job that left none is run again, alone, and goes on from its journal.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """A run's composed configuration, checked before anything is built.
 
 The constructor is the schema: each ``_target_`` node is checked against its signature (unknown
-and missing keys, types), so that a typo costs nothing. What has no constructor has
-:class:`Settings`.
+and missing keys, types). What has no constructor has :class:`Settings`.
 """
 
 from __future__ import annotations
@@ -173,11 +172,8 @@ def _settings(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _role_model(key: str, model: Any, node: Any) -> dict[str, Any] | None:
-    """A role's model: one of its own, the root model with changes, or None (the same).
-
-    ``model@sub_model=NAME`` gives a node with a ``_target_``; ``sub_model.key=`` overlays. Another
-    model than the root's has not its price.
-    """
+    """A role's model: one of its own (``model@sub_model=NAME`` gives its ``_target_``), the root
+    model with changes, or None (the same). Another model than the root's has not its price."""
     if not isinstance(node, Mapping | None):
         raise ConfigError(f"{key}={node} is no configuration: write model@{key}={node}")
     given = {k: v for k, v in (node or {}).items() if v is not None}

@@ -52,9 +52,8 @@ class Past:
 
 class Experience:
     """What exported runs in ``folders`` with the same root model show: its speeds, and what results
-    took of the same arms, with the same models in the roles they have, on the same task (any seed,
-    any n), under the same caps of a sample. ``roles`` names per arm the configuration keys of its
-    further models. Results that are pending don't count."""
+    took that are not pending, of the same arms with the same further models (``roles`` names their
+    configuration keys per arm), under the same conditions."""
 
     def __init__(
         self, tree: Mapping[str, Any], folders: list[Path], roles: Mapping[str, Sequence[str]]

@@ -4,10 +4,8 @@ hosted run that would pass its cap in US dollars.
 Per arm and length, the first of these that there is: the means of past runs of the same arm, model,
 task and length; the sample's cap, for a method that spends up to it (``budget.matched``); the
 method's own estimate from sizes; past runs at the nearest length; and the limits of a method whose
-model decides what it takes. Sizes are the task's tokens, not the served model's, and of prompts
-only what the same answer sends again is taken to be cached, and that for the time alone. A reply
-made from sizes counts all that its model may think unseen (``reasoning_tokens``), as a reservation
-does. What a judge takes has its own rows.
+model decides what it takes. Sizes are the task's tokens, not the served model's. What a judge takes
+has its own rows.
 
 A range is meant to hold what is taken in 8 of 10 cases, by the spread of past results or by how far
 forecasts from sizes were off in an audit; that of limits is a bound.

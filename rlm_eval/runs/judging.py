@@ -2,8 +2,7 @@
 
 The judge is called after the answer, through the same client and under its own role. The run's
 budget pays for it, the sample's cap does not, and a row's sums leave it out (``judge_cost_usd``
-has it): what grading takes says nothing about the method. Asked several times (``judge_repeats``),
-it tells how often it contradicts itself, and what most verdicts say is the score.
+has it): what grading takes says nothing about the method.
 """
 
 from __future__ import annotations
