@@ -24,15 +24,7 @@ from rlm_eval.config.compose import recorded_tree
 from rlm_eval.config.spelling import Arguments
 from rlm_eval.errors import ConfigError
 from rlm_eval.journal.environment import recorded_environment
-from rlm_eval.journal.journal import (
-    Journal,
-    attempt_id,
-    damage,
-    has_journal,
-    read_events,
-    record_size,
-    whole,
-)
+from rlm_eval.journal.journal import Journal, attempt_id, damage, read_events, record_size, whole
 from rlm_eval.journal.past import copy_trajectory
 from rlm_eval.records import PENDING
 
@@ -65,10 +57,9 @@ class Source:
 
     @classmethod
     def of(cls, folder: Path) -> Source:
-        if not has_journal(folder):
+        if not (size := record_size(folder)):
             raise ConfigError(f"{folder} holds no journal: give folders of runs")
-        size, tree = record_size(folder), recorded_tree(folder)
-        source = cls(folder, size, tree, recorded_environment(folder), {}, {})
+        source = cls(folder, size, recorded_tree(folder), recorded_environment(folder), {}, {})
         for place, event in enumerate(source.events()):
             if (key := _key(event)) is not None:
                 source.begun[key] = max(source.begun.get(key, 0), event["restart"] + 1)

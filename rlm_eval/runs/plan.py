@@ -52,7 +52,7 @@ def show_plan(parts: Parts, run_dir: Path, work: Sequence[Work]) -> None:
     if not console.is_terminal:  # a file has room for long lines
         console = Console(width=max(console.width, 120))
     console.print(_table(rows, parts.at_once))
-    for note in [*_notes(parts, rows), *cut_inputs(parts, todo)]:
+    for note in [*_notes(parts, rows), *warnings(parts, todo)]:
         console.print(note)
     contexts = len({item.context.id for item in work})
     there = f"{len(work) - len(todo)} are there"
@@ -129,12 +129,12 @@ def _notes(parts: Parts, rows: Sequence[Expected]) -> list[str]:
     if thought and any(row.source == "sizes" for row in rows):
         each = ", ".join(f"{tokens:,} a call of {name}" for name, tokens in thought.items())
         notes.append(f"reply from sizes: with all the reasoning_tokens there may be ({each})")
-    notes += without_effect(parts)
     return notes
 
 
-def without_effect(parts: Parts) -> list[str]:
-    """The task's notes, and a line for what is set and has no effect on some methods."""
+def warnings(parts: Parts, work: Sequence[Work]) -> list[str]:
+    """The task's notes, and a line for what is set and has no effect on some methods, and for each
+    arm whose model's window is too small for inputs of this work."""
     notes = list(parts.task.notes)
     for key in (*ROLE_KEYS.values(), "embed_model"):
         if parts.config[key] and key != "judge_model":
@@ -145,15 +145,9 @@ def without_effect(parts: Parts) -> list[str]:
     if parts.config["budget"]["matched"]:
         idle = [arm.name for arm in parts.arms if not arm.method.matched]
         notes += [f"budget.matched: the cap is only a limit for {', '.join(idle)}"] if idle else []
-    return notes
-
-
-def cut_inputs(parts: Parts, work: Sequence[Work]) -> list[str]:
-    """A line for each arm whose model's window is too small for inputs of this work."""
     shares: dict[str, list[float]] = {}
     for shape, item in zip(shapes_of(parts, work), work, strict=True):
         shares.setdefault(item.arm.name, []).append(item.arm.method.kept(shape, parts.infos))
-    notes = []
     for arm, kept in shares.items():
         if cut := [share for share in kept if share < 1]:
             how = f"cut to some {100 * sum(cut) / len(cut):.0f} %" if any(cut) else "refused"

@@ -32,14 +32,7 @@ from rlm_eval.records import Call, content_hash
 from rlm_eval.runs.assemble import Parts, all_work, samples_of
 from rlm_eval.runs.contact import first_contact
 from rlm_eval.runs.forecast import Expected, expected, refuse_over_cap
-from rlm_eval.runs.plan import (
-    cut_inputs,
-    experience_of,
-    in_one_line,
-    published_runs,
-    show_plan,
-    without_effect,
-)
+from rlm_eval.runs.plan import experience_of, in_one_line, published_runs, show_plan, warnings
 from rlm_eval.runs.progress import Progress
 from rlm_eval.runs.runner import Runner, RunOutcome, Work
 
@@ -130,7 +123,7 @@ def _run(parts: Parts, run_dir: Path, work: Sequence[Work], host: Host) -> RunOu
             there = f"{len(work) - len(todo)} of {len(work)} results are there"
             print(f"continuing {run_dir}: {there}", file=sys.stderr)
         _write_environment(parts, run_dir, levels, journal.redact)
-        for note in [*without_effect(parts), *cut_inputs(parts, todo)]:
+        for note in warnings(parts, todo):
             print(note, file=sys.stderr)
         if rows:
             path = run_dir / "forecast.json"
