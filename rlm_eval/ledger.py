@@ -96,9 +96,8 @@ class Ledger:
         self._holds = self._refused = 0
         self._started = time.monotonic()
         #: Whether a cap on tokens or dollars holds here, so that reservations must be exact.
-        self.counts_tokens: bool = self.budget.bounds_what_is_bought or (
-            parent is not None and parent.counts_tokens
-        )
+        above = parent is not None and parent.counts_tokens
+        self.counts_tokens: bool = above or self.budget.bounds_what_is_bought
 
     def child(self, budget: Budget | None = None, *, scope: str = "sample") -> Ledger:
         """A node below this one: it can spend what its own caps and all caps above leave."""

@@ -28,9 +28,8 @@ def main(arguments: Sequence[str]) -> int:
     if options.csv:
         write_csv(table, options.csv)
     measured = table[table["state"] != "not measured"]
-    for (source, says, published), rows in measured.groupby(
-        ["source", "says", "published"], sort=False
-    ):
+    claim = ["source", "says", "published"]
+    for (source, says, published), rows in measured.groupby(claim, sort=False):
         print(f"{source}: {says}" + (f": {published}" if published else ""))
         for row in rows.to_dict("records"):
             pair = f"{row['arm']} − {row['against']}"

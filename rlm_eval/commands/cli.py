@@ -35,9 +35,8 @@ def run_command(arguments: Sequence[str]) -> int:
             return main(arguments[1:])
         name = ""
         refuse_words(arguments, COMMANDS, known_keys)
-        overrides = [
-            _unaliased(a) for a in arguments if a not in ("--cfg", "-c", "job", "--cfg=job")
-        ]
+        shown = ("--cfg", "-c", "job", "--cfg=job")
+        overrides = [_unaliased(a) for a in arguments if a not in shown]
         words = [o for o in overrides if o not in ("-m", "--multirun")]
         if len(overrides) < len(arguments):
             print(commented(words))

@@ -220,13 +220,8 @@ def recorded_tree(run_dir: Path) -> dict[str, Any]:
 def recorded_trees(folders: Iterable[Path]) -> Iterator[tuple[Path, dict[str, Any]]]:
     """Runs one or two levels below ``folders``, in order and each once, and their configurations;
     without those that can't be read."""
-    found = {
-        c.parent.resolve()
-        for f in folders
-        for p in ("*", "*/*")
-        for c in f.glob(f"{p}/config.yaml")
-    }
-    for run_dir in sorted(found):
+    files = (c for f in folders for p in ("*", "*/*") for c in f.glob(f"{p}/config.yaml"))
+    for run_dir in sorted({file.parent.resolve() for file in files}):
         with suppress(ConfigError):
             yield run_dir, recorded_tree(run_dir)
 

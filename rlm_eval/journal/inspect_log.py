@@ -65,10 +65,8 @@ def write_logs(run_dir: Path, out: Path, config: Mapping[str, Any]) -> list[Path
         made = _log(log, str(method), rows, samples, config)
         own = calls[calls["result_key"].isin(rows["result_key"])]
         if len(own):
-            ended = (own["started_at"] + own["latency_s"]).max()
-            made.stats = log.EvalStats(
-                started_at=_when(own["started_at"].min()), completed_at=_when(ended)
-            )
+            begun, ended = own["started_at"].min(), (own["started_at"] + own["latency_s"]).max()
+            made.stats = log.EvalStats(started_at=_when(begun), completed_at=_when(ended))
         paths.append(out / f"{method}.eval")
         log.write_eval_log(made, str(paths[-1]))
     return paths

@@ -45,12 +45,10 @@ _SHORTEST, _SURELY_RANDOM = 8, 16
 #: The least characters and the least letters without a digit of what is known to be a secret.
 _DECLARED_SHORTEST, _DECLARED_WORD = 6, 12
 #: Keys of a trajectory's events whose texts say what happened, not what was read or written.
-OPEN = frozenset(
-    {
-        *("type", "role", "outcome", "finish_reason", "call_id", "parent_call_id"),
-        *("method", "prompt_hash", "sandbox_level", "settings", "budget", "budget_left"),
-    }
-)
+OPEN = {
+    *("type", "role", "outcome", "finish_reason", "call_id", "parent_call_id"),
+    *("method", "prompt_hash", "sandbox_level", "settings", "budget", "budget_left"),
+}
 
 Seal = Callable[[str], str]
 

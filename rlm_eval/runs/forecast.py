@@ -74,9 +74,8 @@ def expected(parts: Parts, work: Iterable[Work], experience: Experience) -> list
         groups.setdefault((item.arm.name, item.sample.target_tokens), []).append(item)
     names = [arm.name for arm in parts.arms]
     keys = sorted(groups, key=lambda key: (names.index(key[0]), key[1]))
-    return [_row(parts, groups[key], experience) for key in keys] + _judging(
-        parts, work, experience
-    )
+    rows = [_row(parts, groups[key], experience) for key in keys]
+    return rows + _judging(parts, work, experience)
 
 
 def _judging(parts: Parts, work: Sequence[Work], experience: Experience) -> list[Expected]:

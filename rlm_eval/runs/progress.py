@@ -156,11 +156,8 @@ class Progress:
                 table.add_section()
                 table.add_row("all", *_cells(*self._sum()))
             failed = [f"{n:,} × {error}" for error, n in [*self.errors.items()][-_SHOWN:]]
-        return Group(
-            Text(head, "bold"),
-            table,
-            *(Text(f, "red", no_wrap=True, overflow="ellipsis") for f in failed),
-        )
+        below = [Text(f, "red", no_wrap=True, overflow="ellipsis") for f in failed]
+        return Group(Text(head, "bold"), table, *below)
 
     def _print_line(self, *, force: bool = False) -> None:
         if self._live is not None:

@@ -105,11 +105,8 @@ def _run(parts: Parts, run_dir: Path, work: Sequence[Work], host: Host) -> RunOu
         if found:
             reuse(found, past, journal)
             past = past_of(run_dir)
-        todo = [
-            replace(w, restart=past.restarts[w.key]) if w.key in past.restarts else w
-            for w in work
-            if w.key not in past.done
-        ]
+        todo = [w for w in work if w.key not in past.done]
+        todo = [replace(w, restart=past.restarts.get(w.key, 0)) for w in todo]
         # A question that is refused each time would else end each session at its start.
         todo.sort(key=lambda item: item.restart)
         if past.damage:
