@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from tempfile import mkdtemp
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from rlm_eval.commands.merge import merge
@@ -58,12 +58,10 @@ def carry_out_jobs(overrides: Sequence[str], runs: Sequence[Sequence[str]]) -> i
         jobs += [[*run, f"shard={i}"] for i in parts] or [list(run)]
     results_dir = Path(config["results_dir"])
     results_dir.mkdir(parents=True, exist_ok=True)
-    notes = Path(mkdtemp(prefix=".sweep-", dir=results_dir)).resolve()
-    try:
+    with TemporaryDirectory(prefix=".sweep-", dir=results_dir, ignore_cleanup_errors=True) as place:
+        notes = Path(place).resolve()
         failed = _launch(overrides, jobs, notes)
         done = {i: job for i in range(len(jobs)) if (job := _noted(notes, i)) is not None}
-    finally:
-        shutil.rmtree(notes, ignore_errors=True)
     for i in sorted(set(range(len(jobs))) - done.keys()):
         print(f"{' '.join(jobs[i])} was lost {ATTEMPTS} times", file=sys.stderr)
     for job in done.values():

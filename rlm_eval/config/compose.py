@@ -155,9 +155,8 @@ def launcher_of(overrides: Sequence[str], work: Callable[[Any], None]) -> Any:
     with _hydra(own) as compose:
         config = compose(overrides=own, return_hydra_config=True)
         context = HydraContext(GlobalHydra.instance().config_loader(), Callbacks())
-        return Plugins.instance().instantiate_launcher(
-            hydra_context=context, task_function=work, config=config
-        )
+        make = Plugins.instance().instantiate_launcher
+        return make(hydra_context=context, task_function=work, config=config)
 
 
 @contextmanager

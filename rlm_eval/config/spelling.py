@@ -87,7 +87,7 @@ def refuse_words(
 
 def _said_of_a_word(word: str, commands: Collection[str]) -> str:
     top, key = _top(), word.replace("-", "_")
-    if isinstance(top.get(key), bool) or key in {*groups(), *top}:
+    if key in {*groups(), *top}:
         return f"a setting is KEY=VALUE: {key}={'true' if top.get(key) is False else 'VALUE'}"
     for group in ("task", "method", "model", "experiment", "sandbox"):
         if word in options(group):

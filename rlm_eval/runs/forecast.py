@@ -18,7 +18,6 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from math import ceil, inf
-from types import MappingProxyType
 from typing import Any
 
 from rlm_eval.errors import ConfigError
@@ -32,6 +31,8 @@ from rlm_eval.runs.judging import judge_of
 from rlm_eval.runs.runner import Work
 from rlm_eval.tokens import load_tokenizer
 
+Loads = Sequence[tuple[Forecast, ...]]
+Infos = Mapping[Role, ModelInfo]
 #: The ends of a range from sizes, times the forecast: so far off an audit found those of early runs
 #: of the embedded model, at 10 and at 90 % of arms. Replies are forecast as long as they can be, as
 #: those of models that think nearly are: so that is the upper end.
@@ -227,12 +228,7 @@ def _end(rows: Sequence[Expected], name: str, end: str) -> float:
     return float(sure + (chance if end == "high" else -chance))
 
 
-def _from_sizes(
-    row: Expected,
-    loads: Sequence[tuple[Forecast, ...]],
-    infos: Mapping[Role, ModelInfo],
-    speeds: Speeds | None,
-) -> Expected:
+def _from_sizes(row: Expected, loads: Loads, infos: Infos, speeds: Speeds | None) -> Expected:
     lows, highs = ({name: both[end] for name, both in _SIZES.items()} for end in (0, 1))
     low, high = (_totals(loads, infos, speeds, off) for off in (lows, highs))
     point: dict[str, Any] = _totals(loads, infos, speeds)
@@ -240,13 +236,11 @@ def _from_sizes(
 
 
 def _totals(
-    loads: Sequence[tuple[Forecast, ...]],
-    infos: Mapping[Role, ModelInfo],
-    speeds: Speeds | None,
-    off: Mapping[str, float] = MappingProxyType({}),
+    loads: Loads, infos: Infos, speeds: Speeds | None, off: Mapping[str, float] | None = None
 ) -> dict[str, float]:
     """What answers take together, each measure (dollars by their tokens) as many times as ``off``
     says; without what can't be known."""
+    off = off or {}
     parts = [part for load in loads for part in load]
     served = [infos.get(part.role, infos["root"]) for part in parts]
     usages = [part.usage(info) for part, info in zip(parts, served, strict=True)]

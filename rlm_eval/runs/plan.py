@@ -164,9 +164,8 @@ def in_one_line(rows: Sequence[Expected], at_once: int) -> str:
     tokens = f"{prompt} prompt tokens, {reply} reply tokens"
     told = f"forecast: {calls} calls, {tokens}, {money} USD, {time}"
     if bounded:
-        told += (
-            f"; no more than limits is known of {', '.join(dict.fromkeys(bounded))} (dry_run=true)"
-        )
+        arms = ", ".join(dict.fromkeys(bounded))
+        told += f"; no more than limits is known of {arms} (dry_run=true)"
     return told
 
 
