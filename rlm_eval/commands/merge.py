@@ -43,31 +43,23 @@ class Last(NamedTuple):
     rank: tuple[bool, bool]
 
 
-@dataclass(frozen=True)
 class Source:
     """A run to be merged: its configuration and environment, each key's last result and how often
     that was begun, within the first ``size`` bytes of its journal: it may still be written to."""
 
-    folder: Path
-    size: int
-    tree: Mapping[str, Any]
-    environment: Mapping[str, Any]
-    results: dict[str, Last]
-    begun: dict[str, int]
-
-    @classmethod
-    def of(cls, folder: Path) -> Source:
-        if not (size := record_size(folder)):
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.size = folder, record_size(folder)
+        if not self.size:
             raise ConfigError(f"{folder} holds no journal: give folders of runs")
-        source = cls(folder, size, recorded_tree(folder), recorded_environment(folder), {}, {})
-        for place, event in enumerate(source.events()):
+        self.tree, self.environment = recorded_tree(folder), recorded_environment(folder)
+        self.results: dict[str, Last] = {}
+        self.begun: dict[str, int] = {}
+        for place, event in enumerate(self.events()):
             if (key := _key(event)) is not None:
-                source.begun[key] = max(source.begun.get(key, 0), event["restart"] + 1)
+                self.begun[key] = max(self.begun.get(key, 0), event["restart"] + 1)
             if event["type"] == "result":
                 rank = event["answer"]["outcome"] in PENDING, "reused_from" in event
-                last = Last(place, event["method"], event["code_revision"], rank)
-                source.results[event["key"]] = last
-        return source
+                self.results[key] = Last(place, event["method"], event["code_revision"], rank)
 
     def events(self) -> Iterator[Event]:
         """In order, and read anew each time: those of all runs may not fit into memory."""
@@ -92,7 +84,7 @@ def merge(runs: Sequence[Path], out: Path) -> Merged:
     folders = list(dict.fromkeys(path.resolve() for path in runs))
     if not out.name or (out.exists() and (not out.is_dir() or any(out.iterdir()))):
         raise ConfigError(f"--out={out} is there already: name a new folder")
-    sources = [Source.of(folder) for folder in folders]
+    sources = [Source(folder) for folder in folders]
     settings = [RunConfig(source.tree).measured for source in sources]
     revisions: dict[str, set[str]] = defaultdict(set)
     chosen: dict[str, Source] = {}  # whose result counts, per key
