@@ -65,8 +65,7 @@ class Reservation:
 
 
 def refuse_unpriced(budgets: Mapping[str, Budget], unpriced: Mapping[str, str]) -> None:
-    """Raise ConfigError when a budget (by its scope's name) caps dollars and there is a model that
-    is ``unpriced`` (configuration key → name)."""
+    """Raise ConfigError where a budget (by scope) caps dollars and models (by key) are unpriced."""
     for scope, budget in budgets.items():
         if budget.usd is not None and unpriced:
             raise _unpriced(scope, " and ".join(unpriced.values()), *unpriced)
@@ -137,8 +136,7 @@ class Ledger:
             return self._refusal(amount, in_flight=True) is None
 
     def _refusal(self, amount: Spend, *, in_flight: bool) -> Exception | None:
-        """The error for a cap that ``amount`` passes on top of what is spent, and with
-        ``in_flight`` held; None where it fits."""
+        """The error for a cap that ``amount`` passes, ``in_flight`` with what is held; or None."""
         for node in self._capped:
             total = node.spent + amount
             if in_flight and node._holds:

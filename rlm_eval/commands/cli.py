@@ -59,8 +59,7 @@ def run_command(arguments: Sequence[str]) -> int:
 
 
 def composed(overrides: Sequence[str]) -> dict[str, Any]:
-    """The configuration of the one run that the words of a command line make. Raises ConfigError,
-    also where they make several."""
+    """The configuration of the one run that words make. Raises ConfigError, also for several."""
     jobs = jobs_of([_unaliased(o) for o in overrides], multirun=False)
     tree = compose_tree(jobs[0])
     if len(jobs) > 1 or (tree["shards"] != 1 and not tree["shard"]):

@@ -68,8 +68,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Merged:
-    """What was joined: ``results``, of which ``repeated`` were in several runs; ``differences``
-    between the configurations."""
+    """How many results were joined, and were in several runs; how the configurations differ."""
 
     results: int
     repeated: int

@@ -56,8 +56,7 @@ def _files(overrides: Sequence[str]) -> list[Any]:
 
 
 def commented(overrides: Sequence[str]) -> str:
-    """The composed configuration as YAML, with the comments of the files that it comes from. Raises
-    ConfigError as :func:`compose_tree` does."""
+    """The composed configuration as YAML, with its files' comments; see :func:`compose_tree`."""
     from omegaconf import OmegaConf
 
     with _hydra(overrides) as compose:
@@ -217,8 +216,7 @@ def recorded_tree(run_dir: Path) -> dict[str, Any]:
 
 
 def recorded_trees(folders: Iterable[Path]) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Runs one or two levels below ``folders``, in order and each once, and their configurations;
-    without those that can't be read."""
+    """Runs one or two levels below ``folders``, in order, with configurations that can be read."""
     files = (c for f in folders for p in ("*", "*/*") for c in f.glob(f"{p}/config.yaml"))
     for run_dir in sorted({file.parent.resolve() for file in files}):
         with suppress(ConfigError):

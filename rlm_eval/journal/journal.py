@@ -81,8 +81,7 @@ class Journal(AbstractContextManager["Journal"]):
         self.append({"type": "call", **vars(call), "reply": reply})
 
     def result(self, result: Result) -> Result:
-        """Write the trajectory, then the result, and see it on the disk before it counts. Returns
-        it as it was written."""
+        """Write the trajectory, then the result, and see it on the disk; the result as written."""
         if self._seal is not None:
             result = sealed_result(result, self._redacted_seal)
         answer = result.answer
@@ -246,8 +245,7 @@ def _checked(event: bytes, name: bytes) -> bytes:
 
 
 def _lines(run_dir: Path, size: int | None = None) -> Iterator[tuple[int, bytes, bytes]]:
-    """Number, name of its journal (empty where it was changed) and bytes of each line but torn
-    ones."""
+    """Number, name of its journal (empty: it was changed) and bytes of each line but torn ones."""
     if not has_journal(run_dir):
         return
     read = 0

@@ -57,8 +57,7 @@ def first_contact(parts: Parts, client: ModelClient, ledger: Ledger) -> Iterator
 
 
 def _learned(key: str, model: LitellmEndpoint, reply: Completion | None) -> Iterator[str]:
-    """What a model that answers shows of its window and its thoughts. Raises ConfigError for a
-    window that is smaller than is set."""
+    """What a model's answer shows. Raises ConfigError for a window that is smaller than is set."""
     given, window = model.context_window, _listed(model).get(model.asked[1]) or 0
     told, setting = f"{model.info.endpoint} serves {model.asked[1]} with", f"{key}.context_window"
     if 0 < window < given:
@@ -100,8 +99,7 @@ def _told(
 
 
 def _listed(model: LitellmEndpoint, below: str = "") -> dict[str, int | None]:
-    """The names that a server of one's own lists, with their windows where it tells (vLLM and
-    SGLang do); empty where it lists none."""
+    """The models that a server lists, with their windows where it tells (vLLM and SGLang do)."""
     import httpx
 
     headers = {"Authorization": f"Bearer {model.key}"} if model.key else {}

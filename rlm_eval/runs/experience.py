@@ -21,8 +21,7 @@ _CALLS_FOR_SPEED = 20
 
 @dataclass(frozen=True)
 class Speeds:
-    """Seconds per token of the root model: of a prompt's tokens that no cache held, and of a
-    reply's."""
+    """Seconds per token of the root model: of a prompt's that no cache held, and of a reply's."""
 
     prompt_s: float
     completion_s: float

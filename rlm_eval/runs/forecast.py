@@ -274,8 +274,7 @@ def pilot_command() -> str:
 
 
 def refuse_over_cap(rows: Sequence[Expected], cap_usd: float, spent_usd: float) -> None:
-    """Raise ConfigError where what is left to do may pass the run's cap, by the upper ends of
-    estimates and by bounds together."""
+    """Raise ConfigError where what is left to do may pass the run's cap, by its upper ends."""
     bounded = [row for row in rows if row.source in NO_ESTIMATE or "usd" not in row.high]
     estimate = together([row for row in rows if row not in bounded]).high["usd"]
     bound = sum(row.high.get("usd", inf) for row in bounded)

@@ -61,8 +61,7 @@ class Judge:
 
 
 def majority(scores: Sequence[Score]) -> Score:
-    """The middle one of ``scores``, an odd number, one a verdict: what most say, in whatever order
-    they came. It says how many there are and how many say otherwise."""
+    """The middle one of ``scores``, an odd number, one a verdict, in whatever order they came."""
     middle = sorted(scores, key=lambda score: (score.value, score.parsed))[len(scores) // 2]
     dissents = sum(score.value != middle.value for score in scores)
     return replace(middle, verdicts=len(scores), dissents=dissents)

@@ -157,8 +157,7 @@ def _forecast(parts: Parts, work: Sequence[Work], past: Past) -> list[Expected]:
 
 
 def redactor_of(config: RunConfig) -> Redactor:
-    """Cuts out the keys that are in the environment, under whatever name the configuration takes
-    them."""
+    """Cuts out the environment's keys, under whatever name the configuration takes them."""
     nodes = [config[key] for key in ("model", *ROLE_KEYS.values(), "embed_model") if config[key]]
     named = {str(node.get("api_key_env")) for node in nodes}
     return Redactor(secrets_of(os.environ, named) | secrets_in(config.tree))

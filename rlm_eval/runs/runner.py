@@ -58,8 +58,7 @@ class Work:
 
 @dataclass(frozen=True)
 class RunOutcome:
-    """How a run ended: results made now, results pending, why it stopped early, and each distinct
-    error with its count."""
+    """How a run ended: results made now and pending, why it stopped early, errors with counts."""
 
     finished: int
     pending: int
