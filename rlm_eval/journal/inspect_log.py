@@ -39,15 +39,18 @@ _LETTERS = {"C": 1.0, "P": 0.5, "I": 0.0, "N": 0.0}
 
 def _inspect() -> Any:
     try:
+        import inspect_ai.event
         import inspect_ai.log
+        import inspect_ai.model
+        import inspect_ai.scorer
     except ImportError:
         raise ConfigError('inspect_ai is missing: pip install -e ".[inspect]"') from None
-    return inspect_ai.log
+    return inspect_ai
 
 
 def write_logs(run_dir: Path, out: Path, config: Mapping[str, Any]) -> list[Path]:
     """One ``ARM.eval`` for each arm of a run in the folder ``out``."""
-    log = _inspect()
+    ai = _inspect()
     results = pd.read_parquet(run_dir / "results.parquet")
     calls = pd.read_parquet(run_dir / "calls.parquet")
     last = calls.groupby("result_key")["restart"].transform("max")
@@ -59,16 +62,16 @@ def write_logs(run_dir: Path, out: Path, config: Mapping[str, Any]) -> list[Path
     paths = []
     for method, rows in results.groupby("method", sort=False):
         samples = [
-            _sample(log, row, by_result.get(row["result_key"], none), chats[row["result_key"]])
+            _sample(ai, row, by_result.get(row["result_key"], none), chats[row["result_key"]])
             for row in rows.astype(object).where(rows.notna(), None).to_dict("records")
         ]
-        made = _log(log, str(method), rows, samples, config)
+        made = _log(ai.log, str(method), rows, samples, config)
         own = calls[calls["result_key"].isin(rows["result_key"])]
         if len(own):
             begun, ended = own["started_at"].min(), (own["started_at"] + own["latency_s"]).max()
-            made.stats = log.EvalStats(started_at=_when(begun), completed_at=_when(ended))
+            made.stats = ai.log.EvalStats(started_at=_when(begun), completed_at=_when(ended))
         paths.append(out / f"{method}.eval")
-        log.write_eval_log(made, str(paths[-1]))
+        ai.log.write_eval_log(made, str(paths[-1]))
     return paths
 
 
@@ -107,69 +110,60 @@ def _log(
 
 
 def _sample(
-    log: Any, row: Mapping[Any, Any], calls: pd.DataFrame, chats: Sequence[Conversation]
+    ai: Any, row: Mapping[Any, Any], calls: pd.DataFrame, chats: Sequence[Conversation]
 ) -> Any:
     from inspect_ai._util.error import EvalError  # inspect has no public name for it
-    from inspect_ai.model import ModelOutput
-    from inspect_ai.scorer import Score
 
-    rule = str(row["score_rule"]).partition(":")[0]
+    rule, score = str(row["score_rule"]).partition(":")[0], ai.scorer.Score
     own = calls[calls["role"] != "judge"]
-    usage = {str(name): _usage(group) for name, group in own.groupby("model", sort=False)}
+    usage = {str(name): _usage(ai, group) for name, group in own.groupby("model", sort=False)}
     root = next((chat for chat in chats if chat.role == "root"), None)
     answer = row["answer"] or ""
     asked = [{"role": "user", "content": row["question"]}, {"role": "assistant", "content": answer}]
     failed = EvalError(message=row["error"] or "", traceback="", traceback_ansi="")
-    return log.EvalSample(
+    return ai.log.EvalSample(
         id=row["sample_id"],
         epoch=row["repeat"] + 1,
         input=row["question"],
         target=json.loads(row["gold"]),
-        messages=_messages(root.messages if root else asked),
-        output=ModelOutput.from_content(row["model"] or "none", answer),
-        scores=None if row["score"] is None else {rule: Score(value=row["score"], answer=answer)},
+        messages=_messages(ai.model, root.messages if root else asked),
+        output=ai.model.ModelOutput.from_content(row["model"] or "none", answer),
+        scores=None if row["score"] is None else {rule: score(value=row["score"], answer=answer)},
         metadata={k: v for k, v in row.items() if k not in _FIELDS and v is not None},
-        events=list(_events(chats)),
+        events=list(_events(ai, chats)),
         model_usage=usage,
         total_time=row["wall_s"],
         error=failed if row["outcome"].endswith("_error") else None,
     )
 
 
-def _messages(messages: Sequence[Mapping[str, str]]) -> list[Any]:
-    from inspect_ai.model import ChatMessageAssistant, ChatMessageSystem, ChatMessageUser
-
-    kinds = {"system": ChatMessageSystem, "assistant": ChatMessageAssistant}
-    return [kinds.get(m["role"], ChatMessageUser)(content=m["content"]) for m in messages]
+def _messages(model: Any, messages: Sequence[Mapping[str, str]]) -> list[Any]:
+    kinds = {"system": model.ChatMessageSystem, "assistant": model.ChatMessageAssistant}
+    return [kinds.get(m["role"], model.ChatMessageUser)(content=m["content"]) for m in messages]
 
 
-def _events(chats: Sequence[Conversation]) -> Iterator[Any]:
+def _events(ai: Any, chats: Sequence[Conversation]) -> Iterator[Any]:
     """Each reply as a call of a model, conversation by conversation, the root's first."""
-    from inspect_ai.event import ModelEvent
-    from inspect_ai.model import GenerateConfig, ModelOutput
-
     for chat in chats:
         for i, said in enumerate(chat.messages):
             if i < chat.first or said["role"] != "assistant":
                 continue
-            yield ModelEvent(
+            yield ai.event.ModelEvent(
                 model=chat.model or "none",
                 role=chat.role,
-                input=_messages(chat.messages[:i]),
+                input=_messages(ai.model, chat.messages[:i]),
                 tools=[],
                 tool_choice="none",
-                config=GenerateConfig(),
-                output=ModelOutput.from_content(chat.model or "none", said["content"]),
+                config=ai.model.GenerateConfig(),
+                output=ai.model.ModelOutput.from_content(chat.model or "none", said["content"]),
             )
 
 
-def _usage(calls: pd.DataFrame) -> Any:
-    from inspect_ai.model import ModelUsage
-
+def _usage(ai: Any, calls: pd.DataFrame) -> Any:
     prompt, cached = int(calls["prompt_tokens"].sum()), int(calls["cached_tokens"].sum())
     completion = int(calls["completion_tokens"].sum())
     cost = calls["cost_usd"].sum(skipna=False)
-    return ModelUsage(
+    return ai.model.ModelUsage(
         input_tokens=prompt - cached,
         input_tokens_cache_read=cached,
         output_tokens=completion,
@@ -187,9 +181,9 @@ def read_log(path: Path) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
     it says one. A sample's id, where it is that of ``rlm-eval export``, pairs it with our arms; a
     sample that ended in an error, or has no score where others have one, is pending. Raises
     ConfigError for what is no log with samples."""
-    log = _inspect()
+    ai = _inspect()
     try:
-        found = log.read_eval_log(str(path))
+        found = ai.log.read_eval_log(str(path))
     except (OSError, ValueError, KeyError) as error:
         reason = " ".join(str(error).split())
         raise ConfigError(f"{path} can't be read as a log of inspect_ai: {reason}") from error
