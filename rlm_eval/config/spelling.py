@@ -53,9 +53,6 @@ def _top() -> dict[str, Any]:
     return dict(yaml.safe_load((_conf() / "config.yaml").read_text(encoding="utf-8")))
 
 
-# -- before Hydra reads it ------------------------------------------------------------------------
-
-
 def refuse_words(
     arguments: Sequence[str], commands: Collection[str], keys: Callable[[], Sequence[str]]
 ) -> None:
@@ -133,9 +130,6 @@ def refuse_replaced(overrides: Sequence[str]) -> None:
                 f"{arm} would replace {other}, since both are called {name}: give it a name of "
                 f"its own, as in '+method@method.{name}_2={arm}'"
             )
-
-
-# -- what Hydra and the checks refuse --------------------------------------------------------------
 
 
 def misread(error: Exception, text: str) -> str | None:

@@ -173,9 +173,6 @@ def _usage(ai: Any, calls: pd.DataFrame) -> Any:
     )
 
 
-# -- such a log as a run ---------------------------------------------------------------------------
-
-
 def read_log(path: Path) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
     """The results and calls of a log, as a run's tables have them, and its configuration as far as
     it says one. A sample's id, where it is that of ``rlm-eval export``, pairs it with our arms; a
