@@ -7,6 +7,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TypeVar
@@ -29,12 +30,16 @@ def write_environment(
     run_dir: Path, tree: Mapping[str, Any], redact: Callable[[str], str], **more: Any
 ) -> None:
     """Write both files: the configuration ``tree``; versions, machine and ``more``."""
+    packages: dict[str, str | None] = dict.fromkeys(PACKAGES)
+    for name in PACKAGES:
+        with suppress(PackageNotFoundError):
+            packages[name] = version(name)
     record = {
         "python": sys.version.split()[0],
         "platform": platform.platform(),
         "machine": platform.machine(),
         "git": _git(),
-        "packages": {name: _version(name) for name in PACKAGES},
+        "packages": packages,
         **more,
     }
     text = json.dumps(record, indent=2, ensure_ascii=False)
@@ -69,13 +74,6 @@ def read(path: Path, parse: Callable[[Path], T]) -> T:
         return parse(path)
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise ConfigError(f"{path} can't be read: {' '.join(str(error).split())}") from error
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def _git() -> str | None:
