@@ -65,8 +65,7 @@ class Reservation:
 
 
 def refuse_unpriced(budgets: Mapping[str, Budget], unpriced: Mapping[str, str]) -> None:
-    """Raise ConfigError when a budget (by its scope's name) caps dollars and a model of
-    ``unpriced`` (configuration key → name) has no price: what it spends could not be seen."""
+    """Raise ConfigError where a budget (by scope) caps dollars and models (by key) are unpriced."""
     for scope, budget in budgets.items():
         if budget.usd is not None and unpriced:
             raise _unpriced(scope, " and ".join(unpriced.values()), *unpriced)
@@ -91,14 +90,13 @@ class Ledger:
         self._nodes: tuple[Ledger, ...] = (self, *parent._nodes) if parent else (self,)
         self._capped = tuple([node for node in self._nodes if node.budget != Budget()])
         self._changed: threading.Condition = parent._changed if parent else threading.Condition()
-        self._spent = Spend()
+        self.spent = Spend()
         self._held = Spend()
         self._holds = self._refused = 0
         self._started = time.monotonic()
         #: Whether a cap on tokens or dollars holds here, so that reservations must be exact.
-        self.counts_tokens: bool = self.budget.bounds_what_is_bought or (
-            parent is not None and parent.counts_tokens
-        )
+        above = parent is not None and parent.counts_tokens
+        self.counts_tokens: bool = above or self.budget.bounds_what_is_bought
 
     def child(self, budget: Budget | None = None, *, scope: str = "sample") -> Ledger:
         """A node below this one: it can spend what its own caps and all caps above leave."""
@@ -114,12 +112,9 @@ class Ledger:
         return self.reserve_all([amount], wait=wait)[0]
 
     def reserve_all(self, amounts: Sequence[Spend], *, wait: bool = True) -> list[Reservation]:
-        """Hold a batch at once, or raise and hold nothing.
-
-        BudgetExceeded for a sample's or child's cap, RunBudgetExceeded for the run's;
-        ConfigError when a USD cap is set and the amount has no price. Without ``wait``, what is
-        held by calls in flight counts as spent.
-        """
+        """Hold a batch at once, or raise and hold nothing: BudgetExceeded for a sample's or child's
+        cap, RunBudgetExceeded for the run's; ConfigError when a USD cap is set and the amount has
+        no price. Without ``wait``, what is held by calls in flight counts as spent."""
         total = amounts[0] if len(amounts) == 1 else sum(amounts, Spend())
         with self._changed:
             while (refusal := self._refusal(total, in_flight=True)) is not None:
@@ -137,14 +132,13 @@ class Ledger:
         their worst; with ``own_cap``, what is left of this node's cap alone."""
         with self._changed:
             if own_cap:
-                return not _passed(self, self._spent + amount)
+                return not _passed(self, self.spent + amount)
             return self._refusal(amount, in_flight=True) is None
 
     def _refusal(self, amount: Spend, *, in_flight: bool) -> Exception | None:
-        """The error for a cap that ``amount`` passes on top of what is spent, and with
-        ``in_flight`` held; None where it fits."""
+        """The error for a cap that ``amount`` passes, ``in_flight`` with what is held; or None."""
         for node in self._capped:
-            total = node._spent + amount
+            total = node.spent + amount
             if in_flight and node._holds:
                 total += node._held
             passed = _passed(node, total)
@@ -171,15 +165,13 @@ class Ledger:
                 # With nothing held it is exactly zero: sums of floats would leave a trace behind
                 # that a full budget could wait for in vain.
                 node._held = node._held - reservation.amount if node._holds else Spend()
-                node._spent += spent
+                node.spent += spent
             self._changed.notify_all()
 
     def renew(self, reservation: Reservation, spent: Spend) -> None:
-        """Count a failed attempt as ``spent`` and hold the same amount for the next one.
-
-        Raises as :meth:`reserve_all` does when that no longer fits, with the attempt settled.
-        Never waits: what it would wait for may be queued behind the caller.
-        """
+        """Count a failed attempt as ``spent`` and hold the same amount for the next one. Raises as
+        :meth:`reserve_all` does when that no longer fits, with the attempt settled. Never waits:
+        what it would wait for may be queued behind the caller."""
         with self._changed:
             self.settle(reservation, spent)
             refusal = self._refusal(reservation.amount, in_flight=True)
@@ -194,7 +186,7 @@ class Ledger:
         with self._changed:
             for node in self._nodes[:-1]:
                 node._refused += 1
-                cap, made = node.budget.calls, node._spent.calls + node._refused
+                cap, made = node.budget.calls, node.spent.calls + node._refused
                 if node._refused > MOST_REFUSED or (cap is not None and made > cap):
                     raise BudgetExceeded(
                         f"{node._refused:,} prompts were larger than the model's window: the "
@@ -211,12 +203,8 @@ class Ledger:
     def add_past(self, spent: Spend, seconds: float = 0.0) -> None:
         """Count what the run spent before it was interrupted."""
         with self._changed:
-            self._spent += spent
+            self.spent += spent
             self._started -= seconds
-
-    @property
-    def spent(self) -> Spend:
-        return self._spent
 
     @property
     def seconds(self) -> float:
@@ -231,7 +219,7 @@ class Ledger:
     def left(self) -> dict[str, float]:
         """What this node's own caps on calls, tokens and dollars leave."""
         with self._changed:
-            used = self._spent + self._held
+            used = self.spent + self._held
             caps = {kind: getattr(self.budget, kind) for kind in ("calls", "tokens", "usd")}
             return {k: cap - (getattr(used, k) or 0) for k, cap in caps.items() if cap is not None}
 
@@ -240,12 +228,9 @@ class Ledger:
         out: dict[str, float | int | None] = dict.fromkeys(("calls", "tokens", "usd"))
         with self._changed:
             for node in self._capped:
-                used = node._spent + node._held
-                for kind, other in out.items():
-                    cap = getattr(node.budget, kind)
-                    if cap is not None:
-                        left = max(0, cap - (getattr(used, kind) or 0))
-                        out[kind] = left if other is None else min(other, left)
+                for kind, left in node.left().items():
+                    other = out[kind]
+                    out[kind] = max(0, left if other is None else min(other, left))
         return out | {"seconds": self.seconds_left()}
 
 

@@ -9,11 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-from collections.abc import Callable, Hashable, MutableSequence, Sequence
+from collections.abc import Callable, MutableSequence, Sequence
 from typing import TypeVar
 
 T = TypeVar("T")
-H = TypeVar("H", bound=Hashable)
 
 
 def derive_seed(*parts: str | int) -> int:
@@ -53,9 +52,9 @@ class Draws:
             pool[i], pool[j] = pool[j], pool[i]
         return pool[:k]
 
-    def distinct(self, k: int, draw: Callable[[], H]) -> list[H]:
+    def distinct(self, k: int, draw: Callable[[], T]) -> list[T]:
         """The first ``k`` different values that ``draw`` gives."""
-        found: dict[H, None] = {}
+        found: dict[T, None] = {}
         while len(found) < k:
             found[draw()] = None
         return list(found)

@@ -25,14 +25,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from string import ascii_uppercase
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NotRequired
 
 from pydantic import AfterValidator
 
 from rlm_eval.errors import ConfigError, at_least
 from rlm_eval.records import Context, content_hash
 
-from .datasets.dataset import READERS, DataSet, Fields, Row, Text, optional, shape, shorten, utf8
+from .datasets.dataset import READERS, DataSet, Fields, Row, Text, shape, shorten, utf8
 from .documents import read_file, read_folder
 from .task import UNJUDGED, Pair
 
@@ -91,16 +91,15 @@ class Own(DataSet):
     schema = shape(
         question=Text,
         answer=Annotated[Any, AfterValidator(_answer)],
-        file=optional(Annotated[Any, AfterValidator(_texts)]),
-        context=optional(Annotated[Any, AfterValidator(_context)]),
-        id=optional(Any),
-        scorer=optional(Scorer | None),
+        file=NotRequired[Annotated[Any, AfterValidator(_texts)]],
+        context=NotRequired[Annotated[Any, AfterValidator(_context)]],
+        id=NotRequired[Any],
+        scorer=NotRequired[Scorer | None],
     )
 
     def __post_init__(self) -> None:
         """Raises ConfigError for whatever is wrong with rows or documents: all are read."""
-        at_least(1, n=self.n, max_answer_tokens=self.max_answer_tokens)
-        at_least(1, judge_tokens=self.judge_tokens)
+        at_least(1, n=self.n)
         self._documents = Path(self.path) if self.path and self.questions else None
         if self._documents and not self._documents.exists():
             raise ConfigError(f"{self._documents} is no file and no folder", key="path")
@@ -125,7 +124,7 @@ class Own(DataSet):
         yield from self._pairs
 
     def _read_all(self) -> list[Pair]:
-        rows, tokens, first = list(self.placed_rows()), dict[str, int](), dict[str, str]()
+        rows, first = list(self.placed_rows()), dict[str, str]()
         chosen = self.scorer == "auto" and all(row["answer"] in LETTERS[:10] for _, row in rows)
         fixed = "choice" if chosen else self.scorer
         choices = [row["answer"] for _, row in rows if (row.get("scorer") or fixed) == "choice"]
@@ -137,8 +136,7 @@ class Own(DataSet):
                 context, fields = self._context_of(row), self._fields(row, fixed, options)
             except ConfigError as error:
                 raise ConfigError(f"{place}: {error.message}", key="path") from error
-            length = tokens.get(context.id) or self._tok.count(context.text)
-            tokens[context.id] = fields["length"] = length
+            fields["length"] = length = self._count(context.text)
             fields["used"] = length + self._tok.count(fields["question"]) + self.max_answer_tokens
             asked.append((place, context, fields))
         target = 1 << (max(fields["used"] for *_, fields in asked) - 1).bit_length()

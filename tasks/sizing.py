@@ -17,7 +17,6 @@ from itertools import accumulate, islice
 
 from rlm_eval.errors import ConfigError
 from rlm_eval.records import Span
-from rlm_eval.tokens import Tokenizer
 
 EXACT_UP_TO = 200_000
 #: Larger samples are refused: their text alone would take some 0.5 GB.
@@ -39,14 +38,11 @@ def check_lengths(
         raise ConfigError("must be a list such as [4000,16000]", key="lengths")
     values = sorted(set(lengths))
     if values[0] < shortest:
-        raise ConfigError(
-            f"has {values[0]}, too few tokens for {task}; the least is {shortest}", key="lengths"
-        )
+        told = f"has {values[0]}, too few tokens for {task}; the least is {shortest}"
+        raise ConfigError(told, key="lengths")
     if values[-1] > longest:
-        raise ConfigError(
-            f"has {values[-1]}, more tokens than {task} can build; the most is {longest}",
-            key="lengths",
-        )
+        told = f"has {values[-1]}, more tokens than {task} can build; the most is {longest}"
+        raise ConfigError(told, key="lengths")
     return tuple(values)
 
 
@@ -55,32 +51,23 @@ def heading(number: int) -> str:
     return f"Document {10 ** (len(str(number)) - 1)}:\n"
 
 
-def fill(pieces: Iterable[str], count: Callable[[str], int], budget: int) -> tuple[list[str], int]:
-    """The first pieces that fit ``budget`` tokens, and the tokens they take."""
+def fill(pieces: Iterator[str], count: Callable[[str], int], budget: int) -> tuple[list[str], int]:
+    """The first pieces that fit ``budget`` tokens, and the tokens they take: counted 64 pieces at a
+    time (the counts of joined pieces add up as those of single ones do), singly near the end."""
     taken: list[str] = []
     used = 0
-    for piece in pieces:
-        cost = count(piece)
+    while chunk := list(islice(pieces, 64)):
+        cost = count("".join(chunk))
         if used + cost > budget:
+            for piece, cost in zip(chunk, map(count, chunk), strict=True):
+                if used + cost > budget:
+                    break
+                taken.append(piece)
+                used += cost
             break
-        taken.append(piece)
-        used += cost
-    return taken, used
-
-
-def fill_new(pieces: Iterator[str], tokenizer: Tokenizer, budget: int) -> tuple[list[str], int]:
-    """As :func:`fill` for pieces that never repeat: counted 64 pieces at a time (the counts of
-    joined pieces add up as those of single ones do), singly near the end."""
-    taken: list[str] = []
-    used = 0
-    while True:
-        chunk = list(islice(pieces, 64))
-        cost = tokenizer.count("".join(chunk))
-        if not chunk or used + cost > budget:
-            rest, last = fill(chunk, tokenizer.count, budget - used)
-            return taken + rest, used + last
         taken += chunk
         used += cost
+    return taken, used
 
 
 def spans_of(text: str, pieces: Iterable[str]) -> tuple[Span, ...]:

@@ -66,6 +66,8 @@ class Task(ABC):
     tokenizer: str = "cl100k_base"
 
     def __post_init__(self) -> None:
+        at_least(1, max_answer_tokens=self.max_answer_tokens)
+        at_least(1, judge_tokens=self.judge_tokens if self.judge else None)
         if self.judge_repeats < 1 or self.judge_repeats % 2 == 0:
             raise ConfigError(f"must be odd, not {self.judge_repeats}", key="judge_repeats")
         self._tok = load_tokenizer(self.tokenizer)
@@ -74,14 +76,12 @@ class Task(ABC):
 
     @property
     def card(self) -> str:
-        """What the task measures, where it comes from, and its known shortcuts: the docstring of
-        its module."""
+        """The docstring of its module: what it measures, its source, its known shortcuts."""
         return sys.modules[type(self).__module__].__doc__ or ""
 
     @property
     def scoring(self) -> Mapping[str, Scalar]:
-        """The settings that change scores and no sample: with them in each result's key, a score
-        is reused only where it would be the same."""
+        """The settings that change scores and no sample: they are in each result's key."""
         return {name: getattr(self, name) for name in ("judge", "judge_tokens", "judge_repeats")}
 
     @abstractmethod
@@ -106,8 +106,7 @@ class Task(ABC):
         }
 
     def judged(self, sample: Sample, answer: str, verdict: str) -> Score | None:
-        """The score by the judge's reply; None where it holds no verdict, which leaves the row
-        pending."""
+        """The score by the judge's reply; None where it holds no verdict: the row stays pending."""
         return by_verdict(sample, answer, verdict)
 
     def code_oracle(self, question: str, context: Context) -> str | None:
@@ -133,14 +132,12 @@ class Task(ABC):
         )
 
     def constant_scores(self, samples: Iterable[Sample]) -> dict[str, float]:
-        """By sample id, what the best fixed answer for its question group and length scores on it:
-        a graded score means little without it.
+        """By sample id, what the best fixed answer for its question group and length scores on it.
 
         The answer is fitted on the task's calibration samples; for a group that has none, on the
-        samples of all other contexts. A group of one context alone is left out. Of a multiple
-        choice (rule ``choice``) it is what the answer scores on those, and no less than chance: of
-        a balanced set, where one is left out, the best letter of the rest is never its own. Of
-        answers that score the same the first is taken.
+        samples of all other contexts (a group of one context alone is left out). Of a multiple
+        choice it is what the answer scores on those, and no less than chance: of a balanced set,
+        where one is left out, the best letter of the rest is never its own.
         """
         groups: dict[tuple[str, int], list[Sample]] = defaultdict(list)
         for sample in samples:
@@ -155,16 +152,12 @@ class Task(ABC):
             for sample in members:
                 by_context["" if key in others else sample.context_id].append(sample)
             pool = others.get(key, members)
-            values: dict[str, list[float]] = {}  # of each answer, on each sample of the pool
+            values = cache(lambda answer, pool=pool: [self.score(s, answer).value for s in pool])
             for context_id, held_out in by_context.items():
                 kept = [key in others or s.context_id != context_id for s in pool]
                 if not (fitted := list(compress(pool, kept))):
                     continue
-                sums: dict[str, float] = {}
-                for answer in self.constants(fitted):
-                    if answer not in values:
-                        values[answer] = [self.score(s, answer).value for s in pool]
-                    sums[answer] = sum(compress(values[answer], kept))
+                sums = {x: sum(compress(values(x), kept)) for x in self.constants(fitted)}
                 best = max(sums, key=sums.__getitem__)
                 scores |= {
                     s.id: max(sums[best] / len(fitted), len(s.gold) / len(options_of(s)))
@@ -250,8 +243,7 @@ class Generated(Task):
 
     @abstractmethod
     def make(self, target: int, purpose: str, index: int) -> Iterator[Pair]:
-        """The samples of context ``index`` of a length; ``purpose`` (run or calibration) keeps
-        their draws apart."""
+        """The samples of context ``index`` of a length; ``purpose`` is run or calibration."""
 
     def build(self) -> Iterator[Pair]:
         for target in self.lengths:

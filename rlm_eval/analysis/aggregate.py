@@ -107,9 +107,8 @@ def _arm_row(group: pd.DataFrame) -> dict[str, object]:
         known = asked[name].where(asked["score"].notna(), 0.0)
         row[name] = known.mean() if asked[name].notna().any() else nan
     constants = asked["constant_score"]
-    known_all = len(asked) > 0 and bool(constants.notna().all())
-    skill = stats.skill(asked["points"], constants, units) if known_all else stats.Interval(nan)
-    row |= {"constant_score": constants.mean(skipna=False), **skill.columns("skill")}
+    row["constant_score"] = constants.mean(skipna=False)
+    row |= stats.skill(asked["points"], constants, units).columns("skill")
     row |= {column: asked[column].mean() for column in MEANS}
     row["evidence_recall"] = asked["evidence_recall"].mean()
     priced = len(asked) > 0 and bool(asked["cost_usd"].notna().all())

@@ -27,15 +27,11 @@ FAMILIES: Mapping[str, str] = {
     "self_consistency": "direct",
     "direct": "direct",
 }
-#: The kind of a family where it is no ``alternative``. ``control`` arms bound what a score means:
-#: none is an alternative that an RLM is compared with.
-KINDS: Mapping[str, str] = {"control": "control", "rlm": "rlm"}
 _OURS = "rlm_eval.methods."
 
 
 def family(method: str, target: str = "") -> str:
-    """The family of an arm from the class it runs (``_target_``) and, lacking that, its name;
-    ``other`` where neither says."""
+    """The family of an arm by the class it runs (``_target_``), else its name, else ``other``."""
     ours = target.removeprefix(_OURS)
     found = _named(ours if ours != target else target.rpartition(".")[2])
     by_name = _named(method)
@@ -81,8 +77,7 @@ def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def differing(trees: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
-    """The settings that are not the same in all ``trees``, by dotted key, with each one's value
-    (None where there is none)."""
+    """The settings that differ between ``trees``, by dotted key: the value of each, or None."""
     flat = [flatten(dict(tree)) for tree in trees]
     found = {key: [tree.get(key) for tree in flat] for tree in flat for key in tree}
     return {key: values for key, values in found.items() if any(v != values[0] for v in values)}
@@ -96,15 +91,12 @@ def names(results: pd.DataFrame) -> pd.Series[str]:
     where these don't tell the arms apart, and "…" for those left out. Settings that an arm has no
     value for are not named, and ids, classes and prompts only where nothing else differs.
     """
-    labels: dict[tuple[str, str], str] = {}
-    arms = results[["method", "arm_id", "arm_config"]].drop_duplicates(["method", "arm_id"])
-    for method, group in arms.groupby("method", sort=False):
-        configs = zip(group["arm_id"], group["arm_config"], strict=True)
-        settings = {str(arm_id): _settings(json.loads(config)) for arm_id, config in configs}
-        for arm_id, label in _labels(str(method), settings).items():
-            labels[str(method), arm_id] = label
-    pairs = zip(results["method"].astype(str), results["arm_id"].astype(str), strict=True)
-    return pd.Series([labels[pair] for pair in pairs], index=results.index, dtype=object)
+    found = pd.Series("", results.index, dtype=object)
+    for method, rows in results.groupby("method", sort=False):
+        configs = rows.drop_duplicates("arm_id").set_index("arm_id")["arm_config"]
+        settings = {str(arm_id): _settings(json.loads(text)) for arm_id, text in configs.items()}
+        found[rows.index] = rows["arm_id"].map(_labels(str(method), settings))
+    return found
 
 
 #: Settings named before others, and those that say little to a reader and are named where nothing

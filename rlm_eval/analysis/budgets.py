@@ -48,10 +48,7 @@ def budget_table(results: pd.DataFrame, calls: pd.DataFrame) -> pd.DataFrame:
     was to spend up to the cap. ``constant_score`` is the best constant's mean on the same rows,
     null where it is not known for all. Empty without such runs; other controls take no part.
     """
-    frame = _spenders(results, calls)
-    if frame.empty:
-        return pd.DataFrame()
-    rows = []
+    frame, rows = _spenders(results, calls), []
     by = [*CELL, "arm", "method", "matched", "cap"]
     for keys, group in frame.groupby(by, sort=False):
         score = stats.proportion(group["points"], group["unit_id"].astype(str).tolist())
@@ -59,8 +56,7 @@ def budget_table(results: pd.DataFrame, calls: pd.DataFrame) -> pd.DataFrame:
         row |= {"results_arm": group["results_arm"].iloc[0], "asked": len(group)}
         row["scripted"] = bool(group["scripted"].any())
         row |= score.columns("mean_score", "score")
-        constants = group["constant_score"].astype("float64")
-        row["constant_score"] = constants.mean(skipna=False)
+        row["constant_score"] = group["constant_score"].mean(skipna=False)
         row |= {"spent": group["spent"].mean(), "spent_p95": group["spent"].quantile(0.95)}
         row["spent_share"] = row["spent"] / row["cap"]
         row["over"] = int(group["over"].sum())
@@ -72,16 +68,13 @@ def budget_table(results: pd.DataFrame, calls: pd.DataFrame) -> pd.DataFrame:
 def overspent(results: pd.DataFrame, calls: pd.DataFrame) -> pd.Series[bool]:
     """Whether each answer is one that :func:`budget_table` counts as ``over``."""
     frame = _spenders(results, calls)
-    keys = frame.loc[frame["over"], "result_key"] if len(frame) else []
-    return results["result_key"].isin(keys)
+    return results["result_key"].isin(frame.loc[frame["over"], "result_key"])
 
 
 def _spenders(results: pd.DataFrame, calls: pd.DataFrame) -> pd.DataFrame:
     """The answers under a cap that count, with what each ``spent`` and whether that is ``over``."""
     frame = competitors(capped(results))
     frame = frame[frame["asked"]]
-    if frame.empty:
-        return frame
     spent = pd.Series(0.0, frame.index)
     for unit, rows in frame.groupby("unit", sort=False):
         took = rows[SPENT[str(unit)]].astype("float64")

@@ -52,8 +52,7 @@ class RunComparison:
 
 
 def compare_runs(a: Run, b: Run, run_time: Collection[str] = ()) -> RunComparison:
-    """Compare run B with run A, arm by arm (arms are matched by name). Settings in ``run_time``
-    change no result."""
+    """Run B compared with run A by arms' names. Settings in ``run_time`` change no result."""
     first, second = combine([a]), combine([b])
     names = [list(frame["method"].drop_duplicates()) for frame in (first, second)]
     shared = set(names[0]) & set(names[1])

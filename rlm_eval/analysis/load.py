@@ -60,8 +60,6 @@ _OF_SAMPLE = (
     *("context_id", "unit_id", "question_group", "constant_score"),
     *("target_tokens", "length_tokens"),
 )
-#: The protocol of methods that ask no model.
-NO_MODEL = "no model"
 
 
 @dataclass(frozen=True)
@@ -102,15 +100,13 @@ def load_results(source: str | Path | Iterable[str | Path]) -> pd.DataFrame:
 
 
 def readings(results: pd.DataFrame) -> list[str]:
-    """The columns ``score_NAME`` of a frame, or of a summary: what other rules than that of
-    ``score`` say."""
+    """The columns ``score_NAME`` of results or a summary: what other rules than ``score``'s say."""
     own = {f"score_{own}" for own in ("rule", "low", "high", "completed", "unfiltered")}
     return [c for c in map(str, results.columns) if c.startswith("score_") and c not in own]
 
 
 def find_runs(*sources: str | Path) -> list[Path]:
-    """Run directories that ``sources`` name, each once: a path names one, a glob those that it
-    matches, in name order."""
+    """Run directories that ``sources``, paths or globs, name, each once; a glob's in name order."""
     runs: dict[Path, Path] = {}
     for source in map(str, sources):
         named = [source] if Path(source).exists() else sorted(glob.glob(source, recursive=True))
@@ -157,9 +153,8 @@ def load_run(path: Path, texts: bool = True) -> Run:
     last = calls.groupby("result_key")["restart"].transform("max")
     calls = calls[calls["restart"] == last].reset_index(drop=True)
     config, environment = recorded_configuration(path), recorded_environment(path)
-    return Run(
-        path, complete(path, results, calls, config, environment), calls, config, environment
-    )
+    results = complete(path, results, calls, config, environment)
+    return Run(path, results, calls, config, environment)
 
 
 def _sums(path: Path) -> pd.DataFrame:
@@ -172,9 +167,7 @@ def _sums(path: Path) -> pd.DataFrame:
 def combine(runs: list[Run]) -> pd.DataFrame:
     """The results of several runs as one frame, arms named apart, controls last. Of one result in
     several runs the first that is not pending counts."""
-    frames = [run.results for run in runs]
-    results = pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0]
-    results = _placed(results)
+    results = _placed(pd.concat([run.results for run in runs], ignore_index=True))
     asked_first = results.sort_values("asked", ascending=False, kind="stable")
     kept = asked_first.drop_duplicates("result_key").sort_index()
     results = arms.controls_last(kept).reset_index(drop=True)
@@ -182,8 +175,7 @@ def combine(runs: list[Run]) -> pd.DataFrame:
 
 
 def _placed(results: pd.DataFrame) -> pd.DataFrame:
-    """With what our runs know of a sample in the rows that a log has of it: another harness says
-    no length."""
+    """With what our runs know of a sample in a log's rows of it: other harnesses say no length."""
     theirs = results["protocol"] == LOG
     ours = results[~theirs].drop_duplicates("sample_id").set_index("sample_id")
     theirs &= results["sample_id"].isin(ours.index)
@@ -215,7 +207,7 @@ def complete(
     frame = frame.astype({c: kind for c, kind in RESULT_COLUMNS.items() if kind == "float64"})
     correct = frame["correct"].astype("boolean").astype("Float64").astype("float64")
     # A method that asks no model has none, and is not scripted, whatever the run's model is.
-    modelless = frame["method"].isin(frame.loc[frame["protocol"] == NO_MODEL, "method"])
+    modelless = frame["method"].isin(frame.loc[frame["protocol"] == "no model", "method"])
     tokens = frame["prompt_tokens"] + frame["completion_tokens"]
     began = calls.groupby("result_key")["started_at"].min()
     index = calls[(calls["role"] == "embed") & ~calls["cached_response"].astype(bool)]
@@ -243,10 +235,7 @@ def complete(
 
 
 def _with_arms(
-    frame: pd.DataFrame,
-    calls: pd.DataFrame,
-    config: Mapping[str, Any],
-    prompts: Mapping[str, str],
+    frame: pd.DataFrame, calls: pd.DataFrame, config: Mapping[str, Any], prompts: Mapping[str, str]
 ) -> pd.DataFrame:
     """The frame with what each row's arm is."""
     # As objects: all rows of an arm share one text, which may be long.
@@ -271,7 +260,8 @@ def _with_arms(
         family = arms.family(method, str(inner.get("_target_", "")))
         frame.loc[group.index, "arm_id"] = content_hash(arm)
         frame.loc[group.index, "arm_config"] = json.dumps(arm, sort_keys=True, default=str)
-        frame.loc[group.index, "arm_kind"] = kind or arms.KINDS.get(family, "alternative")
+        known = family if family in ("rlm", "control") else "alternative"
+        frame.loc[group.index, "arm_kind"] = kind or known
         frame.loc[group.index, "arm_family"] = family
     return frame
 

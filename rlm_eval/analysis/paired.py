@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import combinations, product
-from typing import NamedTuple
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from rlm_eval.analysis import stats
 
@@ -20,7 +17,6 @@ CELL = ["task", "target_tokens"]
 TERMS = ["model", "budget", "matched"]
 #: What a comparison of costs is in: US dollars as the arm alone would pay them, or tokens.
 UNITS = {"USD": "own_usd", "tokens": "own_tokens"}
-Floats = NDArray[np.float64]
 Pair = tuple[str, str]
 #: The pairs (arm, against) of a cell's rows that answer one question each: Holm is over one.
 Families = Callable[[pd.DataFrame], Iterable[Sequence[Pair]]]
@@ -38,11 +34,11 @@ class Comparison:
     ``arm_samples`` and ``against_samples`` are how many each has.
 
     ``cost_ratio`` is arm over against on the shared samples with its 95 % interval (and ``cost_p``
-    that of equal costs, by the sign flip of contexts), in
-    ``cost_unit``: USD where all calls of both have a price, and one above 0, as each would pay with
-    no prompt cache but its own prefixes (:data:`UNITS`); else tokens, of reused ones a tenth. nan
-    when one arm used none. ``cost`` and ``cost_against`` are the means per question. ``price`` is
-    what one more right answer costs (extra cost over gain), with limits; nan without a gain.
+    that of equal costs, by the sign flip of contexts), in ``cost_unit``: USD where all calls of
+    both have a price, and one above 0, as each would pay with no prompt cache but its own prefixes
+    (:data:`UNITS`); else tokens, of reused ones a tenth. nan when one arm used none. ``cost`` and
+    ``cost_against`` are the means per question. ``price`` is what one more right answer costs
+    (extra cost over gain), with limits; nan without a gain.
     """
 
     task: str
@@ -106,22 +102,6 @@ def unit_of(rows: pd.DataFrame) -> str:
     return "question" if alone else "context"
 
 
-class Arm(NamedTuple):
-    """One arm's answers to a cell's samples, a value per sample; nan where it has none that
-    counts, or where the cost is not known."""
-
-    points: Floats
-    costs: Mapping[str, Floats]
-
-
-class Samples(NamedTuple):
-    """A cell's samples in one order: the context of each (or what else counts as independent, see
-    ``unit_id``), and its length, as numbers."""
-
-    contexts: NDArray[np.intp]
-    lengths: NDArray[np.intp]
-
-
 def comparisons(
     rows: pd.DataFrame, families: Families, *, all_lengths: bool = False
 ) -> list[Comparison]:
@@ -140,8 +120,8 @@ def comparisons(
                 (pair, shared)
                 for pair in family
                 if pair[0] in arms and pair[1] in arms
-                and (shared := ~np.isnan(arms[pair[0]].points + arms[pair[1]].points)).any()
-                and np.unique(samples.lengths[shared]).size > all_lengths
+                and (shared := (arms[pair[0]]["points"] + arms[pair[1]]["points"]).notna()).any()
+                and samples.loc[shared, "target_tokens"].nunique() > all_lengths
             ]  # fmt: skip
             compared = [
                 _compared((str(task), length, *pair), arms, shared, samples, len(pairs))
@@ -154,18 +134,21 @@ def comparisons(
 
 def _compared(
     place: tuple[str, int, str, str],
-    arms: Mapping[str, Arm],
-    shared: NDArray[np.bool_],
-    samples: Samples,
+    arms: Mapping[str, pd.DataFrame],
+    shared: pd.Series[bool],
+    samples: pd.DataFrame,
     family: int,
 ) -> Comparison:
     """Two arms compared on the ``shared`` samples, but for Holm's p over the ``family``."""
-    a, b, contexts = arms[place[2]], arms[place[3]], samples.contexts[shared]
-    weights = _weights(samples.lengths[shared])
-    found = stats.paired(weights * (a.points - b.points)[shared], contexts)
-    unit, one, two = _costs(a, b, shared)
-    one, two = weights * one, weights * two
-    points, against = weights * a.points[shared], weights * b.points[shared]
+    a, b, here = (frame[shared] for frame in (arms[place[2]], arms[place[3]], samples))
+    contexts, lengths = here["unit_id"].to_numpy(), here["target_tokens"]
+    sizes = lengths.map(lengths.value_counts()).to_numpy(float)
+    weights = len(lengths) / (lengths.nunique() * sizes)  # each length the same in all
+    found = stats.paired(weights * (a["points"] - b["points"]).to_numpy(), contexts)
+    # Not where one is unknown (nan) or none is above 0.
+    unit = "USD" if (a["own_usd"] + b["own_usd"]).sum(skipna=False) > 0 else "tokens"
+    one, two = (weights * arm[UNITS[unit]].to_numpy() for arm in (a, b))
+    points, against = (weights * arm["points"].to_numpy() for arm in (a, b))
     ratio, spread = stats.ratio(one, two, contexts), found.spread
     price, price_low, price_high = stats.price_of_a_point(points - against, one - two, contexts)
     return Comparison(
@@ -181,8 +164,8 @@ def _compared(
         score=float(points.mean()),
         score_against=float(against.mean()),
         shared_samples=int(shared.sum()),
-        arm_samples=int((~np.isnan(a.points)).sum()),
-        against_samples=int((~np.isnan(b.points)).sum()),
+        arm_samples=int(arms[place[2]]["points"].count()),
+        against_samples=int(arms[place[3]]["points"].count()),
         contexts=spread.contexts,
         cost=float(one.mean()),
         cost_against=float(two.mean()),
@@ -199,37 +182,20 @@ def _compared(
     )
 
 
-def _weights(lengths: NDArray[np.intp]) -> Floats:
-    """A weight per sample with which each length has the same in all; 1 in the mean."""
-    sizes = np.bincount(lengths)
-    return len(lengths) / (np.count_nonzero(sizes) * sizes[lengths].astype(float))
-
-
-def _costs(a: Arm, b: Arm, shared: NDArray[np.bool_]) -> tuple[str, Floats, Floats]:
-    """The unit of both arms' costs, and those of the shared samples."""
-    one, two = (arm.costs["USD"][shared] for arm in (a, b))
-    if one.sum() + two.sum() > 0:  # not where one is unknown (nan) or none is above 0
-        return "USD", one, two
-    return "tokens", a.costs["tokens"][shared], b.costs["tokens"][shared]
-
-
-def per_sample(rows: pd.DataFrame) -> tuple[dict[str, Arm], Samples]:
-    """Each arm's answers, sample by sample in one order, and those samples. ``rows`` are of one
-    task."""
+def per_sample(rows: pd.DataFrame) -> tuple[dict[str, pd.DataFrame], pd.DataFrame]:
+    """Each arm's points and costs sample by sample, nan where it has no answer that counts or the
+    cost is not known, and for the same samples the length and the context (or what else counts as
+    independent), as a number. ``rows`` are of one task."""
     asked = rows[rows["asked"]]
-    samples = asked.drop_duplicates("sample_id")
-    order = pd.Index(samples["sample_id"])
-    contexts, lengths = (
-        pd.factorize(samples[name])[0].astype(np.intp) for name in ("unit_id", "target_tokens")
-    )
+    samples = asked.drop_duplicates("sample_id").set_index("sample_id")
+    samples = samples[["unit_id", "target_tokens"]]
     answers = asked.groupby(["arm", "sample_id"], sort=False)
     means = answers[["points", *UNITS.values()]].mean(skipna=False)
-    arms = {}
-    for arm, values in means.groupby(level="arm", sort=False):
-        own = values.droplevel("arm").reindex(order)
-        costs = {unit: own[column].to_numpy(float) for unit, column in UNITS.items()}
-        arms[str(arm)] = Arm(own["points"].to_numpy(float), costs)
-    return arms, Samples(contexts, lengths)
+    arms = {
+        str(arm): values.droplevel("arm").reindex(samples.index)
+        for arm, values in means.groupby(level="arm", sort=False)
+    }
+    return arms, samples.assign(unit_id=pd.factorize(samples["unit_id"])[0])
 
 
 def questions(cell: pd.DataFrame) -> Iterable[Sequence[Pair]]:
@@ -250,8 +216,7 @@ def rlm_questions(rows: pd.DataFrame) -> Iterable[Sequence[Pair]]:
 
 
 def paired_table(results: pd.DataFrame) -> pd.DataFrame:
-    """Every pair of methods that answers one of the :func:`questions`, a row for each
-    :class:`Comparison`."""
+    """A row for each :class:`Comparison` that answers one of the :func:`questions`."""
     found = [
         asdict(c)
         for _, task in results.groupby("task", sort=False)

@@ -91,8 +91,7 @@ def spread(values: ArrayLike, contexts: Contexts, *, share: bool = False) -> Spr
 
     1. The variance is never below that of independent answers.
     2. Where contexts hold several answers, the variance is pulled with weight ``(2/G)²`` up to
-       that of one answer a context: few contexts say little about how alike answers within one
-       are.
+       that of one answer a context: few contexts do not tell how alike answers in one are.
     3. The degrees of freedom shrink where few contexts carry the variance (a kurtosis rule; not
        for shares of one answer a context, which are binomial).
     4. What G contexts may not have shown is added (see :func:`_unseen`), one answer a context and
@@ -138,8 +137,7 @@ def _places(contexts: Contexts) -> NDArray[np.intp]:
 
 
 def _kurtosis_df(pulls: NDArray[np.float64]) -> float:
-    """Degrees of freedom of a variance to which each context adds the square of its pull: few
-    where few contexts carry it."""
+    """Degrees of freedom of a sum of contexts' squared pulls: few where few contexts carry it."""
     fourth = float(np.sum(pulls**4))
     whole = len(pulls) - 1.0
     return float(np.clip(3 * float(pulls @ pulls) ** 2 / fourth - 1, 1, whole)) if fourth else whole
@@ -266,10 +264,7 @@ def sign_flip_p(values: ArrayLike, contexts: Contexts) -> float:
 
 def mcnemar_p(wins: int, losses: int) -> float:
     """Exact two-sided McNemar: a binomial test of the discordant pairs."""
-    discordant = wins + losses
-    if discordant == 0:
-        return 1.0
-    return min(1.0, 2 * float(special.bdtr(min(wins, losses), discordant, 0.5)))
+    return min(1.0, 2 * float(special.bdtr(min(wins, losses), wins + losses, 0.5)))
 
 
 def paired(differences: ArrayLike, contexts: Contexts) -> Difference:
@@ -300,14 +295,12 @@ def ratio(values: ArrayLike, base: ArrayLike, contexts: Contexts) -> Interval:
     """The mean of ``values`` over that of ``base``, with a t interval of its logarithm by context
     (linearised; wide where few contexts carry the cost). nan where a mean is not above 0."""
     x, y = np.asarray(values, dtype=np.float64), np.asarray(base, dtype=np.float64)
-    groups = len(set(map(str, contexts)))
     if not (len(x) and x.mean() > 0 and y.mean() > 0):
         return Interval(nan)
     value = float(x.mean() / y.mean())
-    if groups < MIN_CONTEXTS:
+    pulls = np.bincount(_places(contexts), weights=x / x.mean() - y / y.mean()).astype(np.float64)
+    if (groups := len(pulls)) < MIN_CONTEXTS:
         return Interval(value)
-    index = _places(contexts)
-    pulls = np.bincount(index, weights=x / x.mean() - y / y.mean()).astype(np.float64)
     error = sqrt(groups / (groups - 1) * float(pulls @ pulls)) / len(x)
     half = min(700.0, t_quantile(0.95, _kurtosis_df(pulls)) * error)
     return Interval(value, value * exp(-half), value * exp(half))
@@ -363,23 +356,16 @@ def smallest_resolvable(s: Spread, comparisons: int = 1) -> float:
 
 
 def contexts_needed(s: Spread, difference: float, comparisons: int = 1) -> float:
-    """About how many contexts, with as many questions each, would resolve ``difference``.
-
-    nan where these contexts say nothing about the variance, or nothing differs.
-    """
+    """About how many contexts, with as many questions each, would resolve ``difference``; nan where
+    these contexts say nothing about the variance, or nothing differs."""
     if s.contexts < MIN_CONTEXTS or not difference:
         return nan
     share = s.df / (s.contexts - 1)
 
     def resolved(groups: int) -> bool:
         more = groups / s.contexts
-        planned = replace(
-            s,
-            variance=s.variance / more,
-            df=max(1.0, share * (groups - 1)),
-            n=ceil(s.n * more),
-            contexts=groups,
-        )
+        df = max(1.0, share * (groups - 1))
+        planned = replace(s, variance=s.variance / more, df=df, n=ceil(s.n * more), contexts=groups)
         return smallest_resolvable(planned, comparisons) <= abs(difference)
 
     most = 10**9

@@ -11,7 +11,6 @@ import pandas as pd
 from rich.console import Console
 from rich.text import Text
 
-from rlm_eval.analysis import figures
 from rlm_eval.analysis.aggregate import (
     BEST_CONSTANT,
     NOT_SAME,
@@ -20,6 +19,8 @@ from rlm_eval.analysis.aggregate import (
     summarize,
     with_readings,
 )
+from rlm_eval.analysis.figures import curves, drawing
+from rlm_eval.analysis.figures.rows import score_and_cost
 from rlm_eval.analysis.load import combine, load_run
 from rlm_eval.analysis.paired import CELL, Comparison
 from rlm_eval.analysis.tables import all_cut, forecast_table, judge_notes, stayed_within
@@ -27,11 +28,7 @@ from rlm_eval.analysis.text import Column, dollars, percent, plural, terminal_ta
 from rlm_eval.analysis.verdicts import Verdict, verdicts
 from rlm_eval.journal.tables import write_csv
 
-FIGURES = (
-    figures.curves.score_vs_length,
-    figures.curves.score_vs_cost,
-    figures.rows.score_and_cost,
-)
+FIGURES = (curves.score_vs_length, curves.score_vs_cost, score_and_cost)
 #: Of what is computed: further digits differ from processor to processor.
 DIGITS = "%.10g"
 #: Terminals of fewer characters leave columns out that say more.
@@ -88,14 +85,13 @@ class Summary:
     cut: Mapping[Any, Sequence[str]] = field(default_factory=dict)
 
 
-def write_summary(run_dir: Path, *, demonstration: bool = False) -> Summary:
+def write_summary(run_dir: Path) -> Summary:
     """Read a run's tables; write ``summary.csv``, ``verdicts.csv``, ``figures/`` and, where it was
     forecast, ``forecast.csv`` into it."""
     run = load_run(run_dir, texts=False)
-    demonstration = demonstration or run.demonstration
     results = combine([run])
     if results.empty:
-        return Summary(pd.DataFrame(), [], demonstration)
+        return Summary(pd.DataFrame(), [], run.demonstration)
     table, found = summarize(results), verdicts(results, run.margin)
     write_csv(table, run_dir / "summary.csv", DIGITS)
     about = ["model", "budget", "scripted", "decision", "text"]
@@ -103,12 +99,12 @@ def write_summary(run_dir: Path, *, demonstration: bool = False) -> Summary:
     rows = pd.DataFrame([verdict.row for verdict in found], columns=columns)
     write_csv(rows, run_dir / "verdicts.csv", DIGITS)
     for draw in FIGURES:
-        figures.drawing.save(draw(results, table), run_dir / "figures" / draw.__name__)
+        drawing.save(draw(results, table), run_dir / "figures" / draw.__name__)
     forecast = forecast_table(run)
     if len(forecast):
         write_csv(forecast, run_dir / "forecast.csv")
     kept = stayed_within(forecast.to_dict("records"))
-    return Summary(table, found, demonstration, kept, all_cut(results))
+    return Summary(table, found, run.demonstration, kept, all_cut(results))
 
 
 def joint_summary(run_dirs: Sequence[Path]) -> Summary:

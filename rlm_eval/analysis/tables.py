@@ -30,10 +30,8 @@ SPLIT = ("calls", "from_memory", "computed", "cached", "completion")
 
 def method_by_length(summary: pd.DataFrame) -> pd.DataFrame:
     """One row per task and arm, one column per length: ``81 (70–88), n 40``, the mean score in per
-    cent, and ``, set 2`` where an arm has answers to other samples than most.
-
-    ``summary`` as ``summarize`` gives it.
-    """
+    cent, and ``, set 2`` where an arm has answers to other samples than most. ``summary`` as
+    ``summarize`` gives it."""
     sizes = ", n " + summary["asked"].astype(str)
     columns = [f"{int(length):,}" for length in summary["target_tokens"]]
     return _wide(summary, ["task", "method"], columns, sizes)
@@ -161,18 +159,16 @@ def repeat_variance(results: pd.DataFrame) -> pd.DataFrame:
         by_sample = complete.groupby("sample_id")["points"]
         within = float(by_sample.var(ddof=1).mean())
         between = max(0.0, float(by_sample.mean().var(ddof=1)) - within / repeats)
-        row = dict(zip(ARM, keys, strict=True)) | {"samples": samples, "repeats": repeats}
-        row |= {"left_out": len(counts) - samples}
+        row: dict[str, Any] = dict(zip(ARM, keys, strict=True))
+        row |= {"samples": samples, "left_out": len(counts) - samples, "repeats": repeats}
         row |= {"between_repeats": within, "between_samples": between}
         row["repeat_share"] = within / (within + between) if within + between > 0 else nan
         rows.append(row)
-    columns = ["samples", "left_out", "repeats", "between_repeats", "between_samples"]
-    return pd.DataFrame(rows, columns=[*ARM, *columns, "repeat_share"])
+    return pd.DataFrame(rows)
 
 
 def judge_notes(summary: pd.DataFrame) -> list[str]:
-    """How often a judge contradicts itself: a line for each task that has one, over all arms and
-    lengths."""
+    """How often each task's judge contradicts itself, over all arms and lengths, a line each."""
     if "judge_verdicts" not in summary:
         return []
     notes = []
@@ -330,10 +326,7 @@ def _cells(table: pd.DataFrame, escape: Mapping[str, str]) -> list[list[str]]:
 
 
 def write(
-    table: pd.DataFrame,
-    stem: Path,
-    shown: pd.DataFrame | None = None,
-    right: Sequence[bool] = (),
+    table: pd.DataFrame, stem: Path, shown: pd.DataFrame | None = None, right: Sequence[bool] = ()
 ) -> None:
     """Write ``table`` to ``stem``.csv, and ``shown``, its cells as text, to .md and .tex."""
     stem.parent.mkdir(parents=True, exist_ok=True)

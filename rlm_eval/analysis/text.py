@@ -40,10 +40,8 @@ def count(number: float) -> str:
 
 def times(ratio: float) -> str:
     """A ratio in two digits, or as many as tell it from 1."""
-    digits = 2
-    while ratio != 1 and digits < 17 and float(f"{ratio:.{digits}g}") == 1:
-        digits += 1
-    return f"{ratio:.{digits}g}"
+    told = (f"{ratio:.{digits}g}" for digits in range(2, 18))
+    return next((text for text in told if float(text) != 1), "1")
 
 
 def plural(number: int, noun: str) -> str:

@@ -57,14 +57,10 @@ class Verdict:
 
     ``main`` is the comparison that decides: of those with the alternatives that made the verdict
     what it is, the one that leaves the arm the smallest difference. ``price`` is the highest that
-    a win costs over a cheaper alternative, or None. ``target_tokens`` is 0 for all lengths
-    together, a verdict that is given where every alternative was asked at several. ``notes`` are
-    what a reader must know beside it.
+    a win costs over a cheaper alternative, or None. A verdict on all lengths together is given
+    where every alternative was asked at several. ``notes``: what else bears on it.
     """
 
-    task: str
-    target_tokens: int
-    arm: str
     model: str
     budget: str
     scripted: bool
@@ -94,17 +90,16 @@ def verdicts(results: pd.DataFrame, margin: float = MARGIN) -> list[Verdict]:
     ):
         caps = f"{budget}, matched" if matched and budget else str(budget)
         made_up = set(rows.loc[rows["scripted"], "arm"])
+        compared = comparisons(rows, rlm_questions)
+        compared += comparisons(rows, rlm_questions, all_lengths=True)
         groups: dict[tuple[str, int], list[Comparison]] = {}
-        for whole in (False, True):
-            for c in comparisons(rows, rlm_questions, all_lengths=whole):
-                groups.setdefault((c.arm, c.target_tokens), []).append(c)
-        everyone: dict[str, set[str]] = {}
-        for (arm, _), against_all in groups.items():
-            everyone.setdefault(arm, set()).update(c.against for c in against_all)
+        for c in compared:
+            groups.setdefault((c.arm, c.target_tokens), []).append(c)
         alone = results[(results["task"] == task) & (results["model"] == "")]
         used = pd.concat([rows, alone[alone["arm_kind"] == "control"]])
         for (arm, length), against_all in groups.items():
-            if not length and {c.against for c in against_all} != everyone[arm]:
+            alternatives = {c.against for c in compared if c.arm == arm}
+            if not length and {c.against for c in against_all} != alternatives:
                 continue  # it would leave out an alternative that was asked at one length alone
             cell = used[used["target_tokens"] == length] if length else used
             by_arm = {str(name): own for name, own in cell.groupby("arm")}
@@ -113,22 +108,23 @@ def verdicts(results: pd.DataFrame, margin: float = MARGIN) -> list[Verdict]:
             price = max(wins, key=lambda c: c.price, default=None)
             price = price if decision.startswith("better") else None
             arms = [arm, *(c.against for c in against_all)]
-            samples = cell.drop_duplicates("sample_id")["constant_score"].astype(float)
-            constant = float(samples.mean(skipna=False))
+            constants = cell.drop_duplicates("sample_id")["constant_score"]
             here = cell[cell["arm"].isin([main.arm, main.against])]
             notes = (
                 *(note for name in arms for note in _of_arm(name, by_arm[name])),
-                *_notes(by_arm, constant, main, margin),
+                *_notes(by_arm, float(constants.mean(skipna=False)), main, margin),
                 *_flips(here, main),
                 *_other_readings(here, main),
             )
             scripted = not set(arms).isdisjoint(made_up)
-            where = _place(main, caps, str(model) if several else "")
-            said_of = _text(main, decision, price, margin, unit_of(here), scripted=scripted)
-            text = " ".join([f"{where}: {said_of}", *notes])
-            about = (main.task, length, arm, str(model), caps, scripted, decision)
+            place = f"{length:,} tokens" if length else "all lengths"
+            where = ", ".join(filter(None, (main.task, place, caps, str(model) if several else "")))
+            told = f"{decision} (scripted)" if scripted else decision
+            said = _text(main, decision, price, margin, unit_of(here))
+            text = " ".join([f"{where}: {told}.", said, *notes])
+            about = (str(model), caps, scripted, decision)
             found.append(Verdict(*about, main, price, tuple(against_all), notes, text))
-    return sorted(found, key=lambda v: (v.task, v.target_tokens or 10**12))
+    return sorted(found, key=lambda v: (v.main.task, v.main.target_tokens or 10**12))
 
 
 def decide(against_all: Sequence[Comparison], margin: float) -> tuple[Decision, Comparison]:
@@ -154,24 +150,13 @@ def decide(against_all: Sequence[Comparison], margin: float) -> tuple[Decision, 
     return "undecided", least(open_)
 
 
-def _place(c: Comparison, budget: str, model: str) -> str:
-    length = f"{c.target_tokens:,} tokens" if c.target_tokens else "all lengths"
-    return ", ".join(filter(None, (c.task, length, budget, model)))
-
-
 def money(amount: float, unit: str) -> str:
     """A cost in its unit."""
     return dollars(amount) if unit == "USD" else f"{count(amount)} tokens"
 
 
 def _text(
-    c: Comparison,
-    decision: Decision,
-    price: Comparison | None,
-    margin: float,
-    unit: str,
-    *,
-    scripted: bool,
+    c: Comparison, decision: Decision, price: Comparison | None, margin: float, unit: str
 ) -> str:
     within = f"in {plural(c.contexts, 'context')}" if unit == "context" else "each for itself"
     size = f"{plural(c.shared_samples, 'question')} {within}"
@@ -181,10 +166,7 @@ def _text(
         p = "p < 0.001" if c.p < 0.001 else f"p = {c.p:.2g}"
         over = f", {c.p_holm:.2g} after Holm over {c.comparisons}" if c.comparisons > 1 else ""
         size = f"95 % interval {points(c.low)} to {points(c.high)}; {size}; {p} by {c.test}{over}"
-    sentences = [
-        f"{decision}{' (scripted)' if scripted else ''}.",
-        f"{c.arm} scores {points(c.difference)} points against {c.against} ({size}).",
-    ]
+    sentences = [f"{c.arm} scores {points(c.difference)} points against {c.against} ({size})."]
     if isfinite(c.cost_ratio):
         limits = "" if isnan(c.cost_low) else f" ({times(c.cost_low)} to {times(c.cost_high)})"
         what = "price" if c.cost_unit == "USD" else "tokens"
@@ -211,8 +193,7 @@ def _price(c: Comparison) -> str:
 
 
 def needed(c: Comparison, unit: str) -> str:
-    """What it would take to decide, if the difference were as seen. No plan is more exact than two
-    digits."""
+    """What it would take to decide, if the difference were as seen, in no more than two digits."""
     if c.contexts < stats.MIN_CONTEXTS:
         few = f"Under {stats.MIN_CONTEXTS} {unit}s there is no interval and no verdict"
         alone = "; analysis.unit=question gives one on these contexts alone"
@@ -234,14 +215,19 @@ def _flips(here: pd.DataFrame, main: Comparison) -> Iterator[str]:
     judged, split = (here["judge_verdicts"] > 1).sum(), here["judge_dissents"] > 0
     if not split.any() or split.sum() / judged < min(FLIPS, abs(main.difference)):
         return
-    own = (here["arm"] == main.arm).astype(float)
-    ends = (here["points"].mask(split, worth) for worth in (1 - own, own))
-    low, high = (points(_again(here, main, end).difference) for end in ends)
     yield (
         f"The judge's flip rate is {percent(split.sum() / judged)} %: by how it decides on the"
         f" {split.sum()} of {judged} answers on which its verdicts differ, the difference would be"
-        f" {low} to {high}."
+        f" {_ends(here, main, split)}."
     )
+
+
+def _ends(here: pd.DataFrame, main: Comparison, unsure: pd.Series[bool]) -> str:
+    """The least and the largest difference that the answers which are ``unsure`` leave open."""
+    own = (here["arm"] == main.arm).astype(float)
+    ends = (here["points"].mask(unsure, worth) for worth in (1 - own, own))
+    low, high = (points(_again(here, main, end).difference) for end in ends)
+    return f"{low} to {high}"
 
 
 def _again(here: pd.DataFrame, main: Comparison, points: pd.Series[float]) -> Comparison:
@@ -294,10 +280,8 @@ def _notes(
     if any(pending.values()):
         listed = " and ".join(f"{n} of {arm}" for arm, n in pending.items() if n)
         here = pd.concat([rows[arm] for arm in pending], ignore_index=True)
-        own = (here["arm"] == main.arm).astype(float)
-        ends = (here["points"].where(here["asked"], worth) for worth in (1 - own, own))
-        low, high = (points(_again(here.assign(asked=True), main, end).difference) for end in ends)
-        yield f"Pending: {listed}; by how they end the difference would be {low} to {high}."
+        ends = _ends(here.assign(asked=True), main, ~here["asked"])
+        yield f"Pending: {listed}; by how they end the difference would be {ends}."
     controls = {arm: own for arm, own in rows.items() if own["arm_kind"].iloc[0] == "control"}
     levels = {arm: own.loc[own["asked"], "points"].mean() for arm, own in controls.items()}
     score = rows[main.arm]["points"].mean()

@@ -107,11 +107,11 @@ def answered(parts: Parts, host: Host) -> tuple[int, list[Answer]]:
 def main(arguments: Sequence[str]) -> int:
     """Answer on standard output, everything else on standard error. The exit code is a run's."""
     parser = Arguments(
-        prog="rlm-eval ask",
-        usage='rlm-eval ask FILE... "QUESTION" [key=value ...]',
-        description="Have an RLM answer a question about files (-: standard input). The answer "
+        "ask",
+        "Have an RLM answer a question about files (-: standard input). The answer "
         "goes to standard output, what happens meanwhile to standard error. 'method=[rlm,direct]' "
         "asks both; model=, budget.run.usd= and all other settings are as for a run.",
+        usage='rlm-eval ask FILE... "QUESTION" [key=value ...]',
     )
     parser.add_argument("words", nargs="*", metavar="FILE... QUESTION")
     settings = [a for a in arguments if _SETTING.match(a) and not os.path.exists(a)]

@@ -10,10 +10,7 @@ from rlm_eval.config.spelling import Arguments
 
 def main(arguments: Sequence[str]) -> int:
     """Print the claims on which the runs say something, and what it takes to measure the rest."""
-    parser = Arguments(
-        prog="rlm-eval claims",
-        description="What others have published, beside what these runs measured.",
-    )
+    parser = Arguments("claims", "What others have published, beside what these runs measured.")
     parser.add_argument("runs", nargs="*", metavar="RUN", help="run directory, or a glob of them")
     parser.add_argument("--csv", type=Path, help="write the complete table to this file as well")
     options = parser.parse_args(arguments)
@@ -31,9 +28,8 @@ def main(arguments: Sequence[str]) -> int:
     if options.csv:
         write_csv(table, options.csv)
     measured = table[table["state"] != "not measured"]
-    for (source, says, published), rows in measured.groupby(
-        ["source", "says", "published"], sort=False
-    ):
+    claim = ["source", "says", "published"]
+    for (source, says, published), rows in measured.groupby(claim, sort=False):
         print(f"{source}: {says}" + (f": {published}" if published else ""))
         for row in rows.to_dict("records"):
             pair = f"{row['arm']} − {row['against']}"

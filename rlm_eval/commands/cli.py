@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from rlm_eval.commands.sweep import carry_out_jobs, in_shards
@@ -35,9 +35,8 @@ def run_command(arguments: Sequence[str]) -> int:
             return main(arguments[1:])
         name = ""
         refuse_words(arguments, COMMANDS, known_keys)
-        overrides = [
-            _unaliased(a) for a in arguments if a not in ("--cfg", "-c", "job", "--cfg=job")
-        ]
+        shown = ("--cfg", "-c", "job", "--cfg=job")
+        overrides = [_unaliased(a) for a in arguments if a not in shown]
         words = [o for o in overrides if o not in ("-m", "--multirun")]
         if len(overrides) < len(arguments):
             print(commented(words))
@@ -60,18 +59,12 @@ def run_command(arguments: Sequence[str]) -> int:
 
 
 def composed(overrides: Sequence[str]) -> dict[str, Any]:
-    """The configuration of the one run that the words of a command line make. Raises ConfigError,
-    also where they make several."""
+    """The configuration of the one run that words make. Raises ConfigError, also for several."""
     jobs = jobs_of([_unaliased(o) for o in overrides], multirun=False)
     tree = compose_tree(jobs[0])
     if len(jobs) > 1 or (tree["shards"] != 1 and not tree["shard"]):
         raise ConfigError("these are several runs: only the command line carries them out")
     return tree
-
-
-def run_tree(tree: Mapping[str, Any]) -> int:
-    """Check a configuration and carry it out."""
-    return carry_out_parts(assemble(check_config(tree)))
 
 
 def _unaliased(argument: str) -> str:

@@ -11,9 +11,7 @@ from rlm_eval.errors import ConfigError
 
 def main(arguments: Sequence[str]) -> int:
     """Print the comparison. Raises ConfigError for runs with nothing to compare."""
-    parser = Arguments(
-        prog="rlm-eval compare", description="Compare two runs on the samples they share."
-    )
+    parser = Arguments("compare", "Compare two runs on the samples they share.")
     parser.add_argument("run_a", metavar="RUN_A", help="run directory to compare with")
     parser.add_argument("run_b", metavar="RUN_B", help="run directory whose gain is shown")
     parser.add_argument("--csv", help="write the paired table to this file as well")

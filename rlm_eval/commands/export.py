@@ -15,7 +15,9 @@ from rlm_eval.config.check import check_task
 from rlm_eval.config.compose import compose_tree, recorded_tree
 from rlm_eval.config.spelling import Arguments
 from rlm_eval.errors import ConfigError
+from rlm_eval.journal.chats import training_rows
 from rlm_eval.journal.journal import read_events, replacing
+from rlm_eval.journal.tables import write_tables
 from rlm_eval.records import storable
 from rlm_eval.tasks.datasets.exported import to_row
 from rlm_eval.tasks.task import Task
@@ -44,8 +46,8 @@ def write_jsonl(rows: Iterable[dict[str, Any]], path: Path) -> int:
 def main(arguments: Sequence[str]) -> int:
     """Write the samples, or the run, and say how to read them. Raises ConfigError for bad input."""
     parser = Arguments(
-        prog="rlm-eval export",
-        description="A task's samples as a file: OUT.jsonl task=NAME task.KEY=VALUE. "
+        "export",
+        "A task's samples as a file: OUT.jsonl task=NAME task.KEY=VALUE. "
         "A run for other tools: RUN --to inspect, sft or csv.",
     )
     parser.add_argument("place", type=Path, metavar="OUT.jsonl|RUN")
@@ -61,49 +63,35 @@ def main(arguments: Sequence[str]) -> int:
         "--min-score", type=float, default=1.0, help="sft: of answers with this score or more"
     )
     options = parser.parse_args(arguments)
+    run_dir: Path = options.place
     if options.to is None:
-        return _export_task(options.place, options.overrides)
-    if not (options.place / "results.parquet").is_file():
-        raise ConfigError(f"{options.place} is no run with tables: give the folder it printed")
-    _refuse_sealed(recorded_tree(options.place)["task"]["_target_"], options.to)
-    ways = {"inspect": _to_inspect, "sft": _to_sft, "csv": _to_csv}
-    ways[options.to](options.place, options.out or options.place / options.to, options.min_score)
-    return 0
-
-
-def _refuse_sealed(target: str, form: str) -> None:
-    """Raise ConfigError for a run of a task whose text must not be stored in the clear: what a run
-    has of it is encrypted."""
+        return _export_task(run_dir, options.overrides)
+    if not (run_dir / "results.parquet").is_file():
+        raise ConfigError(f"{run_dir} is no run with tables: give the folder it printed")
+    tree = recorded_tree(run_dir)
+    target = tree["task"]["_target_"]
     module, _, name = target.rpartition(".")
-    ours = target.startswith("rlm_eval.") and form != "csv"
+    ours = target.startswith("rlm_eval.") and options.to != "csv"
     if ours and getattr(getattr(importlib.import_module(module), name), "seal", None) is not None:
         raise ConfigError(f"{name} is sealed: its texts are encrypted, and no export has them")
+    out = options.out or run_dir / options.to
+    if options.to == "inspect":
+        from rlm_eval.journal.inspect_log import write_logs
 
-
-def _to_inspect(run_dir: Path, out: Path, _: float) -> None:
-    from rlm_eval.journal.inspect_log import write_logs
-
-    for path in write_logs(run_dir, out, recorded_tree(run_dir)):
-        print(path)
-    print(f"to look at them: inspect view --log-dir {out}")
-
-
-def _to_sft(run_dir: Path, out: Path, least: float) -> None:
-    from rlm_eval.journal.chats import training_rows
-
-    path = out if out.suffix == ".jsonl" else out / "chats.jsonl"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    count = write_jsonl(training_rows(run_dir, least), path)
-    print(f"{count} chats of answers with a score of {least:g} or more")
-    print(f"datasets.load_dataset('json', data_files='{path}')")
-
-
-def _to_csv(run_dir: Path, out: Path, _: float) -> None:
-    from rlm_eval.journal.tables import write_tables
-
-    write_tables(read_events(run_dir, ("result", "call")), out)
-    for name in ("results", "calls"):
-        print(out / f"{name}.csv")
+        for path in write_logs(run_dir, out, tree):
+            print(path)
+        print(f"to look at them: inspect view --log-dir {out}")
+    elif options.to == "sft":
+        path = out if out.suffix == ".jsonl" else out / "chats.jsonl"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        count = write_jsonl(training_rows(run_dir, options.min_score), path)
+        print(f"{count} chats of answers with a score of {options.min_score:g} or more")
+        print(f"datasets.load_dataset('json', data_files='{path}')")
+    else:
+        write_tables(read_events(run_dir, ("result", "call")), out)
+        for table in ("results", "calls"):
+            print(out / f"{table}.csv")
+    return 0
 
 
 def _export_task(out: Path, overrides: Sequence[str]) -> int:

@@ -67,7 +67,7 @@ exit:   0 finished   1 stopped by the machine, as by a full disk: run it again  
 
 def main(arguments: Sequence[str]) -> int:
     """Print the choices of the groups, all by default. Raises ConfigError for what is no group."""
-    parser = Arguments(prog="rlm-eval list", description="What may be chosen, one line each.")
+    parser = Arguments("list", "What may be chosen, one line each.")
     parser.add_argument("groups", nargs="*", metavar="GROUP", help="task, method, model, ...")
     known = [group for group in groups() if group not in ("prompt", "budget")]
     for name in parser.parse_args(arguments).groups or known:

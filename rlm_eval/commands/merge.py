@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,20 +18,13 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from rlm_eval.commands.replay import rebuild
 from rlm_eval.config.check import RunConfig
 from rlm_eval.config.compose import recorded_tree
 from rlm_eval.config.spelling import Arguments
 from rlm_eval.errors import ConfigError
 from rlm_eval.journal.environment import recorded_environment
-from rlm_eval.journal.journal import (
-    Journal,
-    attempt_id,
-    damage,
-    has_journal,
-    read_events,
-    record_size,
-    whole,
-)
+from rlm_eval.journal.journal import Journal, attempt_id, damage, read_events, record_size, whole
 from rlm_eval.journal.past import copy_trajectory
 from rlm_eval.records import PENDING
 
@@ -50,29 +43,23 @@ class Last(NamedTuple):
     rank: tuple[bool, bool]
 
 
-@dataclass(frozen=True)
 class Source:
-    """A run to be merged: its configuration and environment, and each key's last result, all within
-    the first ``size`` bytes of its journal: it may still be written to."""
+    """A run to be merged: its configuration and environment, each key's last result and how often
+    that was begun, within the first ``size`` bytes of its journal: it may still be written to."""
 
-    folder: Path
-    size: int
-    tree: Mapping[str, Any]
-    environment: Mapping[str, Any]
-    results: dict[str, Last]
-
-    @classmethod
-    def of(cls, folder: Path) -> Source:
-        if not has_journal(folder):
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.size = folder, record_size(folder)
+        if not self.size:
             raise ConfigError(f"{folder} holds no journal: give folders of runs")
-        size, tree = record_size(folder), recorded_tree(folder)
-        source = cls(folder, size, tree, recorded_environment(folder), {})
-        for place, event in enumerate(source.events()):
+        self.tree, self.environment = recorded_tree(folder), recorded_environment(folder)
+        self.results: dict[str, Last] = {}
+        self.begun: dict[str, int] = {}
+        for place, event in enumerate(self.events()):
+            if (key := _key(event)) is not None:
+                self.begun[key] = max(self.begun.get(key, 0), event["restart"] + 1)
             if event["type"] == "result":
                 rank = event["answer"]["outcome"] in PENDING, "reused_from" in event
-                last = Last(place, event["method"], event["code_revision"], rank)
-                source.results[event["key"]] = last
-        return source
+                self.results[key] = Last(place, event["method"], event["code_revision"], rank)
 
     def events(self) -> Iterator[Event]:
         """In order, and read anew each time: those of all runs may not fit into memory."""
@@ -81,8 +68,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Merged:
-    """What was joined: ``results``, of which ``repeated`` were in several runs; ``differences``
-    between the configurations."""
+    """How many results were joined, and were in several runs; how the configurations differ."""
 
     results: int
     repeated: int
@@ -92,32 +78,35 @@ class Merged:
 def merge(runs: Sequence[Path], out: Path) -> Merged:
     """Join ``runs`` into the new folder ``out``: journal, trajectories, configuration, environment
     and tables. Of a result that several runs have, the first finished one counts, measured rather
-    than reused; what the others spent on it stays in the bill as earlier tries.
-
-    Raises ConfigError where the runs do not fit together; see :func:`check_fit`.
-    """
+    than reused; what the others spent on it stays in the bill as earlier tries. Raises ConfigError
+    where the runs do not fit together; see :func:`check_fit`."""
     folders = list(dict.fromkeys(path.resolve() for path in runs))
     if not out.name or (out.exists() and (not out.is_dir() or any(out.iterdir()))):
         raise ConfigError(f"--out={out} is there already: name a new folder")
-    sources = [Source.of(folder) for folder in folders]
+    sources = [Source(folder) for folder in folders]
     settings = [RunConfig(source.tree).measured for source in sources]
-    check_fit(settings, _revisions(sources))
+    revisions: dict[str, set[str]] = defaultdict(set)
+    chosen: dict[str, Source] = {}  # whose result counts, per key
+    for source in sources:
+        for key, last in source.results.items():
+            revisions[last.method].add(last.revision)
+            if key not in chosen or last.rank < chosen[key].results[key].rank:
+                chosen[key] = source
+    check_fit(settings, revisions)
     differences = differences_of(settings)
-    chosen = _chosen(sources)
     out.parent.mkdir(parents=True, exist_ok=True)
     building = out.with_name(f".{out.name}.tmp")
     shutil.rmtree(building, ignore_errors=True)
-    _write_journal(sources, chosen, building)
+    with Journal(building) as journal:
+        for event in _joined(sources, chosen):
+            journal.append(event)
+    with journal.path.open("rb") as file:
+        os.fsync(file.fileno())
     _write_companions(sources, differences, building)
     for key, source in chosen.items():
         copy_trajectory(key, source.folder, building)
     building.replace(out)
-    # Here, so that --help stays quick.
-    from rlm_eval.analysis.summary import write_summary
-    from rlm_eval.journal.tables import write_tables
-
-    write_tables(read_events(out, ("result", "call")), out)
-    write_summary(out)
+    rebuild(out, out)
     repeated = sum(sum(key in s.results for s in sources) > 1 for key in chosen)
     return Merged(len(chosen), repeated, differences)
 
@@ -135,9 +124,8 @@ def differences_of(trees: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
 
 
 def check_fit(trees: Sequence[Mapping[str, Any]], revisions: Mapping[str, Collection[str]]) -> None:
-    """Raises ConfigError where rows of the runs could not be told apart: arms of one name with
-    different settings, results of an arm made by different sources (``revisions`` per arm), or
-    different models or other settings that hold for all rows."""
+    """Raises ConfigError where rows of the runs could not be told apart. ``revisions`` are, per
+    arm, the hashes of the sources that made its results."""
     for name in {name for tree in trees for name in tree["method"]}:
         nodes = [tree["method"][name] for tree in trees if name in tree["method"]]
         if any(node != nodes[0] for node in nodes):
@@ -156,36 +144,9 @@ def check_fit(trees: Sequence[Mapping[str, Any]], revisions: Mapping[str, Collec
         raise ConfigError(f"{told}: report, compare and load_results take them as they are")
 
 
-def _revisions(sources: Sequence[Source]) -> dict[str, set[str]]:
-    """The hashes of the sources that made the results, per arm."""
-    found: dict[str, set[str]] = {}
-    for source in sources:
-        for last in source.results.values():
-            found.setdefault(last.method, set()).add(last.revision)
-    return found
-
-
-def _chosen(sources: Sequence[Source]) -> dict[str, Source]:
-    """Whose result counts, per key."""
-    chosen: dict[str, Source] = {}
-    for source in sources:
-        for key, last in source.results.items():
-            if key not in chosen or last.rank < chosen[key].results[key].rank:
-                chosen[key] = source
-    return chosen
-
-
 def _key(event: Event) -> Any:
     """The result that an event is about, if it is about one."""
     return event.get("result_key" if event["type"] == "call" else "key")
-
-
-def _write_journal(sources: Sequence[Source], chosen: Mapping[str, Source], out: Path) -> None:
-    with Journal(out) as journal:
-        for event in _joined(sources, chosen):
-            journal.append(event)
-    with journal.path.open("rb") as file:
-        os.fsync(file.fileno())
 
 
 def _joined(sources: Sequence[Source], chosen: Mapping[str, Source]) -> Iterator[Event]:
@@ -201,7 +162,15 @@ def _joined(sources: Sequence[Source], chosen: Mapping[str, Source]) -> Iterator
                 paid.add(attempt_id(call))
             if chosen.get(_key(call)) is source:
                 copied.add(attempt_id(call))
-    added = _added_restarts(sources, chosen)
+    # Restarts of the run whose result counts are the last ones, so that a row sums its own calls.
+    added: dict[tuple[Path, str], int] = {}
+    begun: Counter[str] = Counter()
+    for last in (False, True):
+        for source in sources:
+            for key, restarts in source.begun.items():
+                if (chosen.get(key) is source) is last:
+                    added[source.folder, key] = begun[key]
+                    begun[key] += restarts
     for source in sources:
         for place, event in enumerate(source.events()):
             if (key := _key(event)) is None:
@@ -220,23 +189,6 @@ def _joined(sources: Sequence[Source], chosen: Mapping[str, Source]) -> Iterator
                 if attempt in paid:
                     event = {name: value for name, value in event.items() if name != "reused_from"}
             yield {**event, "restart": event["restart"] + added[source.folder, key]}
-
-
-def _added_restarts(
-    sources: Sequence[Source], chosen: Mapping[str, Source]
-) -> dict[tuple[Path, str], int]:
-    """What is added to a run's restarts of a result that others began too: those of the run whose
-    result counts are the last, so that a row sums its own calls."""
-    added: dict[tuple[Path, str], int] = {}
-    begun: Counter[str] = Counter()
-    for last in (False, True):
-        for source in sources:
-            for event in source.events():
-                key = _key(event)
-                if key is not None and (chosen.get(key) is source) is last:
-                    before = added.setdefault((source.folder, key), begun[key])
-                    begun[key] = max(begun[key], before + event["restart"] + 1)
-    return added
 
 
 def _write_companions(
@@ -273,9 +225,7 @@ def _of_all(sources: Sequence[Source], key: str) -> dict[str, Any]:
 
 def main(arguments: Sequence[str]) -> int:
     """Merge, derive the tables and print the folder as the last line."""
-    parser = Arguments(
-        prog="rlm-eval merge", description="Join the records of several runs in one."
-    )
+    parser = Arguments("merge", "Join the records of several runs in one.")
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run directory")
     parser.add_argument("--out", type=Path, required=True, help="new folder for what is joined")
     options = parser.parse_args(arguments)

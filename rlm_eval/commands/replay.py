@@ -7,7 +7,6 @@ reads, are allowed by allow_targets=[MODULE,...]. The record itself is never cha
 
 from __future__ import annotations
 
-import argparse
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -23,7 +22,6 @@ from rlm_eval.journal.tables import write_tables
 if TYPE_CHECKING:
     import pandas as pd
 
-SAME, DIFFERENT = 0, 1
 #: What a run derives from its journal.
 DERIVED = (
     *("results.parquet", "calls.parquet", "results.csv", "calls.csv"),
@@ -33,7 +31,7 @@ DERIVED = (
 
 def rebuild(run_dir: Path, out: Path) -> None:
     """Derive :data:`DERIVED` and the figures from the journal in ``run_dir`` and write them into
-    ``out``, beside copies of the run's configuration and environment."""
+    ``out``, beside the run's configuration and environment."""
     from rlm_eval.analysis.summary import write_summary
 
     out.mkdir(parents=True, exist_ok=True)
@@ -82,7 +80,7 @@ def check(run_dir: Path) -> bool:
 
 def main(arguments: Sequence[str]) -> int:
     """Exit code 0; 1 where something is not as it was recorded."""
-    parser = Arguments(prog="rlm-eval replay", description=(__doc__ or "").strip())
+    parser = Arguments("replay", (__doc__ or "").strip())
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run directory")
     parser.add_argument("--out", type=Path, help="folder to write to (for one RUN)")
     parser.add_argument(
@@ -98,17 +96,15 @@ def main(arguments: Sequence[str]) -> int:
     for run_dir in options.runs:
         if not has_journal(run_dir):
             raise ConfigError(f"{run_dir} holds no journal: give the folder of a run")
-    return max(_replayed(run_dir, options, allowed) for run_dir in options.runs)
+    same = True
+    for run_dir in options.runs:
+        if options.rescore:
+            from rlm_eval.commands.rescore import rescore
 
-
-def _replayed(run_dir: Path, options: argparse.Namespace, allowed: Sequence[str]) -> int:
-    if options.rescore:
-        from rlm_eval.commands.rescore import rescore
-
-        rescore(run_dir, options.out or run_dir, allowed)
-        return SAME
-    same = check(run_dir)
-    if options.out:
-        rebuild(run_dir, options.out)
-        print(options.out)
-    return SAME if same else DIFFERENT
+            rescore(run_dir, options.out or run_dir, allowed)
+            continue
+        same &= check(run_dir)
+        if options.out:
+            rebuild(run_dir, options.out)
+            print(options.out)
+    return 0 if same else 1

@@ -43,9 +43,7 @@ def contexts(allowed: Sequence[str], run_dir: Path, wanted: set[str]) -> Iterato
 
 def main(arguments: Sequence[str]) -> int:
     """Write the report and print its path."""
-    parser = Arguments(
-        prog="rlm-eval report", description="Write report.html over one or several runs."
-    )
+    parser = Arguments("report", "Write report.html over one or several runs.")
     parser.add_argument("runs", nargs="+", metavar="RUN", help="run directory, or a glob of them")
     parser.add_argument(
         "--out", type=Path, help="folder to write to (default: the run's own; needed for several)"

@@ -1,9 +1,8 @@
 """The recorded answers of a run, judged by the task's present scorer.
 
-Needed are the journal and what the task's constructor needs: nothing for tasks that make their own
-samples, the file for those that read one (its rows are not read again: question, gold and answer
-are in the journal). Where a judge's verdict is the official score, the recorded verdicts are read
-again. ``constant_score`` stays as it was recorded, and so ``skill`` is over that constant.
+Needed are the journal and what the task's constructor needs; question, gold and answer are in the
+journal. Where a judge's verdict is the official score, the recorded verdicts are read again.
+``constant_score`` stays as it was recorded, and so ``skill`` is over that constant.
 """
 
 from __future__ import annotations
@@ -31,9 +30,7 @@ Event = Mapping[str, Any]
 def rescore(run_dir: Path, out: Path, allow_targets: Sequence[str] = ()) -> int:
     """Judge anew what the journal in ``run_dir`` holds; write results_rescored.parquet and .csv
     into ``out``, print a line per answer that is judged otherwise, and return how many there are.
-
-    Raises ConfigError where the task can't be built or its texts are sealed.
-    """
+    Raises ConfigError where the task can't be built or its texts are sealed."""
     node = recorded_tree(run_dir)["task"]
     refuse_reaching({"task": node}, run_dir, "replay --rescore", allow_targets)
     task = build("task", check_task(from_environment(node, "task"), allow_targets))

@@ -18,13 +18,10 @@ _SHOWN = 5
 
 
 def resume(run_dir: Path, *, changed: bool = False, allowed: Sequence[str] = ()) -> int:
-    """Continue the run in ``run_dir``, whatever its folder is called now; the exit code.
-
-    Raises ConfigError if it is no run, where it reaches out of its folder and that is not
-    ``allowed``, and where its configuration, its prompts or the sources that made its results have
-    changed since, unless ``changed`` allows a new run beside it. That one reuses the results of
-    arms that are the same.
-    """
+    """Continue the run in ``run_dir``, whatever its folder is called now; the exit code. Raises
+    ConfigError if it is no run, where it reaches out of its folder and that is not ``allowed``, and
+    where what made its results has changed since, unless ``changed`` allows a new run beside it,
+    which reuses the results of arms that are the same."""
     recorded_as = recorded_tree(run_dir)
     refuse_reaching(recorded_as, run_dir, "resume", allowed)
     tree = {**from_environment(recorded_as), "allow_targets": list(allowed)}
@@ -47,8 +44,8 @@ def resume(run_dir: Path, *, changed: bool = False, allowed: Sequence[str] = ())
 
 def main(arguments: Sequence[str]) -> int:
     parser = Arguments(
-        prog="rlm-eval resume",
-        description="Go on with a run from its own configuration. Code, files and "
+        "resume",
+        "Go on with a run from its own configuration. Code, files and "
         "servers beside it are allowed by allow_targets=[MODULE,...].",
     )
     parser.add_argument("run", type=Path, metavar="RUN", help="run directory")

@@ -1,8 +1,7 @@
 """Several runs by one command: a sweep's, or the shards of one run, by one of Hydra's launchers.
 
-Jobs share nothing but the results folder. What a job came to is a file in it, so that this is known
-of jobs in other processes and on other machines; a job that left none is run again, alone, and goes
-on from its journal.
+Jobs share nothing but the results folder. What a job came to is a file in it, wherever it was done;
+a job that left none is run again, alone, and goes on from its journal.
 """
 
 from __future__ import annotations
@@ -15,14 +14,14 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from tempfile import mkdtemp
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from rlm_eval.commands.merge import merge
 from rlm_eval.config.check import RunConfig, check_config
 from rlm_eval.config.compose import compose_tree, launcher_of, plain_tree
 from rlm_eval.errors import ConfigError
-from rlm_eval.journal.journal import FILE_NAME
+from rlm_eval.journal.journal import FILE_NAME, write_atomically
 from rlm_eval.journal.past import SHARDS, past_of
 from rlm_eval.runs.assemble import assemble
 from rlm_eval.runs.run import BAD_INPUT, FAILED, FINISHED, INTERRUPTED, carry_out_parts
@@ -59,12 +58,10 @@ def carry_out_jobs(overrides: Sequence[str], runs: Sequence[Sequence[str]]) -> i
         jobs += [[*run, f"shard={i}"] for i in parts] or [list(run)]
     results_dir = Path(config["results_dir"])
     results_dir.mkdir(parents=True, exist_ok=True)
-    notes = Path(mkdtemp(prefix=".sweep-", dir=results_dir)).resolve()
-    try:
+    with TemporaryDirectory(prefix=".sweep-", dir=results_dir, ignore_cleanup_errors=True) as place:
+        notes = Path(place).resolve()
         failed = _launch(overrides, jobs, notes)
         done = {i: job for i in range(len(jobs)) if (job := _noted(notes, i)) is not None}
-    finally:
-        shutil.rmtree(notes, ignore_errors=True)
     for i in sorted(set(range(len(jobs))) - done.keys()):
         print(f"{' '.join(jobs[i])} was lost {ATTEMPTS} times", file=sys.stderr)
     for job in done.values():
@@ -125,9 +122,7 @@ def _job(config: Any, notes: str, parent: int) -> None:
         if os.getpid() == parent:
             raise KeyboardInterrupt  # the complete sweep, not this job alone
         return  # its worker was told to end: it is begun again
-    note = Path(notes, f"{hydra.job.num}.json")
-    note.with_suffix(".tmp").write_text(json.dumps(asdict(job)), encoding="utf-8")
-    note.with_suffix(".tmp").replace(note)
+    write_atomically(Path(notes, f"{hydra.job.num}.json"), json.dumps(asdict(job)))
 
 
 def _noted(notes: Path, number: int) -> Job | None:

@@ -1,8 +1,7 @@
 """A run's composed configuration, checked before anything is built.
 
 The constructor is the schema: each ``_target_`` node is checked against its signature (unknown
-and missing keys, types), so that a typo costs nothing. What has no constructor has
-:class:`Settings`.
+and missing keys, types). What has no constructor has :class:`Settings`.
 """
 
 from __future__ import annotations
@@ -114,10 +113,8 @@ class RunConfig:
 
 
 def check_config(tree: Mapping[str, Any]) -> RunConfig:
-    """The configuration with each role's model filled in and every value's type settled.
-
-    Raises ConfigError for the first thing that is wrong, naming the key.
-    """
+    """The configuration with each role's model filled in and every value's type settled. Raises
+    ConfigError for the first thing that is wrong, naming the key."""
     refuse_credentials(tree)
     for key in NEEDED:
         if not tree.get(key):
@@ -171,15 +168,12 @@ def _settings(given: Mapping[str, Any]) -> dict[str, Any]:
             raise ConfigError(f"{key} is missing: leave ~{key} out") from None
         if problem["type"] == "extra_forbidden":
             raise ConfigError(unknown_key(key, known_keys())) from None
-        raise _misfit(key, error) from None
+        raise ConfigError(misfit(key, problem)) from None
 
 
 def _role_model(key: str, model: Any, node: Any) -> dict[str, Any] | None:
-    """A role's model: one of its own, the root model with changes, or None (the same).
-
-    ``model@sub_model=NAME`` gives a node with a ``_target_``; ``sub_model.key=`` overlays. Another
-    model than the root's has not its price.
-    """
+    """A role's model: one of its own (``model@sub_model=NAME`` gives its ``_target_``), the root
+    model with changes, or None (the same). Another model than the root's has not its price."""
     if not isinstance(node, Mapping | None):
         raise ConfigError(f"{key}={node} is no configuration: write model@{key}={node}")
     given = {k: v for k, v in (node or {}).items() if v is not None}
@@ -236,7 +230,7 @@ def _value(where: str, parameter: inspect.Parameter, value: Any, allowed: Sequen
         # Texts from the environment stay known as such; numbers and records are values.
         return value if as_written(value) != value == fitting else fitting
     except ValidationError as error:
-        raise _misfit(where, error) from None
+        raise ConfigError(misfit(where, error.errors()[0])) from None
     except ValueError:
         raise ConfigError(f"{where}={value!r} does not fit: every number must be finite") from None
     except PydanticSchemaGenerationError:
@@ -263,11 +257,6 @@ def _parameters(where: str, target: str) -> dict[str, inspect.Parameter]:
         for name, parameter in inspect.signature(found).parameters.items()
         if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
     }
-
-
-def _misfit(key: str, error: ValidationError) -> ConfigError:
-    problem = error.errors()[0]
-    return ConfigError(misfit(key, problem["input"], problem["type"], problem["msg"]))
 
 
 def _plain(value: Any) -> Any:

@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -30,13 +31,11 @@ _OWN_CONF = "hydra.searchpath="
 def compose_tree(overrides: Sequence[str]) -> dict[str, Any]:
     """The composed configuration as plain data. Raises ConfigError, in one line, for what Hydra
     can't compose, for a chosen arm without ``_target_`` and for settings of one not chosen."""
-    from hydra import compose
-
-    with _hydra(overrides):
-        config = compose("config", overrides=list(overrides))
+    with _hydra(overrides) as (compose, loader):
+        config = compose(overrides=list(overrides))
         tree = plain_tree(config)
         unnamed = (config.get("method") or {}).keys() - (tree.get("method") or {}).keys()
-        packages = {file.package for file in _files(overrides)} if unnamed else set()
+        packages = {file.package for file in _files(loader, overrides)} if unnamed else set()
         if chosen := packages & {f"method.{name}" for name in unnamed}:
             raise ConfigError(f"{min(chosen)} must be a configuration with a _target_")
     for key in (override.lstrip("+").partition("=")[0] for override in overrides):
@@ -46,25 +45,21 @@ def compose_tree(overrides: Sequence[str]) -> dict[str, Any]:
     return tree
 
 
-def _files(overrides: Sequence[str]) -> list[Any]:
+def _files(loader: Any, overrides: Sequence[str]) -> list[Any]:
     """The files that a configuration comes from, as Hydra lists them."""
-    from hydra.core.global_hydra import GlobalHydra
     from hydra.types import RunMode
 
-    loader = GlobalHydra.instance().config_loader()
     files = loader.compute_defaults_list("config", list(overrides), RunMode.RUN).defaults
     return [file for file in files if file.package is not None]
 
 
 def commented(overrides: Sequence[str]) -> str:
-    """The composed configuration as YAML, with the comments of the files that it comes from. Raises
-    ConfigError as :func:`compose_tree` does."""
-    from hydra import compose
+    """The composed configuration as YAML, with its files' comments; see :func:`compose_tree`."""
     from omegaconf import OmegaConf
 
-    with _hydra(overrides):
-        text = OmegaConf.to_yaml(compose("config", overrides=list(overrides)))
-        files = _files(overrides)
+    with _hydra(overrides) as (compose, loader):
+        text = OmegaConf.to_yaml(compose(overrides=list(overrides)))
+        files = _files(loader, overrides)
     told: dict[str, list[str]] = {}
     conf = importlib.resources.files("rlm_eval.conf")
     for file in files:
@@ -107,13 +102,12 @@ def jobs_of(overrides: Sequence[str], *, multirun: bool = True) -> list[list[str
     """The overrides of each run that ``overrides`` ask for, as Hydra's own sweeper makes them.
     What a preset sweeps over (``hydra.sweeper.params``), and ``model=[a,b]``, needs no
     ``multirun``. Raises ConfigError for those that can't be read."""
-    from hydra.core.global_hydra import GlobalHydra
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
     listed = [re.sub(r"^model=\[(.*)\]$", r"model=\1", o) for o in overrides]
     swept, own = _preset_sweep(listed), {o for o in overrides if not o.startswith("model=[")}
-    with _hydra(overrides):
-        parser = OverridesParser.create(GlobalHydra.instance().config_loader())
+    with _hydra(overrides) as (_, loader):
+        parser = OverridesParser.create(loader)
         choices = {
             str(o.get_key_element()): [
                 f"{o.get_key_element()}={value}" for value in o.sweep_string_iterator()
@@ -135,46 +129,42 @@ def jobs_of(overrides: Sequence[str], *, multirun: bool = True) -> list[list[str
 
 def _preset_sweep(overrides: Sequence[str]) -> list[str]:
     """What the chosen experiment sweeps over, but for what is given beside it."""
-    from hydra import compose
-
     chosen = [o for o in overrides if o.startswith("experiment=") and "," not in o]
     if not chosen:
         return []
     given = {o.lstrip("+~").partition("=")[0] for o in overrides} - {"experiment"}
     chosen += [o for o in overrides if o.startswith(_OWN_CONF)]
-    with _hydra(chosen):
-        params = compose("config", chosen, return_hydra_config=True).hydra.sweeper.params or {}
+    with _hydra(chosen) as (compose, _):
+        params = compose(overrides=chosen, return_hydra_config=True).hydra.sweeper.params or {}
     return [f"{key}={value}" for key, value in params.items() if key.lstrip("+") not in given]
 
 
 def launcher_of(overrides: Sequence[str], work: Callable[[Any], None]) -> Any:
     """The Hydra launcher that ``overrides`` name, as ``hydra/launcher=joblib`` does; by default one
     that does jobs one after the other in this process. ``work`` gets each job's configuration."""
-    from hydra import compose
     from hydra._internal.callbacks import Callbacks
-    from hydra.core.global_hydra import GlobalHydra
     from hydra.core.plugins import Plugins
     from hydra.types import HydraContext
 
     own = [o for o in overrides if o.startswith(("hydra", "+hydra", "results_dir="))]
-    with _hydra(own):
-        config = compose("config", own, return_hydra_config=True)
-        context = HydraContext(GlobalHydra.instance().config_loader(), Callbacks())
-        return Plugins.instance().instantiate_launcher(
-            hydra_context=context, task_function=work, config=config
-        )
+    with _hydra(own) as (compose, loader):
+        config = compose(overrides=own, return_hydra_config=True)
+        make, context = Plugins.instance().instantiate_launcher, HydraContext(loader, Callbacks())
+        return make(hydra_context=context, task_function=work, config=config)
 
 
 @contextmanager
-def _hydra(overrides: Sequence[str]) -> Iterator[None]:
-    from hydra import initialize_config_module
+def _hydra(overrides: Sequence[str]) -> Iterator[tuple[Callable[..., Any], Any]]:
+    """How Hydra composes from our folder of configurations, and what loads them."""
+    from hydra import compose, initialize_config_module
+    from hydra.core.global_hydra import GlobalHydra
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
     check_overrides(overrides)
     try:
         with initialize_config_module("rlm_eval.conf", version_base="1.3"):
-            yield
+            yield partial(compose, "config"), GlobalHydra.instance().config_loader()
     except (HydraException, OmegaConfBaseException, ValueError, TypeError) as error:
         raise ConfigError(_one_line(error, overrides)) from error
 
@@ -222,15 +212,9 @@ def recorded_tree(run_dir: Path) -> dict[str, Any]:
 
 
 def recorded_trees(folders: Iterable[Path]) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Runs one or two levels below ``folders``, in order and each once, and their configurations;
-    without those that can't be read."""
-    found = {
-        c.parent.resolve()
-        for f in folders
-        for p in ("*", "*/*")
-        for c in f.glob(f"{p}/config.yaml")
-    }
-    for run_dir in sorted(found):
+    """Runs one or two levels below ``folders``, in order, with configurations that can be read."""
+    files = (c for f in folders for p in ("*", "*/*") for c in f.glob(f"{p}/config.yaml"))
+    for run_dir in sorted({file.parent.resolve() for file in files}):
         with suppress(ConfigError):
             yield run_dir, recorded_tree(run_dir)
 

@@ -1,9 +1,8 @@
 """The source files that a result depends on: those of given modules and of all that they import.
 
-Read from the files' import statements, those inside functions too and those for type checkers not,
-so the answer is the same before and after anything was imported. A result's key holds their hash:
-a new task, or a change to a module that the result's method, task and models never import, leaves
-the result valid. Data files are no part of it: what they give is in the sample's own hash.
+Read from the files' import statements, those inside functions too and those for type checkers not.
+A result's key holds their hash: a change to a module that its method, task and models never import
+leaves it valid. Data files are no part of it: what they give is in the sample's own hash.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import importlib.util
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -46,16 +45,6 @@ def sources_of(modules: Iterable[str]) -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
-def revision_of(sources: Mapping[str, str]) -> str:
-    """One hash for all of ``sources``."""
-    lines = "".join(f"{name} {digest}\n" for name, digest in sources.items())
-    return _digest(lines.encode())
-
-
-def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()[:16]
-
-
 @cache
 def _file_of(module: str) -> Path | None:
     """Its Python file; None for what is no module (a name in one) or has no source."""
@@ -79,7 +68,7 @@ def _read(module: str, path: Path, mtime_ns: int) -> tuple[str, tuple[str, ...]]
         elif isinstance(node, ast.ImportFrom):
             base = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
             names += [base, *(f"{base}.{alias.name}" for alias in node.names)]
-    return _digest(data), tuple(names)
+    return hashlib.sha256(data).hexdigest()[:16], tuple(names)
 
 
 def _statements(tree: ast.AST) -> Iterator[ast.AST]:

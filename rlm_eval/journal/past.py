@@ -59,7 +59,9 @@ def past_of(run_dir: Path) -> Past:
             if event.get("reused_from", own) != own or attempt_id(event) in asked:
                 continue
             asked.add(attempt_id(event))
-            spent += _spend(event)
+            if not event["cached_response"]:
+                tokens = event["prompt_tokens"] + event["completion_tokens"]
+                spent += Spend(1, tokens, event["cost_usd"])
             if sessions:
                 begun, last = sessions[-1]
                 sessions[-1] = begun, max(last, event["started_at"] + event["latency_s"])
@@ -111,10 +113,3 @@ def copy_trajectory(key: str, source: Path, to: Path) -> None:
 
 def _is_done(event: Event) -> bool:
     return event["answer"]["outcome"] not in PENDING
-
-
-def _spend(event: Event) -> Spend:
-    if event["cached_response"]:
-        return Spend()
-    tokens = event["prompt_tokens"] + event["completion_tokens"]
-    return Spend(1, tokens, event["cost_usd"])

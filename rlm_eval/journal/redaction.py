@@ -45,12 +45,10 @@ _SHORTEST, _SURELY_RANDOM = 8, 16
 #: The least characters and the least letters without a digit of what is known to be a secret.
 _DECLARED_SHORTEST, _DECLARED_WORD = 6, 12
 #: Keys of a trajectory's events whose texts say what happened, not what was read or written.
-OPEN = frozenset(
-    {
-        *("type", "role", "outcome", "finish_reason", "call_id", "parent_call_id"),
-        *("method", "prompt_hash", "sandbox_level", "settings", "budget", "budget_left"),
-    }
-)
+OPEN = {
+    *("type", "role", "outcome", "finish_reason", "call_id", "parent_call_id"),
+    *("method", "prompt_hash", "sandbox_level", "settings", "budget", "budget_left"),
+}
 
 Seal = Callable[[str], str]
 
@@ -152,24 +150,20 @@ def sealed_result(result: Result, seal: Seal) -> Result:
         ),
         answer=replace(
             answer,
-            text=None if answer.text is None else _sealed(answer.text, seal),
+            text=_sealed(answer.text, seal),
             error=_sealed(answer.error, seal),
-            trajectory=tuple(_sealed_value(answer.trajectory, seal)),
+            trajectory=tuple(_sealed(answer.trajectory, seal)),
         ),
         score=None if score is None else replace(score, parsed=_sealed(score.parsed, seal)),
     )
 
 
-def _sealed(text: str, seal: Seal) -> str:
-    """What is empty says nothing, and stays empty."""
-    return seal(text) if text else ""
-
-
-def _sealed_value(value: Any, seal: Seal) -> Any:
+def _sealed(value: Any, seal: Seal) -> Any:
+    """A value with its texts sealed. What is empty says nothing, and stays empty."""
     if isinstance(value, str):
-        return _sealed(value, seal)
+        return seal(value) if value else ""
     if isinstance(value, Mapping):
-        return {k: v if k in OPEN else _sealed_value(v, seal) for k, v in value.items()}
+        return {k: v if k in OPEN else _sealed(v, seal) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [_sealed_value(part, seal) for part in value]
+        return [_sealed(part, seal) for part in value]
     return value

@@ -1,7 +1,6 @@
 """The two tables of a run, derived from its journal: results.parquet and calls.parquet.
 
-Cost, tokens and call counts of a result are sums over its calls, never counters of their own. What
-is written goes through memory some rows at a time: a run may have a hundred thousand calls.
+What is written goes through memory some rows at a time: a run may have a hundred thousand calls.
 """
 
 from __future__ import annotations
@@ -41,12 +40,7 @@ RESULTS: Mapping[str, tuple[str, str]] = {
     "target_tokens": ("int64", "length asked for, in tokens of the task's tokenizer"),
     "length_tokens": ("int64", "length of the context, same tokens"),
     "truncated_tokens": ("int64", "tokens of the context the arm left out"),
-    "outcome": (
-        "string",
-        "answered, forced (both scored), no_answer (thoughts_only, refusal, tool_call and "
-        "content_filter where the last reply was that), budget_exceeded, context_overflow, "
-        "invalid_answer, or provider_error and sandbox_error, which are pending",
-    ),
+    "outcome": ("string", "one of records.Outcome; provider_error and sandbox_error are pending"),
     "score": ("float64", "score in [0, 1] by score_rule; null unless scored"),
     "score_rule": ("string", "the rule: a benchmark's own, or one that begins with strict"),
     "constant_score": ("float64", "what the best constant answer would score on this sample"),
@@ -74,11 +68,7 @@ RESULTS: Mapping[str, tuple[str, str]] = {
     "cached_tokens": ("int64", "of these, taken from the server's prompt cache"),
     "reused_tokens": ("int64", "of these, such as a prompt of the same arm began with before"),
     "completion_tokens": ("int64", "sum over calls"),
-    "thought_chars": (
-        "int64",
-        "characters of replies that were thoughts or else no answer, which neither code nor a "
-        "scorer saw; sum over calls",
-    ),
+    "thought_chars": ("int64", "characters of replies that no code or scorer saw; sum over calls"),
     "cost_usd": ("float64", "US dollars as billed; null = unpriced"),
     "list_usd": ("float64", "US dollars with nothing cached"),
     "own_usd": ("float64", "US dollars with just reused_tokens cached: modelled"),
@@ -119,12 +109,9 @@ def write_tables(events: Iterable[dict[str, Any]], folder: Path) -> None:
 
 
 def write_results(
-    events: Iterable[dict[str, Any]],
-    path: Path,
-    add: Callable[[pd.DataFrame], None] | None = None,
+    events: Iterable[dict[str, Any]], path: Path, add: Callable[[pd.DataFrame], None] | None = None
 ) -> None:
-    """Write the results alone, to ``path``.parquet and ``path``.csv; ``add`` gets the calls, some
-    at a time."""
+    """Write the results alone, to ``path``.parquet and ``path``.csv; ``add`` gets the calls."""
     import pandas as pd
 
     frames: list[pd.DataFrame] = []
@@ -136,13 +123,12 @@ def write_results(
     known: dict[str, set[tuple[str, int]]] = {}
 
     def send(key: str, calls: Mapping[tuple[str, int], Call]) -> None:
-        nonlocal sent
         before = known.setdefault(key, set())
-        sent += [vars(call) for attempt, call in calls.items() if add and attempt not in before]
+        sent.extend(vars(call) for attempt, call in calls.items() if add and attempt not in before)
         before.update(calls)
         if add and len(sent) >= _ROWS:
             add(_frame(sent, CALL_COLUMNS))
-            sent = []
+            sent.clear()
 
     for event in whole(events):
         key = event["key"] if event["type"] == "result" else event["result_key"]
@@ -230,11 +216,8 @@ def _call_of(event: Mapping[str, Any]) -> Call:
     """A call without its reply, the texts that many have in common kept once: a run has hundreds of
     thousands."""
     values = {"thought_chars": 0, **event, "error": storable(event["error"])}
-    return Call(**{name: _kept_once(values.get(name)) for name in CALL_COLUMNS})
-
-
-def _kept_once(value: Any) -> Any:
-    return sys.intern(value) if type(value) is str else value
+    kept = ((name, values.get(name)) for name in CALL_COLUMNS)
+    return Call(**{name: sys.intern(v) if type(v) is str else v for name, v in kept})
 
 
 def _row(event: Mapping[str, Any], calls: Sequence[Call]) -> dict[str, Any]:

@@ -18,13 +18,7 @@ from rlm_eval.methods.agent.chat import Parsed
 from rlm_eval.methods.agent.loop import Agent, Run
 from rlm_eval.methods.agent.subcalls import Enabled
 from rlm_eval.methods.agent.trace import Trace
-from rlm_eval.methods.fitting import (
-    Fitted,
-    Overflow,
-    cut_to_fit,
-    document_spans,
-    offline_tokens,
-)
+from rlm_eval.methods.fitting import Fitted, Overflow, cut_to_fit, document_spans, offline_tokens
 from rlm_eval.methods.method import Bounds, Forecast, Shape, kept_of
 from rlm_eval.models.client import LM, Completion
 from rlm_eval.models.protocol import Message, ModelInfo
@@ -63,9 +57,8 @@ class CodeAct(Agent):
                 key="work_tokens",
             )
         if self.overflow == "omit" and not self.tools:
-            raise ConfigError(
-                "must not be omit without tools: nothing could be read", key="overflow"
-            )
+            told = "must not be omit without tools: nothing could be read"
+            raise ConfigError(told, key="overflow")
         self.roles: tuple[Role, ...] = ("root", "sub") if self.sub_calls else ("root",)
 
     def check(self, models: Mapping[Role, ModelInfo]) -> None:
@@ -109,23 +102,10 @@ class CodeAct(Agent):
         trace = Trace(problem.watch)
         trace.start("codeact", self, self.sandbox.level, ledger)
         tools = self.toolset.over(context.content) if self.tools else None
-        run = Run(
-            self,
-            lm,
-            ledger,
-            trace,
-            enabled,
-            opening.messages,
-            problem.question,
-            problem.max_answer_tokens,
-            tools=tools.functions if tools else {},
-        )
-        answer = trace.answer(
-            run.answer,
-            truncated_tokens=opening.truncated_tokens,
-            sandbox_level=self.sandbox.level,
-            protocol=enabled.protocol,
-        )
+        functions = tools.functions if tools else {}
+        run = Run(self, problem, lm, ledger, trace, enabled, opening.messages, tools=functions)
+        truncated = opening.truncated_tokens
+        answer = trace.answer(run.answer, truncated_tokens=truncated, protocol=enabled.protocol)
         found = tools.seen(trace.texts) if tools else ()
         return replace(answer, spans_read=document_spans(context, opening.spans) + found)
 
@@ -144,13 +124,10 @@ class CodeAct(Agent):
     def _opening(self, problem: Problem, lm: LM, enabled: Enabled) -> Fitted:
         """The chat before the first turn: worked examples, as much of the input as has room, the
         question. Raises ContextOverflow."""
-        text, question = problem.context.text, problem.question
+        text = problem.context.text
         room = lm.info().context_window - self._beside(problem.max_answer_tokens)
         how: How = "none" if self.overflow == "omit" else "part"
-
-        def chat(how: How, shown: str) -> list[Message]:
-            return self._chat(how, shown, question, len(text), enabled)
-
+        chat = partial(self._chat, question=problem.question, chars=len(text), enabled=enabled)
         whole = chat("whole", text)
         size = lm.prompt_tokens(whole)
         if size <= room:

@@ -61,8 +61,7 @@ class ScriptedSolver(Method):
         self.script = code_oracle
 
     def answer(self, problem: Problem, lm: LM, ledger: Ledger) -> Answer:
-        if self.script is None:
-            raise RuntimeError("bind() comes before answer()")
+        assert self.script is not None, "bind() comes before answer()"
         text = self.script(problem.question, problem.context)
         return Answer(
             text=text,

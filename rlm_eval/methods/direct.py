@@ -48,25 +48,19 @@ class Direct(Prompted, Method):
     def __post_init__(self) -> None:
         at_least(1, think_tokens=self.think_tokens)
         self.loaded_prompt = load_prompt("direct", self.prompt)
-        needed = {
-            "think": "<answer>" if self.think else "",
-            "question_at": "question_at" if self.question_at != "after" else "",
-        }
-        for key, word in needed.items():
-            if word not in self.loaded_prompt.source:
-                raise ConfigError(
-                    f"needs {word} in the prompt {self.prompt}: see conf/prompt/direct/plain.yaml",
-                    key=key,
-                )
+        source = self.loaded_prompt.source
+        where = f"in the prompt {self.prompt}: see conf/prompt/direct/plain.yaml"
+        if self.think and "<answer>" not in source:
+            raise ConfigError(f"needs <answer> {where}", key="think")
+        if self.question_at != "after" and "question_at" not in source:
+            raise ConfigError(f"needs question_at {where}", key="question_at")
 
     def check(self, models: Mapping[Role, ModelInfo]) -> None:
         window = models["root"].context_window
         left = check_window(self._messages("", ""), window)
         if self.think and self.think_tokens > left:
-            raise ConfigError(
-                f"leaves too little of the window of {window}: lower it to {left} or less",
-                key="think_tokens",
-            )
+            told = f"leaves too little of the window of {window}: lower it to {left} or less"
+            raise ConfigError(told, key="think_tokens")
 
     def answer(self, problem: Problem, lm: LM, ledger: Ledger) -> Answer:
         max_tokens = self._max_tokens(problem.max_answer_tokens)
@@ -93,8 +87,6 @@ class Direct(Prompted, Method):
             error="" if given else "no answer in the reply",
         )
 
-    # -- the prompt ------------------------------------------------------------------------------
-
     def _max_tokens(self, answer_tokens: int) -> int:
         return answer_tokens + (self.think_tokens if self.think else 0)
 
@@ -102,8 +94,6 @@ class Direct(Prompted, Method):
         return self.loaded_prompt.messages(
             context=text, question=question, question_at=self.question_at, think=self.think
         )
-
-    # -- the forecast ----------------------------------------------------------------------------
 
     def forecast_size(self, shape: Shape) -> int:
         """Tokens that the whole input, the question and the largest reply are expected to take."""

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Literal
 
 from rlm_eval.errors import ConfigError, ContextOverflow
@@ -34,9 +33,8 @@ _ANSWER_TOKENS = 64
 #: ``lines`` are kept together where they fit, then sentences; ``tokens`` cuts after so many tokens,
 #: wherever that is.
 ChunkBy = Literal["lines", "tokens"]
-#: Characters of the longest token of the offline tokenizers (white space), and how many texts are
-#: encoded at once.
-_LONGEST, _AT_ONCE = 128, 4096
+#: Characters of the longest token of the offline tokenizers (white space).
+_LONGEST = 128
 _SENTENCE = re.compile(r".+?(?:[.!?؟।]\s+|[。！？]\s*|\Z)", re.DOTALL)
 
 # -- tokens ----------------------------------------------------------------------------------------
@@ -233,26 +231,20 @@ def _windows(
 def _pieces(text: str, size: int, tokenizer: Tokenizer) -> Iterator[tuple[str, int]]:
     """Lines with their ends, sentences of lines that are too long, slices of what still is; each
     with its tokens."""
-    for line, tokens in _counted(text.splitlines(keepends=True), size, tokenizer):
-        if tokens <= size:
+    for line in text.splitlines(keepends=True):
+        if (tokens := _counted(line, size, tokenizer)) <= size:
             yield line, tokens
             continue
-        sentences = (found[0] for found in _SENTENCE.finditer(line))
-        for sentence, tokens in _counted(sentences, size, tokenizer):
-            if tokens <= size:
+        for sentence in (found[0] for found in _SENTENCE.finditer(line)):
+            if (tokens := _counted(sentence, size, tokenizer)) <= size:
                 yield sentence, tokens
             else:
                 yield from (part[1:] for part in _windows(sentence, size, 0, tokenizer))
 
 
-def _counted(texts: Iterable[str], size: int, tokenizer: Tokenizer) -> Iterator[tuple[str, int]]:
-    """Each text with its tokens; what is too long for ``size`` tokens whatever it says isn't
-    encoded, and has more."""
-    left = iter(texts)
-    while batch := list(islice(left, _AT_ONCE)):
-        counts = tokenizer.count_each([t if len(t) <= size * _LONGEST else "" for t in batch])
-        for text, count in zip(batch, counts, strict=True):
-            yield text, count if len(text) <= size * _LONGEST else size + 1
+def _counted(text: str, size: int, tokenizer: Tokenizer) -> int:
+    """Its tokens; of what is too long for ``size`` tokens whatever it says, just more than that."""
+    return tokenizer.count(text) if len(text) <= size * _LONGEST else size + 1
 
 
 def _packed(

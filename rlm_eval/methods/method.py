@@ -42,13 +42,6 @@ class Forecast:
     repeated_tokens: int = 0
     assumed: bool = False
 
-    @classmethod
-    def limit(
-        cls, calls: int, window: float, reply: int, role: Role = "root", *, assumed: bool = False
-    ) -> Forecast:
-        """The bound of ``calls`` with a full ``window`` and the longest ``reply`` each."""
-        return cls(calls, calls * int(window), calls * reply, role, assumed=assumed)
-
     def usage(self, info: ModelInfo) -> Usage:
         """What ``info`` may bill for it at most: each reply with all that may be thought unseen."""
         thought = self.calls * info.reasoning_tokens
@@ -113,7 +106,7 @@ class Method:
         return False
 
     def close(self) -> None:
-        """Give back what the method holds (sandboxes, indices)."""
+        """Give back what the method holds (a sandbox)."""
 
 
 def kept_of(shape: Shape, over: int, *, refused: bool) -> float:

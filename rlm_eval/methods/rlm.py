@@ -27,7 +27,7 @@ from rlm_eval.methods.method import Bounds, Forecast, Shape
 from rlm_eval.methods.prompts import Prompt
 from rlm_eval.models.client import LM, Completion
 from rlm_eval.models.protocol import Message, ModelInfo
-from rlm_eval.records import Answer, Content, Outcome, Problem, Role, documents_of
+from rlm_eval.records import Answer, Content, Context, Outcome, Problem, Role, documents_of
 from rlm_eval.repl.results import BlockResult
 from rlm_eval.repl.session import ReplSession
 
@@ -87,10 +87,6 @@ class Rlm(Agent):
             raise ConfigError(told, key="max_depth")
         self.roles: tuple[Role, ...] = ("root", "sub") if self.max_depth else ("root",)
 
-    def templates(self) -> dict[str, dict[str, Any]]:
-        unclear = {"unclear": {"reason": ""}} if self.protocol == "paper" else {}
-        return super().templates() | unclear
-
     def powers(self, depth: int) -> tuple[bool, bool, bool]:
         asks = depth < self.max_depth
         return asks, asks and self.batch, depth + 1 < self.max_depth
@@ -137,25 +133,15 @@ class Rlm(Agent):
         return None if papers and self.max_sub_calls == "auto" else super().most_sub_calls()
 
     def answer(self, problem: Problem, lm: LM, ledger: Ledger) -> Answer:
-        question, content = problem.question, problem.context.content
         trace = Trace(problem.watch)
         trace.start("rlm", self, self.sandbox.level, ledger)
-        return trace.answer(
-            lambda: self._run(lm, ledger, trace, question, content, problem.max_answer_tokens),
-            sandbox_level=self.sandbox.level,
-            protocol=self.protocol,
-        )
+        return trace.answer(lambda: self._run(problem, lm, ledger, trace), protocol=self.protocol)
 
     def _run(
-        self,
-        lm: LM,
-        ledger: Ledger,
-        trace: Trace,
-        question: str,
-        content: Content,
-        answer_tokens: int,
+        self, problem: Problem, lm: LM, ledger: Ledger, trace: Trace
     ) -> tuple[Outcome, str | None]:
         """One RLM at the depth of ``trace``; what it has left pays for its children."""
+        question, content = problem.question, problem.context.content
         text = "\n".join(documents_of(content))  # what can be found in it: no headings of ours
         head = text[: self.preview_head]
         tail = text[max(len(head), len(text) - self.preview_tail) :]
@@ -166,10 +152,11 @@ class Rlm(Agent):
 
         def run_child(question: str, content: Content, parent: str | None) -> str:
             child = trace.child(parent)
+            asked = Problem(problem.sample_id, question, Context.of(content), self.sub_tokens)
             outcome, answer, error = "", None, {}
             try:
                 paying = run.code_ledger.child(scope="child")
-                outcome, answer = self._run(lm, paying, child, question, content, self.sub_tokens)
+                outcome, answer = self._run(asked, lm, paying, child)
             except SampleFailure as failure:
                 outcome, error = failure.outcome, {"error": str(failure)}
                 raise
@@ -183,13 +170,12 @@ class Rlm(Agent):
 
         run = Run(
             self,
+            problem,
             lm,
             ledger,
             trace,
             enabled,
             opening(self.loaded_prompt, enabled, question, content, head, tail),
-            question,
-            answer_tokens,
             role=self.child_model if trace.depth else "root",
             window_share=self.history_share,
             tools=self.toolset.over(content).functions if self.tools else {},

@@ -45,9 +45,6 @@ class Toolset:
 
         return Tools(self._offered, content, index)
 
-    def close(self) -> None:
-        self._indices.clear()
-
 
 class Tools:
     """The tools of one run over its ``content``, and the places of all that they found. ``index``

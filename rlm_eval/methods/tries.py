@@ -12,13 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from rlm_eval.errors import (
-    BudgetExceeded,
-    ConfigError,
-    ContextOverflow,
-    SampleFailure,
-    at_least,
-)
+from rlm_eval.errors import BudgetExceeded, ConfigError, ContextOverflow, SampleFailure, at_least
 from rlm_eval.ledger import Ledger, Spend
 from rlm_eval.methods.fitting import offline_tokens
 from rlm_eval.methods.method import Bounds, CodeOracle, Forecast, Method, Shape
@@ -158,17 +152,15 @@ class Tries(Method):
     def kept(self, shape: Shape, models: Mapping[Role, ModelInfo]) -> float:
         return self.of.kept(shape, models)
 
-    # -- the forecast ----------------------------------------------------------------------------
-
     def forecast(
         self, shape: Shape, models: Mapping[Role, ModelInfo]
     ) -> tuple[Forecast, ...] | None:
         """What the tries take at their largest, all but the first on prompts that were read before.
         What ``matched`` changes follows from the cap and is not in it."""
         each = self.of.forecast(shape, models)
-        if each is None or not each:
+        if not each:
             return each
-        return (*(self._times(f, self.tries, again=True) for f in each), *self._judging(shape))
+        return (*(self._times(f, again=True) for f in each), *self._judging(shape))
 
     def bounds(self, shape: Shape, models: Mapping[Role, ModelInfo]) -> Bounds | None:
         found = self.of.bounds(shape, models)
@@ -176,17 +168,16 @@ class Tries(Method):
             return None
         least, most = found
         if most is not None:
-            most = (*(self._times(f, self.tries) for f in most), *self._judging(shape))
-        return tuple(self._times(f, self.tries) for f in least), most
+            most = (*map(self._times, most), *self._judging(shape))
+        return tuple(map(self._times, least)), most
 
-    @staticmethod
-    def _times(one: Forecast, tries: int, *, again: bool = False) -> Forecast:
-        prompts = tries * one.prompt_tokens
+    def _times(self, one: Forecast, *, again: bool = False) -> Forecast:
+        prompts = self.tries * one.prompt_tokens
         return replace(
             one,
-            calls=tries * one.calls,
+            calls=self.tries * one.calls,
             prompt_tokens=prompts,
-            completion_tokens=tries * one.completion_tokens,
+            completion_tokens=self.tries * one.completion_tokens,
             repeated_tokens=prompts - one.prompt_tokens + one.repeated_tokens if again else 0,
         )
 

@@ -25,8 +25,6 @@ _NEUTRAL: Mapping[str, Any] = {
     **{"functions": [], "modalities": ["text"]},
 }
 _NONE: tuple[Any, ...] = (None, "", [], {})
-#: Fields of a message that are JSON.
-_AS_JSON = {"tool_calls", "thinking_blocks"}
 #: What is carried beside the messages.
 _OPTIONS = {"tools", "tool_choice", "parallel_tool_calls", "stop", "response_format"}
 _READ = {"model", "messages", "max_tokens", "max_completion_tokens", "stream", "stream_options"}
@@ -36,26 +34,18 @@ _ROLES = {"developer": "system", **{r: r for r in ("system", "user", "assistant"
 
 #: Quotes, commas and opening brackets in one request; what each begins takes up to 100 bytes.
 MOST_MARKS = 500_000
-#: What is between strings up to the next mark, and what is in one: short of 256 KiB each, so that
-#: other threads run meanwhile.
-_GAP = re.compile(rb'[^"\[{,]{0,65536}+(["\[{,]?)')
-_STRING = re.compile(rb'(?:[^"\\]{1,256}+|\\.){0,1024}+("?)', re.DOTALL)
+#: A string, closed or not, or a mark outside of one.
+_MARKED = re.compile(rb'"(?:[^"\\]++|\\.)*+("?)|[\[{,]', re.DOTALL)
 
 
 def marks_in(body: bytes, most: int) -> int:
     """How many quotes, commas and opening brackets a JSON text has outside of strings, before any
-    of it is made; no more than ``most`` + 1 are counted."""
-    at = count = 0
-    inside = False
-    while at < len(body) and count <= most:
-        found = (_STRING if inside else _GAP).match(body, at)
-        assert found is not None, "both match nothing too"
-        if found.end() == at:
-            break  # no JSON: a string ends in the middle of an escape
-        at = found.end()
-        if found[1] == b'"':
-            inside = not inside
-        count += len(found[1])
+    of it is made; no more than ``most`` + 2 are counted."""
+    count = 0
+    for found in _MARKED.finditer(body):
+        count += 2 if found[1] else 1
+        if count > most:
+            break
     return count
 
 
@@ -96,14 +86,11 @@ def parse_request(body: bytes) -> ChatRequest:
         known = name in _READ or name in _LEFT_OUT or name in _OPTIONS or value is None
         if not known and value != _NEUTRAL.get(name):
             raise unsupported(name, f"{name} is not carried by rlm_eval's model client")
-    given = data.get("messages")
-    if not isinstance(given, list) or not given:
-        raise invalid("messages", "messages must be a list with at least one message")
     options = data.get("stream_options") or {}
     return ChatRequest(
         model=data["model"],
-        messages=tuple(_message(f"messages[{i}]", item) for i, item in enumerate(given)),
-        max_tokens=_max_tokens(data),
+        messages=tuple(_message(f"messages[{i}]", m) for i, m in enumerate(data["messages"])),
+        max_tokens=max_tokens_of(data),
         stream=data.get("stream") is True,
         stream_usage=isinstance(options, dict) and options.get("include_usage") is True,
         options=_options(data),
@@ -111,7 +98,7 @@ def parse_request(body: bytes) -> ChatRequest:
 
 
 def parse_object(body: bytes) -> dict[str, Any]:
-    """A request's JSON, which names a model. Raises RefusedError."""
+    """A request's JSON, which names a model and has messages. Raises RefusedError."""
     if marks_in(body, MOST_MARKS) > MOST_MARKS:
         raise RefusedError(413, "too_large", "the request has too many values")
     try:
@@ -122,6 +109,8 @@ def parse_object(body: bytes) -> dict[str, Any]:
         raise RefusedError(400, "invalid_json", "the body must be a JSON object")
     if not isinstance(data.get("model"), str):
         raise invalid("model", "model must be a string")
+    if not isinstance(data.get("messages"), list) or not data["messages"]:
+        raise invalid("messages", "messages must be a list with at least one message")
     return data
 
 
@@ -145,7 +134,7 @@ def _is_function(tool: Any) -> bool:
     return isinstance(function, dict) and isinstance(function.get("name"), str)
 
 
-def _max_tokens(data: Mapping[str, Any]) -> int | None:
+def max_tokens_of(data: Mapping[str, Any]) -> int | None:
     newer = data.get("max_completion_tokens") is not None
     name = "max_completion_tokens" if newer else "max_tokens"
     value = data.get(name)
@@ -195,14 +184,15 @@ def arguments(text: object) -> dict[str, Any]:
 
 
 def written(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False)
+    return json.dumps(value, ensure_ascii=False, default=vars)
 
 
 def as_sent(message: Message) -> dict[str, Any]:
     """A message as OpenAI's API takes it."""
     if "tool_calls" not in message:
         return dict(message)
-    told = {name: json.loads(message[name]) for name in _AS_JSON & message.keys()}
+    lists = [name for name in ("tool_calls", "thinking_blocks") if name in message]
+    told = {name: json.loads(message[name]) for name in lists}
     return {**message, "content": message["content"] or None, **told}
 
 

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -58,43 +58,30 @@ T = TypeVar("T")
 ROOT, EMBED = CallTags(), CallTags(role="embed")
 
 
+@dataclass(eq=False, repr=False)
 class ModelClient:
     """Holds the run's models by role and the sink that writes every call down. A role without a
     model of its own speaks through ``root``. With ``memoize``, sub-calls that are the same within
     one arm and repeat are answered once at temperature 0."""
 
-    def __init__(
-        self,
-        models: Mapping[Role, ChatModel],
-        record: CallSink,
-        *,
-        embedder: EmbeddingModel | None = None,
-        temperature: float | None = 0.0,
-        retry: RetryPolicy | None = None,
-        memoize: bool = True,
-    ) -> None:
-        self.models = dict(models)
-        self.record = record
-        self.temperature = temperature
-        self.retry = retry or RetryPolicy()
-        self.memoize = memoize
+    models: Mapping[Role, ChatModel]
+    record: CallSink
+    _: KW_ONLY
+    embedder: EmbeddingModel | None = None
+    temperature: float | None = 0.0
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
+    memoize: bool = True
+
+    def __post_init__(self) -> None:
         self.memory: Memory[Completion] = Memory()
         self.prefixes = Prefixes()
-        self._embedder = embedder
         infos = [model.info for model in self.models.values()]
-        infos += [embedder.info] if embedder else []
+        infos += [self.embedder.info] if self.embedder else []
         longest = self.retry.deadline_s
         self.gates = {i.endpoint: Traffic(i.limits, longest) for i in reversed(infos) if i.limits}
 
     def model(self, role: Role) -> ChatModel:
         return self.models.get(role) or self.models["root"]
-
-    @property
-    def embedder(self) -> EmbeddingModel:
-        """The run's embedding model. Raises ConfigError without one."""
-        if self._embedder is None:
-            raise ConfigError("no embedding model: set embed_model=minilm, say")
-        return self._embedder
 
     def lm(self, result_key: str, *, memory_scope: str, restart: int = 0) -> LM:
         """The client as one result's method sees it. ``memory_scope`` names arm and repeat."""
@@ -116,12 +103,18 @@ class LM:
         self.last: Completion | SampleFailure | None = None
 
     def info(self, role: Role = "root") -> ModelInfo:
-        return self._client.embedder.info if role == "embed" else self._client.model(role).info
+        return self._embedder.info if role == "embed" else self._client.model(role).info
+
+    @property
+    def _embedder(self) -> EmbeddingModel:
+        if self._client.embedder is None:
+            raise ConfigError("no embedding model: set embed_model=minilm, say")
+        return self._client.embedder
 
     def count_tokens(self, text: str, role: Role = "root") -> int:
         """Tokens of ``text`` as a message of its own, in the served model's tokenizer."""
         if role == "embed":
-            return self._client.embedder.count_tokens(storable(text))
+            return self._embedder.count_tokens(storable(text))
         return self.prompt_tokens([user(text)], role)
 
     def prompt_tokens(self, messages: Sequence[Message], role: Role = "root") -> int:
@@ -200,7 +193,7 @@ class LM:
 
         if not texts:
             return np.empty((0, 0), dtype=np.float32)
-        model, size = self._client.embedder, self._client.embedder.batch_texts
+        model, size = self._embedder, self._embedder.batch_texts
         rows: dict[str, Vectors] = {}
         failed = threading.Event()
 
@@ -269,8 +262,7 @@ class LM:
         ask = partial(model.complete, messages, **asked)
         count = partial(model.count_tokens, counted)
         request = Request(info, counted, tokens, tags, ask, count)
-        if request.is_too_large(max_tokens, model.count_tokens):
-            return request
+        request.measure(max_tokens, model.count_tokens)
         if self._client.memoize and tags.role == "sub" and temperature == 0:
             which = (self._memory_scope, info.name, info.endpoint, max_tokens)
             request.memory_key = (*which, request.sha256)
@@ -290,8 +282,7 @@ class LM:
         call = request.call(self._result_key, self._restart, Usage())
         call = replace(call, cost_usd=0.0, list_usd=0.0, own_usd=0.0, cached_response=True)
         call = replace(call, finish_reason=answer.finish_reason)
-        whole = Reply(answer.text, Usage(), tool_calls=answer.tool_calls).whole
-        self._client.record(call, whole)
+        self._client.record(call, Reply(answer.text, Usage(), tool_calls=answer.tool_calls).whole)
         return replace(answer, call_id=request.call_id, usage=Usage(), cached_response=True)
 
     def _send(self, request: Request, ledger: Ledger) -> Completion:

@@ -19,6 +19,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from rlm_eval.errors import CONTENT_FILTER, ContextOverflow, ProviderError
+from rlm_eval.models.chat_wire import written
 from rlm_eval.models.protocol import BilledError, Reply, Usage
 
 #: The prompt's tokens, and those of this reply.
@@ -298,7 +299,7 @@ def reply_of(
         other = "thoughts_only" if thoughts else "stop"
         finish = "refusal" if refusal else "tool_call" if calls else other
     blocks = getattr(message, "thinking_blocks", None) if made else None
-    thinking = _json(blocks) if blocks else ""
+    thinking = written(blocks) if blocks else ""
     reply = Reply(text, usage, finish, "\n\n".join(filter(None, beside)), made, thinking)
     if kind:
         retryable = kind != CONTENT_FILTER
@@ -313,15 +314,11 @@ def _tool_calls(calls: Sequence[Any]) -> str:
     for number, call in enumerate(calls):
         function = getattr(call, "function", None)
         given: Any = getattr(function, "arguments", None)
-        text = given if isinstance(given, str) else _json(given or {})
+        text = given if isinstance(given, str) else written(given or {})
         named = {"name": str(getattr(function, "name", None) or ""), "arguments": text}
         made = getattr(call, "id", None) or f"call_{number}_{secrets.token_hex(6)}"
         out.append({"id": str(made), "type": "function", "function": named})
-    return _json(out) if out else ""
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, default=vars)
+    return written(out) if out else ""
 
 
 def raw_response(bodies: Iterable[object]) -> Any:

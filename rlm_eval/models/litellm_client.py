@@ -164,8 +164,7 @@ class LitellmEndpoint:
     @property
     def info(self) -> ModelInfo:
         """The endpoint without the user that its address may name: it is written down."""
-        base = re.sub(r"(?<=://)[^/?#]*@", "", self.base[0] or "")
-        endpoint = base or self.asked[0]
+        endpoint = re.sub(r"(?<=://)[^/?#]*@", "", self.base[0] or "") or self.asked[0]
         price = Price.given(self.price)
         return ModelInfo(self.name, endpoint, self.context_window, price, limits=self._limits)
 

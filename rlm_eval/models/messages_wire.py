@@ -15,6 +15,7 @@ from rlm_eval.models.chat_wire import (
     RefusedError,
     arguments,
     invalid,
+    max_tokens_of,
     parse_object,
     text_of,
     unsupported,
@@ -50,16 +51,12 @@ def parse_messages(body: bytes) -> ChatRequest:
     for name, value in data.items():
         if name not in _READ | _LEFT_OUT and value:
             raise unsupported(name, f"{name} is not carried by rlm_eval's model client")
-    given, most = data.get("messages"), data.get("max_tokens")
-    if not isinstance(given, list) or not given:
-        raise invalid("messages", "messages must be a list with at least one message")
-    if most is not None and (type(most) is not int or most < 1):
-        raise invalid("max_tokens", "max_tokens must be an integer above 0")
     system = text_of("system", data.get("system"), "\n")
     messages: list[Message] = [{"role": "system", "content": system}] if system else []
-    for number, item in enumerate(given):
+    for number, item in enumerate(data["messages"]):
         messages += _messages(f"messages[{number}]", item)
     stream, options = data.get("stream") is True, _options(data)
+    most = max_tokens_of(data)
     return ChatRequest(data["model"], tuple(messages), most, stream=stream, options=options)
 
 

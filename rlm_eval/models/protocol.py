@@ -269,13 +269,13 @@ class Request:
     def prompt_tokens(self) -> int:
         return self.count()
 
-    def is_too_large(self, reply_tokens: int, count: Callable[[Sequence[Message]], int]) -> bool:
-        """Whether the window is too small for it and a text of ``reply_tokens``; ``overflow`` then
-        says so. A token is at least one byte, so most prompts fit without counting. Of a huge one
-        the beginning is counted, and the rest taken to be like it."""
+    def measure(self, reply_tokens: int, count: Callable[[Sequence[Message]], int]) -> None:
+        """Note as ``overflow`` that the window is too small for it and a text of ``reply_tokens``.
+        A token is at least one byte, so most prompts fit without counting. Of a huge one the
+        beginning is counted, and the rest taken to be like it."""
         window, needed = self.info.context_window, 0
         if self.bytes + reply_tokens <= window:
-            return False
+            return
         if self.bytes > 12 * window:
             texts = [message["content"] for message in self.messages]
             heads = [text[: 6 * window] for text in texts]
@@ -289,7 +289,6 @@ class Request:
                 f"than the window of {window:,} of {self.info.name}",
                 excess_tokens=needed - window,
             )
-        return needed > window
 
     def worst_case(self, ledger: Ledger) -> Spend:
         """What the call takes at most, its prompt put into a cache. Where no cap on tokens or

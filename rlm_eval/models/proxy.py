@@ -313,7 +313,8 @@ class _Handler(BaseHTTPRequestHandler):
             made = self._made()
         except RefusedError as refused:
             status = refused.status
-            made = error_body(refused) if self._is_messages else refused.body()
+            anthropics = self._route.startswith("/v1/messages")
+            made = error_body(refused) if anthropics else refused.body()
         kind, body = "text/event-stream", made
         if not isinstance(body, bytes):
             kind, body = "application/json", json.dumps(made).encode()
@@ -332,10 +333,6 @@ class _Handler(BaseHTTPRequestHandler):
     @property
     def _route(self) -> str:
         return self.path.partition("?")[0].rstrip("/")
-
-    @property
-    def _is_messages(self) -> bool:
-        return self._route.startswith("/v1/messages")
 
     def _made(self) -> dict[str, Any] | bytes:
         """The JSON or the events that answer the request. Raises RefusedError."""

@@ -18,8 +18,6 @@ from dataclasses import dataclass
 from rlm_eval.errors import ProviderError, at_least
 
 _MINUTE_S = 60.0
-#: Kinds of failure that mean: too many requests.
-_REFUSALS = frozenset({"rate_limit", "unavailable"})
 
 
 @dataclass(frozen=True)
@@ -64,21 +62,18 @@ class Limits:
         at_least(1, up_to=self.most, start=self.start)
 
 
+@dataclass(eq=False)
 class Traffic:
     """The gate in front of one endpoint, safe for threads: ``enter`` before a request, then
     ``leave`` once with how it went. A provider's pause is kept up to ``longest_pause_s``."""
 
-    def __init__(
-        self,
-        limits: Limits,
-        longest_pause_s: float = 600.0,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._limits = limits
-        self._longest_pause_s = longest_pause_s
-        self._clock = clock
+    limits: Limits
+    longest_pause_s: float = 600.0
+    clock: Callable[[], float] = time.monotonic
+
+    def __post_init__(self) -> None:
         self._changed = threading.Condition()
-        self.allowed = limits.start
+        self.allowed = self.limits.start
         self._in_flight = 0
         self._answers = 0
         self._not_before = 0.0
@@ -91,16 +86,16 @@ class Traffic:
     def enter(self, tokens: int, timeout_s: float | None = None) -> float | None:
         """Wait for a place for a request of ``tokens``; when it was given, None after
         ``timeout_s``."""
-        deadline = None if timeout_s is None else self._clock() + timeout_s
+        deadline = None if timeout_s is None else self.clock() + timeout_s
         with self._changed:
             while (wait := self._wait_s(tokens)) is None or wait > 0:
-                left = None if deadline is None else deadline - self._clock()
+                left = None if deadline is None else deadline - self.clock()
                 if left is not None and left <= 0:
                     return None
                 self._changed.wait(min((s for s in (wait, left) if s is not None), default=None))
             self._in_flight += 1
-            now = self._clock()
-            if self._limits.requests_per_minute or self._limits.tokens_per_minute:
+            now = self.clock()
+            if self.limits.requests_per_minute or self.limits.tokens_per_minute:
                 self._sent.append((now, tokens))
                 self._sent_tokens += tokens
             return now
@@ -109,11 +104,11 @@ class Traffic:
         """The request that ``entered`` then is answered, or failed. Those refused for one and the
         same crowd halve it once."""
         with self._changed:
-            now = self._clock()
+            now = self.clock()
             self._in_flight -= 1
-            if isinstance(failure, ProviderError) and failure.kind in _REFUSALS:
+            if isinstance(failure, ProviderError) and failure.kind in ("rate_limit", "unavailable"):
                 pause = failure.retry_after_s or 0.0
-                if pause <= self._longest_pause_s:
+                if pause <= self.longest_pause_s:
                     self._not_before = max(self._not_before, now + pause)
                 self._answers = 0
                 if entered > self._shrunk_at:
@@ -121,7 +116,7 @@ class Traffic:
                     self._shrunk_at = now
             elif failure is None:
                 self._answers += 1
-                if self._answers >= self.allowed and self.allowed < self._limits.most:
+                if self._answers >= self.allowed and self.allowed < self.limits.most:
                     self.allowed += 1
                     self._answers = 0
             self._changed.notify_all()
@@ -131,12 +126,12 @@ class Traffic:
         that is larger than a minute's tokens goes out alone."""
         if self._in_flight >= self.allowed:
             return None
-        now = self._clock()
+        now = self.clock()
         wait = max(self._not_before - now, 0.0)
         while self._sent and self._sent[0][0] <= now - _MINUTE_S:
             self._sent_tokens -= self._sent.popleft()[1]
         requests, total = len(self._sent) + 1, self._sent_tokens + tokens
-        most, most_tokens = self._limits.requests_per_minute, self._limits.tokens_per_minute
+        most, most_tokens = self.limits.requests_per_minute, self.limits.tokens_per_minute
         for sent_at, size in self._sent:  # until enough of them are a minute old
             if (most is None or requests <= most) and (most_tokens is None or total <= most_tokens):
                 break

@@ -25,32 +25,28 @@ def join(head: str, tail: str, total: int) -> str:
     return f"{head}\n[... {dropped:,} characters dropped ...]\n{tail}"
 
 
+def ends(text: str, keep: int) -> tuple[str, str]:
+    """The head and the tail of ``text``, together ``keep`` characters of it at most."""
+    head = keep // 2
+    return text[:head], text[max(head, len(text) - (keep - head)) :]
+
+
 def cut(text: str, keep: int) -> str:
     """``text`` with its middle dropped when it is longer than ``keep`` characters."""
-    if len(text) <= keep:
-        return text
-    head = keep // 2
-    return join(text[:head], text[len(text) - (keep - head) :], len(text))
+    return text if len(text) <= keep else join(*ends(text, keep), len(text))
 
 
 class Capture(io.TextIOBase):
-    """Stands in for stdout or stderr. Memory stays below about three times ``keep``."""
+    """Stands in for stdout or stderr. Memory stays below about four times ``keep``."""
 
     encoding = "utf-8"
     errors = "surrogatepass"
 
     def __init__(self, keep: int) -> None:
-        self._head_room = keep // 2
-        self._tail_room = keep - self._head_room
+        self._keep = keep
         self._lock = RLock()
-        self._clear()
-
-    def _clear(self) -> None:
-        self.total = 0
-        self._head: list[str] = []
-        self._head_left = self._head_room
-        self._tail: list[str] = []
-        self._tail_chars = 0
+        self._pieces: list[str] = []  # whose ends are those of all that was written
+        self._chars = self.total = 0
 
     def writable(self) -> bool:
         return True
@@ -58,31 +54,19 @@ class Capture(io.TextIOBase):
     def write(self, text: str) -> int:
         if not isinstance(text, str):
             raise TypeError(f"write() argument must be str, not {type(text).__name__}")
-        count = len(text)
         with self._lock:
-            self.total += count
-            if self._head_left:
-                taken = text[: self._head_left]
-                self._head.append(taken)
-                self._head_left -= len(taken)
-                text = text[len(taken) :]
-            if text:
-                self._keep_tail(text[-self._tail_room :] if self._tail_room else "")
-        return count
-
-    def _keep_tail(self, text: str) -> None:
-        self._tail.append(text)
-        self._tail_chars += len(text)
-        if self._tail_chars > 2 * self._tail_room or len(self._tail) > 10_000:
-            kept = "".join(self._tail)[-self._tail_room :]
-            self._tail, self._tail_chars = [kept], len(kept)
+            self.total += len(text)
+            self._chars += len(text)
+            self._pieces += ends(text, self._keep)
+            if self._chars > 2 * self._keep or len(self._pieces) > 10_000:
+                self._pieces, self._chars = [*ends("".join(self._pieces), self._keep)], 0
+        return len(text)
 
     def take(self) -> tuple[str, int]:
         """What was kept since the last call, and how many characters were written in all."""
         with self._lock:
-            tail = "".join(self._tail)[-self._tail_room :] if self._tail_room else ""
-            taken = join("".join(self._head), tail, self.total), self.total
-            self._clear()
+            taken = join(*ends("".join(self._pieces), self._keep), self.total), self.total
+            self._pieces, self._chars, self.total = [], 0, 0
         return taken
 
 
@@ -141,13 +125,10 @@ def _frames(error: BaseException, sources: dict[str, str]) -> list[str]:
         if step.f_code.co_filename in sources
     )
     first = [_frame(*call, sources) for call in islice(calls, _FRAMES)]
-    last: deque[tuple[str, int, str]] = deque(maxlen=_FRAMES)
-    count = 0
-    for call in calls:
-        last.append(call)
-        count += 1
-    dropped = [f"  ... {count - _FRAMES:,} more calls ..."] if count > _FRAMES else []
-    return [*first, *dropped, *(_frame(*call, sources) for call in last)]
+    last = deque(enumerate(calls, 1), maxlen=_FRAMES)
+    more = last[-1][0] - _FRAMES if last else 0
+    dropped = [f"  ... {more:,} more calls ..."] if more > 0 else []
+    return [*first, *dropped, *(_frame(*call, sources) for _, call in last)]
 
 
 def _frame(name: str, line: int, function: str, sources: dict[str, str]) -> str:

@@ -148,11 +148,9 @@ class Channel:
     other end to take something.
     """
 
-    def __init__(
-        self, reader: int, writer: int, max_bytes: int, head_bytes: int | None = None
-    ) -> None:
-        self._reader, self._writer, self._max_bytes = reader, writer, max_bytes
-        self._head_bytes = max_bytes if head_bytes is None else head_bytes
+    def __init__(self, reader: int, writer: int, max_bytes: int, head_bytes: int = 1 << 32) -> None:
+        self._reader, self._writer = reader, writer
+        self._max_bytes, self._head_bytes = max_bytes, head_bytes
         self._buffer = bytearray()
         self._lock = threading.Lock()
         self._closed = False
@@ -203,10 +201,9 @@ class Channel:
         if len(self._buffer) < size:
             return None
         middle = HEADER.size + head_bytes
-        body, raw = self._buffer[HEADER.size : middle], b""
-        if blob_bytes:
-            with memoryview(self._buffer) as view, view[middle:size] as part:
-                raw = bytes(part)
+        body = self._buffer[HEADER.size : middle]
+        with memoryview(self._buffer) as view:
+            raw = view[middle:size].tobytes()
         del self._buffer[:size]
         return _decoded(body, raw, 25 * head_bytes + 4 * blob_bytes)
 

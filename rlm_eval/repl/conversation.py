@@ -183,8 +183,6 @@ class Conversation:
             else:
                 raise FrameError("a frame that nobody asked for")
 
-    # -- calls -----------------------------------------------------------------------------------
-
     def _take(self, frame: Frame, calls: _Calls) -> None:
         match frame.head:
             case {
@@ -253,8 +251,6 @@ class Conversation:
             except TypeError as misfit:
                 return _failed(BAD_CALL, f"{name}(): {misfit}")
             raise
-
-    # -- the end ---------------------------------------------------------------------------------
 
     def _kill(self) -> None:
         self._killed = True

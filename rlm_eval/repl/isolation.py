@@ -48,6 +48,7 @@ import resource
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from rlm_eval.repl import linux
 
@@ -245,9 +246,9 @@ def enter_namespaces(policy: Policy) -> None:
     be_no_root()
     uid, gid = os.geteuid(), os.getegid()
     linux.unshare(linux.CLONE_NEW_ALL)
-    write("/proc/self/setgroups", "deny")
-    write("/proc/self/uid_map", f"{uid} {uid} 1")
-    write("/proc/self/gid_map", f"{gid} {gid} 1")
+    Path("/proc/self/setgroups").write_text("deny")
+    Path("/proc/self/uid_map").write_text(f"{uid} {uid} 1")
+    Path("/proc/self/gid_map").write_text(f"{gid} {gid} 1")
     _change_root([*library_paths(), *package_paths(policy)])
 
 
@@ -259,7 +260,7 @@ def _change_root(shown: list[str]) -> None:
     linux.mount("tmpfs", root, "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, "size=1m,mode=755")
     os.makedirs(f"{root}{SCRATCH}", exist_ok=True)
     os.makedirs(f"{root}/dev")
-    write(f"{root}{os.devnull}", "")
+    Path(f"{root}{os.devnull}").touch()
     for path in shown:
         target = f"{root}{path}"
         os.makedirs(target, exist_ok=True)
@@ -273,11 +274,6 @@ def _change_root(shown: list[str]) -> None:
     for descriptor in sources.values():
         os.close(descriptor)
     linux.pivot_root(root)
-
-
-def write(path: str, text: str) -> None:
-    with open(path, "w", encoding="ascii") as file:
-        file.write(text)
 
 
 def own_scratch(policy: Policy) -> None:

@@ -1,4 +1,6 @@
-"""Harness side: the warmed parent of the workers, and workers forked from it."""
+"""Harness side: the warmed parent of the workers, maybe within bubblewrap, and workers forked from
+it; on macOS a program for each, by sandbox-exec, written from its documentation and untested.
+"""
 
 from __future__ import annotations
 
@@ -6,18 +8,22 @@ import contextlib
 import itertools
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
+import sysconfig
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from signal import Signals
 from typing import Any, Protocol
 
 from rlm_eval.errors import SandboxError
+from rlm_eval.repl import linux
 from rlm_eval.repl.channel import HEAD_BYTES, Channel
-from rlm_eval.repl.isolation import Policy
+from rlm_eval.repl.isolation import Policy, installed, library_paths, package_paths
 
 HERE = os.path.dirname(os.path.realpath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
@@ -32,18 +38,23 @@ def channel_pair(max_bytes: int) -> tuple[Channel, socket.socket]:
     return Channel(descriptor, descriptor, max_bytes, HEAD_BYTES), theirs
 
 
-class Process(Protocol):
+@dataclass(frozen=True)
+class Process:
     """A worker's process, seen from the harness.
 
     ``status``, to be asked once and when the channel is closed, is its exit status: negative for a
-    signal, None when it lived on (it is killed then). ``leave`` ends it whatever it does.
+    signal, None when it lived on (it is killed then). ``end`` ends it whatever it does.
     """
 
-    @property
-    def channel(self) -> Channel: ...
-    def signal(self, number: Signals) -> None: ...
-    def status(self) -> int | None: ...
-    def leave(self) -> None: ...
+    channel: Channel
+    signal: Callable[[Signals], object]
+    status: Callable[[], int | None]
+    end: Callable[[], object]
+
+    def leave(self) -> None:
+        with contextlib.suppress(SandboxError):  # then it is gone already
+            self.end()
+        self.channel.close()
 
 
 class Launcher(Protocol):
@@ -146,7 +157,12 @@ class Zygote:
         except SandboxError:
             channel.close()
             raise
-        return _Forked(self, number, channel)
+        return Process(
+            channel,
+            lambda signal: self.ask(signal.name, number),
+            lambda: self.ask("status", number)["status"],
+            partial(self.ask, "leave", number),
+        )
 
     def alive(self) -> bool:
         return not self._broken and self._process.poll() is None
@@ -157,26 +173,93 @@ class Zygote:
         try:
             self._process.wait(timeout=5)
         except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+            _end(self._process)
         if self._process.stderr is not None:
             self._process.stderr.close()
 
 
-@dataclass(frozen=True)
-class _Forked:
-    zygote: Zygote
-    number: int
-    channel: Channel
+def own_namespaces() -> list[str]:
+    """bubblewrap's options for namespaces of its own. For the machine's root none of users: that
+    would hold no other user than root, whose files and settings it then still owns."""
+    kinds = ["ipc", "pid", "net", "uts", "cgroup-try"]
+    kinds += [] if linux.is_machines_root() else ["user-try"]
+    return ["bwrap", "--new-session", *(f"--unshare-{kind}" for kind in kinds)]
 
-    def signal(self, number: Signals) -> None:
-        self.zygote.ask(number.name, self.number)
 
-    def status(self) -> int | None:
-        status: int | None = self.zygote.ask("status", self.number)["status"]
-        return status
+def bwrap_command(policy: Policy) -> list[str]:
+    """bubblewrap around the parent of the workers: own namespaces, and a root that holds the
+    interpreter, its libraries and the worker's files, all read-only. Raises SandboxError where
+    there is none."""
+    if shutil.which("bwrap") is None:
+        raise SandboxError("bwrap (bubblewrap) is not installed")
+    shown = [os.path.realpath(sys.base_prefix), "/usr/lib", "/usr/lib64", "/lib", "/lib64"]
+    shown += ["/etc/ld.so.cache", os.path.realpath(sys.executable), HERE]
+    command = [*own_namespaces(), "--dev", "/dev"]
+    for path in dict.fromkeys(shown):
+        command += ["--ro-bind-try", path, path]
+    for library in library_paths():
+        command += [part for path in installed(library) for part in ("--tmpfs", path)]
+    for path in package_paths(policy):
+        command += ["--ro-bind", path, path]
+    return [*command, "--remount-ro", "/", "--chdir", "/", "--"]
 
-    def leave(self) -> None:
-        with contextlib.suppress(SandboxError):  # then it is gone already
-            self.zygote.ask("leave", self.number)
-        self.channel.close()
+
+def seatbelt_command(policy: Policy) -> list[str]:
+    """sandbox-exec with a profile that denies all but reading the interpreter, the standard library
+    and the allowed packages. Raises SandboxError where there is none."""
+    if shutil.which("sandbox-exec") is None:
+        raise SandboxError("sandbox-exec (macOS) is not installed")
+    shown = [sys.base_prefix, sys.prefix, sysconfig.get_path("stdlib"), HERE]
+    shown += ["/usr/lib", "/System/Library", "/Library/Frameworks", *package_paths(policy)]
+    readable = " ".join(f'(subpath "{path}")' for path in dict.fromkeys(shown))
+    profile = (
+        "(version 1)(deny default)"
+        f'(allow file-read* {readable} (literal "/dev/null") (literal "/dev/urandom"))'
+        '(allow file-read-metadata)(allow file-write-data (literal "/dev/null"))'
+        '(allow sysctl-read)(allow process-exec (regex #"/python[0-9.]*$"))'
+    )
+    return ["sandbox-exec", "-p", profile]
+
+
+class CommandLauncher:
+    """Starts a program for each worker, which speaks frames on its standard input and output."""
+
+    def __init__(self, wrapper: Sequence[str], policy: Policy, max_bytes: int) -> None:
+        self._command = [*wrapper, *python_command("solo", json.dumps(asdict(policy)))]
+        self._max_bytes = max_bytes
+
+    def spawn(self) -> Process:
+        channel, theirs = channel_pair(self._max_bytes)
+        with theirs:
+            try:
+                child = subprocess.Popen(
+                    self._command,
+                    stdin=theirs.fileno(),
+                    stdout=theirs.fileno(),
+                    stderr=subprocess.DEVNULL,
+                    env=clean_environment(),
+                    start_new_session=True,
+                )
+            except OSError as error:
+                channel.close()
+                raise SandboxError(f"can't start {self._command[0]}: {error}") from None
+        return Process(channel, child.send_signal, partial(_status, child), partial(_end, child))
+
+    def alive(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        """Nothing is shared: each worker ends with its session."""
+
+
+def _status(child: subprocess.Popen[bytes]) -> int | None:
+    try:
+        return child.wait(timeout=0.05)
+    except subprocess.TimeoutExpired:
+        _end(child)
+        return None
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    child.kill()
+    child.wait()

@@ -5,15 +5,13 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from rlm_eval.errors import ConfigError, SandboxError
 from rlm_eval.repl.isolation import Policy
-from rlm_eval.repl.launch import Launcher, Zygote
+from rlm_eval.repl.launch import CommandLauncher, Launcher, Zygote, bwrap_command, seatbelt_command
 from rlm_eval.repl.results import BlockResult, Limits
-
-LEVELS = ("auto", "landlock", "bwrap", "seatbelt", "none")
 
 
 @dataclass(frozen=True)
@@ -26,29 +24,24 @@ class Way:
     @property
     def level(self) -> str:
         """As rows show it: ``landlock+seccomp+namespaces``, ``bwrap+seccomp``, ``none``."""
-        parts = ([self.wrapper] if self.wrapper else []) + list(self.features)
-        return "+".join(parts) or "none"
+        return "+".join(filter(None, (self.wrapper, *self.features))) or "none"
 
 
-_BOTH = ("landlock", "seccomp")
-_NAMESPACES = Way("", (*_BOTH, "namespaces"))
-_LANDLOCK = Way("", _BOTH)
-_BWRAP = (Way("bwrap", _BOTH), Way("bwrap", ("seccomp",)))
-_SEATBELT = Way("seatbelt")
+_LANDLOCK, _SEATBELT = Way("", ("landlock", "seccomp")), Way("seatbelt")
+_BWRAP = (Way("bwrap", ("landlock", "seccomp")), Way("bwrap", ("seccomp",)))
+_ALL = Way("", ("landlock", "seccomp", "namespaces"))
+_AUTO = (_ALL, _BWRAP[0], _LANDLOCK, Way("", ("seccomp", "namespaces")), _BWRAP[1])
+_WAYS: Mapping[str, Sequence[Way]] = {
+    "auto": _AUTO if sys.platform == "linux" else (_SEATBELT,),
+    **{"landlock": (_LANDLOCK,), "bwrap": _BWRAP, "seatbelt": (_SEATBELT,), "none": (Way(),)},
+}
 
 
 def ways_of(level: str) -> Sequence[Way]:
     """What ``level`` stands for on this system, strongest first. Raises ConfigError."""
-    if level not in LEVELS:
-        raise ConfigError(f"must be one of {', '.join(LEVELS)}, not {level!r}", key="level")
-    if level == "none":
-        return [Way()]
-    if level == "auto" and sys.platform == "linux":
-        bare = Way("", ("seccomp", "namespaces"))
-        return [_NAMESPACES, _BWRAP[0], _LANDLOCK, bare, _BWRAP[1]]
-    if level == "auto":
-        return [_SEATBELT]
-    return {"landlock": [_LANDLOCK], "bwrap": _BWRAP, "seatbelt": [_SEATBELT]}[level]
+    if level not in _WAYS:
+        raise ConfigError(f"must be one of {', '.join(_WAYS)}, not {level!r}", key="level")
+    return _WAYS[level]
 
 
 def make_policy(limits: Limits, packages: Sequence[str]) -> Policy:
@@ -77,16 +70,14 @@ def make_policy(limits: Limits, packages: Sequence[str]) -> Policy:
 
 def launch(way: Way, policy: Policy, limits: Limits) -> Launcher:
     """Start what workers come from. Raises SandboxError where this machine can't."""
-    from rlm_eval.repl import commands  # most runs need none of these
-
     policy = replace(policy, features=way.features)
     wrapper: Sequence[str] = ()
     if way.wrapper == "bwrap":
-        wrapper = commands.bwrap_command(policy)
+        wrapper = bwrap_command(policy)
     elif way.wrapper == "seatbelt":
-        wrapper = commands.seatbelt_command(policy)
+        wrapper = seatbelt_command(policy)
     if way.wrapper == "seatbelt" or sys.platform != "linux":
-        return commands.CommandLauncher(wrapper, policy, limits.frame_bytes)
+        return CommandLauncher(wrapper, policy, limits.frame_bytes)
     return Zygote(policy, wrapper, limits.frame_bytes, limits.start_seconds)
 
 

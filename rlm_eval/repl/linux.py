@@ -41,9 +41,6 @@ def _prctl(what: str, option: int, *args: int) -> int:
     return _check(_libc.prctl(ctypes.c_int(option), *values), what)
 
 
-# -- processes ---------------------------------------------------------------------------------
-
-
 def get_dumpable() -> int:
     return _prctl("PR_GET_DUMPABLE", _PR_GET_DUMPABLE)
 
@@ -92,9 +89,6 @@ def unshare(flags: int) -> None:
     _check(_libc.unshare(ctypes.c_int(flags)), "unshare")
 
 
-# -- mounts ------------------------------------------------------------------------------------
-
-
 def mount(source: str, target: str, kind: str | None, flags: int, data: str = "") -> None:
     result = _libc.mount(
         source.encode(),
@@ -121,8 +115,6 @@ def pivot_root(path: str) -> None:
     _check(_libc.umount2(b".", MNT_DETACH), "umount old root")
     os.chdir("/")
 
-
-# -- Landlock ----------------------------------------------------------------------------------
 
 EXECUTE, WRITE_FILE, READ_FILE, READ_DIR = 1, 2, 4, 8
 _FS_BITS = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16}
@@ -164,8 +156,6 @@ def landlock_allow(ruleset: int, path: str, access: int) -> None:
 def landlock_restrict(ruleset: int) -> None:
     _syscall("landlock_restrict_self", _LANDLOCK_RESTRICT, ruleset, 0)
 
-
-# -- seccomp -----------------------------------------------------------------------------------
 
 Instruction = tuple[int, int, int, int]
 LOAD, EQUAL, GREATER_EQUAL, AND, RETURN = 0x20, 0x15, 0x35, 0x54, 0x06

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
+from typing import Any
 
 from rlm_eval import errors
 from rlm_eval.errors import SandboxError
@@ -53,8 +54,6 @@ class ReplSession(AbstractContextManager["ReplSession"]):
     def load(self, name: str, content: Loadable) -> None:
         """Set ``name`` to a str, a list (from a tuple) or a dict of texts. Raises SandboxError
         when it does not fit into ``Limits.memory_mb``."""
-        if not name.isidentifier():
-            raise ValueError(f"{name!r} is no variable name")
         self._revive()
         self._loaded[name] = content
         if self._worker.load(name, content):  # what the code has set may take the room
@@ -76,18 +75,12 @@ class ReplSession(AbstractContextManager["ReplSession"]):
         seconds = self._limits.block_seconds
         exchange = self._worker.exchange(head, seconds, text=code, answering=True)
         reason, death = exchange.reason, exchange.death
+        times: dict[str, Any] = {"exec_s": exchange.exec_s, "callback_s": exchange.callback_s}
         if exchange.frame is not None:
-            timed_out = exchange.frame.head.get("error_type") == "TimeLimit"
+            stopped = exchange.interrupted and exchange.frame.head.get("error_type") == "TimeLimit"
+            told = {"interrupted": "time_limit" if stopped else "", "state": self._state, **times}
             try:
-                result = checked_result(
-                    exchange.frame,
-                    self._limits,
-                    self._submit,
-                    interrupted="time_limit" if exchange.interrupted and timed_out else "",
-                    state=self._state,
-                    exec_s=exchange.exec_s,
-                    callback_s=exchange.callback_s,
-                )
+                result = checked_result(exchange.frame, self._limits, self._submit, **told)
             except FrameError as error:
                 self._worker.close()
                 reason, death = f"{BROKEN}: {error}", "crashed"
@@ -103,8 +96,7 @@ class ReplSession(AbstractContextManager["ReplSession"]):
             variables=tuple(_variable(*item) for item in self._loaded.items()),
             interrupted=death,
             state="lost",
-            exec_s=exchange.exec_s,
-            callback_s=exchange.callback_s,
+            **times,
         )
 
     def read(self, name: str, key: str | None = None) -> str | None:
@@ -133,8 +125,6 @@ class ReplSession(AbstractContextManager["ReplSession"]):
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    # -- inside ----------------------------------------------------------------------------------
 
     def _start(self) -> Conversation:
         return Conversation(self._spawn(), self._pool, self._limits, self._host, self._submit)
@@ -195,7 +185,7 @@ class Sandbox(AbstractContextManager["Sandbox"]):
     def session(self, host: Mapping[str, HostFunction], *, submit: bool = True) -> ReplSession:
         """A new namespace with the functions of ``host`` in it, and ``submit`` unless refused.
         Raises SandboxError when no worker starts."""
-        return ReplSession(self._spawn, self.limits, host, submit)
+        return ReplSession(lambda: self._started().spawn(), self.limits, host, submit)
 
     def close(self) -> None:
         """End every worker of this sandbox."""
@@ -207,9 +197,6 @@ class Sandbox(AbstractContextManager["Sandbox"]):
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    def _spawn(self) -> Process:
-        return self._started().spawn()
 
     def _started(self) -> Launcher:
         """What workers come from; started when there is none or it has died."""

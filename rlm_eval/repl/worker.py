@@ -80,25 +80,20 @@ class Inbox:
             self._reading = True
         try:
             while True:
-                frame = self._receive()
+                frame = self._channel.receive()
+                assert frame is not None, "it waits for ever"
                 owner = frame.head["id"] if frame.head["op"] == "answer" else MAIN
                 if owner == key:
                     return frame
                 with self._changed:
                     self._ready.setdefault(owner, deque()).append(frame)
                     self._changed.notify_all()
+        except ChannelClosedError:
+            os._exit(0)  # the harness is gone
         finally:
             with self._changed:
                 self._reading = False
                 self._changed.notify_all()
-
-    def _receive(self) -> Frame:
-        try:
-            frame = self._channel.receive()
-        except ChannelClosedError:
-            os._exit(0)  # the harness is gone
-        assert frame is not None, "it waits for ever"
-        return frame
 
 
 class Worker:
@@ -119,8 +114,6 @@ class Worker:
         sys.modules["__main__"] = module
         self._names = module.__dict__
         self._builtins = dict(builtins.__dict__)
-
-    # -- the loop ------------------------------------------------------------------------------
 
     def serve(self) -> None:
         """Answer frames until the harness closes the channel."""
@@ -246,8 +239,6 @@ class Worker:
         value = eval(compile(expression, name, "eval", dont_inherit=True), self._names)
         return None if value is None else shown(value, self._limits["output_chars"])
 
-    # -- interrupts ----------------------------------------------------------------------------
-
     def _on_interrupt(self, *_: object) -> None:
         if self._shielded:
             self._interrupted = True
@@ -259,8 +250,6 @@ class Worker:
         raise TimeLimit(
             f"the block ran longer than its limit of {self._limits['block_seconds']:g} s"
         )
-
-    # -- what model code calls -----------------------------------------------------------------
 
     def _submit(self, value: Any) -> None:
         """submit(value): hand in the final answer and end the block."""
@@ -297,8 +286,7 @@ class Worker:
                 text, args = args[0], ("", *args[1:])
             call |= {"args": args, "kwargs": kwargs}
             try:
-                only = text and not kwargs and not args[1:]
-                request = encode(call, text, long=() if only else ("args", "kwargs"))
+                request = encode(call, text, long=("args", "kwargs"))
             except (TypeError, ValueError, RecursionError) as error:
                 raise TypeError(f"{name}() takes text, numbers, lists and dicts: {error}") from None
             if len(request) > (most := self._limits["frame_bytes"]):
@@ -316,14 +304,10 @@ class Worker:
             failed = QueryError(**answer["error"])
             raise TypeError(failed.message) if failed.kind == BAD_CALL else failed
         value = answer["value"]
-        return [decode_item(item) for item in value] if isinstance(value, list) else value
-
-
-def decode_item(item: Any) -> Any:
-    """Items of the one special form become ``QueryError`` instances; text never does."""
-    if isinstance(item, dict) and item.keys() == {ERROR_KEY}:
-        return QueryError(**item[ERROR_KEY])
-    return item
+        for at, item in enumerate(value if isinstance(value, list) else ()):
+            if isinstance(item, dict) and item.keys() == {ERROR_KEY}:
+                value[at] = QueryError(**item[ERROR_KEY])
+        return value
 
 
 def as_text(value: Any, otherwise: Callable[[Any], str]) -> str:

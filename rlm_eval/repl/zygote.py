@@ -20,6 +20,7 @@ import select
 import signal
 import socket
 import sys
+from pathlib import Path
 from typing import Any
 
 from rlm_eval.repl import isolation, linux
@@ -87,7 +88,7 @@ def prepare(policy: isolation.Policy) -> int | None:
     if policy.features and linux.MACHINE not in isolation.AUDIT_ARCH:
         raise OSError(errno.ENOSYS, f"the policy knows no system calls of {linux.MACHINE}")
     with contextlib.suppress(OSError):
-        isolation.write("/proc/self/oom_score_adj", "1000")
+        Path("/proc/self/oom_score_adj").write_text("1000")
     if "namespaces" in policy.features:
         isolation.enter_namespaces(policy)
         if child := os.fork():

@@ -13,7 +13,7 @@ from rlm_eval.config.build import build
 from rlm_eval.config.check import ROLE_KEYS, RunConfig
 from rlm_eval.config.check import targets as targets_of
 from rlm_eval.config.credentials import as_written
-from rlm_eval.config.sources import revision_of, sources_of
+from rlm_eval.config.sources import sources_of
 from rlm_eval.errors import ConfigError
 from rlm_eval.journal.past import SHARDS
 from rlm_eval.ledger import Budget, refuse_unpriced
@@ -28,8 +28,6 @@ from rlm_eval.runs.runner import Arm, Work
 
 #: The configuration's key for each role's model.
 _KEYS: Mapping[Role, str] = {"root": "model", **ROLE_KEYS, "embed": "embed_model"}
-#: What all results depend on beside their method, task and models.
-_COMMON = ("rlm_eval.runs.runner",)
 
 
 @dataclass(frozen=True)
@@ -67,10 +65,6 @@ class Parts:
         return any(info.simulated for info in self.infos.values())
 
     @property
-    def revision(self) -> str:
-        return revision_of(self.sources)
-
-    @property
     def run_id(self) -> str:
         """The task's name and a hash of the configuration, of the arms with their prompts and
         sources, and of a local file's rows: results of two revisions never meet in one run."""
@@ -87,8 +81,7 @@ class Parts:
 
     @property
     def folder(self) -> Path:
-        """The folder of what is done here; shards lie beside each other, where they find what
-        earlier ones have."""
+        """The folder of what is done here; shards lie side by side and find what others have."""
         if not self.config["shard"]:
             return self.run_folder
         shards = self.run_folder.with_name(f"{self.run_id}{SHARDS}")
@@ -171,9 +164,8 @@ def _arm(
     shared: dict[str, Any],
     all_sources: dict[str, str],
 ) -> Arm:
-    """An arm that is checked, with the hash of all that its answers and their scores depend on:
-    configuration, prompts, the models (of ``nodes``) that it and the judge use, and the sources of
-    all of these; those are added to ``all_sources``."""
+    """An arm that is checked, with the hash of all that its answers and their scores depend on. The
+    sources among that are added to ``all_sources``."""
     where, judge = f"method.{name}", judge_of(task)
     node = {key: value for key, value in config["method"][name].items() if key != "kind"}
     method: Method = build(where, node, shared)
@@ -191,9 +183,10 @@ def _arm(
     models = {key: nodes[key] for key in keys_used if key in nodes}
     made_of = (node, config["task"], *models.values())
     targets = [target for each in made_of for target in targets_of(each)]
-    sources = sources_of([*_COMMON, *(target.rpartition(".")[0] for target in targets)])
+    modules = [target.rpartition(".")[0] for target in targets]
+    sources = sources_of(["rlm_eval.runs.runner", *modules])  # on which all results depend
     all_sources |= sources
-    revision = revision_of(sources)
+    revision = content_hash(sources)
     depends_on = [
         *(name, node, method.prompt_source(), models, config["temperature"], config["memoize"]),
         *(config["budget"]["sample"], revision),

@@ -10,7 +10,7 @@ from difflib import get_close_matches
 
 from rlm_eval.errors import PERMANENT, ConfigError, ProviderError, RunBudgetExceeded, SampleFailure
 from rlm_eval.ledger import Ledger
-from rlm_eval.models.client import LM, CallTags, ModelClient
+from rlm_eval.models.client import CallTags, ModelClient
 from rlm_eval.models.litellm_client import LitellmEndpoint
 from rlm_eval.models.protocol import Completion, user
 from rlm_eval.records import Role
@@ -37,10 +37,14 @@ def first_contact(parts: Parts, client: ModelClient, ledger: Ledger) -> Iterator
         if named in asked or not isinstance(model, LitellmEndpoint):
             continue
         asked.add(named)
-        usual = client.retry
+        reply: Completion | None = None
+        prompt, tags, usual = [user(REQUEST)], CallTags(role=role), client.retry
         client.retry = replace(usual, attempts=min(ATTEMPTS, usual.attempts))
         try:
-            reply = _ask(lm, role, ledger)
+            if role == "embed":
+                lm.embed([REQUEST], ledger=ledger)
+            else:
+                reply = lm.complete(prompt, ledger=ledger, max_tokens=REPLY_TOKENS, tags=tags)
         except RunBudgetExceeded:
             return
         except SampleFailure as failure:
@@ -52,17 +56,8 @@ def first_contact(parts: Parts, client: ModelClient, ledger: Ledger) -> Iterator
         yield from _learned(key, model, reply)
 
 
-def _ask(lm: LM, role: Role, ledger: Ledger) -> Completion | None:
-    if role == "embed":
-        lm.embed([REQUEST], ledger=ledger)
-        return None
-    tags = CallTags(role=role)
-    return lm.complete([user(REQUEST)], ledger=ledger, max_tokens=REPLY_TOKENS, tags=tags)
-
-
 def _learned(key: str, model: LitellmEndpoint, reply: Completion | None) -> Iterator[str]:
-    """What a model that answers shows of its window and its thoughts. Raises ConfigError for a
-    window that is smaller than is set."""
+    """What a model's answer shows. Raises ConfigError for a window that is smaller than is set."""
     given, window = model.context_window, _listed(model).get(model.asked[1]) or 0
     told, setting = f"{model.info.endpoint} serves {model.asked[1]} with", f"{key}.context_window"
     if 0 < window < given:
@@ -104,8 +99,7 @@ def _told(
 
 
 def _listed(model: LitellmEndpoint, below: str = "") -> dict[str, int | None]:
-    """The names that a server of one's own lists, with their windows where it tells (vLLM and
-    SGLang do); empty where it lists none."""
+    """The models that a server lists, with their windows where it tells (vLLM and SGLang do)."""
     import httpx
 
     headers = {"Authorization": f"Bearer {model.key}"} if model.key else {}

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from math import exp
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,15 +16,12 @@ from rlm_eval.records import PENDING
 if TYPE_CHECKING:
     import pandas as pd
 
-    from rlm_eval.analysis.load import Run
-
 _CALLS_FOR_SPEED = 20
 
 
 @dataclass(frozen=True)
 class Speeds:
-    """Seconds per token of the root model: of a prompt's tokens that no cache held, and of a
-    reply's."""
+    """Seconds per token of the root model: of a prompt's that no cache held, and of a reply's."""
 
     prompt_s: float
     completion_s: float
@@ -55,28 +51,34 @@ class Past:
 
 class Experience:
     """What exported runs in ``folders`` with the same root model show: its speeds, and what results
-    took of the same arms, with the same models in the roles they have, on the same task (any seed,
-    any n), under the same caps of a sample. ``roles`` names per arm the configuration keys of its
-    further models. Results that are pending don't count."""
+    took that are not pending, of the same arms with the same further models (``roles`` names their
+    configuration keys per arm), under the same conditions."""
 
     def __init__(
         self, tree: Mapping[str, Any], folders: list[Path], roles: Mapping[str, Sequence[str]]
     ) -> None:
-        self._past: dict[str, dict[int, Past]] = {}
+        from rlm_eval.analysis.load import load_run
+
         results: dict[str, list[pd.DataFrame]] = {}
         calls: list[pd.DataFrame] = []
-        for run in _runs(tree, folders):
+        for run_dir, recorded in recorded_trees(folders):
+            if recorded.get("model") != tree["model"]:
+                continue
+            try:
+                run = load_run(run_dir)
+            except ConfigError:  # none that is finished, or of another schema
+                continue
             calls.append(run.calls)
             if _conditions(run.config) != _conditions(tree):
                 continue
+            finished = run.results[~run.results["outcome"].isin(list(PENDING))]
             for name, node in tree["method"].items():
                 past = run.config.get("method", {}).get(name)
                 same = all(run.config.get(key) == tree[key] for key in roles.get(name, ()))
                 # A past run knew no setting that is new.
                 if past is not None and past.items() <= node.items() and same:
-                    results.setdefault(name, []).append(run.results[run.results["method"] == name])
-        for name, frames in results.items():
-            self._past[name] = _past(frames)
+                    results.setdefault(name, []).append(finished[finished["method"] == name])
+        self._past = {name: _past(frames) for name, frames in results.items()}
         self.speeds = _speeds(calls)
 
     def nearest(self, arm: str, target_tokens: int) -> tuple[int, Past] | None:
@@ -86,18 +88,6 @@ class Experience:
             return None
         length = min(known, key=lambda other: abs(other - target_tokens))
         return length, known[length]
-
-
-def _runs(tree: Mapping[str, Any], folders: list[Path]) -> Iterator[Run]:
-    """Exported runs in ``folders`` of the root model in ``tree``, without pending results."""
-    from rlm_eval.analysis.load import load_run
-
-    for run_dir, recorded in recorded_trees(folders):
-        if recorded.get("model") == tree["model"]:
-            with contextlib.suppress(ConfigError):  # none that is finished, or of another schema
-                run = load_run(run_dir)
-                kept = ~run.results["outcome"].isin(list(PENDING))
-                yield replace(run, results=run.results[kept])
 
 
 def _conditions(tree: Mapping[str, Any]) -> list[Any]:

@@ -4,15 +4,11 @@ hosted run that would pass its cap in US dollars.
 Per arm and length, the first of these that there is: the means of past runs of the same arm, model,
 task and length; the sample's cap, for a method that spends up to it (``budget.matched``); the
 method's own estimate from sizes; past runs at the nearest length; and the limits of a method whose
-model decides what it takes. Sizes are the task's tokens, not the served model's, and of prompts
-only what the same answer sends again is taken to be cached, and that for the time alone. A reply
-made from sizes counts all that its model may think unseen (``reasoning_tokens``), as a reservation
-does. What a judge takes has its own rows.
+model decides what it takes. Sizes are the task's tokens, not the served model's. What a judge takes
+has its own rows.
 
-The range of an estimate is meant to hold what is taken in 8 of 10 cases, by the spread of past
-results or by how far forecasts from sizes were off in an audit; each run says what stayed in it.
-That of limits is a bound: from one turn to all there may be. Where nothing limits an answer's
-sub-calls, it is ``assumed``.
+A range is meant to hold what is taken in 8 of 10 cases, by the spread of past results or by how far
+forecasts from sizes were off in an audit; that of limits is a bound.
 """
 
 from __future__ import annotations
@@ -22,7 +18,6 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from math import ceil, inf
-from types import MappingProxyType
 from typing import Any
 
 from rlm_eval.errors import ConfigError
@@ -36,6 +31,8 @@ from rlm_eval.runs.judging import judge_of
 from rlm_eval.runs.runner import Work
 from rlm_eval.tokens import load_tokenizer
 
+Loads = Sequence[tuple[Forecast, ...]]
+Infos = Mapping[Role, ModelInfo]
 #: The ends of a range from sizes, times the forecast: so far off an audit found those of early runs
 #: of the embedded model, at 10 and at 90 % of arms. Replies are forecast as long as they can be, as
 #: those of models that think nearly are: so that is the upper end.
@@ -71,17 +68,15 @@ class Expected:
 
 
 def expected(parts: Parts, work: Iterable[Work], experience: Experience) -> list[Expected]:
-    """One row per arm and length of ``work``, in its order of arms, then by length; those of a
-    judge last."""
+    """One row per arm and length of ``work``, in this order; those of a judge last."""
     work = list(work)
     groups: dict[tuple[str, int], list[Work]] = {}
     for item in work:
         groups.setdefault((item.arm.name, item.sample.target_tokens), []).append(item)
     names = [arm.name for arm in parts.arms]
     keys = sorted(groups, key=lambda key: (names.index(key[0]), key[1]))
-    return [_row(parts, groups[key], experience) for key in keys] + _judging(
-        parts, work, experience
-    )
+    rows = [_row(parts, groups[key], experience) for key in keys]
+    return rows + _judging(parts, work, experience)
 
 
 def _judging(parts: Parts, work: Sequence[Work], experience: Experience) -> list[Expected]:
@@ -233,12 +228,7 @@ def _end(rows: Sequence[Expected], name: str, end: str) -> float:
     return float(sure + (chance if end == "high" else -chance))
 
 
-def _from_sizes(
-    row: Expected,
-    loads: Sequence[tuple[Forecast, ...]],
-    infos: Mapping[Role, ModelInfo],
-    speeds: Speeds | None,
-) -> Expected:
+def _from_sizes(row: Expected, loads: Loads, infos: Infos, speeds: Speeds | None) -> Expected:
     lows, highs = ({name: both[end] for name, both in _SIZES.items()} for end in (0, 1))
     low, high = (_totals(loads, infos, speeds, off) for off in (lows, highs))
     point: dict[str, Any] = _totals(loads, infos, speeds)
@@ -246,13 +236,11 @@ def _from_sizes(
 
 
 def _totals(
-    loads: Sequence[tuple[Forecast, ...]],
-    infos: Mapping[Role, ModelInfo],
-    speeds: Speeds | None,
-    off: Mapping[str, float] = MappingProxyType({}),
+    loads: Loads, infos: Infos, speeds: Speeds | None, off: Mapping[str, float] | None = None
 ) -> dict[str, float]:
     """What answers take together, each measure (dollars by their tokens) as many times as ``off``
     says; without what can't be known."""
+    off = off or {}
     parts = [part for load in loads for part in load]
     served = [infos.get(part.role, infos["root"]) for part in parts]
     usages = [part.usage(info) for part, info in zip(parts, served, strict=True)]
@@ -286,8 +274,7 @@ def pilot_command() -> str:
 
 
 def refuse_over_cap(rows: Sequence[Expected], cap_usd: float, spent_usd: float) -> None:
-    """Raise ConfigError where what is left to do may pass the run's cap, by the upper ends of
-    estimates and by bounds together."""
+    """Raise ConfigError where what is left to do may pass the run's cap, by its upper ends."""
     bounded = [row for row in rows if row.source in NO_ESTIMATE or "usd" not in row.high]
     estimate = together([row for row in rows if row not in bounded]).high["usd"]
     bound = sum(row.high.get("usd", inf) for row in bounded)

@@ -2,8 +2,7 @@
 
 The judge is called after the answer, through the same client and under its own role. The run's
 budget pays for it, the sample's cap does not, and a row's sums leave it out (``judge_cost_usd``
-has it): what grading takes says nothing about the method. Asked several times (``judge_repeats``),
-it tells how often it contradicts itself, and what most verdicts say is the score.
+has it): what grading takes says nothing about the method.
 """
 
 from __future__ import annotations
@@ -27,11 +26,8 @@ class Judge:
     def __init__(self, task: Any, prompt: str) -> None:
         self._task = task
         self._prompt = load_prompt("judge", prompt)
-
-    @property
-    def source(self) -> str:
-        """The prompt's text: results graded by another are other results."""
-        return self._prompt.source
+        #: Results graded by another prompt are other results.
+        self.source = self._prompt.source
 
     def forecast(self, sample: Sample) -> Forecast:
         """What grading the longest answer to ``sample`` will take, by sizes alone."""
@@ -65,8 +61,7 @@ class Judge:
 
 
 def majority(scores: Sequence[Score]) -> Score:
-    """The middle one of ``scores``, an odd number, one a verdict: what most say, in whatever order
-    they came. It says how many there are and how many say otherwise."""
+    """The middle one of ``scores``, an odd number, one a verdict, in whatever order they came."""
     middle = sorted(scores, key=lambda score: (score.value, score.parsed))[len(scores) // 2]
     dissents = sum(score.value != middle.value for score in scores)
     return replace(middle, verdicts=len(scores), dissents=dissents)

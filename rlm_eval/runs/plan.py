@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
 
 from rlm_eval.config.check import ROLE_KEYS, RunConfig
 from rlm_eval.config.compose import recorded_trees
-from rlm_eval.journal.journal import write_atomically
 from rlm_eval.journal.past import finished_beside, past_of
 from rlm_eval.journal.tables import MEASURES
 from rlm_eval.methods.method import SUB_CALLS_A_TURN
@@ -27,9 +28,6 @@ from rlm_eval.runs.forecast import (
 from rlm_eval.runs.judging import judge_of
 from rlm_eval.runs.runner import Work
 
-if TYPE_CHECKING:
-    from rich.table import Table
-
 #: Where runs worth learning from lie, beside the run's own folder.
 _PUBLISHED = Path(__file__).parents[2] / "results" / "published"
 
@@ -43,8 +41,6 @@ def experience_of(parts: Parts) -> Experience:
 
 def show_plan(parts: Parts, run_dir: Path, work: Sequence[Work]) -> None:
     """The forecast of what is left to do, as a table; the run's folder on the last line."""
-    from rich.console import Console
-
     past = past_of(run_dir)
     missing = {item.key for item in work} - past.done
     elsewhere = finished_beside(run_dir, missing).keys()
@@ -56,7 +52,7 @@ def show_plan(parts: Parts, run_dir: Path, work: Sequence[Work]) -> None:
     if not console.is_terminal:  # a file has room for long lines
         console = Console(width=max(console.width, 120))
     console.print(_table(rows, parts.at_once))
-    for note in [*_notes(parts, rows), *cut_inputs(parts, todo)]:
+    for note in [*_notes(parts, rows), *warnings(parts, todo)]:
         console.print(note)
     contexts = len({item.context.id for item in work})
     there = f"{len(work) - len(todo)} are there"
@@ -71,9 +67,6 @@ def show_plan(parts: Parts, run_dir: Path, work: Sequence[Work]) -> None:
 
 
 def _table(rows: Sequence[Expected], at_once: int) -> Table:
-    from rich import box
-    from rich.table import Table
-
     table = Table(
         title="forecast", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False
     )
@@ -136,13 +129,12 @@ def _notes(parts: Parts, rows: Sequence[Expected]) -> list[str]:
     if thought and any(row.source == "sizes" for row in rows):
         each = ", ".join(f"{tokens:,} a call of {name}" for name, tokens in thought.items())
         notes.append(f"reply from sizes: with all the reasoning_tokens there may be ({each})")
-    notes += without_effect(parts)
     return notes
 
 
-def without_effect(parts: Parts) -> list[str]:
-    """The task's notes, and a line for what is set and has no effect on some methods: a role's
-    model that they don't use, a cap that they can't spend up to."""
+def warnings(parts: Parts, work: Sequence[Work]) -> list[str]:
+    """The task's notes, and a line for what is set and has no effect on some methods, and for each
+    arm whose model's window is too small for inputs of this work."""
     notes = list(parts.task.notes)
     for key in (*ROLE_KEYS.values(), "embed_model"):
         if parts.config[key] and key != "judge_model":
@@ -153,27 +145,14 @@ def without_effect(parts: Parts) -> list[str]:
     if parts.config["budget"]["matched"]:
         idle = [arm.name for arm in parts.arms if not arm.method.matched]
         notes += [f"budget.matched: the cap is only a limit for {', '.join(idle)}"] if idle else []
-    return notes
-
-
-def cut_inputs(parts: Parts, work: Sequence[Work]) -> list[str]:
-    """A line for each arm whose model's window is too small for inputs of this work."""
     shares: dict[str, list[float]] = {}
     for shape, item in zip(shapes_of(parts, work), work, strict=True):
         shares.setdefault(item.arm.name, []).append(item.arm.method.kept(shape, parts.infos))
-    notes = []
     for arm, kept in shares.items():
         if cut := [share for share in kept if share < 1]:
             how = f"cut to some {100 * sum(cut) / len(cut):.0f} %" if any(cut) else "refused"
             notes.append(f"{arm}: {len(cut)} of {len(kept)} inputs are too large: {how}")
     return notes
-
-
-def keep_forecast(rows: Sequence[Expected], run_dir: Path) -> None:
-    """Write forecast.json: what the first session expected, to compare with what the run took."""
-    path = run_dir / "forecast.json"
-    if not path.exists():
-        write_atomically(path, json.dumps([asdict(row) for row in rows], indent=1))
 
 
 def in_one_line(rows: Sequence[Expected], at_once: int) -> str:
@@ -185,9 +164,8 @@ def in_one_line(rows: Sequence[Expected], at_once: int) -> str:
     tokens = f"{prompt} prompt tokens, {reply} reply tokens"
     told = f"forecast: {calls} calls, {tokens}, {money} USD, {time}"
     if bounded:
-        told += (
-            f"; no more than limits is known of {', '.join(dict.fromkeys(bounded))} (dry_run=true)"
-        )
+        arms = ", ".join(dict.fromkeys(bounded))
+        told += f"; no more than limits is known of {arms} (dry_run=true)"
     return told
 
 

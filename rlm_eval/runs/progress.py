@@ -9,15 +9,16 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, Self
+from dataclasses import dataclass, field, fields
+from typing import Any, Self
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
 
 from rlm_eval.ledger import Ledger
 from rlm_eval.records import PENDING, Call, Result
-
-if TYPE_CHECKING:
-    from rich.console import Console, Group
-    from rich.live import Live
 
 PLAIN_EVERY_S = 15.0
 #: Distinct errors that the live table shows, the newest; characters of a sub-call's reply.
@@ -45,31 +46,24 @@ class _Tally:
         return self.seconds / self.done * (self.total - self.done) / concurrency
 
 
+@dataclass
 class Progress:
     """Counts per arm as calls and results come in; ``arms`` has the arm of each expected result
     key. What failed, be it a call, an engine or a sandbox, is shown once: errors that differ in
     numbers alone are one. ``model`` is named, and the caps of ``ledger``. Safe for threads."""
 
+    arms: Mapping[str, str]
+    concurrency: int
+    console: Console | None = None
+    redact: Callable[[str], str] = str
+    model: str = ""
+    ledger: Ledger = field(default_factory=Ledger)
     #: Is told an arm's name and an event of its agent's trajectory; None: nobody looks on.
     watch: Callable[[str, Mapping[str, Any]], None] | None = None
 
-    def __init__(
-        self,
-        arms: Mapping[str, str],
-        concurrency: int,
-        console: Console | None = None,
-        redact: Callable[[str], str] = str,
-        *,
-        model: str = "",
-        ledger: Ledger | None = None,
-    ) -> None:
-        self._arm_of = dict(arms)
-        self._tallies = {name: _Tally(total) for name, total in Counter(arms.values()).items()}
-        self._concurrency = concurrency
-        self._console = console
-        self._redact = redact
-        self._model = model
-        self._ledger = ledger or Ledger()
+    def __post_init__(self) -> None:
+        totals = Counter(self.arms.values())
+        self._tallies = {name: _Tally(total) for name, total in totals.items()}
         self._first: dict[str, str] = {}
         #: Each distinct error, as it came first, with its count; in the order they came.
         self.errors: Counter[str] = Counter()
@@ -79,10 +73,7 @@ class Progress:
         self._started = time.monotonic()
 
     def __enter__(self) -> Self:
-        from rich.console import Console
-        from rich.live import Live
-
-        console = self._console or Console(stderr=True)
+        console = self.console or Console(stderr=True)
         if console.is_terminal and not console.is_dumb_terminal and not console.is_jupyter:
             self._live = Live(get_renderable=self._table, console=console, refresh_per_second=4)
             self._live.start()
@@ -97,7 +88,7 @@ class Progress:
     def _failed(self, error: str) -> None:
         alike = re.sub(r"\b[0-9a-f-]{8,}\b|\d+", "#", error)
         with self._lock:
-            told = self._redact(" ".join(error.split()))
+            told = self.redact(" ".join(error.split()))
             first = self._first.setdefault(alike, plain(told))
             self.errors[first] += 1
             if self.errors[first] == 1 and self._live is None:
@@ -106,7 +97,7 @@ class Progress:
     def called(self, call: Call, reply: str = "") -> None:
         if call.error:
             self._failed(call.error)
-        arm = self._arm_of.get(call.result_key)
+        arm = self.arms.get(call.result_key)
         if arm is None:
             return
         with self._lock:
@@ -135,45 +126,38 @@ class Progress:
     def _sum(self) -> tuple[_Tally, float | None]:
         """All arms together, and the seconds left; None until each arm has a result."""
         tallies = self._tallies.values()
-        names = [field.name for field in fields(_Tally)]
+        names = [each.name for each in fields(_Tally)]
         every = _Tally(**{name: sum(getattr(t, name) for t in tallies) for name in names})
-        left = [tally.left_s(self._concurrency) for tally in tallies]
+        left = [tally.left_s(self.concurrency) for tally in tallies]
         return every, None if None in left else sum(s for s in left if s is not None)
 
     def _caps(self) -> Iterator[str]:
         """How much of each of the run's caps is spent, by earlier sessions too."""
-        spent, cap = self._ledger.spent, self._ledger.budget
+        spent, cap = self.ledger.spent, self.ledger.budget
         if cap.usd is not None:
             yield f"${spent.usd or 0:.2f} of ${cap.usd:.2f}"
         for name in ("tokens", "calls"):
             if (most := getattr(cap, name)) is not None:
                 yield f"{getattr(spent, name):,} of {most:,} {name}"
         if cap.seconds is not None:
-            yield f"{_duration(self._ledger.seconds)} of {_duration(cap.seconds)}"
+            yield f"{_duration(self.ledger.seconds)} of {_duration(cap.seconds)}"
 
     def _table(self) -> Group:
-        from rich.console import Group
-        from rich.table import Table
-        from rich.text import Text
-
         table = Table(box=None, pad_edge=False, header_style="dim")
         for name in ("method", "done", "correct", "score", "calls", "tokens", "cached", "cost"):
             table.add_column(name, justify="left" if name == "method" else "right")
         table.add_column("left", justify="right")
         elapsed = _duration(time.monotonic() - self._started)
-        head = "  ".join(filter(None, (self._model, elapsed, *self._caps())))
+        head = "  ".join(filter(None, (self.model, elapsed, *self._caps())))
         with self._lock:
             for name, tally in self._tallies.items():
-                table.add_row(name, *_cells(tally, tally.left_s(self._concurrency)))
+                table.add_row(name, *_cells(tally, tally.left_s(self.concurrency)))
             if len(self._tallies) > 1:
                 table.add_section()
                 table.add_row("all", *_cells(*self._sum()))
             failed = [f"{n:,} × {error}" for error, n in [*self.errors.items()][-_SHOWN:]]
-        return Group(
-            Text(head, "bold"),
-            table,
-            *(Text(f, "red", no_wrap=True, overflow="ellipsis") for f in failed),
-        )
+        below = [Text(f, "red", no_wrap=True, overflow="ellipsis") for f in failed]
+        return Group(Text(head, "bold"), table, *below)
 
     def _print_line(self, *, force: bool = False) -> None:
         if self._live is not None:
@@ -205,14 +189,14 @@ class Watched(Progress):
 
     def called(self, call: Call, reply: str = "") -> None:
         super().called(call, reply)
-        arm = self._arm_of.get(call.result_key)
+        arm = self.arms.get(call.result_key)
         if call.error or arm is None:
             return  # an error has been said
         tokens = f"{call.prompt_tokens:,} + {call.completion_tokens:,} tokens"
         spent = "from memory" if call.cached_response else f"{tokens}, {call.latency_s:.1f} s"
         what = {"root": "reply", "sub": "sub-call"}.get(call.role, f"{call.role} call")
         if call.role != "root":
-            reply = " ".join(self._redact(reply).split())[:_REPLY_SHOWN]
+            reply = " ".join(self.redact(reply).split())[:_REPLY_SHOWN]
         heading = f"{arm}: {what}: {spent}; so far {_spent(self._tallies[arm])}"
         self._show(call.depth or call.role != "root", heading, reply)
 
@@ -227,7 +211,7 @@ class Watched(Progress):
             self._show(event["depth"], f"{arm}: output", event["output"])
 
     def _show(self, depth: int, heading: str, text: str = "") -> None:
-        below = [f"  {line}" for line in self._redact(text).strip("\n").splitlines()]
+        below = [f"  {line}" for line in self.redact(text).strip("\n").splitlines()]
         told = plain("\n".join("  " * depth + line for line in [heading, *below]))
         with self._lock:
             print(told, file=sys.stderr, flush=True)

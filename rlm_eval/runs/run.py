@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import signal
 import sys
@@ -13,32 +14,25 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+
 from rlm_eval.config.check import ROLE_KEYS, RunConfig
 from rlm_eval.config.compose import resuming
 from rlm_eval.config.credentials import secrets_in
 from rlm_eval.errors import PERMANENT, ConfigError, is_the_machines
 from rlm_eval.journal.environment import write_environment
-from rlm_eval.journal.journal import Journal, damage, read_events, record_size
+from rlm_eval.journal.journal import Journal, damage, read_events, record_size, write_atomically
 from rlm_eval.journal.past import Past, finished_beside, past_of, reuse, run_name
 from rlm_eval.journal.redaction import Redactor, secrets_of
 from rlm_eval.ledger import Ledger
 from rlm_eval.models.client import CallSink, ModelClient
 from rlm_eval.models.local.model import LocalModel
 from rlm_eval.models.local.weights import SHA256, file_sha256
-from rlm_eval.models.protocol import ChatModel
 from rlm_eval.records import Call, content_hash
 from rlm_eval.runs.assemble import Parts, all_work, samples_of
 from rlm_eval.runs.contact import first_contact
 from rlm_eval.runs.forecast import Expected, expected, refuse_over_cap
-from rlm_eval.runs.plan import (
-    cut_inputs,
-    experience_of,
-    in_one_line,
-    keep_forecast,
-    published_runs,
-    show_plan,
-    without_effect,
-)
+from rlm_eval.runs.plan import experience_of, in_one_line, published_runs, show_plan, warnings
 from rlm_eval.runs.progress import Progress
 from rlm_eval.runs.runner import Runner, RunOutcome, Work
 
@@ -101,7 +95,9 @@ def _run(parts: Parts, run_dir: Path, work: Sequence[Work], host: Host) -> RunOu
     found = finished_beside(run_dir, missing)
     left = missing - found.keys()
     rows = _forecast(parts, [item for item in work if item.key in left], past)
-    levels = _sandbox_levels(parts)
+    sandboxes = {arm.name: getattr(arm.method, "sandbox", None) for arm in parts.arms}
+    # This starts them. Raises ConfigError for a level that the machine lacks.
+    levels = {name: box.level for name, box in sandboxes.items() if box is not None}
     with Journal(run_dir, redactor_of(parts.config), parts.task.seal) as journal:
         if journal.found != size:  # another process ended meanwhile
             past = past_of(run_dir)
@@ -109,11 +105,8 @@ def _run(parts: Parts, run_dir: Path, work: Sequence[Work], host: Host) -> RunOu
         if found:
             reuse(found, past, journal)
             past = past_of(run_dir)
-        todo = [
-            replace(w, restart=past.restarts[w.key]) if w.key in past.restarts else w
-            for w in work
-            if w.key not in past.done
-        ]
+        todo = [w for w in work if w.key not in past.done]
+        todo = [replace(w, restart=past.restarts.get(w.key, 0)) for w in todo]
         # A question that is refused each time would else end each session at its start.
         todo.sort(key=lambda item: item.restart)
         if past.damage:
@@ -127,10 +120,12 @@ def _run(parts: Parts, run_dir: Path, work: Sequence[Work], host: Host) -> RunOu
             there = f"{len(work) - len(todo)} of {len(work)} results are there"
             print(f"continuing {run_dir}: {there}", file=sys.stderr)
         _write_environment(parts, run_dir, levels, journal.redact)
-        for note in [*without_effect(parts), *cut_inputs(parts, todo)]:
+        for note in warnings(parts, todo):
             print(note, file=sys.stderr)
         if rows:
-            keep_forecast(rows, run_dir)
+            path = run_dir / "forecast.json"
+            if not path.exists():  # what the first session expects counts at the end
+                write_atomically(path, json.dumps([asdict(row) for row in rows], indent=1))
             print(in_one_line(rows, parts.at_once), file=sys.stderr)
         if not todo:
             return RunOutcome(0, 0)
@@ -162,28 +157,24 @@ def _forecast(parts: Parts, work: Sequence[Work], past: Past) -> list[Expected]:
 
 
 def redactor_of(config: RunConfig) -> Redactor:
-    """Cuts out the keys that are in the environment, under whatever name the configuration takes
-    them."""
+    """Cuts out the environment's keys, under whatever name the configuration takes them."""
     nodes = [config[key] for key in ("model", *ROLE_KEYS.values(), "embed_model") if config[key]]
     named = {str(node.get("api_key_env")) for node in nodes}
     return Redactor(secrets_of(os.environ, named) | secrets_in(config.tree))
 
 
-def _sandbox_levels(parts: Parts) -> dict[str, str]:
-    """The isolation level of each arm that has a sandbox: this starts it. Raises ConfigError for a
-    level that the machine lacks."""
-    sandboxes = {arm.name: getattr(arm.method, "sandbox", None) for arm in parts.arms}
-    return {name: sandbox.level for name, sandbox in sandboxes.items() if sandbox is not None}
-
-
 def _write_environment(
     parts: Parts, run_dir: Path, levels: Mapping[str, str], redact: Callable[[str], str]
 ) -> None:
+    weights: str | None = None
+    if isinstance(parts.root, LocalModel):
+        gguf = parts.root.gguf
+        weights = SHA256 if gguf is None else file_sha256(Path(gguf))
     write_environment(
         run_dir,
         {**parts.config.stored, "demonstration": parts.demonstration},
         redact,
-        code_revision=parts.revision,
+        code_revision=content_hash(parts.sources),
         fingerprints=parts.fingerprints,
         sources=parts.sources,
         prompts={a.name: content_hash(a.method.prompt_source()) for a in parts.arms},
@@ -191,7 +182,7 @@ def _write_environment(
         endpoints={role: info.endpoint for role, info in parts.infos.items()},
         task_card=parts.task.card,
         task_source=getattr(parts.task, "source", None),
-        model_sha256=weights_sha256(parts.root),
+        model_sha256=weights,
     )
 
 
@@ -234,8 +225,7 @@ def _work_off(
 
 @contextmanager
 def served(parts: Parts, journal: Journal, record: CallSink) -> Iterator[ModelClient]:
-    """The client of the run's models, open inside the ``with`` block. ``record`` gets every call;
-    what the models said of themselves once open is in the journal."""
+    """The client of the run's models, open within. What these say of themselves is journaled."""
     models = list(parts.every_model.values())
     try:
         for model in models:
@@ -253,13 +243,6 @@ def served(parts: Parts, journal: Journal, record: CallSink) -> Iterator[ModelCl
     finally:
         for model in models:
             model.close()
-
-
-def weights_sha256(model: ChatModel) -> str | None:
-    """The weights' hash where the model is a file on this machine."""
-    if not isinstance(model, LocalModel):
-        return None
-    return SHA256 if model.gguf is None else file_sha256(Path(model.gguf))
 
 
 @contextmanager
@@ -288,17 +271,15 @@ def _interrupts(stop: Callable[[str], None], command: str) -> Iterator[None]:
 def _finish(parts: Parts, run_dir: Path, outcome: RunOutcome, host: Host) -> int:
     """Tables, figures and, where it is printed, the summary on stdout; the exit code."""
     import pandas as pd
-    from rich.console import Console
 
     from rlm_eval.analysis.summary import print_summary, write_summary
     from rlm_eval.journal.tables import write_tables
 
     bad: list[str] = []
-    replies: Counter[str] = Counter()
-    empty: Counter[str] = Counter()
+    replies: Counter[tuple[str, bool]] = Counter()
     events = read_events(run_dir, ("result", "call"), bad)
-    write_tables(_counting(events, replies, empty), run_dir)
-    summary = write_summary(run_dir, demonstration=parts.demonstration)
+    write_tables(_counting(events, replies), run_dir)
+    summary = write_summary(run_dir)
     if host.prints:
         print_summary(summary, Console())
         columns = ["prompt_tokens", "cached_tokens"]
@@ -306,8 +287,16 @@ def _finish(parts: Parts, run_dir: Path, outcome: RunOutcome, host: Host) -> int
         if sent:
             share = f"{cached / sent:.0%} of them from the prompt cache"
             print(f"prompt tokens: {sent:,} sent, {share}")
-    for line in filter(None, [*_cut_off(replies, empty), damage(run_dir, bad)]):
-        print(line, file=sys.stderr)
+    for (model, said), count in replies.items():
+        if not said:
+            of = count + replies[model, True]
+            print(
+                f"{count:,} of {of:,} replies of {model} were cut off with no text: raise the "
+                "model's reasoning_tokens (or the method's tokens)",
+                file=sys.stderr,
+            )
+    if told := damage(run_dir, bad):
+        print(told, file=sys.stderr)
     for error, count in outcome.errors.items():
         print(f"{count:,} × {error}", file=sys.stderr)
     if outcome.stopped and outcome.stopped != _BY_SIGNAL:
@@ -331,24 +320,13 @@ def _finish(parts: Parts, run_dir: Path, outcome: RunOutcome, host: Host) -> int
 
 
 def _counting(
-    events: Iterable[dict[str, Any]], replies: Counter[str], empty: Counter[str]
+    events: Iterable[dict[str, Any]], replies: Counter[tuple[str, bool]]
 ) -> Iterator[dict[str, Any]]:
-    """The ``events``, each model's replies among them counted, and those that ended at their last
-    token before any text."""
+    """The ``events``, the replies among them counted by model, apart from those that ended at their
+    last token before any text: they were thought away, and paid for."""
     for event in events:
         about = event["type"] == "call" and event["role"] != "embed" and event["result_key"]
         if about and not event["error"] and not event["cached_response"]:
-            replies[event["model"]] += 1
-            said = len(event["reply"].strip()) > event.get("thought_chars", 0)
-            empty[event["model"]] += event["finish_reason"] == "length" and not said
+            text = len(event["reply"].strip()) > event.get("thought_chars", 0)
+            replies[event["model"], text or event["finish_reason"] != "length"] += 1
         yield event
-
-
-def _cut_off(replies: Counter[str], empty: Counter[str]) -> list[str]:
-    """A line for each model with replies that it thought away, and that were paid for."""
-    return [
-        f"{count:,} of {replies[model]:,} replies of {model} were cut off with no text: raise the "
-        "model's reasoning_tokens (or the method's tokens)"
-        for model, count in empty.items()
-        if count
-    ]

@@ -1,8 +1,4 @@
-"""Samples × arms × repeats, side by side, each result written down as it ends.
-
-The work comes in the order of ``assemble.all_work``, in which a server that caches prompt prefixes
-reads a long input once. Threads, not asyncio: see ARCHITECTURE.md.
-"""
+"""Samples × arms × repeats, side by side, each result written down as it ends."""
 
 from __future__ import annotations
 
@@ -62,8 +58,7 @@ class Work:
 
 @dataclass(frozen=True)
 class RunOutcome:
-    """How a run ended: results made now, results pending, why it stopped early, and each distinct
-    error with its count."""
+    """How a run ended: results made now and pending, why it stopped early, errors with counts."""
 
     finished: int
     pending: int
@@ -161,9 +156,8 @@ class Runner:
         return self.journal.result(result)
 
     def _answer(self, work: Work, lm: LM) -> Answer:
-        """The sample boundary: what fails here is this sample's outcome, never the run's end.
-        A spent run cap, a wrong setting and a machine that fails pass through: they are the run's
-        own."""
+        """The sample boundary: what fails here is this sample's outcome, never the run's end, but
+        for a spent run cap, a wrong setting and a machine that fails: they are the run's own."""
         ledger = self.ledger.child(self.sample_budget)
         sample = work.sample
         watch = self.progress.watch and partial(self.progress.watch, work.arm.name)

@@ -41,17 +41,15 @@ from ..task import Pair
 from .dataset import Name, Row, Sealed, many, shape
 from .padded import Asked, Padded, nearest
 
+SUPPORT = ("gold_docs", "evidence_docs")
+KINDS = (*SUPPORT, "negative_docs")
 DOCUMENTS = many(shape(docid=Sealed, text=Sealed))
 
 
 def _supported(row: Row) -> Row:
-    if not (row["gold_docs"] or row["evidence_docs"]):
+    if not any(row[kind] for kind in SUPPORT):
         raise ValueError("a document in gold_docs or evidence_docs")
     return row
-
-
-SUPPORT = ("gold_docs", "evidence_docs")
-NEGATIVES = "negative_docs"
 
 
 # The encryption is the one published by OpenAI for BrowseComp: base64 of the UTF-8 bytes XORed
@@ -71,8 +69,7 @@ def encrypt(text: str, canary: str) -> str:
 
 
 def decrypt(ciphertext: str, canary: str) -> str:
-    """The text of ``encrypt(text, canary)``. Raises ValueError for what is no such text, by
-    another canary for instance."""
+    """The text of ``encrypt(text, canary)``. Raises ValueError for what is none by this canary."""
     data = base64.b64decode(ciphertext, validate=True)
     return _xor(data, canary).decode("utf-8", "surrogatepass")
 
@@ -102,7 +99,7 @@ class BrowseCompPlus(Padded):
         query_id=Name,
         query=Sealed,
         answer=Sealed,
-        **dict.fromkeys((*SUPPORT, NEGATIVES), DOCUMENTS),
+        **dict.fromkeys(KINDS, DOCUMENTS),
     )
     instruction = (
         "Answer the question from the documents. Reply with the final answer alone, in as few words"
@@ -113,8 +110,7 @@ class BrowseCompPlus(Padded):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.scorer = "squad_em" if self.judge is None else "judge"
-        at_least(1, documents=self.documents, judge_tokens=self.judge_tokens)
-        at_least(1, max_answer_tokens=self.max_answer_tokens)
+        at_least(1, documents=self.documents)
         at_least(self.documents, pool=self.pool)
         if self.path is not None:
             self._open(next(self.rows())["query"])
@@ -152,17 +148,16 @@ class BrowseCompPlus(Padded):
 
     @cached_property
     def _read(self) -> tuple[Mapping[int, Sequence[Asked]], Sequence[str]]:
-        """What one pass over the source keeps: questions by length, and the documents to fill
-        with. Texts that are not kept are not decrypted."""
+        """What one pass over the source keeps: questions by length, documents to fill with."""
         asked: dict[int, dict[int, Asked]] = {target: {} for target in self.lengths}
         pool: dict[int, str] = {}
         for row in self.rows():
             limit = keep_least(pool, self.pool)
-            for raw in chain.from_iterable(row[kind] for kind in (*SUPPORT, NEGATIVES)):
-                rank = self._rank("document", self._open(raw["docid"]))
+            for raw in chain.from_iterable(row[kind] for kind in KINDS):
+                rank = derive_seed(self.name, "document", self.seed, self._open(raw["docid"]))
                 if rank < limit and rank not in pool:
                     pool[rank] = self._open(raw["text"]).strip()
-            rank = self._rank("question", row["query_id"])
+            rank = derive_seed(self.name, "question", self.seed, row["query_id"])
             for target, found in asked.items():
                 limit = keep_least(found, self.n)
                 if rank < limit and self.fits(question := self._asked(row), target):
@@ -173,29 +168,22 @@ class BrowseCompPlus(Padded):
         }
         for target, questions in chosen.items():
             if len(questions) < self.n:
-                raise ConfigError(
-                    f"is {self.n}, but only {len(questions)} questions have gold and evidence that"
-                    f" fit {target} tokens and {self.documents} documents",
-                    key="n",
-                )
+                told = f"is {self.n}, but only {len(questions)} questions have gold and evidence"
+                told = f"{told} that fit {target} tokens and {self.documents} documents"
+                raise ConfigError(told, key="n")
         return chosen, [pool[rank] for rank in sorted(pool)[: self.pool]]
 
-    def _rank(self, kind: str, name: str) -> int:
-        return derive_seed(self.name, kind, self.seed, name)
-
-    def _open(self, ciphertext: Any) -> str:
+    def _open(self, ciphertext: str) -> str:
         try:
             return decrypt(ciphertext, self.canary)
-        except (ValueError, TypeError) as error:
-            raise ConfigError(
-                "does not open the rows: they must be encrypted as published, with this canary",
-                key="canary",
-            ) from error
+        except ValueError as error:
+            told = "does not open the rows: they must be encrypted as published, with this canary"
+            raise ConfigError(told, key="canary") from error
 
     def _asked(self, row: Row) -> Asked:
         support = {d["docid"]: d for kind in SUPPORT for d in row[kind]}
-        negatives = [d for d in row[NEGATIVES] if d["docid"] not in support]
-        others = negatives if self.hard_negatives else []
+        negatives = row["negative_docs"] if self.hard_negatives else []
+        others = [d for d in negatives if d["docid"] not in support]
         texts, more = (
             tuple(filter(None, (self._open(d["text"]).strip() for d in documents)))
             for documents in (support.values(), others)
@@ -206,8 +194,7 @@ class BrowseCompPlus(Padded):
     def _fill(
         self, asked: Asked, pool: Sequence[str], budget: int, draws: Draws
     ) -> tuple[list[str], int]:
-        """The question's own documents, then others in random order, as many as asked for or fit;
-        and their tokens."""
+        """The question's own documents, then others in random order; and their tokens."""
         others = list(pool)
         draws.shuffle(others)
         chosen: dict[str, None] = {}

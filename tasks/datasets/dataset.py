@@ -2,10 +2,9 @@
 Face hub.
 
 Local files: JSONL, JSON (a list of rows, or an object whose ``data`` is one), CSV, parquet, or a
-folder of parquet files, all in UTF-8. Hub sets are streamed, so rows may be taken from the front of
-very large ones; a set that is one file of the repository (``file``) is fetched as a whole. A set
-declares what its rows look like (:func:`shape`), and every row is checked against that: a file's
-when the task is made, a hub set's as they are read, which is before a run begins as well.
+folder of parquet files, all in UTF-8. Hub sets are streamed, but a ``file`` is fetched as a whole.
+Every row is checked against the set's ``schema``: a file's when the task is made, a hub set's as
+they are read.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO, ClassVar, NotRequired
+from typing import Annotated, Any, BinaryIO, ClassVar
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, TypeAdapter
 from pydantic import ValidationError as Misfit
@@ -33,13 +32,12 @@ from ..task import Task
 Row = Mapping[str, Any]
 #: What :meth:`Task.pair` takes.
 Fields = dict[str, Any]
-Check = Callable[[Any], Any]
 
 
 # --- What a row may hold -------------------------------------------------------------------------
 
 
-def shape(check: Check | None = None, /, **columns: Any) -> Any:
+def shape(check: Callable[[Any], Any] | None = None, /, **columns: Any) -> Any:
     """A row with these columns, nothing converted, more let be. ``check`` looks at all of it:
     it raises ValueError with what was expected, as the columns' own validators do."""
     make: Any = TypedDict
@@ -51,11 +49,6 @@ def shape(check: Check | None = None, /, **columns: Any) -> Any:
 def many(item: Any, least: int = 0) -> Any:
     """A list of at least so many of these."""
     return Annotated[list[item], Field(min_length=least)]
-
-
-def optional(column: Any) -> Any:
-    """A column that may be missing."""
-    return NotRequired[column]
 
 
 def utf8(value: str) -> str:
@@ -148,8 +141,8 @@ class DataSet(Task):
     columns = tuple[str, ...]()
 
     def __post_init__(self) -> None:
-        """Raises ConfigError where rows can't come from: a file that is missing or has a row that
-        is wrong (all are read), or a hub set that is not pinned. Fetches nothing."""
+        """Raises ConfigError for a file that is missing or has a wrong row (all are read), or a hub
+        set that is not pinned. Fetches nothing."""
         super().__post_init__()
         if self.path is not None:
             deque(self.rows(), maxlen=0)
@@ -158,9 +151,8 @@ class DataSet(Task):
         if not self.hub:
             raise ConfigError("is missing: give a file (.jsonl or .parquet)", key="path")
         if not self.revision:
-            raise ConfigError(
-                f"must be a commit of {self.hub}: pin it, or give path=FILE", key="revision"
-            )
+            told = f"must be a commit of {self.hub}: pin it, or give path=FILE"
+            raise ConfigError(told, key="revision")
         part = {"file": self.file} if self.file else {"config": self.config, "split": self.split}
         parts = {"hub": self.hub, **part, "revision": self.revision}
         self.source = {key: value for key, value in parts.items() if value}
@@ -209,9 +201,8 @@ class DataSet(Task):
             )
             yield from ((f"{hub} row {i}", raw) for i, raw in enumerate(rows, 1))
         except (OSError, ValueError, httpx.HTTPError, datasets.exceptions.DatasetsError) as error:
-            raise ConfigError(
-                f"{hub} at {at} can't be read ({_first_line(error)}); give path=FILE instead"
-            ) from error
+            told = f"{hub} at {at} can't be read ({_first_line(error)}); give path=FILE instead"
+            raise ConfigError(told) from error
 
 
 def _files(path: Path) -> list[Path]:

@@ -24,11 +24,11 @@ from __future__ import annotations
 import re
 from abc import abstractmethod
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain, islice
-from typing import Annotated, Any
+from typing import Annotated, Any, NotRequired
 
 from pydantic import BeforeValidator, Discriminator, Strict, Tag
 
@@ -39,7 +39,7 @@ from ..draws import Draws
 from ..generated.haystack import MOST_CHARS_PER_TOKEN, ruler_file
 from ..sizing import check_lengths, heading, one_of
 from ..task import Pair
-from .dataset import AnyText, Name, Row, Text, many, optional, shape
+from .dataset import AnyText, Name, Row, Text, many, shape
 from .padded import Asked, Padded, nearest
 
 
@@ -102,11 +102,8 @@ class DocumentQA(Padded):
     @cached_property
     def _questions(self) -> list[Asked]:
         """All questions of the source, in an order drawn from the seed."""
-        found = [
-            replace(asked, question=asked.question + self._end)
-            for row in self.rows()
-            for asked in self.read(row)
-        ]
+        asked = chain.from_iterable(map(self.read, self.rows()))
+        found = [replace(one, question=one.question + self._end) for one in asked]
         Draws(self.name, "order", self.seed).shuffle(found)
         return found
 
@@ -121,11 +118,9 @@ class DocumentQA(Padded):
         for target in self.lengths:
             fitting = sum(self.fits(asked, target) for asked in self._questions)
             if fitting < self.n:
-                raise ConfigError(
-                    f"is {self.n}, but only {fitting} of the {len(self._questions)} questions have"
-                    f" supporting documents that fit {target} tokens",
-                    key="n",
-                )
+                told = f"is {self.n}, but only {fitting} of the {len(self._questions)} questions"
+                told = f"{told} have supporting documents that fit {target} tokens"
+                raise ConfigError(told, key="n")
         most = sum(map(len, self._pool)) // MOST_CHARS_PER_TOKEN
         check_lengths(self.name, self.lengths, 1, most)
 
@@ -154,6 +149,12 @@ def _document(title: str, text: str) -> str:
     return f"{' '.join(title.split())}\n{' '.join(text.split())}"
 
 
+def _parted(paragraphs: Iterable[tuple[bool, str, str]]) -> list[tuple[str, ...]]:
+    """The documents that support the answer, and the others."""
+    found = [(supports, _document(title, text)) for supports, title, text in paragraphs]
+    return [tuple(text for supports, text in found if supports is this) for this in (True, False)]
+
+
 def _answered(row: Row) -> Row:
     if row.get("answerable", True) and not any(p["is_supporting"] for p in row["paragraphs"]):
         raise ValueError("a paragraph that is_supporting")
@@ -170,26 +171,20 @@ class MuSiQue(DocumentQA):
         paragraphs=many(shape(title=Text, paragraph_text=Text, is_supporting=bool)),
         question=Text,
         answer=Text,
-        answer_aliases=optional(many(Text) | None),
-        answerable=optional(bool),
+        answer_aliases=NotRequired[many(Text) | None],
+        answerable=NotRequired[bool],
     )
 
     @staticmethod
     def read(row: Row) -> Iterator[Asked]:
         if not row.get("answerable", True):
             return
-        documents = [
-            (p["is_supporting"], _document(p["title"], p["paragraph_text"]))
-            for p in row["paragraphs"]
-        ]
-        yield Asked(
-            id=row["id"],
-            question=row["question"],
-            gold=tuple(dict.fromkeys((row["answer"], *(row.get("answer_aliases") or ())))),
-            group=row["id"].partition("__")[0],
-            support=tuple(document for supports, document in documents if supports),
-            others=tuple(document for supports, document in documents if not supports),
+        support, others = _parted(
+            (p["is_supporting"], p["title"], p["paragraph_text"]) for p in row["paragraphs"]
         )
+        golds = tuple(dict.fromkeys((row["answer"], *(row.get("answer_aliases") or ()))))
+        hops = row["id"].partition("__")[0]
+        yield Asked(row["id"], row["question"], golds, hops, support, others)
 
 
 def _side_by_side(first: str, second: str) -> BeforeValidator:
@@ -229,24 +224,18 @@ class HotpotQA(DocumentQA):
         answer=Text,
         context=Annotated[many(Titled), _side_by_side("title", "sentences")],
         supporting_facts=Annotated[many(Fact), _side_by_side("title", "sent_id")],
-        **dict.fromkeys(("id", "_id"), optional(Name)),
-        type=optional(Text),
+        **dict.fromkeys(("id", "_id"), NotRequired[Name]),
+        type=NotRequired[Text],
     )
 
     @staticmethod
     def read(row: Row) -> Iterator[Asked]:
         titles = {title for title, _ in row["supporting_facts"]}
-        documents = [
-            (title in titles, _document(title, " ".join(text))) for title, text in row["context"]
-        ]
-        yield Asked(
-            id=row["id"] if "id" in row else row["_id"],
-            question=row["question"],
-            gold=(row["answer"],),
-            group=row.get("type", "hotpotqa"),
-            support=tuple(document for supports, document in documents if supports),
-            others=tuple(document for supports, document in documents if not supports),
+        support, others = _parted(
+            (title in titles, title, " ".join(text)) for title, text in row["context"]
         )
+        name, group = row["id"] if "id" in row else row["_id"], row.get("type", "hotpotqa")
+        yield Asked(name, row["question"], (row["answer"],), group, support, others)
 
 
 ASKED = many(shape(id=Name, question=Text, answers=many(shape(text=Text))))
@@ -291,10 +280,5 @@ class SQuAD(DocumentQA):
             ]
         for context, identifier, question, answers in questions:
             if answers:
-                yield Asked(
-                    id=identifier,
-                    question=question,
-                    gold=tuple(dict.fromkeys(answers)),
-                    group="squad",
-                    support=(_document(row["title"], context),),
-                )
+                golds, support = tuple(dict.fromkeys(answers)), (_document(row["title"], context),)
+                yield Asked(identifier, question, golds, "squad", support)

@@ -24,8 +24,7 @@ MOST_CHARS_PER_TOKEN = 12
 
 @dataclass(kw_only=True, eq=False)
 class Fixed(DataSet):
-    """Rows of a source as they are, of those whose columns have the values of ``where``. A
-    subclass says how a row reads and how an answer scores."""
+    """Rows of a source as they are, of those whose columns have the values of ``where``."""
 
     lengths: Sequence[int]
     n: int

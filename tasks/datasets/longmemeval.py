@@ -27,7 +27,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from rlm_eval.errors import at_least
 from rlm_eval.records import Context, Sample, Score, documents_of
 
 from ..scoring.scorers import by_verdict
@@ -74,7 +73,6 @@ class LongMemEval(Fixed):
 
     def __post_init__(self) -> None:
         self.scorer = "squad_em" if self.judge is None else "judge"
-        at_least(1, judge_tokens=self.judge_tokens, max_answer_tokens=self.max_answer_tokens)
         super().__post_init__()
 
     def item(self, row: Row) -> Fields:
@@ -119,7 +117,5 @@ class LongMemEval(Fixed):
 
     def code_oracle(self, question: str, context: Context) -> str | None:
         asked = question.partition(ASKED)[2]
-        lines = [
-            line for line in nearest(asked, documents_of(context.content)).splitlines() if line
-        ]
+        lines = [*filter(None, nearest(asked, documents_of(context.content)).splitlines())]
         return nearest(asked, lines).partition(": ")[2] if lines else None

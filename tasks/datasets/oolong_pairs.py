@@ -30,7 +30,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator
 
-from rlm_eval.errors import ConfigError, at_least
+from rlm_eval.errors import ConfigError
 
 from ..scoring.scorers import count_role_pairs
 from .dataset import Fields, Name, Row, Text, many, shape
@@ -80,7 +80,6 @@ class OolongPairs(Fixed):
     )
 
     def __post_init__(self) -> None:
-        at_least(1, max_answer_tokens=self.max_answer_tokens)
         key, name = ("file", self.file) if self.path is None else ("path", self.path)
         found = re.search(r"-(\d+)\.\w+$", Path(name or "").name)
         if not found:

@@ -39,7 +39,6 @@ class Padded(DataSet):
     n: int
     seed: int = 0
 
-    #: What every question begins with.
     instruction = ""
     #: Tokens that question and context take at least.
     least_tokens = 68
@@ -66,8 +65,7 @@ class Padded(DataSet):
         return self._count(f"{document}\n\n") + self._count(heading(number))
 
     def fits(self, asked: Asked, target: int) -> bool:
-        """Whether the supporting documents do. A token is at least one byte, so most need no
-        counting."""
+        """Whether the supporting documents do. A token is at least a byte: most need no count."""
         budget = self.budget(asked, target)
         if sum(len(document.encode()) + 20 for document in asked.support) <= budget:
             return True
@@ -87,6 +85,7 @@ class Padded(DataSet):
         draws.shuffle(texts)
         context = Context.of(tuple(texts))
         places = [texts.index(document) for document in asked.support]
+        drawn = {"n_documents": len(texts), "index": index, "seed": self.seed}
         return self.pair(
             context,
             target,
@@ -95,12 +94,7 @@ class Padded(DataSet):
             group=asked.group,
             summed=summed,
             evidence=document_spans(texts, places),
-            knobs={
-                **self.knobs(asked, places),
-                "n_documents": len(texts),
-                "index": index,
-                "seed": self.seed,
-            },
+            knobs={**self.knobs(asked, places), **drawn},
         )
 
 

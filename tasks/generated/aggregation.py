@@ -45,7 +45,6 @@ from .labels import LabelOf
 from .questions import FAMILIES, KINDS, Query
 from .windows import DAY_OF, DAYS, MONTHS, SHOWN, Line, Windowed, read_lines
 
-#: Asked by default, in this order.
 FIRST_KINDS = "label_count", "most_common", "compare", "user_label_count", "range_label_count"
 #: Users that a question may be about: so many with most lines, and so many of these are named. A
 #: fixed number, so that the size of the subset tells little about the answer; so is the range.
@@ -180,9 +179,8 @@ class Source:
         self._times = times[min(3, len(times) - 1)]
 
     def queries(self, kinds: Iterable[str], count: int) -> Iterator[tuple[Query, str]]:
-        """Up to ``count`` distinct questions with their golds, going round ``kinds`` in order, of
-        ``official`` draws in random order; a kind that has no exact question left in this window
-        is passed over."""
+        """Up to ``count`` distinct questions with their golds, going round ``kinds`` (``official``
+        draws: in random order) and past those that have no exact question left in this window."""
         asked: set[str] = set()
         left = list(kinds)
         if self._official:
@@ -240,8 +238,7 @@ class Source:
         return min(self._draws.between(few, many), max(1, int(OFFICIAL_PART * len(self._busy))))
 
     def _range(self) -> tuple[int, int]:
-        """The first and last day of a range; OOLONG's begins in the first half of the lines and
-        holds ten more at least."""
+        """The first and last day; OOLONG's begins in the first half and has ten lines more."""
         if not self._official:
             first = self._draws.below(DAYS - RANGE)
             return first, first + RANGE

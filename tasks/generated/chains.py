@@ -41,9 +41,8 @@ Type = Literal["person", "town", "company"]
 
 @dataclass(frozen=True)
 class Relation:
-    """``phrase`` is how the question names the object of {x}; ``facts`` are how documents state
-    it. A name in a fact follows a space and is not followed by an apostrophe (token counts add
-    up)."""
+    """``phrase`` is how the question names the object of {x}; ``facts`` are how documents state it,
+    each name after a space and before no apostrophe (so that token counts add up)."""
 
     source: Type
     target: Type
@@ -121,7 +120,7 @@ class SemanticChain(Generated):
         while len(relations) < self.hops:
             kind = kinds[chain[-1]]
             relation = draws.choice([r for r in RELATIONS if r.source == kind])
-            following = draws.choice(names[relation.target])
+            following = chain[-1]
             while following in chain:
                 following = draws.choice(names[relation.target])
             relations.append(relation)
@@ -130,9 +129,7 @@ class SemanticChain(Generated):
         others = [name for name in kinds if name not in chain[:-1]]
         draws.shuffle(others)
         blank = self._count(".\n\n") - self._count(".")
-        documents: list[str] = []
-        facts: list[str] = []
-        used = 0
+        documents, facts, used = list[str](), list[str](), 0
         for subject in [*chain[:-1], *others]:
             page, stated, cost = self._page(subject, kinds[subject], names, fixed, draws)
             cost += self._count(heading(len(documents) + 1)) + blank

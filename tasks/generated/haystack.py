@@ -2,9 +2,8 @@
 from, and made-up names that occur in no training data.
 
 A haystack is a list of pieces whose concatenation is the text (see :mod:`rlm_eval.tasks.sizing`
-for why their tokens add up). A paragraph is one line. The default prose (items/prose.md says whose)
-holds no sentence twice, so a needle is not the only sentence that occurs once; a sample takes its
-paragraphs in an order of its own and none again, and a length that the text can't fill is refused.
+for why their tokens add up). A paragraph is one line. The default prose (items/prose.md) holds no
+sentence twice, and a sample takes its paragraphs in an order of its own and none again.
 """
 
 # ruff: noqa: SIM905  (word lists read better as text)
@@ -47,8 +46,7 @@ RULER_NOISE = (
 
 
 def ruler_file(name: str, key: str) -> Path:
-    """A file of RULER's own data, from the wheel that ships them. Raises ConfigError, for the
-    setting ``key``, where it is not installed."""
+    """A file of RULER's own data. Raises ConfigError for ``key`` where its wheel isn't there."""
     package = find_spec("long_context_eval")
     for folder in package.submodule_search_locations or () if package else ():
         return Path(folder) / "data" / "synthetic" / "json" / name
@@ -109,8 +107,7 @@ def longest(paragraphs: Sequence[str], lengths: Sequence[int], tokenizer: Tokeni
 
 
 def sentences(paragraph: str, longest: int = LONGEST_PIECE) -> list[str]:
-    """A paragraph's sentences as pieces; those of more characters than ``longest`` are cut, between
-    words where there are spaces."""
+    """A paragraph's sentences as pieces; longer ones are cut, between words if there are spaces."""
     first, *others = re.split(r" (?<=[.!?] )", paragraph)  # a space first: twice as fast
     kept = [first, *(f" {text}" for text in others)]
     if any(len(piece) > longest for piece in kept):
@@ -120,13 +117,12 @@ def sentences(paragraph: str, longest: int = LONGEST_PIECE) -> list[str]:
 
 
 def prose_pieces(paragraphs: Sequence[str], draws: Draws) -> Iterator[str]:
-    """All sentences once, their paragraphs in random order (drawn one by one, so that few cost
-    little)."""
-    moved: dict[int, int] = {}
-    for last in range(len(paragraphs) - 1, -1, -1):
-        at = draws.below(last + 1)
-        yield from sentences(paragraphs[moved.get(at, at)])
-        moved[at] = moved.get(last, last)
+    """All sentences once, their paragraphs in an order that is drawn one by one."""
+    left = list(paragraphs)
+    while left:
+        at = draws.below(len(left))
+        left[at], left[-1] = left[-1], left[at]
+        yield from sentences(left.pop())
 
 
 def filled(template: Sequence[str], **values: str | int) -> tuple[str, str]:
@@ -141,22 +137,18 @@ def filled(template: Sequence[str], **values: str | int) -> tuple[str, str]:
 
 
 def insert(pieces: Sequence[str], needles: Iterable[tuple[float, str]]) -> str:
-    """The text with each ``(depth, sentence)`` put at a sentence boundary.
-
-    ``depth`` in [0, 1] counts sentences: 0 is before the first, 1 after the last. Needles of equal
-    depth keep their order. A needle costs at most the larger of ``" " + sentence`` and
-    ``sentence + "\\n"``.
-    """
+    """The text with each ``(depth, sentence)`` put at a sentence boundary: 0 is before the first, 1
+    after the last. Needles of equal depth keep their order. A needle costs at most the larger of
+    ``" " + sentence`` and ``sentence + "\\n"``."""
     parts: list[str] = []
     start = 0
     for depth, sentence in sorted(needles, key=lambda needle: needle[0]):
         place = round(depth * len(pieces))
-        parts.extend(pieces[start:place])
+        parts += pieces[start:place]
         own_line = place == 0 or pieces[place - 1].endswith("\n")
         parts.append(f"{sentence}\n" if own_line else f" {sentence}")
         start = place
-    parts.extend(pieces[start:])
-    return "".join(parts).rstrip("\n")
+    return "".join([*parts, *pieces[start:]]).rstrip("\n")
 
 
 #: The words that keys are made from, two lists with an empty line between.
@@ -174,15 +166,12 @@ def made_up_names(draws: Draws) -> Iterator[str]:
     """Distinct capitalised names of two or three syllables, such as ``Troaneith``; longer ones when
     those run out, so the stream doesn't end."""
     seen: set[str] = set()
-    misses = 0
-    syllables = 2
+    misses, syllables = 0, 2
     while True:
-        opening = "".join(draws.choice(ONSETS) + draws.choice(VOWELS) for _ in range(syllables - 1))
-        name = (opening + draws.choice(ONSETS) + draws.choice(VOWELS) + draws.choice(CODAS)).title()
-        if name in seen:
-            misses += 1
-            if misses > len(seen):
-                syllables, misses = syllables + 1, 0
-            continue
-        seen.add(name)
-        yield name
+        parts = [draws.choice(ONSETS) + draws.choice(VOWELS) for _ in range(syllables)]
+        name = "".join([*parts, draws.choice(CODAS)]).title()
+        if name not in seen:
+            seen.add(name)
+            yield name
+        elif (misses := misses + 1) > len(seen):
+            misses, syllables = 0, syllables + 1

@@ -1,11 +1,7 @@
 """Labelled items, short texts whose label must be judged by meaning, and what keywords guess.
 
-``short_reviews`` are whole sentences written by hand, plain enough for a small model: enough for
-windows of some 5,000 tokens. The other items of our own are composed from the parts in tasks/items
-so that no part, word or pair of words tells the label. A review says what somebody needed and what
-they got: it is positive where the two agree, and each part comes as often in positive ones as in
-negative ones. A question lists four things to be asked for, all of different kinds, and then says
-which of them is meant.
+Of our own (tasks/items/README.md) ``short_reviews`` are whole sentences; the others are composed
+from parts, of which none tells the label.
 """
 
 from __future__ import annotations
@@ -47,8 +43,6 @@ class Composed(Sequence[str]):
         return self.size
 
     def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return [self.make(i) for i in range(*index.indices(self.size))]
         return self.make(index)
 
 
@@ -156,8 +150,7 @@ def _parse(path: Path, lines: list[str]) -> list[tuple[str, str]]:
 
 
 def load_domain(name: str, file: str | None = None) -> Domain:
-    """One of the project's own sets by ``name``, or any labelled file. Raises ConfigError for a set
-    that does not hold two labels."""
+    """One of the project's own sets, or any labelled file. Raises ConfigError for a label alone."""
     noun, criterion = "text", "category"
     path = Path(file) if file else ITEMS / f"{name}.tsv"
     if not file:

@@ -23,7 +23,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, repeat
 from string import ascii_uppercase
 from typing import Any
 
@@ -31,7 +31,7 @@ from rlm_eval.errors import ConfigError, at_least
 from rlm_eval.records import Context
 
 from ..draws import Draws
-from ..sizing import LONGEST, fill_new, one_of, spans_of
+from ..sizing import LONGEST, fill, one_of, spans_of
 from ..task import Generated, Pair
 from . import haystack as hay
 from .chains import SemanticChain
@@ -113,9 +113,7 @@ class VariableTracking(Generated):
         numbers = draws.distinct(self.chains, lambda: draws.between(10_000, 99_999))
         groups = [names[i :: self.chains] for i in range(self.chains)]
         stop = "." * bool(self._paragraphs)
-        chains = [
-            _chain(group, number, stop) for group, number in zip(groups, numbers, strict=True)
-        ]
+        chains = [_chain(*named, stop) for named in zip(groups, numbers, strict=True)]
         turns = [i for i, chain in enumerate(chains) for _ in chain]
         draws.shuffle(turns)
         heads = [iter(chain) for chain in chains]
@@ -127,11 +125,9 @@ class VariableTracking(Generated):
         budget = target - stated - self._tok.count(question) - self.max_answer_tokens
         depths = sorted(draws.random() for _ in statements)
         if self._paragraphs:
-            stream = hay.prose_pieces(self._paragraphs, draws)
-            pieces, used = fill_new(stream, self._tok, budget)
+            pieces, used = fill(hay.prose_pieces(self._paragraphs, draws), self._tok.count, budget)
         else:
-            pieces = [self._line] * (budget // self._line_tokens)
-            used = len(pieces) * self._line_tokens
+            pieces, used = fill(repeat(self._line), self._count, budget)
         context = Context.of(preface + hay.insert(pieces, zip(depths, statements, strict=True)))
         yield self.pair(
             context,
@@ -145,8 +141,7 @@ class VariableTracking(Generated):
         )
 
     def _example(self, draws: Draws) -> str:
-        """RULER's worked example (a short text of the same kind, its question and its answer) and
-        what comes before the text."""
+        """RULER's worked example (text, question, answer) and what comes before the text."""
         names, number = _names(self.hops + 1, 3, draws), draws.between(10_000, 99_999)
         chain = _chain(names, number)
         before, asked = self._texts(number)

@@ -36,7 +36,7 @@ from rlm_eval.errors import at_least
 from rlm_eval.records import Context
 
 from ..draws import Draws
-from ..sizing import LONGEST, fill, fill_new, one_of, spans_of
+from ..sizing import LONGEST, fill, one_of, spans_of
 from ..task import Generated, Pair
 from . import haystack as hay
 from .haystack import ADJECTIVES, NOUNS
@@ -77,7 +77,7 @@ def keys(kind: str, draws: Draws) -> Iterator[str]:
             yield draws.uuid4()
     a, n = len(ADJECTIVES), len(NOUNS)
     for parts, total in ((1, a * n), (2, a * a * n)):
-        step = draws.between(1, total)
+        step = total
         while gcd(step, total) > 1:
             step = draws.between(1, total)
         at = draws.below(total)
@@ -238,8 +238,8 @@ class Needle(Generated):
         if self._paragraphs:
             in_order = cycle(self._in_order) if self.template else None
             pieces = in_order or hay.prose_pieces(self._paragraphs, draws)
-            return fill_new(pieces, self._tok, budget)
+            return fill(pieces, self._tok.count, budget)
         v = self._variant  # lines of needles with other keys
         names = (key for key in keys(v.key, draws) if key not in plan.used_keys)
         stream = (sentence(v.value, name, value(v.value, draws)) + "\n" for name in names)
-        return fill_new(stream, self._tok, budget)
+        return fill(stream, self._tok.count, budget)

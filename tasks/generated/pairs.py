@@ -25,7 +25,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rlm_eval.errors import ConfigError, at_least
+from rlm_eval.errors import ConfigError
 from rlm_eval.records import Context
 
 from ..draws import Draws
@@ -63,9 +63,8 @@ class Need:
 
 @dataclass(frozen=True)
 class Query:
-    """Pairs of which one user meets all needs of ``a``, the other all of ``b``; where there are
-    none of these, both meet ``a``. ``dated``: a label of which all
-    lines must be dated after or before a day."""
+    """Pairs of which one user meets all needs of ``a``, the other all of ``b``, or of ``a`` where
+    ``b`` has none. ``dated``: a label of which all lines must be dated after or before a day."""
 
     a: tuple[Need, ...]
     b: tuple[Need, ...]
@@ -151,15 +150,13 @@ class Pairs(Windowed):
 
     def reserve(self) -> int:
         """Of the longest question; the labels must be those that the queries name."""
-        at_least(1, max_answer_tokens=self.max_answer_tokens)
         if set(self._items.labels) != set(TREC_LABELS.values()):
             labels = ", ".join(TREC_LABELS.values())
             raise ConfigError(f"has other labels: the labels must be {labels}", key="items")
         return max(self._tok.count(self._question(query)) for query in QUERIES)
 
     def longest(self) -> int:
-        """Users on the windows' lines, and so the answers, grow with the length: beyond this an
-        answer has hundreds of millions of pairs."""
+        """Beyond this an answer, the square of the users, has hundreds of millions of pairs."""
         return 2_000_000
 
     def ask(self, lines: Sequence[Line], draws: Draws, index: int) -> Iterator[dict[str, Any]]:

@@ -48,8 +48,7 @@ class View:
 
 
 def _ranked(counts: Counter[Any], rank: int, lead: float | None) -> Any | None:
-    """The key with the ``rank``-th largest count, if it is apart from its neighbours by more than
-    ``lead``."""
+    """The key with the ``rank``-th largest count, if its neighbours are more than ``lead`` away."""
     order = sorted(counts, key=lambda key: (-counts[key], str(key)))
     if rank >= len(order):
         return None

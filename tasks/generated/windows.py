@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 import re
 from abc import abstractmethod
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -88,8 +89,7 @@ def heads(lines: int, draws: Draws) -> Iterator[tuple[int, int]]:
 
 
 def deal(items: Sequence[str], draws: Draws) -> Iterator[str]:
-    """The items in random order, and again when all have come. An order is drawn step by step
-    (Fisher and Yates), so that a long list costs nothing."""
+    """The items in random order (Fisher and Yates, step by step), and again when all have come."""
     moved: dict[int, int] = {}
     while True:
         for here in range(len(items)):
@@ -205,10 +205,8 @@ class Windowed(Generated):
         )
 
     def _frames(self, lines: int) -> tuple[str, str]:
-        return (
-            f"There are {lines} lines below. {self.statement()}\n",
-            f"Those were the {lines} lines. {self.statement()}",
-        )
+        said = self.statement()
+        return f"There are {lines} lines below. {said}\n", f"Those were the {lines} lines. {said}"
 
     def _tail(self, label: str, text: str) -> str:
         field = f" Label: {label} ||" if self.structured else ""
@@ -226,9 +224,8 @@ class Windowed(Generated):
             expected = max(LEAST_LINES, int(1.01 * budget / mean) + 3)
             lines = expected
             while lines >= LEAST_LINES:
-                order = [
-                    x for x, n in zip(labels, shares(weights, lines), strict=True) for _ in range(n)
-                ]
+                times = dict(zip(labels, shares(weights, lines), strict=True))
+                order = [*Counter(times).elements()]
                 Draws(*parts, attempt, "order").shuffle(order)
                 starts = heads(expected, Draws(*parts, attempt, "heads"))
                 decks = {

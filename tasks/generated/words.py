@@ -65,8 +65,7 @@ class CommonWords(Generated):
         self._reserve = self._tok.count(self.question) + self.max_answer_tokens
 
     def shortest(self) -> int:
-        """Ten common words and as many others, of eight tokens at most; for RULER's 4096, of five
-        beside the worked example."""
+        """Ten common words and as many others, of eight tokens at most (RULER's 4096: of five)."""
         entries = self.common * (self.common_times + self.other_times)
         return self._reserve + (entries * 8 + 1000 if self.template else entries * 12)
 
@@ -94,8 +93,7 @@ class CommonWords(Generated):
         )
 
     def _example(self, draws: Draws, before: str) -> str:
-        """RULER's worked example (a shorter list, its question and its answer) and what comes
-        before the list."""
+        """RULER's worked example (list, question, answer) and what comes before the list."""
         words = draws.sample(ADJECTIVES + NOUNS, 40)
         often, seldom = words[: self.common], words[self.common :]
         entries = often * EXAMPLE_TIMES[0] + seldom * EXAMPLE_TIMES[1]

@@ -1,9 +1,8 @@
 """From a sample to its score: ``Sample.scorer`` names the rule, the sample holds all it needs.
 
-So a sample scores the same whichever way it came here: built, or exported and read back. A
-benchmark's own rule has the benchmark's name for it; the rules of tasks that we generate begin with
-``strict``; those of a user's own questions are plain words. Each has another reading beside it
-(``Score.readings``).
+So a sample scores the same whether it was built, or exported and read back. A benchmark's own rule
+has the benchmark's name for it; the rules of tasks that we generate begin with ``strict``; those of
+a user's own questions are plain words.
 """
 
 from __future__ import annotations

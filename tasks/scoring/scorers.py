@@ -87,8 +87,7 @@ def string_match_part(sample: Sample, answer: str) -> Score:
 
 
 def strict_answer(sample: Sample, answer: str) -> Score:
-    """1 where the answer names the reference and no other candidate (see
-    :func:`rlm_eval.tasks.scoring.matching.strict_share`), for tasks of our own."""
+    """1 where the answer names the reference and no other candidate, for tasks of our own."""
     return Score(strict_share(sample, answer), answer.strip(), squad(sample, answer))
 
 

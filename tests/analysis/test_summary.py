@@ -92,8 +92,10 @@ def test_the_table_fits_the_terminal_and_is_plain_when_piped(
     tmp_path: Path, width: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("rlm_eval.analysis.summary.FIGURES", ())
-    folder = write_run(tmp_path / "run", contexts=4, questions=2, scripted=True)
-    summary = write_summary(folder, demonstration=True)
+    folder = write_run(
+        tmp_path / "run", {"demonstration": True}, contexts=4, questions=2, scripted=True
+    )
+    summary = write_summary(folder)
     out = io.StringIO()
     console = Console(file=out, width=width)
     print_summary(summary, console)
@@ -108,8 +110,8 @@ def test_the_table_fits_the_terminal_and_is_plain_when_piped(
 @pytest.mark.slow
 def test_files_are_written_beside_the_tables(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "run", {"demonstration": True}, contexts=4, questions=2)
-    summary = write_summary(folder, demonstration=False)
-    assert summary.demonstration  # the run's own config says so
+    summary = write_summary(folder)
+    assert summary.demonstration
     assert (folder / "verdicts.csv").read_text().count("\n") == 1 + len(summary.verdicts)
     assert (folder / "figures" / "score_vs_length.png").is_file()
     written = pd.read_csv(folder / "summary.csv")
@@ -123,7 +125,7 @@ def test_a_run_that_got_nowhere_is_summarized_too(tmp_path: Path, what: str) -> 
     if what == "nothing":
         table = pd.read_parquet(folder / "results.parquet").iloc[:0]
         table.to_parquet(folder / "results.parquet")
-    summary = write_summary(folder, demonstration=False)
+    summary = write_summary(folder)
     out = io.StringIO()
     print_summary(summary, Console(file=out, width=80))
     assert ("No results yet." if what == "nothing" else "4 pending, not counted") in out.getvalue()

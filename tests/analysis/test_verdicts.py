@@ -162,7 +162,7 @@ def test_a_control_that_asks_no_model_is_said_with_every_models_verdict() -> Non
     rows = arm("direct", "r" * 8) + arm("rlm", "r" * 8)
     other = [row | {"model": "large"} for row in rows]
     for verdict in verdicts(handmade(oracle + rows + other)):
-        assert f"code_oracle scores 100 %, {verdict.arm} 100 %." in verdict.notes
+        assert f"code_oracle scores 100 %, {verdict.main.arm} 100 %." in verdict.notes
 
 
 def lengths_of(rows: list[dict[str, object]], *lengths: int) -> list[dict[str, object]]:
@@ -177,7 +177,7 @@ def lengths_of(rows: list[dict[str, object]], *lengths: int) -> list[dict[str, o
 def test_a_gain_at_every_length_shows_in_all_of_them_together() -> None:
     rows = lengths_of(arm("direct", "w" * 5) + arm("rlm", "r" * 4 + "w"), 1000, 2000, 3000)
     found = verdicts(handmade(rows))
-    assert [v.target_tokens for v in found] == [1000, 2000, 3000, 0]
+    assert [v.main.target_tokens for v in found] == [1000, 2000, 3000, 0]
     assert [v.decision for v in found] == ["undecided"] * 3 + ["better but dearer"]
     assert found[-1].main.p == pytest.approx(2 / 2**12)
     assert "all lengths" in found[-1].text
@@ -189,7 +189,7 @@ def test_a_run_that_ended_within_its_second_length_has_verdicts_on_the_first() -
     rows = arm("direct", "w" * 8, **scored) + arm("rlm", "r" * 8, **scored)
     here = lengths_of(rows + arm("rag", "w" * 8, **scored), 1000)
     found = verdicts(handmade(here + lengths_of(arm("rag", "w" * 3, **scored), 2000)))
-    assert [v.target_tokens for v in found] == [1000]
+    assert [v.main.target_tokens for v in found] == [1000]
 
 
 def test_an_alternative_of_one_length_is_left_out_of_no_verdict_on_all() -> None:
@@ -197,7 +197,7 @@ def test_an_alternative_of_one_length_is_left_out_of_no_verdict_on_all() -> None
     short = arm("direct", "r" * 12) + arm("rlm", "w" * 8 + "r" * 4) + arm("rag", "w" * 12)
     rows = lengths_of(short, 1000)
     rows += lengths_of(arm("rlm", "r" * 12) + arm("rag", "w" * 12), 2000)
-    found = {v.target_tokens: v.decision for v in verdicts(handmade(rows))}
+    found = {v.main.target_tokens: v.decision for v in verdicts(handmade(rows))}
     assert found == {1000: "worse", 2000: "better but dearer"}
 
 
@@ -292,7 +292,7 @@ def test_kind_rlm_makes_any_engine_the_one_that_is_judged() -> None:
     rows = arm("direct", "w" * 8) + arm("swarm", "r" * 8)
     assert verdicts(handmade(rows)) == []
     (verdict,) = verdicts(handmade(rows, {"method": {"swarm": {"kind": "rlm"}}}))
-    assert verdict.arm == "swarm"
+    assert verdict.main.arm == "swarm"
 
 
 def test_where_another_rule_would_say_otherwise_that_is_said() -> None:
@@ -344,7 +344,7 @@ def test_flips_at_all_lengths_weigh_as_the_lengths_do() -> None:
         ]
 
     every = verdicts(handmade(rows(1000, 10) + rows(2000, 40)))[-1]
-    assert every.target_tokens == 0
+    assert every.main.target_tokens == 0
     (note,) = [n for n in every.notes if "flip" in n] or [""]
     assert note == ""  # 4 of 100, beside a difference of 100 points
     every = verdicts(handmade(rows(1000, 10) + rows(2000, 20)))[-1]

@@ -252,7 +252,7 @@ def test_bad_input_is_one_line(
 
 def test_a_run_that_goes_on_meanwhile_is_taken_as_it_was(tmp_path: Path) -> None:
     first = shard(tmp_path / "a", "r1", "r2")
-    source = Source.of(first)
+    source = Source(first)
     before = list(source.events())
     with Journal(first) as journal:
         journal.begin("a new key", 0)

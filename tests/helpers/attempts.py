@@ -180,8 +180,8 @@ def descendants(pid: int) -> frozenset[tuple[int, str]]:
 def _carry_out(job: Job, log: Path, stop: Stop | None) -> None:
     """The attempt's whole life. Figures are left out: they take longest, and hold nothing that a
     kill could lose."""
+    from helpers.commands import run_tree
     from rlm_eval.analysis import summary
-    from rlm_eval.commands.cli import run_tree
     from rlm_eval.commands.resume import resume
 
     with log.open("ab", buffering=0) as file:

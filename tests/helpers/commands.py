@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from subprocess import CompletedProcess
+from typing import Any
 
 import pytest
 
 from rlm_eval.commands.cli import run_command
+from rlm_eval.config.check import check_config
+from rlm_eval.runs.assemble import assemble
+from rlm_eval.runs.run import carry_out_parts
 
 
 def rlm_eval(*arguments: str, **environment: str) -> CompletedProcess[str]:
@@ -41,3 +45,8 @@ def merge(arguments: Sequence[str]) -> int:
 
 def export(arguments: Sequence[str]) -> int:
     return run_command(["export", *arguments])
+
+
+def run_tree(tree: Mapping[str, Any]) -> int:
+    """The run of a composed configuration; its exit code. Raises ConfigError."""
+    return carry_out_parts(assemble(check_config(tree)))

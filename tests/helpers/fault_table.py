@@ -19,6 +19,7 @@ from typing import Any
 
 import pandas as pd
 
+from helpers.commands import run_tree
 from helpers.fake_provider import (
     BEHAVIOURS,
     COMPLETION_TOKENS,
@@ -26,7 +27,6 @@ from helpers.fake_provider import (
     Behaviour,
     FakeProvider,
 )
-from rlm_eval.commands.cli import run_tree
 from rlm_eval.config.compose import compose_tree
 from rlm_eval.models.protocol import prompt_digest
 

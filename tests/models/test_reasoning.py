@@ -12,9 +12,9 @@ import pytest
 
 from helpers.chat import problem
 from helpers.clients import at, open_client
+from helpers.commands import run_tree
 from helpers.fake_provider import COMPLETION_TOKENS, HIDDEN_TOKENS, PROMPT_TOKENS, FakeProvider
 from helpers.proxied import served
-from rlm_eval.commands.cli import run_tree
 from rlm_eval.config.compose import compose_tree
 from rlm_eval.errors import BudgetExceeded, ContextOverflow
 from rlm_eval.ledger import Budget, Ledger

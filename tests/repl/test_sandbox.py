@@ -21,8 +21,7 @@ from helpers.attempts import descendants, still_there
 from helpers.repl_host import HOST, LIMITS, hurried
 from rlm_eval.errors import ConfigError, SandboxError
 from rlm_eval.repl import levels, linux, zygote
-from rlm_eval.repl.commands import CommandLauncher
-from rlm_eval.repl.launch import Launcher
+from rlm_eval.repl.launch import CommandLauncher, Launcher
 from rlm_eval.repl.levels import make_policy
 from rlm_eval.repl.results import BlockResult, Limits, Variable
 from rlm_eval.repl.session import ReplSession, Sandbox

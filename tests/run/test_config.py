@@ -245,9 +245,9 @@ def test_an_outside_class_anywhere_is_part_of_the_code_revision(
     module.write_text("from rlm_eval.models.scripted import ScriptedModel as Own\n")
     tree = compose_tree(["model=scripted", "allow_targets=[outside_model]"])
     tree["sub_model"] = {"_target_": "outside_model.Own"}
-    before = assemble(check_config(tree)).revision
+    before = assemble(check_config(tree)).sources
     module.write_text(module.read_text() + "# changed\n")
-    assert assemble(check_config(tree)).revision != before
+    assert assemble(check_config(tree)).sources != before
 
 
 @pytest.mark.parametrize("name", names("experiment"))

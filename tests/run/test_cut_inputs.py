@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rlm_eval.commands.cli import run_tree
+from helpers.commands import run_tree
 from rlm_eval.config.compose import compose_tree
 
 SMALL = ["model=scripted", "model.context_window=5000", "task=needle", "task.lengths=[600,9000]"]

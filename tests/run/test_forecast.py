@@ -17,8 +17,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from helpers.commands import run_tree
 from helpers.fake_provider import FakeProvider
-from rlm_eval.commands.cli import run_tree
 from rlm_eval.config.check import check_config
 from rlm_eval.config.compose import compose_tree
 from rlm_eval.errors import ConfigError

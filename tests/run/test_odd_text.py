@@ -12,10 +12,9 @@ import pytest
 
 from helpers.chat import block, problem
 from helpers.clients import at, open_client
-from helpers.commands import report
+from helpers.commands import report, run_tree
 from helpers.fake_provider import FakeProvider, chat_reply
 from rlm_eval.analysis import summary
-from rlm_eval.commands.cli import run_tree
 from rlm_eval.config.compose import compose_tree
 from rlm_eval.ledger import Ledger
 from rlm_eval.methods.direct import Direct

@@ -12,10 +12,9 @@ import pandas as pd
 import pytest
 
 from helpers.chat import block
-from helpers.commands import report
+from helpers.commands import report, run_tree
 from helpers.fake_provider import BEHAVIOURS, FakeProvider, chat_reply, message_reply
 from rlm_eval.analysis import summary
-from rlm_eval.commands.cli import run_tree
 from rlm_eval.config.compose import compose_tree
 
 #: What the model says: to one chat of messages, a body.

@@ -10,7 +10,8 @@ import pytest
 
 from rlm_eval.config.check import check_config
 from rlm_eval.config.compose import compose_tree
-from rlm_eval.config.sources import revision_of, sources_of
+from rlm_eval.config.sources import sources_of
+from rlm_eval.records import content_hash
 from rlm_eval.runs.assemble import assemble
 
 DIRECT = ["rlm_eval.methods.direct", "rlm_eval.runs.runner"]
@@ -41,11 +42,11 @@ def test_what_is_imported_counts_also_inside_functions_and_relative(tmp_path: Pa
         found = sources_of(["sourced.d"])
         assert {"sourced.b", "sourced.d", "rlm_eval.records"} <= found.keys()
         assert "json" not in found
-        before = revision_of(sources_of(["sourced.a"]))
+        before = content_hash(sources_of(["sourced.a"]))
         write(package / "c.py", "changed = 1\n")
-        assert revision_of(sources_of(["sourced.a"])) == before
+        assert content_hash(sources_of(["sourced.a"])) == before
         write(package / "b.py", files["b.py"] + "changed = 1\n")
-        assert revision_of(sources_of(["sourced.a"])) != before
+        assert content_hash(sources_of(["sourced.a"])) != before
 
 
 def test_a_plain_methods_results_do_not_depend_on_other_methods_and_tasks() -> None:

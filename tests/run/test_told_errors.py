@@ -11,10 +11,10 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
+from helpers.commands import run_tree
 from helpers.fake_provider import FakeProvider, saying
 from helpers.some_records import some_call
 from rlm_eval.analysis import summary
-from rlm_eval.commands.cli import run_tree
 from rlm_eval.config.compose import compose_tree
 from rlm_eval.runs.progress import Progress
 

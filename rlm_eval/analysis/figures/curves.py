@@ -197,9 +197,9 @@ def _curves(
     known: dict[str, Style],
     scale: float = 1,
 ) -> None:
-    """A line per arm through the first of ``columns``, with bars from the second to the third;
-    arms are a little beside each other, and grey ones have no bars. Ticks at the values of ``x``,
-    but for those too near."""
+    """A line per arm, a little beside the others, through the first of ``columns``, with bars from
+    the second to the third (grey ones: none). Ticks at the values of ``x``, but for those too near.
+    """
     levels = sorted(table[x].unique())
     arms = [arm for arm in known if arm in set(table["arm"])]
     nearest = min((b / a for a, b in pairwise(levels)), default=3.0)

@@ -20,9 +20,9 @@ from rlm_eval.analysis.text import plural
 from rlm_eval.journal.tables import write_csv
 
 if TYPE_CHECKING:
-    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
 #: Panels in a figure (twice as many of several models), and axes beside each other, at most.
 PANELS, ACROSS = 12, 4
@@ -91,17 +91,13 @@ def _facets(table: pd.DataFrame, by: Sequence[str], views: int) -> tuple[list[Fa
     found: list[Facet] = []
     across = (ACROSS if models else 2) // views
     most = max(1, 2 * PANELS // len(models)) if models else PANELS
-    lines = 0
-    for i, cell in enumerate(cells[:most]):
-        if not models:
-            found.append(Facet(cell, cell, "", *divmod(i, across)))
-            continue
-        here = [model for model in models if (cell["facet"] == model).any()] or [""]
-        for place, model in enumerate(here):
-            line, column = divmod(place, across)
+    place = 0
+    for cell in cells[:most]:
+        place += -place % across if models else 0  # each cell of several models begins a line
+        for model in [model for model in models if (cell["facet"] == model).any()] or [""]:
             rows = cell[cell["facet"].isin(["", model])]
-            found.append(Facet(rows, cell, model, lines + line, column))
-        lines += line + 1
+            found.append(Facet(rows, cell, model, *divmod(place, across)))
+            place += 1
     left_out = f"The first {most} of {len(cells)} panels; the CSV has all."
     return found, left_out if len(cells) > most else ""
 
@@ -149,11 +145,7 @@ def panels(
 
 
 def finish(
-    sheet: Sheet,
-    data: pd.DataFrame,
-    results: pd.DataFrame,
-    notes: Sequence[str],
-    handles: Sequence[Artist] = (),
+    sheet: Sheet, data: pd.DataFrame, results: pd.DataFrame, notes: list[str], handles: list[Line2D]
 ) -> Plot:
     """Add a legend of ``handles`` and the footer; make the figure as large as all of it needs."""
     from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -189,22 +181,20 @@ def empty(message: str) -> Plot:
     return Plot(figure, pd.DataFrame())
 
 
-def save(plot: Plot, stem: Path, *, pdf: bool = False) -> list[Path]:
-    """Write ``stem``.png and .csv (the data shown), and .pdf where asked for; return the paths."""
+def save(plot: Plot, stem: Path, *, pdf: bool = False) -> None:
+    """Write ``stem``.png and .csv (the data shown), and .pdf where asked for."""
     stem.parent.mkdir(parents=True, exist_ok=True)
-    written = [stem.with_suffix(s) for s in (".png", ".csv", *([".pdf"] if pdf else []))]
-    write_csv(plot.data, written[1])
+    write_csv(plot.data, stem.with_suffix(".csv"))
     with style():
         figure = plot.figure
-        figure.savefig(written[0], dpi=min(figure.dpi, PIXELS / max(figure.get_size_inches())))
+        dpi = min(figure.dpi, PIXELS / max(figure.get_size_inches()))
+        figure.savefig(stem.with_suffix(".png"), dpi=dpi)
         if pdf:
-            figure.savefig(written[2], metadata={"CreationDate": None})
-    return written
+            figure.savefig(stem.with_suffix(".pdf"), metadata={"CreationDate": None})
 
 
 def log_axis(axes: Axes, values: pd.Series[float], ticks: str = "") -> None:
-    """A logarithmic x axis around the values, with round ticks such as 2k and 5k, or in the form
-    that ``ticks`` says."""
+    """A logarithmic x axis around the values, ticks round as 2k and 5k or in the form ``ticks``."""
     from matplotlib.ticker import EngFormatter, LogLocator
 
     positive = values[values > 0]

@@ -22,9 +22,8 @@ if TYPE_CHECKING:
 
 @style()
 def score_and_cost(results: pd.DataFrame, summary: pd.DataFrame) -> Plot:
-    """Every arm's mean score with its interval, and its tokens per question (prompt and
-    completion, all calls), a row per arm and a dot per length. Readable with many arms, where
-    lines are not."""
+    """A row per arm, a dot per length: the mean score with its interval, and tokens per question
+    (prompt and completion, all calls). Readable with many arms, where lines are not."""
     from matplotlib.lines import Line2D
 
     if summary.empty or unscored(summary):
@@ -33,7 +32,7 @@ def score_and_cost(results: pd.DataFrame, summary: pd.DataFrame) -> Plot:
     known = styles(results)
     lengths = sorted(table["target_tokens"].unique())
     opacity = dict(zip(lengths, np.linspace(1, 0.4, len(lengths))[::-1], strict=True))
-    sheet = _panels(apart(table, results), ["task"], known, "arm", len(lengths), views=2)
+    sheet = _panels(apart(table, results), ["task"], known, "arm", len(lengths))
     for facet, (score, tokens) in sheet.panels:
         arms, cell = _name_rows([score, tokens], facet, "arm", known), facet.cell
         colours = [known[arm]["color"] for arm in arms]
@@ -65,7 +64,7 @@ def paired_forest(results: pd.DataFrame, pairs: pd.DataFrame) -> Plot:
         return empty("No RLM shares a sample with another method.")
     shown, known = apart(table, results), styles(results)
     first = [arm for arm in known if arm in set(shown["arm"])]
-    sheet = _panels(shown, CELL, known, "against", len(first), views=2)
+    sheet = _panels(shown, CELL, known, "against", len(first))
     ratios = ["cost_ratio", "cost_low", "cost_high"]
     reach = 3 + 100 * float(table[["difference", "low", "high"]].abs().max().max())
     for facet, (score, cost) in sheet.panels:
@@ -101,20 +100,15 @@ def paired_forest(results: pd.DataFrame, pairs: pd.DataFrame) -> Plot:
 
 
 def _panels(
-    table: pd.DataFrame,
-    by: Sequence[str],
-    known: Mapping[str, Style],
-    column: str,
-    marks: int,
-    views: int = 1,
+    table: pd.DataFrame, by: Sequence[str], known: Mapping[str, Style], column: str, marks: int
 ) -> Sheet:
-    """Panels with room for a row per arm of each facet, as high as its name and ``marks`` marks."""
+    """Two panels for each facet, a row per arm as high as its name and ``marks`` marks."""
 
     def height(facet: Facet) -> float:
         lines = (1 + known[arm]["label"].count("\n") for arm in facet.beside[column].unique())
         return float(sum(max(0.08 + 0.13 * n, 0.13 + 0.06 * marks) for n in lines)) + 0.1
 
-    return drawing.panels(table, by, height, 3.2, views)
+    return drawing.panels(table, by, height, 3.2, views=2)
 
 
 def _beside(marks: int) -> np.ndarray:

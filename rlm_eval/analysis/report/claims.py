@@ -76,8 +76,7 @@ class Setting:
         return d, d - hypot(a - low_a, high_b - b), d + hypot(high_a - a, b - low_b)
 
     def of(self, rows: pd.DataFrame) -> pd.DataFrame:
-        """The rows that are in this setting, of any budget's and model's; lengths that it takes
-        together as one."""
+        """Those of ``rows`` in this setting; lengths that it takes together as one."""
         here = rows["model"].str.lower().str.rpartition("/")[2].str.fullmatch(self.model)
         here &= (rows["task"] == self.name) & (rows["budget"] == "")
         if self.group:
@@ -192,24 +191,15 @@ def claims_table(results: pd.DataFrame, claims: Sequence[Claim]) -> pd.DataFrame
 
 
 def _compared(claim: Claim, answers: pd.DataFrame) -> Iterator[tuple[Comparison, str]]:
-    """The claim's arms compared, and the model's name, at each length, model and budget that has
-    both."""
+    """The claim's arms compared, and the model's name, per length, model and budget with both."""
     cells = answers.groupby([*CELL, *TERMS], sort=False, dropna=False) if len(answers) else ()
     for cell, rows in cells:
-        arms = _arms(rows)
+        configs = rows.drop_duplicates("arm").set_index("arm")["arm_config"]
+        arms = {str(arm): flatten(json.loads(config)) for arm, config in configs.items()}
         pair = _known_by(claim.arm, arms), _known_by(claim.against, arms)
         if all(pair) and pair[0] != pair[1]:
             for found in comparisons(rows, lambda _, pair=pair: [[pair]]):  # type: ignore[misc]
                 yield found, str(cell[2])
-
-
-def _arms(answers: pd.DataFrame) -> dict[str, dict[str, Any]]:
-    """The settings of each arm, by dotted key."""
-    first = answers.drop_duplicates("arm")
-    return {
-        str(arm): flatten(json.loads(config))
-        for arm, config in zip(first["arm"], first["arm_config"], strict=True)
-    }
 
 
 def _known_by(settings: Mapping[str, Any], arms: Mapping[str, Mapping[str, Any]]) -> str:

@@ -175,17 +175,17 @@ def _run(run: Run) -> dict[str, Any]:
 def _verdict(v: Verdict, names: Mapping[tuple[str, str], str]) -> dict[str, Any]:
     """A cell of the grid; ``names`` are what tasks' arms are called beside their model."""
     c = v.main
-    place = {"task": v.task, "samples": "shared", "arm": v.arm, "against": c.against}
-    place |= {"length": str(v.target_tokens)} if v.target_tokens else {}
+    place = {"task": c.task, "samples": "shared", "arm": c.arm, "against": c.against}
+    place |= {"length": str(c.target_tokens)} if c.target_tokens else {}
     cost = "" if isnan(c.cost_ratio) else f"{shown(c.cost_ratio, 'times')} {c.cost_unit}"
     return {
-        "task": v.task,
-        "length": v.target_tokens,
-        "row": [part for part in (v.model, names.get((v.task, v.arm), v.arm), v.budget) if part],
+        "task": c.task,
+        "length": c.target_tokens,
+        "row": [part for part in (v.model, names.get((c.task, c.arm), c.arm), v.budget) if part],
         "decision": v.decision + (" (scripted)" if v.scripted else ""),
         "kind": KINDS.get(v.decision, "open"),
         "points": " · ".join(filter(None, (f"{points(c.difference)} points", cost))),
-        "against": names.get((v.task, c.against), c.against),
+        "against": names.get((c.task, c.against), c.against),
         "n": f"{c.shared_samples} in {c.contexts}",
         "text": v.text,
         "filter": place,

@@ -93,8 +93,7 @@ def _columns(frame: pd.DataFrame) -> str:
 
 
 def put(folder: Path, name: str, data: str) -> None:
-    """A script that hands ``data``, JSON, to the page. ``<`` is escaped even so, for good
-    measure."""
+    """A script that hands ``data``, JSON, to the page; ``<`` is escaped for good measure."""
     path = folder / f"{name}.js"
     path.parent.mkdir(parents=True, exist_ok=True)
     text = data.replace("<", "\\u003c")

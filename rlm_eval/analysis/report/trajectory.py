@@ -20,8 +20,9 @@ from rlm_eval.records import storable
 
 #: Longer texts are cut in the report; the trajectory's file has all of them.
 MAX_CHARS = 20_000
-#: Values up to this length are shown beside the name of an event that is shown as it is.
-SHORT = 40
+#: What of an event that is shown as it is does not stand beside its name: objects, and what has
+#: several lines or over 40 characters, as JSON.
+LONG = re.compile(r"\{|\\n|.{41}")
 Event = Mapping[str, Any]
 
 
@@ -147,11 +148,7 @@ def _put_in_place(block: Node, code: str, into: list[Node]) -> None:
 def _as_it_is(event: Event) -> Node:
     """What is short beside the event's name, the rest below it."""
     rest = {key: json.dumps(value) for key, value in event.items() if key != "type"}
-    short = [
-        key
-        for key, text in rest.items()
-        if len(text) <= SHORT and "\\n" not in text and "{" not in text
-    ]
+    short = [key for key, text in rest.items() if not LONG.search(text)]
     meta = [f"{key.replace('_', ' ')} {event[key]}" for key in short]
     parts = _texts(event, (key for key in rest if key not in short))
     kind = "start" if event["type"] == "start" else "other"
@@ -160,9 +157,8 @@ def _as_it_is(event: Event) -> Node:
 
 def _call_node(event: Event, row: Mapping[str, Any]) -> Node:
     depth, role = event.get("depth", row.get("depth")), event.get("role") or row.get("role")
-    title = ("sub-call" if role == "sub" else f"{role} call") + (
-        f", depth {depth}" if depth and depth > 1 else ""
-    )
+    title = "sub-call" if role == "sub" else f"{role} call"
+    title += f", depth {depth}" if depth and depth > 1 else ""
     error = event.get("error") or row.get("error")
     shown = {"reply": row.get("reply")} | dict(event) | {"error": error}
     parts = _texts(shown, ("prompt", "reply", "error"))

@@ -231,10 +231,7 @@ ENDS = View(
     "outcomes",
     "How questions ended",
     "provider_error and sandbox_error are pending: neither right nor wrong.",
-    (
-        *ARM,
-        *(Column(outcome, "int", link=outcome) for outcome in OUTCOMES),
-    ),
+    (*ARM, *(Column(outcome, "int", link=outcome) for outcome in OUTCOMES)),
 )
 CLAIMS = View(
     "claims",

@@ -15,18 +15,12 @@ from rlm_eval.ledger import Budget, Ledger, Spend
 from rlm_eval.methods.agent.chat import History, Parsed, parse_reply
 from rlm_eval.methods.agent.subcalls import Enabled, RunChild, SubCalls
 from rlm_eval.methods.agent.trace import Trace
-from rlm_eval.methods.method import (
-    SUB_CALLS_A_TURN,
-    Forecast,
-    Method,
-    Shape,
-    prompt_tokens_left,
-)
+from rlm_eval.methods.method import SUB_CALLS_A_TURN, Forecast, Method, Shape, prompt_tokens_left
 from rlm_eval.methods.prompts import Prompted, load_prompt
 from rlm_eval.methods.tools import Toolset
 from rlm_eval.models.client import LM, CallTags, Completion
 from rlm_eval.models.protocol import Message, ModelInfo, Usage, user
-from rlm_eval.records import Content, Outcome, Role
+from rlm_eval.records import Content, Outcome, Problem, Role
 from rlm_eval.repl.capture import cut
 from rlm_eval.repl.results import BlockResult, HostFunction, Variable
 from rlm_eval.repl.session import ReplSession, Sandbox
@@ -90,17 +84,6 @@ class Agent(Prompted, Method):
             at_least(1, max_sub_calls=self.max_sub_calls)
         self.loaded_prompt = load_prompt(self.prompt_folder, self.prompt)
 
-    def templates(self) -> dict[str, dict[str, Any]]:
-        """What a prompt file must hold beside its turns, each with blanks for what fills it beside
-        what is :class:`Enabled`."""
-        block = BlockResult(variables=(Variable("x", "int", ""),))
-        return {
-            "observation": observed(block, 1, ()),
-            "no_code": {"unknown": (), "cut_off": False},
-            "repeated": {},
-            "forced": {"question": ""},
-        }
-
     def powers(self, depth: int) -> tuple[bool, bool, bool]:
         """Whether an agent at ``depth`` has sub-calls, batches of them, and child RLMs."""
         raise NotImplementedError
@@ -116,9 +99,16 @@ class Agent(Prompted, Method):
         )
 
     def check(self, models: Mapping[Role, ModelInfo]) -> None:
+        blanks: dict[str, dict[str, Any]] = {  # for what its templates are filled with
+            "observation": observed(BlockResult(variables=(Variable("x", "int", ""),)), 1, ()),
+            "no_code": {"unknown": (), "cut_off": False},
+            "repeated": {},
+            "forced": {"question": ""},
+            **({"unclear": {"reason": ""}} if self.protocol == "paper" else {}),
+        }
         enabled = asdict(self.enabled(self.max_iterations, 0))
-        for key, blanks in self.templates().items():
-            self.loaded_prompt.text(key, **enabled, **blanks)
+        for key, values in blanks.items():
+            self.loaded_prompt.text(key, **enabled, **values)
         sub = models.get("sub", models["root"])
         if "sub" in self.roles and self.sub_tokens >= sub.context_window:
             told = f"leaves no room for a prompt in {sub.name}'s window of {sub.context_window}"
@@ -139,8 +129,9 @@ class Agent(Prompted, Method):
 
     def turns_limit(self, shape: Shape, window: float) -> Forecast:
         """All turns of the root, the forced one too, each with a full ``window``."""
+        calls = self.max_iterations + self.force_answer
         reply = max(self.turn_tokens, shape.max_answer_tokens)
-        return Forecast.limit(self.max_iterations + self.force_answer, window, reply)
+        return Forecast(calls, calls * int(window), calls * reply)
 
     def sub_calls_limit(
         self, models: Mapping[Role, ModelInfo], depth: int = 1, role: Role = "sub"
@@ -150,7 +141,7 @@ class Agent(Prompted, Method):
         calls = (self.max_iterations * SUB_CALLS_A_TURN) ** depth if limit is None else limit
         reply = self.sub_tokens if depth == 1 else max(self.turn_tokens, self.sub_tokens)
         window = models.get(role, models["root"]).context_window
-        return Forecast.limit(calls, window, reply, role, assumed=limit is None)
+        return Forecast(calls, calls * window, calls * reply, role, assumed=limit is None)
 
     def in_block(self, session: ReplSession, block: BlockResult) -> str | None:
         """The final answer that a block of code handed in."""
@@ -164,13 +155,12 @@ class Agent(Prompted, Method):
         return None
 
     def close(self) -> None:
-        self.toolset.close()
         self.sandbox.close()
 
 
 @dataclass
 class Run:
-    """One agent at work on one question, with its own REPL and its share of the ledger.
+    """One agent at work on one problem, with its own REPL and its share of the ledger.
 
     ``opening`` is the chat before its first turn, which tells of what is ``enabled``. The
     ``role``'s model takes the turns; chats and replies fill at most ``window_share`` of its window.
@@ -179,13 +169,12 @@ class Run:
     """
 
     agent: Agent
+    problem: Problem
     lm: LM
     ledger: Ledger
     trace: Trace
     enabled: Enabled
     opening: Sequence[Message]
-    question: str
-    answer_tokens: int
     role: Role = "root"
     window_share: float = 1.0
     tools: Mapping[str, HostFunction] = field(default_factory=dict)
@@ -197,6 +186,7 @@ class Run:
         #: Pays for all that comes before a forced turn, which ``ledger`` pays; and, of that, for
         #: what the code asks.
         self.loop_ledger = self.code_ledger = self.ledger
+        self.answer_tokens = self.problem.max_answer_tokens
         self._history = History(self.opening)
 
     def answer(self) -> tuple[Outcome, str | None]:
@@ -309,11 +299,10 @@ class Run:
 
     def _asked(self, messages: Sequence[Message]) -> list[Message]:
         """The chat with the request for a forced answer at its end."""
-        last = f"{messages[-1]['content']}\n\n{self._text('forced', question=self.question)}"
-        return [*messages[:-1], user(last)]
+        request = self._text("forced", question=self.problem.question)
+        return [*messages[:-1], user(f"{messages[-1]['content']}\n\n{request}")]
 
     def _text(self, key: str, **values: Any) -> str:
-        """One of the prompt's templates."""
         return self.agent.loaded_prompt.text(key, **asdict(self.enabled), **values)
 
     # -- what there is room for ------------------------------------------------------------------

@@ -175,12 +175,10 @@ def _host_error(failure: SampleFailure) -> HostError:
 
 
 def _returned(outcome: str | SampleFailure) -> str:
-    """What a single query returns or raises."""
     if isinstance(outcome, SampleFailure):
         raise _host_error(outcome)
     return outcome
 
 
 def _in_list(outcomes: Sequence[str | SampleFailure]) -> list[Any]:
-    """What a batch returns: texts, and error values."""
     return [o if isinstance(o, str) else _host_error(o).as_value() for o in outcomes]

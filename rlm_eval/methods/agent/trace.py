@@ -73,6 +73,7 @@ class Trace:
     chat: list[Message] = field(default_factory=list)
     started: float = field(default_factory=time.perf_counter)
     lock: threading.Lock = field(default_factory=threading.Lock)
+    sandbox_level: str = ""
 
     def child(self, parent: str | None) -> Trace:
         """The trace of a child RLM begun by the call ``parent``; to be joined when it ends."""
@@ -87,7 +88,6 @@ class Trace:
             self.has_asked = True
 
     def add(self, kind: str, **event: Any) -> None:
-        """An event of this agent."""
         at = round(time.perf_counter() - self.started, 4)
         added = {"type": kind, "depth": self.depth, "at_s": at, **event}
         with self.lock:
@@ -98,6 +98,7 @@ class Trace:
     def start(self, name: str, method: Method, sandbox_level: str, ledger: Ledger) -> None:
         """The method called ``name`` begins, with the settings that ``method`` has as text,
         numbers and lists of texts."""
+        self.sandbox_level = sandbox_level
         self.add(
             "start",
             version=TRAJECTORY_VERSION,
@@ -184,6 +185,7 @@ class Trace:
             code_errors=self.code_errors,
             last_subcall_used=outcome == "answered" if self.has_asked else None,
             sandbox_s=self.sandbox_s,
+            sandbox_level=self.sandbox_level,
             error=error,
             trajectory=tuple(self.events),
             **more,

@@ -19,13 +19,13 @@ from typing import Any, ClassVar, Literal
 
 from rlm_eval.errors import ConfigError, at_least
 from rlm_eval.methods.foreign.packages import HOST, HostedEngine, PackagedEngine
-from rlm_eval.methods.prompts import Prompted, load_prompt
+from rlm_eval.methods.prompts import load_prompt
 from rlm_eval.models.protocol import ModelInfo
 from rlm_eval.records import Problem, Role
 
 
 @dataclass(kw_only=True)
-class CodingAgent(Prompted, HostedEngine):
+class CodingAgent(HostedEngine):
     """``context``: the input is in the ``prompt``, or in a ``file`` (documents: a folder of files).
     ``max_turns``: model calls of its own loop; those of sub-agents are not counted. ``beside``:
     files that are put into its folder, such as commands that search, or notes for agents."""
@@ -81,12 +81,11 @@ class CodingAgent(Prompted, HostedEngine):
 
     def files(self, problem: Problem) -> Mapping[str, str]:
         content, text = problem.context.content, problem.context.text
-        offloaded = self.context == "file"
+        if self.context == "prompt":
+            return {"TASK_FILE": self._asked(problem.question, "", 0, text)}
         place = "The file context.txt" if isinstance(content, str) else "The folder context"
-        where = (place, len(text), "") if offloaded else ("", 0, text)
-        plain = dict(content) if isinstance(content, Mapping) else content
-        documents = {"DOCUMENTS_FILE": json.dumps(plain)} if offloaded else {}
-        return {"TASK_FILE": self._asked(problem.question, *where), **documents}
+        told = self._asked(problem.question, place, len(text), "")
+        return {"TASK_FILE": told, "DOCUMENTS_FILE": json.dumps(content, default=dict)}
 
 
 @dataclass(kw_only=True)

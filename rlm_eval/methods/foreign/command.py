@@ -39,10 +39,8 @@ class ForeignCommand(ForeignEngine):
         except ValueError as error:  # a quote that is not closed
             raise ConfigError(f"{error}: {self.command}", key="command") from None
         if not self.parts:
-            raise ConfigError(
-                "must be the engine's program and arguments, as in 'python my_engine.py'",
-                key="command",
-            )
+            told = "must be the engine's program and arguments, as in 'python my_engine.py'"
+            raise ConfigError(told, key="command")
 
     def version(self) -> str:
         return self.release or Path(self.own_files()[-1]).name

@@ -22,8 +22,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from rlm_eval.repl import linux
-from rlm_eval.repl.commands import own_namespaces
 from rlm_eval.repl.isolation import CLONE3, CONDITIONAL, OneOf, checked, right_machine, system_calls
+from rlm_eval.repl.launch import own_namespaces
 
 #: A confined engine's folder, in memory and in a file system of its own.
 HOME = "/tmp/engine"
@@ -108,9 +108,8 @@ def confined(
     hidden = [path for path in harness if _below(path, shown)]
     out = [*own_namespaces(), "--die-with-parent", "--seccomp", str(seccomp), "--cap-drop", "ALL"]
     if linux.is_machines_root():  # for the starter, which becomes another user
-        out += [
-            part for name in ("SETUID", "SETGID", "CHOWN") for part in ("--cap-add", f"CAP_{name}")
-        ]
+        for name in ("SETUID", "SETGID", "CHOWN"):
+            out += ["--cap-add", f"CAP_{name}"]
     out += ["--dev", "/dev", "--proc", "/proc"]
     for path in (f"/proc/{name}" for name in _MASKED):
         out += ["--ro-bind", os.devnull, path] if os.path.exists(path) else []

@@ -21,13 +21,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-from rlm_eval.errors import (
-    BudgetExceeded,
-    ConfigError,
-    InvalidAnswer,
-    ProviderError,
-    at_least,
-)
+from rlm_eval.errors import BudgetExceeded, ConfigError, InvalidAnswer, ProviderError, at_least
 from rlm_eval.ledger import Ledger, Spend
 from rlm_eval.methods.foreign.process import (
     MOST_OUTPUT_BYTES,
@@ -49,7 +43,7 @@ Isolation = Literal["confined", "none"]
 class Given:
     """What an engine handed back: its answer, whether its limits forced it, the code it ran."""
 
-    text: str | None
+    text: str
     forced: bool = False
     blocks: Sequence[Block] = ()
 
@@ -62,9 +56,6 @@ class ForeignEngine(Method):
     sample. ``isolation``: ``confined`` (see ``process.py``) or ``none``, where the engine, and the
     code its model writes as far as the engine lets it, has the user's rights. ``readable``: files
     and folders that a confined engine may read beside the system and Python.
-
-    What the engine is given and what it writes is in memory where the system has a place for files
-    there, and is removed when it ends.
     """
 
     turn_tokens: int = 1024
@@ -108,10 +99,8 @@ class ForeignEngine(Method):
 
     def files(self, problem: Problem) -> Mapping[str, str]:
         """What it is given to read, by the variable that names the file."""
-        content = problem.context.content
-        plain = dict(content) if isinstance(content, Mapping) else content
         files = {"QUESTION_FILE": problem.question, "CONTEXT_FILE": problem.context.text}
-        return {**files, "DOCUMENTS_FILE": json.dumps(plain)}
+        return {**files, "DOCUMENTS_FILE": json.dumps(problem.context.content, default=dict)}
 
     def most_calls(self) -> tuple[int, int] | None:
         """The most turns and sub-calls of one answer; None where nothing limits them."""
@@ -120,10 +109,6 @@ class ForeignEngine(Method):
     def most_turns(self) -> int | None:
         """Turns of its own loop past which it gets no more, where it keeps no limit itself."""
         return None
-
-    def level(self) -> str:
-        """The isolation of model-written code, as rows show it."""
-        return "bwrap" if self.isolation == "confined" else "none"
 
     # -- the method ------------------------------------------------------------------------------
 
@@ -139,9 +124,8 @@ class ForeignEngine(Method):
     def check(self, models: Mapping[Role, ModelInfo]) -> None:
         window = min(info.context_window for info in models.values())
         if self.turn_tokens >= window:
-            raise ConfigError(
-                f"leaves no room for a prompt in the window of {window} tokens", key="turn_tokens"
-            )
+            told = f"leaves no room for a prompt in the window of {window} tokens"
+            raise ConfigError(told, key="turn_tokens")
         if self.isolation == "confined" and (reason := why_not_confined()):
             raise ConfigError(
                 "can't be confined on this machine, and the engine runs code that a model wrote "
@@ -158,22 +142,19 @@ class ForeignEngine(Method):
         (turns, subcalls), reply = most, self.turn_tokens
         window = models.get("sub", models["root"]).context_window
         return least, (
-            Forecast.limit(turns, models["root"].context_window, reply),
-            Forecast.limit(subcalls, window, reply, "sub", assumed=self.assumed),
+            Forecast(turns, turns * models["root"].context_window, turns * reply),
+            Forecast(subcalls, subcalls * window, subcalls * reply, "sub", assumed=self.assumed),
         )
 
     def answer(self, problem: Problem, lm: LM, ledger: Ledger) -> Answer:
         record = Record(by_wire=self.by_wire)
-        record.start(self.name, self, self.level(), ledger)
+        level = "bwrap" if self.isolation == "confined" else "none"
+        record.start(self.name, self, level, ledger)
+        return record.answer(lambda: self._run(problem, lm, ledger, record))
 
-        def run() -> tuple[Outcome, str | None]:
-            given = self._run(problem, lm, ledger, record)
-            record.ran(given.blocks)
-            return "forced" if given.forced else "answered", given.text
-
-        return record.answer(run, sandbox_level=self.level())
-
-    def _run(self, problem: Problem, lm: LM, ledger: Ledger, record: Record) -> Given:
+    def _run(
+        self, problem: Problem, lm: LM, ledger: Ledger, record: Record
+    ) -> tuple[Outcome, str | None]:
         token = secrets.token_hex(16)
         readable = None
         if self.isolation == "confined":
@@ -202,13 +183,14 @@ class ForeignEngine(Method):
         if len(output) == MOST_OUTPUT_BYTES:
             raise InvalidAnswer(f"{self.version()} wrote {MOST_OUTPUT_BYTES:,} bytes or more")
         given = self.read(output, asked=record.calls > 0) if code == 0 else None
-        if proxy.refused is not None and not (given and given.text and given.text.strip()):
+        if proxy.refused is not None and not (given and given.text.strip()):
             if isinstance(proxy.refused, ProviderError):
                 raise InvalidAnswer(f"{self.version()} asked what is refused: {proxy.refused}")
             raise proxy.refused
         if given is None:
             raise InvalidAnswer(f"{self.version()} ended with exit code {code}: {last_words}")
-        return given
+        record.ran(given.blocks)
+        return "forced" if given.forced else "answered", given.text
 
 
 def _environment(token: str) -> dict[str, str]:

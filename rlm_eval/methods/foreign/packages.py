@@ -31,9 +31,8 @@ class HostedEngine(ForeignEngine):
         try:
             return f"{self.package} {version(self.package)}"
         except PackageNotFoundError:
-            raise ConfigError(
-                f'{self.package} is not installed: pip install -e ".[{self.package}]"'
-            ) from None
+            told = f'{self.package} is not installed: pip install -e ".[{self.package}]"'
+            raise ConfigError(told) from None
 
     def check(self, models: Mapping[Role, ModelInfo]) -> None:
         self.version()
@@ -60,17 +59,11 @@ class HostedEngine(ForeignEngine):
             raise ConfigError(f"not taken by {self.version()}: {data['refused']}", key="kwargs")
         if not isinstance(data.get("text"), str):
             raise InvalidAnswer(f"{self.version()} gave no text but {data.get('text')!r:.100}")
-        blocks = data.get("blocks")  # as far as they are well formed: it may say anything
+        # Blocks as far as they are well formed: it may say anything.
+        given = data["blocks"] if isinstance(data.get("blocks"), list) else []
         keys = ("code", "output", "error")
-        return Given(
-            data["text"],
-            data.get("forced") is True,
-            [
-                {key: str(block.get(key) or "") for key in keys}
-                for block in (blocks if isinstance(blocks, list) else [])
-                if isinstance(block, dict)
-            ],
-        )
+        blocks = [{k: str(b.get(k) or "") for k in keys} for b in given if isinstance(b, dict)]
+        return Given(data["text"], data.get("forced") is True, blocks)
 
 
 @dataclass(kw_only=True)
@@ -89,20 +82,15 @@ class PackagedEngine(HostedEngine):
 
 
 @dataclass(kw_only=True)
-class RlmPackage(PackagedEngine):
-    """``instructions`` stand in place of rlms's own system prompt, and before dspy's."""
-
-    instructions: str | None = None
-
-
-@dataclass(kw_only=True)
-class Rlms(RlmPackage):
+class Rlms(PackagedEngine):
     """rlms, the RLM paper's reference implementation (github.com/alexzhang13/rlm), with its own
     prompts and its default environment, which runs model-written code inside the engine's process.
 
-    ``max_depth`` as rlms counts: 1 has plain sub-calls, from 2 on ``rlm_query`` starts a child RLM.
+    ``instructions`` stand in place of its system prompt. ``max_depth`` as rlms counts: 1 has plain
+    sub-calls, from 2 on ``rlm_query`` starts a child RLM.
     """
 
+    instructions: str | None = None
     max_depth: int = 1
     max_iterations: int = 30
 
@@ -128,14 +116,16 @@ class Rlms(RlmPackage):
 
 
 @dataclass(kw_only=True)
-class DspyRlm(RlmPackage):
+class DspyRlm(PackagedEngine):
     """``dspy.RLM("context, query -> answer")`` (dspy.ai) with dspy's own prompts and adapters.
+    ``instructions`` stand before its own.
 
     Model-written code runs in a Python process beside the engine's, not in dspy's default, Pyodide
     under Deno, which is fetched at run time. dspy's caches and retries are off: the harness has
     both.
     """
 
+    instructions: str | None = None
     max_iterations: int = 20
     max_llm_calls: int = 50
 

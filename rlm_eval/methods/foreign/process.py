@@ -22,9 +22,7 @@ from rlm_eval.repl import linux
 from rlm_eval.repl.guard import harness_guard
 
 #: This Python by its folder's real path; the link itself says which environment it is.
-PYTHON = os.path.join(
-    os.path.realpath(os.path.dirname(sys.executable)), os.path.basename(sys.executable)
-)
+PYTHON = str(Path(sys.executable).parent.resolve() / Path(sys.executable).name)
 #: Of an engine's output, what is read.
 MOST_OUTPUT_BYTES = 16 << 20
 _STARTER = os.path.join(os.path.dirname(os.path.realpath(__file__)), "starter.py")
@@ -54,57 +52,55 @@ def running(
     Meanwhile no process of the same user can look into this one. Raises SandboxError when the
     engine's process can't be started.
     """
-    harness_guard.enter()
-    try:
-        with ExitStack() as stack:
-            out, err = (stack.enter_context(TemporaryFile(dir=memory_folder())) for _ in range(2))
-            mine, theirs = map(stack.enter_context, socket.socketpair())
-            home = HOME
-            if readable is None:
-                prefix, place = "rlm_eval-engine-", memory_folder()
-                made = TemporaryDirectory(prefix=prefix, dir=place, ignore_cleanup_errors=True)
-                home = stack.enter_context(made)
-            paths = {name: os.path.join(home, name.lower()) for name in files}
-            texts = {paths[name]: t.encode("utf-8", "surrogatepass") for name, t in files.items()}
-            passed: dict[str, int] = {}
-            starter = [PYTHON, "-P", _STARTER, str(theirs.fileno())]
-            if readable is None:
-                command = [*starter, "--watch", home, *command]
-                for path, text in texts.items():
-                    Path(path).write_bytes(text)
-            else:
-                passed = {path: _in_memory(text) for path, text in texts.items()}
-                rules = _in_memory(linux.pack(engine_filter(linux.MACHINE)))
-                user = linux.unused_uid() if linux.is_machines_root() else 0
-                its_files = [path for path in readable if user and os.path.isfile(path)]
-                shut = [path for path in its_files if not os.stat(path).st_mode & 0o004]
-                passed |= {path: _in_memory(Path(path).read_bytes()) for path in shut}
-                readable = [path for path in readable if path not in shut]
-                command = [*starter, "--confined", str(user), *command]
-                command = confined(command, [_STARTER, *readable], passed, rules)
-                passed["seccomp"] = rules
-            try:
-                process = subprocess.Popen(
-                    command,
-                    stdin=subprocess.DEVNULL,
-                    stdout=out,
-                    stderr=err,
-                    cwd=home if readable is None else "/",
-                    env={**environment, **paths, "HOME": home, "TMPDIR": home},
-                    pass_fds=[theirs.fileno(), *passed.values()],
-                    start_new_session=True,
-                )
-            except OSError as error:
-                raise SandboxError(f"can't start {command[0]}: {error}") from None
-            finally:
-                theirs.close()
-                for descriptor in passed.values():
-                    os.close(descriptor)
-            engine = EngineProcess(process, mine, readable is None, out, err)
-            stack.callback(engine.close)
-            yield engine
-    finally:
-        harness_guard.leave()
+    with ExitStack() as stack:
+        harness_guard.enter()
+        stack.callback(harness_guard.leave)
+        out, err = (stack.enter_context(TemporaryFile(dir=memory_folder())) for _ in range(2))
+        mine, theirs = map(stack.enter_context, socket.socketpair())
+        home = HOME
+        if readable is None:
+            prefix, place = "rlm_eval-engine-", memory_folder()
+            made = TemporaryDirectory(prefix=prefix, dir=place, ignore_cleanup_errors=True)
+            home = stack.enter_context(made)
+        paths = {name: os.path.join(home, name.lower()) for name in files}
+        texts = {paths[name]: t.encode("utf-8", "surrogatepass") for name, t in files.items()}
+        passed: dict[str, int] = {}
+        starter = [PYTHON, "-P", _STARTER, str(theirs.fileno())]
+        if readable is None:
+            command = [*starter, "--watch", home, *command]
+            for path, text in texts.items():
+                Path(path).write_bytes(text)
+        else:
+            passed = {path: _in_memory(text) for path, text in texts.items()}
+            rules = _in_memory(linux.pack(engine_filter(linux.MACHINE)))
+            user = linux.unused_uid() if linux.is_machines_root() else 0
+            its_files = [path for path in readable if user and os.path.isfile(path)]
+            shut = [path for path in its_files if not os.stat(path).st_mode & 0o004]
+            passed |= {path: _in_memory(Path(path).read_bytes()) for path in shut}
+            readable = [path for path in readable if path not in shut]
+            command = [*starter, "--confined", str(user), *command]
+            command = confined(command, [_STARTER, *readable], passed, rules)
+            passed["seccomp"] = rules
+        try:
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                cwd=home if readable is None else "/",
+                env={**environment, **paths, "HOME": home, "TMPDIR": home},
+                pass_fds=[theirs.fileno(), *passed.values()],
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise SandboxError(f"can't start {command[0]}: {error}") from None
+        finally:
+            theirs.close()
+            for descriptor in passed.values():
+                os.close(descriptor)
+        engine = EngineProcess(process, mine, readable is None, out, err)
+        stack.callback(engine.close)
+        yield engine
 
 
 @dataclass(frozen=True)

@@ -34,8 +34,7 @@ class Record(Trace):
         self, tags: CallTags, messages: Sequence[Message], outcome: Completion | SampleFailure
     ) -> None:
         """One call and what became of it (a :data:`rlm_eval.models.proxy.CallLog`)."""
-        done = isinstance(outcome, Completion)
-        turn = tags.role == "root" and done
+        turn = tags.role == "root" and isinstance(outcome, Completion)
         if tags.role == "root" and self.by_wire:
             self._outputs(tags.depth, messages)
         texts = [m["content"] for m in messages]
@@ -45,9 +44,8 @@ class Record(Trace):
             event |= {"messages": len(texts), "prompt_chars": sum(map(len, texts))}
             called = outcome.tool_calls if isinstance(outcome, Completion) else ""
             event |= {"tool_calls": json.loads(called)} if called else {}
-            if all(m["role"] != "assistant" for m in messages) and self.by_wire:
-                event |= self.stored("\n\n".join(texts), outcome)
-        else:
+        first = self.by_wire and all(m["role"] != "assistant" for m in messages)
+        if first or not turn:
             event |= self.stored("\n\n".join(texts), outcome)
         with self.lock:
             self.calls += 1

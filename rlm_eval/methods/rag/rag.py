@@ -75,7 +75,18 @@ class Rag(Prompted, Method):
     reads_everything = False
 
     def __post_init__(self) -> None:
-        self._check_sizes()
+        at_least(8, chunk_tokens=self.chunk_tokens)
+        at_least(1, rerank_tokens=self.rerank_tokens, top_k=self.top_k)
+        if self.top_k is None and self.token_budget is None:
+            raise ConfigError("or token_budget must be given", key="top_k")
+        if self.token_budget is not None and self.token_budget < self.chunk_tokens:
+            told = f"must hold a chunk of chunk_tokens={self.chunk_tokens}"
+            raise ConfigError(told, key="token_budget")
+        if not 0 <= self.overlap_tokens < self.chunk_tokens:
+            told = f"must be at least 0 and below chunk_tokens={self.chunk_tokens}"
+            raise ConfigError(told, key="overlap_tokens")
+        if self.rerank < 0 or self.rerank == 1:
+            raise ConfigError("must be 0 or at least 2 candidates", key="rerank")
         self.loaded_prompt = load_prompt("rag", self.prompt)
         self._reranker = Reranker(load_prompt("rag_rerank", self.rerank_prompt), self.rerank_tokens)
         self._indices: Indices[Index] = Indices()
@@ -86,9 +97,6 @@ class Rag(Prompted, Method):
     def prompt_source(self) -> str:
         return super().prompt_source() + (self._reranker.prompt.source if self.rerank else "")
 
-    def close(self) -> None:
-        self._indices.clear()
-
     def answer(self, problem: Problem, lm: LM, ledger: Ledger) -> Answer:
         index, shared = self._indices.get(
             problem.context.id, lambda: self._index(problem.context, lm, ledger)
@@ -97,8 +105,9 @@ class Rag(Prompted, Method):
         if self.top_k is None or self._left(problem, lm, ledger) is not None:
             wanted = len(index.chunks)
         ranked = self._ranked(index, problem.question, wanted, lm, ledger)
-        reranked = self._reranker.rerank(ranked[: self.rerank], problem.question, lm, ledger)
-        ranked[: len(reranked.chunks)] = reranked.chunks
+        candidates = ranked[: self.rerank]
+        best, calls, unread = self._reranker.rerank(candidates, problem.question, lm, ledger)
+        ranked[: len(best)] = best
         shown = self._shown(ranked, problem, lm, ledger)
         messages = self._messages(shown, problem.question)
         reply = lm.complete(messages, ledger=ledger, max_tokens=problem.max_answer_tokens)
@@ -112,19 +121,16 @@ class Rag(Prompted, Method):
             }
         ]
         if self.rerank:
-            counts = {"calls": reranked.calls, "unread": reranked.unread}
-            starts = [chunk.start for chunk in reranked.chunks]
-            events.append({"type": "reranked", **counts, "starts": starts})
+            starts = [chunk.start for chunk in best]
+            events.append({"type": "reranked", "calls": calls, "unread": unread, "starts": starts})
         events.append({"type": "retrieved", "starts": [chunk.start for chunk in shown]})
         return Answer(
             text=reply.text,
             outcome="answered",
-            iterations=1 + reranked.calls,
+            iterations=1 + calls,
             spans_read=tuple(chunk.span for chunk in shown),
             trajectory=tuple(events),
         )
-
-    # -- its steps -------------------------------------------------------------------------------
 
     def _index(self, context: Context, lm: LM, ledger: Ledger) -> Index:
         begun = time.perf_counter()
@@ -184,22 +190,6 @@ class Rag(Prompted, Method):
         shown = in_position(chunks) if self.order == "position" else chunks
         return self.loaded_prompt.messages(passages=[c.passage for c in shown], question=question)
 
-    # -- before it runs --------------------------------------------------------------------------
-
-    def _check_sizes(self) -> None:
-        at_least(8, chunk_tokens=self.chunk_tokens)
-        at_least(1, rerank_tokens=self.rerank_tokens, top_k=self.top_k)
-        if self.top_k is None and self.token_budget is None:
-            raise ConfigError("or token_budget must be given", key="top_k")
-        if self.token_budget is not None and self.token_budget < self.chunk_tokens:
-            told = f"must hold a chunk of chunk_tokens={self.chunk_tokens}"
-            raise ConfigError(told, key="token_budget")
-        if not 0 <= self.overlap_tokens < self.chunk_tokens:
-            told = f"must be at least 0 and below chunk_tokens={self.chunk_tokens}"
-            raise ConfigError(told, key="overlap_tokens")
-        if self.rerank < 0 or self.rerank == 1:
-            raise ConfigError("must be 0 or at least 2 candidates", key="rerank")
-
     def check(self, models: Mapping[Role, ModelInfo]) -> None:
         root = models["root"]
         if "embed" in self.roles and "embed" not in models:
@@ -238,8 +228,7 @@ class Rag(Prompted, Method):
         out = [Forecast(1, frame + shown * each, shape.max_answer_tokens)]
         if self.rerank:
             candidates = min(self.rerank, count)
-            question = shape.question_tokens
-            out.append(self._reranker.forecast(candidates, each, question, window))
+            out.append(self._reranker.forecast(candidates, each, shape.question_tokens, window))
         if "embed" in self.roles:
             tokens = int(shape.context_tokens * self.chunk_tokens / stride)
             out.append(Forecast(2, tokens + shape.question_tokens, 0, "embed"))

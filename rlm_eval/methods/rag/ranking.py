@@ -137,10 +137,6 @@ class Indices(Generic[T]):
                 self._known.popitem(last=False)
         return memory.get("index", build)
 
-    def clear(self) -> None:
-        with self._lock:
-            self._known.clear()
-
 
 def within_budget(ranked: Sequence[Chunk], token_budget: int) -> list[Chunk]:
     """The longest run of best-ranked chunks whose sizes add up to ``token_budget`` at most."""

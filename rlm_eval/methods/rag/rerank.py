@@ -20,16 +20,6 @@ _BRACKETED = re.compile(r"\[\s*(\d+)\s*\]")
 _BARE = re.compile(r"\b\d+\b")
 
 
-@dataclass
-class Reranked:
-    """The candidates as they were left, after ``calls`` of which ``unread`` had a reply without a
-    single passage's number in it."""
-
-    chunks: list[Chunk]
-    calls: int = 0
-    unread: int = 0
-
-
 @dataclass(frozen=True)
 class Reranker:
     """Asks the root model, with ``tokens`` of reply for each candidate."""
@@ -39,8 +29,10 @@ class Reranker:
 
     def rerank(
         self, candidates: Sequence[Chunk], question: str, lm: LM, ledger: Ledger
-    ) -> Reranked:
-        """Window after window, from the last to the first, as many in each as fit."""
+    ) -> tuple[list[Chunk], int, int]:
+        """The candidates in order, after how many calls, and how many of those had a reply without
+        a single passage's number. Window after window, from the last to the first, as many in each
+        as fit."""
         window = lm.info().context_window
         longest = sorted(candidates, key=lambda chunk: -chunk.tokens)
 
@@ -49,24 +41,23 @@ class Reranker:
             prompt = lm.prompt_tokens(self._messages(longest[:count], question))
             return prompt + count * self.tokens <= window
 
-        done, size = Reranked(list(candidates)), len(longest)
-        if size > 1 and not fits(size):
-            size = largest_fitting(size - 1, fits)
-        start = len(candidates) - size
+        chunks, calls, unread = list(candidates), 0, 0
+        size = largest_fitting(len(chunks), fits)
+        start = len(chunks) - size
         while size > 1:
-            shown = done.chunks[start : start + size]
+            shown = chunks[start : start + size]
             reply = lm.complete(
                 self._messages(shown, question), ledger=ledger, max_tokens=self.tokens * len(shown)
             )
             named = numbers_in(reply.text, len(shown))
             order = [*named, *(i for i in range(len(shown)) if i not in named)]
-            done.chunks[start : start + size] = [shown[i] for i in order]
-            done.calls += 1
-            done.unread += not named
+            chunks[start : start + size] = [shown[i] for i in order]
+            calls += 1
+            unread += not named
             if start == 0:
                 break
             start = max(0, start - size // 2)
-        return done
+        return chunks, calls, unread
 
     def frame_tokens(self) -> int:
         """Offline tokens of the prompt without passages and question."""

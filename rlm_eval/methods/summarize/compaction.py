@@ -4,7 +4,7 @@ as direct does."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, ClassVar
@@ -13,10 +13,10 @@ from rlm_eval.errors import ConfigError
 from rlm_eval.ledger import Ledger
 from rlm_eval.methods.fitting import largest_fitting
 from rlm_eval.methods.method import Forecast, Shape
-from rlm_eval.methods.summarize.summarizer import Sizes, Summarizer, affords, parts_of, served
+from rlm_eval.methods.summarize.summarizer import Read, Sizes, Summarizer, affords, parts_of, served
 from rlm_eval.models.client import LM
 from rlm_eval.models.protocol import ModelInfo, user
-from rlm_eval.records import Answer, Problem, Role
+from rlm_eval.records import Problem, Role
 
 
 @dataclass
@@ -41,9 +41,8 @@ class Compaction(Summarizer):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 < self.fill < 1:
-            raise ConfigError(
-                f"must be a share of the window, between 0 and 1, got {self.fill:g}", key="fill"
-            )
+            told = f"must be a share of the window, between 0 and 1, got {self.fill:g}"
+            raise ConfigError(told, key="fill")
 
     def check(self, models: Mapping[Role, ModelInfo]) -> None:
         super().check(models)
@@ -59,7 +58,7 @@ class Compaction(Summarizer):
     def room(self, window: int) -> int:
         return int(window * self.fill)
 
-    def answer(self, problem: Problem, lm: LM, ledger: Ledger) -> Answer:
+    def read(self, problem: Problem, lm: LM, ledger: Ledger) -> Read:
         parts = [part.text for part in parts_of(problem.context.content, self.chunk_tokens)]
         sizes = self.served_sizes(problem, lm, [served(lm, [user(part)]) for part in parts])
         longest = self._longest(sizes, lm, ledger)
@@ -72,10 +71,7 @@ class Compaction(Summarizer):
             summary = self.write([prompt], lm, ledger, longest)[0] or summary
             at += taken
             trajectory.append({"type": "summary", "parts_read": at, "text": summary})
-        messages = self.asked(problem.question, summary=summary, text="".join(parts[at:]))
-        return self.answered(messages, problem, lm, ledger, rounds=len(read), trajectory=trajectory)
-
-    # -- where to stop and sum up ----------------------------------------------------------------
+        return len(read), trajectory, {"summary": summary, "text": "".join(parts[at:])}
 
     def _stretches(self, sizes: Sizes, summary: int) -> list[int]:
         """How many parts each prompt in turn takes in beside a summary of so many tokens, at last
@@ -87,7 +83,8 @@ class Compaction(Summarizer):
         while left and sum(left) > answering:
             if not taken:
                 answering -= summary
-            taken.append(_filling(left, reading - (summary if taken else 0)))
+            room = reading - (summary if taken else 0)
+            taken.append(max(1, sum(used <= room for used in accumulate(left))))
             left = left[taken[-1] :]
         return [*taken, len(left)]
 
@@ -115,8 +112,3 @@ class Compaction(Summarizer):
         return least + largest_fitting(
             max(0, most - least), lambda n: affords(lm, ledger, self.load(sizes, least + n))
         )
-
-
-def _filling(sizes: Sequence[int], room: int) -> int:
-    """How many of these, from the first on, fit the room together; at least one."""
-    return max(1, sum(used <= room for used in accumulate(sizes)))

@@ -11,9 +11,9 @@ from typing import Any, ClassVar
 from rlm_eval.errors import ContextOverflow, at_least
 from rlm_eval.ledger import Ledger
 from rlm_eval.methods.method import Forecast
-from rlm_eval.methods.summarize.summarizer import Sizes, Summarizer
+from rlm_eval.methods.summarize.summarizer import Read, Sizes, Summarizer
 from rlm_eval.models.client import LM
-from rlm_eval.records import Answer, Problem
+from rlm_eval.records import Problem
 
 #: What is around a note in the answering prompt.
 _LABEL_TOKENS = 8
@@ -59,7 +59,7 @@ class SummarizeMapReduce(Summarizer):
             Forecast(1, around + notes * labelled, sizes.answer),
         )
 
-    def answer(self, problem: Problem, lm: LM, ledger: Ledger) -> Answer:
+    def read(self, problem: Problem, lm: LM, ledger: Ledger) -> Read:
         parts = self.parts(problem, lm, ledger)
         prompts = [
             self.text("map", problem.question, number=i, total=len(parts), chunk=part.text)
@@ -67,18 +67,13 @@ class SummarizeMapReduce(Summarizer):
         ]
         notes = self.write(prompts, lm, ledger, self.note_tokens, self.concurrency)
         rounds = 1
-        while not self._fits(notes, problem, lm):
+        room = lm.info().context_window - problem.max_answer_tokens
+        while lm.prompt_tokens(self.asked(problem.question, notes=notes)) > room:
             if len(notes) < 2 or rounds > self.max_merges:
                 raise ContextOverflow("the notes do not fit the window, however often merged")
             notes = self._merged(notes, problem, lm, ledger)
             rounds += 1
-        messages = self.asked(problem.question, notes=notes)
-        trajectory = [{"type": "notes", "notes": notes}]
-        return self.answered(messages, problem, lm, ledger, rounds=rounds, trajectory=trajectory)
-
-    def _fits(self, notes: Sequence[str], problem: Problem, lm: LM) -> bool:
-        messages = self.asked(problem.question, notes=notes)
-        return lm.prompt_tokens(messages) <= lm.info().context_window - problem.max_answer_tokens
+        return rounds, [{"type": "notes", "notes": notes}], {"notes": notes}
 
     def _merged(self, notes: Sequence[str], problem: Problem, lm: LM, ledger: Ledger) -> list[str]:
         """Notes joined in groups that fill at most half the summarising model's window."""
@@ -118,7 +113,7 @@ class SummarizeRefine(Summarizer):
             Forecast(1, self.answer_frame(sizes) + kept, sizes.answer),
         )
 
-    def answer(self, problem: Problem, lm: LM, ledger: Ledger) -> Answer:
+    def read(self, problem: Problem, lm: LM, ledger: Ledger) -> Read:
         parts = self.parts(problem, lm, ledger)
         summary = ""
         trajectory = []
@@ -134,7 +129,4 @@ class SummarizeRefine(Summarizer):
             # Nothing written takes nothing back.
             summary = self.write([prompt], lm, ledger, self.summary_tokens)[0] or summary
             trajectory.append({"type": "summary", "part": number, "text": summary})
-        messages = self.asked(problem.question, summary=summary)
-        return self.answered(
-            messages, problem, lm, ledger, rounds=len(parts), trajectory=trajectory
-        )
+        return len(parts), trajectory, {"summary": summary}

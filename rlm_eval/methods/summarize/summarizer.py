@@ -22,6 +22,8 @@ _FINER = 0.9
 #: Room left where the tokens of many small texts are judged by those of all together.
 _MARGIN = 1.02
 SUMMARIZE = CallTags(role="summarize")
+#: How many calls came one after another, the events, and what fills the answering chat.
+Read = tuple[int, Sequence[Mapping[str, Any]], Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -81,8 +83,7 @@ class Summarizer(Prompted, Method):
     @property
     def written(self) -> int:
         """The tokens that are written at once at most."""
-        tokens: int = getattr(self, self.written_key)
-        return tokens
+        return int(getattr(self, self.written_key))
 
     def room(self, window: int) -> int:
         """The tokens of the summarising model's window that may be filled."""
@@ -106,10 +107,8 @@ class Summarizer(Prompted, Method):
                 key="chunk_tokens",
             )
         if self.written + self.answer_frame(sizes) > sizes.root_window:
-            told = (
-                f"must be lower: the answering prompt does not fit the {sizes.root_window} tokens"
-            )
-            raise ConfigError(f"{told} of the window with {writes}", key=self.written_key)
+            told = f"the answering prompt does not fit the {sizes.root_window} tokens of the window"
+            raise ConfigError(f"must be lower: {told} with {writes}", key=self.written_key)
 
     def forecast(self, shape: Shape, models: Mapping[Role, ModelInfo]) -> tuple[Forecast, ...]:
         return self.load(self.expected_sizes(shape, models))
@@ -198,17 +197,13 @@ class Summarizer(Prompted, Method):
                 raise NoReply(f"{self.written_key}={max_tokens}: {nothing}", nothing.outcome)
         return [reply.text.strip() for reply in replies]
 
-    def answered(
-        self,
-        messages: Sequence[Message],
-        problem: Problem,
-        lm: LM,
-        ledger: Ledger,
-        *,
-        rounds: int,
-        trajectory: Sequence[Mapping[str, Any]],
-    ) -> Answer:
-        """The last call. ``rounds``: how many there were one after another before it."""
+    def read(self, problem: Problem, lm: LM, ledger: Ledger) -> Read:
+        """Reads the input and writes down what the answer will be drawn from."""
+        raise NotImplementedError
+
+    def answer(self, problem: Problem, lm: LM, ledger: Ledger) -> Answer:
+        rounds, trajectory, values = self.read(problem, lm, ledger)
+        messages = self.asked(problem.question, **values)
         reply = lm.complete(messages, ledger=ledger, max_tokens=problem.max_answer_tokens)
         size = sum(map(len, documents_of(problem.context.content)))
         return Answer(

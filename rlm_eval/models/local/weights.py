@@ -126,9 +126,7 @@ def file_sha256(path: Path) -> str:
     with path.open("rb") as content:
         digest = hashlib.file_digest(content, "sha256").hexdigest()
     if time.time() - file.st_ctime > _SETTLED_S:
-        temporary = store.with_suffix(f".{os.getpid()}.tmp")
         with suppress(OSError):  # then it is read again next time
             store.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_text(json.dumps(known | {key: [digest, *state]}))
-            temporary.replace(store)
+            store.write_text(json.dumps(known | {key: [digest, *state]}))
     return digest
