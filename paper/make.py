@@ -83,7 +83,7 @@ def numbers(folder: Path) -> Iterator[tuple[str, str]]:
             yield from ((f"{name}/{k}", f"{row[k]:.0f}") for k in ("asked", "right"))
             shares = {"score": "mean_score", "constant": "constant_score"}
             yield from ((f"{name}/{k}", f"{100 * row[v]:.0f}") for k, v in shares.items())
-        remembered = run.calls[(run.calls["role"] == "sub") & run.calls["cached_response"]]
+        subcalls = run.calls[run.calls["role"] == "sub"]
         for row in summarize(results).to_dict("records"):
             name = f"{at}/{row['arm']}/{row['target_tokens']}"
             tokens = row["prompt_tokens"] + row["completion_tokens"]
@@ -92,10 +92,10 @@ def numbers(folder: Path) -> Iterator[tuple[str, str]]:
             yield from ((f"{name}/{k}", f"{100 * row[v]:.0f}") for k, v in shares.items())
             yield from ((f"{name}/{k}", f"{row[k]:.0f}") for k in ("n", "n_contexts"))
             yield f"{name}/tokens", f"{tokens:,.0f}"
-            yield f"{name}/subcalls", f"{row['subcalls']:.1f}"
             own = results[results["arm"] == row["arm"]]
-            hits = remembered["result_key"].isin(own["result_key"]).sum()
-            yield f"{name}/remembered", f"{hits / row['asked']:.1f}"
+            asked = subcalls[subcalls["result_key"].isin(own["result_key"])]
+            yield f"{name}/subcalls", f"{len(asked) / row['asked']:.1f}"
+            yield f"{name}/remembered", f"{asked['cached_response'].sum() / row['asked']:.1f}"
             yield f"{name}/forced", f"{(own['outcome'] == 'forced').sum()}"
             yield f"{name}/median", f"{own['tokens'].median():,.0f}"
             yield f"{name}/length", f"{own['length_tokens'].mean():,.0f}"
