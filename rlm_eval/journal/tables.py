@@ -216,8 +216,11 @@ def _call_of(event: Mapping[str, Any]) -> Call:
     """A call without its reply, the texts that many have in common kept once: a run has hundreds of
     thousands."""
     values = {"thought_chars": 0, **event, "error": storable(event["error"])}
-    kept = ((name, values.get(name)) for name in CALL_COLUMNS)
-    return Call(**{name: sys.intern(v) if type(v) is str else v for name, v in kept})
+    return Call(**{name: _kept_once(values.get(name)) for name in CALL_COLUMNS})
+
+
+def _kept_once(value: Any) -> Any:
+    return sys.intern(value) if type(value) is str else value
 
 
 def _row(event: Mapping[str, Any], calls: Sequence[Call]) -> dict[str, Any]:

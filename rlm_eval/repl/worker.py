@@ -80,13 +80,13 @@ class Inbox:
             self._reading = True
         try:
             while True:
-                frame = self._channel.receive()
-                assert frame is not None, "it waits for ever"
-                owner = frame.head["id"] if frame.head["op"] == "answer" else MAIN
+                came = self._channel.receive()
+                assert came is not None, "it waits for ever"
+                owner = came.head["id"] if came.head["op"] == "answer" else MAIN
                 if owner == key:
-                    return frame
+                    return came
                 with self._changed:
-                    self._ready.setdefault(owner, deque()).append(frame)
+                    self._ready.setdefault(owner, deque()).append(came)
                     self._changed.notify_all()
         except ChannelClosedError:
             os._exit(0)  # the harness is gone
