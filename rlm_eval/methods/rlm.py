@@ -152,7 +152,7 @@ class Rlm(Agent):
 
         def run_child(question: str, content: Content, parent: str | None) -> str:
             child = trace.child(parent)
-            asked = Problem(problem.sample_id, question, Context.of(content), self.sub_tokens)
+            asked = Problem(problem.sample_id, question, Context("", content), self.sub_tokens)
             outcome, answer, error = "", None, {}
             try:
                 paying = run.code_ledger.child(scope="child")

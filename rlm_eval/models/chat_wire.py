@@ -34,7 +34,7 @@ _ROLES = {"developer": "system", **{r: r for r in ("system", "user", "assistant"
 
 #: Quotes, commas and opening brackets in one request; what each begins takes up to 100 bytes.
 MOST_MARKS = 500_000
-#: A string, closed or not, or a mark outside of one.
+#: A string, closed or not, or a mark outside of one. Long ones hold up other threads, as in json.
 _MARKED = re.compile(rb'"(?:[^"\\]++|\\.)*+("?)|[\[{,]', re.DOTALL)
 
 

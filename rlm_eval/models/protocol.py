@@ -270,7 +270,7 @@ class Request:
         return self.count()
 
     def measure(self, reply_tokens: int, count: Callable[[Sequence[Message]], int]) -> None:
-        """Note as ``overflow`` that the window is too small for it and a text of ``reply_tokens``.
+        """Set ``overflow`` where the window is too small for it and a text of ``reply_tokens``.
         A token is at least one byte, so most prompts fit without counting. Of a huge one the
         beginning is counted, and the rest taken to be like it."""
         window, needed = self.info.context_window, 0

@@ -43,7 +43,8 @@ class Process:
     """A worker's process, seen from the harness.
 
     ``status``, to be asked once and when the channel is closed, is its exit status: negative for a
-    signal, None when it lived on (it is killed then). ``end`` ends it whatever it does.
+    signal, None when it lived on (it is killed then). ``leave`` ends it whatever it does, by
+    ``end``, which raises SandboxError where it is gone with the sandbox.
     """
 
     channel: Channel

@@ -54,6 +54,8 @@ class ReplSession(AbstractContextManager["ReplSession"]):
     def load(self, name: str, content: Loadable) -> None:
         """Set ``name`` to a str, a list (from a tuple) or a dict of texts. Raises SandboxError
         when it does not fit into ``Limits.memory_mb``."""
+        if not name.isidentifier():
+            raise ValueError(f"{name!r} is no variable name")
         self._revive()
         self._loaded[name] = content
         if self._worker.load(name, content):  # what the code has set may take the room

@@ -42,7 +42,9 @@ class Reranker:
             return prompt + count * self.tokens <= window
 
         chunks, calls, unread = list(candidates), 0, 0
-        size = largest_fitting(len(chunks), fits)
+        size = len(chunks)
+        if size > 1 and not fits(size):  # first, as mostly all fit
+            size = largest_fitting(size - 1, fits)
         start = len(chunks) - size
         while size > 1:
             shown = chunks[start : start + size]

@@ -128,5 +128,7 @@ def file_sha256(path: Path) -> str:
     if time.time() - file.st_ctime > _SETTLED_S:
         with suppress(OSError):  # then it is read again next time
             store.parent.mkdir(parents=True, exist_ok=True)
-            store.write_text(json.dumps(known | {key: [digest, *state]}))
+            temporary = store.with_suffix(f".{os.getpid()}.tmp")
+            temporary.write_text(json.dumps(known | {key: [digest, *state]}))
+            temporary.replace(store)
     return digest
