@@ -92,10 +92,16 @@ def numbers(folder: Path) -> Iterator[tuple[str, str]]:
             yield from ((f"{name}/{k}", f"{100 * row[v]:.0f}") for k, v in shares.items())
             yield from ((f"{name}/{k}", f"{row[k]:.0f}") for k in ("n", "n_contexts"))
             yield f"{name}/tokens", f"{tokens:,.0f}"
-            own = results[results["arm"] == row["arm"]]
+            here = results["target_tokens"] == row["target_tokens"]
+            own = results[here & (results["arm"] == row["arm"])]
             asked = subcalls[subcalls["result_key"].isin(own["result_key"])]
-            yield f"{name}/subcalls", f"{len(asked) / row['asked']:.1f}"
-            yield f"{name}/remembered", f"{asked['cached_response'].sum() / row['asked']:.1f}"
+            hits, all_of_it = asked["cached_response"].sum(), len(asked)
+            yield f"{name}/subcalls", f"{all_of_it / row['asked']:.1f}"
+            yield f"{name}/remembered", f"{hits / row['asked']:.1f}"
+            if hits:  # had they been sent, each as long as those that were
+                took = asked[["prompt_tokens", "completion_tokens"]].sum().sum() / row["asked"]
+                forgetful = tokens + took * hits / (all_of_it - hits)
+                yield f"{name}/unremembered", f"{forgetful:,.0f}"
             yield f"{name}/forced", f"{(own['outcome'] == 'forced').sum()}"
             yield f"{name}/median", f"{own['tokens'].median():,.0f}"
             yield f"{name}/length", f"{own['length_tokens'].mean():,.0f}"
@@ -106,7 +112,8 @@ def numbers(folder: Path) -> Iterator[tuple[str, str]]:
             yield from ((f"{name}/{k}", f"{100 * row[v]:+.1f}") for k, v in points.items())
             yield f"{name}/p", f"{row['p_holm']:.2g}"
             yield f"{name}/cost", f"{row['cost_ratio']:.1f}"
-            sent = results.groupby("arm")["tokens"].mean()
+            here = results[results["target_tokens"] == row["target_tokens"]]
+            sent = here.groupby("arm")["tokens"].mean()
             yield f"{name}/sent", f"{sent[row['arm']] / sent[row['against']]:.1f}"
         for row in pd.read_csv(folder / at / "verdicts.csv").to_dict("records"):
             yield f"{at}/{row['arm']}/{row['target_tokens']}/decision", str(row["decision"])

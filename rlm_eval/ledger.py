@@ -94,8 +94,8 @@ class Ledger:
         self._held = Spend()
         self._holds = self._refused = 0
         self._started = time.monotonic()
-        #: Whether a cap on tokens or dollars holds here, so that reservations must be exact.
         above = parent is not None and parent.counts_tokens
+        #: Whether a cap on tokens or dollars holds here, so that reservations must be exact.
         self.counts_tokens: bool = above or self.budget.bounds_what_is_bought
 
     def child(self, budget: Budget | None = None, *, scope: str = "sample") -> Ledger:

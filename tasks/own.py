@@ -124,7 +124,7 @@ class Own(DataSet):
         yield from self._pairs
 
     def _read_all(self) -> list[Pair]:
-        rows, first = list(self.placed_rows()), dict[str, str]()
+        rows, tokens, first = list(self.placed_rows()), dict[str, int](), dict[str, str]()
         chosen = self.scorer == "auto" and all(row["answer"] in LETTERS[:10] for _, row in rows)
         fixed = "choice" if chosen else self.scorer
         choices = [row["answer"] for _, row in rows if (row.get("scorer") or fixed) == "choice"]
@@ -136,7 +136,9 @@ class Own(DataSet):
                 context, fields = self._context_of(row), self._fields(row, fixed, options)
             except ConfigError as error:
                 raise ConfigError(f"{place}: {error.message}", key="path") from error
-            fields["length"] = length = self._count(context.text)
+            if context.id not in tokens:
+                tokens[context.id] = self._tok.count(context.text)
+            fields["length"] = length = tokens[context.id]
             fields["used"] = length + self._tok.count(fields["question"]) + self.max_answer_tokens
             asked.append((place, context, fields))
         target = 1 << (max(fields["used"] for *_, fields in asked) - 1).bit_length()

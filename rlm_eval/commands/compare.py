@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from rich.console import Console
+
 from rlm_eval.config.spelling import Arguments
 from rlm_eval.errors import ConfigError
 
@@ -17,8 +19,6 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--csv", help="write the paired table to this file as well")
     options = parser.parse_args(arguments)
     # Here, so that --help stays quick.
-    from rich.console import Console
-
     from rlm_eval.analysis.compare import compare_runs, print_comparison
     from rlm_eval.analysis.load import find_runs, load_run
     from rlm_eval.config.check import RUN_TIME_KEYS

@@ -24,7 +24,15 @@ from rlm_eval.config.compose import recorded_tree
 from rlm_eval.config.spelling import Arguments
 from rlm_eval.errors import ConfigError
 from rlm_eval.journal.environment import recorded_environment
-from rlm_eval.journal.journal import Journal, attempt_id, damage, read_events, record_size, whole
+from rlm_eval.journal.journal import (
+    Journal,
+    attempt_id,
+    damage,
+    has_journal,
+    read_events,
+    record_size,
+    whole,
+)
 from rlm_eval.journal.past import copy_trajectory
 from rlm_eval.records import PENDING
 
@@ -49,7 +57,7 @@ class Source:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.size = folder, record_size(folder)
-        if not self.size:
+        if not has_journal(folder):
             raise ConfigError(f"{folder} holds no journal: give folders of runs")
         self.tree, self.environment = recorded_tree(folder), recorded_environment(folder)
         self.results: dict[str, Last] = {}
@@ -124,8 +132,9 @@ def differences_of(trees: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
 
 
 def check_fit(trees: Sequence[Mapping[str, Any]], revisions: Mapping[str, Collection[str]]) -> None:
-    """Raises ConfigError where rows of the runs could not be told apart. ``revisions`` are, per
-    arm, the hashes of the sources that made its results."""
+    """Raises ConfigError where rows of the runs could not be told apart: arms of one name with
+    other settings or sources (``revisions``: their hashes per arm), or other models or settings
+    that hold for all rows."""
     for name in {name for tree in trees for name in tree["method"]}:
         nodes = [tree["method"][name] for tree in trees if name in tree["method"]]
         if any(node != nodes[0] for node in nodes):

@@ -17,6 +17,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from rich.console import Console
+
 from rlm_eval.commands.merge import merge
 from rlm_eval.config.check import RunConfig, check_config
 from rlm_eval.config.compose import compose_tree, launcher_of, plain_tree
@@ -171,8 +173,6 @@ def join_shards(shards: Sequence[Path], complete: Path) -> None:
 
 
 def _show_together(folders: Sequence[Path]) -> None:
-    from rich.console import Console
-
     from rlm_eval.analysis.summary import joint_summary, print_summary
 
     one = len(folders) == 1

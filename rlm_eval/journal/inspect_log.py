@@ -112,15 +112,13 @@ def _log(
 def _sample(
     ai: Any, row: Mapping[Any, Any], calls: pd.DataFrame, chats: Sequence[Conversation]
 ) -> Any:
-    from inspect_ai._util.error import EvalError  # inspect has no public name for it
-
     rule, score = str(row["score_rule"]).partition(":")[0], ai.scorer.Score
     own = calls[calls["role"] != "judge"]
     usage = {str(name): _usage(ai, group) for name, group in own.groupby("model", sort=False)}
     root = next((chat for chat in chats if chat.role == "root"), None)
     answer = row["answer"] or ""
     asked = [{"role": "user", "content": row["question"]}, {"role": "assistant", "content": answer}]
-    failed = EvalError(message=row["error"] or "", traceback="", traceback_ansi="")
+    failed = ai.log.EvalError(message=row["error"] or "", traceback="", traceback_ansi="")
     return ai.log.EvalSample(
         id=row["sample_id"],
         epoch=row["repeat"] + 1,

@@ -40,7 +40,12 @@ RESULTS: Mapping[str, tuple[str, str]] = {
     "target_tokens": ("int64", "length asked for, in tokens of the task's tokenizer"),
     "length_tokens": ("int64", "length of the context, same tokens"),
     "truncated_tokens": ("int64", "tokens of the context the arm left out"),
-    "outcome": ("string", "one of records.Outcome; provider_error and sandbox_error are pending"),
+    "outcome": (
+        "string",
+        "answered, forced (both scored), no_answer (thoughts_only, refusal, tool_call and "
+        "content_filter where the last reply was that), budget_exceeded, context_overflow, "
+        "invalid_answer, or provider_error and sandbox_error, which are pending",
+    ),
     "score": ("float64", "score in [0, 1] by score_rule; null unless scored"),
     "score_rule": ("string", "the rule: a benchmark's own, or one that begins with strict"),
     "constant_score": ("float64", "what the best constant answer would score on this sample"),
@@ -68,7 +73,10 @@ RESULTS: Mapping[str, tuple[str, str]] = {
     "cached_tokens": ("int64", "of these, taken from the server's prompt cache"),
     "reused_tokens": ("int64", "of these, such as a prompt of the same arm began with before"),
     "completion_tokens": ("int64", "sum over calls"),
-    "thought_chars": ("int64", "characters of replies that no code or scorer saw; sum over calls"),
+    "thought_chars": (
+        "int64",
+        "characters of replies that were thoughts or else no answer; summed",
+    ),
     "cost_usd": ("float64", "US dollars as billed; null = unpriced"),
     "list_usd": ("float64", "US dollars with nothing cached"),
     "own_usd": ("float64", "US dollars with just reused_tokens cached: modelled"),

@@ -46,7 +46,7 @@ class _Tally:
         return self.seconds / self.done * (self.total - self.done) / concurrency
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Progress:
     """Counts per arm as calls and results come in; ``arms`` has the arm of each expected result
     key. What failed, be it a call, an engine or a sandbox, is shown once: errors that differ in

@@ -279,7 +279,8 @@ def _finish(parts: Parts, run_dir: Path, outcome: RunOutcome, host: Host) -> int
     replies: Counter[tuple[str, bool]] = Counter()
     events = read_events(run_dir, ("result", "call"), bad)
     write_tables(_counting(events, replies), run_dir)
-    summary = write_summary(run_dir)
+    summary = write_summary(run_dir)  # of a finished run the mark may be new
+    summary = replace(summary, demonstration=summary.demonstration or parts.demonstration)
     if host.prints:
         print_summary(summary, Console())
         columns = ["prompt_tokens", "cached_tokens"]

@@ -150,7 +150,8 @@ def _parse(path: Path, lines: list[str]) -> list[tuple[str, str]]:
 
 
 def load_domain(name: str, file: str | None = None) -> Domain:
-    """One of the project's own sets, or any labelled file. Raises ConfigError for a label alone."""
+    """One of the project's own sets, or any labelled file. Raises ConfigError for less than two
+    labels."""
     noun, criterion = "text", "category"
     path = Path(file) if file else ITEMS / f"{name}.tsv"
     if not file:
