@@ -114,7 +114,8 @@ def numbers(folder: Path) -> Iterator[tuple[str, str]]:
             yield f"{name}/cost", f"{row['cost_ratio']:.1f}"
             here = results[results["target_tokens"] == row["target_tokens"]]
             sent = here.groupby("arm")["tokens"].mean()
-            yield f"{name}/sent", f"{sent[row['arm']] / sent[row['against']]:.1f}"
+            if sent[row["against"]]:
+                yield f"{name}/sent", f"{sent[row['arm']] / sent[row['against']]:.1f}"
         for row in pd.read_csv(folder / at / "verdicts.csv").to_dict("records"):
             yield f"{at}/{row['arm']}/{row['target_tokens']}/decision", str(row["decision"])
 

@@ -94,8 +94,8 @@ def test_readmes_result_is_what_the_runs_say() -> None:
     make = runpy.run_path(str(MAKE))
     known = dict(make["numbers"](make["EVIDENCE"]))
     text = (PAPER.parent / "README.md").read_text("utf-8")
-    result = text.partition("## One result")[2].partition("\n## ")[0]
-    run = re.search(r"evidence/(\S+?)/figures/", result)[1]  # type: ignore[index]
+    result = text.partition("## First results")[2].partition("\n## ")[0]
+    run = re.search(r"evidence/(aggregation-\S+?)/figures/", result)[1]  # type: ignore[index]
     rows = {
         "| `rlm` |": f"{run}/rlm",
         "| `direct`:": f"{run}/direct",
