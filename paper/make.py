@@ -78,46 +78,59 @@ def numbers(folder: Path) -> Iterator[tuple[str, str]]:
     runs = {path.name: load_run(path) for path in paths}
     for at, run in runs.items():
         results = by_method(combine([run]))
-        for row in tables.by_kind(results).to_dict("records"):
-            name = f"{at}/{row['arm']}/{row['target_tokens']}/{row['question_group']}"
-            yield from ((f"{name}/{k}", f"{row[k]:.0f}") for k in ("asked", "right"))
-            shares = {"score": "mean_score", "constant": "constant_score"}
-            yield from ((f"{name}/{k}", f"{100 * row[v]:.0f}") for k, v in shares.items())
-        subcalls = run.calls[run.calls["role"] == "sub"]
-        for row in summarize(results).to_dict("records"):
-            name = f"{at}/{row['arm']}/{row['target_tokens']}"
-            tokens = row["prompt_tokens"] + row["completion_tokens"]
-            yield f"{name}/right", f"{row['accuracy'] * row['asked']:.0f}"
-            shares = {"score": "mean_score", "low": "score_low", "high": "score_high"}
-            yield from ((f"{name}/{k}", f"{100 * row[v]:.0f}") for k, v in shares.items())
-            yield from ((f"{name}/{k}", f"{row[k]:.0f}") for k in ("n", "n_contexts"))
-            yield f"{name}/tokens", f"{tokens:,.0f}"
-            here = results["target_tokens"] == row["target_tokens"]
-            own = results[here & (results["arm"] == row["arm"])]
-            asked = subcalls[subcalls["result_key"].isin(own["result_key"])]
-            hits, all_of_it = asked["cached_response"].sum(), len(asked)
-            yield f"{name}/subcalls", f"{all_of_it / row['asked']:.1f}"
-            yield f"{name}/remembered", f"{hits / row['asked']:.1f}"
-            if hits:  # had they been sent, each as long as those that were
-                took = asked[["prompt_tokens", "completion_tokens"]].sum().sum() / row["asked"]
-                forgetful = tokens + took * hits / (all_of_it - hits)
-                yield f"{name}/unremembered", f"{forgetful:,.0f}"
-            yield f"{name}/forced", f"{(own['outcome'] == 'forced').sum()}"
-            yield f"{name}/median", f"{own['tokens'].median():,.0f}"
-            yield f"{name}/length", f"{own['length_tokens'].mean():,.0f}"
-        results = by_method(combine([*compared_with(run, runs.values()), run]))
-        for row in paired_table(results).to_dict("records"):
-            name = f"{at}/{row['arm']}-{row['against']}/{row['target_tokens']}"
-            points = {"difference": "difference", "low": "low", "high": "high"}
-            yield from ((f"{name}/{k}", f"{100 * row[v]:+.1f}") for k, v in points.items())
-            yield f"{name}/p", f"{row['p_holm']:.2g}"
-            yield f"{name}/cost", f"{row['cost_ratio']:.1f}"
-            here = results[results["target_tokens"] == row["target_tokens"]]
-            sent = here.groupby("arm")["tokens"].mean()
-            if sent[row["against"]]:
-                yield f"{name}/sent", f"{sent[row['arm']] / sent[row['against']]:.1f}"
+        yield from of_kinds(at, results)
+        yield from of_arms(at, results, run.calls[run.calls["role"] == "sub"])
+        yield from of_pairs(at, by_method(combine([*compared_with(run, runs.values()), run])))
         for row in pd.read_csv(folder / at / "verdicts.csv").to_dict("records"):
             yield f"{at}/{row['arm']}/{row['target_tokens']}/decision", str(row["decision"])
+
+
+def of_kinds(at: str, results: pd.DataFrame) -> Iterator[tuple[str, str]]:
+    for row in tables.by_kind(results).to_dict("records"):
+        name = f"{at}/{row['arm']}/{row['target_tokens']}/{row['question_group']}"
+        yield from ((f"{name}/{k}", f"{row[k]:.0f}") for k in ("asked", "right"))
+        shares = {"score": "mean_score", "constant": "constant_score"}
+        yield from ((f"{name}/{k}", f"{100 * row[v]:.0f}") for k, v in shares.items())
+
+
+def of_arms(at: str, results: pd.DataFrame, subcalls: pd.DataFrame) -> Iterator[tuple[str, str]]:
+    """Beside what a summary has: how many of a question's sub-calls were ``remembered`` (the same
+    prompt had been asked before), and its tokens had they been sent (``unremembered``), each as
+    long as the others are on average."""
+    for row in summarize(results).to_dict("records"):
+        name = f"{at}/{row['arm']}/{row['target_tokens']}"
+        tokens = row["prompt_tokens"] + row["completion_tokens"]
+        yield f"{name}/right", f"{row['accuracy'] * row['asked']:.0f}"
+        shares = {"score": "mean_score", "low": "score_low", "high": "score_high"}
+        yield from ((f"{name}/{k}", f"{100 * row[v]:.0f}") for k, v in shares.items())
+        yield from ((f"{name}/{k}", f"{row[k]:.0f}") for k in ("n", "n_contexts"))
+        yield f"{name}/tokens", f"{tokens:,.0f}"
+        same_length = results["target_tokens"] == row["target_tokens"]
+        own = results[same_length & (results["arm"] == row["arm"])]
+        asked = subcalls[subcalls["result_key"].isin(own["result_key"])]
+        remembered = asked["cached_response"].sum()
+        yield f"{name}/subcalls", f"{len(asked) / row['asked']:.1f}"
+        yield f"{name}/remembered", f"{remembered / row['asked']:.1f}"
+        if remembered:
+            sent = asked[["prompt_tokens", "completion_tokens"]].sum().sum() / row["asked"]
+            saved = sent * remembered / (len(asked) - remembered)
+            yield f"{name}/unremembered", f"{tokens + saved:,.0f}"
+        yield f"{name}/forced", f"{(own['outcome'] == 'forced').sum()}"
+        yield f"{name}/median", f"{own['tokens'].median():,.0f}"
+        yield f"{name}/length", f"{own['length_tokens'].mean():,.0f}"
+
+
+def of_pairs(at: str, results: pd.DataFrame) -> Iterator[tuple[str, str]]:
+    sent = results.groupby(["target_tokens", "arm"])["tokens"].mean()
+    for row in paired_table(results).to_dict("records"):
+        length = row["target_tokens"]
+        name = f"{at}/{row['arm']}-{row['against']}/{length}"
+        points = ("difference", "low", "high")
+        yield from ((f"{name}/{k}", f"{100 * row[k]:+.1f}") for k in points)
+        yield f"{name}/p", f"{row['p_holm']:.2g}"
+        yield f"{name}/cost", f"{row['cost_ratio']:.1f}"
+        if against := sent[length, row["against"]]:
+            yield f"{name}/sent", f"{sent[length, row['arm']] / against:.1f}"
 
 
 def compared_with(run: Run, runs: Iterable[Run]) -> list[Run]:

@@ -22,8 +22,8 @@ _OPTIONS = {"-c", "--cfg", "--cfg=job", "-m", "--multirun"}
 class Arguments(argparse.ArgumentParser):
     """A command's arguments. Bad ones are one line, as all bad input is."""
 
-    def __init__(self, command: str, told: str, usage: str | None = None) -> None:
-        super().__init__(f"rlm-eval {command}", usage, told)
+    def __init__(self, command: str, description: str, usage: str | None = None) -> None:
+        super().__init__(f"rlm-eval {command}", usage, description)
 
     def error(self, message: str) -> NoReturn:
         words, hint = list(self._option_string_actions), f"see {self.prog} --help"

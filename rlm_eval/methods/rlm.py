@@ -152,7 +152,8 @@ class Rlm(Agent):
 
         def run_child(question: str, content: Content, parent: str | None) -> str:
             child = trace.child(parent)
-            asked = Problem(problem.sample_id, question, Context("", content), self.sub_tokens)
+            part = Context("", content)  # without a hash of all of it: nobody looks it up
+            asked = Problem(problem.sample_id, question, part, self.sub_tokens)
             outcome, answer, error = "", None, {}
             try:
                 paying = run.code_ledger.child(scope="child")

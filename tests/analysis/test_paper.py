@@ -90,12 +90,12 @@ def test_a_number_is_found_by_run_arm_length_and_measure(tmp_path: Path) -> None
 
 
 def test_readmes_result_is_what_the_runs_say() -> None:
-    """Its table, row by row."""
+    """Its table, row by row, and the range of the needle's scores."""
     make = runpy.run_path(str(MAKE))
     known = dict(make["numbers"](make["EVIDENCE"]))
     text = (PAPER.parent / "README.md").read_text("utf-8")
     result = text.partition("## First results")[2].partition("\n## ")[0]
-    run = re.search(r"evidence/(aggregation-\S+?)/figures/", result)[1]  # type: ignore[index]
+    (run,) = re.findall(r"evidence/(aggregation-\S+?)/figures/", result)
     rows = {
         "| `rlm` |": f"{run}/rlm",
         "| `direct`:": f"{run}/direct",
@@ -111,3 +111,7 @@ def test_readmes_result_is_what_the_runs_say() -> None:
         )
         said = [f"{score} ({low}–{high})", right, tokens]
         assert [cell.partition(" of ")[0].strip() for cell in row.split("|")[2:5]] == said
+    lengths = (4096, 16384, 65536, 262144, 1048576)
+    (needle,) = re.findall(r"evidence/(needle-\S+?)/figures/", result)
+    scores = [int(known[f"{needle}/rlm/{length}/score"]) for length in lengths]
+    assert f"in {min(scores)} to {max(scores)} % of texts" in result
