@@ -299,6 +299,7 @@ class Request:
     def call(self, result_key: str, restart: int, used: Usage) -> Call:
         """The record of one attempt that used this much."""
         reused = int(self.reused * used.prompt_tokens)
+        reused = reused if reused >= Prefixes.LEAST else 0
         # A provider that writes its cache at a price would have written all that is new.
         new = used.prompt_tokens - reused if used.written_tokens else 0
         own = replace(used, cached_tokens=reused, written_tokens=new)
@@ -327,19 +328,20 @@ class Request:
 
 class Prefixes:
     """How prompts began: what a prompt cache would give an arm that has it to itself. A model of
-    OpenAI's and Anthropic's: the longest prefix that was sent before, from 1,024 tokens on and in
-    steps of 128, a token taken for 4 bytes; nothing is forgotten while a run goes on. One that is
-    resumed begins anew, so each prefix costs its arm what it would once more. Kept is a hash per
-    step. Safe for threads: adding to a set is atomic."""
+    OpenAI's and Anthropic's: the longest prefix that was sent before, in steps of 512 bytes (some
+    128 tokens) and from 1,024 tokens on as the provider counts them; nothing is forgotten while a
+    run goes on. One that is resumed begins anew, so each prefix costs its arm what it would once
+    more. Kept is a hash per step. Safe for threads: adding to a set is atomic."""
 
-    STEP, LEAST = 512, 4096
+    #: Bytes of a step; tokens of the shortest beginning that is kept.
+    STEP, LEAST = 512, 1024
 
     def __init__(self) -> None:
         self._seen: dict[Hashable, set[bytes]] = {}
 
     def reused(self, scope: Hashable, messages: Sequence[Mapping[str, str]]) -> float:
-        """The share of a prompt that an earlier one in ``scope`` began with; the prompt is then
-        one of them."""
+        """The share of a prompt, however short, that an earlier one in ``scope`` began with; the
+        prompt is then one of them. Whether a cache keeps it, a request says (``LEAST``)."""
         seen = self._seen.setdefault(scope, set())
         data = "\0".join(text for m in messages for text in m.values()).encode("utf-8", "replace")
         digest, known, going = hashlib.blake2b(digest_size=8), 0, True
@@ -351,7 +353,7 @@ class Prefixes:
                 known = start + self.STEP
             else:
                 seen.add(mark)
-        return known / len(data) if known >= self.LEAST else 0.0
+        return known / len(data) if known else 0.0
 
 
 def prompt_digest(messages: Sequence[Message]) -> tuple[str, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import replace
@@ -16,6 +17,7 @@ from helpers.fake_provider import (
     BEHAVIOURS,
     COMPLETION_TOKENS,
     PROMPT_TOKENS,
+    USAGE,
     FakeProvider,
     chat_reply,
     saying,
@@ -25,6 +27,7 @@ from rlm_eval.ledger import Budget, Ledger, Spend
 from rlm_eval.models.client import CallTags, ModelClient
 from rlm_eval.models.protocol import Prefixes, user
 from rlm_eval.models.scripted import ScriptedModel
+from rlm_eval.records import Call
 
 # -- one call ------------------------------------------------------------------------------
 
@@ -251,27 +254,52 @@ def test_a_role_without_a_model_speaks_through_root() -> None:
 def test_the_arms_own_prefixes_are_priced_whatever_the_bill_says() -> None:
     """The bill depends on who asked before; the arm's own price and the list price don't."""
     text = "".join(f"line {i}\n" for i in range(2000))
-    with FakeProvider() as provider:
-        price = {"input": 100.0, "output": 200.0, "cached_input": 10.0}
-        model = at(provider, price=price, context_window=100_000)
+    price = {"input": 100.0, "output": 200.0, "cached_input": 10.0}
+    prompts = (("a", text + "one"), ("a", text + "two"), ("b", text + "two"))
+    first, second, other = sent_to_a_counting_provider(prompts, price)
+    tokens, reply = len(text + "one") // 3, COMPLETION_TOKENS * 200e-6
+    assert first.reused_tokens == other.reused_tokens == 0
+    assert 0.9 * tokens <= second.reused_tokens < tokens
+    for call in (first, second, other):
+        assert call.list_usd == pytest.approx(tokens * 100e-6 + reply)
+        saved = call.reused_tokens * 90e-6
+        assert call.own_usd == pytest.approx(tokens * 100e-6 + reply - saved)
+
+
+@pytest.mark.parametrize(("size", "kept"), [(3_000, False), (3_700, True)])
+def test_a_cache_keeps_a_beginning_of_1024_tokens(size: int, kept: bool) -> None:
+    """Tokens as the provider counts them, here three bytes each; the prompts' ends differ."""
+    prompts = [("a", "x" * size + end) for end in ("one", "two")]
+    first, second = sent_to_a_counting_provider(prompts, {"input": 1.0, "output": 1.0})
+    assert first.reused_tokens == 0
+    assert (second.reused_tokens >= 1024) is kept
+    assert second.reused_tokens == 0 or kept
+
+
+def sent_to_a_counting_provider(
+    prompts: Iterable[tuple[str, str]], price: Mapping[str, float]
+) -> list[Call]:
+    """The calls of prompts, each with its arm's scope, a token for three characters."""
+
+    def count(handler: Any) -> None:
+        tokens = len(handler.body["messages"][-1]["content"]) // 3
+        usage = USAGE | {"prompt_tokens": tokens, "total_tokens": tokens + COMPLETION_TOKENS}
+        handler.send_json(200, chat_reply(usage=usage))
+
+    prompts = list(prompts)
+    with FakeProvider([count] * len(prompts)) as provider:
         book = Notebook()
+        model = at(provider, price=price, context_window=100_000)
         client = ModelClient({"root": model}, book, retry=QUICK, memoize=False)
-        for scope, prompt in (("a", text + "one"), ("a", text + "two"), ("b", text + "two")):
+        for scope, prompt in prompts:
             lm = client.lm("result", memory_scope=scope)
             lm.complete([user(prompt)], ledger=Ledger(), max_tokens=16)
-    first, second, other = book.calls
-    reply = COMPLETION_TOKENS * 200e-6
-    assert first.reused_tokens == other.reused_tokens == 0
-    assert 0.9 * PROMPT_TOKENS <= second.reused_tokens < PROMPT_TOKENS
-    for call in book.calls:
-        assert call.list_usd == pytest.approx(PROMPT_TOKENS * 100e-6 + reply)
-        saved = call.reused_tokens * 90e-6
-        assert call.own_usd == pytest.approx(PROMPT_TOKENS * 100e-6 + reply - saved)
+    return book.calls
 
 
-def test_a_short_beginning_is_no_prefix_that_a_cache_keeps() -> None:
+def test_a_prefix_is_one_of_its_arm_and_whole_steps() -> None:
     prefixes = Prefixes()
-    long, short = [user("x" * 10_000)], [user("y" * 3_000)]
+    long, short = [user("x" * 10_000)], [user("y" * 300)]
     assert [prefixes.reused("arm", m) for m in (long, short)] == [0.0, 0.0]
     assert prefixes.reused("arm", short) == 0.0
     assert prefixes.reused("arm", long) > 0.9

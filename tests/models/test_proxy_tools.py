@@ -276,8 +276,12 @@ def test_arguments_that_are_no_object_are_handed_on_as_one() -> None:
 
 
 def test_tools_are_a_prefix_that_turns_share() -> None:
+    class Counter(Caller):
+        def complete(self, *args: Any, **kwargs: Any) -> Reply:
+            return replace(super().complete(*args, **kwargs), usage=Usage(3000, 7))
+
     tools = [{**LOOK, "function": {**LOOK["function"], "description": "Looks. " * 2000}}]
-    with served(Caller()) as it:
+    with served(Counter()) as it:
         for text in ("one", "another"):
             messages = [{"role": "user", "content": text}]
             it.raw({"model": "root", "messages": messages, "tools": tools})
