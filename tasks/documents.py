@@ -14,7 +14,7 @@ from rlm_eval.records import storable
 #: The most bytes of a file, and the most characters of a folder.
 MOST = 100_000_000
 #: Folders without documents, beside hidden ones, and what makes a folder the record of a run.
-JUNK, RECORD = ("__pycache__", "node_modules"), "journal.jsonl"
+JUNK, RECORD = ("__pycache__", "node_modules"), ("journal.jsonl", "journal.jsonl.gz")
 #: Elements of HTML within a line, and what parts the cells of a table. All others begin a line.
 INLINE = "a abbr b cite code em font i img kbd mark q s small span strong sub sup u var".split()  # noqa: SIM905
 PARTS = {**dict.fromkeys(INLINE, ""), "td": " | ", "th": " | "}
@@ -45,7 +45,8 @@ def _files(folder: Path) -> Iterator[Path]:
     except OSError as error:
         raise ConfigError(f"{folder} can't be read: {error.strerror}") from error
     for path in inside:
-        hidden = path.name.startswith(".") or path.name in JUNK or (path / RECORD).exists()
+        recorded = any((path / name).exists() for name in RECORD)
+        hidden = path.name.startswith(".") or path.name in JUNK or recorded
         if path.is_file() and not hidden:
             yield path
         elif path.is_dir() and not hidden and not path.is_symlink():

@@ -31,6 +31,7 @@ COLUMNS = (
     Column("smallest_resolvable", "percent", "resolves"),
     Column("cost_ratio", "times", "cost"),
     Column("cost_unit", "text", "in"),
+    Column("same_answers", "int", "same"),
 )
 
 
@@ -42,7 +43,8 @@ class RunComparison:
     ``table``: one row per task, length and arm that both runs hold: B minus A on shared samples
     in points of score (0 to 1), with Holm over the methods of a task and length; ``score_a`` and
     ``score_b`` are then over the shared samples too. Where no sample is shared there is no
-    difference, only each run's own mean. ``only_a``, ``only_b``: arms that one run alone has.
+    difference, only each run's own mean. ``same_answers``: results that both runs have with the
+    same answer, to the letter. ``only_a``, ``only_b``: arms that one run alone has.
     """
 
     changes: Mapping[str, list[Change]]
@@ -135,8 +137,15 @@ def _table(both: pd.DataFrame) -> pd.DataFrame:
         if c := found.get(key):
             row |= asdict(c) | {"arm": "B", "against": "A"}
             row |= {"score_a": c.score_against, "score_b": c.score}
+            row["same_answers"] = _same_answers(cell)
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def _same_answers(cell: pd.DataFrame) -> int:
+    a, b = (cell[cell["side"] == side] for side in "ab")
+    both = a.merge(b, on=["sample_id", "repeat"])
+    return int((both["answer_x"] == both["answer_y"]).sum())
 
 
 def print_comparison(comparison: RunComparison, a: str, b: str, console: Console) -> None:
@@ -175,7 +184,7 @@ def _notes(rows: pd.DataFrame) -> Iterator[str]:
     yield (
         f"ctx: contexts. p: {tests}{over}. Cost: B's over A's, in {units}. Resolves: the smallest"
         " true difference, in points, that so many contexts find in 4 of 5 repetitions; – where"
-        " none can be found."
+        " none can be found. Same: answers that are equal to the letter."
     )
     if (paired["contexts"] < stats.LEAST_TO_TELL).any():
         yield (

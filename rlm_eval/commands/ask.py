@@ -19,6 +19,7 @@ from rlm_eval.config.check import check_config
 from rlm_eval.config.spelling import Arguments
 from rlm_eval.errors import ConfigError
 from rlm_eval.journal.journal import write_atomically
+from rlm_eval.journal.past import read_trajectory
 from rlm_eval.records import content_hash
 from rlm_eval.runs.assemble import Parts, assemble
 from rlm_eval.runs.progress import Watched, plain
@@ -93,12 +94,11 @@ def answered(parts: Parts, host: Host) -> tuple[int, list[Answer]]:
     if parts.config["dry_run"] or not table.is_file():
         return code, []
     from rlm_eval.analysis.load import load_run
-    from rlm_eval.analysis.report.trajectory import read_events
 
     rows = load_run(parts.folder).results.sort_values("repeat", kind="stable")
     found = {}
     for row in rows.astype(object).where(rows.notna(), None).to_dict("records"):
-        events = read_events(parts.folder / "trajectories" / f"{row['result_key']}.jsonl")
+        events = read_trajectory(parts.folder, row["result_key"])
         said = [row[name] for name in ("answer", "outcome", "error", "tokens", "cost_usd")]
         found[row["method"]] = Answer(row["method"], parts.folder, tuple(events), *said)
     return code, [*found.values()]

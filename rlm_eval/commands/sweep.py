@@ -23,7 +23,7 @@ from rlm_eval.commands.merge import merge
 from rlm_eval.config.check import RunConfig, check_config
 from rlm_eval.config.compose import compose_tree, launcher_of, plain_tree
 from rlm_eval.errors import ConfigError
-from rlm_eval.journal.journal import FILE_NAME, write_atomically
+from rlm_eval.journal.journal import FILE_NAME, check_unpacked, write_atomically
 from rlm_eval.journal.past import SHARDS, past_of
 from rlm_eval.runs.assemble import assemble
 from rlm_eval.runs.run import BAD_INPUT, FAILED, FINISHED, INTERRUPTED, carry_out_parts
@@ -155,6 +155,8 @@ def join_shards(shards: Sequence[Path], complete: Path) -> None:
     for left in (old, new):
         shutil.rmtree(left, ignore_errors=True)
     sources = list(shards)
+    for folder in (*shards, complete):
+        check_unpacked(folder)
     if (complete / "config.yaml").is_file():
         written = (complete / FILE_NAME).stat().st_mtime
         older = all((shard / FILE_NAME).stat().st_mtime <= written for shard in shards)

@@ -6,13 +6,13 @@ is in a chat, but for what the input itself says.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rlm_eval.journal.journal import read_events
+from rlm_eval.journal.past import read_trajectory
 from rlm_eval.records import content_hash
 
 Message = Mapping[str, str]
@@ -36,9 +36,7 @@ def conversations(run_dir: Path) -> Iterator[Conversation]:
     """Those of a run's results, each result's root first; of methods without a trajectory none."""
     last = {event["key"]: event for event in read_events(run_dir, ("result",))}
     for result in last.values():
-        path = run_dir / "trajectories" / f"{result['key']}.jsonl"
-        if path.is_file():
-            events = [json.loads(line) for line in path.read_bytes().splitlines()]
+        if events := read_trajectory(run_dir, result["key"]):
             events = _of_its_try(events, result["answer"]["text"])
             yield from sorted(_of(result, events), key=lambda chat: chat.role != "root")
 

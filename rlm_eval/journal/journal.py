@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import gzip
 import hashlib
+import io
 import json
 import os
 import re
@@ -20,6 +22,7 @@ import secrets
 import socket
 import tempfile
 import threading
+import zlib
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
@@ -50,6 +53,7 @@ class Journal(AbstractContextManager["Journal"]):
     ) -> None:
         run_dir.mkdir(parents=True, exist_ok=True)
         self.path = run_dir / FILE_NAME
+        check_unpacked(run_dir)
         self.redact = redact or Redactor(secrets_of(os.environ))
         self._seal = seal
         self._lock = threading.Lock()
@@ -151,11 +155,34 @@ class Journal(AbstractContextManager["Journal"]):
 def record_size(run_dir: Path) -> int:
     """Bytes of the record in ``run_dir``: the same as long as nobody has written to it."""
     path = run_dir / FILE_NAME
-    return path.stat().st_size if path.is_file() else 0
+    if path.is_file():
+        return path.stat().st_size
+    return opened(path).seek(0, os.SEEK_END) if packed(path).is_file() else 0
 
 
 def has_journal(run_dir: Path) -> bool:
-    return (run_dir / FILE_NAME).is_file()
+    return (run_dir / FILE_NAME).is_file() or packed(run_dir / FILE_NAME).is_file()
+
+
+def packed(path: Path) -> Path:
+    """The file that ``gzip`` makes of a file of a record, for publishing: it is read as that is."""
+    return path.with_name(f"{path.name}.gz")
+
+
+def check_unpacked(run_dir: Path) -> None:
+    """Raises ConfigError for a record that is packed, which is not written to."""
+    if has_journal(run_dir) and not (run_dir / FILE_NAME).is_file():
+        raise ConfigError(f"the run in {run_dir} is packed: gunzip -r {run_dir} to go on")
+
+
+def opened(path: Path) -> BinaryIO:
+    """A file of a record, packed or not. Raises ConfigError where what is packed is damaged."""
+    if path.exists() or not packed(path).exists():
+        return path.open("rb")
+    try:
+        return io.BytesIO(gzip.decompress(packed(path).read_bytes()))
+    except (EOFError, OSError, zlib.error) as error:
+        raise ConfigError(f"{packed(path)} can't be read: {error}") from error
 
 
 def read_events(
@@ -249,7 +276,7 @@ def _lines(run_dir: Path, size: int | None = None) -> Iterator[tuple[int, bytes,
     if not has_journal(run_dir):
         return
     read = 0
-    with (run_dir / FILE_NAME).open("rb") as file:
+    with opened(run_dir / FILE_NAME) as file:
         for number, line in enumerate(file, 1):
             read += len(line)
             if size is not None and read > size:

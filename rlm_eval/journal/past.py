@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import shutil
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -10,7 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from rlm_eval.errors import ConfigError
-from rlm_eval.journal.journal import Journal, attempt_id, damage, has_journal, read_events, whole
+from rlm_eval.journal.environment import read
+from rlm_eval.journal.journal import (
+    Journal,
+    attempt_id,
+    damage,
+    has_journal,
+    opened,
+    packed,
+    read_events,
+    whole,
+)
 from rlm_eval.ledger import Spend
 from rlm_eval.records import PENDING, union
 
@@ -105,10 +116,21 @@ def reuse(found: Mapping[str, Path], past: Past, journal: Journal) -> None:
 
 def copy_trajectory(key: str, source: Path, to: Path) -> None:
     """Copy a result's trajectory from one run's folder to another's, where it has one."""
-    name = f"trajectories/{key}.jsonl"
-    if (source / name).is_file():
-        (to / name).parent.mkdir(exist_ok=True)
-        shutil.copyfile(source / name, to / name)
+    path, copy = (run / "trajectories" / f"{key}.jsonl" for run in (source, to))
+    if path.is_file() or packed(path).is_file():
+        copy.parent.mkdir(exist_ok=True)
+        with opened(path) as file, copy.open("wb") as out:
+            shutil.copyfileobj(file, out)
+
+
+def read_trajectory(run_dir: Path, key: str) -> list[dict[str, Any]]:
+    """The events of a result's trajectory; none where it has none. Raises ConfigError for a file
+    that can't be read."""
+    path = run_dir / "trajectories" / f"{key}.jsonl"
+    found = path if path.is_file() else packed(path)
+    if not found.is_file():
+        return []
+    return read(found, lambda _: [json.loads(line) for line in opened(path).read().splitlines()])
 
 
 def _is_done(event: Event) -> bool:

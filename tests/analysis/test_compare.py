@@ -33,6 +33,13 @@ def test_shared_samples_are_paired_and_the_changed_setting_is_named(tmp_path: Pa
     assert row["shared_samples"] == 12
     assert row["difference"] == pytest.approx(row["score_b"] - row["score_a"])
     assert row["p_holm"] == row["p"]
+    a_said, b_said = (
+        frame[frame["method"] == "rlm"].set_index("sample_id")["answer"].dropna()
+        for frame in (load_run(a).results, load_run(b).results)
+    )
+    same = sum(b_said.get(sample) == answer for sample, answer in a_said.items())
+    assert row["same_answers"] == same
+    assert 0 < same < 12
 
 
 def test_runs_without_shared_samples_are_not_compared(
@@ -59,6 +66,7 @@ def test_the_command_prints_and_writes(tmp_path: Path, capsys: pytest.CaptureFix
     out = capsys.readouterr().out
     assert "Configuration: no difference" in out
     assert table.read_text().count("\n") == 5
+    assert "Same: answers that are equal to the letter." in " ".join(out.split())
     assert main([runs[0], str(tmp_path / "nope")]) == 2
     assert "does not exist" in capsys.readouterr().err
 

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from helpers.recorded_runs import write_events
-from rlm_eval.analysis.report.trajectory import MAX_CHARS, Node, read_events, read_replies, tree
+from rlm_eval.analysis.report.trajectory import MAX_CHARS, Node, read_replies, tree
 from rlm_eval.errors import ConfigError
+from rlm_eval.journal.past import read_trajectory
 
 
 def call(call_id: str, parent: str | None = None, **more: Any) -> dict[str, Any]:
@@ -132,17 +133,18 @@ def test_replies_come_from_the_journal_where_no_event_has_them(tmp_path: Path) -
 
 
 def test_unknown_events_and_odd_parents_are_shown(tmp_path: Path) -> None:
-    path = tmp_path / "t.jsonl"
+    path = tmp_path / "trajectories/t.jsonl"
+    path.parent.mkdir()
     path.write_text('{"type": "retrieved", "starts": [3]}\n')
-    (node,) = tree(read_events(path), [])
+    (node,) = tree(read_trajectory(tmp_path, "t"), [])
     assert (node.title, node.meta) == ("retrieved", ["starts [3]"])
-    assert read_events(tmp_path / "none.jsonl") == []
+    assert read_trajectory(tmp_path, "none") == []
     # A block without its turn, a call that names itself as its parent.
     odd = tree([{"type": "block", "code": "1"}], [call("a", "a")])
     assert [n.title for n in odd] == ["Code", "sub-call"]
     path.write_text('{"type": "turn", "iter')
     with pytest.raises(ConfigError, match=r"t\.jsonl can't be read"):
-        read_events(path)
+        read_trajectory(tmp_path, "t")
 
 
 def test_failures_are_marked_and_long_texts_cut() -> None:

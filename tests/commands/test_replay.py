@@ -29,7 +29,7 @@ from rlm_eval.records import Sample, Score
 #: Of runs that are not finished (begun/) nothing is derived yet.
 PUBLISHED = sorted(
     p.parent
-    for p in Path(__file__).parents[2].glob("results/published/**/journal.jsonl")
+    for p in Path(__file__).parents[2].glob("results/published/**/journal.jsonl*")
     if "begun" not in p.parts
 )
 CONTROLS = Path(__file__).parents[2] / "results/published/controls"
@@ -79,12 +79,15 @@ def test_a_run_is_rebuilt_from_its_journal_byte_by_byte(run_dir: Path, tmp_path:
     assert len(load_results(tmp_path)) == 6
 
 
+@pytest.mark.parametrize("is_packed", [False, True])
 def test_it_needs_the_journal_alone(
-    run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    run_dir: Path, tmp_path: Path, is_packed: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     alone = tmp_path / "alone"
     alone.mkdir()
     shutil.copyfile(run_dir / FILE_NAME, alone / FILE_NAME)
+    if is_packed:
+        subprocess.run(["gzip", "-r", alone], check=True)
     assert main([str(alone), "--out", str(tmp_path / "out")]) == 0
     out = capsys.readouterr().out.splitlines()
     assert "nothing lies beside it" in out[0]

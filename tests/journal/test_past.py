@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from helpers.recorded_runs import write_events
 from helpers.some_records import some_call, some_result, tables, write_one, written
-from rlm_eval.journal.journal import FILE_NAME, Journal, read_events
-from rlm_eval.journal.past import finished_beside, past_of, reuse
+from rlm_eval.commands.sweep import join_shards
+from rlm_eval.errors import ConfigError
+from rlm_eval.journal.journal import FILE_NAME, Journal, read_events, record_size
+from rlm_eval.journal.past import finished_beside, past_of, read_trajectory, reuse
 from rlm_eval.ledger import Spend
 
 
@@ -77,6 +80,29 @@ def test_results_of_another_run_are_reused_once_and_not_paid_again(tmp_path: Pat
     assert {e["reused_from"] for e in read_events(new, types=("call", "result"))} == {"old"}
     kept = [(run / "trajectories" / "r1.jsonl").read_text() for run in (old, new)]
     assert kept[0] == kept[1]
+
+
+def test_a_packed_run_is_read_and_reused_and_not_written_to(tmp_path: Path) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    write_one(old, "r1")
+    before = past_of(old), record_size(old), read_trajectory(old, "r1")
+    subprocess.run(["gzip", "-r", old], check=True)
+    assert not (old / FILE_NAME).exists()
+    assert (past_of(old), record_size(old), read_trajectory(old, "r1")) == before
+    write_one(new, "r1", outcome="provider_error")
+    found, past = finished_beside(new, {"r1"}), past_of(new)
+    with Journal(new) as journal:
+        reuse(found, past, journal)
+    assert past_of(new).done == {"r1"}
+    assert read_trajectory(new, "r1") == before[2] != []
+    with pytest.raises(ConfigError, match=r"is packed: gunzip -r .*old to go on"):
+        Journal(old)
+    with pytest.raises(ConfigError, match=r"is packed: gunzip -r .*old to go on"):
+        join_shards([new], old)
+    path = old / f"{FILE_NAME}.gz"
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(ConfigError, match=r"jsonl\.gz can't be read"):
+        past_of(old)
 
 
 def test_a_shard_has_its_part_of_what_the_whole_run_paid(tmp_path: Path) -> None:

@@ -129,6 +129,7 @@ def test_a_folder_is_its_files_in_order_without_what_is_no_document(tmp_path: Pa
         *("b.txt", "a.md", "B.txt", "src/z.py", "src/deep/a.py", "a-b/c.txt", "questions.jsonl"),
         *(".git/config", ".env", "__pycache__/a.txt", "src/node_modules/left.js"),
         *("results/runs/own-1/journal.jsonl", "results/runs/own-1/summary.csv"),
+        *("results/runs/own-2/journal.jsonl.gz", "results/runs/own-2/summary.csv"),
     ):
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)

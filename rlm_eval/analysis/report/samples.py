@@ -15,6 +15,7 @@ from rlm_eval.analysis.budgets import overspent
 from rlm_eval.analysis.load import Run
 from rlm_eval.analysis.report import trajectory
 from rlm_eval.errors import ConfigError
+from rlm_eval.journal.past import read_trajectory
 
 #: Trajectories come by need, bundled into files of about this many bytes.
 BUNDLE_BYTES = 500_000
@@ -127,5 +128,5 @@ def _trees(
     for call in ordered.astype(object).where(ordered.notna(), None).to_dict("records"):
         groups.setdefault(call["result_key"], []).append(call)
     for key, folder in zip(results["result_key"], results["run_dir"], strict=True):
-        events = trajectory.read_events(Path(folder) / "trajectories" / f"{key}.jsonl")
+        events = read_trajectory(Path(folder), key)
         yield key, json.dumps(trajectory.tree(events, groups.get(key, [])), default=vars)

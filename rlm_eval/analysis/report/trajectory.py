@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from rlm_eval.analysis.text import dollars, seconds
-from rlm_eval.journal.environment import read
-from rlm_eval.journal.journal import read_events as journal_events
+from rlm_eval.journal.journal import read_events
 from rlm_eval.records import storable
 
 #: Longer texts are cut in the report; the trajectory's file has all of them.
@@ -38,16 +37,9 @@ class Node:
     failed: bool = False
 
 
-def read_events(path: Path) -> list[Event]:
-    """The events in a trajectory's file; none when there is no such file."""
-    if not path.is_file():
-        return []
-    return read(path, lambda p: [json.loads(line) for line in p.read_bytes().splitlines()])
-
-
 def read_replies(run_dir: Path) -> dict[str, str]:
     """Each call's last reply, from the run's journal; empty when there is none."""
-    calls = journal_events(run_dir, types=("call",))
+    calls = read_events(run_dir, types=("call",))
     return {call["call_id"]: storable(call["reply"]) for call in calls if call["reply"]}
 
 
