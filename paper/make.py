@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -17,6 +17,7 @@ import pandas as pd
 from rlm_eval.analysis import figures, tables
 from rlm_eval.analysis.aggregate import summarize
 from rlm_eval.analysis.arms import by_method
+from rlm_eval.analysis.compare import compare_runs
 from rlm_eval.analysis.load import Run, combine, find_runs, load_run
 from rlm_eval.analysis.paired import paired_table
 from rlm_eval.analysis.report.views import printed, views
@@ -24,7 +25,33 @@ from rlm_eval.analysis.report.views import printed, views
 HERE = Path(__file__).parent
 PUBLISHED = HERE.parent / "results" / "published"
 EVIDENCE = PUBLISHED / "evidence"
-SCORE = ("mean_score", "score_low", "score_high")
+#: README's first table: a row's title, its run and length; a column's title, the arm that it shows.
+TASKS = (
+    ("a needle in 16K tokens, 12 texts", "needle-985bb97aff", 16384),
+    ("a needle in 1M tokens, 12 texts", "needle-985bb97aff", 1048576),
+    ("aggregation by meaning, 1.5K tokens, 60 questions", "aggregation-229bdfa857", 1650),
+    ("a chain of facts linked by words, 1.9K tokens, 20 texts", "multihop-69200df893", 2048),
+    ("a chain told in other words, 2.2K tokens, 20 texts", "multihop-8d443d0828", 2304),
+)
+COLUMNS = {
+    "RLM": ("rlm",),
+    "one prompt": ("direct",),
+    "RAG": ("rag_bm25",),
+    "summaries": ("summarize_map_reduce",),
+    "CodeAct": ("codeact_bm25", "codeact_tools"),
+}
+#: Its second one: a row's title, run and arm.
+VARIANTS = (
+    ("the RLM: sub-calls, depth 1", "aggregation-229bdfa857", "rlm"),
+    ("without sub-calls: depth 0", "aggregation-04291288b9", "rlm_d0"),
+    ("without the text's two ends in its prompt", "aggregation-f05617cd3d", "rlm_no_preview"),
+    ("with the prompt for capable models", "aggregation-a77e619c4b", "rlm_orchestrator"),
+    ("control: a program by one who knows the task", "aggregation-684a1409d4", "line_by_line"),
+    ("control: the best constant answer", "aggregation-229bdfa857", "best_constant"),
+)
+LINK = "[{}](results/published/evidence/{})"
+TURNED = str.maketrans("+-", "-+")
+SCORE, POINTS = ("mean_score", "score_low", "score_high"), ("difference", "low", "high")
 
 
 def main(folders: Sequence[Path], out: Path = HERE) -> None:
@@ -72,7 +99,8 @@ def runs_in(folder: Path) -> list[Run]:
 
 def numbers(folder: Path) -> Iterator[tuple[str, str]]:
     """What the text may say of the runs in ``folder``, by name: of an arm, and of an RLM's verdict,
-    as RUN/ARM/LENGTH/MEASURE, of two arms as RUN/ARM-AGAINST/LENGTH/MEASURE. Scores and
+    as RUN/ARM/LENGTH/MEASURE, of two arms as RUN/ARM-AGAINST/LENGTH/MEASURE; of runs in its folder
+    ``again``, which were made a second time, as again/RUN/ARM/LENGTH/MEASURE. Scores and
     differences are in percent and points, tokens per question."""
     paths = [path.parent for path in sorted(folder.glob("*/results.parquet"))]
     runs = {path.name: load_run(path) for path in paths}
@@ -83,6 +111,16 @@ def numbers(folder: Path) -> Iterator[tuple[str, str]]:
         yield from of_pairs(at, by_method(combine([*compared_with(run, runs.values()), run])))
         for row in pd.read_csv(folder / at / "verdicts.csv").to_dict("records"):
             yield f"{at}/{row['arm']}/{row['target_tokens']}/decision", str(row["decision"])
+            if not row["target_tokens"]:  # all lengths together, which no other table has
+                name = f"{at}/{row['arm']}-{row['against']}/0"
+                yield from ((f"{name}/{k}", f"{100 * row[k]:+.1f}") for k in POINTS)
+    for path in sorted(folder.glob("again/*/results.parquet")):
+        at = path.parent.name
+        for row in compare_runs(runs[at], load_run(path.parent)).table.to_dict("records"):
+            name = f"again/{at}/{row['method']}/{row['target_tokens']}"
+            yield f"{name}/same", f"{row['same_answers']:.0f}"
+            yield f"{name}/score", f"{100 * row['score_b']:.0f}"
+            yield from ((f"{name}/{k}", f"{100 * row[k]:+.1f}") for k in POINTS)
 
 
 def of_kinds(at: str, results: pd.DataFrame) -> Iterator[tuple[str, str]]:
@@ -125,8 +163,7 @@ def of_pairs(at: str, results: pd.DataFrame) -> Iterator[tuple[str, str]]:
     for row in paired_table(results).to_dict("records"):
         length = row["target_tokens"]
         name = f"{at}/{row['arm']}-{row['against']}/{length}"
-        points = ("difference", "low", "high")
-        yield from ((f"{name}/{k}", f"{100 * row[k]:+.1f}") for k in points)
+        yield from ((f"{name}/{k}", f"{100 * row[k]:+.1f}") for k in POINTS)
         yield f"{name}/p", f"{row['p_holm']:.2g}"
         yield f"{name}/cost", f"{row['cost_ratio']:.1f}"
         if against := sent[length, row["against"]]:
@@ -142,6 +179,41 @@ def compared_with(run: Run, runs: Iterable[Run]) -> list[Run]:
     return [other for other in several if set(other.results["sample_id"]) == asked]
 
 
+def first_results(known: Mapping[str, str]) -> tuple[str, str]:
+    """README's tables, from :func:`numbers`: methods on tasks, and variants of the RLM on one."""
+    tasks = [["score, %; tokens per question", *COLUMNS, "verdict on the RLM"]]
+    for title, run, length in TASKS:
+        row = [LINK.format(title, run)]
+        for arms in COLUMNS.values():
+            asked = [f"{run}/{arm}/{length}" for arm in arms if f"{run}/{arm}/{length}/n" in known]
+            cells = ((known[f"{at}/score"], known[f"{at}/tokens"]) for at in asked)
+            row.append("".join(f"{s}; {t}" if t != "0" else "too long" for s, t in cells))
+        tasks.append([*row, known[f"{run}/rlm/{length}/decision"]])
+    titles = ("", "score, % (95 %)", "gain on the RLM, points (95 %)", "exactly right", "tokens")
+    variants = [[*titles]]
+    for title, run, arm in VARIANTS:
+        names = ("score", "low", "high", "right", "tokens")
+        score, low, high, *counts = (known[f"{run}/{arm}/1650/{name}"] for name in names)
+        row = [LINK.format(title, run), f"{score} ({low}–{high})", gain(known, run, arm), *counts]
+        variants.append([cell.replace("nan", "") for cell in row])
+    return markdown(tasks), markdown(variants)
+
+
+def gain(known: Mapping[str, str], run: str, arm: str) -> str:
+    """An arm's points against the RLM, empty where they were not compared."""
+    own, theirs = f"{run}/{arm}-rlm/1650/", f"{run}/rlm-{arm}/1650/"
+    points = [known.get(own + k, "") for k in POINTS]
+    if theirs + "low" in known:  # a difference is the RLM's where one side is no RLM
+        points = [known[theirs + k].translate(TURNED) for k in ("difference", "high", "low")]
+    return "{} ({} to {})".format(*points).replace("-", "−") if any(points) else ""
+
+
+def markdown(rows: Sequence[Sequence[str]]) -> str:
+    head, *rest = rows
+    lines = [head, ["---"] * len(head), *rest]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
 def macros(folder: Path) -> str:
     lines = ["% made by python paper/make.py"]
     for name, value in numbers(folder):
@@ -155,6 +227,7 @@ def paper() -> None:
     if any(EVIDENCE.glob("*/results.parquet")):
         main([p.parent for p in sorted(EVIDENCE.glob("*/results.parquet"))])
     (HERE / "numbers.tex").write_text(macros(EVIDENCE), encoding="utf-8")
+    print(*first_results(dict(numbers(EVIDENCE))), sep="\n\n")
     if shutil.which("latexmk"):
         subprocess.run(
             ["latexmk", "-pdf", "-interaction=nonstopmode", "-quiet", "paper.tex"],
