@@ -115,12 +115,7 @@ def numbers(folder: Path) -> Iterator[tuple[str, str]]:
                 name = f"{at}/{row['arm']}-{row['against']}/0"
                 yield from ((f"{name}/{k}", f"{100 * row[k]:+.1f}") for k in POINTS)
     for path in sorted(folder.glob("again/*/results.parquet")):
-        at = path.parent.name
-        for row in compare_runs(runs[at], load_run(path.parent)).table.to_dict("records"):
-            name = f"again/{at}/{row['method']}/{row['target_tokens']}"
-            yield f"{name}/same", f"{row['same_answers']:.0f}"
-            yield f"{name}/score", f"{100 * row['score_b']:.0f}"
-            yield from ((f"{name}/{k}", f"{100 * row[k]:+.1f}") for k in POINTS)
+        yield from of_a_repeat(path.parent.name, runs[path.parent.name], load_run(path.parent))
 
 
 def of_kinds(at: str, results: pd.DataFrame) -> Iterator[tuple[str, str]]:
@@ -168,6 +163,14 @@ def of_pairs(at: str, results: pd.DataFrame) -> Iterator[tuple[str, str]]:
         yield f"{name}/cost", f"{row['cost_ratio']:.1f}"
         if against := sent[length, row["against"]]:
             yield f"{name}/sent", f"{sent[length, row['arm']] / against:.1f}"
+
+
+def of_a_repeat(at: str, first: Run, second: Run) -> Iterator[tuple[str, str]]:
+    for row in compare_runs(first, second).table.to_dict("records"):
+        name = f"again/{at}/{row['method']}/{row['target_tokens']}"
+        yield f"{name}/same", f"{row['same_answers']:.0f}"
+        yield f"{name}/score", f"{100 * row['score_b']:.0f}"
+        yield from ((f"{name}/{k}", f"{100 * row[k]:+.1f}") for k in POINTS)
 
 
 def compared_with(run: Run, runs: Iterable[Run]) -> list[Run]:

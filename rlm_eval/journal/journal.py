@@ -34,7 +34,7 @@ from rlm_eval.errors import ConfigError
 from rlm_eval.journal.redaction import Redactor, Seal, sealed_call, sealed_result, secrets_of
 from rlm_eval.records import SCHEMA_VERSION, Call, Result, now
 
-FILE_NAME, LOCK = "journal.jsonl", "lock"
+FILE_NAME, LOCK, PACKED = "journal.jsonl", "lock", ".gz"
 #: Seconds between two heartbeats, and from the last one until its process counts as dead.
 _BEAT_S, _DEAD_S = 10.0, 60.0
 
@@ -154,35 +154,36 @@ class Journal(AbstractContextManager["Journal"]):
 
 def record_size(run_dir: Path) -> int:
     """Bytes of the record in ``run_dir``: the same as long as nobody has written to it."""
-    path = run_dir / FILE_NAME
-    if path.is_file():
-        return path.stat().st_size
-    return opened(path).seek(0, os.SEEK_END) if packed(path).is_file() else 0
+    path = stored(run_dir / FILE_NAME)
+    if path is None:
+        return 0
+    return opened(path).seek(0, os.SEEK_END) if path.suffix == PACKED else path.stat().st_size
 
 
 def has_journal(run_dir: Path) -> bool:
-    return (run_dir / FILE_NAME).is_file() or packed(run_dir / FILE_NAME).is_file()
+    return stored(run_dir / FILE_NAME) is not None
 
 
-def packed(path: Path) -> Path:
-    """The file that ``gzip`` makes of a file of a record, for publishing: it is read as that is."""
-    return path.with_name(f"{path.name}.gz")
+def stored(path: Path) -> Path | None:
+    """A file of a record, or what ``gzip`` made of it for publishing; None where it is neither."""
+    both = (path, path.with_name(path.name + PACKED))
+    return next((file for file in both if file.is_file()), None)
+
+
+def opened(path: Path) -> BinaryIO:
+    """A :func:`stored` file, to be read. Raises ConfigError for a packed one that is damaged."""
+    if path.suffix != PACKED:
+        return path.open("rb")
+    try:
+        return io.BytesIO(gzip.decompress(path.read_bytes()))
+    except (EOFError, OSError, zlib.error) as error:
+        raise ConfigError(f"{path} can't be read: {error}") from error
 
 
 def check_unpacked(run_dir: Path) -> None:
     """Raises ConfigError for a record that is packed, which is not written to."""
     if has_journal(run_dir) and not (run_dir / FILE_NAME).is_file():
         raise ConfigError(f"the run in {run_dir} is packed: gunzip -r {run_dir} to go on")
-
-
-def opened(path: Path) -> BinaryIO:
-    """A file of a record, packed or not. Raises ConfigError where what is packed is damaged."""
-    if path.exists() or not packed(path).exists():
-        return path.open("rb")
-    try:
-        return io.BytesIO(gzip.decompress(packed(path).read_bytes()))
-    except (EOFError, OSError, zlib.error) as error:
-        raise ConfigError(f"{packed(path)} can't be read: {error}") from error
 
 
 def read_events(
@@ -273,10 +274,10 @@ def _checked(event: bytes, name: bytes) -> bytes:
 
 def _lines(run_dir: Path, size: int | None = None) -> Iterator[tuple[int, bytes, bytes]]:
     """Number, name of its journal (empty: it was changed) and bytes of each line but torn ones."""
-    if not has_journal(run_dir):
+    path, read = stored(run_dir / FILE_NAME), 0
+    if path is None:
         return
-    read = 0
-    with opened(run_dir / FILE_NAME) as file:
+    with opened(path) as file:
         for number, line in enumerate(file, 1):
             read += len(line)
             if size is not None and read > size:

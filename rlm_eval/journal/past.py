@@ -18,8 +18,8 @@ from rlm_eval.journal.journal import (
     damage,
     has_journal,
     opened,
-    packed,
     read_events,
+    stored,
     whole,
 )
 from rlm_eval.ledger import Spend
@@ -116,21 +116,20 @@ def reuse(found: Mapping[str, Path], past: Past, journal: Journal) -> None:
 
 def copy_trajectory(key: str, source: Path, to: Path) -> None:
     """Copy a result's trajectory from one run's folder to another's, where it has one."""
-    path, copy = (run / "trajectories" / f"{key}.jsonl" for run in (source, to))
-    if path.is_file() or packed(path).is_file():
-        copy.parent.mkdir(exist_ok=True)
-        with opened(path) as file, copy.open("wb") as out:
-            shutil.copyfileobj(file, out)
+    name = f"trajectories/{key}.jsonl"
+    if path := stored(source / name):
+        (to / name).parent.mkdir(exist_ok=True)
+        with opened(path) as file, (to / name).open("wb") as copy:
+            shutil.copyfileobj(file, copy)
 
 
 def read_trajectory(run_dir: Path, key: str) -> list[dict[str, Any]]:
     """The events of a result's trajectory; none where it has none. Raises ConfigError for a file
     that can't be read."""
-    path = run_dir / "trajectories" / f"{key}.jsonl"
-    found = path if path.is_file() else packed(path)
-    if not found.is_file():
+    path = stored(run_dir / "trajectories" / f"{key}.jsonl")
+    if path is None:
         return []
-    return read(found, lambda _: [json.loads(line) for line in opened(path).read().splitlines()])
+    return read(path, lambda p: [json.loads(line) for line in opened(p).read().splitlines()])
 
 
 def _is_done(event: Event) -> bool:
