@@ -75,7 +75,9 @@ def asked(content: str | Mapping[str, str], question: str, overrides: Sequence[s
     if taken := [o for o in overrides if o.startswith("task=")]:
         raise ConfigError(f"{taken[0]}: ask has a task of its own, these files: leave it out")
     chosen = any(o.startswith(("method=", "experiment=")) for o in overrides)
-    tree = composed(["task=asked", *([] if chosen else ["method=[rlm]"]), *overrides])
+    # One question that somebody watches is asked until its cap is spent, whatever the bound.
+    preset = ["task=asked", "stop_on_forecast=false", *([] if chosen else ["method=[rlm]"])]
+    tree = composed([*preset, *overrides])
     kept = {"question": question, "content": content}
     path = Path(tree["results_dir"]) / ".asked" / f"{content_hash(kept)}.json"
     tree["task"]["path"] = str(path)

@@ -36,7 +36,7 @@ usage: python -m rlm_eval [key=value ...]        (Hydra's syntax; -m sweeps over
   sandbox=NAME           auto (default), landlock, bwrap, seatbelt, none
   budget.run.KEY=        caps: calls, tokens, usd, seconds; a spent run cap leaves the rest pending
   budget.sample.KEY=     the same for each question; spent: outcome budget_exceeded
-  budget.matched=true    every method spends up to the sample's cap in its own way
+  budget.matched=true    methods spend up to the sample's cap, each in its own way
   experiment=NAME        a set of settings from conf/experiment/: paper_table1, ablation/depth, ...
   shards=N               the run in N parts, joined at the end; hydra/launcher=processes, ray, slurm
   seed=0  repeats=1  temperature=0.0  concurrency=null  results_dir=results/runs

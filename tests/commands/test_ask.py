@@ -15,6 +15,7 @@ from rich.console import Console
 from helpers.commands import replay, report
 from helpers.some_records import some_call, some_result
 from rlm_eval.analysis.summary import print_summary, write_summary
+from rlm_eval.commands.ask import asked
 from rlm_eval.commands.cli import run_command
 from rlm_eval.journal.redaction import Redactor
 from rlm_eval.runs.progress import Watched
@@ -106,6 +107,14 @@ def test_standard_input_is_asked_about(
     assert capsys.readouterr().out == "8412\n"
     assert run_command(["ask", "mill.txt", QUESTION, "model=scripted", "dry_run=true"]) == 0
     assert "1 results to make" in capsys.readouterr().out
+
+
+def test_its_bound_refuses_nothing_unless_it_is_asked_to(folder: Path) -> None:
+    """The most that 512 sub-calls may take is far above any cap for one question."""
+    given = ["model=scripted", "results_dir=runs", "dry_run=true", "budget.run.usd=1"]
+    assert asked(TEXT, QUESTION, given).config["stop_on_forecast"] is False
+    wary = [*given, "stop_on_forecast=true"]
+    assert asked(TEXT, QUESTION, wary).config["stop_on_forecast"] is True
 
 
 @pytest.mark.slow

@@ -118,25 +118,12 @@ def test_the_task_in_readme_runs_as_it_stands(tmp_path: Path) -> None:
 
 
 def test_the_method_in_readme_runs_as_it_stands(tmp_path: Path) -> None:
-    """Its files are named as in the package; here they lie outside."""
     files = blocks("last_lines")
-    outside = {
-        name.replace("rlm_eval/methods/", "").replace("conf/", "my_conf/"): text.replace(
-            "rlm_eval.methods.last_lines", "last_lines"
-        )
-        for name, text in files.items()
-        if name != "$"
-    }
-    assert sorted(outside) == ["last_lines.py", "my_conf/method/last_lines.yaml"]
-    write(tmp_path, outside)
-    done = command(
-        [
-            *SMALL,
-            *("task=needle", "task.lengths=[1024]", "task.n=2", "method=[last_lines]"),
-            *("hydra.searchpath=[file://my_conf]", "allow_targets=[last_lines]"),
-        ],
-        tmp_path,
-    )
+    arguments = shlex.split(files.pop("$").partition("-m rlm_eval")[2])
+    assert sorted(files) == ["last_lines.py", "my_conf/method/last_lines.yaml"]
+    write(tmp_path, files)
+    short = ("task.lengths=[1024]", "task.n=2", "method=[last_lines]")
+    done = command([*arguments, *SMALL, *short], tmp_path)
     results = results_of(done, tmp_path)
     assert results.method.tolist() == ["last_lines"] * 2
     assert results.iterations.tolist() == [1, 1]
