@@ -18,7 +18,7 @@ from rlm_eval.analysis import figures, tables
 from rlm_eval.analysis.aggregate import summarize
 from rlm_eval.analysis.arms import by_method
 from rlm_eval.analysis.compare import compare_runs
-from rlm_eval.analysis.load import Run, combine, find_runs, load_run
+from rlm_eval.analysis.load import Run, calls_of, combine, find_runs, load_run
 from rlm_eval.analysis.paired import paired_table
 from rlm_eval.analysis.report.views import printed, views
 
@@ -61,7 +61,7 @@ def main(folders: Sequence[Path], out: Path = HERE) -> None:
     for folder in folders:
         runs = runs_in(folder)
         results = by_method(combine(runs))
-        calls = pd.concat([run.calls for run in runs], ignore_index=True)
+        calls = calls_of(runs, results)
         summary, pairs = summarize(results), paired_table(results)
         for name, _, plot in figures.draw_all(results, calls, summary, pairs):
             figures.drawing.save(plot, out / "figures" / f"{folder.name}_{name}", pdf=True)
@@ -70,7 +70,7 @@ def main(folders: Sequence[Path], out: Path = HERE) -> None:
         made["short"] = tables.to_latex(short(summary), [False, True, True, True])
         made["method_by_length"] = tables.to_latex(tables.method_by_length(summary))
         made["method_by_task"] = tables.to_latex(tables.method_by_task(summary))
-        revisions = ", ".join(sorted(results["code_revision"].dropna().astype(str).unique()))
+        revisions = ", ".join(sorted({str(run.environment["code_revision"]) for run in runs}))
         for name, text in made.items():
             path = out / "tables" / f"{folder.name}_{name}.tex"
             path.write_text(f"% {folder.name}: code {revisions}\n{text}", encoding="utf-8")

@@ -14,7 +14,6 @@ import pandas as pd
 #: way; figures give each a hue.
 FAMILIES: Mapping[str, str] = {
     "no_context": "control",
-    "best_constant": "control",
     "code_oracle": "control",
     "controls": "control",
     "constant": "control",
@@ -143,12 +142,10 @@ def _part(key: str, value: str) -> str:
 
 
 def by_method(results: pd.DataFrame) -> pd.DataFrame:
-    """The results with arms called by their method alone, of methods that no task has two arms of.
-    Runs of several tasks by several code revisions can so be put side by side: nothing is compared
-    across tasks."""
-    most = results.groupby(["task", "method"])["arm"].nunique().groupby("method").max()
-    several = results["method"].map(most) > 1
-    return results.assign(arm=results["arm"].where(several, results["method"].astype(object)))
+    """The results with arms told apart within their task alone, across which nothing is compared:
+    an arm that is alone of its method there is called by that, whatever sources each task has."""
+    named = [names(rows) for _, rows in results.groupby("task", sort=False)]
+    return results.assign(arm=pd.concat(named)) if named else results
 
 
 def within_models(results: pd.DataFrame) -> dict[tuple[str, str], tuple[str, str]]:
@@ -159,7 +156,7 @@ def within_models(results: pd.DataFrame) -> dict[tuple[str, str], tuple[str, str
         return found
     for model, rows in results.groupby("model", sort=False):
         shown = f"{model} (scripted)" if rows["scripted"].any() else str(model)
-        short = by_method(rows.assign(arm=names(rows)))["arm"]
+        short = by_method(rows)["arm"]
         keys = zip(rows["task"], rows["arm"], strict=True)
         found |= {key: (shown, name) for key, name in zip(keys, short, strict=True)}
     return found

@@ -25,7 +25,7 @@ def capped(results: pd.DataFrame) -> pd.DataFrame:
     settings = frame["arm_config"].map(_without_budget)
     ids = settings.map(content_hash)
     frame = frame.assign(arm_config=settings, arm_id=ids, results_arm=frame["arm"])
-    return frame.assign(arm=arms.names(frame))
+    return arms.by_method(frame)
 
 
 def _without_budget(arm_config: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import nan
 from pathlib import Path
@@ -37,7 +37,7 @@ COLUMNS = {name: meaning for name, (_, meaning) in RESULTS.items()} | {
     "started_at": "Unix time of the first call; null if none",
     "budget": "caps per sample that were set, as 'tokens=20000'; '' when none",
     "matched": "True: methods were told to spend up to the cap (budget.matched)",
-    "code_revision": "hash of the sources that asked; '' when unknown",
+    "code_revision": "hash of the sources that the arm was asked by; '' when unknown",
     "arm_id": "hash of all that makes an arm what it is",
     "arm_config": "JSON of what arm_id hashes",
     "arm_kind": "rlm, alternative or control",
@@ -57,7 +57,7 @@ _OF_MODEL = ("context_window", "reasoning_tokens", "own_temperature", "api_base"
 _OF_JUDGE = ("judge", "judge_tokens", "judge_repeats")
 #: What a sample is, whoever answered it.
 _OF_SAMPLE = (
-    *("context_id", "unit_id", "question_group", "constant_score"),
+    *("task", "context_id", "unit_id", "question_group", "constant_score"),
     *("target_tokens", "length_tokens"),
 )
 
@@ -174,6 +174,13 @@ def combine(runs: list[Run]) -> pd.DataFrame:
     return results.assign(arm=arms.names(results))
 
 
+def calls_of(runs: Sequence[Run], results: pd.DataFrame) -> pd.DataFrame:
+    """The calls of each of the ``results`` in the run that its row is from."""
+    calls = pd.concat([run.calls.assign(run_dir=str(run.path)) for run in runs])
+    calls = calls.merge(results[["result_key", "run_dir"]]).drop(columns="run_dir")
+    return calls.drop_duplicates(["call_id", "attempt"])
+
+
 def _placed(results: pd.DataFrame) -> pd.DataFrame:
     """With what our runs know of a sample in a log's rows of it: other harnesses say no length."""
     theirs = results["protocol"] == LOG
@@ -212,11 +219,14 @@ def complete(
     began = calls.groupby("result_key")["started_at"].min()
     index = calls[(calls["role"] == "embed") & ~calls["cached_response"].astype(bool)]
     embedded = index.groupby("result_key")["prompt_tokens"].sum()
+    models = environment.get("models") or {}
+    alone = frame["method"].isin([arm for arm, roles in models.items() if "sub" not in roles])
+    revisions, revision = environment.get("revisions") or {}, environment.get("code_revision")
     caps = {k: v for k, v in (budget.get("sample") or {}).items() if v is not None}
     frame = frame.assign(
         **{name: frame.get(name, nan) for name in ("judge_verdicts", "judge_dissents")},
         model=frame["model"].where(~modelless, ""),
-        sub_model=frame["sub_model"].where(~modelless, ""),
+        sub_model=frame["sub_model"].mask(alone, frame["model"]).where(~modelless, ""),
         scripted=frame["scripted"].astype(bool) & ~modelless,
         asked=asked,
         points=frame["score"].where(scored, 0.0).where(judged),
@@ -229,19 +239,23 @@ def complete(
         started_at=frame["result_key"].map(began).astype(float),
         budget=", ".join(f"{k}={v}" for k, v in caps.items() if not k.startswith("_")),
         matched=bool(budget.get("matched", False)),
-        code_revision=str(environment.get("code_revision") or ""),
+        code_revision=frame["method"].map(lambda name: str(revisions.get(name, revision) or "")),
     )
-    return _with_arms(frame, calls, config, environment.get("prompts") or {})
+    further = _further_models(frame, calls, config, models)
+    return _with_arms(frame, further, config, environment.get("prompts") or {})
 
 
 def _with_arms(
-    frame: pd.DataFrame, calls: pd.DataFrame, config: Mapping[str, Any], prompts: Mapping[str, str]
+    frame: pd.DataFrame,
+    further: Mapping[str, Mapping[str, str]],
+    config: Mapping[str, Any],
+    prompts: Mapping[str, str],
 ) -> pd.DataFrame:
     """The frame with what each row's arm is."""
     # As objects: all rows of an arm share one text, which may be long.
     configs = pd.Series("", frame.index, dtype=object)
     frame = frame.assign(arm_id="", arm_config=configs, arm_kind="", arm_family="")
-    methods, further = config.get("method") or {}, _further_models(frame, calls, config)
+    methods = config.get("method") or {}
     shared = {f"{role}.params": _params(config, role) for role in ("model", "sub_model")}
     of_models = shared | _given(config, "model", _OF_MODEL) | _given(config, "sub_model", _OF_MODEL)
     judge = _given(config, "task", _OF_JUDGE)
@@ -272,19 +286,33 @@ def _given(config: Mapping[str, Any], node: str, keys: Iterable[str]) -> dict[st
 
 
 def _further_models(
-    frame: pd.DataFrame, calls: pd.DataFrame, config: Mapping[str, Any]
+    frame: pd.DataFrame,
+    calls: pd.DataFrame,
+    config: Mapping[str, Any],
+    models: Mapping[str, Mapping[str, str]],
 ) -> dict[str, dict[str, str]]:
-    """Per method, the models it spoke to in roles that no column names, its judge included; without
-    the root's model where it stands in for a role: a method may need that for some inputs only."""
+    """Per method, the models of its roles that no column names, its judge included, without the
+    root's where it stands in for a role. As ``models`` has them, since a method may need one for
+    some inputs only; of a run that did not record that, those which were called."""
+    named = [
+        (method, role, {name}, {of_arm.get("root", "")})
+        for method, of_arm in models.items()
+        for role, name in of_arm.items()
+    ]
+    if not models:
+        of_key = frame.set_index("result_key")[["method", "model"]].add_prefix("own_")
+        named = [
+            (str(method), str(role), set(rows["model"]), set(rows["own_model"]))
+            for (method, role), rows in calls.join(of_key, on="result_key").groupby(
+                ["own_method", "role"]
+            )
+        ]
     found: dict[str, dict[str, str]] = {}
-    others = calls[~calls["role"].isin(["root", "sub"])]
-    of_key = frame.set_index("result_key")[["method", "model"]].add_prefix("own_")
-    asked = others.join(of_key, on="result_key")
-    for (method, role), rows in asked.groupby(["own_method", "role"]):
-        if not config.get(f"{role}_model") and (rows["model"] == rows["own_model"]).all():
+    for method, role, theirs, root in named:
+        if role in ("root", "sub") or (theirs == root and not config.get(f"{role}_model")):
             continue
-        names = found.setdefault(str(method), {})
-        names[f"{role}_model.name"] = ", ".join(sorted(rows["model"].unique()))
+        names = found.setdefault(method, {})
+        names[f"{role}_model.name"] = ", ".join(sorted(theirs))
         names[f"{role}_model.params"] = _params(config, f"{role}_model")
     return found
 

@@ -167,7 +167,7 @@ def proportion(values: ArrayLike, contexts: Contexts) -> Interval:
     every one 1, it is the number of contexts, which is where it goes as scores come near an end.
     """
     s = spread(values, contexts, share=True)
-    if s.contexts < MIN_CONTEXTS:
+    if s.contexts < MIN_CONTEXTS or isnan(s.mean):
         return Interval(s.mean)
     p = min(max(s.mean, 0.0), 1.0)
     bernoulli = p * (1 - p)

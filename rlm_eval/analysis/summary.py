@@ -19,6 +19,7 @@ from rlm_eval.analysis.aggregate import (
     summarize,
     with_readings,
 )
+from rlm_eval.analysis.arms import by_method
 from rlm_eval.analysis.figures import curves, drawing
 from rlm_eval.analysis.figures.rows import score_and_cost
 from rlm_eval.analysis.load import combine, load_run
@@ -29,6 +30,7 @@ from rlm_eval.analysis.verdicts import Verdict, verdicts
 from rlm_eval.journal.tables import write_csv
 
 FIGURES = (curves.score_vs_length, curves.score_vs_cost, score_and_cost)
+DEMONSTRATION = "A demonstration, not evidence."
 #: Of what is computed: further digits differ from processor to processor.
 DIGITS = "%.10g"
 #: Terminals of fewer characters leave columns out that say more.
@@ -110,7 +112,7 @@ def write_summary(run_dir: Path) -> Summary:
 def joint_summary(run_dirs: Sequence[Path]) -> Summary:
     """Several runs as one: models and settings side by side."""
     runs = [load_run(path, texts=False) for path in run_dirs]
-    results = combine(runs)
+    results = by_method(combine(runs))
     shown = any(run.demonstration for run in runs)
     if results.empty:
         return Summary(pd.DataFrame(), [], shown)
@@ -123,7 +125,7 @@ def print_summary(summary: Summary, console: Console) -> None:
     shows more on wider terminals, and is plain when piped."""
     table, verdicts = summary.table, summary.verdicts
     if summary.demonstration:
-        console.print(Text("A demonstration, not evidence.", style="bold"))
+        console.print(Text(DEMONSTRATION, style="bold"))
     if table.empty:
         console.print("No results yet.")
         return

@@ -186,10 +186,13 @@ def inputs_cut(arm: str, own: pd.DataFrame) -> list[str]:
     """What is to be said of an arm that was shown less than the input; nothing of others."""
     asked = own[own["asked"]]
     cut = asked[asked["truncated_tokens"] > 0]
-    # Of the model's own tokens, as what was left out is counted: a turn's prompt, nearly.
-    read = (cut["prompt_tokens"] / cut["iterations"].clip(lower=1)).sum()
-    kept = read / max(1, read + cut["truncated_tokens"].sum())
-    told = f"{arm}: {len(cut)} of {len(asked)} inputs cut to {percent(kept)} %."
+    # Of the model's own tokens, as what was left out is counted: a turn's prompt, nearly. The
+    # tokens of sub-calls are in the same sum.
+    alone = cut[cut["subcalls"] == 0]
+    read = (alone["prompt_tokens"] / alone["iterations"].clip(lower=1)).sum()
+    kept = read / max(1, read + alone["truncated_tokens"].sum())
+    told = f"{arm}: {len(cut)} of {len(asked)} inputs cut"
+    told += f" to {percent(kept)} %." if len(alone) else "."
     return [told] if len(cut) else []
 
 

@@ -108,11 +108,10 @@ def verdicts(results: pd.DataFrame, margin: float = MARGIN) -> list[Verdict]:
             price = max(wins, key=lambda c: c.price, default=None)
             price = price if decision.startswith("better") else None
             arms = [arm, *(c.against for c in against_all)]
-            constants = cell.drop_duplicates("sample_id")["constant_score"]
             here = cell[cell["arm"].isin([main.arm, main.against])]
             notes = (
                 *(note for name in arms for note in _of_arm(name, by_arm[name])),
-                *_notes(by_arm, float(constants.mean(skipna=False)), main, margin),
+                *_notes(by_arm, main, margin),
                 *_flips(here, main),
                 *_other_readings(here, main),
             )
@@ -271,11 +270,8 @@ def _of_arm(arm: str, own: pd.DataFrame) -> list[str]:
     return said
 
 
-def _notes(
-    rows: Mapping[str, pd.DataFrame], constant: float, main: Comparison, margin: float
-) -> Iterator[str]:
-    """What else bears on a verdict; ``rows`` by arm, those of controls too, and ``constant`` is
-    what the best constant answer scores, nan where that is not known."""
+def _notes(rows: Mapping[str, pd.DataFrame], main: Comparison, margin: float) -> Iterator[str]:
+    """What else bears on a verdict; ``rows`` by arm, those of controls too."""
     pending = {arm: int((~rows[arm]["asked"]).sum()) for arm in (main.arm, main.against)}
     if any(pending.values()):
         listed = " and ".join(f"{n} of {arm}" for arm, n in pending.items() if n)
@@ -283,8 +279,12 @@ def _notes(
         ends = _ends(here.assign(asked=True), main, ~here["asked"])
         yield f"Pending: {listed}; by how they end the difference would be {ends}."
     controls = {arm: own for arm, own in rows.items() if own["arm_kind"].iloc[0] == "control"}
-    levels = {arm: own.loc[own["asked"], "points"].mean() for arm, own in controls.items()}
+    answered = rows[main.arm][rows[main.arm]["asked"]].drop_duplicates("sample_id")
+    levels = {"the best constant answer": answered["constant_score"].mean(skipna=False)}
+    for arm, own in controls.items():
+        same = own["asked"] & own["sample_id"].isin(answered["sample_id"])
+        levels[arm] = own.loc[same, "points"].mean()
     score = rows[main.arm]["points"].mean()
-    for name, level in {"the best constant answer": constant, **levels}.items():
+    for name, level in levels.items():
         if level >= score - margin and level > 0:
             yield f"{name} scores {percent(level)} %, {main.arm} {percent(score)} %."

@@ -18,12 +18,16 @@ def main(arguments: Sequence[str]) -> int:
     import pandas as pd
 
     from rlm_eval.analysis.arms import by_method
-    from rlm_eval.analysis.load import load_results
+    from rlm_eval.analysis.load import combine, find_runs, load_run
     from rlm_eval.analysis.report.claims import claims_table, known_claims
+    from rlm_eval.analysis.summary import DEMONSTRATION
     from rlm_eval.analysis.text import dollars, plural, points, shown
     from rlm_eval.journal.tables import write_csv
 
-    results = by_method(load_results(options.runs)) if options.runs else pd.DataFrame()
+    runs = [load_run(path) for path in find_runs(*options.runs)]
+    if any(run.demonstration for run in runs):
+        print(DEMONSTRATION)
+    results = by_method(combine(runs)) if runs else pd.DataFrame()
     table = claims_table(results, known_claims())
     if options.csv:
         write_csv(table, options.csv)

@@ -21,6 +21,7 @@ def main(arguments: Sequence[str]) -> int:
     # Here, so that --help stays quick.
     from rlm_eval.analysis.compare import compare_runs, print_comparison
     from rlm_eval.analysis.load import find_runs, load_run
+    from rlm_eval.analysis.summary import DEMONSTRATION
     from rlm_eval.config.check import RUN_TIME_KEYS
     from rlm_eval.journal.tables import write_csv
 
@@ -30,7 +31,10 @@ def main(arguments: Sequence[str]) -> int:
         if len(found) > 1:
             raise ConfigError(f"{source} names {len(found)} runs; give one")
         paths.append(found[0])
-    comparison = compare_runs(load_run(paths[0]), load_run(paths[1]), RUN_TIME_KEYS)
+    runs = [load_run(path) for path in paths]
+    if any(run.demonstration for run in runs):
+        print(DEMONSTRATION)
+    comparison = compare_runs(*runs, RUN_TIME_KEYS)
     print_comparison(comparison, str(paths[0]), str(paths[1]), Console())
     if options.csv:
         write_csv(comparison.table, Path(options.csv))

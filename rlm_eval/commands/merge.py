@@ -36,6 +36,8 @@ from rlm_eval.journal.journal import (
 from rlm_eval.journal.past import copy_trajectory
 from rlm_eval.records import PENDING
 
+#: What environment.json says by arm.
+_OF_ARMS = ("prompts", "fingerprints", "sandbox", "revisions", "models")
 #: What the runs of one record may differ in: each result says it of itself, or it does not matter.
 _FREE = ("task", "seed", "repeats", "sandbox", "budget.run")
 Event = Mapping[str, Any]
@@ -220,7 +222,7 @@ def _write_companions(
         **first.environment,
         "code_revision": "+".join(sorted(revisions)),
         "sources": dict(sorted(item for items in files for item in items)),
-        **{key: _of_all(sources, key) for key in ("prompts", "fingerprints", "sandbox")},
+        **{key: _of_all(sources, key) for key in _OF_ARMS},
         "merged": {"runs": names, "differences": differences},
     }
     text = json.dumps(record, indent=2, ensure_ascii=False)

@@ -61,6 +61,15 @@ class Parts:
         return {role: model.info for role, model in self.every_model.items()}
 
     @property
+    def models_of_arms(self) -> dict[str, dict[str, str]]:
+        """Per arm its roles, a judge's among them, each with its model's name."""
+        infos, judged = self.infos, ["judge"] if judge_of(self.task) else []
+        return {
+            arm.name: {r: infos.get(r, infos["root"]).name for r in [*arm.method.roles, *judged]}
+            for arm in self.arms
+        }
+
+    @property
     def scripted(self) -> bool:
         return any(info.simulated for info in self.infos.values())
 

@@ -177,6 +177,8 @@ def _write_environment(
         code_revision=content_hash(parts.sources),
         fingerprints=parts.fingerprints,
         sources=parts.sources,
+        revisions={a.name: a.sources for a in parts.arms},
+        models=parts.models_of_arms,
         prompts={a.name: content_hash(a.method.prompt_source()) for a in parts.arms},
         sandbox=levels,
         endpoints={role: info.endpoint for role, info in parts.infos.items()},

@@ -187,6 +187,9 @@ def test_the_command_says_what_is_open_and_what_it_costs(
     table = pd.read_csv(tmp_path / "claims.csv")
     assert set(table["state"]) == {"not measured"}
     assert isnan(table["difference"].iloc[0])
+    write_run(tmp_path / "run", {"demonstration": True}, contexts=4, questions=1)
+    assert run_command(["claims", str(tmp_path / "run")]) == 0
+    assert capsys.readouterr().out.startswith("A demonstration, not evidence.\n")
 
 
 def test_the_report_has_the_table(tmp_path: Path) -> None:

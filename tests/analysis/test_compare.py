@@ -59,11 +59,13 @@ def test_runs_without_shared_samples_are_not_compared(
 
 def test_the_command_prints_and_writes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in "ab":
-        write_run(tmp_path / name, config(1), run_id=name, **SMALL)
+        node = config(1) | {"demonstration": name == "a"}
+        write_run(tmp_path / name, node, run_id=name, **SMALL)
     table = tmp_path / "paired.csv"
     runs = [str(tmp_path / n) for n in "ab"]
     assert main([*runs, "--csv", str(table)]) == 0
     out = capsys.readouterr().out
+    assert out.startswith("A demonstration, not evidence.\n")
     assert "Configuration: no difference" in out
     assert table.read_text().count("\n") == 5
     assert "Same: answers that are equal to the letter." in " ".join(out.split())

@@ -22,6 +22,13 @@ def config(max_depth: int = 1, **more: object) -> dict[str, object]:
     return {"method": {"direct": {}, "rlm": {"max_depth": max_depth}}} | more
 
 
+def recorded(run: Path, **more: object) -> Path:
+    """The run with ``more`` in its environment.json."""
+    path = run / "environment.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | more))
+    return run
+
+
 def test_columns_are_the_documented_ones(tmp_path: Path) -> None:
     results = load_results(write_run(tmp_path / "a", config(), **SMALL))
     assert list(results.columns) == list(COLUMNS)
@@ -80,6 +87,42 @@ def test_an_arm_is_one_whether_or_not_it_needed_a_role_that_the_root_model_plays
     assert load_results(tmp_path / "*")["arm"].nunique() == 3
 
 
+def test_an_arm_is_one_whether_or_not_it_needed_a_model_of_a_role_of_its_own(
+    tmp_path: Path,
+) -> None:
+    models = {"direct": {"root": "m"}, "rlm": {"root": "m", "sub": "m", "summarize": "small"}}
+    for name, role in (("a", "sub"), ("b", "summarize")):
+        node = {"summarize_model": {"name": "small"}}
+        run = recorded(
+            write_run(tmp_path / name, config(**node), run_id=name, **SMALL), models=models
+        )
+        calls = pd.read_parquet(run / "calls.parquet")
+        calls["role"] = calls["role"].where(calls["role"] != "sub", role)
+        calls["model"] = calls["model"].where(calls["role"] != "summarize", "small")
+        calls.to_parquet(run / "calls.parquet")
+    assert load_results(tmp_path / "*")["arm"].unique().tolist() == ["direct", "rlm"]
+
+
+def test_an_arm_without_sub_calls_is_one_whatever_the_runs_sub_model_is(tmp_path: Path) -> None:
+    models = {"direct": {"root": "m"}, "rlm": {"root": "m", "sub": "…"}}
+    for name in "ab":
+        run = recorded(write_run(tmp_path / name, config(), run_id=name, **SMALL), models=models)
+        results = pd.read_parquet(run / "results.parquet")
+        results.assign(sub_model=name).to_parquet(run / "results.parquet")
+    found = load_results(tmp_path / "*")["arm"].unique().tolist()
+    assert found == ["direct", "rlm (sub_model=a)", "rlm (sub_model=b)"]
+
+
+def test_an_arm_is_one_whatever_others_a_run_has(tmp_path: Path) -> None:
+    """Their sources are the run's, and none of the arm's."""
+    for name in "ab":
+        run = write_run(tmp_path / name, config(), run_id=name, **SMALL)
+        revisions = {"direct": "same", "rlm": f"rlm {name}"}
+        recorded(run, code_revision=name, revisions=revisions)
+    found = load_results(tmp_path / "*")["arm"].unique().tolist()
+    assert found == ["direct", "rlm (revision=rlm a)", "rlm (revision=rlm b)"]
+
+
 def test_what_an_index_took_is_known_with_and_without_texts(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "a", config(), **SMALL)
     calls = pd.read_parquet(folder / "calls.parquet")
@@ -109,9 +152,7 @@ def test_arms_of_a_model_with_other_settings_stay_apart(
 def test_arms_with_another_text_under_one_prompts_name_stay_apart(tmp_path: Path) -> None:
     for name in "ab":
         run = write_run(tmp_path / name, config(), run_id=name, **SMALL)
-        path = run / "environment.json"
-        record = json.loads(path.read_text())
-        path.write_text(json.dumps(record | {"prompts": {"rlm": f"hash {name}", "direct": "h"}}))
+        recorded(run, prompts={"rlm": f"hash {name}", "direct": "h"})
     found = load_results(tmp_path / "*")["arm"].unique().tolist()
     assert found == ["direct", "rlm (prompt_hash=hash a)", "rlm (prompt_hash=hash b)"]
 
@@ -233,6 +274,19 @@ def test_arms_are_called_by_their_method_where_no_task_has_two_of_it(tmp_path: P
     both = load_results(tmp_path / "*")
     assert both["arm"].nunique() == 3  # frames say it; tables and figures go by task
     assert arms.by_method(both)["arm"].unique().tolist() == ["direct", "rlm"]
+
+
+def test_two_models_on_two_tasks_are_two_arms_of_a_method(tmp_path: Path) -> None:
+    """Each task has sources of its own, which say nothing of a model."""
+    for task in ("needle", "multihop"):
+        for model in ("large", "small"):
+            run = write_run(tmp_path / f"{task}-{model}", config(), run_id=task + model, **SMALL)
+            recorded(run, code_revision=task)
+            table = pd.read_parquet(run / "results.parquet").assign(task=task, model=model)
+            table.to_parquet(run / "results.parquet")
+    named = arms.by_method(load_results(tmp_path / "*"))
+    for _, rows in named[named["method"] == "rlm"].groupby("task"):
+        assert set(rows["arm"]) == {"rlm (model=large)", "rlm (model=small)"}
 
 
 def test_bad_input_is_one_clear_line(tmp_path: Path) -> None:

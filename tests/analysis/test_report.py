@@ -207,6 +207,25 @@ def test_several_runs_need_a_folder(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert arms == {"rlm (max_depth=97)", "rlm (max_depth=98)"}
 
 
+def test_an_answers_settings_are_those_of_its_own_task(tmp_path: Path) -> None:
+    """Its arm is called the same on each."""
+    shape = {"contexts": 4, "questions": 1, "lengths": (1000,), "methods": ("rlm",)}
+    for depth, task in enumerate(("needle", "multihop")):
+        node = {"method": {"rlm": {"max_depth": depth}}}
+        table = write_run(tmp_path / task, node, run_id=task, **shape) / "results.parquet"
+        results = pd.read_parquet(table)
+        ids = task + results["sample_id"]
+        results.assign(task=task, sample_id=ids).to_parquet(table)
+    assert main([str(tmp_path / "*"), "--out", str(tmp_path / "both")]) == 0
+    data = data_of(tmp_path / "both/report_data/samples.js")
+    rows = pd.DataFrame(data["rows"]["data"], columns=data["rows"]["columns"])
+    samples = pd.DataFrame(data["samples"]["data"], columns=data["samples"]["columns"])
+    assert data["arms"] == ["rlm"]
+    for task, own in rows.groupby(rows["sample"].map(samples["task"])):
+        (setting,) = own["setting"].unique()
+        assert f"max_depth: {int(task == 'multihop')}" in data["settings"][setting]
+
+
 @pytest.fixture
 def page(browser: Any, run: Path) -> Iterator[Any]:
     with report_page(browser, run) as opened:

@@ -149,6 +149,12 @@ def test_under_four_contexts_there_is_no_interval() -> None:
     assert isnan(stats.difference_interval(stats.spread([1, 0, -1], "abc")).low)
 
 
+def test_without_a_score_there_is_no_interval() -> None:
+    found = stats.proportion([nan] * 8, [*range(8)])
+    assert isnan(found.low)
+    assert isnan(found.high)
+
+
 def test_skill_is_the_gain_over_the_constant_as_a_share_of_what_is_left() -> None:
     found = stats.skill([1, 1, 1, 0] * 5, [1, 0, 0, 1] * 5, list(range(20)))
     assert found.mean == pytest.approx((0.75 - 0.5) / (1 - 0.5))

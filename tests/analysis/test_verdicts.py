@@ -255,6 +255,21 @@ def test_what_bears_on_a_verdict_is_said_with_it() -> None:
     assert all(note in verdict.text for note in verdict.notes)
 
 
+def test_a_control_counts_on_the_samples_that_the_rlm_answered() -> None:
+    rlm = arm("rlm", "wwwwwrrroooo")
+    easy = {f"s{i}" for i in range(8, 12)}
+    rows = [row | {"constant_score": float(row["sample_id"] in easy)} for row in rlm]
+    oracle = [row | {"correct": row["sample_id"] in easy} for row in arm("code_oracle", "w" * 12)]
+    verdict = verdict_on(arm("direct", "w" * 12), rows, oracle)
+    assert not [note for note in verdict.notes if "constant" in note or "oracle" in note]
+
+
+def test_how_much_of_a_cut_input_was_read_is_not_guessed_from_sub_calls() -> None:
+    cut = arm("codeact_subcalls", "w" * 8, truncated_tokens=900, subcalls=3)
+    verdict = verdict_on(arm("rlm", "r" * 8), cut)
+    assert "codeact_subcalls: 8 of 8 inputs cut." in verdict.notes
+
+
 def test_only_shared_samples_are_compared_and_that_is_said() -> None:
     rows = arm("direct", "wwwwwwwwoo") + arm("rlm", "oorrrrrrrr")
     (verdict,) = verdicts(handmade(rows))

@@ -131,7 +131,7 @@ def test_another_harness_own_log_is_paired_by_the_ids_of_exported_samples(
     assert export([str(file), *SMALL[:3]]) == 0
     rows = [json.loads(line) for line in file.read_text().splitlines()]
     samples = [Sample(row["question"], target=row["gold"][0], id=row["id"]) for row in rows]
-    task = inspect_ai.Task(dataset=samples, scorer=includes(), name="aggregation")
+    task = inspect_ai.Task(dataset=samples, scorer=includes(), name="my_eval")
     said = ModelOutput.from_content("mockllm/model", "Answer: 7")
     said.usage = ModelUsage(input_tokens=40, output_tokens=5, total_tokens=45)
     model = get_model("mockllm/model", custom_outputs=[said] * 3)
@@ -140,7 +140,8 @@ def test_another_harness_own_log_is_paired_by_the_ids_of_exported_samples(
     results = load_results([place, run_dir])
     theirs = results[results.protocol == "inspect_ai"]
     assert set(theirs.sample_id) == set(results.sample_id)
-    # It says neither: what our run knows of the sample counts.
+    # It says neither, and has a name of its own: what our run knows of the sample counts.
+    assert set(theirs.task) == {"aggregation"}
     assert set(theirs.target_tokens) == {1650}
     assert set(theirs.context_id) == set(results.context_id)
     assert report([str(run_dir), place, "--out", str(tmp_path / "page")]) == 0

@@ -11,6 +11,7 @@ import json
 import re
 import shutil
 from base64 import b64encode
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from hashlib import sha256
@@ -25,7 +26,7 @@ import pandas as pd
 from rlm_eval.analysis import figures, tables
 from rlm_eval.analysis.aggregate import summarize
 from rlm_eval.analysis.arms import by_method, within_models
-from rlm_eval.analysis.load import Run, combine
+from rlm_eval.analysis.load import Run, calls_of, combine
 from rlm_eval.analysis.paired import paired_table
 from rlm_eval.analysis.report import samples
 from rlm_eval.analysis.report.samples import Contexts, put
@@ -125,7 +126,7 @@ def _put_in_one(folder: Path) -> None:
 
 
 def _write_data(runs: Sequence[Run], results: pd.DataFrame, data: Path) -> None:
-    calls = _calls(runs, results)
+    calls = calls_of(runs, results)
     summary, pairs = summarize(results), paired_table(results)
     found = views(results, calls, summary, pairs, runs)
     for view in found:
@@ -140,7 +141,7 @@ def _write_data(runs: Sequence[Run], results: pd.DataFrame, data: Path) -> None:
     main = {
         "runs": [_run(run) for run in runs],
         "scripted": bool(results["scripted"].any()),
-        "revisions": results["code_revision"].nunique(),
+        "changed": _changed(runs),
         "demonstration": any(run.demonstration for run in runs),
         "verdicts": [_verdict(v, names) for v in verdicts(results, min(r.margin for r in runs))],
         "tables": [_table(view) for view in found],
@@ -152,11 +153,11 @@ def _write_data(runs: Sequence[Run], results: pd.DataFrame, data: Path) -> None:
     samples.write_samples(runs, results, calls, data)
 
 
-def _calls(runs: Sequence[Run], results: pd.DataFrame) -> pd.DataFrame:
-    """The calls of each result in the run that its row is from."""
-    calls = pd.concat([run.calls.assign(run_dir=str(run.path)) for run in runs])
-    calls = calls.merge(results[["result_key", "run_dir"]]).drop(columns="run_dir")
-    return calls.drop_duplicates(["call_id", "attempt"])
+def _changed(runs: Sequence[Run]) -> list[str]:
+    """The sources of which the runs had several versions, the first three by name."""
+    hashes = {pair for run in runs for pair in (run.environment.get("sources") or {}).items()}
+    names = sorted(name for name, n in Counter(name for name, _ in hashes).items() if n > 1)
+    return [*names[:3], *["…"] * (len(names) > 3)]
 
 
 def _run(run: Run) -> dict[str, Any]:

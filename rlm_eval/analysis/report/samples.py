@@ -31,7 +31,7 @@ SAMPLE_FIELDS = [
     "constant_score", "question", "gold", "knobs",
 ]  # fmt: skip
 ROW_FIELDS = [
-    "sample", "arm", "bundle", "repeat", "outcome", "points", "right", "answer", "error",
+    "sample", "arm", "setting", "bundle", "repeat", "outcome", "points", "right", "answer", "error",
     "iterations", "subcalls", "tokens", "cost_usd", "wall_s", "truncated_tokens", "code_errors",
     "evidence_recall", "over", "result_key",
 ]  # fmt: skip
@@ -48,9 +48,11 @@ def write_samples(
     samples = results.drop_duplicates("sample_id")
     gold = samples["gold"].map(lambda listed: " | ".join(map(str, json.loads(listed))))
     arms, names = results.drop_duplicates("arm"), marks(results)
+    settings = results.drop_duplicates("arm_id")  # of which tasks may give one name several
     rows = results.assign(
         sample=results["sample_id"].map({s: i for i, s in enumerate(samples["sample_id"])}),
         arm=results["arm"].map({arm: i for i, arm in enumerate(arms["arm"])}),
+        setting=results["arm_id"].map({arm: i for i, arm in enumerate(settings["arm_id"])}),
         bundle=_put_bundles(data, _trees(runs, results, calls)),
         over=overspent(results, calls).astype(int),
     )
@@ -59,7 +61,7 @@ def write_samples(
         "rows": _columns(rows[ROW_FIELDS]),
         "arms": json.dumps([names[arm] for arm in arms["arm"]]),
         "arm_keys": json.dumps(list(arms["arm"])),
-        "settings": json.dumps([yaml.safe_dump(json.loads(c)) for c in arms["arm_config"]]),
+        "settings": json.dumps([yaml.safe_dump(json.loads(c)) for c in settings["arm_config"]]),
     }
     put(data, "samples", f"{{{','.join(f'{json.dumps(k)}:{part}' for k, part in parts.items())}}}")
 

@@ -18,7 +18,7 @@
     rows.forEach((row) => {
       row.sample = samples[row.sample];
       row.armKey = list.arm_keys[row.arm];
-      row.settings = list.settings[row.arm];
+      row.settings = list.settings[row.setting];
       row.arm = list.arms[row.arm];
       const { question, gold, sample_id: id } = row.sample;
       row.searched = [question, gold, id, row.answer, row.error].join("\n").toLowerCase();

@@ -6,7 +6,7 @@
   function banners(main) {
     return [
       main.demonstration && "A demonstration, not evidence.",
-      main.revisions > 1 && `Results of ${main.revisions} code revisions: see Runs.`,
+      main.changed.length && `Made by several versions of ${main.changed.join(", ")}: see Runs.`,
       main.scripted && "Scripted models took part: rows marked (scripted) say nothing about any "
         + "language model.",
     ].filter(Boolean).map((text) => h("p", { class: "banner" }, text));
