@@ -21,24 +21,29 @@ from rlm_eval.analysis.compare import compare_runs
 from rlm_eval.analysis.load import Run, calls_of, combine, find_runs, load_run
 from rlm_eval.analysis.paired import paired_table
 from rlm_eval.analysis.report.views import printed, views
+from rlm_eval.analysis.verdicts import verdicts
 
 HERE = Path(__file__).parent
 PUBLISHED = HERE.parent / "results" / "published"
 EVIDENCE = PUBLISHED / "evidence"
-#: README's first table: a row's title, its run and length; a column's title, the arm that it shows.
+#: README's first table: a row's title, length and runs, of which the last is judged together with
+#: the others; a column's title, the arm that it shows.
 TASKS = (
-    ("a needle in 16K tokens, 12 texts", "needle-985bb97aff", 16384),
-    ("a needle in 1M tokens, 12 texts", "needle-985bb97aff", 1048576),
-    ("aggregation by meaning, 1.5K tokens, 60 questions", "aggregation-229bdfa857", 1650),
-    ("a chain of facts linked by words, 1.9K tokens, 20 texts", "multihop-69200df893", 2048),
-    ("a chain told in other words, 2.2K tokens, 20 texts", "multihop-8d443d0828", 2304),
+    ("a needle in 16K tokens, 12 texts", 16384, "needle-985bb97aff"),
+    ("a needle in 1M tokens, 12 texts", 1048576, "needle-985bb97aff"),
+    (
+        *("aggregation by meaning, 1.5K tokens, 60 questions", 1650),
+        *("aggregation-229bdfa857", "aggregation-CODEACT"),
+    ),
+    ("a chain of facts linked by words, 1.9K tokens, 20 texts", 2048, "multihop-69200df893"),
+    ("a chain told in other words, 2.2K tokens, 20 texts", 2304, "multihop-8d443d0828"),
 )
 COLUMNS = {
     "RLM": ("rlm",),
     "one prompt": ("direct",),
     "RAG": ("rag_bm25",),
     "summaries": ("summarize_map_reduce",),
-    "CodeAct": ("codeact_bm25", "codeact_tools"),
+    "CodeAct": ("codeact_bm25", "codeact_tools", "codeact"),
 }
 #: Its second one: a row's title, run and arm.
 VARIANTS = (
@@ -101,15 +106,17 @@ def numbers(folder: Path) -> Iterator[tuple[str, str]]:
     """What the text may say of the runs in ``folder``, by name: of an arm, and of an RLM's verdict,
     as RUN/ARM/LENGTH/MEASURE, of two arms as RUN/ARM-AGAINST/LENGTH/MEASURE; of runs in its folder
     ``again``, which were made a second time, as again/RUN/ARM/LENGTH/MEASURE. Scores and
-    differences are in percent and points, tokens per question."""
+    differences are in percent and points, tokens per question. A run of one arm is judged with
+    those that asked the same questions."""
     paths = [path.parent for path in sorted(folder.glob("*/results.parquet"))]
     runs = {path.name: load_run(path) for path in paths}
     for at, run in runs.items():
         results = by_method(combine([run]))
         yield from of_kinds(at, results)
         yield from of_arms(at, results, run.calls[run.calls["role"] == "sub"])
-        yield from of_pairs(at, by_method(combine([*compared_with(run, runs.values()), run])))
-        for row in pd.read_csv(folder / at / "verdicts.csv").to_dict("records"):
+        beside = by_method(combine([*compared_with(run, runs.values()), run]))
+        yield from of_pairs(at, beside)
+        for row in (verdict.row for verdict in verdicts(beside, run.margin)):
             yield f"{at}/{row['arm']}/{row['target_tokens']}/decision", str(row["decision"])
             if not row["target_tokens"]:  # all lengths together, which no other table has
                 name = f"{at}/{row['arm']}-{row['against']}/0"
@@ -185,13 +192,14 @@ def compared_with(run: Run, runs: Iterable[Run]) -> list[Run]:
 def first_results(known: Mapping[str, str]) -> tuple[str, str]:
     """README's tables, from :func:`numbers`: methods on tasks, and variants of the RLM on one."""
     tasks = [["score, %; tokens per question", *COLUMNS, "verdict on the RLM"]]
-    for title, run, length in TASKS:
-        row = [LINK.format(title, run)]
+    for title, length, *runs in TASKS:
+        row = [LINK.format(title, runs[0])]
         for arms in COLUMNS.values():
-            asked = [f"{run}/{arm}/{length}" for arm in arms if f"{run}/{arm}/{length}/n" in known]
+            asked = [f"{run}/{arm}/{length}" for run in runs for arm in arms]
+            asked = [at for at in asked if f"{at}/n" in known]
             cells = ((known[f"{at}/score"], known[f"{at}/tokens"]) for at in asked)
             row.append("".join(f"{s}; {t}" if t != "0" else "too long" for s, t in cells))
-        tasks.append([*row, known[f"{run}/rlm/{length}/decision"]])
+        tasks.append([*row, known[f"{runs[-1]}/rlm/{length}/decision"]])
     titles = ("", "score, % (95 %)", "gain on the RLM, points (95 %)", "exactly right", "tokens")
     variants = [[*titles]]
     for title, run, arm in VARIANTS:
