@@ -18,6 +18,8 @@ JUNK, RECORD = ("__pycache__", "node_modules"), ("journal.jsonl", "journal.jsonl
 #: Elements of HTML within a line, and what parts the cells of a table. All others begin a line.
 INLINE = "a abbr b cite code em font i img kbd mark q s small span strong sub sup u var".split()  # noqa: SIM905
 PARTS = {**dict.fromkeys(INLINE, ""), "td": " | ", "th": " | "}
+#: What ends an open cell, in which no element begins a line.
+ENDS_CELL = ("td", "th", "tr", "table")
 
 
 def read_file(path: Path) -> str:
@@ -97,14 +99,17 @@ class _Shown(HTMLParser):
         super().__init__()
         self.parts: list[str] = []
         self.as_written = 0  # how many <pre> are open
+        self.in_cell = False
 
     def handle_starttag(self, tag: str, attrs: object) -> None:
         self.as_written += tag == "pre"
-        self.parts.append(PARTS.get(tag, "\n"))
+        self.in_cell = tag in ("td", "th") or (self.in_cell and tag not in ENDS_CELL)
+        self.parts.append(PARTS.get(tag, " " if self.in_cell else "\n"))
 
     def handle_endtag(self, tag: str) -> None:
         self.as_written = max(0, self.as_written - (tag == "pre"))
-        self.parts.append("" if tag in PARTS else "\n")
+        self.in_cell = self.in_cell and tag not in ENDS_CELL
+        self.parts.append("" if tag in PARTS else " " if self.in_cell else "\n")
 
     def handle_data(self, data: str) -> None:
         if self.cdata_elem not in ("script", "style"):  # a newer Python has others, which are shown

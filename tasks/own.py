@@ -6,9 +6,9 @@ or one such file as ``path``, whose rows bring their contexts. A row is about it
 are; the length is the power of two that holds the longest.
 
 Score: by the rule that the column ``scorer`` or the setting names, else by what follows from the
-answer: a number → ``number``; a letter, where all answers are A to J → ``choice``; a list or
-a few words → ``contains``; more words → ``f1``. Of a list ``contains`` wants all (the score is the
-share), other rules any. A sentence after the question asks for the form of reply that is read.
+answer: a number → ``number``; a letter, where all answers are A to J or a to j → ``choice``; a list
+or a few words → ``contains``; more words → ``f1``. Of a list ``contains`` wants all (the score is
+the share), other rules any. A sentence after the question asks for the form of reply that is read.
 
 Known shortcuts: public documents may be known by heart, frequent answers guessed: compare with a
 no_context arm and with the best constant.
@@ -23,6 +23,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from string import ascii_uppercase
 from typing import Annotated, Any, Literal, NotRequired
@@ -43,7 +44,7 @@ FORMS = {
     "choice": "Reply in the form 'The correct answer is (X)', where X is a letter.",
 }
 BRIEF = "Reply with the answer alone, in as few words as possible."
-NUMBER = re.compile(r"-?(\d{1,3}(,\d{3})+|\d+)(\.\d+)?")
+NUMBER = re.compile(r"-?((\d{1,3}(,\d{3})+|\d+)(\.\d+)?|\.\d+)")
 #: Of these the first ten are read as letters of a choice where no rule is named: Y and N are words.
 LETTERS = [*ascii_uppercase]
 #: Up to so many words an answer is looked for as it stands; of a longer one the words count.
@@ -55,6 +56,17 @@ FEW_CONTEXTS = 6
 def each(value: Any) -> list[Any]:
     """The values of a list that has some; what is none, as the only one."""
     return value if isinstance(value, list) and value else [value]
+
+
+def written(answer: Any) -> str:
+    """An answer as people write it: a number without an exponent."""
+    text = str(answer).strip()
+    return format(Decimal(text), "f") if isinstance(answer, float) else text
+
+
+def letter(answer: Any) -> Any:
+    """A letter as a choice has it, in upper case; other answers as they are."""
+    return answer.upper() if isinstance(answer, str) and len(answer) == 1 else answer
 
 
 def _answer(value: Any) -> Any:
@@ -125,10 +137,11 @@ class Own(DataSet):
 
     def _read_all(self) -> list[Pair]:
         rows, tokens, first = list(self.placed_rows()), dict[str, int](), dict[str, str]()
-        chosen = self.scorer == "auto" and all(row["answer"] in LETTERS[:10] for _, row in rows)
+        answers = [letter(row["answer"]) for _, row in rows]
+        chosen = self.scorer == "auto" and all(one in LETTERS[:10] for one in answers)
         fixed = "choice" if chosen else self.scorer
         choices = [row["answer"] for _, row in rows if (row.get("scorer") or fixed) == "choice"]
-        letters = {one for answer in choices for one in each(answer) if one in LETTERS}
+        letters = {one for answer in choices for one in map(letter, each(answer)) if one in LETTERS}
         options = "".join(c for c in LETTERS if c <= max("D", *letters))
         asked: list[tuple[str, Context, Fields]] = []
         for place, row in rows:
@@ -145,22 +158,23 @@ class Own(DataSet):
         pairs = []
         for place, context, fields in asked:
             _, sample = self.pair(context, target, **fields)
-            right, blank = (
-                self.score(sample, said).correct for said in (*self.constants([sample]), "")
-            )
+            (given,) = self.constants([sample])
+            right, blank = (self.score(sample, said).correct for said in (given, ""))
             if not right or blank or self._tok.count(sample.gold[0]) > self.max_answer_tokens:
-                told = f"{sample.scorer} can't score it in {self.max_answer_tokens} tokens"
-                told = f"answer {', '.join(sample.gold)!r}: {told} (task.max_answer_tokens)"
+                told = f"answer {', '.join(sample.gold)!r}: {sample.scorer} can't score it"
+                if self._tok.count(given) > self.max_answer_tokens:
+                    told += f" in {self.max_answer_tokens} tokens (task.max_answer_tokens)"
                 raise ConfigError(f"{place}: {told}", key="path")
             if (before := first.setdefault(sample.id, place)) != place:
                 raise ConfigError(f"{place}: asks what {before} asks", key="path")
             pairs.append((context, sample))
         pairs = pairs[: self.n]
-        self.notes = tuple(self._told(pairs))
+        unread = {name for _, row in rows for name in row if name} - {*self.schema.__annotations__}
+        self.notes = tuple(self._told(pairs, sorted(unread)))
         order = {context.id: i for i, (context, _) in reversed([*enumerate(pairs)])}
         return sorted(pairs, key=lambda pair: order[pair[0].id])
 
-    def _told(self, pairs: list[Pair]) -> Iterator[str]:
+    def _told(self, pairs: list[Pair], unread: list[str]) -> Iterator[str]:
         """The task's notes. Raises ConfigError where a judge grades a part of the rows."""
         rules = Counter(sample.scorer for _, sample in pairs)
         if 0 < rules["judge"] < len(pairs):
@@ -180,16 +194,20 @@ class Own(DataSet):
             )
         if self._binary:
             yield f"left out, since binary: {shorten(', '.join(self._binary), 300)}"
+        if unread:
+            yield f"columns not read: {shorten(', '.join(unread), 300)}"
 
     def _fields(self, row: Row, rule: str, options: str) -> Fields:
         """What :meth:`pair` takes of a row."""
         answer, rule = row["answer"], row.get("scorer") or rule
-        golds = tuple(str(one).strip() for one in each(answer))
+        golds = tuple(map(written, each(answer)))
         if rule == "auto" and NUMBER.fullmatch(golds[0]) and not isinstance(answer, list):
             rule = "number"
         elif rule == "auto":
             few = isinstance(answer, list) or len(golds[0].split()) <= FEW_WORDS
             rule = "contains" if few else "f1"
+        elif rule == "choice":
+            golds = tuple(map(letter, golds))
         known = {key: row[key] for key in ("id", "file") if row.get(key) is not None}
         knobs = {key: ", ".join(map(str, each(value))) for key, value in known.items()}
         return {

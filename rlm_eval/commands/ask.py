@@ -24,6 +24,7 @@ from rlm_eval.records import content_hash
 from rlm_eval.runs.assemble import Parts, assemble
 from rlm_eval.runs.progress import Watched, plain
 from rlm_eval.runs.run import Host, carry_out_parts, redactor_of
+from rlm_eval.tasks.datasets.dataset import shorten
 from rlm_eval.tasks.documents import read_file, read_folder
 
 _SETTING = re.compile(r"[+~]{0,2}[\w.@/-]+=")
@@ -49,8 +50,9 @@ class Answer:
 
 
 def read_documents(paths: Sequence[str | Path]) -> str | dict[str, str]:
-    """The text of one file, or texts by name, of a folder all of its own; ``-`` is standard input.
-    Raises ConfigError where one can't be read as text."""
+    """The text of one file, or texts by name, of a folder all of its own but for binary files,
+    which are named on standard error; ``-`` is standard input. Raises ConfigError where one can't
+    be read as text."""
     texts: dict[str, str] = {}
     for path in map(Path, paths):
         if str(path) == "-":
@@ -59,8 +61,11 @@ def read_documents(paths: Sequence[str | Path]) -> str | dict[str, str]:
             except UnicodeDecodeError as error:
                 raise ConfigError(f"standard input is not in UTF-8 ({error.reason})") from error
         elif path.is_dir():
-            inside, _ = read_folder(path, leave_out=path)
+            inside, binary = read_folder(path, leave_out=path)
             texts |= {f"{path}/{name}": text for name, text in inside.items()}
+            if binary:
+                left_out = shorten(", ".join(f"{path}/{name}" for name in binary), 300)
+                print(plain(f"left out, since binary: {left_out}"), file=sys.stderr)
         else:
             texts[str(path)] = read_file(path)
     return texts.popitem()[1] if len(texts) == 1 else texts

@@ -235,6 +235,8 @@ def _read(files: Iterable[Path]) -> Iterator[tuple[str, Any]]:
                     if raw is not ...:
                         yield f"{file} {unit} {number}", raw
         except UNREADABLE as error:
+            if isinstance(error, UnicodeDecodeError) and file.suffix == ".csv":  # read as a whole
+                number = error.object[: error.start].count(b"\n")
             at = f" line {number + 1}" if unit == "line" else ""
             if isinstance(error, UnicodeDecodeError):
                 why = f"({error.reason}): convert it, as with iconv -f ENCODING -t UTF-8"
@@ -272,7 +274,7 @@ def _csv(stream: BinaryIO) -> Iterator[tuple[int, Any]]:
     for row in rows:
         if None in row:
             raise ValueError("it has more cells than the header")
-        yield rows.line_num, {name: _cell(cell) for name, cell in row.items() if cell}
+        yield rows.line_num, {name: _cell(cell) for name, cell in row.items() if cell} or ...
 
 
 def _cell(text: str) -> Any:

@@ -2,7 +2,7 @@
 
 ``lengths`` are upper bounds: a row belongs to the smallest that holds its context, question and
 answer, and up to ``n`` rows of each are taken in the source's order; rows larger than all of them
-are left out.
+are left out, and those that come again.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Fixed(DataSet):
         return 0
 
     def build(self) -> Iterator[Pair]:
-        found: dict[int, list[Pair]] = {bound: [] for bound in self.lengths}
+        found: dict[int, dict[str, Pair]] = {bound: {} for bound in self.lengths}
         contexts: dict[str, Context] = {}
         for row in self.rows():
             asked = self.item(row)
@@ -65,11 +65,12 @@ class Fixed(DataSet):
             if target in room:
                 context = contexts.setdefault(context.id, context)
                 made = self.pair(context, target, length=length, used=used, **asked)
-                found[target].append(made)
+                found[target].setdefault(made[1].id, made)
                 if room == [target] and len(found[target]) == self.n:
                     break
         if not any(found.values()):
             raise ConfigError("no row of the source matches task.where and fits task.lengths")
-        for pairs in found.values():
+        for by_id in found.values():
+            pairs = [*by_id.values()]
             order = {context.id: i for i, (context, _) in reversed(list(enumerate(pairs)))}
             yield from sorted(pairs, key=lambda pair: order[pair[0].id])

@@ -57,9 +57,10 @@ def _final_part(answer: str, room: int, mark: re.Pattern[str]) -> str:
 
 @lru_cache(maxsize=1024)
 def numbers_in(text: str) -> tuple[float, ...]:
-    """The numbers in a text, in order; commas between thousands don't part them."""
-    plain = without_thousands(text)
-    return tuple(map(float, re.findall(r"(?<![\w.])-?\d+(?:\.\d+)?(?!\w)", plain)))
+    """The numbers in a text, in order, each in full or not at all: of 2.5km there is no 2. Commas
+    between thousands don't part them."""
+    form = r"(?<![\w.])-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?(?!\w|\.\d)"
+    return tuple(map(float, re.findall(form, without_thousands(text))))
 
 
 def without_thousands(text: str) -> str:

@@ -9,7 +9,7 @@ import re
 import string
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from difflib import SequenceMatcher
 
@@ -108,27 +108,44 @@ PART = re.compile(r"(?<=\d)[.-](?=\d)|(?<!\w)-(?=\d)|(?<=\w)[+#]+(?!\w)")
 AS_LETTERS = str.maketrans(".-+#", "ːˑˠˡ")
 #: What parts a list's entries, spaces or not: no comma of 1,200, no slash of 24/7 or km/h.
 PARTING = re.compile(r"(?!(?<=\d),\d{3}(?!\d))[,;|]|(?<=[^\W\d]{2})/(?=[^\W\d]{2})")
+#: Where a unit begins that stands at its number (15km, not 2nd).
+UNIT = r"(?<=\d)(?=(?!(?:st|nd|rd|th)\b)[^\W\d_]+\b)"
+#: What may part words as well: in lease-03.md, https://acme.com, Ben's and 10kg, not in U.S. or 4o.
+FINER = re.compile(
+    rf"{PARTING.pattern}|(?<=\w)(?<!\b[^\W\d])(?:[.:]|://)(?=[^\W\d]{{2}})"
+    rf"|(?<=\w)'(?=s\b)|{UNIT}(?=\w\w)"
+)
 
 
 def _typed(text: str) -> str:
     return DASH.sub("-", unicodedata.normalize("NFC", text).translate(QUOTES))
 
 
-def _words(text: str) -> str:
+def _words(text: str, parting: re.Pattern[str]) -> str:
     """A text by SQuAD's normalisation, but for marks that are part of a number or a name, or that
-    part entries."""
+    part words."""
     marked = PART.sub(lambda mark: mark[0].translate(AS_LETTERS), _typed(text))
-    return squad_normalise(PARTING.sub(" ", marked))
+    return squad_normalise(parting.sub(" ", marked))
+
+
+def _held(part: str, golds: Iterable[str], parting: re.Pattern[str]) -> Iterator[bool]:
+    """Whether each gold is held as whole words. Where yes or no is one, but not both, it must be
+    what is said first of the two."""
+    said, wanted = _words(part, parting), [_words(gold, parting) for gold in golds]
+    for gold in wanted:
+        verdict = {"yes", "no"}.intersection(wanted) == {gold}
+        found = re.search(WHOLE.format("(?:yes|no)" if verdict else re.escape(gold)), said)
+        yield found is not None and found[0] == gold
 
 
 def contains(sample: Sample, answer: str) -> Score:
-    """The share of the references that the answer's final part holds as whole words, after SQuAD's
-    normalisation, which here leaves numbers whole; 0 for what is longer than an answer is."""
+    """The share of the references that the answer's final part holds as whole words, parted either
+    way, after SQuAD's normalisation, which here leaves numbers whole; 0 for what is longer than an
+    answer is."""
     part = final_part(sample, answer, ANSWER)
-    said = _words(part)
-    wanted = [WHOLE.format(re.escape(_words(gold))) for gold in sample.gold]
-    held = sum(re.search(words, said) is not None for words in wanted)
-    return Score(held / len(wanted), part, squad(sample, answer))
+    ways = (_held(part, sample.gold, parting) for parting in (PARTING, FINER))
+    held = sum(map(any, zip(*ways, strict=True)))
+    return Score(held / len(sample.gold), part, squad(sample, answer))
 
 
 def number(sample: Sample, answer: str) -> Score:
@@ -143,10 +160,10 @@ def number(sample: Sample, answer: str) -> Score:
 
 
 def _numbers(text: str) -> tuple[float, ...]:
-    """The numbers in a text as people write it: −5 and .5, and where none stands alone 15km."""
+    """The numbers in a text as people write it: −5 and .5, and where none stands alone 15km, USD15
+    and No.15."""
     typed = re.sub(r"(?<![\w.])\.(?=\d)", "0.", _typed(text))
-    unit = r"(?<=\d)(?=(?!(?:st|nd|rd|th)\b)[^\W\d_]+\b)"
-    return numbers_in(typed) or numbers_in(re.sub(unit, " ", typed))
+    return numbers_in(typed) or numbers_in(re.sub(rf"{UNIT}|(?<=[^\W\d_])\.?(?=\d)", " ", typed))
 
 
 # --- Judges --------------------------------------------------------------------------------------

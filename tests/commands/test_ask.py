@@ -15,7 +15,7 @@ from rich.console import Console
 from helpers.commands import replay, report
 from helpers.some_records import some_call, some_result
 from rlm_eval.analysis.summary import print_summary, write_summary
-from rlm_eval.commands.ask import asked
+from rlm_eval.commands.ask import asked, read_documents
 from rlm_eval.commands.cli import run_command
 from rlm_eval.journal.redaction import Redactor
 from rlm_eval.runs.progress import Watched
@@ -107,6 +107,16 @@ def test_standard_input_is_asked_about(
     assert capsys.readouterr().out == "8412\n"
     assert run_command(["ask", "mill.txt", QUESTION, "model=scripted", "dry_run=true"]) == 0
     assert "1 results to make" in capsys.readouterr().out
+
+
+def test_what_is_left_out_of_a_folder_is_said(folder: Path, capsys: Printed) -> None:
+    (folder / "docs").mkdir()
+    (folder / "docs/mill.txt").write_text(TEXT)
+    for name in ("contract.docx", "plan.png"):
+        (folder / "docs" / name).write_bytes(b"\x89PNG\0")
+    assert read_documents(["docs"]) == TEXT
+    told = "left out, since binary: docs/contract.docx, docs/plan.png\n"
+    assert capsys.readouterr() == ("", told)
 
 
 def test_its_bound_refuses_nothing_unless_it_is_asked_to(folder: Path) -> None:

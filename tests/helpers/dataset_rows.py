@@ -21,7 +21,7 @@ from rlm_eval.tasks.datasets.longmemeval import LongMemEval
 from rlm_eval.tasks.datasets.mrcr import MRCR
 from rlm_eval.tasks.datasets.oolong import Oolong, OolongReal
 from rlm_eval.tasks.datasets.oolong_pairs import OolongPairs, as_roles
-from rlm_eval.tasks.own import Own, each
+from rlm_eval.tasks.own import Own, each, written
 
 Row = dict[str, Any]
 
@@ -301,7 +301,7 @@ SETS = {
     "own": Set(
         lambda path, _: Own(path=path),
         own,
-        lambda row: [str(one).strip() for one in each(row["answer"])],
+        lambda row: [written(one) for one in each(row["answer"])],
     ),
     "exported": Set(lambda path, _: Exported(path=path), exported, lambda row: row["gold"]),
 }

@@ -57,6 +57,14 @@ def test_html_is_read_as_what_it_shows() -> None:
     assert html_text(code).splitlines() == ["a = 1", "b = 2", "after it", "c"]
 
 
+def test_a_row_of_a_table_is_a_line_whatever_its_cells_hold() -> None:
+    page = """<table><tr><td><p>Cleo</p></td><td><div>June,</div><ul><li>July</ul></td></tr>
+<tr><td>Dan<td><p>May</table><p>one<p>two<table><td>of<table><tr><td>a<br>b</table><p>three"""
+    assert html_text(page).splitlines() == [
+        "Cleo | June, July", "Dan | May", "one", "two", "of", "a b", "three",
+    ]  # fmt: skip
+
+
 def test_a_title_that_a_newer_python_reads_raw_is_shown() -> None:
     reader = documents._Shown()
     for tag, shown in (("title", True), ("textarea", True), ("script", False), ("style", False)):

@@ -55,6 +55,12 @@ def test_longbench_rows_fall_into_the_smallest_length_that_holds_them(tmp_path: 
     assert len(task.source["sha256"]) == 64
 
 
+def test_a_row_that_comes_twice_is_asked_once(tmp_path: Path) -> None:
+    path = write(tmp_path, [longbench_row(i, 50) for i in (0, 0, 1, 0, 2)])
+    task = LongBenchV2(path=path, lengths=[1000], n=2)
+    assert [s.knobs["_id"] for _, s in task.build()] == ["id0", "id1"]
+
+
 def test_codeqa_is_a_filter(tmp_path: Path) -> None:
     path = write(tmp_path, [longbench_row(i, 50) for i in range(6)])
     where = {"domain": "Code Repository Understanding"}
