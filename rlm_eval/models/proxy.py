@@ -239,10 +239,10 @@ class Proxy(ThreadingHTTPServer):
         back = [{**call, "id": self._id(call.get("id"))} for call in calls]
         message = {**message, "tool_calls": written(back)}
         _, reply = self._called.get(safe_id(str(calls[0].get("id"))), ("", None))
-        if reply is None or not reply.thinking_blocks:
+        if reply is None or not reply.thoughts:
             return message
         same = [*map(_asked, calls)] == [*map(_asked, json.loads(reply.tool_calls))]
-        return message | ({"thinking_blocks": reply.thinking_blocks} if same else {})
+        return message | ({"thoughts": reply.thoughts} if same else {})
 
     def _id(self, given: Any) -> str:
         return self._called.get(safe_id(str(given)), (str(given), None))[0]
