@@ -171,12 +171,14 @@ class Ledger:
     def renew(self, reservation: Reservation, spent: Spend) -> None:
         """Count a failed attempt as ``spent`` and hold the same amount for the next one. Raises as
         :meth:`reserve_all` does when that no longer fits, with the attempt settled. Never waits:
-        what it would wait for may be queued behind the caller."""
+        what it would wait for may be queued behind the caller. Where only calls in flight are in
+        the way, it is BudgetExceeded whose cap it may be: the run's is not spent."""
         with self._changed:
             self.settle(reservation, spent)
             refusal = self._refusal(reservation.amount, in_flight=True)
             if refusal is not None:
-                raise refusal
+                spent_up = self._refusal(reservation.amount, in_flight=False)
+                raise spent_up or BudgetExceeded(str(refusal))
             self._hold(reservation.amount, 1)
             reservation.settled = False
 

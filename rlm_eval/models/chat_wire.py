@@ -28,7 +28,7 @@ _NONE: tuple[Any, ...] = (None, "", [], {})
 #: What is carried beside the messages.
 _OPTIONS = {"tools", "tool_choice", "parallel_tool_calls", "stop", "response_format"}
 _READ = {"model", "messages", "max_tokens", "max_completion_tokens", "stream", "stream_options"}
-_FINISH = ("stop", "length", "content_filter", "tool_calls")
+_FINISH = ("stop", "length", "tool_calls")
 _ROLES = {"developer": "system", **{r: r for r in ("system", "user", "assistant", "tool")}}
 
 
@@ -191,9 +191,9 @@ def as_sent(message: Message) -> dict[str, Any]:
     """A message as OpenAI's API takes it."""
     if "tool_calls" not in message:
         return dict(message)
-    lists = [name for name in ("tool_calls", "thinking_blocks") if name in message]
-    told = {name: json.loads(message[name]) for name in lists}
-    return {**message, "content": message["content"] or None, **told}
+    told: dict[str, Any] = {**message, "content": message["content"] or None}
+    thoughts = json.loads(told.pop("thoughts", "{}"))
+    return told | {"tool_calls": json.loads(message["tool_calls"]), **thoughts}
 
 
 def unsupported(param: str, message: str) -> RefusedError:

@@ -281,7 +281,7 @@ def reply_of(
     ended = getattr(choice, "finish_reason", None) or "stop"
     details = getattr(choice, "provider_specific_fields", None)
     native = str(details.get("native_finish_reason") or ended if details else ended)
-    finish = "length" if ended == "length" else "stop"
+    finish = "length" if ended == "length" or native.lower() == "model_length" else "stop"
     kind = ""
     if native.lower() == "refusal":
         finish, beside, text = "refusal", [*beside, text], ""
@@ -298,9 +298,9 @@ def reply_of(
     elif not text.strip() and finish == "stop":
         other = "thoughts_only" if thoughts else "stop"
         finish = "refusal" if refusal else "tool_call" if calls else other
-    blocks = getattr(message, "thinking_blocks", None) if made else None
-    thinking = written(blocks) if blocks else ""
-    reply = Reply(text, usage, finish, "\n\n".join(filter(None, beside)), made, thinking)
+    own = {name: getattr(message, name, None) for name in ("thinking_blocks", "reasoning_content")}
+    back = next((written({name: told}) for name, told in own.items() if made and told), "")
+    reply = Reply(text, usage, finish, "\n\n".join(filter(None, beside)), made, back)
     if kind:
         retryable = kind != CONTENT_FILTER
         raise BilledError(why, kind=kind, retryable=retryable, usage=usage, text=reply.whole)

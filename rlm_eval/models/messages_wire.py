@@ -36,10 +36,7 @@ _LEFT_OUT = {
 #: A system's message amid a chat is a user's to most providers' templates.
 _ROLES = {"user": "user", "assistant": "assistant", "system": "user"}
 _CHOICES = {"any": "required", "none": "none"}
-_STOPS = {
-    **{"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use"},
-    **{"content_filter": "refusal", "refusal": "refusal"},
-}
+_STOPS = {"length": "max_tokens", "tool_calls": "tool_use", "refusal": "refusal"}
 _KINDS = {401: "authentication_error", 402: "billing_error", 404: "not_found_error"}
 _KINDS |= {413: "request_too_large", 424: "api_error"}
 

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from rlm_eval.models.traffic import Limits
 
 #: A turn of a chat: ``role`` and ``content``; of an assistant that called tools ``tool_calls`` too,
-#: the JSON of OpenAI's list, and ``thinking_blocks``, that of what it thought before, where its
-#: provider wants that back; of what a tool gave ``tool_call_id``.
+#: the JSON of OpenAI's list, and ``thoughts``, that of the fields in which its provider wants back
+#: what it thought before; of what a tool gave ``tool_call_id``.
 Message = Mapping[str, str]
 #: What a request asks for beside its messages, as OpenAI's API has it: ``tools``, ``tool_choice``,
 #: ``parallel_tool_calls``, ``stop``, ``response_format``.
@@ -71,7 +71,7 @@ class Reply:
     finish_reason: str = "stop"
     beside: str = ""
     tool_calls: str = ""
-    thinking_blocks: str = ""
+    thoughts: str = ""
 
     @property
     def whole(self) -> str:
@@ -89,7 +89,7 @@ class Reply:
                 finish = "thoughts_only" if complete and finish == "stop" else "length"
         unseen = len(self.whole) - len(text) - (len(self.tool_calls) + 2 if self.tool_calls else 0)
         call = replace(call, finish_reason=finish, thought_chars=max(0, unseen))
-        made = (self.tool_calls, self.thinking_blocks)
+        made = (self.tool_calls, self.thoughts)
         return Completion(text, call.call_id, finish, self.usage, False, *made), call
 
 
@@ -227,7 +227,7 @@ class Completion:
     usage: Usage
     cached_response: bool = False
     tool_calls: str = ""
-    thinking_blocks: str = ""
+    thoughts: str = ""
 
     @property
     def no_reply(self) -> NoReply | None:

@@ -17,8 +17,9 @@ already.
     402 budget_exceeded            a cap of the sample is spent, or no turn is left
     400 context_length_exceeded    the prompt doesn't fit the model's window
     424 provider_error             the provider failed for good; the sample ends with it
-    400, 401, 404, 411, 413        what the request itself has wrong, also by the word of a provider
-                                   that has answered others of this sample: 400, which ends nothing
+    400 content_filter             the provider's filter took the prompt or the reply
+    400, 401, 404, 411, 413        what the request itself has wrong; 400 also by a provider's word,
+                                   of a sub-call, or of a turn after one that was answered
 
 Whoever finds the port may connect, so nothing without the token has any effect but the refusal:
 such a connection has one request and a few seconds, and gives way to others when there are many.
@@ -41,7 +42,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BufferedIOBase
 from typing import Any, Self
 
-from rlm_eval.errors import BudgetExceeded, ContextOverflow, ProviderError, SampleFailure
+from rlm_eval.errors import (
+    CONTENT_FILTER,
+    THE_PROMPTS,
+    BudgetExceeded,
+    ContextOverflow,
+    ProviderError,
+    SampleFailure,
+)
 from rlm_eval.ledger import Ledger
 from rlm_eval.models.chat_wire import (
     ChatRequest,
@@ -200,8 +208,9 @@ class Proxy(ThreadingHTTPServer):
             self.refused = failure
             self._log(tags, request.messages, failure)
             # What an engine asks for may be what its provider never takes.
-            its_own = isinstance(failure, ProviderError) and failure.kind == "bad_request"
-            its_own = its_own and tags.role in self._answered
+            kind = getattr(failure, "kind", "")
+            known = tags.role == "sub" or tags.role in self._answered
+            its_own = kind == CONTENT_FILTER or (kind in THE_PROMPTS and known)
             if isinstance(failure, ProviderError) and not its_own:
                 self._end(failure)
             if isinstance(failure, ContextOverflow):
@@ -239,10 +248,10 @@ class Proxy(ThreadingHTTPServer):
         back = [{**call, "id": self._id(call.get("id"))} for call in calls]
         message = {**message, "tool_calls": written(back)}
         _, reply = self._called.get(safe_id(str(calls[0].get("id"))), ("", None))
-        if reply is None or not reply.thinking_blocks:
+        if reply is None or not reply.thoughts:
             return message
         same = [*map(_asked, calls)] == [*map(_asked, json.loads(reply.tool_calls))]
-        return message | ({"thinking_blocks": reply.thinking_blocks} if same else {})
+        return message | ({"thoughts": reply.thoughts} if same else {})
 
     def _id(self, given: Any) -> str:
         return self._called.get(safe_id(str(given)), (str(given), None))[0]

@@ -251,7 +251,11 @@ def _totals(
     out = {"calls": sum(part.calls for part in parts) * off.get("calls", 1)}
     out |= {"prompt_tokens": prompt * sent, "completion_tokens": completion * written}
     costs = [
-        (price.cost(Usage(used.prompt_tokens)), price.cost(Usage(0, used.completion_tokens)))
+        (
+            # Put into a cache, where that has a price.
+            price.cost(Usage(used.prompt_tokens, written_tokens=used.prompt_tokens)),
+            price.cost(Usage(0, used.completion_tokens)),
+        )
         for info, used in zip(served, usages, strict=True)
         if (price := info.price) is not None
     ]

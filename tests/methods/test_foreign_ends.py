@@ -77,12 +77,12 @@ def test_a_refusal_that_was_got_over_is_no_cause(tmp_path: Path) -> None:
 class Down(ScriptedModel):
     """Answers the first ``good`` calls, then fails for good."""
 
-    good = 1
+    good, kind = 1, "unavailable"
 
     def complete(self, *args: Any, **kwargs: Any) -> Reply:
         self.good -= 1
         if self.good < 0:
-            raise ProviderError("down", kind="unavailable", retryable=False)
+            raise ProviderError("down", kind=self.kind, retryable=False)
         return super().complete(*args, **kwargs)
 
 
@@ -105,6 +105,30 @@ def test_a_providers_failure_stops_the_engine_and_leaves_the_sample_pending(
     got = engine.answer(problem(), table.lm(), table.ledger())
     assert (got.text, got.outcome, got.error) == (None, "provider_error", "down")
     assert time.monotonic() - began < 20
+    assert len(table.calls) == 2
+
+
+@pytest.mark.parametrize(
+    ("then", "text", "outcome"),
+    [("raise", None, "content_filter"), ("print('7')", "7", "answered")],
+)
+def test_a_filtered_sub_call_is_the_engines_to_mend(
+    tmp_path: Path, then: str, text: str | None, outcome: str
+) -> None:
+    code = """
+        import urllib.error
+        ask("x")
+        try:
+            ask("y", "sub")
+        except urllib.error.HTTPError:
+            {0}
+    """
+    model = Down()
+    model.kind = "content_filter"
+    table = Table(model)
+    engine = python_engine(tmp_path, code.format(then), isolation="none")
+    got = engine.answer(problem(), table.lm(), table.ledger())
+    assert (got.text, got.outcome) == (text, outcome)
     assert len(table.calls) == 2
 
 

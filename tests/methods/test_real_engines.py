@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -113,6 +114,13 @@ def test_a_real_engines_rows_are_what_the_model_was_asked(engine: Any) -> None:
     assert ledger.spent.tokens == table.tokens
 
 
+def test_a_second_batch_is_answered_as_the_first_was(engine: Any) -> None:
+    kind, form, says = engine
+    code = "x = llm_query_batched(['a', 'b'])\nx = llm_query_batched(['c', 'd'])"
+    got, _ = answer_of(real(kind), Heard(form, code, says("'; '.join(x)")))
+    assert got.text == "reply to c; reply to d"
+
+
 def test_a_real_engine_takes_our_instructions(engine: Any) -> None:
     kind, form, says = engine
     script, own = Heard(form, says("1")), Heard(form, says("1"))
@@ -151,6 +159,14 @@ def test_at_its_own_limit_a_real_engines_answer_is_forced(engine: Any) -> None:
     assert got.outcome == "forced"
     assert "perhaps" in (got.text or "")
     assert len(table.calls) == 3
+
+
+def test_what_dspys_first_adapter_cannot_read_is_asked_for_anew(dspy_rlm: type[DspyRlm]) -> None:
+    said = json.dumps({"reasoning": "Let me see.", "code": "print(1)", "answer": "perhaps"})
+    method = real(dspy_rlm, max_iterations=1)
+    got, table = answer_of(method, lambda messages: said)
+    assert (got.text, got.outcome) == ("perhaps", "forced")
+    assert len(table.calls) == method.most_calls()[0] == 4
 
 
 def test_settings_a_real_engine_does_not_take_end_the_run(engine: Any) -> None:

@@ -11,6 +11,7 @@ from helpers.clients import SUB, Plan, at, down, open_client, prompts, texts
 from helpers.fake_provider import FakeProvider
 from rlm_eval.errors import BudgetExceeded, ProviderError, RunBudgetExceeded
 from rlm_eval.ledger import Budget, Ledger, Spend
+from rlm_eval.models.protocol import BilledError, Usage
 from rlm_eval.models.scripted import ScriptedModel
 
 
@@ -64,10 +65,14 @@ def test_a_batch_beyond_the_cap_sends_nothing() -> None:
     assert ledger.remaining()["calls"] == 2
 
 
-def test_retries_in_a_batch_that_fills_its_cap_end_and_do_not_wait_for_each_other() -> None:
+@pytest.mark.parametrize("whose", ["sample", "run"])
+def test_retries_in_a_batch_that_fills_its_cap_end_and_do_not_wait_for_each_other(
+    whose: str,
+) -> None:
     """One worker: what the retry would wait for is queued behind it."""
     lm, _ = open_client(ScriptedModel(script=Plan([down(), "b", "c"])))
-    ledger = Ledger().child(Budget(calls=3))
+    cap = Budget(calls=3)
+    ledger = Ledger().child(cap) if whose == "sample" else Ledger(cap).child()
     outcomes = lm.complete_batch(
         prompts("a", "b", "c"), ledger=ledger, max_tokens=16, tags=SUB, concurrency=1
     )
@@ -76,15 +81,16 @@ def test_retries_in_a_batch_that_fills_its_cap_end_and_do_not_wait_for_each_othe
 
 
 def test_a_run_cap_inside_a_batch_frees_what_was_held_for_the_rest() -> None:
-    lm, _ = open_client(ScriptedModel(script=Plan([down()])))
-    run = Ledger(Budget(calls=3))
+    billed = BilledError("silent", kind="timeout", retryable=True, usage=Usage(85))
+    lm, _ = open_client(ScriptedModel(script=Plan([billed])))
+    run = Ledger(Budget(tokens=100))
     with pytest.raises(RunBudgetExceeded):
         lm.complete_batch(
             prompts("a", "b", "c"), ledger=run.child(), max_tokens=16, tags=SUB, concurrency=1
         )
-    left = 3 - run.spent.calls
-    assert run.remaining()["calls"] == left >= 1
-    run.reserve(Spend(left), wait=False)
+    left = 100 - run.spent.tokens
+    assert run.remaining()["tokens"] == left >= 0
+    run.reserve(Spend(tokens=left), wait=False)
 
 
 def test_a_bug_inside_a_batch_frees_what_was_held_for_the_rest() -> None:

@@ -60,6 +60,7 @@ def asked(body: Any, max_tokens: int = 16) -> tuple[Completion, Call, str]:
         (chat_reply("<think>A or", finish="length"), "no_answer", "A or"),
         (chat_reply("<think>A or", finish="stop"), "no_answer", "A or"),
         (message_reply("", reasoning_content="A or", finish="length"), "no_answer", "A or"),
+        (message_reply("", reasoning_content="A or", finish="model_length"), "no_answer", "A or"),
     ],
 )  # fmt: skip
 def test_a_reply_that_says_nothing_has_a_name_and_is_paid_once(

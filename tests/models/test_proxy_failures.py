@@ -66,6 +66,36 @@ def test_a_providers_failure_ends_the_sample() -> None:
     assert len(it.table.calls) == 1, "the client did not ask again"
 
 
+@pytest.mark.parametrize(
+    ("kind", "asked", "ends"),
+    [
+        ("content_filter", "root", False),
+        ("content_filter", "sub", False),
+        ("bad_request", "sub", False),
+        ("over_rate_limit", "sub", False),
+        ("over_rate_limit", "root", True),
+        ("quota", "sub", True),
+    ],
+)
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_a_prompt_is_refused_for_is_the_engines_to_mend(
+    kind: str, asked: str, ends: bool, stream: bool
+) -> None:
+    """In OpenAI's words, and in Anthropic's."""
+    model = Failing()
+    model.error = failure = ProviderError("no", kind=kind, retryable=False)
+    body = {"model": asked, "max_tokens": 9, "messages": HELLO, "stream": stream}
+    with served(model) as it:
+        status, openais = it.raw(body)
+        status_too, anthropics = it.raw(body, path="/v1/messages")
+    assert status == status_too == (424 if ends else 400)
+    assert openais["error"]["code"] == failure.outcome
+    told = "api_error" if ends else "invalid_request_error"
+    assert (anthropics["type"], anthropics["error"]["type"]) == ("error", told)
+    assert it.proxy.ending is (failure if ends else None)
+    assert it.stopped.is_set() == ends
+
+
 def test_the_model_client_retries_so_that_engines_need_not() -> None:
     model = Failing()
     model.error = ProviderError("busy", kind="rate_limit", retryable=True)

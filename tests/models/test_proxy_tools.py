@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from helpers.fake_provider import FakeProvider, chat_reply
+from helpers.fake_provider import FakeProvider, _billed, chat_reply, message_reply
 from helpers.proxied import Served, served
 from rlm_eval.errors import ProviderError
 from rlm_eval.models.client import ModelClient
@@ -213,12 +213,12 @@ def test_a_provider_is_sent_openais_form_and_its_calls_come_back() -> None:
 
 def test_ids_and_thoughts_come_back_to_the_provider_as_they_were() -> None:
     made = {**CALL, "id": "functions.look:0"}
-    thoughts = [{"type": "thinking", "thinking": "hm", "signature": "s+/="}]
+    thoughts = {"thinking_blocks": [{"type": "thinking", "thinking": "hm", "signature": "s+/="}]}
 
     class Thinker(Caller):
         def complete(self, *args: Any, **kwargs: Any) -> Reply:
             reply = super().complete(*args, **kwargs)
-            called = {"tool_calls": json.dumps([made]), "thinking_blocks": json.dumps(thoughts)}
+            called = {"tool_calls": json.dumps([made]), "thoughts": json.dumps(thoughts)}
             return replace(reply, **called) if reply.tool_calls else reply
 
     asked = {"model": "root", "max_tokens": 99, "tools": [LOOK_TOO]}
@@ -235,11 +235,29 @@ def test_ids_and_thoughts_come_back_to_the_provider_as_they_were() -> None:
         anthropic(it, {**asked, "messages": chat})
     called, gave = model.sent[1][0][1:]
     assert json.loads(called["tool_calls"]) == [made]
-    assert json.loads(called["thinking_blocks"]) == thoughts
+    assert json.loads(called["thoughts"]) == thoughts
     assert gave["tool_call_id"] == "functions.look:0"
     changed, gave = model.sent[2][0][1:]
-    assert "thinking_blocks" not in changed
+    assert "thoughts" not in changed
     assert json.loads(changed["tool_calls"])[0]["id"] == gave["tool_call_id"] == made["id"]
+
+
+@pytest.mark.parametrize("blocks", [None, [{"type": "thinking", "thinking": "hm"}]])
+def test_a_provider_gets_back_what_it_thought_before_it_called(blocks: Any) -> None:
+    more = {"thinking_blocks": blocks} if blocks else {}
+    thought = message_reply(None, tool_calls=[CALL], reasoning_content="hm", **more)
+    with FakeProvider([_billed(thought)]) as provider:
+        model = LitellmModel("openai/fake", 9000, provider.api_base, fixed_api_key="k")
+        with served(model) as it:
+            asked = {"model": "root", "messages": [ASKED], "tools": [LOOK]}
+            said = it.raw(asked)[1]["choices"][0]["message"]
+            gave = {"role": "tool", "content": "a bird", "tool_call_id": CALL["id"]}
+            assert it.raw({**asked, "messages": [ASKED, said, gave]})[0] == 200
+    assert said.keys() == {"role", "content", "tool_calls"}
+    called = provider.received[1]["messages"][1]
+    assert called["tool_calls"] == [CALL]
+    kept = {name: called[name] for name in called if name not in said}
+    assert kept == (more or {"reasoning_content": "hm"})
 
 
 def test_what_no_provider_takes_is_the_engines_to_mend() -> None:

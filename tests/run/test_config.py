@@ -55,6 +55,14 @@ def test_every_model_file_fits_its_class(name: str) -> None:
     check_config(compose_tree([f"model={name}", *NEEDS.get(name, [])]))
 
 
+@pytest.mark.parametrize("name", [n for n in names("model") if n.startswith("claude")])
+def test_a_cache_that_has_to_be_asked_for_is(name: str) -> None:
+    """Verdicts reckon with it, and writing into it has a price."""
+    model = compose_tree([f"model={name}"])["model"]
+    assert model["cache_marks"]
+    assert model["price"]["cache_write"] > model["price"]["input"]
+
+
 @pytest.mark.parametrize("name", names("method"))
 def test_every_method_file_fits_its_class(name: str) -> None:
     config = check_config(compose_tree([f"method=[{name}]"]))

@@ -135,6 +135,12 @@ def test_each_role_costs_what_its_own_model_costs(tmp_path: Path) -> None:
     assert row.usd == pytest.approx(sum(sizes) * 1000 / 1e6 + 2 * 20 * 500 / 1e6)
 
 
+def test_prompts_are_reckoned_as_put_into_a_cache_that_has_a_price(tmp_path: Path) -> None:
+    dear = {"root": Priced(price=Price(input=1000.0, output=0.0, cache_write=1250.0))}
+    row = rows_of(parts_of(tmp_path, Sized(), models=dear), tmp_path)[0]
+    assert row.usd == pytest.approx((row.prompt_tokens or 0) * 1250 / 1e6)
+
+
 def test_a_reply_from_sizes_counts_all_that_may_be_thought_unseen(tmp_path: Path) -> None:
     root = Priced(price=Price(input=0.0, output=1000.0), reasoning_tokens=300)
     notes = Priced(price=Price(input=0.0, output=500.0), reasoning_tokens=40)

@@ -153,10 +153,13 @@ def test_a_retry_keeps_its_place_and_pays_for_the_failed_attempt() -> None:
 
 
 def test_a_retry_never_waits_for_its_own_batch() -> None:
+    """Nor does it stop the run, as long as that only waits: for the batch's rest."""
     ledger = Ledger(Budget(calls=2))
-    first, _ = ledger.reserve_all([CALL, CALL])
-    with pytest.raises(RunBudgetExceeded):
+    first, second = ledger.reserve_all([CALL, CALL])
+    with pytest.raises(BudgetExceeded):
         ledger.renew(first, Spend(1))  # nobody would wake it
+    with pytest.raises(RunBudgetExceeded):
+        ledger.renew(second, Spend(1))
 
 
 def test_a_reservation_is_settled_once() -> None:

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-from rlm_eval.errors import BudgetExceeded, ContextOverflow, SampleFailure
+from rlm_eval.errors import THE_PROMPTS, BudgetExceeded, ContextOverflow, SampleFailure
 from rlm_eval.ledger import MOST_REFUSED, Ledger
 from rlm_eval.methods.agent.trace import Trace
 from rlm_eval.models.client import LM, CallTags, Completion
@@ -42,8 +42,6 @@ class Enabled:
     tools: Mapping[str, str] = field(default_factory=dict)
 
 
-#: Kinds of failure that are a prompt's own: the code may ask otherwise, or for less.
-_THE_PROMPTS = ("bad_request", "over_rate_limit")
 #: Starts a child RLM on (question, content, the call whose code asks) and returns its answer.
 RunChild = Callable[[str, Content, str | None], str]
 
@@ -144,7 +142,7 @@ class SubCalls:
         """Raise what ends the code: a provider's outage or a sandbox's, and the budget's refusal
         where the code takes no notice of it."""
         for failed in [o for o in outcomes if isinstance(o, SampleFailure)]:
-            if failed.outcome in PENDING and getattr(failed, "kind", "") not in _THE_PROMPTS:
+            if failed.outcome in PENDING and getattr(failed, "kind", "") not in THE_PROMPTS:
                 raise failed
         for refused in [o for o in outcomes if isinstance(o, BudgetExceeded)][:1]:
             self.unpaid += 1

@@ -7,8 +7,9 @@ one text) and DOCUMENTS_FILE (the same as JSON: a string, a list, or an object b
 
 An answer counts as ``answered`` also where a call had been refused. Without one, the last refusal
 is the outcome, unless a later call was answered: then the engine failed by itself. A provider's
-failure ends the sample at once and leaves it pending, but for a request that it refuses (400) when
-it has answered others: that is the engine's to mend. The wall time holds the process's start.
+failure ends the sample at once and leaves it pending, but for what its filter takes and requests
+that it refuses (400), sub-calls or turns after one that it answered: they are the engine's to mend.
+The wall time holds the process's start.
 
 Without ``from __future__ import annotations``: subclasses in other modules inherit these fields,
 and the configuration is checked against the types themselves.
@@ -21,7 +22,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-from rlm_eval.errors import BudgetExceeded, ConfigError, InvalidAnswer, ProviderError, at_least
+from rlm_eval.errors import BudgetExceeded, ConfigError, InvalidAnswer, at_least
 from rlm_eval.ledger import Ledger, Spend
 from rlm_eval.methods.foreign.process import (
     MOST_OUTPUT_BYTES,
@@ -184,7 +185,7 @@ class ForeignEngine(Method):
             raise InvalidAnswer(f"{self.version()} wrote {MOST_OUTPUT_BYTES:,} bytes or more")
         given = self.read(output, asked=record.calls > 0) if code == 0 else None
         if proxy.refused is not None and not (given and given.text.strip()):
-            if isinstance(proxy.refused, ProviderError):
+            if proxy.refused.outcome == "provider_error":
                 raise InvalidAnswer(f"{self.version()} asked what is refused: {proxy.refused}")
             raise proxy.refused
         if given is None:

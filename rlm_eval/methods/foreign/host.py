@@ -56,6 +56,8 @@ def run_rlms(settings: Mapping[str, Any]) -> Mapping[str, Any]:
         "api_key": os.environ["OPENAI_API_KEY"],
     }
     client |= {"max_retries": 0, "timeout": settings["seconds"]}
+    # Each batch has an event loop of its own, in which no other's connection works.
+    client["default_headers"] = {"Connection": "close"}
     ours: dict[str, Any] = {}
     if settings["instructions"]:  # which rlms formats
         text = settings["instructions"].replace("{", "{{").replace("}", "}}")

@@ -140,4 +140,5 @@ class DspyRlm(PackagedEngine):
         at_least(1, max_iterations=self.max_iterations, max_llm_calls=self.max_llm_calls)
 
     def most_calls(self) -> tuple[int, int]:
-        return self.max_iterations + 1, self.max_llm_calls
+        # What its first adapter can't read it asks for anew, by another.
+        return 2 * (self.max_iterations + 1), self.max_llm_calls
