@@ -100,9 +100,12 @@ def finished_beside(run_dir: Path, wanted: Collection[str]) -> dict[str, Path]:
     return found
 
 
-def reuse(found: Mapping[str, Path], past: Past, journal: Journal) -> None:
+def reuse(
+    found: Mapping[str, Path], past: Past, journal: Journal, own: Mapping[str, Event]
+) -> None:
     """Copy results of other runs with their calls, as restarts after those that were begun here
-    already: a row sums the calls of its last one. ``reused_from`` names the run that paid."""
+    already: a row sums the calls of its last one. ``reused_from`` names the run that paid; ``own``
+    has, by key, what this run says of a result itself."""
     for other in dict.fromkeys(found.values()):
         for event in read_events(other, types=("begin", "call", "result")):
             key = event["result_key"] if event["type"] == "call" else event["key"]
@@ -114,6 +117,7 @@ def reuse(found: Mapping[str, Path], past: Past, journal: Journal) -> None:
                 journal.append({**event, "restart": restart, "reused_from": paid})
 
 
+                    event.update(own.get(key, {}))
 def copy_trajectory(key: str, source: Path, to: Path) -> None:
     """Copy a result's trajectory from one run's folder to another's, where it has one."""
     name = f"trajectories/{key}.jsonl"

@@ -103,7 +103,9 @@ def _run(parts: Parts, run_dir: Path, work: Sequence[Work], host: Host) -> RunOu
             past = past_of(run_dir)
             found = {key: run for key, run in found.items() if key not in past.done}
         if found:
-            reuse(found, past, journal)
+            sub = parts.sub_model  # of which an arm that asks none says nothing in its key
+            own = {w.key: {"sub_model": sub, "constant_score": w.constant_score} for w in work}
+            reuse(found, past, journal, own)
             past = past_of(run_dir)
         todo = [w for w in work if w.key not in past.done]
         todo = [replace(w, restart=past.restarts.get(w.key, 0)) for w in todo]
@@ -211,7 +213,7 @@ def _work_off(
         elif kind in PERMANENT and (kind != "bad_request" or model not in answering):
             runner.stop(f"{kind}, which every other request would meet as well")
 
-    sub = parts.models.get("sub", parts.root).info.name
+    sub = parts.sub_model
     about = {"run_id": parts.run_id, "model": name, "sub_model": sub, "scripted": parts.scripted}
     with served(parts, journal, record) as client:
         for line in first_contact(parts, client, ledger):
