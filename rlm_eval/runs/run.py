@@ -20,7 +20,11 @@ from rlm_eval.config.check import ROLE_KEYS, RunConfig
 from rlm_eval.config.compose import resuming
 from rlm_eval.config.credentials import secrets_in
 from rlm_eval.errors import PERMANENT, ConfigError, is_the_machines
-from rlm_eval.journal.environment import write_environment
+from rlm_eval.journal.environment import (
+    recorded_configuration,
+    write_configuration,
+    write_environment,
+)
 from rlm_eval.journal.journal import Journal, damage, read_events, record_size, write_atomically
 from rlm_eval.journal.past import Past, finished_beside, past_of, reuse, run_name
 from rlm_eval.journal.redaction import Redactor, secrets_of
@@ -92,6 +96,7 @@ def _run(parts: Parts, run_dir: Path, work: Sequence[Work], host: Host) -> RunOu
     if not missing:
         print(f"this run is finished: all {len(work)} results are there", file=sys.stderr)
         return RunOutcome(0, 0)
+        _write_reading(parts, run_dir)
     found = finished_beside(run_dir, missing)
     left = missing - found.keys()
     rows = _forecast(parts, [item for item in work if item.key in left], past)
@@ -167,6 +172,14 @@ def redactor_of(config: RunConfig) -> Redactor:
 
 def _write_environment(
     parts: Parts, run_dir: Path, levels: Mapping[str, str], redact: Callable[[str], str]
+def _write_reading(parts: Parts, run_dir: Path) -> None:
+    """Of a finished run's configuration, write how results are to be read, where that is new."""
+    recorded, stored = recorded_configuration(run_dir), parts.config.stored
+    new = {"analysis": stored["analysis"], "demonstration": parts.demonstration}
+    if recorded and recorded | new != recorded:
+        write_configuration(run_dir, recorded | new, redactor_of(parts.config))
+
+
 ) -> None:
     weights: str | None = None
     if isinstance(parts.root, LocalModel):
@@ -281,8 +294,7 @@ def _finish(parts: Parts, run_dir: Path, outcome: RunOutcome, host: Host) -> int
     replies: Counter[tuple[str, bool]] = Counter()
     events = read_events(run_dir, ("result", "call"), bad)
     write_tables(_counting(events, replies), run_dir)
-    summary = write_summary(run_dir)  # of a finished run the mark may be new
-    summary = replace(summary, demonstration=summary.demonstration or parts.demonstration)
+    summary = write_summary(run_dir)
     if host.prints:
         print_summary(summary, Console())
         columns = ["prompt_tokens", "cached_tokens"]

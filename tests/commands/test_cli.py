@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 
 from helpers.commands import rlm_eval
 from helpers.fake_provider import FakeProvider
@@ -106,6 +107,19 @@ def test_the_same_command_again_finds_its_finished_run(tmp_path: Path) -> None:
     assert "finished" in again.stderr
     assert last_line(again) == last_line(first)
     assert (last_line(again) / "journal.jsonl").read_bytes() == journal
+
+
+def test_a_finished_run_is_read_as_the_command_says_now(tmp_path: Path) -> None:
+    words = [*SMALL, "method=[direct]", f"results_dir={tmp_path}"]
+    path = last_line(rlm_eval(*words)) / "config.yaml"
+    before = path.read_text()
+    assert "A demonstration" in rlm_eval(*words, "concurrency=3").stdout
+    assert path.read_text() == before, "how it was carried out is no news"
+    again = rlm_eval(*words, "analysis.unit=question", "demonstration=false")
+    assert "this run is finished" in again.stderr
+    assert "A demonstration" not in again.stdout
+    new = {"analysis": {"margin": 0.05, "unit": "question"}, "demonstration": False}
+    assert yaml.safe_load(path.read_text()) == yaml.safe_load(before) | new
 
 
 def test_more_samples_and_another_arm_reuse_what_is_there(tmp_path: Path) -> None:
