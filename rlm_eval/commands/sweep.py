@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Sequence
@@ -27,7 +28,14 @@ from rlm_eval.errors import ConfigError
 from rlm_eval.journal.journal import FILE_NAME, LOCK, check_unpacked, claim, write_atomically
 from rlm_eval.journal.past import SHARDS, past_of
 from rlm_eval.runs.assemble import assemble
-from rlm_eval.runs.run import BAD_INPUT, FAILED, FINISHED, INTERRUPTED, carry_out_parts
+from rlm_eval.runs.run import (
+    BAD_INPUT,
+    FAILED,
+    FINISHED,
+    INTERRUPTED,
+    carry_out_parts,
+    check_writable,
+)
 
 #: How often a job is begun that ends without a word.
 ATTEMPTS = 3
@@ -60,7 +68,7 @@ def carry_out_jobs(overrides: Sequence[str], runs: Sequence[Sequence[str]]) -> i
         parts = range(1, config["shards"] + 1) if in_shards(config) else []
         jobs += [[*run, f"shard={i}"] for i in parts] or [list(run)]
     results_dir = Path(config["results_dir"])
-    results_dir.mkdir(parents=True, exist_ok=True)
+    check_writable(results_dir / ".sweep-")
     with TemporaryDirectory(prefix=".sweep-", dir=results_dir, ignore_cleanup_errors=True) as place:
         notes = Path(place).resolve()
         failed = _launch(overrides, jobs, notes)
@@ -187,6 +195,6 @@ def _show_together(folders: Sequence[Path]) -> None:
     print(f"\n=== {'all shards' if one else f'all {len(folders)} runs'} ===", flush=True)
     print_summary(joint_summary(folders), Console())
     out = "" if one else " --out DIR"
-    print(f"as one page: python -m rlm_eval report {' '.join(map(str, folders))}{out}")
+    print(f"as one page: python -m rlm_eval report {shlex.join(map(str, folders))}{out}")
     if one:
         print(folders[0])

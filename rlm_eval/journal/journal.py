@@ -19,6 +19,7 @@ import json
 import os
 import re
 import secrets
+import shlex
 import socket
 import tempfile
 import threading
@@ -183,7 +184,8 @@ def opened(path: Path) -> BinaryIO:
 def check_unpacked(run_dir: Path) -> None:
     """Raises ConfigError for a record that is packed, which is not written to."""
     if has_journal(run_dir) and not (run_dir / FILE_NAME).is_file():
-        raise ConfigError(f"the run in {run_dir} is packed: gunzip -r {run_dir} to go on")
+        unpack = f"gunzip -r {shlex.quote(str(run_dir))}"
+        raise ConfigError(f"the run in {run_dir} is packed: {unpack} to go on")
 
 
 def read_events(

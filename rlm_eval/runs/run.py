@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shlex
 import signal
 import sys
 from collections import Counter
@@ -90,13 +91,13 @@ def carry_out_parts(parts: Parts, run_dir: Path | None = None, host: Host = COMM
 
 
 def _run(parts: Parts, run_dir: Path, work: Sequence[Work], host: Host) -> RunOutcome:
-    _check_writable(run_dir)
+    check_writable(run_dir)
     size, past = record_size(run_dir), past_of(run_dir)
     missing = {item.key for item in work} - past.done
     if not missing:
         print(f"this run is finished: all {len(work)} results are there", file=sys.stderr)
-        return RunOutcome(0, 0)
         _write_reading(parts, run_dir)
+        return RunOutcome(0, 0)
     found = finished_beside(run_dir, missing)
     left = missing - found.keys()
     rows = _forecast(parts, [item for item in work if item.key in left], past)
@@ -139,7 +140,8 @@ def _run(parts: Parts, run_dir: Path, work: Sequence[Work], host: Host) -> RunOu
         return _work_off(parts, run_dir, todo, past, journal, host)
 
 
-def _check_writable(run_dir: Path) -> None:
+def check_writable(run_dir: Path) -> None:
+    """Raise ConfigError where nothing can be written to ``run_dir``, whose parent is made."""
     try:
         run_dir.parent.mkdir(parents=True, exist_ok=True)
         there = run_dir if run_dir.exists() else run_dir.parent
@@ -170,8 +172,6 @@ def redactor_of(config: RunConfig) -> Redactor:
     return Redactor(secrets_of(os.environ, named) | secrets_in(config.tree))
 
 
-def _write_environment(
-    parts: Parts, run_dir: Path, levels: Mapping[str, str], redact: Callable[[str], str]
 def _write_reading(parts: Parts, run_dir: Path) -> None:
     """Of a finished run's configuration, write how results are to be read, where that is new."""
     recorded, stored = recorded_configuration(run_dir), parts.config.stored
@@ -180,6 +180,8 @@ def _write_reading(parts: Parts, run_dir: Path) -> None:
         write_configuration(run_dir, recorded | new, redactor_of(parts.config))
 
 
+def _write_environment(
+    parts: Parts, run_dir: Path, levels: Mapping[str, str], redact: Callable[[str], str]
 ) -> None:
     weights: str | None = None
     if isinstance(parts.root, LocalModel):
@@ -271,6 +273,7 @@ def _interrupts(stop: Callable[[str], None], command: str) -> Iterator[None]:
         how = f"continue with: {command}"
         if pressed > 1:
             print(f"\nstopped now; {how}", file=sys.stderr, flush=True)
+            Console(stderr=True).show_cursor()  # which the table of progress hides
             os._exit(INTERRUPTED)
         print(f"\nfinishing what is in flight (Ctrl-C again: stop now); {how}", file=sys.stderr)
         stop(_BY_SIGNAL)
@@ -318,16 +321,17 @@ def _finish(parts: Parts, run_dir: Path, outcome: RunOutcome, host: Host) -> int
         print(f"stopped early: {redactor_of(parts.config)(outcome.stopped)}", file=sys.stderr)
     if outcome.pending:
         mend = any(error.partition(":")[0] in PERMANENT for error in outcome.errors)
-        first = "mend what failed, then " if mend else ""
-        print(
-            f"{outcome.pending} results are still pending: {first}run the same command again",
-            file=sys.stderr,
-        )
+        then = f"{'mend what failed, then ' if mend else ''}run the same command again"
+        if outcome.stopped.startswith("the run's cap"):
+            again = "a new run, which reuses these results and whose cap counts from 0"
+            then = f"raise that cap ({again})"
+        print(f"{outcome.pending} results are still pending: {then}", file=sys.stderr)
     if host.prints:
+        quoted = shlex.quote(str(run_dir))
         for known in published_runs(parts.config, run_dir):
-            compare = f"python -m rlm_eval compare {known} {run_dir}"
+            compare = f"python -m rlm_eval compare {shlex.quote(str(known))} {quoted}"
             print(f"published, of this setting: {known} ({compare})")
-        print(f"a page with every trajectory: python -m rlm_eval report {run_dir}")
+        print(f"a page with every trajectory: python -m rlm_eval report {quoted}")
         print(run_dir)
     if outcome.stopped == _BY_SIGNAL:
         return INTERRUPTED

@@ -136,8 +136,12 @@ def test_a_spent_run_cap_leaves_the_rest_owed(tmp_path: Path) -> None:
     done = rlm_eval(*SMALL, f"results_dir={tmp_path}", "budget.run.calls=3", "concurrency=1")
     assert done.returncode == 3
     assert "calls=3 is spent" in done.stderr
+    assert "pending: raise that cap (a new run, which reuses these results and" in done.stderr
     calls = pd.read_parquet(last_line(done) / "calls.parquet")
     assert len(calls) == 3
+    more = rlm_eval(*SMALL, f"results_dir={tmp_path}", "budget.run.calls=99", "concurrency=1")
+    assert more.returncode == 0
+    assert "results reused from other runs" in more.stderr
 
 
 def test_a_spent_sample_cap_is_an_outcome(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shlex
 import shutil
 import time
 from pathlib import Path
@@ -300,6 +301,19 @@ def test_shards_are_not_joined_while_somebody_works_on_the_run(tmp_path: Path) -
         journal.begin("mine", 0)
     join_shards(shards, joined)
     assert past_of(joined).restarts["mine"] == 1
+
+
+def test_commands_that_are_printed_hold_in_a_folder_with_spaces(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = tmp_path / "my runs"
+    words = [*SMALL, "method=[direct]", "seed=1,2", f"results_dir='{place}'"]
+    assert run_command(["-m", *words]) == 0
+    told = [line.split(" report ") for line in capsys.readouterr().out.splitlines()]
+    typed = [shlex.split(words[1]) for words in told if len(words) == 2]
+    first, second = map(str, sorted(place.glob("needle-*")))
+    assert sorted(typed[:2]) == [[first], [second]]
+    assert sorted(typed[2]) == sorted([first, second, "--out", "DIR"])
 
 
 def test_a_presets_sweep_gives_way_to_what_is_given(tmp_path: Path) -> None:

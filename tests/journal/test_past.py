@@ -96,7 +96,7 @@ def test_a_reused_result_says_what_this_run_says_of_it(tmp_path: Path) -> None:
 
 
 def test_a_packed_run_is_read_and_reused_and_not_written_to(tmp_path: Path) -> None:
-    old, new = tmp_path / "old", tmp_path / "new"
+    old, new = tmp_path / "my old", tmp_path / "new"
     write_one(old, "r1")
     before = past_of(old), record_size(old), read_trajectory(old, "r1")
     subprocess.run(["gzip", "-r", old], check=True)
@@ -108,9 +108,9 @@ def test_a_packed_run_is_read_and_reused_and_not_written_to(tmp_path: Path) -> N
         reuse(found, past, journal, {})
     assert past_of(new).done == {"r1"}
     assert read_trajectory(new, "r1") == before[2] != []
-    with pytest.raises(ConfigError, match=r"is packed: gunzip -r .*old to go on"):
+    with pytest.raises(ConfigError, match=r"is packed: gunzip -r '.*my old' to go on"):
         Journal(old)
-    with pytest.raises(ConfigError, match=r"is packed: gunzip -r .*old to go on"):
+    with pytest.raises(ConfigError, match=r"is packed: gunzip -r '.*my old' to go on"):
         join_shards([new], old)
     path = old / f"{FILE_NAME}.gz"
     path.write_bytes(path.read_bytes()[:-9])
