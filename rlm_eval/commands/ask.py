@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -130,7 +131,8 @@ def main(arguments: Sequence[str]) -> int:
     print(plain(f"asking {parts.root.info.name} about {', '.join(files)}"), file=sys.stderr)
     code, answers = answered(parts, Host(Watched, prints=False))
     if answers:
-        print(f"recorded: rlm-eval report {parts.folder}", file=sys.stderr, flush=True)
+        run = shlex.quote(str(parts.folder))
+        print(f"recorded: rlm-eval report {run}", file=sys.stderr, flush=True)
     for answer in answers:
         if answer.text is not None:
             print(plain(f"{answer.method}:\n{answer}" if len(answers) > 1 else str(answer)))

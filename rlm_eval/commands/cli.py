@@ -12,10 +12,10 @@ from rlm_eval.commands.sweep import carry_out_jobs, in_shards
 from rlm_eval.config.check import ROLE_KEYS, check_config
 from rlm_eval.config.compose import commented, compose_tree, jobs_of, known_keys
 from rlm_eval.config.spelling import refuse_words
-from rlm_eval.errors import ConfigError
+from rlm_eval.errors import ConfigError, is_the_machines
 from rlm_eval.journal.redaction import Redactor, secrets_of
 from rlm_eval.runs.assemble import assemble
-from rlm_eval.runs.run import BAD_INPUT, FINISHED, INTERRUPTED, carry_out_parts
+from rlm_eval.runs.run import BAD_INPUT, FAILED, FINISHED, INTERRUPTED, carry_out_parts
 
 _MODULES = ("ask", "report", "compare", "replay", "resume", "claims", "merge", "export")
 #: A first word that is no override names a command: a module with ``main(arguments)``, which
@@ -49,10 +49,12 @@ def run_command(arguments: Sequence[str]) -> int:
         return carry_out_parts(assemble(config))
     except ConfigError as error:
         return _refused(error, name)
-    except OSError as error:  # of a file that was named; a machine's own failure ends in run.py
-        if not name:
+    except OSError as error:  # of a file that was named, or of the machine outside a run
+        if not name and not is_the_machines(error):
             raise
-        return _refused(ConfigError(f"{error.filename}: {error.strerror}"), name)
+        where = f"{error.filename}: " if error.filename else ""
+        code = _refused(ConfigError(f"{where}{error.strerror or error}"), name)
+        return FAILED if is_the_machines(error) else code
     except KeyboardInterrupt:  # before a run's first question, or in its report
         print("rlm_eval: interrupted; the same command goes on with it", file=sys.stderr)
         return INTERRUPTED

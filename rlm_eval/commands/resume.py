@@ -11,6 +11,7 @@ from rlm_eval.config.credentials import from_environment
 from rlm_eval.config.spelling import Arguments
 from rlm_eval.errors import ConfigError
 from rlm_eval.journal.environment import recorded_environment
+from rlm_eval.journal.past import results_folder
 from rlm_eval.runs.assemble import assemble
 from rlm_eval.runs.run import carry_out_parts
 
@@ -22,10 +23,11 @@ def resume(run_dir: Path, *, changed: bool = False, allowed: Sequence[str] = ())
     ConfigError if it is no run, where it reaches out of its folder and that is not ``allowed``, and
     where what made its results has changed since, unless ``changed`` allows a new run beside it,
     which reuses the results of arms that are the same."""
+    run_dir = run_dir.resolve()  # the run's name is its folder's
     recorded_as = recorded_tree(run_dir)
     refuse_reaching(recorded_as, run_dir, "resume", allowed)
     tree = {**from_environment(recorded_as), "allow_targets": list(allowed)}
-    tree["results_dir"] = str(run_dir.resolve().parent)
+    tree["results_dir"] = str(results_folder(run_dir))
     parts = assemble(check_config(tree))
     recorded = recorded_environment(run_dir)
     made_of = {"fingerprints": parts.fingerprints, "task_source": parts.task.source}

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -21,12 +23,19 @@ from rich.console import Console
 
 from rlm_eval.commands.merge import merge
 from rlm_eval.config.check import RunConfig, check_config
-from rlm_eval.config.compose import compose_tree, launcher_of, plain_tree
+from rlm_eval.config.compose import compose_tree, launcher_of, plain_tree, recorded_tree
 from rlm_eval.errors import ConfigError
-from rlm_eval.journal.journal import FILE_NAME, check_unpacked, write_atomically
+from rlm_eval.journal.journal import FILE_NAME, LOCK, check_unpacked, claim, write_atomically
 from rlm_eval.journal.past import SHARDS, past_of
 from rlm_eval.runs.assemble import assemble
-from rlm_eval.runs.run import BAD_INPUT, FAILED, FINISHED, INTERRUPTED, carry_out_parts
+from rlm_eval.runs.run import (
+    BAD_INPUT,
+    FAILED,
+    FINISHED,
+    INTERRUPTED,
+    carry_out_parts,
+    check_writable,
+)
 
 #: How often a job is begun that ends without a word.
 ATTEMPTS = 3
@@ -59,7 +68,7 @@ def carry_out_jobs(overrides: Sequence[str], runs: Sequence[Sequence[str]]) -> i
         parts = range(1, config["shards"] + 1) if in_shards(config) else []
         jobs += [[*run, f"shard={i}"] for i in parts] or [list(run)]
     results_dir = Path(config["results_dir"])
-    results_dir.mkdir(parents=True, exist_ok=True)
+    check_writable(results_dir / ".sweep-")
     with TemporaryDirectory(prefix=".sweep-", dir=results_dir, ignore_cleanup_errors=True) as place:
         notes = Path(place).resolve()
         failed = _launch(overrides, jobs, notes)
@@ -148,7 +157,8 @@ def _joined(jobs: Sequence[Job]) -> list[Path]:
 def join_shards(shards: Sequence[Path], complete: Path) -> None:
     """Merge ``shards`` into the folder of the run that they are parts of, with what that has
     itself, as from before it was done in shards or after a resume of its own. Nothing is done where
-    no shard is newer or has a result that is not there; what else is in the folder stays."""
+    no shard is newer or has a result that is not there, and the first one's ``analysis`` is the
+    same; what else is in the folder stays. Raises ConfigError where somebody works on it."""
     old, new = (complete.with_name(f".{complete.name}.{word}") for word in ("old", "new"))
     if old.exists() and not complete.exists():  # killed in between
         old.rename(complete)
@@ -161,16 +171,20 @@ def join_shards(shards: Sequence[Path], complete: Path) -> None:
         written = (complete / FILE_NAME).stat().st_mtime
         older = all((shard / FILE_NAME).stat().st_mtime <= written for shard in shards)
         done = past_of(complete).done
-        if older and all(past_of(shard).done <= done for shard in shards):
+        first, whole = (recorded_tree(run).get("analysis") for run in (shards[0], complete))
+        if older and first == whole and all(past_of(shard).done <= done for shard in shards):
             return
         sources.append(complete)
-    merge(sources, new)
-    if complete.exists():
-        complete.rename(old)
-        for other in old.iterdir():
-            if not (new / other.name).exists():
-                other.rename(new / other.name)
-    new.rename(complete)
+    with ExitStack() as held:
+        if complete.exists():  # who goes on with it meanwhile would lose what he writes
+            held.enter_context(claim(complete / LOCK))
+        merge(sources, new)
+        if complete.exists():
+            complete.rename(old)
+            for other in old.iterdir():
+                if not (new / other.name).exists():
+                    other.rename(new / other.name)
+        new.rename(complete)
     shutil.rmtree(old, ignore_errors=True)
 
 
@@ -181,6 +195,6 @@ def _show_together(folders: Sequence[Path]) -> None:
     print(f"\n=== {'all shards' if one else f'all {len(folders)} runs'} ===", flush=True)
     print_summary(joint_summary(folders), Console())
     out = "" if one else " --out DIR"
-    print(f"as one page: python -m rlm_eval report {' '.join(map(str, folders))}{out}")
+    print(f"as one page: python -m rlm_eval report {shlex.join(map(str, folders))}{out}")
     if one:
         print(folders[0])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.resources
 import os
 import re
+import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -235,7 +236,7 @@ def refuse_reaching(tree: Any, run_dir: Path, command: str, allowed: Sequence[st
         names = ",".join(dict.fromkeys([*allowed, *sorted(left.values())]))
         raise ConfigError(
             f"{run_dir} reaches out of its folder: {'; '.join(left)}. If you trust it, type: "
-            f"rlm-eval {command} {run_dir} 'allow_targets=[{names}]'"
+            f"rlm-eval {command} {shlex.quote(str(run_dir))} 'allow_targets=[{names}]'"
         )
 
 
@@ -243,7 +244,7 @@ def resuming(tree: Mapping[str, Any], run_dir: Path) -> str:
     """The command that goes on with a run of this configuration."""
     names = ",".join(sorted({module for _, module in _reaching(tree, "", "")}))
     permission = f" 'allow_targets=[{names}]'" if names else ""
-    return f"python -m rlm_eval resume {run_dir}{permission}"
+    return f"python -m rlm_eval resume {shlex.quote(str(run_dir))}{permission}"
 
 
 def _reaching(node: Any, where: str, module: str) -> Iterator[tuple[str, str]]:

@@ -12,7 +12,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rlm_eval.errors import ConfigError
-from rlm_eval.journal.redaction import in_urls, looks_secret, secret_parts, secrets_of
+from rlm_eval.journal.redaction import (
+    SURELY_RANDOM,
+    in_urls,
+    looks_secret,
+    secret_parts,
+    secrets_of,
+)
 
 _REFERENCE = re.compile(r"\$\{oc\.env:\s*(\w+)\s*\}")
 #: Settings that say what is asked or where it lies: their values may be shown.
@@ -27,8 +33,6 @@ _CREDENTIAL = re.compile(
     r"|credentials?|(proxy_)?authorization|bearer|cookie|jwt|connection_string)"
     r"(_?(value|json|header|b64|base64))?$"
 )
-#: From so many characters on a known secret is one wherever it stands, not only by itself.
-_SURELY = 16
 #: Names of settings that hold one where the value looks like it.
 _PERHAPS = re.compile(
     r"(?<![a-z])(?<!bos_)(?<!eos_)(?<!pad_)(?<!unk_)(?<!sep_)(?<!cls_)(?<!mask_)(?<!stop_)"
@@ -85,16 +89,25 @@ def reference(name: str, default: Any = ...) -> Any:
     return default
 
 
-def as_written(tree: Any, *, all_of_it: bool = True) -> Any:
-    """``tree`` as it may be stored: with references, not values. Not ``all_of_it``: those settings
-    that are no secrets have their values, without users of addresses, for what depends on them."""
+def as_written(tree: Any, *, all_of_it: bool = True, plain: bool = False) -> Any:
+    """``tree`` as it may be stored: with references, not values. Not ``all_of_it``, for what
+    depends on it: what is no secret, by itself or in a ``plain`` setting, is its value, without
+    users of addresses."""
     if isinstance(tree, Mapping):
-        return {k: as_written(v, all_of_it=all_of_it or k not in _PLAIN) for k, v in tree.items()}
+        return {k: as_written(v, all_of_it=all_of_it, plain=k in _PLAIN) for k, v in tree.items()}
     if isinstance(tree, list | tuple):
-        return [as_written(value, all_of_it=all_of_it) for value in tree]
-    if isinstance(tree, FromEnvironment):
-        return tree.written if all_of_it else re.sub(r"(?<=://)[^/?#]*@", "", tree)
-    return tree
+        return [as_written(value, all_of_it=all_of_it, plain=plain) for value in tree]
+    if not isinstance(tree, FromEnvironment):
+        return tree
+    if all_of_it or (_secrets(tree) and not plain):
+        return tree.written
+    return re.sub(r"(?<=://)[^/?#]*@", "", tree)
+
+
+def _secrets(value: FromEnvironment) -> set[str]:
+    """What is secret of the variables that ``value`` is made of."""
+    read = [os.environ.get(name, "") for name in _REFERENCE.findall(value.written)]
+    return {part for text in read for part in secret_parts(text, declared=True)}
 
 
 def secrets_in(tree: Any) -> set[str]:
@@ -104,8 +117,7 @@ def secrets_in(tree: Any) -> set[str]:
         if isinstance(value, FromEnvironment):
             found |= in_urls(value)
             if where[-1] not in _PLAIN:
-                for name in _REFERENCE.findall(value.written):
-                    found |= secret_parts(os.environ.get(name, ""), declared=True)
+                found |= _secrets(value)
     return found
 
 
@@ -158,7 +170,7 @@ def _variable_for(key: str, value: Any, known: Mapping[str, str]) -> str | None:
         if found := _variable_for(assigned[1] or assigned[2], assigned[3], known):
             return found
     for part, name in known.items():
-        if part == text or (len(part) >= _SURELY and part in text):
+        if part == text or (len(part) >= SURELY_RANDOM and part in text):
             return name
     likely = _PERHAPS.search(own) and looks_secret(text)
     return variable if _FORM.search(text) or _CREDENTIAL.search(own) or likely else None

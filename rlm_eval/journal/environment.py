@@ -44,7 +44,13 @@ def write_environment(
     }
     text = json.dumps(record, indent=2, ensure_ascii=False)
     write_atomically(run_dir / "environment.json", redact(text))
-    # Last: what has it, is a run.
+    write_configuration(run_dir, tree, redact)
+
+
+def write_configuration(
+    run_dir: Path, tree: Mapping[str, Any], redact: Callable[[str], str]
+) -> None:
+    """Write config.yaml alone; what has it, is a run."""
     text = yaml.safe_dump(dict(tree), sort_keys=False, allow_unicode=True)
     write_atomically(run_dir / "config.yaml", redact(text))
 

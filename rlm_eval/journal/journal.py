@@ -19,6 +19,7 @@ import json
 import os
 import re
 import secrets
+import shlex
 import socket
 import tempfile
 import threading
@@ -42,7 +43,7 @@ _BEAT_S, _DEAD_S = 10.0, 60.0
 class Journal(AbstractContextManager["Journal"]):
     """The one writer of a run directory's journal and trajectories. Safe for threads.
 
-    Opening it takes the run's lock (:func:`_claim`); ``found`` is the record's size then. Where a
+    Opening it takes the run's lock (:func:`claim`); ``found`` is the record's size then. Where a
     line can't be written (a full disk; the folder was deleted or moved: ESTALE) OSError is raised,
     then and for every line after it. ``redact`` cuts keys out of what is written, by default those
     in the environment; ``seal`` is how a sealed task's texts are written.
@@ -59,7 +60,7 @@ class Journal(AbstractContextManager["Journal"]):
         self._lock = threading.Lock()
         self._failed: tuple[int | None, str, str] | None = None
         self._attempts: Counter[tuple[str, int]] = Counter()
-        self._owner = _claim(run_dir / LOCK)
+        self._owner = claim(run_dir / LOCK)
         with ExitStack() as failed:  # whoever tries again finds no lock
             failed.callback(self._owner.close)
             self.found = record_size(run_dir)
@@ -183,7 +184,8 @@ def opened(path: Path) -> BinaryIO:
 def check_unpacked(run_dir: Path) -> None:
     """Raises ConfigError for a record that is packed, which is not written to."""
     if has_journal(run_dir) and not (run_dir / FILE_NAME).is_file():
-        raise ConfigError(f"the run in {run_dir} is packed: gunzip -r {run_dir} to go on")
+        unpack = f"gunzip -r {shlex.quote(str(run_dir))}"
+        raise ConfigError(f"the run in {run_dir} is packed: {unpack} to go on")
 
 
 def read_events(
@@ -295,7 +297,7 @@ def _version(line: bytes, name: bytes) -> int | None:
     return int(found[1]) if found and (name or not _SUM.search(line)) else None
 
 
-def _claim(path: Path) -> BinaryIO:
+def claim(path: Path) -> BinaryIO:
     """The lock file, held, with the names of this machine and process in it. Raises ConfigError
     where another process holds it, or where one on another machine, whose lock may not be seen
     here, touched it a short while ago by the clock of the file system that both write to."""

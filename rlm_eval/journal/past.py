@@ -50,6 +50,11 @@ def run_name(folder: Path) -> str:
     return folder.parent.stem if folder.parent.suffix == SHARDS else folder.name
 
 
+def results_folder(run_dir: Path) -> Path:
+    """The folder in which the run in ``run_dir``, or the run whose shard it is, lies."""
+    return run_dir.parent.parent if run_dir.parent.suffix == SHARDS else run_dir.parent
+
+
 def past_of(run_dir: Path) -> Past:
     """Read the journal of ``run_dir``; an empty past when there is none."""
     done: set[str] = set()
@@ -86,7 +91,7 @@ def finished_beside(run_dir: Path, wanted: Collection[str]) -> dict[str, Path]:
     joined, each with the folder that has it. The same key is the same measurement: sample, arm,
     prompt, models, sources. A journal of another schema has nothing to reuse."""
     found: dict[str, Path] = {}
-    top = run_dir.parent.parent if run_dir.parent.suffix == SHARDS else run_dir.parent
+    top = results_folder(run_dir)
     shards = [d for d in top.glob(f"[!.]*{SHARDS}") if not has_journal(d.with_suffix(""))]
     beside = [top, *shards, top / f"{run_name(run_dir)}{SHARDS}"]
     for other in sorted(filter(has_journal, (f for b in beside for f in b.glob("[!.]*")))):
@@ -100,15 +105,19 @@ def finished_beside(run_dir: Path, wanted: Collection[str]) -> dict[str, Path]:
     return found
 
 
-def reuse(found: Mapping[str, Path], past: Past, journal: Journal) -> None:
+def reuse(
+    found: Mapping[str, Path], past: Past, journal: Journal, own: Mapping[str, Event]
+) -> None:
     """Copy results of other runs with their calls, as restarts after those that were begun here
-    already: a row sums the calls of its last one. ``reused_from`` names the run that paid."""
+    already: a row sums the calls of its last one. ``reused_from`` names the run that paid; ``own``
+    has, by key, what this run says of a result itself."""
     for other in dict.fromkeys(found.values()):
         for event in read_events(other, types=("begin", "call", "result")):
             key = event["result_key"] if event["type"] == "call" else event["key"]
             if found.get(key) == other:
                 if event["type"] == "result":
                     copy_trajectory(key, other, journal.path.parent)
+                    event.update(own.get(key, {}))
                 restart = event["restart"] + past.restarts.get(key, 0)
                 paid = event.get("reused_from", run_name(other))
                 journal.append({**event, "restart": restart, "reused_from": paid})

@@ -41,7 +41,7 @@ _IN_QUERY = re.compile(
     r"=([^\s&;#]+)",
     re.IGNORECASE,
 )
-_SHORTEST, _SURELY_RANDOM = 8, 16
+_SHORTEST, SURELY_RANDOM = 8, 16
 #: The least characters and the least letters without a digit of what is known to be a secret.
 _DECLARED_SHORTEST, _DECLARED_WORD = 6, 12
 #: Keys of a trajectory's events whose texts say what happened, not what was read or written.
@@ -105,7 +105,7 @@ def secret_parts(value: str, *, declared: bool = False) -> set[str]:
     """What of a secret variable's value is to be cut out: the value without white space and quotes
     around it, and what is surely random within (of a connection string, or of JSON)."""
     parts = re.split(r"[\s\"'`,;{}=\\]+", value)
-    found = {part for part in parts if len(part) >= _SURELY_RANDOM and looks_secret(part)}
+    found = {part for part in parts if len(part) >= SURELY_RANDOM and looks_secret(part)}
     whole = value.strip(" \t\r\n\"'`\ufeff\u200b\xa0")
     return found | ({whole} if looks_secret(whole, declared=declared) else set())
 
@@ -129,7 +129,7 @@ def looks_secret(value: str, *, declared: bool = False) -> bool:
     mixed = any(c.isalpha() for c in value) and any(c.isdigit() for c in value)
     if declared and not value.isdigit():
         return not value.isalpha() or len(value) >= _DECLARED_WORD
-    return mixed or (len(value) >= _SURELY_RANDOM and not value.isdigit())
+    return mixed or (len(value) >= SURELY_RANDOM and not value.isdigit())
 
 
 def sealed_call(call: Call, reply: str, seal: Seal) -> tuple[Call, str]:

@@ -52,6 +52,11 @@ class Parts:
         return self.models["root"]
 
     @property
+    def sub_model(self) -> str:
+        """The name of the model that sub-calls go to."""
+        return self.models.get("sub", self.root).info.name
+
+    @property
     def every_model(self) -> dict[Role, ChatModel | EmbeddingModel]:
         return {**self.models, **({"embed": self.embedder} if self.embedder else {})}
 

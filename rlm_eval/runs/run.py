@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shlex
 import signal
 import sys
 from collections import Counter
@@ -20,7 +21,11 @@ from rlm_eval.config.check import ROLE_KEYS, RunConfig
 from rlm_eval.config.compose import resuming
 from rlm_eval.config.credentials import secrets_in
 from rlm_eval.errors import PERMANENT, ConfigError, is_the_machines
-from rlm_eval.journal.environment import write_environment
+from rlm_eval.journal.environment import (
+    recorded_configuration,
+    write_configuration,
+    write_environment,
+)
 from rlm_eval.journal.journal import Journal, damage, read_events, record_size, write_atomically
 from rlm_eval.journal.past import Past, finished_beside, past_of, reuse, run_name
 from rlm_eval.journal.redaction import Redactor, secrets_of
@@ -86,11 +91,12 @@ def carry_out_parts(parts: Parts, run_dir: Path | None = None, host: Host = COMM
 
 
 def _run(parts: Parts, run_dir: Path, work: Sequence[Work], host: Host) -> RunOutcome:
-    _check_writable(run_dir)
+    check_writable(run_dir)
     size, past = record_size(run_dir), past_of(run_dir)
     missing = {item.key for item in work} - past.done
     if not missing:
         print(f"this run is finished: all {len(work)} results are there", file=sys.stderr)
+        _write_reading(parts, run_dir)
         return RunOutcome(0, 0)
     found = finished_beside(run_dir, missing)
     left = missing - found.keys()
@@ -103,7 +109,9 @@ def _run(parts: Parts, run_dir: Path, work: Sequence[Work], host: Host) -> RunOu
             past = past_of(run_dir)
             found = {key: run for key, run in found.items() if key not in past.done}
         if found:
-            reuse(found, past, journal)
+            sub = parts.sub_model  # of which an arm that asks none says nothing in its key
+            own = {w.key: {"sub_model": sub, "constant_score": w.constant_score} for w in work}
+            reuse(found, past, journal, own)
             past = past_of(run_dir)
         todo = [w for w in work if w.key not in past.done]
         todo = [replace(w, restart=past.restarts.get(w.key, 0)) for w in todo]
@@ -132,7 +140,8 @@ def _run(parts: Parts, run_dir: Path, work: Sequence[Work], host: Host) -> RunOu
         return _work_off(parts, run_dir, todo, past, journal, host)
 
 
-def _check_writable(run_dir: Path) -> None:
+def check_writable(run_dir: Path) -> None:
+    """Raise ConfigError where nothing can be written to ``run_dir``, whose parent is made."""
     try:
         run_dir.parent.mkdir(parents=True, exist_ok=True)
         there = run_dir if run_dir.exists() else run_dir.parent
@@ -161,6 +170,14 @@ def redactor_of(config: RunConfig) -> Redactor:
     nodes = [config[key] for key in ("model", *ROLE_KEYS.values(), "embed_model") if config[key]]
     named = {str(node.get("api_key_env")) for node in nodes}
     return Redactor(secrets_of(os.environ, named) | secrets_in(config.tree))
+
+
+def _write_reading(parts: Parts, run_dir: Path) -> None:
+    """Of a finished run's configuration, write how results are to be read, where that is new."""
+    recorded, stored = recorded_configuration(run_dir), parts.config.stored
+    new = {"analysis": stored["analysis"], "demonstration": parts.demonstration}
+    if recorded and recorded | new != recorded:
+        write_configuration(run_dir, recorded | new, redactor_of(parts.config))
 
 
 def _write_environment(
@@ -213,7 +230,7 @@ def _work_off(
         elif kind in PERMANENT and (kind != "bad_request" or model not in answering):
             runner.stop(f"{kind}, which every other request would meet as well")
 
-    sub = parts.models.get("sub", parts.root).info.name
+    sub = parts.sub_model
     about = {"run_id": parts.run_id, "model": name, "sub_model": sub, "scripted": parts.scripted}
     with served(parts, journal, record) as client:
         for line in first_contact(parts, client, ledger):
@@ -258,6 +275,7 @@ def _interrupts(stop: Callable[[str], None], command: str) -> Iterator[None]:
         how = f"continue with: {command}"
         if pressed > 1:
             print(f"\nstopped now; {how}", file=sys.stderr, flush=True)
+            Console(stderr=True).show_cursor()  # which the table of progress hides
             os._exit(INTERRUPTED)
         print(f"\nfinishing what is in flight (Ctrl-C again: stop now); {how}", file=sys.stderr)
         stop(_BY_SIGNAL)
@@ -281,8 +299,7 @@ def _finish(parts: Parts, run_dir: Path, outcome: RunOutcome, host: Host) -> int
     replies: Counter[tuple[str, bool]] = Counter()
     events = read_events(run_dir, ("result", "call"), bad)
     write_tables(_counting(events, replies), run_dir)
-    summary = write_summary(run_dir)  # of a finished run the mark may be new
-    summary = replace(summary, demonstration=summary.demonstration or parts.demonstration)
+    summary = write_summary(run_dir)
     if host.prints:
         print_summary(summary, Console())
         columns = ["prompt_tokens", "cached_tokens"]
@@ -306,16 +323,17 @@ def _finish(parts: Parts, run_dir: Path, outcome: RunOutcome, host: Host) -> int
         print(f"stopped early: {redactor_of(parts.config)(outcome.stopped)}", file=sys.stderr)
     if outcome.pending:
         mend = any(error.partition(":")[0] in PERMANENT for error in outcome.errors)
-        first = "mend what failed, then " if mend else ""
-        print(
-            f"{outcome.pending} results are still pending: {first}run the same command again",
-            file=sys.stderr,
-        )
+        then = f"{'mend what failed, then ' if mend else ''}run the same command again"
+        if outcome.stopped.startswith("the run's cap"):
+            again = "a new run, which reuses these results and whose cap counts from 0"
+            then = f"raise that cap ({again})"
+        print(f"{outcome.pending} results are still pending: {then}", file=sys.stderr)
     if host.prints:
+        quoted = shlex.quote(str(run_dir))
         for known in published_runs(parts.config, run_dir):
-            compare = f"python -m rlm_eval compare {known} {run_dir}"
+            compare = f"python -m rlm_eval compare {shlex.quote(str(known))} {quoted}"
             print(f"published, of this setting: {known} ({compare})")
-        print(f"a page with every trajectory: python -m rlm_eval report {run_dir}")
+        print(f"a page with every trajectory: python -m rlm_eval report {quoted}")
         print(run_dir)
     if outcome.stopped == _BY_SIGNAL:
         return INTERRUPTED

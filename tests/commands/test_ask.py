@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -125,6 +126,14 @@ def test_its_bound_refuses_nothing_unless_it_is_asked_to(folder: Path) -> None:
     assert asked(TEXT, QUESTION, given).config["stop_on_forecast"] is False
     wary = [*given, "stop_on_forecast=true"]
     assert asked(TEXT, QUESTION, wary).config["stop_on_forecast"] is True
+
+
+def test_its_report_can_be_typed_in_a_folder_with_spaces(folder: Path, capsys: Printed) -> None:
+    words = ["mill.txt", QUESTION, "model=scripted", "method=[direct]", "results_dir='my runs'"]
+    assert run_command(["ask", *words]) == 0
+    (run_dir,) = Path("my runs").glob("[!.]*")
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert shlex.split(last) == ["recorded:", "rlm-eval", "report", str(run_dir)]
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 
 from helpers.commands import rlm_eval
 from helpers.fake_provider import FakeProvider
@@ -108,6 +109,19 @@ def test_the_same_command_again_finds_its_finished_run(tmp_path: Path) -> None:
     assert (last_line(again) / "journal.jsonl").read_bytes() == journal
 
 
+def test_a_finished_run_is_read_as_the_command_says_now(tmp_path: Path) -> None:
+    words = [*SMALL, "method=[direct]", f"results_dir={tmp_path}"]
+    path = last_line(rlm_eval(*words)) / "config.yaml"
+    before = path.read_text()
+    assert "A demonstration" in rlm_eval(*words, "concurrency=3").stdout
+    assert path.read_text() == before, "how it was carried out is no news"
+    again = rlm_eval(*words, "analysis.unit=question", "demonstration=false")
+    assert "this run is finished" in again.stderr
+    assert "A demonstration" not in again.stdout
+    new = {"analysis": {"margin": 0.05, "unit": "question"}, "demonstration": False}
+    assert yaml.safe_load(path.read_text()) == yaml.safe_load(before) | new
+
+
 def test_more_samples_and_another_arm_reuse_what_is_there(tmp_path: Path) -> None:
     first = rlm_eval(*SMALL, f"results_dir={tmp_path}", "method=[direct]")
     more = rlm_eval(*SMALL[:3], "task.n=3", f"results_dir={tmp_path}", "method=[direct,rag_bm25]")
@@ -122,8 +136,12 @@ def test_a_spent_run_cap_leaves_the_rest_owed(tmp_path: Path) -> None:
     done = rlm_eval(*SMALL, f"results_dir={tmp_path}", "budget.run.calls=3", "concurrency=1")
     assert done.returncode == 3
     assert "calls=3 is spent" in done.stderr
+    assert "pending: raise that cap (a new run, which reuses these results and" in done.stderr
     calls = pd.read_parquet(last_line(done) / "calls.parquet")
     assert len(calls) == 3
+    more = rlm_eval(*SMALL, f"results_dir={tmp_path}", "budget.run.calls=99", "concurrency=1")
+    assert more.returncode == 0
+    assert "results reused from other runs" in more.stderr
 
 
 def test_a_spent_sample_cap_is_an_outcome(tmp_path: Path) -> None:

@@ -142,7 +142,7 @@ def test_what_was_taken_over_is_there_once_and_paid_once(tmp_path: Path) -> None
     """Whichever is named first, the run that measured it has it."""
     a, b = shard(tmp_path / "a", "r1"), shard(tmp_path / "b", "r2")
     with Journal(b) as journal:
-        reuse(finished_beside(b, {"r1"}), past_of(b), journal)
+        reuse(finished_beside(b, {"r1"}), past_of(b), journal, {})
     for number, runs in enumerate(([a, b], [b, a])):
         out = tmp_path / f"out{number}"
         merge(runs, out)
@@ -175,7 +175,7 @@ def test_an_older_copy_of_a_run_adds_nothing(tmp_path: Path, snapshot_first: boo
 def test_what_was_taken_over_from_elsewhere_stays_unpaid(tmp_path: Path) -> None:
     a, b = shard(tmp_path / "a", "r1"), shard(tmp_path / "b", "r2")
     with Journal(b) as journal:
-        reuse(finished_beside(b, {"r1"}), past_of(b), journal)
+        reuse(finished_beside(b, {"r1"}), past_of(b), journal, {})
     merge([b, shard(tmp_path / "c", "r3")], tmp_path / "out")
     assert past_of(tmp_path / "out").done == {"r1", "r2", "r3"}
     assert past_of(tmp_path / "out").spent == Spend(2, 220, 0.5)
@@ -186,7 +186,7 @@ def test_what_was_taken_over_twice_after_a_kill_keeps_its_calls(tmp_path: Path) 
     a, b = shard(tmp_path / "a", "r1"), shard(tmp_path / "b", "r2")
     for _ in range(2):
         with Journal(b) as journal:
-            reuse(finished_beside(b, {"r1"}), past_of(b), journal)
+            reuse(finished_beside(b, {"r1"}), past_of(b), journal, {})
     merge([b, shard(tmp_path / "c", "r3")], tmp_path / "out")
     results, _ = tables(tmp_path / "out")
     assert results.calls.tolist() == [1, 1, 1]

@@ -7,6 +7,7 @@ import re
 import shlex
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from rlm_eval import load_results
@@ -80,6 +81,23 @@ def test_a_changed_document_is_asked_again_in_a_run_of_its_own(
         "the folder's as well"
     )
     assert f"would go to: {run}\n" not in told
+
+
+def test_what_a_pilot_answered_is_seen_beside_all_questions(
+    commands: list[list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It knew no constant, for want of other questions, and its sub-model was another."""
+    go = [*commands[1], *QUICK, "method=[direct]"]
+    assert run_command([*go, "task.n=1", "sub_model=scripted", "sub_model.name=tiny"]) == 0
+    frames = []
+    for place in ("runs", "fresh"):
+        capsys.readouterr()
+        assert run_command([*go, f"results_dir={place}"]) == 0
+        shown = capsys.readouterr()
+        assert ("1 results reused" in shown.err) == (place == "runs")
+        rows = load_results(shown.out.strip().splitlines()[-1]).set_index("sample_id").sort_index()
+        frames.append(rows[["arm", "sub_model", "constant_score", "skill"]])
+    pd.testing.assert_frame_equal(*frames)
 
 
 def test_controls_work_as_for_other_tasks(

@@ -50,6 +50,29 @@ def test_a_renamed_run_goes_on_where_it_is(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir() if (p / FILE_NAME).exists()] == ["mine"]
 
 
+def test_a_run_goes_on_from_within_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With what lies beside it."""
+    run_dir = begun(tmp_path)
+    assert run_command([*SMALL, "task.n=3", f"results_dir={tmp_path}"]) == 0
+    monkeypatch.chdir(run_dir)
+    capsys.readouterr()
+    assert run_command(["resume", "."]) == 0
+    assert "1 results reused from other runs" in capsys.readouterr().err
+    assert len(past_of(run_dir).done) == 2
+
+
+def test_a_changed_shard_begins_anew_where_shards_are_looked_for(tmp_path: Path) -> None:
+    assert run_command([*SMALL, f"results_dir={tmp_path}", "shards=2"]) == 0
+    (shards,) = tmp_path.glob("*.shards")
+    old = shards.rename(tmp_path / "old.shards")
+    other_sources(old / "1-of-2")
+    assert run_command(["resume", str(old / "1-of-2"), "--changed"]) == 0
+    assert [path.name for path in shards.iterdir()] == ["1-of-2"]
+    assert sorted(path.name for path in old.iterdir()) == ["1-of-2", "2-of-2"]
+
+
 def test_changed_sources_stop_it_unless_a_new_run_is_wanted(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -198,6 +221,7 @@ def test_a_server_is_on_this_machine_or_elsewhere(
 ) -> None:
     model = {"_target_": "rlm_eval.models.litellm_client.LitellmModel", "api_base": address}
     assert ("allow_targets" in resuming({"model": model}, tmp_path)) == elsewhere
+    assert shlex.split(resuming({"model": model}, Path("my runs/x")))[4] == "my runs/x"
 
 
 def test_files_and_servers_that_a_folder_names_are_allowed_there_too(
@@ -209,8 +233,8 @@ def test_files_and_servers_that_a_folder_names_are_allowed_there_too(
     arguments += ["judge_model=litellm", "judge_model.name=openai/x"]
     arguments += ["judge_model.api_base=http://elsewhere.test/v1"]
     arguments += ["+judge_model.params.user=${oc.env:MINE_ALONE}"]
-    assert run_command([*arguments, f"results_dir={tmp_path / 'runs'}"]) == 0
-    (run_dir,) = (tmp_path / "runs").iterdir()
+    assert run_command([*arguments, f"results_dir='{tmp_path / 'my runs'}'"]) == 0
+    (run_dir,) = (tmp_path / "my runs").iterdir()
     capsys.readouterr()
     assert run_command(["resume", str(run_dir)]) == 2
     error = capsys.readouterr().err

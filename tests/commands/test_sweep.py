@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import random
+import shlex
 import shutil
+import time
 from pathlib import Path
 
 import pandas as pd
@@ -17,7 +20,7 @@ from rlm_eval.commands.sweep import join_shards
 from rlm_eval.config.check import check_config
 from rlm_eval.config.compose import compose_tree, jobs_of, recorded_tree
 from rlm_eval.errors import ConfigError
-from rlm_eval.journal.journal import read_events
+from rlm_eval.journal.journal import Journal, read_events
 from rlm_eval.journal.past import past_of
 from rlm_eval.ledger import Budget
 from rlm_eval.runs.assemble import all_work, assemble, samples_of
@@ -272,6 +275,45 @@ def test_a_shard_that_ended_without_being_joined_is_joined_later(tmp_path: Path)
     assert past_of(joined).done < whole
     assert run_command(words) == 0
     assert past_of(joined).done == whole
+
+
+def test_finished_shards_are_read_as_the_command_says_now(tmp_path: Path) -> None:
+    words = [*SMALL, "method=[direct]", f"results_dir={tmp_path}", "shards=2"]
+    assert run_command(words) == 0
+    (joined,) = tmp_path.glob("needle-*[!s]")
+    before = past_of(joined)
+    assert run_command([*words, "analysis.margin=0.2"]) == 0
+    assert recorded_tree(joined)["analysis"]["margin"] == 0.2
+    assert (past_of(joined).done, past_of(joined).spent) == (before.done, before.spent)
+
+
+def test_shards_are_not_joined_while_somebody_works_on_the_run(tmp_path: Path) -> None:
+    words = [*SMALL, "method=[direct]", f"results_dir={tmp_path}", "shards=2"]
+    assert run_command(words) == 0
+    (joined,) = tmp_path.glob("needle-*[!s]")
+    shards = sorted(joined.with_name(f"{joined.name}.shards").iterdir())
+    with Journal(joined) as journal:
+        later = time.time() + 60
+        for shard in shards:
+            os.utime(shard / "journal.jsonl", (later, later))
+        with pytest.raises(ConfigError, match="is working on"):
+            join_shards(shards, joined)
+        journal.begin("mine", 0)
+    join_shards(shards, joined)
+    assert past_of(joined).restarts["mine"] == 1
+
+
+def test_commands_that_are_printed_hold_in_a_folder_with_spaces(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = tmp_path / "my runs"
+    words = [*SMALL, "method=[direct]", "seed=1,2", f"results_dir='{place}'"]
+    assert run_command(["-m", *words]) == 0
+    told = [line.split(" report ") for line in capsys.readouterr().out.splitlines()]
+    typed = [shlex.split(words[1]) for words in told if len(words) == 2]
+    first, second = map(str, sorted(place.glob("needle-*")))
+    assert sorted(typed[:2]) == [[first], [second]]
+    assert sorted(typed[2]) == sorted([first, second, "--out", "DIR"])
 
 
 def test_a_presets_sweep_gives_way_to_what_is_given(tmp_path: Path) -> None:

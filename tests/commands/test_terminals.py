@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import pty
+import resource
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -93,6 +95,27 @@ def test_a_real_terminal_of_any_kind_shows_progress(
     assert b"2/2" in shown
 
 
+def test_leaving_at_once_gives_the_terminal_its_cursor_back(tmp_path: Path) -> None:
+    ours, theirs = pty.openpty()
+    words = [*SMALL[:-1], "method=[direct]", "model.latency_s=60", f"results_dir={tmp_path}"]
+    child = subprocess.Popen(
+        [sys.executable, "-m", "rlm_eval", *words],
+        stdout=subprocess.DEVNULL,
+        stderr=theirs,
+        env={**os.environ, "TERM": "xterm"},
+    )
+    os.close(theirs)
+    shown, hidden, back = b"", b"\x1b[?25l", b"\x1b[?25h"
+    for sign in (hidden, b"Ctrl-C again"):
+        while sign not in shown and (chunk := read(ours)):
+            shown += chunk
+        child.send_signal(signal.SIGINT)
+    while chunk := read(ours):
+        shown += chunk
+    assert child.wait(timeout=120) == 130
+    assert hidden not in shown.rpartition(back)[2]
+
+
 def read(terminal: int) -> bytes:
     try:
         return os.read(terminal, 65536)
@@ -100,12 +123,15 @@ def read(terminal: int) -> bytes:
         return b""
 
 
+@pytest.mark.parametrize("swept", [(), ("-m", "seed=1,2")])
 @pytest.mark.parametrize(
     "place", ["file", "file/below", "file/below/more", "/proc/none", "x" * 300]
 )
-def test_a_results_folder_that_can_not_be_is_one_line(place: str, tmp_path: Path) -> None:
+def test_a_results_folder_that_can_not_be_is_one_line(
+    place: str, swept: tuple[str, ...], tmp_path: Path
+) -> None:
     (tmp_path / "file").write_text("")
-    done = rlm_eval(*SMALL, f"results_dir={tmp_path / place}")
+    done = rlm_eval(*SMALL, *swept, f"results_dir={tmp_path / place}")
     assert (done.returncode, done.stdout) == (2, ""), done.stderr
     told = [line for line in done.stderr.splitlines() if not line.startswith("forecast")]
     assert len(told) == 1, done.stderr
@@ -124,3 +150,17 @@ def test_an_output_that_can_not_be_written_is_one_line(tmp_path: Path) -> None:
     ):
         done = rlm_eval(*arguments)
         assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
+
+
+def test_a_full_disk_is_no_bad_input(tmp_path: Path) -> None:
+    arguments = ["export", f"{tmp_path}/x.jsonl", "task=needle", "task.n=1"]
+    assert rlm_eval(*arguments).returncode == 0, "with all that it imports"
+    (tmp_path / "x.jsonl").unlink()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        done = rlm_eval(*arguments)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert (done.returncode, done.stderr) == (1, "rlm_eval export: File too large\n")
+    assert not list(tmp_path.iterdir())

@@ -72,7 +72,7 @@ def test_results_of_another_run_are_reused_once_and_not_paid_again(tmp_path: Pat
     found = finished_beside(new, {"r1", "r2", "r9"})
     assert found.keys() == {"r1"}
     with Journal(new) as journal:
-        reuse(found, past_of(new), journal)
+        reuse(found, past_of(new), journal, {})
     past = past_of(new)
     assert past.done == {"r1"}
     assert past.spent == Spend()
@@ -82,8 +82,21 @@ def test_results_of_another_run_are_reused_once_and_not_paid_again(tmp_path: Pat
     assert kept[0] == kept[1]
 
 
-def test_a_packed_run_is_read_and_reused_and_not_written_to(tmp_path: Path) -> None:
+def test_a_reused_result_says_what_this_run_says_of_it(tmp_path: Path) -> None:
+    """The constant is fitted on this run's samples; an arm without sub-calls names its model."""
     old, new = tmp_path / "old", tmp_path / "new"
+    write_one(old, "r1")
+    write_one(old, "r2")
+    own = {"r1": {"constant_score": 0.25, "sub_model": "other"}}
+    with Journal(new) as journal:
+        reuse(finished_beside(new, {"r1", "r2"}), past_of(new), journal, own)
+    one, two = tables(new)[0].sort_values("result_key").itertuples()
+    assert (one.constant_score, one.skill, one.sub_model) == (0.25, (0.75 - 0.25) / 0.75, "other")
+    assert (two.constant_score, two.sub_model) == (0.5, "m")
+
+
+def test_a_packed_run_is_read_and_reused_and_not_written_to(tmp_path: Path) -> None:
+    old, new = tmp_path / "my old", tmp_path / "new"
     write_one(old, "r1")
     before = past_of(old), record_size(old), read_trajectory(old, "r1")
     subprocess.run(["gzip", "-r", old], check=True)
@@ -92,12 +105,12 @@ def test_a_packed_run_is_read_and_reused_and_not_written_to(tmp_path: Path) -> N
     write_one(new, "r1", outcome="provider_error")
     found, past = finished_beside(new, {"r1"}), past_of(new)
     with Journal(new) as journal:
-        reuse(found, past, journal)
+        reuse(found, past, journal, {})
     assert past_of(new).done == {"r1"}
     assert read_trajectory(new, "r1") == before[2] != []
-    with pytest.raises(ConfigError, match=r"is packed: gunzip -r .*old to go on"):
+    with pytest.raises(ConfigError, match=r"is packed: gunzip -r '.*my old' to go on"):
         Journal(old)
-    with pytest.raises(ConfigError, match=r"is packed: gunzip -r .*old to go on"):
+    with pytest.raises(ConfigError, match=r"is packed: gunzip -r '.*my old' to go on"):
         join_shards([new], old)
     path = old / f"{FILE_NAME}.gz"
     path.write_bytes(path.read_bytes()[:-9])
@@ -109,12 +122,12 @@ def test_a_shard_has_its_part_of_what_the_whole_run_paid(tmp_path: Path) -> None
     whole, shard = tmp_path / "run", tmp_path / "run.shards" / "1-of-2"
     write_one(tmp_path / "z", "r1")
     with Journal(whole) as journal:
-        reuse(finished_beside(whole, {"r1"}), past_of(whole), journal)
+        reuse(finished_beside(whole, {"r1"}), past_of(whole), journal, {})
     write_one(whole, "r2")
     found = finished_beside(shard, {"r1", "r2"})
     assert found == {"r1": whole, "r2": whole}
     with Journal(shard) as journal:
-        reuse(found, past_of(shard), journal)
+        reuse(found, past_of(shard), journal, {})
     assert past_of(shard).done == {"r1", "r2"}
     assert past_of(shard).spent == past_of(whole).spent == Spend(1, 110, 0.25), "z paid the other"
 
@@ -135,7 +148,7 @@ def test_what_was_tried_here_before_is_no_part_of_a_reused_row(tmp_path: Path) -
         journal.result(some_result("r1", "provider_error"))
     write_one(tmp_path / "old", "r1")
     with Journal(new) as journal:
-        reuse(finished_beside(new, {"r1"}), past_of(new), journal)
+        reuse(finished_beside(new, {"r1"}), past_of(new), journal, {})
     (row,) = tables(new)[0].itertuples()
     assert (row.outcome, row.calls, row.cost_usd) == ("answered", 1, 0.25)
     assert past_of(new).spent.usd == 5.0
@@ -149,7 +162,7 @@ def test_a_result_whose_reuse_was_killed_is_reused_whole(tmp_path: Path) -> None
         for event in list(read_events(tmp_path / "old", types=("begin", "call"))):
             journal.append({**event, "reused_from": "old"})
     with Journal(new) as journal:
-        reuse(finished_beside(new, {"r1"}), past_of(new), journal)
+        reuse(finished_beside(new, {"r1"}), past_of(new), journal, {})
     assert past_of(new).done == {"r1"}
     results, calls = tables(new)
     assert (list(results.cost_usd), list(calls.cost_usd)) == ([0.25], [0.25])

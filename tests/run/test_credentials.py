@@ -21,6 +21,7 @@ from rlm_eval.config.compose import compose_tree
 from rlm_eval.config.credentials import refuse_credentials
 from rlm_eval.errors import ConfigError
 from rlm_eval.journal.redaction import Redactor, secrets_of
+from rlm_eval.runs.assemble import assemble
 
 PASSWORD = "hunter2!Pass/9x"
 KEY = "k3y-0123456789-abcdef"
@@ -248,6 +249,26 @@ def test_what_comes_from_the_environment_is_used_and_never_written_down(
         assert secret not in out + err
         for path in (p for p in run_dir.rglob("*") if p.is_file()):
             assert secret.encode() not in path.read_bytes(), path
+
+
+@pytest.mark.parametrize(
+    ("setting", "values", "same"),
+    [
+        ("+model.params.reasoning_effort", ("low", "high"), False),
+        ("model.name", ("openai/fake-1", "openai/fake-2"), False),
+        ("+model.params.user", (KEY, f"{KEY}-another"), True),
+    ],
+)
+def test_what_comes_from_the_environment_and_is_no_secret_tells_runs_and_results_apart(
+    setting: str, values: tuple[str, ...], same: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = []
+    for value in values:
+        monkeypatch.setenv("SOME_WORD", value)
+        tree = compose_tree([*LITELLM, *SMALL, f"{setting}=${{oc.env:SOME_WORD}}"])
+        parts = assemble(check_config(tree))
+        found.append((parts.config.identity, parts.fingerprints["direct"]))
+    assert [one == other for one, other in zip(*found, strict=True)] == [same, same]
 
 
 def test_a_reference_to_nothing_and_one_that_does_not_fit_are_one_line(
