@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -382,19 +382,24 @@ def test_parse_reply(reply: str, blocks: tuple[str, ...], unknown: tuple[str, ..
     assert parsed.unknown == unknown
 
 
+def fits(limit: int) -> Callable[[Sequence[Message]], bool]:
+    return lambda messages: sum(len(m["content"]) for m in messages) <= limit
+
+
 def test_history_shrinks_old_outputs_then_drops_old_turns() -> None:
+    """The newest output is cut last of all."""
     history = History([user("task")])
     for i in range(5):
         history.add(f"reply {i}", f"start {i} " + "x" * 1000)
-
-    def fits(limit: int):  # type: ignore[no-untyped-def]
-        return lambda messages: sum(len(m["content"]) for m in messages) <= limit
-
     assert sum(len(m["content"]) for m in history.messages(fits(10_000))) > 5000
     shrunk = history.messages(fits(3000))
     assert len(shrunk) == 11
     assert "x" * 1000 in shrunk[-1]["content"]
     assert shrunk[2]["content"].endswith("[Whole: earlier_turns[0]]")
+    fewer = history.messages(fits(1500))
+    assert "The first 3 turns were dropped" in fewer[0]["content"]
+    assert fewer[2]["content"].endswith("[Whole: earlier_turns[3]]")
+    assert fewer[-1]["content"] == "start 4 " + "x" * 1000
     dropped = history.messages(fits(700))
     assert dropped[0]["content"].startswith("task")
     assert "The first 3 turns were dropped" in dropped[0]["content"]
@@ -434,8 +439,8 @@ def test_turns_that_left_the_chat_are_put_into_the_repl_again_when_it_lost_them(
     for i in range(4):
         history.add(f"reply {i}", "x" * 1000)
     session, again = Session(), Session()
-    for n in (2, 4):
-        history.messages(lambda messages, n=n: len(messages[2 * n]["content"]) < 1000)  # type: ignore[misc]
+    for limit in (3000, 1000):  # which cut two outputs, then all four
+        history.messages(fits(limit))
         history.keep_in(session, lost=False)  # type: ignore[arg-type]
     history.keep_in(again, lost=True)  # type: ignore[arg-type]
     assert len(session.scope["earlier_turns"]) == 4
