@@ -11,8 +11,8 @@ from itertools import islice
 from threading import RLock
 from typing import Any
 
-#: How Python shows an object that has no text of its own.
-ADDRESS = re.compile(r"<.* at 0x[0-9a-f]+>")
+#: How Python shows an object that has no text of its own. Each line is read once.
+ADDRESS = re.compile(r"^[^<\n]*<.* at 0x[0-9a-f]+>", re.MULTILINE)
 _SIZED = (str, bytes, bytearray, list, tuple, dict, set, frozenset, range, deque)
 _MESSAGE_CHARS, _LINE_CHARS, _FRAMES, _VARIABLES, _NAME_CHARS = 2000, 200, 5, 300, 200
 

@@ -281,14 +281,15 @@ def test_a_name_that_the_prompt_does_not_speak_of_is_the_codes_own(sandbox: Sand
 @pytest.mark.parametrize(
     ("protocol", "code"),
     [
-        ("final_variable", "Final = 'done'"),
-        ("answer_dict", 'answer["content"] = "done"\nanswer["ready"] = True'),
+        ("final_variable", "Final = {}"),
+        ("answer_dict", 'answer["content"] = {}\nanswer["ready"] = True'),
     ],
 )
 def test_other_protocols(sandbox: Sandbox, protocol: str, code: str) -> None:
-    script = turns(block("submit = 1; print('not yet')"), block(code))
+    values = [block(code.format(value)) for value in ("' '", "map(str, [1])", "'done'")]
+    script = turns(block("submit = 1; print('not yet')"), *values)
     got, _ = answer(sandbox, script, protocol=protocol)
-    assert (got.text, got.iterations, got.protocol) == ("done", 2, protocol)
+    assert (got.text, got.iterations, got.protocol) == ("done", 4, protocol)
 
 
 def test_an_answer_may_be_longer_than_any_output(sandbox: Sandbox) -> None:
