@@ -220,6 +220,7 @@ class Worker:
                 value = action()
             finally:
                 self._running = False
+                signal.setitimer(signal.ITIMER_REAL, 0)  # an alarm ends with its block
         except BaseException as error:  # noqa: BLE001 - model code raises what it likes
             value, failed = None, error
         builtins.__dict__.update(self._builtins)
