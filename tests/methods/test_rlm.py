@@ -317,15 +317,19 @@ def test_what_is_submitted(sandbox: Sandbox, code: str, text: str) -> None:
     assert answer(sandbox, script)[0].text == text
 
 
-def test_a_long_value_says_how_long_it_is(sandbox: Sandbox) -> None:
+@pytest.mark.parametrize(
+    ("value", "chars"),
+    [("'x' * 5000", 5002), ("'x' * 300_000", 300_000), ("[0] * 100_000", 300_000)],
+)
+def test_a_long_value_says_how_long_it_is(sandbox: Sandbox, value: str, chars: int) -> None:
     seen: list[str] = []
 
     def script(messages: Sequence[Message]) -> str:
         seen.append(messages[-1]["content"])
-        return block("'x' * 5000") if len(seen) == 1 else block("submit(1)")
+        return block(value) if len(seen) == 1 else block("submit(1)")
 
     answer(sandbox, script)
-    assert "(5002 characters in all" in seen[1]
+    assert f"({chars} characters in all" in seen[1]
 
 
 def test_long_output_is_cut_and_says_so(sandbox: Sandbox) -> None:

@@ -368,7 +368,7 @@ def observed(result: BlockResult, chars: int, given: Container[str]) -> dict[str
     output = output.strip()
     return {
         "output": cut(output, chars),
-        "output_chars": result.stdout_chars + result.stderr_chars + len(result.value or ""),
+        "output_chars": result.stdout_chars + result.stderr_chars + result.value_chars,
         "truncated": len(output) > chars or result.stdout_chars > len(result.stdout),
         "error": result.error,
         "interrupted": result.interrupted,
