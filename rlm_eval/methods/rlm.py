@@ -28,6 +28,7 @@ from rlm_eval.methods.prompts import Prompt
 from rlm_eval.models.client import LM, Completion
 from rlm_eval.models.protocol import Message, ModelInfo
 from rlm_eval.records import Answer, Content, Context, Outcome, Problem, Role, documents_of
+from rlm_eval.repl.capture import ADDRESS
 from rlm_eval.repl.results import BlockResult
 from rlm_eval.repl.session import ReplSession
 
@@ -196,7 +197,7 @@ class Rlm(Agent):
                 text = session.read("answer", "content")
             case _:
                 return None
-        return text if text and text.strip() else None
+        return text if text and text.strip() and not ADDRESS.search(text) else None
 
     def in_reply(
         self, session: ReplSession, reply: Completion, parsed: Parsed, *, failed: bool

@@ -176,7 +176,7 @@ def _own(tool: Any, content: Content) -> HostFunction:
     def call(*args: Any, **kwargs: Any) -> Any:
         try:
             value = tool(*args, **kwargs, **context)
-            json.dumps(value)
+            json.dumps(value, allow_nan=False)
         except (LookupError, TypeError, ValueError) as error:
             raise HostError("tool_error", f"{type(error).__name__}: {error}") from error
         return value

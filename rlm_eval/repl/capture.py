@@ -11,8 +11,8 @@ from itertools import islice
 from threading import RLock
 from typing import Any
 
-#: How Python shows an object that has no text of its own.
-ADDRESS = re.compile(r"<.* at 0x[0-9a-f]+>")
+#: How Python shows an object that has no text of its own. Each line is read once.
+ADDRESS = re.compile(r"^[^<\n]*<.* at 0x[0-9a-f]+>", re.MULTILINE)
 _SIZED = (str, bytes, bytearray, list, tuple, dict, set, frozenset, range, deque)
 _MESSAGE_CHARS, _LINE_CHARS, _FRAMES, _VARIABLES, _NAME_CHARS = 2000, 200, 5, 300, 200
 
@@ -70,14 +70,16 @@ class Capture(io.TextIOBase):
         return taken
 
 
-def shown(value: Any, keep: int) -> str:
-    """The repr of a trailing expression, cut to ``keep`` characters."""
+def shown(value: Any, keep: int) -> tuple[str, int]:
+    """The repr of a trailing expression, cut to ``keep`` characters, and how many it has; of a
+    very long string, how many that has."""
     if type(value) is str and len(value) > 2 * keep:
         head, tail = value[: keep // 2], value[-(keep // 2) :]
         gap = f"[... {len(value) - len(head) - len(tail):,} characters ...]"
         # What can't be printed is longer in a repr.
-        return cut(f"{head!r}{gap}{tail!r}", keep + len(gap) + 4)
-    return cut(repr(value), keep)
+        return cut(f"{head!r}{gap}{tail!r}", keep + len(gap) + 4), len(value)
+    text = repr(value)
+    return cut(text, keep), len(text)
 
 
 def list_variables(names: dict[str, Any], provided: dict[str, Any]) -> list[tuple[str, str, str]]:

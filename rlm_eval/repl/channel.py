@@ -20,6 +20,8 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import reduce
+from operator import iadd
 from typing import Any
 
 HEADER = struct.Struct("!II")
@@ -181,13 +183,15 @@ class Channel:
                 left = max(0.0, deadline - time.monotonic())
                 if not self._readable.poll(left * 1000):
                     return None
-            try:
-                data = os.read(self._reader, _READ_BYTES)
+            size = len(self._buffer)
+            try:  # in one step, between whose parts no signal handler can raise: no byte is lost
+                reduce(iadd, map(os.read, [self._reader], [_READ_BYTES]), self._buffer)
             except OSError as error:
+                if error.errno is None:  # what a handler of the model's raised
+                    raise
                 raise ChannelClosedError(str(error)) from None
-            if not data:
+            if len(self._buffer) == size:
                 raise ChannelClosedError("the worker closed its channel")
-            self._buffer += data
         return frame
 
     def _next(self) -> Frame | None:

@@ -98,6 +98,7 @@ class BlockResult:
     stderr: str = ""
     stdout_chars: int = 0
     stderr_chars: int = 0
+    value_chars: int = 0
     value: str | None = None
     error: str | None = None
     error_type: str = ""
@@ -123,6 +124,7 @@ def checked_result(frame: Frame, limits: Limits, submit: bool, **rest: Any) -> B
             "stdout_chars": int(stdout_chars),
             "stderr_chars": int(stderr_chars),
             "value": None | str() as value,
+            "value_chars": int(value_chars),
             "error": None | str() as error,
             "error_type": str(error_type),
             "variables": list(listed),
@@ -135,7 +137,8 @@ def checked_result(frame: Frame, limits: Limits, submit: bool, **rest: Any) -> B
         raise FrameError("an error over its cap")
     keep = limits.output_chars + _SLACK
     longest = max(len(stdout), len(stderr))
-    if longest > keep or len(value or "") > 2 * keep or min(stdout_chars, stderr_chars) < 0:
+    counts = stdout_chars, stderr_chars, value_chars
+    if longest > keep or len(value or "") > 2 * keep or min(counts) < 0:
         raise FrameError("output over its cap")
     if len(listed) > _MOST_VARIABLES:
         raise FrameError("too many variables")
@@ -149,7 +152,7 @@ def checked_result(frame: Frame, limits: Limits, submit: bool, **rest: Any) -> B
     submitted = frame.text() if has_submitted and submit and error is None else None
     if len(submitted or "") > limits.read_chars:
         raise FrameError("a submission over its cap")
-    printed = stdout, stderr, stdout_chars, stderr_chars, value
+    printed = stdout, stderr, *counts, value
     return BlockResult(*printed, error, error_type, tuple(variables), submitted, **rest)
 
 

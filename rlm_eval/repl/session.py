@@ -17,7 +17,7 @@ from rlm_eval import errors
 from rlm_eval.errors import SandboxError
 from rlm_eval.repl import levels
 from rlm_eval.repl.channel import FrameError
-from rlm_eval.repl.conversation import BROKEN, Conversation, Loadable, kind_of
+from rlm_eval.repl.conversation import BROKEN, Conversation, Loadable
 from rlm_eval.repl.guard import harness_guard
 from rlm_eval.repl.launch import Launcher, Process
 from rlm_eval.repl.results import (
@@ -25,7 +25,6 @@ from rlm_eval.repl.results import (
     HostFunction,
     Limits,
     State,
-    Variable,
     checked_result,
 )
 
@@ -95,7 +94,6 @@ class ReplSession(AbstractContextManager["ReplSession"]):
         return BlockResult(
             error=f"This block was stopped: {reason}. All variables are gone; set again: {loaded}.",
             error_type=death,
-            variables=tuple(_variable(*item) for item in self._loaded.items()),
             interrupted=death,
             state="lost",
             **times,
@@ -144,12 +142,6 @@ class ReplSession(AbstractContextManager["ReplSession"]):
         for name, content in self._loaded.items():
             if failed := self._worker.load(name, content):
                 raise SandboxError(f"can't load {name}: {failed}")
-
-
-def _variable(name: str, content: Loadable) -> Variable:
-    """A loaded variable as a worker lists it."""
-    kind = kind_of(content)
-    return Variable(name, kind, f"{len(content):,} {'chars' if kind == 'str' else 'items'}")
 
 
 class Sandbox(AbstractContextManager["Sandbox"]):

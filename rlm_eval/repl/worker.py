@@ -179,7 +179,7 @@ class Worker:
         self._channel.send(encode(done, text or ""))
 
     def _exec(self, frame: Frame) -> None:
-        name, self._submitted = f"<block {frame.head['block']}>", ""
+        name, self._submitted, self._value_chars = f"<block {frame.head['block']}>", "", 0
         value, failed = self._run(frame.head["id"], lambda: self._evaluate(frame.text(), name))
         if type(failed) is SystemError:  # an interpreter that went wrong inside dies soon
             os.abort()
@@ -190,6 +190,7 @@ class Worker:
             "op": "done",
             "id": frame.head["id"],
             "value": value,
+            "value_chars": self._value_chars,
             "error": None if failed is None else describe_error(failed, self._sources),
             "error_type": "" if failed is None else type(failed).__name__[:200],
             "stdout": stdout,
@@ -220,6 +221,7 @@ class Worker:
                 value = action()
             finally:
                 self._running = False
+                signal.setitimer(signal.ITIMER_REAL, 0)  # an alarm ends with its block
         except BaseException as error:  # noqa: BLE001 - model code raises what it likes
             value, failed = None, error
         builtins.__dict__.update(self._builtins)
@@ -237,7 +239,10 @@ class Worker:
         exec(compile(tree, name, "exec", dont_inherit=True), self._names)
         expression = ast.Expression(last.value)
         value = eval(compile(expression, name, "eval", dont_inherit=True), self._names)
-        return None if value is None else shown(value, self._limits["output_chars"])
+        if value is None:
+            return None
+        text, self._value_chars = shown(value, self._limits["output_chars"])
+        return text
 
     def _on_interrupt(self, *_: object) -> None:
         if self._shielded:

@@ -41,6 +41,9 @@ def test_the_papers_table_is_every_row_on_every_task_with_both_models() -> None:
         rlms = [a for n, a in tree["method"].items() if n.startswith("rlm")]
         prompt = "paper_gpt5" if "gpt-5" in tree["model"]["name"] else "paper_qwen"
         assert {(a["prompt"], a["protocol"]) for a in rlms} == {(prompt, "paper")}
+        assert {(a["preview_head"], a["preview_tail"]) for a in rlms} == {(0, 0)}
+    scaling = compose_tree(["experiment=paper/scaling"])["method"]["rlm"]
+    assert (scaling["preview_head"], scaling["preview_tail"]) == (0, 0)
 
 
 def test_each_of_rulers_thirteen_tasks_is_asked() -> None:

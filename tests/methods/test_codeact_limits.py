@@ -52,6 +52,16 @@ def test_a_long_answer_takes_no_room_from_what_code_printed(sandbox: Sandbox, to
     assert got.outcome == "forced"
 
 
+def test_after_a_turn_as_long_as_an_answer_the_forced_one_has_what_is_left(
+    sandbox: Sandbox,
+) -> None:
+    agent = Agent(block(f"# {'y' * 5_000}\nprint(1)"))
+    asked = replace(problem(content=TEXT), max_answer_tokens=1_500)
+    got, table = answer(sandbox, agent, asked, window=6_000, max_iterations=1)
+    assert table.calls[-1].prompt_tokens + 1_500 > 6_000
+    assert (got.outcome, got.text) == ("forced", "forced out")
+
+
 @pytest.mark.parametrize("more", [500, 1_000])
 def test_a_cap_of_two_turns_leaves_the_second_to_the_forced_one(
     sandbox: Sandbox, more: int

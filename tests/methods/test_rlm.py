@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -281,14 +281,15 @@ def test_a_name_that_the_prompt_does_not_speak_of_is_the_codes_own(sandbox: Sand
 @pytest.mark.parametrize(
     ("protocol", "code"),
     [
-        ("final_variable", "Final = 'done'"),
-        ("answer_dict", 'answer["content"] = "done"\nanswer["ready"] = True'),
+        ("final_variable", "Final = {}"),
+        ("answer_dict", 'answer["content"] = {}\nanswer["ready"] = True'),
     ],
 )
 def test_other_protocols(sandbox: Sandbox, protocol: str, code: str) -> None:
-    script = turns(block("submit = 1; print('not yet')"), block(code))
+    values = [block(code.format(value)) for value in ("' '", "map(str, [1])", "'done'")]
+    script = turns(block("submit = 1; print('not yet')"), *values)
     got, _ = answer(sandbox, script, protocol=protocol)
-    assert (got.text, got.iterations, got.protocol) == ("done", 2, protocol)
+    assert (got.text, got.iterations, got.protocol) == ("done", 4, protocol)
 
 
 def test_an_answer_may_be_longer_than_any_output(sandbox: Sandbox) -> None:
@@ -316,15 +317,19 @@ def test_what_is_submitted(sandbox: Sandbox, code: str, text: str) -> None:
     assert answer(sandbox, script)[0].text == text
 
 
-def test_a_long_value_says_how_long_it_is(sandbox: Sandbox) -> None:
+@pytest.mark.parametrize(
+    ("value", "chars"),
+    [("'x' * 5000", 5002), ("'x' * 300_000", 300_000), ("[0] * 100_000", 300_000)],
+)
+def test_a_long_value_says_how_long_it_is(sandbox: Sandbox, value: str, chars: int) -> None:
     seen: list[str] = []
 
     def script(messages: Sequence[Message]) -> str:
         seen.append(messages[-1]["content"])
-        return block("'x' * 5000") if len(seen) == 1 else block("submit(1)")
+        return block(value) if len(seen) == 1 else block("submit(1)")
 
     answer(sandbox, script)
-    assert "(5002 characters in all" in seen[1]
+    assert f"({chars} characters in all" in seen[1]
 
 
 def test_long_output_is_cut_and_says_so(sandbox: Sandbox) -> None:
@@ -382,19 +387,24 @@ def test_parse_reply(reply: str, blocks: tuple[str, ...], unknown: tuple[str, ..
     assert parsed.unknown == unknown
 
 
+def fits(limit: int) -> Callable[[Sequence[Message]], bool]:
+    return lambda messages: sum(len(m["content"]) for m in messages) <= limit
+
+
 def test_history_shrinks_old_outputs_then_drops_old_turns() -> None:
+    """The newest output is cut last of all."""
     history = History([user("task")])
     for i in range(5):
         history.add(f"reply {i}", f"start {i} " + "x" * 1000)
-
-    def fits(limit: int):  # type: ignore[no-untyped-def]
-        return lambda messages: sum(len(m["content"]) for m in messages) <= limit
-
     assert sum(len(m["content"]) for m in history.messages(fits(10_000))) > 5000
     shrunk = history.messages(fits(3000))
     assert len(shrunk) == 11
     assert "x" * 1000 in shrunk[-1]["content"]
     assert shrunk[2]["content"].endswith("[Whole: earlier_turns[0]]")
+    fewer = history.messages(fits(1500))
+    assert "The first 3 turns were dropped" in fewer[0]["content"]
+    assert fewer[2]["content"].endswith("[Whole: earlier_turns[3]]")
+    assert fewer[-1]["content"] == "start 4 " + "x" * 1000
     dropped = history.messages(fits(700))
     assert dropped[0]["content"].startswith("task")
     assert "The first 3 turns were dropped" in dropped[0]["content"]
@@ -434,8 +444,8 @@ def test_turns_that_left_the_chat_are_put_into_the_repl_again_when_it_lost_them(
     for i in range(4):
         history.add(f"reply {i}", "x" * 1000)
     session, again = Session(), Session()
-    for n in (2, 4):
-        history.messages(lambda messages, n=n: len(messages[2 * n]["content"]) < 1000)  # type: ignore[misc]
+    for limit in (3000, 1000):  # which cut two outputs, then all four
+        history.messages(fits(limit))
         history.keep_in(session, lost=False)  # type: ignore[arg-type]
     history.keep_in(again, lost=True)  # type: ignore[arg-type]
     assert len(session.scope["earlier_turns"]) == 4

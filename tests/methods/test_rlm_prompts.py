@@ -83,8 +83,8 @@ def rendered(prompt: str, protocol: str, powers: str) -> str:
         return loaded(prompt).text(key, **asdict(enabled(protocol, powers)), **values)
 
     variables = (Variable("rows", "list", "120 items"), Variable("n", "int", ""))
-    result = BlockResult("x" * 900, "", 900, 0, None, None, "", variables, None, "", "kept", 0, 0)
-    failed = BlockResult("", "", 0, 0, None, "boom", "E", (), None, "killed", "lost", 0, 0)
+    result = BlockResult("x" * 900, "", 900, 0, 0, None, None, "", variables)
+    failed = BlockResult("", "", 0, 0, 0, None, "boom", "E", (), None, "killed", "lost")
     texts = [
         text("observation", **observed(result, 400, ())),
         text("observation", **observed(failed, 400, ())),

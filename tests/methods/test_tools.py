@@ -128,6 +128,8 @@ def glossary(word, k=3, *, context, book="plain"):
         raise KeyError(word)
     if word == "set":
         return {1, 2}
+    if word == "calm":
+        return [float("nan")]
     return f"{book}: {word} {k}, {len(context)} characters"
 
 def silent(word):
@@ -189,6 +191,7 @@ def test_what_is_wrong_with_a_tool_is_said_before_the_run(
         ("glossary('reef', k=5)", "plain: reef 5, 17 characters"),
         ("glossary('storm')", "tool_error"),
         ("glossary('set')", "tool_error"),
+        ("glossary('calm')", "tool_error"),
         ("glossary()", "tool_error"),
     ],
 )

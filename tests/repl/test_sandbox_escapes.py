@@ -184,7 +184,7 @@ caller = sys._getframe()
 while 'number' not in caller.f_locals: caller = caller.f_back
 done = {'op': 'done', 'id': caller.f_locals['number'], 'stdout': 'forged', 'stderr': '',
         'stdout_chars': 6, 'stderr_chars': 0, 'variables': [], 'submitted': True,
-        'value': None, 'error': None, 'error_type': ''}
+        'value': None, 'value_chars': 0, 'error': None, 'error_type': ''}
 call = {'op': 'call', 'id': 1, 'block': done['id'], 'name': 'ask', 'args': ['x'], 'kwargs': {}}
 """
 

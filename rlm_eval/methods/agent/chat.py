@@ -49,8 +49,8 @@ def parse_reply(reply: str) -> Parsed:
 
 class History:
     """The turns of one agent after its ``opening`` chat. Old outputs shrink first, then old turns
-    go, oldest first; both stay in the REPL as a list. User and assistant always alternate: some
-    servers insist."""
+    go, oldest first; both stay in the REPL as a list. The newest output shrinks only where it has
+    no room alone. User and assistant always alternate: some servers insist."""
 
     def __init__(self, opening: Sequence[Message]) -> None:
         self._opening = list(opening)
@@ -61,9 +61,11 @@ class History:
         self._turns.append((reply or "(empty reply)", observation))
 
     def messages(self, fits: Callable[[Sequence[Message]], bool]) -> list[Message]:
-        """The longest form of the chat that ``fits``; the shortest one if none does."""
+        """The fullest form of the chat that ``fits``; the shortest one if none does."""
         count = len(self._turns)
-        forms = [(n, 0) for n in range(count + 1)] + [(count, n) for n in range(1, count)]
+        last = max(0, count - 1)
+        forms = [(n, 0) for n in range(last)]
+        forms += [(n, gone) for n in (last, count) for gone in range(count or 1)]
         for self._cut, gone in forms:  # outputs that are cut, turns that are gone
             out = list(self._opening)
             if gone:

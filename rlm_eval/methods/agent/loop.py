@@ -277,7 +277,9 @@ class Run:
 
         asked = self._asked(self._history.messages(fits))
         number = self.trace.iterations + 1
-        reply, parsed = self._ask(number, asked, self.answer_tokens, self.ledger, forced=True)
+        room = self.lm.info(self.role).context_window - self._tokens(asked)
+        tokens = max(1, min(self.answer_tokens, room))
+        reply, parsed = self._ask(number, asked, tokens, self.ledger, forced=True)
         try:
             final = self.agent.in_reply(session, reply, parsed, failed=False)
         except UnclearFinalError:
@@ -366,7 +368,7 @@ def observed(result: BlockResult, chars: int, given: Container[str]) -> dict[str
     output = output.strip()
     return {
         "output": cut(output, chars),
-        "output_chars": result.stdout_chars + result.stderr_chars + len(result.value or ""),
+        "output_chars": result.stdout_chars + result.stderr_chars + result.value_chars,
         "truncated": len(output) > chars or result.stdout_chars > len(result.stdout),
         "error": result.error,
         "interrupted": result.interrupted,

@@ -41,7 +41,8 @@ def read_final(
         at = 0
         while match := _STATEMENT.search(stretch, at):
             before = stretch[: match.start()]
-            if before.count('"') % 2 == 1 or before.count("“") > before.count("”"):
+            closed = before.count("”") + before.count("„")  # „so“ ends with what begins “so”
+            if before.count('"') % 2 == 1 or before.count("“") > closed:
                 raise UnclearFinalError("it is inside quotation marks")
             value, is_quoted, at = _argument(stretch, match.end())
             found.append((match[1], value, is_quoted))
@@ -58,8 +59,8 @@ def read_final(
         if not value.isidentifier():
             raise UnclearFinalError(f"FINAL_VAR takes the name of one variable, not {value[:80]!r}")
         text = read(value)
-        if text is None:
-            raise UnclearFinalError(f"the variable {value} is not set, or None")
+        if text is None or not text.strip():
+            raise UnclearFinalError(f"the variable {value} is not set, None, or empty")
         if ADDRESS.search(text):
             raise UnclearFinalError(f"the variable {value} is {text[:200]}: make a list or a text")
         return text

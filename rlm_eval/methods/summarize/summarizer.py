@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from rlm_eval.errors import ConfigError, NoReply, at_least
 from rlm_eval.ledger import Ledger, Spend
-from rlm_eval.methods.fitting import chunks_of, largest_fitting, offline_tokens
+from rlm_eval.methods.fitting import Chunk, chunks_of, largest_fitting, offline_tokens
 from rlm_eval.methods.method import Forecast, Method, Shape, without_failures
 from rlm_eval.methods.prompts import Prompted, load_prompt
 from rlm_eval.models.client import LM, CallTags
@@ -161,7 +161,7 @@ class Summarizer(Prompted, Method):
             question=question, query_aware=self.query_aware, **values
         )
 
-    def parts(self, problem: Problem, lm: LM, ledger: Ledger) -> list[Part]:
+    def parts(self, problem: Problem, lm: LM, ledger: Ledger) -> list[Chunk]:
         """The input cut as configured, or as finely as the budget affords."""
         content = problem.context.content
         parts = parts_of(content, self.chunk_tokens)
@@ -230,27 +230,20 @@ def affords(lm: LM, ledger: Ledger, load: Sequence[Forecast]) -> bool:
     return ledger.affords(sum(spends, Spend()))
 
 
-@dataclass(frozen=True)
-class Part:
-    """A piece of the input with its size in tokens of the offline tokenizer."""
-
-    text: str
-    tokens: int
-
-
-def parts_of(content: Content, size: int) -> list[Part]:
+def parts_of(content: Content, size: int) -> list[Chunk]:
     """The whole input in parts of at most ``size`` tokens, in order. Documents are under their
-    number or name, which is repeated where one goes on; short ones share a part."""
+    number or name, which is repeated where one goes on; short ones share a part, and no ``start``
+    is told."""
     if isinstance(content, str):
-        return [Part(chunk.text, chunk.tokens) for chunk in chunks_of(content, size)]
+        return chunks_of(content, size)
     if not isinstance(content, Mapping):
         content = {f"Document {i}": text for i, text in enumerate(content, 1)}
-    out: list[Part] = []
+    out: list[Chunk] = []
     for title, text in content.items():
         around = load_tokenizer().count(f"{title}:\n") + 1
         for chunk in chunks_of(text, max(size - around, size // 2)):
-            part = Part(f"{title}:\n{chunk.text.rstrip()}\n\n", around + chunk.tokens)
+            part = Chunk(f"{title}:\n{chunk.text.rstrip()}\n\n", 0, around + chunk.tokens)
             if out and out[-1].tokens + part.tokens <= size:
-                part = Part(out[-1].text + part.text, out.pop().tokens + part.tokens)
+                part = Chunk(out[-1].text + part.text, 0, out.pop().tokens + part.tokens)
             out.append(part)
     return out
