@@ -18,8 +18,6 @@ JUNK, RECORD = ("__pycache__", "node_modules"), ("journal.jsonl", "journal.jsonl
 #: Elements of HTML within a line, and what parts the cells of a table. All others begin a line.
 INLINE = "a abbr b cite code em font i img kbd mark q s small span strong sub sup u var".split()  # noqa: SIM905
 PARTS = {**dict.fromkeys(INLINE, ""), "td": " | ", "th": " | "}
-#: What ends an open cell, in which no element begins a line.
-ENDS_CELL = ("td", "th", "tr", "table")
 
 
 def read_file(path: Path) -> str:
@@ -99,17 +97,26 @@ class _Shown(HTMLParser):
         super().__init__()
         self.parts: list[str] = []
         self.as_written = 0  # how many <pre> are open
-        self.in_cell = False
+        self.row, self.cells = 0, 0  # where the open row began, and how many cells it has
 
     def handle_starttag(self, tag: str, attrs: object) -> None:
+        self._end_row(tag)
         self.as_written += tag == "pre"
-        self.in_cell = tag in ("td", "th") or (self.in_cell and tag not in ENDS_CELL)
-        self.parts.append(PARTS.get(tag, " " if self.in_cell else "\n"))
+        self.cells += tag in ("td", "th")
+        self.parts.append(PARTS.get(tag, "\n"))
 
     def handle_endtag(self, tag: str) -> None:
+        self._end_row(tag)
         self.as_written = max(0, self.as_written - (tag == "pre"))
-        self.in_cell = self.in_cell and tag not in ENDS_CELL
-        self.parts.append("" if tag in PARTS else " " if self.in_cell else "\n")
+        self.parts.append("" if tag in PARTS else "\n")
+
+    def _end_row(self, tag: str) -> None:
+        """A row is a line, whatever its cells hold; a page that is laid out in one cell is none."""
+        if tag in ("tr", "table"):
+            if self.cells > 1:
+                row = [" " if part == "\n" else part for part in self.parts[self.row :]]
+                self.parts[self.row :] = row
+            self.row, self.cells = len(self.parts) + 1, 0
 
     def handle_data(self, data: str) -> None:
         if self.cdata_elem not in ("script", "style"):  # a newer Python has others, which are shown

@@ -44,7 +44,7 @@ FORMS = {
     "choice": "Reply in the form 'The correct answer is (X)', where X is a letter.",
 }
 BRIEF = "Reply with the answer alone, in as few words as possible."
-NUMBER = re.compile(r"-?((\d{1,3}(,\d{3})+|\d+)(\.\d+)?|\.\d+)")
+NUMBER = re.compile(r"-?((\d{1,3}(,\d{3})+|\d+)(\.\d+)?|\.\d+)([eE][+-]?\d+)?")
 #: Of these the first ten are read as letters of a choice where no rule is named: Y and N are words.
 LETTERS = [*ascii_uppercase]
 #: Up to so many words an answer is looked for as it stands; of a longer one the words count.

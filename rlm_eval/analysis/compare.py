@@ -15,6 +15,7 @@ from rlm_eval.analysis.arms import differing, marks
 from rlm_eval.analysis.load import Run, combine, is_log
 from rlm_eval.analysis.paired import CELL, Comparison, Pair, comparisons
 from rlm_eval.analysis.text import Column, terminal_table
+from rlm_eval.journal.environment import OF_ARMS
 
 Change = tuple[str, Any, Any]
 COLUMNS = (
@@ -60,8 +61,7 @@ def compare_runs(a: Run, b: Run, run_time: Collection[str] = ()) -> RunCompariso
     shared = set(names[0]) & set(names[1])
     settings = _merged(changes(*(_shared(run.config, ["method"], shared) for run in (a, b))))
     harmless = [change for change in settings if change[0].partition(".")[0] in run_time]
-    about_arms = ["prompts", "sandbox", "fingerprints"]
-    made_with = [_shared(run.environment, about_arms, shared) for run in (a, b)]
+    made_with = [_shared(run.environment, OF_ARMS, shared) for run in (a, b)]
     models = [_models(a), _models(b)]
     silent = dict.fromkeys([*models[0], *models[1]], "no calls")
     found = {"Models": changes(silent | models[0], silent | models[1])}

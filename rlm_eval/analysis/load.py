@@ -241,17 +241,17 @@ def complete(
         matched=bool(budget.get("matched", False)),
         code_revision=frame["method"].map(lambda name: str(revisions.get(name, revision) or "")),
     )
-    further = _further_models(frame, calls, config, models)
-    return _with_arms(frame, further, config, environment.get("prompts") or {})
+    return _with_arms(frame, _further_models(frame, calls, config, models), config, environment)
 
 
 def _with_arms(
     frame: pd.DataFrame,
     further: Mapping[str, Mapping[str, str]],
     config: Mapping[str, Any],
-    prompts: Mapping[str, str],
+    environment: Mapping[str, Any],
 ) -> pd.DataFrame:
     """The frame with what each row's arm is."""
+    prompts, models = environment.get("prompts") or {}, environment.get("models") or {}
     # As objects: all rows of an arm share one text, which may be long.
     configs = pd.Series("", frame.index, dtype=object)
     frame = frame.assign(arm_id="", arm_config=configs, arm_kind="", arm_family="")
@@ -267,6 +267,8 @@ def _with_arms(
         kind = settings.pop("kind", None)
         arm = {"prompt": prompt, "model": model, "sub_model": sub_model, "budget": budget}
         arm |= {"revision": revision[:8]} | judge | (of_models if model else shared)
+        if "sub" not in models.get(method, ("sub",)):
+            arm = {k: v for k, v in arm.items() if not k.startswith("sub_model.")}
         arm |= settings | further.get(method, {})
         arm |= {"prompt_hash": prompts[method]} if method in prompts else {}
         arm |= {key: config[key] for key in ("temperature", "memoize") if key in config}

@@ -186,13 +186,12 @@ def inputs_cut(arm: str, own: pd.DataFrame) -> list[str]:
     """What is to be said of an arm that was shown less than the input; nothing of others."""
     asked = own[own["asked"]]
     cut = asked[asked["truncated_tokens"] > 0]
-    # Of the model's own tokens, as what was left out is counted: a turn's prompt, nearly. The
-    # tokens of sub-calls are in the same sum.
-    alone = cut[cut["subcalls"] == 0]
-    read = (alone["prompt_tokens"] / alone["iterations"].clip(lower=1)).sum()
-    kept = read / max(1, read + alone["truncated_tokens"].sum())
-    told = f"{arm}: {len(cut)} of {len(asked)} inputs cut"
-    told += f" to {percent(kept)} %." if len(alone) else "."
+    # Of the model's own tokens, as what was left out is counted: a turn's prompt, nearly. Not
+    # where sub-calls' tokens are in the same sum.
+    read = (cut["prompt_tokens"] / cut["iterations"].clip(lower=1)).sum()
+    kept = read / max(1, read + cut["truncated_tokens"].sum())
+    how = "" if cut["subcalls"].any() else f" to {percent(kept)} %"
+    told = f"{arm}: {len(cut)} of {len(asked)} inputs cut{how}."
     return [told] if len(cut) else []
 
 

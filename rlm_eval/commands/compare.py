@@ -34,7 +34,7 @@ def main(arguments: Sequence[str]) -> int:
     runs = [load_run(path) for path in paths]
     if any(run.demonstration for run in runs):
         print(DEMONSTRATION)
-    comparison = compare_runs(*runs, RUN_TIME_KEYS)
+    comparison = compare_runs(runs[0], runs[1], RUN_TIME_KEYS)
     print_comparison(comparison, str(paths[0]), str(paths[1]), Console())
     if options.csv:
         write_csv(comparison.table, Path(options.csv))

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -80,7 +81,7 @@ def main(arguments: Sequence[str]) -> int:
 
         for path in write_logs(run_dir, out, tree):
             print(path)
-        print(f"to look at them: inspect view --log-dir {out}")
+        print(f"to look at them: inspect view --log-dir {shlex.quote(str(out))}")
     elif options.to == "sft":
         path = out if out.suffix == ".jsonl" else out / "chats.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -112,5 +113,5 @@ def _export_task(out: Path, overrides: Sequence[str]) -> int:
         count = write_jsonl((to_row(*pair) for pair in task.build()), out)
     except ConfigError as error:
         raise error.within("task") from error
-    print(f"{count} samples of {name}: task=exported task.path={out}")
+    print(f"{count} samples of {name}: task=exported {shlex.quote(f'task.path={out}')}")
     return 0

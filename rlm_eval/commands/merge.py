@@ -23,7 +23,7 @@ from rlm_eval.config.check import RunConfig
 from rlm_eval.config.compose import recorded_tree
 from rlm_eval.config.spelling import Arguments
 from rlm_eval.errors import ConfigError
-from rlm_eval.journal.environment import recorded_environment
+from rlm_eval.journal.environment import OF_ARMS, recorded_environment
 from rlm_eval.journal.journal import (
     Journal,
     attempt_id,
@@ -36,8 +36,6 @@ from rlm_eval.journal.journal import (
 from rlm_eval.journal.past import copy_trajectory
 from rlm_eval.records import PENDING
 
-#: What environment.json says by arm.
-_OF_ARMS = ("prompts", "fingerprints", "sandbox", "revisions", "models")
 #: What the runs of one record may differ in: each result says it of itself, or it does not matter.
 _FREE = ("task", "seed", "repeats", "sandbox", "budget.run")
 Event = Mapping[str, Any]
@@ -222,7 +220,7 @@ def _write_companions(
         **first.environment,
         "code_revision": "+".join(sorted(revisions)),
         "sources": dict(sorted(item for items in files for item in items)),
-        **{key: _of_all(sources, key) for key in _OF_ARMS},
+        **{key: _of_all(sources, key) for key in OF_ARMS},
         "merged": {"runs": names, "differences": differences},
     }
     text = json.dumps(record, indent=2, ensure_ascii=False)

@@ -23,9 +23,9 @@ def resume(run_dir: Path, *, changed: bool = False, allowed: Sequence[str] = ())
     ConfigError if it is no run, where it reaches out of its folder and that is not ``allowed``, and
     where what made its results has changed since, unless ``changed`` allows a new run beside it,
     which reuses the results of arms that are the same."""
-    run_dir = run_dir.resolve()  # the run's name is its folder's
     recorded_as = recorded_tree(run_dir)
     refuse_reaching(recorded_as, run_dir, "resume", allowed)
+    run_dir = run_dir.resolve()  # the run's name is its folder's
     tree = {**from_environment(recorded_as), "allow_targets": list(allowed)}
     tree["results_dir"] = str(results_folder(run_dir))
     parts = assemble(check_config(tree))

@@ -12,7 +12,7 @@ import shlex
 import shutil
 import sys
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -78,13 +78,14 @@ def carry_out_jobs(overrides: Sequence[str], runs: Sequence[Sequence[str]]) -> i
     for job in done.values():
         if job.refused:
             print(job.refused, file=sys.stderr)
-    folders = [f for f in _joined(list(done.values())) if (f / "results.parquet").is_file()]
+    joined, unjoined = _joined(list(done.values()))
+    folders = [folder for folder in joined if (folder / "results.parquet").is_file()]
     if len(folders) > 1 or (folders and any(job.complete for job in done.values())):
         _show_together(folders)
     if failed:
         raise failed[0]
     codes = [job.code for job in done.values()]
-    return max(codes + [FAILED] * (len(done) < len(jobs)), default=FINISHED)
+    return max(codes + [FAILED] * (len(done) < len(jobs) or unjoined > 0), default=FINISHED)
 
 
 def _launch(
@@ -141,17 +142,24 @@ def _noted(notes: Path, number: int) -> Job | None:
     return Job(**json.loads(note.read_text("utf-8"))) if note.is_file() else None
 
 
-def _joined(jobs: Sequence[Job]) -> list[Path]:
+def _joined(jobs: Sequence[Job]) -> tuple[list[Path], int]:
     """The folders of the runs, of shards that of the run that they are parts of, once everything
-    there is of it has been joined: what shards of another number spent is in its bill too."""
+    there is of it has been joined: what shards of another number spent is in its bill too. And how
+    many could not be."""
+    unjoined: list[Path] = []
     begun = [job for job in jobs if job.folder and Path(job.folder, "config.yaml").is_file()]
     for complete in dict.fromkeys(Path(job.complete) for job in begun if job.complete):
         own = [Path(job.folder) for job in begun if job.complete == str(complete)]
         others = complete.with_name(f"{complete.name}{SHARDS}").glob("*/config.yaml")
         # Its own first: settings that change no result, as the margin, are the newest then.
         found = dict.fromkeys([*own, *sorted(file.parent for file in others)])
-        join_shards(list(found), complete)
-    return list(dict.fromkeys(Path(job.complete or job.folder) for job in begun))
+        try:
+            join_shards(list(found), complete)
+        except ConfigError as error:  # the others are joined all the same
+            print(f"rlm_eval: not joined: {error}", file=sys.stderr)
+            unjoined.append(complete)
+    folders = dict.fromkeys(Path(job.complete or job.folder) for job in begun)
+    return [folder for folder in folders if folder not in unjoined], len(unjoined)
 
 
 def join_shards(shards: Sequence[Path], complete: Path) -> None:
@@ -175,9 +183,8 @@ def join_shards(shards: Sequence[Path], complete: Path) -> None:
         if older and first == whole and all(past_of(shard).done <= done for shard in shards):
             return
         sources.append(complete)
-    with ExitStack() as held:
-        if complete.exists():  # who goes on with it meanwhile would lose what he writes
-            held.enter_context(claim(complete / LOCK))
+    # Who goes on with it meanwhile would lose what is written.
+    with claim(complete / LOCK) if complete.exists() else nullcontext():
         merge(sources, new)
         if complete.exists():
             complete.rename(old)

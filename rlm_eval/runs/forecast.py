@@ -115,7 +115,11 @@ def _most(parts: Parts, group: Sequence[Work]) -> dict[str, float]:
     cap, prices = parts.sample_budget, [info.price for info in parts.infos.values()]
     caps = {**asdict(cap), "prompt_tokens": cap.tokens, "completion_tokens": cap.tokens}
     if cap.tokens is not None and None not in prices:
-        dearest = max(max(price.input, price.output) for price in prices if price is not None)
+        dearest = max(
+            max(price.input, price.output, price.cache_write or 0)
+            for price in prices
+            if price is not None
+        )
         caps["usd"] = min(cap.usd or inf, cap.tokens * dearest / 1e6)
     loads = _loads(parts, group) if "embed" in group[0].arm.method.roles else []
     embedded = [tuple(part for part in load if part.role == "embed") for load in loads]
@@ -170,7 +174,12 @@ def _unseen(row: Expected, parts: Parts, group: Sequence[Work], experience: Expe
         return row
     calls = parts.sample_budget.calls
     most = [tuple(_capped(part, calls) for part in load) for load in most]
-    unthinking = {role: replace(info, reasoning_tokens=0) for role, info in infos.items()}
+    unthinking = {
+        role: replace(
+            info, reasoning_tokens=0, price=info.price and replace(info.price, cache_write=None)
+        )
+        for role, info in infos.items()
+    }
     low = _totals(least, unthinking, speeds)
     high = _totals(most, infos, speeds) if len(most) == row.results else {}
     assumed = any(part.assumed for load in most for part in load)
@@ -251,13 +260,12 @@ def _totals(
     out = {"calls": sum(part.calls for part in parts) * off.get("calls", 1)}
     out |= {"prompt_tokens": prompt * sent, "completion_tokens": completion * written}
     costs = [
-        (
-            # Put into a cache, where that has a price.
-            price.cost(Usage(used.prompt_tokens, written_tokens=used.prompt_tokens)),
-            price.cost(Usage(0, used.completion_tokens)),
-        )
-        for info, used in zip(served, usages, strict=True)
-        if (price := info.price) is not None
+        [
+            info.worst(use).usd or 0
+            for use in (Usage(u.prompt_tokens), Usage(0, u.completion_tokens))
+        ]
+        for info, u in zip(served, usages, strict=True)
+        if info.price is not None
     ]
     if len(costs) == len(parts):
         out["usd"] = sum(prompts * sent + replies * written for prompts, replies in costs)

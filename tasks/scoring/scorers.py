@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from difflib import SequenceMatcher
+from functools import lru_cache
 
 from rlm_eval.records import Sample, Score
 
@@ -121,6 +122,7 @@ def _typed(text: str) -> str:
     return DASH.sub("-", unicodedata.normalize("NFC", text).translate(QUOTES))
 
 
+@lru_cache(maxsize=4096)
 def _words(text: str, parting: re.Pattern[str]) -> str:
     """A text by SQuAD's normalisation, but for marks that are part of a number or a name, or that
     part words."""

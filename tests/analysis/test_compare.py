@@ -12,6 +12,7 @@ from helpers.commands import compare as main
 from helpers.fake_results import write_run
 from rlm_eval.analysis.compare import changes, compare_runs
 from rlm_eval.analysis.load import load_run
+from rlm_eval.journal.environment import OF_ARMS
 
 SMALL = {"contexts": 6, "questions": 2, "lengths": (1000,)}
 
@@ -114,7 +115,7 @@ def test_models_of_roles_are_named_and_settings_of_unshared_arms_are_not(tmp_pat
     for name, settings in (("a", config), ("b", other | {"seed": 0})):
         methods = ("direct", "rlm", *(("rag_bm25",) if name == "a" else ()))
         folder = write_run(tmp_path / name, settings, run_id=name, methods=methods, **SMALL)
-        record = {"prompts": {"rag_bm25": "p"}, "fingerprints": {"rag_bm25": "f"}}
+        record = {key: {"rag_bm25": "p"} for key in OF_ARMS}
         (folder / "environment.json").write_text(json.dumps(record if name == "a" else {}))
         calls = pd.read_parquet(folder / "calls.parquet")
         judge = calls.iloc[:1].assign(role="judge", model=f"judge-{name}", call_id="j")

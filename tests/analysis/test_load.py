@@ -105,12 +105,17 @@ def test_an_arm_is_one_whether_or_not_it_needed_a_model_of_a_role_of_its_own(
 
 def test_an_arm_without_sub_calls_is_one_whatever_the_runs_sub_model_is(tmp_path: Path) -> None:
     models = {"direct": {"root": "m"}, "rlm": {"root": "m", "sub": "…"}}
-    for name in "ab":
-        run = recorded(write_run(tmp_path / name, config(), run_id=name, **SMALL), models=models)
+    for window, name in enumerate("ab", 1000):
+        node = config(sub_model={"context_window": window})
+        run = recorded(write_run(tmp_path / name, node, run_id=name, **SMALL), models=models)
         results = pd.read_parquet(run / "results.parquet")
         results.assign(sub_model=name).to_parquet(run / "results.parquet")
     found = load_results(tmp_path / "*")["arm"].unique().tolist()
-    assert found == ["direct", "rlm (sub_model=a)", "rlm (sub_model=b)"]
+    assert found == [
+        "direct",
+        "rlm (sub_model=a, sub_model.context_window=1000)",
+        "rlm (sub_model=b, sub_model.context_window=1001)",
+    ]
 
 
 def test_an_arm_is_one_whatever_others_a_run_has(tmp_path: Path) -> None:

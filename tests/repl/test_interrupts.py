@@ -120,13 +120,13 @@ def test_random_numbers_are_the_same_in_every_session_and_after_a_kill(sandbox: 
 
 def test_a_timeout_that_code_sets_ends_a_call_or_ends_with_its_block(sandbox: Sandbox) -> None:
     def slow(text: str) -> str:
-        time.sleep(0.5)
+        time.sleep(1.0)
         return text
 
     code = (
         "import signal\ndef late(*_): raise TimeoutError('late')\n"
         "signal.signal(signal.SIGALRM, late)\n"
-        "def alarm(): signal.setitimer(signal.ITIMER_REAL, 0.1)\n"
+        "def alarm(): signal.setitimer(signal.ITIMER_REAL, 0.5)\n"
         "try:\n  alarm()\n  slow('a')\nexcept TimeoutError as error:\n  print(error)\nalarm()"
     )
     with sandbox.session({"slow": slow}) as repl:

@@ -61,7 +61,7 @@ def test_a_row_of_a_table_is_a_line_whatever_its_cells_hold() -> None:
     page = """<table><tr><td><p>Cleo</p></td><td><div>June,</div><ul><li>July</ul></td></tr>
 <tr><td>Dan<td><p>May</table><p>one<p>two<table><td>of<table><tr><td>a<br>b</table><p>three"""
     assert html_text(page).splitlines() == [
-        "Cleo | June, July", "Dan | May", "one", "two", "of", "a b", "three",
+        "Cleo | June, July", "Dan | May", "one", "two", "of", "a", "b", "three",
     ]  # fmt: skip
 
 

@@ -219,7 +219,7 @@ def test_wrong_settings_are_told(
     ("answers", "rules"),
     [
         ([24, "24", "1,200", "-3.5", 0.5], ["number"] * 5),
-        ([".5", "-.5", 0.00001, 1e16], ["number"] * 4),
+        ([".5", "-.5", 0.00001, 1e16, "1e-05"], ["number"] * 5),
         (["Ada Smith", "by the end of May 2024", "1,5"], ["contains"] * 3),
         (["the lease runs out at the end of May"], ["f1"]),
         ([["Ada", "Ben"], [3, 4]], ["contains"] * 2),

@@ -63,9 +63,8 @@ class History:
     def messages(self, fits: Callable[[Sequence[Message]], bool]) -> list[Message]:
         """The fullest form of the chat that ``fits``; the shortest one if none does."""
         count = len(self._turns)
-        last = max(0, count - 1)
-        forms = [(n, 0) for n in range(last)]
-        forms += [(n, gone) for n in (last, count) for gone in range(count or 1)]
+        forms = [(n, 0) for n in range(count - 1)]
+        forms += [(n, gone) for n in (count - 1, count) for gone in range(count or 1)]
         for self._cut, gone in forms:  # outputs that are cut, turns that are gone
             out = list(self._opening)
             if gone:

@@ -41,8 +41,8 @@ def read_final(
         at = 0
         while match := _STATEMENT.search(stretch, at):
             before = stretch[: match.start()]
-            closed = before.count("”") + before.count("„")  # „so“ ends with what begins “so”
-            if before.count('"') % 2 == 1 or before.count("“") > closed:
+            left = re.sub("„[^„“”]*[“”]|“[^“”]*”", "", before)  # „so“ ends with what begins “so”
+            if before.count('"') % 2 == 1 or "„" in left or "“" in left:
                 raise UnclearFinalError("it is inside quotation marks")
             value, is_quoted, at = _argument(stretch, match.end())
             found.append((match[1], value, is_quoted))

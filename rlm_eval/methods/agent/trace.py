@@ -166,7 +166,7 @@ class Trace:
             call_id=call_id,
             code=code,
             output=shown,
-            output_chars=result.stdout_chars + result.stderr_chars,
+            output_chars=result.stdout_chars + result.stderr_chars + result.value_chars,
             error=result.error,
             seconds=round(result.exec_s, 6),
             callback_seconds=round(result.callback_s, 6),
