@@ -33,7 +33,7 @@ TASKS = (
     ("a needle in 1M tokens, 12 texts", 1048576, "needle-985bb97aff"),
     (
         *("aggregation by meaning, 1.5K tokens, 60 questions", 1650),
-        *("aggregation-229bdfa857", "aggregation-CODEACT"),
+        *("aggregation-229bdfa857", "aggregation-78d29471a9"),
     ),
     ("a chain of facts linked by words, 1.9K tokens, 20 texts", 2048, "multihop-69200df893"),
     ("a chain told in other words, 2.2K tokens, 20 texts", 2304, "multihop-8d443d0828"),

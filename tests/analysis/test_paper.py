@@ -103,6 +103,7 @@ def test_readmes_results_are_what_the_runs_say() -> None:
     assert f"it finds {min(scores)} to {max(scores)} %" in joined
     pairs = [f"{needle}-rag_bm25/0"]
     pairs += [f"{windows}-{arm}/1650" for arm in ("direct", "rag_bm25", "summarize_map_reduce")]
+    pairs.append("aggregation-78d29471a9/rlm-codeact/1650")
     for at in pairs:
         points = "{} points, {} to {}".format(*(known[f"{at}/{k}"] for k in make["POINTS"]))
         assert points.replace("-", "−") in joined, at
