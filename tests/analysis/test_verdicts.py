@@ -50,6 +50,13 @@ def test_a_dearer_win_says_what_a_right_answer_costs() -> None:
     assert "One more right answer than direct costs $0.40 ($0.40 to $0.40)." in verdict.text
 
 
+def test_costs_are_what_the_arm_alone_would_pay_not_its_bill() -> None:
+    direct = arm("direct", "w" * 12, cost_usd=0.5, own_usd=0.1)
+    verdict = verdict_on(direct, arm("rlm", "r" * 12, cost_usd=0.5))
+    assert verdict.decision == "better but dearer"
+    assert (verdict.main.cost_against, verdict.main.cost) == pytest.approx((0.1, 0.5))
+
+
 def test_the_price_is_the_highest_over_the_cheaper_alternatives() -> None:
     rag = arm("rag", "w" * 12, cost_usd=0.01)
     direct = arm("direct", "w" * 10 + "rr", cost_usd=0.4)

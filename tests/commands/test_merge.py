@@ -12,7 +12,7 @@ import yaml
 
 from helpers.commands import merge as main
 from helpers.commands import replay
-from helpers.some_records import some_call, some_result, tables
+from helpers.some_records import some_call, some_result, synced, tables
 from rlm_eval.analysis.load import load_results
 from rlm_eval.commands.cli import run_command
 from rlm_eval.commands.merge import Source, merge
@@ -96,6 +96,12 @@ def test_shards_become_one_record_that_everything_reads(
     assert replay([str(out)]) == 0
     assert {p: p.read_bytes() for p in before} == before
     assert not list(out.parent.glob(".*"))
+
+
+def test_the_joined_record_is_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs, held = [shard(tmp_path / name, name) for name in "ab"], synced(monkeypatch)
+    merge(runs, tmp_path / "out")
+    assert held[-1:] == [(tmp_path / "out" / FILE_NAME).read_bytes()]
 
 
 def test_arms_of_several_runs_stand_side_by_side(tmp_path: Path) -> None:

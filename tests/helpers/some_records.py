@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pytest
 
 from rlm_eval.journal.journal import Journal, read_events
 from rlm_eval.journal.tables import write_tables
@@ -83,6 +85,18 @@ def write_one(run_dir: Path, key: str = "r1", outcome: str = "answered", restart
         journal.begin(key, restart)
         journal.call(some_call(f"call-{key}-{restart}", result_key=key, restart=restart), "seven")
         journal.result(some_result(key, outcome, restart=restart))  # type: ignore[arg-type]
+
+
+def synced(changed: pytest.MonkeyPatch) -> list[bytes]:
+    """What the files held that are seen on the disk from now on, each as that was asked for."""
+    held, fsync = list[bytes](), os.fsync
+
+    def noted(file: int) -> None:
+        held.append(os.pread(file, os.fstat(file).st_size, 0))
+        fsync(file)
+
+    changed.setattr(os, "fsync", noted)
+    return held
 
 
 def tables(run_dir: Path) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers.some_records import some_call, write_one, written
+from helpers.some_records import some_call, some_result, synced, write_one, written
 from rlm_eval.errors import ConfigError
 from rlm_eval.journal.journal import FILE_NAME, Journal, read_events
 from rlm_eval.journal.past import past_of
@@ -139,3 +139,15 @@ def test_a_result_is_on_the_disk_when_result_returns(tmp_path: Path) -> None:
     here = str(Path(__file__).parents[1])
     subprocess.run([sys.executable, "-c", code, here, str(tmp_path)], check=False)
     assert written(tmp_path) == ["call", "result"]
+
+
+def test_a_result_is_synced_with_its_whole_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a machine that loses its power would lose."""
+    held = synced(monkeypatch)
+    with Journal(tmp_path) as journal:
+        journal.call(some_call(), "x")
+        journal.result(some_result())
+        assert held[-1:] == [journal.path.read_bytes()]
+        assert b'"type": "result"' in held[-1].splitlines()[-1]

@@ -29,14 +29,15 @@ def row_of(run_dir: Path, *calls: Call) -> pd.Series[object]:
 
 
 def test_tokens_cost_and_time_are_sums_over_the_calls(tmp_path: Path) -> None:
+    small = {"prompt_tokens": 7, "cached_tokens": 0, "latency_s": 0.5}
     row = row_of(
         tmp_path,
-        some_call("a"),
-        some_call("b", depth=1, from_repl=True, prompt_tokens=7, cached_tokens=0, latency_s=0.5),
+        some_call("a", list_usd=1.0, own_usd=4.0),
+        some_call("b", depth=1, from_repl=True, list_usd=2.0, own_usd=8.0, **small),
     )
     assert (row.calls, row.subcalls, row.depth_reached) == (2, 1, 1)
     assert (row.prompt_tokens, row.cached_tokens, row.completion_tokens) == (107, 60, 20)
-    assert row.cost_usd == 0.5
+    assert (row.cost_usd, row.list_usd, row.own_usd) == (0.5, 3.0, 12.0)
     assert row.lm_s == 2.5
 
 

@@ -14,9 +14,6 @@ from helpers.fake_provider import FakeProvider, _Handler, chat_reply
 from rlm_eval.commands.cli import run_command
 from rlm_eval.commands.replay import check
 from rlm_eval.commands.rescore import rescore
-from rlm_eval.config.check import check_config
-from rlm_eval.config.compose import compose_tree
-from rlm_eval.runs.assemble import assemble
 
 
 def yes(handler: _Handler) -> None:
@@ -27,13 +24,13 @@ def no(handler: _Handler) -> None:
     handler.send_json(200, chat_reply("no"))
 
 
-def arguments(folder: Path, repeats: int, judge: str = "http://127.0.0.1:9/v1") -> list[str]:
+def arguments(folder: Path, judge: str) -> list[str]:
     """Four questions for two arms of a scripted model."""
     rows = folder / "rows.json"
     rows.write_text(json.dumps([longmemeval(i) for i in range(4)]))
     return [
         *("task=longmemeval", f"task.path={rows}", "task.lengths=[4096]", "task.n=4"),
-        *(f"task.judge_repeats={repeats}", "model=scripted", "method=[direct,rlm]"),
+        *("task.judge_repeats=3", "model=scripted", "method=[direct,rlm]"),
         *("model@judge_model=litellm", "judge_model.name=openai/judge", "concurrency=1"),
         *(f"judge_model.api_base={judge}", "judge_model.price.input=1"),
         *("judge_model.price.output=1", f"results_dir={folder}/runs", "sandbox.level=none"),
@@ -46,7 +43,7 @@ def test_a_judge_that_flips_is_asked_again_and_its_flip_rate_said(
     """Every fourth answer gets two verdicts of yes and one of no; the others three of yes."""
     plan = islice(cycle([yes, no, yes, *[yes] * 9]), 24)
     with FakeProvider(plan) as provider:
-        assert run_command(arguments(tmp_path, 3, provider.api_base)) == 0
+        assert run_command(arguments(tmp_path, provider.api_base)) == 0
     shown = capsys.readouterr().out
     run_dir = Path(shown.splitlines()[-1])
     assert "judge's flip rate on longmemeval: 25.0 % (3 verdicts on each of 8 answers)." in shown
@@ -64,10 +61,3 @@ def test_a_judge_that_flips_is_asked_again_and_its_flip_rate_said(
     assert "The judge's flip rate is 25 %" in text
     assert check(run_dir)
     assert rescore(run_dir, tmp_path / "out", ["rlm_eval.tasks"]) == 0
-
-
-def test_how_often_the_judge_is_asked_is_in_a_results_key(tmp_path: Path) -> None:
-    keys = [
-        assemble(check_config(compose_tree(arguments(tmp_path, n)))).fingerprints for n in (1, 3)
-    ]
-    assert keys[0]["direct"] != keys[1]["direct"]

@@ -1,13 +1,15 @@
-"""A result belongs to the sources that made it, and to no others."""
+"""A result belongs to the sources and the settings that made it, and to no others."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from pathlib import Path
 
 import pytest
 
+from helpers.dataset_rows import longmemeval
 from rlm_eval.config.check import check_config
 from rlm_eval.config.compose import compose_tree
 from rlm_eval.config.sources import sources_of
@@ -108,6 +110,40 @@ def test_arms_have_keys_of_their_own_sources(
     write(module, module.read_text() + "# changed\n")
     after = fingerprints()
     assert (after["direct"], after["own"] == before["own"]) == (before["direct"], False)
+
+
+def fingerprint(folder: Path, *changes: str, judge: str = "Right?") -> str:
+    """Of an arm whose answers a model grades, by a prompt that says ``judge``."""
+    prompt, rows = folder / "judge.yaml", folder / "rows.json"
+    prompt.write_text(f"turns: [{{role: user, text: '{judge}'}}]")
+    rows.write_text(json.dumps([longmemeval()]))
+    words = [
+        *("model=scripted", "method=[direct]", "task=longmemeval", "task.lengths=[4096]"),
+        *("task.n=1", f"task.path={rows}", f"task.judge={prompt}", *changes),
+    ]
+    return assemble(check_config(compose_tree(words))).fingerprints["direct"]
+
+
+@pytest.mark.parametrize(
+    ("change", "another"),
+    [
+        ("temperature=1", True),
+        ("memoize=false", True),
+        ("budget.sample.calls=9", True),
+        ("task.judge_repeats=3", True),
+        ("judge_model.name=another", True),
+        ("concurrency=3", False),
+        ("retry.attempts=9", False),
+    ],
+)
+def test_what_changes_an_answer_or_its_score_is_in_the_key_and_nothing_else(
+    tmp_path: Path, change: str, another: bool
+) -> None:
+    assert (fingerprint(tmp_path, change) != fingerprint(tmp_path)) is another
+
+
+def test_the_words_of_a_judges_prompt_are_in_the_key(tmp_path: Path) -> None:
+    assert fingerprint(tmp_path, judge="Correct?") != fingerprint(tmp_path)
 
 
 def test_other_weights_under_one_path_are_another_model(tmp_path: Path) -> None:

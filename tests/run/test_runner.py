@@ -18,8 +18,8 @@ from rlm_eval.journal.journal import Journal, read_events
 from rlm_eval.journal.redaction import Redactor
 from rlm_eval.ledger import Budget, Ledger
 from rlm_eval.methods.method import Method
-from rlm_eval.models.client import LM, ModelClient, RetryPolicy
-from rlm_eval.models.protocol import Message, user
+from rlm_eval.models.client import LM, CallTags, ModelClient, RetryPolicy
+from rlm_eval.models.protocol import Message, Prefixes, user
 from rlm_eval.models.scripted import ScriptedModel
 from rlm_eval.records import Answer, Context, Problem, Result, Sample, Score
 from rlm_eval.runs.judging import judge_of
@@ -82,6 +82,15 @@ class OneCall(Method):
         return Answer(reply.text, "answered", iterations=1, trajectory=(event,))
 
 
+class OneSubCall(Method):
+    """Asks one sub-call, always the same, so long that a prompt cache would keep it."""
+
+    def answer(self, problem: Problem, lm: LM, ledger: Ledger) -> Answer:
+        tags, prompt = CallTags("sub", depth=1, from_repl=True), [user("the same " * 1000)]
+        reply = lm.complete(prompt, ledger=ledger, max_tokens=20, tags=tags)
+        return Answer(reply.text, "answered")
+
+
 @dataclass
 class Seen:
     """Progress that keeps what it is told."""
@@ -110,13 +119,15 @@ def run(
     run_budget: Budget | None = None,
     sample_budget: Budget | None = None,
     method: Method | None = None,
+    arms: Sequence[str] = ("one_call",),
     repeats: int = 1,
 ) -> tuple[RunOutcome, list[Result], Ledger]:
-    """``repeats`` results of one sample, written down in ``run_dir``."""
+    """``repeats`` results of one sample for each of ``arms``, written down in ``run_dir``."""
     root = ScriptedModel(script=lambda messages: "a secret reply")
     ledger, seen = Ledger(run_budget), Seen()
-    arm = Arm("one_call", method or OneCall(), "f", "revision")
-    work = [Work(f"key{i}", arm, SAMPLE, CONTEXT, i, None) for i in range(repeats)]
+    made = [Arm(name, method or OneCall(), "f", "revision") for name in arms]
+    each = enumerate((arm, i) for arm in made for i in range(repeats))
+    work = [Work(f"key{n}", arm, SAMPLE, CONTEXT, i, None) for n, (arm, i) in each]
     names = {"run_id": "capitals-1", "model": "scripted", "sub_model": "scripted"}
     about = {**names, "scripted": True}
     with Journal(run_dir, seal=task.seal) as journal:
@@ -321,6 +332,14 @@ def test_keys_are_cut_out_before_a_text_is_sealed(tmp_path: Path) -> None:
         journal.call(some_call("a", error="server: it is sk-canary-1"), "")
     (row,) = tables(tmp_path)[1].itertuples()
     assert row.error == "server: ]yek[ si ti"
+
+
+def test_no_arm_and_no_repeat_is_answered_or_made_cheaper_by_another(tmp_path: Path) -> None:
+    task, judge = Capitals(judge=None), priced(judge_says())
+    run(tmp_path, task, judge, method=OneSubCall(), arms=("one", "other"), repeats=2)
+    _, calls = tables(tmp_path)
+    assert calls.prompt_tokens.min() > 2 * Prefixes.LEAST
+    assert (len(calls), calls.cached_response.any(), calls.reused_tokens.sum()) == (4, False, 0)
 
 
 @pytest.mark.parametrize("between", [(), ("context_overflow",)])
