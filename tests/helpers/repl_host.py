@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from rlm_eval.repl import linux
 from rlm_eval.repl.conversation import Exchange
 from rlm_eval.repl.results import BlockResult, HostError, HostFunction
 from rlm_eval.repl.session import ReplSession
@@ -20,6 +21,9 @@ LIMITS = {
     "memory_mb": 1024,
     "output_chars": OUTPUT_CHARS,
 }
+#: Not every kernel has what this level is made of.
+needs_landlock = pytest.mark.skipif(not linux.landlock_abi(), reason="this kernel has no Landlock")
+LANDLOCK = pytest.param("landlock", marks=needs_landlock)
 #: The limit of a block that is to be stopped, after lines that no stall of the machine may cut off.
 HASTE_S = 2.0
 

@@ -6,14 +6,14 @@ import errno
 import os
 import shutil
 import socket
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from helpers.fake_provider import FakeProvider
+from helpers.fake_provider import BEHAVIOURS, FakeProvider
 from helpers.some_records import some_call, write_one, written
 from rlm_eval.commands.cli import run_command
 from rlm_eval.errors import ConfigError
@@ -87,18 +87,15 @@ def test_a_run_whose_folder_goes_away_ends_in_one_line(
         *("task.n=6", "method=[direct]", "concurrency=1", f"results_dir={place}"),
     ]
 
-    def away() -> None:
-        wait_for(lambda: provider.requests >= 3)
+    def away(handler: Any) -> None:
         (run_dir,) = place.iterdir()
         shutil.rmtree(run_dir) if how == "deleted" else run_dir.rename(tmp_path / run_dir.name)
+        BEHAVIOURS["ok"](handler)
 
-    with FakeProvider(latency_s=0.2) as provider:
+    with FakeProvider(["ok", "ok", away]) as provider:
         arguments.append(f"model.api_base={provider.api_base}")
-        helper = threading.Thread(target=away)
-        helper.start()
         assert run_command(arguments) == 1
-        helper.join()
-        assert provider.requests <= 5
+        assert provider.requests == 3
         told = [line for line in capsys.readouterr().err.splitlines() if "stopped" in line]
         assert len(told) == 1
         assert "the run's folder was deleted or moved" in told[0]

@@ -107,7 +107,11 @@ def test_this_machine_has_many_names(host: str, proxy: RecordingProxy) -> None:
 
 
 def test_this_machine_by_its_other_address(proxy: RecordingProxy) -> None:
-    with FakeProvider(host="::1") as provider:
+    try:
+        provider = FakeProvider(host="::1")
+    except OSError:
+        pytest.skip("this machine has no ::1")
+    with provider:
         for name in ("openai/fake", "hosted_vllm/fake"):
             assert ask(LitellmModel(name, 1000, api_base=provider.api_base)) == "fine"
     assert proxy.asked == []

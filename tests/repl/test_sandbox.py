@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from helpers.attempts import descendants, still_there
-from helpers.repl_host import HOST, LIMITS, hurried
+from helpers.repl_host import HOST, LANDLOCK, LIMITS, hurried, needs_landlock
 from rlm_eval.errors import ConfigError, SandboxError
 from rlm_eval.repl import levels, linux, zygote
 from rlm_eval.repl.launch import CommandLauncher, Launcher
@@ -67,7 +67,7 @@ sessions[0].run("while True: pass")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("level", ["auto", "landlock", "none"])
+@pytest.mark.parametrize("level", ["auto", LANDLOCK, "none"])
 def test_a_killed_harness_leaves_no_process_behind(level: str) -> None:
     harness = subprocess.Popen([sys.executable, "-c", KILLED, level], stdout=subprocess.PIPE)
     assert harness.stdout is not None
@@ -244,6 +244,7 @@ def more(most):
         assert sandbox.session({}).run("1").value == "1"
 
 
+@needs_landlock
 def test_modules_load_from_a_library_that_can_not_be_listed() -> None:
     with Sandbox("landlock") as sandbox, sandbox.session({}) as session:
         result = session.run("import graphlib, tomllib, wave, email.message, xml.dom.minidom")
@@ -257,6 +258,7 @@ def test_modules_load_from_a_library_that_can_not_be_listed() -> None:
 
 
 @pytest.mark.slow
+@needs_landlock
 def test_a_worker_on_pipes() -> None:
     """No forking parent: the same session by standard input and output."""
     policy = replace(make_policy(Limits.of(LIMITS), []), features=("landlock", "seccomp"))

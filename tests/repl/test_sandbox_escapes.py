@@ -6,6 +6,8 @@ import importlib.util
 import shutil
 import struct
 import subprocess
+import sys
+import textwrap
 import threading
 import time
 from collections.abc import Iterator
@@ -17,7 +19,7 @@ from typing import Any
 import pytest
 
 from helpers.escape_attempts import ENGINES_OWN
-from helpers.repl_host import WHEN_OVER, unread
+from helpers.repl_host import LANDLOCK, WHEN_OVER, unread
 from helpers.waiting import eventually
 from rlm_eval.errors import SandboxError
 from rlm_eval.repl import isolation, linux
@@ -53,6 +55,15 @@ def outcomes(level: str, uid: int, missing: str = "") -> Any:
 
 def opened(found: Any) -> set[str]:
     return {name for name, outcome in found["outcomes"].items() if outcome == "open"}
+
+
+@cache
+def possible(name: str) -> bool:
+    """Whether an attempt succeeds in a plain process: a container may keep everybody from it."""
+    body = textwrap.indent(escapes.ATTEMPTS[name], "  ")
+    code = f"{escapes.PREAMBLE}\ndef attempt():\n{body}\nsys.exit(not attempt())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+    return done.returncode == 0
 
 
 @pytest.mark.parametrize("uid", USERS)
@@ -91,10 +102,9 @@ def test_the_attempts_are_real_without_isolation_they_succeed(level: str, uid: i
         "__builtins__ and subclasses",
         "flock on a library file",
         "fcntl lock on a library file",
-        "2,000 threads",
     } <= found
-    if uid == 0:
-        assert {"write the kernel's settings", "change a device's mode"} <= found
+    by_root = {"write the kernel's settings", "change a device's mode"} if uid == 0 else set()
+    assert {name for name in {"2,000 threads", *by_root} if possible(name)} <= found
 
 
 @pytest.mark.parametrize("uid", USERS)
@@ -152,7 +162,7 @@ raise ValueError(dict(os.environ))
 """
 
 
-@pytest.mark.parametrize("level", ["auto", "landlock", "none"])
+@pytest.mark.parametrize("level", ["auto", LANDLOCK, "none"])
 def test_a_key_in_the_harnesss_environment_comes_out_nowhere(
     level: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
