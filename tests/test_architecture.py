@@ -5,12 +5,14 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from dataclasses import fields
 from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 import rlm_eval
+from rlm_eval.records import Problem
 
 PACKAGE = Path(rlm_eval.__file__).parent
 TASKS = PACKAGE.parent / "tasks"
@@ -54,18 +56,23 @@ METHODS_MAY_IMPORT = {
 OUTSIDE = {"conf", "tasks"}
 
 
-def rooms_imported(file: Path, within: str = "rlm_eval") -> set[str]:
-    """The rooms of ``within``, one level down, that a file imports, in any of its functions."""
-    out: set[str] = set()
+def imported(file: Path) -> set[str]:
+    """What a file imports, in any of its functions, by its whole name. Relative imports, which
+    only tasks may have, stay in tasks."""
+    names, depth = set[str](), len(file.relative_to(TASKS).parts) if TASKS in file.parents else 0
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-        names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
-        if isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            names = [node.module]
-            if node.module == within:
-                names = [f"{within}.{a.name}" for a in node.names]
-        inside = [n.removeprefix(f"{within}.") for n in names if n.startswith(f"{within}.")]
-        out |= {name.split(".")[0] for name in inside}
-    return out
+        if isinstance(node, ast.Import):
+            names |= {a.name for a in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level <= depth, f"{file} has a relative import"
+            names |= {f"{node.module}.{a.name}" for a in node.names if not node.level}
+    return names
+
+
+def rooms_imported(file: Path, within: str = "rlm_eval") -> set[str]:
+    """The rooms of ``within``, one level down, that a file imports."""
+    inside = [name for name in imported(file) if name.startswith(f"{within}.")]
+    return {name.removeprefix(f"{within}.").split(".")[0] for name in inside}
 
 
 def files_of(room: str) -> list[Path]:
@@ -93,6 +100,13 @@ def test_methods_that_are_packages_keep_apart() -> None:
             assert not extra, f"{file} imports {extra}"
 
 
+def test_a_method_is_given_no_gold_and_does_not_know_what_has_it() -> None:
+    given = {"sample_id", "question", "context", "max_answer_tokens", "watch"}
+    assert {field.name for field in fields(Problem)} == given
+    for file in files_of("methods"):
+        assert "rlm_eval.records.Sample" not in imported(file), file
+
+
 def test_every_room_has_its_place_and_they_form_no_circle() -> None:
     rooms = {p.stem for p in PACKAGE.iterdir() if p.suffix == ".py" or [*p.glob("*.py")]}
     assert rooms - OUTSIDE == MAY_IMPORT.keys() - OUTSIDE
@@ -108,10 +122,7 @@ def test_only_one_file_imports_litellm() -> None:
     users = [
         file.name
         for file in PACKAGE.rglob("*.py")
-        if any(
-            isinstance(n, ast.Import) and any(a.name.split(".")[0] == "litellm" for a in n.names)
-            for n in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
-        )
+        if any(name.split(".")[0] == "litellm" for name in imported(file))
     ]
     assert users == ["litellm_client.py"]
 

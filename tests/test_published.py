@@ -28,6 +28,7 @@ def differing(runs: Iterable[Mapping[str, Any]]) -> list[str]:
 def test_the_evidence_was_measured_by_one_revision() -> None:
     folders = ("evidence", "evidence/again", "begun")
     runs = [run for folder in folders for run in environments(PUBLISHED / folder)]
+    assert runs
     assert differing(runs) == []
 
 

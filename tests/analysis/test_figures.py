@@ -23,8 +23,11 @@ from rlm_eval.analysis.figures.styles import GREY, styles
 from rlm_eval.analysis.load import combine, load_run
 from rlm_eval.analysis.paired import paired_table
 
-# Not for what other tests left to the garbage collector, which may come in the middle of these.
-pytestmark = pytest.mark.filterwarnings("error", "ignore:unclosed:ResourceWarning")
+# A warning of ours fails, and matplotlib's of glyphs and layouts; not what other tests left to the
+# garbage collector, which may come in the middle of these.
+pytestmark = pytest.mark.filterwarnings(
+    "error::UserWarning", "error:::rlm_eval", "ignore:unclosed:ResourceWarning"
+)
 
 Tables = tuple[pd.DataFrame, pd.DataFrame]
 Draw = Callable[[pd.DataFrame, pd.DataFrame], Plot]
@@ -282,10 +285,22 @@ def test_scripted_arms_are_marked_where_others_are_not() -> None:
     assert "direct (scripted)" not in text
 
 
-def test_drawing_needs_no_pyplot_and_importing_no_matplotlib() -> None:
-    code = "import sys, rlm_eval.analysis.summary; print('matplotlib' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "False"
+def test_drawing_needs_no_pyplot_and_importing_no_matplotlib(tmp_path: Path) -> None:
+    code = """
+import sys
+from pathlib import Path
+import rlm_eval.analysis.summary
+print("matplotlib" in sys.modules)
+sys.path.insert(0, sys.argv[1])
+from helpers.fake_results import handmade
+from rlm_eval.analysis.figures import curves, drawing
+row = dict(method="rlm", sample_id="s", context_id="c", correct=True, subcalls=1)
+drawing.save(curves.subcalls_vs_length(handmade([row])), Path(sys.argv[2]))
+print("matplotlib" in sys.modules, "matplotlib.pyplot" in sys.modules)
+"""
+    command = [sys.executable, "-c", code, str(Path(__file__).parents[1]), str(tmp_path / "figure")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "True", "False"]
 
 
 def test_no_two_methods_look_alike_and_families_are_together(many: pd.DataFrame) -> None:

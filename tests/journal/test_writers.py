@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers.attempts import Stop, descendants
+from helpers.attempts import Stop, descendants, still_there
 from helpers.billing_provider import BillingProvider
 from helpers.kill_and_resume import Run, accounts, verdict
 
@@ -73,10 +73,10 @@ def test_the_lock_of_a_dead_process_is_no_obstacle(
     opened = [open_files(pid) for pid, _ in below]
     assert any(opened)
     assert all(str(lock) not in files for files in opened)
-    first.kill()
+    below = first.kill()
     assert lock.read_text() == f"{socket.gethostname()} {first.pid}"
     run.finish()
-    assert not [kill for kill in run.kills if kill.left]
+    assert still_there(below) == 0
 
 
 def test_what_another_process_finished_meanwhile_is_not_asked_again(

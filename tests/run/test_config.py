@@ -269,6 +269,7 @@ COMMANDS = [
     for name in ("plan.md", "tuning.md")
     for command in re.findall(r"`python -m rlm_eval (.*)`", (PUBLISHED / name).read_text())
 ]
+assert COMMANDS
 
 
 @pytest.mark.parametrize("command", COMMANDS)
