@@ -181,29 +181,8 @@ def test_an_interrupted_run_is_resumed_with_nothing_counted_twice(tmp_path: Path
     assert len(written) == len(set(written)) == 24
 
 
-def test_a_run_killed_at_any_point_resumes(tmp_path: Path) -> None:
-    arguments = [*SMALL[:3], "task.n=4", "model.latency_s=0.05", f"results_dir={tmp_path}"]
-    for delay in (0.0, 0.15, 0.4):
-        child = subprocess.Popen(
-            [sys.executable, "-m", "rlm_eval", *arguments, "concurrency=2"],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        deadline = time.monotonic() + 60
-        while not list(tmp_path.glob("*/journal.jsonl")) and time.monotonic() < deadline:
-            time.sleep(0.02)
-        time.sleep(delay)
-        child.kill()
-        child.wait()
-    done = rlm_eval(*arguments)
-    assert done.returncode == 0, done.stderr
-    results = pd.read_parquet(last_line(done) / "results.parquet")
-    assert len(results) == 16
-    assert results.result_key.is_unique
-
-
 def test_a_sweep_is_two_runs(tmp_path: Path) -> None:
-    done = rlm_eval(*SMALL, "method=[direct]", "seed=1,2", f"results_dir={tmp_path}", "-m")
+    done = rlm_eval(*SMALL, "-m", "method=[direct]", "seed=1,2", f"results_dir={tmp_path}")
     assert done.returncode == 0, done.stderr
     assert len(list(tmp_path.glob("needle-*/results.parquet"))) == 2
     for seed in (1, 2):
@@ -279,12 +258,6 @@ def test_an_interrupted_sweep_begins_no_further_run(tmp_path: Path) -> None:
     assert len(list(tmp_path.glob("*/config.yaml"))) == 1
 
 
-def test_a_sweeps_flag_may_stand_between_overrides(tmp_path: Path) -> None:
-    done = rlm_eval(*SMALL, "-m", "method=[direct]", "seed=1,2", f"results_dir={tmp_path}")
-    assert done.returncode == 0, done.stderr
-    assert len(list(tmp_path.glob("needle-*/results.parquet"))) == 2
-
-
 def test_a_model_or_a_cap_that_a_method_does_not_use_is_said(tmp_path: Path) -> None:
     done = rlm_eval(
         *(*SMALL, "method=[direct,rlm,no_context]", f"results_dir={tmp_path}"),
@@ -334,15 +307,6 @@ def test_dry_run_prints_the_plan_and_makes_nothing(tmp_path: Path) -> None:
         *("direct", "rag_bm25", "summarize_map_reduce", "rlm")
     ]
     assert not list(tmp_path.iterdir())
-
-
-def test_keys_reach_nothing_that_is_written(tmp_path: Path) -> None:
-    canary = "sk-canary-3f9a77"
-    done = rlm_eval(*SMALL, f"results_dir={tmp_path}", OPENAI_API_KEY=canary, ANY_SECRET=canary)
-    assert done.returncode == 0
-    written = b"".join(p.read_bytes() for p in tmp_path.rglob("*") if p.is_file())
-    assert canary.encode() not in written
-    assert canary not in done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("contact", ["ok", "401"])

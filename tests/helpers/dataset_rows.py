@@ -126,19 +126,19 @@ def oolong_real(i: int = 0) -> Row:
     }
 
 
-def musique(i: int = 0) -> Row:
-    paragraphs = [
+def musique(i: int = 0, paragraphs: int = 4) -> Row:
+    texts = [
         {
             "idx": j,
             "title": f"Title {i}-{j}",
             "paragraph_text": f"Paragraph {j} of row {i} tells of thing {i * 10 + j}. " * 4,
             "is_supporting": j in (1, 3),
         }
-        for j in range(4)
+        for j in range(paragraphs)
     ]
     return {
         "id": f"2hop__{i}",
-        "paragraphs": paragraphs,
+        "paragraphs": texts,
         "question": f"What is told in row {i}?",
         "answer": f"thing {i}",
         "answer_aliases": [f"the matter {i}"],

@@ -204,17 +204,6 @@ def test_the_key_is_not_in_the_models_repr() -> None:
     assert CANARY not in repr(LitellmModel("openai/fake", 1000, fixed_api_key=CANARY))
 
 
-def test_a_proxy_of_the_environment_is_not_asked_for_this_machine(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    for variable in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
-        monkeypatch.setenv(variable, "http://127.0.0.1:9")
-    for variable in ("no_proxy", "NO_PROXY"):
-        monkeypatch.delenv(variable, raising=False)
-    with FakeProvider() as provider:
-        assert ask(model_at(provider)).text == "fine"
-
-
 @pytest.mark.parametrize(
     ("changes", "said"),
     [

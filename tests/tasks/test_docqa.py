@@ -8,37 +8,17 @@ from typing import Any
 
 import pytest
 
+from helpers.dataset_rows import musique
 from rlm_eval.errors import ConfigError
 from rlm_eval.tasks.datasets.dataset import checked
 from rlm_eval.tasks.datasets.docqa import HotpotQA, MuSiQue, SQuAD
 from rlm_eval.tokens import load_tokenizer
 
 
-def musique_row(i: int, **more: Any) -> dict[str, Any]:
-    paragraphs = [
-        {
-            "idx": j,
-            "title": f"Title {i}-{j}",
-            "paragraph_text": f"Paragraph {j} of row {i} tells of thing {i * 10 + j}. " * 4,
-            "is_supporting": j in (1, 3),
-        }
-        for j in range(6)
-    ]
-    return {
-        "id": f"2hop__{i}",
-        "paragraphs": paragraphs,
-        "question": f"What is told in row {i}?",
-        "answer": f"thing {i}",
-        "answer_aliases": [f"the matter {i}"],
-        "answerable": True,
-        **more,
-    }
-
-
 @pytest.fixture
 def path(tmp_path: Path) -> str:
-    rows = [musique_row(i) for i in range(30)]
-    rows.append(musique_row(99, answerable=False))
+    rows = [musique(i, 6) for i in range(30)]
+    rows.append(musique(99, 6) | {"answerable": False})
     file = tmp_path / "musique.jsonl"
     file.write_text("\n".join(map(json.dumps, rows)))
     return str(file)
@@ -110,7 +90,7 @@ def test_bad_knobs_are_refused_at_once(path: str, knobs: dict[str, Any], message
 
 
 def test_musique_row() -> None:
-    (asked,) = MuSiQue.read(musique_row(7, answer_aliases=None))
+    (asked,) = MuSiQue.read(musique(7, 6) | {"answer_aliases": None})
     assert asked.gold == ("thing 7",)
     assert [document.partition("\n")[0] for document in asked.support] == ["Title 7-1", "Title 7-3"]
     assert len(asked.others) == 4
@@ -160,13 +140,3 @@ def test_squad_rows_of_the_hub_and_of_the_original() -> None:
     }
     one, other = (list(SQuAD.read(checked(SQuAD.schema, row, ""))) for row in (hub, article))
     assert one == other
-
-
-@pytest.mark.skipif(
-    not Path("../shared/data/musique/musique_200.jsonl").exists(), reason="no shared data here"
-)
-def test_real_musique_rows() -> None:
-    task = make("../shared/data/musique/musique_200.jsonl", lengths=[6000], n=20)
-    samples = [sample for _, sample in task.build()]
-    assert {sample.question_group[:4] for sample in samples} <= {"2hop", "3hop", "4hop"}
-    assert min(sample.length_tokens for sample in samples) > 5500

@@ -7,10 +7,10 @@ import re
 from dataclasses import replace
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from helpers.dataset_rows import musique
 from rlm_eval.records import Context, Sample, content_hash, documents_of
 from rlm_eval.tasks.datasets.docqa import MuSiQue
 from rlm_eval.tasks.datasets.mrcr import MRCR
@@ -53,22 +53,9 @@ def test_each_fact_of_a_chain_is_evidence_in_its_document() -> None:
         assert places[-1] + 1 == sample.knobs["last_document"]
 
 
-def musique_row(i: int) -> dict[str, Any]:
-    paragraphs = [
-        {
-            "title": f"Title {i}-{j}",
-            "paragraph_text": f"Paragraph {j} of row {i} tells of it. " * 5,
-            "is_supporting": j in (1, 3),
-        }
-        for j in range(5)
-    ]
-    question = f"What is told in row {i}?"
-    return {"id": f"2hop__{i}", "paragraphs": paragraphs, "question": question, "answer": "it"}
-
-
 def test_the_gold_paragraphs_are_the_evidence(tmp_path: Path) -> None:
     file = tmp_path / "musique.jsonl"
-    file.write_text("\n".join(json.dumps(musique_row(i)) for i in range(30)))
+    file.write_text("\n".join(json.dumps(musique(i)) for i in range(30)))
     task = MuSiQue(path=str(file), lengths=[1500], n=3)
     for context, sample in task.build():
         row = str(sample.knobs["row"]).removeprefix("2hop__")

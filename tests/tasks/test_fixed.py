@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from helpers.dataset_rows import longbench_v2, oolong
 from rlm_eval.errors import ConfigError
 from rlm_eval.tasks.datasets.babilong import PROMPTS, BABILong
 from rlm_eval.tasks.datasets.graphwalks import EDGE, GraphWalks, walk
@@ -26,17 +27,9 @@ def write(path: Path, rows: list[dict[str, Any]]) -> str:
 
 
 def longbench_row(i: int, words: int) -> dict[str, Any]:
-    return {
-        "_id": f"id{i}",
-        "domain": "Code Repository Understanding" if i % 2 else "Single-Document QA",
-        "sub_domain": "s",
-        "difficulty": "hard",
-        "length": "short",
-        "question": f"Question {i}?",
-        **{f"choice_{letter}": f"choice {letter}{i}" for letter in "ABCD"},
-        "answer": "C",
-        "context": f"Row {i}. " + f"Here is choice C{i}. " + "word " * words,
-    }
+    domain = "Code Repository Understanding" if i % 2 else "Single-Document QA"
+    context = f"Row {i}. Here is choice C{i}. " + "word " * words
+    return {**longbench_v2(i), "domain": domain, "context": context}
 
 
 def test_longbench_rows_fall_into_the_smallest_length_that_holds_them(tmp_path: Path) -> None:
@@ -197,18 +190,9 @@ def test_babilong_has_a_prompt_for_each_task_and_ours_for_others(tmp_path: Path)
 
 
 def oolong_row(i: int, window: int, answer: str, kind: str) -> dict[str, Any]:
-    return {
-        "id": i,
-        "context_window_text": f"Window {window}. " * 20,
-        "question": f"Question {i}? Answer: X",
-        "task_group": "counting",
-        "task": "TASK_TYPE.MOST_FREQ",
-        "answer": answer,
-        "answer_type": f"ANSWER_TYPE.{kind}",
-        "dataset": "trec_coarse",
-        "context_len": 1024,
-        "context_window_id": window,
-    }
+    said = {"answer": answer, "answer_type": f"ANSWER_TYPE.{kind}"}
+    text = f"Window {window}. " * 20
+    return {**oolong(i), **said, "context_window_id": window, "context_window_text": text}
 
 
 def test_oolong_rows_share_windows_and_score_by_their_type(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from helpers.answers import scored
+from helpers.dataset_rows import oolong_real
 from rlm_eval.errors import ConfigError
 from rlm_eval.tasks.datasets.oolong import OolongReal
 from rlm_eval.tokens import load_tokenizer
@@ -16,14 +17,12 @@ from rlm_eval.tokens import load_tokenizer
 
 def row(i: int, window: str, answer: str, kind: str = "singledoc_rolls") -> dict[str, Any]:
     return {
-        "id": f"row{i}",
+        **oolong_real(i),
         "context_window_id": window,
         "context_window_text": f"[START OF EPISODE] {window}: I rolled a 4. " * 20,
-        "question": f"Question {i}?",
         "answer": answer,
         "question_type": kind,
         "episodes": [1, 2] if kind.startswith("multi") else [1],
-        "campaign": "campaign2",
     }
 
 
