@@ -246,7 +246,7 @@ def complete(
 
 def _with_arms(
     frame: pd.DataFrame,
-    further: Mapping[str, Mapping[str, str]],
+    further: Mapping[str, dict[str, str]],
     config: Mapping[str, Any],
     environment: Mapping[str, Any],
 ) -> pd.DataFrame:
