@@ -29,11 +29,14 @@ def read_file(path: Path) -> str:
 
 def read_folder(folder: Path, leave_out: Path) -> tuple[dict[str, str], list[str]]:
     """The texts of all files below ``folder`` by their paths in it, in sorted order, and the paths
-    of binary ones, which are skipped. Hidden files, runs' records and ``leave_out`` are no
-    documents. Raises ConfigError as :func:`read_file` does, and for nothing or too much to read."""
+    of those that are skipped: binary ones, and links out of it. Hidden files, runs' records and
+    ``leave_out`` are no documents. Raises ConfigError as :func:`read_file` does, and for nothing or
+    too much to read."""
     inside = [path for path in _files(folder) if path.resolve() != leave_out.resolve()]
     names = {storable(path.relative_to(folder).as_posix()): path for path in inside}
-    texts = {name: text for name, path in names.items() if (text := _text(path)) is not None}
+    root = folder.resolve()
+    below = {name: path for name, path in names.items() if path.resolve().is_relative_to(root)}
+    texts = {name: text for name, path in below.items() if (text := _text(path)) is not None}
     if not 0 < (size := sum(map(len, texts.values()))) <= MOST:
         raise ConfigError(f"{folder} holds {size:,} characters of text; it must be 1 to {MOST:,}")
     return texts, [name for name in names if name not in texts]

@@ -193,7 +193,7 @@ class Own(DataSet):
                 "file or context, or set analysis.unit=question for a verdict on these alone"
             )
         if self._binary:
-            yield f"left out, since binary: {shorten(', '.join(self._binary), 300)}"
+            yield f"left out, since binary or a link out: {shorten(', '.join(self._binary), 300)}"
         if unread:
             yield f"columns not read: {shorten(', '.join(unread), 300)}"
 

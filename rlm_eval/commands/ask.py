@@ -51,9 +51,9 @@ class Answer:
 
 
 def read_documents(paths: Sequence[str | Path]) -> str | dict[str, str]:
-    """The text of one file, or texts by name, of a folder all of its own but for binary files,
-    which are named on standard error; ``-`` is standard input. Raises ConfigError where one can't
-    be read as text."""
+    """The text of one file, or texts by name, of a folder all of its own but for what is left out,
+    which is named on standard error; ``-`` is standard input. Raises ConfigError where one can't be
+    read as text."""
     texts: dict[str, str] = {}
     for path in map(Path, paths):
         if str(path) == "-":
@@ -66,7 +66,7 @@ def read_documents(paths: Sequence[str | Path]) -> str | dict[str, str]:
             texts |= {f"{path}/{name}": text for name, text in inside.items()}
             if binary:
                 left_out = shorten(", ".join(f"{path}/{name}" for name in binary), 300)
-                print(plain(f"left out, since binary: {left_out}"), file=sys.stderr)
+                print(plain(f"left out, since binary or a link out: {left_out}"), file=sys.stderr)
         else:
             texts[str(path)] = read_file(path)
     return texts.popitem()[1] if len(texts) == 1 else texts

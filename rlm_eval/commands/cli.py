@@ -15,6 +15,7 @@ from rlm_eval.config.spelling import refuse_words
 from rlm_eval.errors import ConfigError, is_the_machines
 from rlm_eval.journal.redaction import Redactor, secrets_of
 from rlm_eval.runs.assemble import assemble
+from rlm_eval.runs.progress import plain
 from rlm_eval.runs.run import BAD_INPUT, FAILED, FINISHED, INTERRUPTED, carry_out_parts
 
 _MODULES = ("ask", "report", "compare", "replay", "resume", "claims", "merge", "export")
@@ -80,5 +81,5 @@ def _refused(error: ConfigError, command: str = "") -> int:
 
 
 def in_one_line(error: ConfigError) -> str:
-    """What is wrong with the input, without keys."""
-    return Redactor(secrets_of(os.environ))(" ".join(str(error).split()))
+    """What is wrong with the input, without keys and what a terminal would obey."""
+    return plain(Redactor(secrets_of(os.environ))(" ".join(str(error).split())))

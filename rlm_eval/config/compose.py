@@ -8,7 +8,7 @@ import re
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from functools import partial
+from functools import cache, partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from rlm_eval.config.credentials import from_environment, reference, refuse_credentials
-from rlm_eval.config.spelling import misread, refuse_override, refuse_replaced, unknown_key
+from rlm_eval.config.spelling import misread, options, refuse_override, refuse_replaced, unknown_key
 from rlm_eval.errors import ConfigError
 from rlm_eval.journal.environment import recorded_configuration
 
@@ -25,6 +25,8 @@ _ELSEWHERE = re.compile(
     r"\s*[\w+.-]+://(?!(localhost|127\.[\d.]+|0\.0\.0\.0|\[::1?])(:\d+)?([/?#]|$))"
 )
 
+#: Settings that are files, and files by names without a slash or a dot too.
+_FILES = {"path", "questions", "haystack_file", "items", "gguf", "readable", "beside"}
 #: What names a user's own folders of configuration.
 _OWN_CONF = "hydra.searchpath="
 
@@ -253,12 +255,12 @@ def _reaching(node: Any, where: str, module: str) -> Iterator[tuple[str, str]]:
     if isinstance(node, Mapping):
         target = str(node.get("_target_", ""))
         module = target.rpartition(".")[0] or module
-        if target and not target.startswith("rlm_eval."):
-            yield f"{where}._target_={target} lies outside rlm_eval", module
+        if target and target not in _ours():
+            yield f"{where}._target_={target} lies outside rlm_eval's conf", module
         for key, value in node.items():
             inside = f"{where}.{key}" if where else str(key)
-            runs = key == "command" and value and ".foreign." in target
-            if runs or (key in ("isolation", "level") and value == "none"):
+            asks = key == "api_key_env" or (key == "command" and ".foreign." in target)
+            if (asks and value) or (key in ("isolation", "level") and value == "none"):
                 yield f"{inside}={value}", module
             elif key not in ("_target_", "results_dir"):
                 yield from _reaching(value, inside, module)
@@ -266,9 +268,16 @@ def _reaching(node: Any, where: str, module: str) -> Iterator[tuple[str, str]]:
         for value in node:
             yield from _reaching(value, where, module)
     elif isinstance(node, str):
-        is_file = re.search(r"[/.\\]", node) and os.path.exists(node)
-        if is_file or _ELSEWHERE.match(node) or "${" in node:
+        named = where.rpartition(".")[2] in _FILES or re.search(r"[/.\\]", node)
+        if (named and os.path.exists(node)) or _ELSEWHERE.match(node) or "${" in node:
             yield f"{where}={node}", module
+
+
+@cache
+def _ours() -> frozenset[str]:
+    """The targets that conf/ names. Others in rlm_eval run programs, or write files."""
+    texts = (file.read_text(encoding="utf-8") for file in options("").values())
+    return frozenset(re.findall(r"_target_: (rlm_eval\.[\w.]+)", "".join(texts)))
 
 
 def _one_line(error: Exception, overrides: Sequence[str]) -> str:

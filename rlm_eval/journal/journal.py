@@ -66,7 +66,7 @@ class Journal(AbstractContextManager["Journal"]):
             self.found = record_size(run_dir)
             names = (name for _, name, _ in _lines(run_dir) if name)
             self._name = next(names, secrets.token_hex(4).encode())
-            self._file = failed.enter_context(self.path.open("a+b", buffering=0))
+            self._file = failed.enter_context(_appendable(self.path, 0))
             if self.found:
                 self._file.seek(-1, os.SEEK_END)
                 if self._file.read(1) != b"\n":
@@ -301,7 +301,7 @@ def claim(path: Path) -> BinaryIO:
     """The lock file, held, with the names of this machine and process in it. Raises ConfigError
     where another process holds it, or where one on another machine, whose lock may not be seen
     here, touched it a short while ago by the clock of the file system that both write to."""
-    file = path.open("a+b")
+    file = _appendable(path)
     file.seek(0)
     host, _, pid = file.read().decode().partition(" ")
     with tempfile.TemporaryFile(dir=path.parent) as new:
@@ -321,6 +321,21 @@ def claim(path: Path) -> BinaryIO:
     file.write(f"{socket.gethostname()} {os.getpid()}".encode())
     file.flush()
     return file
+
+
+def _appendable(path: Path, buffering: int = -1) -> BinaryIO:
+    """The file, to read and to append to. Raises ConfigError for a link: the folder may be somebody
+    else's, and lead to any file."""
+
+    def no_link(name: str, flags: int) -> int:
+        return os.open(name, flags | os.O_NOFOLLOW, 0o666)
+
+    try:
+        return open(path, "a+b", buffering, opener=no_link)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise ConfigError(f"{path} is a link, which a file of a run must not be") from error
+        raise
 
 
 @contextmanager

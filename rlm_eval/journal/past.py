@@ -125,20 +125,27 @@ def reuse(
 
 def copy_trajectory(key: str, source: Path, to: Path) -> None:
     """Copy a result's trajectory from one run's folder to another's, where it has one."""
-    name = f"trajectories/{key}.jsonl"
-    if path := stored(source / name):
-        (to / name).parent.mkdir(exist_ok=True)
-        with opened(path) as file, (to / name).open("wb") as copy:
+    copied = _trajectory(to, key)
+    if path := stored(_trajectory(source, key)):
+        copied.parent.mkdir(exist_ok=True)
+        with opened(path) as file, copied.open("wb") as copy:
             shutil.copyfileobj(file, copy)
 
 
 def read_trajectory(run_dir: Path, key: str) -> list[dict[str, Any]]:
     """The events of a result's trajectory; none where it has none. Raises ConfigError for a file
     that can't be read."""
-    path = stored(run_dir / "trajectories" / f"{key}.jsonl")
+    path = stored(_trajectory(run_dir, key))
     if path is None:
         return []
     return read(path, lambda p: [json.loads(line) for line in opened(p).read().splitlines()])
+
+
+def _trajectory(run_dir: Path, key: str) -> Path:
+    """Its file. Raises ConfigError for a key that leads elsewhere: records come from anyone."""
+    if Path(key).name != key:
+        raise ConfigError(f"{run_dir}: {key!r} is no result's key")
+    return run_dir / "trajectories" / f"{key}.jsonl"
 
 
 def _is_done(event: Event) -> bool:

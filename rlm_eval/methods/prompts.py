@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from jinja2 import Environment, StrictUndefined, TemplateError
+from jinja2 import StrictUndefined, TemplateError
 from jinja2.meta import find_undeclared_variables
 from jinja2.nodes import Filter, Name, Test
+from jinja2.sandbox import SandboxedEnvironment
 
 from rlm_eval.errors import ConfigError
 from rlm_eval.models.protocol import Message
@@ -46,7 +47,7 @@ class Prompt:
         if not all(map(_is_turn, self._turns)):
             roles = "; the role is system, user or assistant"
             raise ConfigError(f"prompt {name}: a turn has role and text, and may have when{roles}")
-        jinja = Environment(
+        jinja = SandboxedEnvironment(
             undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False
         )
         turns = [f"{{% if {t.get('when', 'true')} %}}{t['text']}{{% endif %}}" for t in self._turns]
@@ -128,7 +129,7 @@ def load_prompt(method: str, name: str) -> Prompt:
     """The prompt ``name`` of a method, or the YAML file at the path ``name``."""
     folder = importlib.resources.files("rlm_eval.conf") / "prompt" / method
     is_path = name.endswith((".yaml", ".yml"))
-    file = Path(name) if is_path else folder / f"{name}.yaml"
+    file = Path(name) if is_path else folder / f"{Path(name).name}.yaml"
     if not file.is_file():
         known = ", ".join(sorted([f.name.removesuffix(".yaml") for f in folder.iterdir()]))
         raise ConfigError(f"method {method} has no prompt {name!r}; choose {known}, or name a file")

@@ -170,12 +170,14 @@ def described(tools: Sequence[Any]) -> dict[str, str]:
 
 def _own(tool: Any, content: Content) -> HostFunction:
     """A user's function as the REPL calls it. One that has a parameter ``context`` gets the input
-    there. Its LookupError, TypeError and ValueError are the model's to see."""
+    there, and what the configuration gives can't be given anew. Its LookupError, TypeError and
+    ValueError are the model's to see."""
     context = {"context": content} if "context" in inspect.signature(tool).parameters else {}
+    given = {**tool.keywords, **context}
 
     def call(*args: Any, **kwargs: Any) -> Any:
         try:
-            value = tool(*args, **kwargs, **context)
+            value = tool.func(*args, **kwargs, **given)
             json.dumps(value, allow_nan=False)
         except (LookupError, TypeError, ValueError) as error:
             raise HostError("tool_error", f"{type(error).__name__}: {error}") from error

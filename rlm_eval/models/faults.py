@@ -234,7 +234,7 @@ def _parts(body: Any, key: str = "", depth: int = 0) -> Iterator[tuple[str, str]
 
 def _sentence(parts: Sequence[tuple[str, str]]) -> str:
     """What an error's body says for people, in one line."""
-    found = [re.sub(r"<[^>]*>", " ", text) for key, text in parts if key in _SENTENCES]
+    found = [re.sub(r"<[^<>]*>", " ", text) for key, text in parts if key in _SENTENCES]
     return "; ".join(dict.fromkeys(" ".join(text.split()) for text in found if text.strip()))[:300]
 
 

@@ -38,7 +38,7 @@ from rlm_eval.runs.assemble import Parts, all_work, samples_of
 from rlm_eval.runs.contact import first_contact
 from rlm_eval.runs.forecast import Expected, expected, refuse_over_cap
 from rlm_eval.runs.plan import experience_of, in_one_line, published_runs, show_plan, warnings
-from rlm_eval.runs.progress import Progress
+from rlm_eval.runs.progress import Progress, plain
 from rlm_eval.runs.runner import Runner, RunOutcome, Work
 
 FINISHED, FAILED, BAD_INPUT, PENDING_LEFT, INTERRUPTED = 0, 1, 2, 3, 130
@@ -320,7 +320,8 @@ def _finish(parts: Parts, run_dir: Path, outcome: RunOutcome, host: Host) -> int
     for error, count in outcome.errors.items():
         print(f"{count:,} × {error}", file=sys.stderr)
     if outcome.stopped and outcome.stopped != _BY_SIGNAL:
-        print(f"stopped early: {redactor_of(parts.config)(outcome.stopped)}", file=sys.stderr)
+        told = plain(redactor_of(parts.config)(outcome.stopped))
+        print(f"stopped early: {told}", file=sys.stderr)
     if outcome.pending:
         mend = any(error.partition(":")[0] in PERMANENT for error in outcome.errors)
         then = f"{'mend what failed, then ' if mend else ''}run the same command again"

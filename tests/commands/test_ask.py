@@ -116,7 +116,7 @@ def test_what_is_left_out_of_a_folder_is_said(folder: Path, capsys: Printed) -> 
     for name in ("contract.docx", "plan.png"):
         (folder / "docs" / name).write_bytes(b"\x89PNG\0")
     assert read_documents(["docs"]) == TEXT
-    told = "left out, since binary: docs/contract.docx, docs/plan.png\n"
+    told = "left out, since binary or a link out: docs/contract.docx, docs/plan.png\n"
     assert capsys.readouterr() == ("", told)
 
 

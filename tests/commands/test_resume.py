@@ -163,6 +163,7 @@ def tampered(run_dir: Path, changes: Mapping[str, Any]) -> Path:
 
 
 FOREIGN = {"_target_": "rlm_eval.methods.foreign.command.ForeignCommand"}
+WRITER = "rlm_eval.journal.journal"
 
 
 @pytest.mark.parametrize(
@@ -170,6 +171,11 @@ FOREIGN = {"_target_": "rlm_eval.methods.foreign.command.ForeignCommand"}
     [
         ({"model._target_": "os.mkdir"}, "model._target_=os.mkdir", "os"),
         ({"task": {"_target_": "os.mkdir", "path": "ran"}}, "task._target_=os.mkdir", "os"),
+        (
+            {"task": {"_target_": f"{WRITER}.write_atomically", "path": "ran", "text": "x"}},
+            f"task._target_={WRITER}.write_atomically",
+            WRITER,
+        ),
         (
             {"method.direct": {**FOREIGN, "command": ["touch", "ran"], "isolation": "none"}},
             "method.direct.command=['touch', 'ran']; method.direct.isolation=none",
@@ -198,7 +204,7 @@ def test_code_that_a_folder_brings_along_is_allowed_on_the_command_line_alone(
     if "task" in changes:
         assert run_command(["replay", "--rescore", str(run_dir)]) == 2
         assert f"'allow_targets=[{module}]'" in capsys.readouterr().err
-    if module == "os":  # it would be built, and is no task and no model
+    if "_target_" in setting:  # it would be built, and is no task and no model
         return
     run_command(["resume", str(run_dir), f"allow_targets=[{module}]"])
     assert "reaches out of its folder" not in capsys.readouterr().err
@@ -222,6 +228,26 @@ def test_a_server_is_on_this_machine_or_elsewhere(
     model = {"_target_": "rlm_eval.models.litellm_client.LitellmModel", "api_base": address}
     assert ("allow_targets" in resuming({"model": model}, tmp_path)) == elsewhere
     assert shlex.split(resuming({"model": model}, Path("my runs/x")))[4] == "my runs/x"
+
+
+@pytest.mark.parametrize(
+    ("settings", "reaches"),
+    [
+        ({"api_key_env": "MINE"}, True),
+        ({"api_key_env": None}, False),
+        ({"gguf": "private"}, True),
+        ({"gguf": "nowhere"}, False),
+        ({"readable": ["private"]}, True),
+        ({"name": "private"}, False),
+    ],
+)
+def test_keys_and_files_without_a_slash_are_allowed_there_too(
+    settings: Mapping[str, Any], reaches: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "private").touch()
+    model = {"_target_": "rlm_eval.models.local.model.LocalModel", **settings}
+    assert ("allow_targets" in resuming({"model": model}, tmp_path)) == reaches
 
 
 def test_files_and_servers_that_a_folder_names_are_allowed_there_too(

@@ -12,7 +12,7 @@ import pytest
 
 from helpers.some_records import some_call, some_result, synced, write_one, written
 from rlm_eval.errors import ConfigError
-from rlm_eval.journal.journal import FILE_NAME, Journal, read_events
+from rlm_eval.journal.journal import FILE_NAME, LOCK, Journal, read_events
 from rlm_eval.journal.past import past_of
 from rlm_eval.ledger import Spend
 from rlm_eval.records import SCHEMA_VERSION
@@ -126,6 +126,17 @@ def test_a_journal_that_cannot_be_opened_holds_no_lock(tmp_path: Path) -> None:
     (tmp_path / FILE_NAME).rmdir()
     write_one(tmp_path)
     assert written(tmp_path) == ["begin", "call", "result"]
+
+
+@pytest.mark.parametrize("name", [LOCK, FILE_NAME])
+def test_a_link_out_of_the_folder_is_not_followed(tmp_path: Path, name: str) -> None:
+    other, run_dir = tmp_path / "other", tmp_path / "run"
+    other.write_text("mine\n")
+    run_dir.mkdir()
+    (run_dir / name).symlink_to(other)
+    with pytest.raises(ConfigError, match=f"{name} is a link"):
+        Journal(run_dir)
+    assert other.read_text() == "mine\n"
 
 
 def test_a_result_is_on_the_disk_when_result_returns(tmp_path: Path) -> None:

@@ -12,7 +12,13 @@ from helpers.some_records import some_call, some_result, tables, write_one, writ
 from rlm_eval.commands.sweep import join_shards
 from rlm_eval.errors import ConfigError
 from rlm_eval.journal.journal import FILE_NAME, Journal, read_events, record_size
-from rlm_eval.journal.past import finished_beside, past_of, read_trajectory, reuse
+from rlm_eval.journal.past import (
+    copy_trajectory,
+    finished_beside,
+    past_of,
+    read_trajectory,
+    reuse,
+)
 from rlm_eval.ledger import Spend
 
 
@@ -116,6 +122,15 @@ def test_a_packed_run_is_read_and_reused_and_not_written_to(tmp_path: Path) -> N
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(ConfigError, match=r"jsonl\.gz can't be read"):
         past_of(old)
+
+
+@pytest.mark.parametrize("key", ["../journal", "/etc/passwd"])
+def test_a_key_that_is_a_path_leads_nowhere(tmp_path: Path, key: str) -> None:
+    write_one(tmp_path)
+    with pytest.raises(ConfigError, match=f"'{key}' is no result's key"):
+        copy_trajectory(key, tmp_path, tmp_path / "copy")
+    with pytest.raises(ConfigError, match=f"'{key}' is no result's key"):
+        read_trajectory(tmp_path, key)
 
 
 def test_a_shard_has_its_part_of_what_the_whole_run_paid(tmp_path: Path) -> None:

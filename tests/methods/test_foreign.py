@@ -35,7 +35,7 @@ from rlm_eval.config.compose import compose_tree
 from rlm_eval.errors import ConfigError
 from rlm_eval.methods.foreign import engine as engine_module
 from rlm_eval.methods.foreign.command import ForeignCommand
-from rlm_eval.methods.foreign.confinement import PROBE
+from rlm_eval.methods.foreign.confinement import PROBE, confined
 from rlm_eval.methods.foreign.engine import Isolation
 from rlm_eval.methods.foreign.packages import DspyRlm, Rlms
 from rlm_eval.methods.foreign.process import PYTHON, why_not_confined
@@ -149,6 +149,18 @@ def test_what_an_engine_can_reach(
     assert can.pop("see a key") is False
     assert {name for name in ALWAYS if can.pop(name)} == ALWAYS
     assert {name for name in can if can[name]} == (set() if isolation == "confined" else set(can))
+
+
+def test_an_engine_sees_no_answers_of_ruler(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "long_context_eval"
+    folder.mkdir()
+    (folder / "__init__.py").touch()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(sys, "prefix", str(tmp_path))
+    command = confined(["true"], [], {}, 0)
+    assert command[command.index(os.path.realpath(folder)) - 1] == "--tmpfs"
 
 
 #: Starts a program in a session of its own that outlives whoever doesn't look for it.

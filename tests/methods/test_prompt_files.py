@@ -72,6 +72,11 @@ RLM, CODEACT = partial(Rlm, NONE), partial(CodeAct, NONE)
             "turns: there is no contxt, only context, question,",
         ),
         (
+            Direct,
+            "turns: [{role: user, text: '{{ question.__class__.__mro__ }}'}]",
+            "turns: access to attribute '__class__' of 'str' object is unsafe",
+        ),
+        (
             SummarizeMapReduce,
             "{map: a, merge: '{{ chunk }}', turns: [{role: user, text: a}]}",
             "merge: there is no chunk, only notes, query_aware, question$",
@@ -95,6 +100,13 @@ def test_what_a_prompt_could_not_be_filled_with_is_said_before_anything_is_asked
     path.write_text(text)
     with pytest.raises(ConfigError, match=told):
         method(prompt=str(path)).check({"root": ModelInfo("m", "e", 32_768)})
+
+
+def test_a_name_is_no_path(tmp_path: Path) -> None:
+    """A path ends in .yaml, and of a run's folder it is asked about."""
+    (tmp_path / "mine.yaml").write_text("turns: []")
+    with pytest.raises(ConfigError, match=r"method direct has no prompt '/.*/mine'; choose plain"):
+        load_prompt("direct", str(tmp_path / "mine"))
 
 
 def test_a_prompt_may_have_names_of_its_own(tmp_path: Path) -> None:

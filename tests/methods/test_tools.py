@@ -193,6 +193,7 @@ def test_what_is_wrong_with_a_tool_is_said_before_the_run(
         ("glossary('set')", "tool_error"),
         ("glossary('calm')", "tool_error"),
         ("glossary()", "tool_error"),
+        ("glossary('reef', book='diary')", "tool_error"),
     ],
 )
 def test_its_errors_are_the_models_to_see(
@@ -201,7 +202,7 @@ def test_its_errors_are_the_models_to_see(
     import importlib
     from functools import partial
 
-    glossary = partial(importlib.import_module(own_tools).glossary)
+    glossary = partial(importlib.import_module(own_tools).glossary, book="plain")
     code = f"try:\n    submit({call})\nexcept QueryError as e:\n    submit(e.kind)"
     asked = problem("?", "The mast cracked.")
     assert answer(sandbox, Agent(block(code)), asked, tools=[glossary])[0].text == expected

@@ -160,6 +160,7 @@ def test_geminis_pause_is_a_field_of_its_own() -> None:
         (400, {"error": None}, "Bad Request"),
         (401, {"error": "no such key"}, "no such key; is the key right"),
         (500, "<html><body><h1>Oops</h1> try <b>later</b></body></html>", "Oops try later"),
+        (500, "1 < 2, <b>later</b>", "1 < 2, later"),
     ],
 )
 def test_an_error_is_one_line_with_its_text_and_address(

@@ -15,7 +15,9 @@ from helpers.commands import run_tree
 from helpers.fake_provider import FakeProvider, saying
 from helpers.some_records import some_call
 from rlm_eval.analysis import summary
+from rlm_eval.commands.cli import in_one_line
 from rlm_eval.config.compose import compose_tree
+from rlm_eval.errors import ConfigError
 from rlm_eval.runs.progress import Progress
 
 pytestmark = pytest.mark.slow
@@ -101,6 +103,20 @@ def test_a_bad_request_after_an_answer_is_that_questions_own(
     told = capsys.readouterr().err
     assert "stopped early" not in told
     assert "1 results are still pending: mend what failed, then run" in told
+
+
+def test_what_a_server_says_moves_no_cursor(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert in_one_line(ConfigError("it says \x1b]0;x\x07\nso")) == "it says �]0;x� so"
+    says = saying(500, {"error": {"message": "no \x1b[2Jway"}})
+    with FakeProvider([says] * 99) as provider:
+        words = ("method=[direct]", "repeats=2", "retry.attempts=1")
+        assert run(tmp_path, *words, f"model.api_base={provider.api_base}") == 3
+    told = capsys.readouterr().err
+    (stopped,) = (line for line in told.splitlines() if line.startswith("stopped early: 8 results"))
+    assert "no �[2Jway" in stopped
+    assert "\x1b" not in told
 
 
 def test_what_failed_is_asked_last_when_a_run_goes_on(tmp_path: Path) -> None:

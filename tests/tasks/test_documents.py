@@ -146,12 +146,14 @@ def test_a_folder_is_its_files_in_order_without_what_is_no_document(tmp_path: Pa
     (tmp_path / "empty.txt").touch()
     (tmp_path / "loop").symlink_to(tmp_path)
     (tmp_path / "gone.txt").symlink_to(tmp_path / "nowhere")
-    texts, binary = read_folder(tmp_path, tmp_path / "questions.jsonl")
+    (tmp_path / "in.txt").symlink_to(tmp_path / "a.md")
+    (tmp_path / "src/out.py").symlink_to(__file__)
+    texts, left_out = read_folder(tmp_path, tmp_path / "questions.jsonl")
     assert list(texts) == [
-        "B.txt", "a-b/c.txt", "a.md", "b.txt", "empty.txt", "src/deep/a.py", "src/z.py",
+        "B.txt", "a-b/c.txt", "a.md", "b.txt", "empty.txt", "in.txt", "src/deep/a.py", "src/z.py",
     ]  # fmt: skip
     assert texts["src/z.py"] == "text of src/z.py"
-    assert binary == ["src/pic.png"]
+    assert left_out == ["src/out.py", "src/pic.png"]
 
 
 def test_a_name_that_is_no_unicode_can_be_stored(tmp_path: Path) -> None:

@@ -409,7 +409,7 @@ def test_what_a_user_should_know_is_told(folder: Path) -> None:
     told = Own(path=str(folder), questions=questions).notes
     assert told[0].startswith("2 questions on 1 context, scored by contains (1), number (1)")
     assert "under 6 contexts no difference can be told from chance" in told[1]
-    assert told[2] == "left out, since binary: pic.png"
+    assert told[2] == "left out, since binary or a link out: pic.png"
     rows = [asked(i, context=f"It is {i}.") for i in range(6)]
     assert len(Own(path=jsonl(folder / "rows.jsonl", *rows)).notes) == 1
     rows[0] |= {"files": "lease.md", "Scorer": "f1"}

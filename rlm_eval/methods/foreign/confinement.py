@@ -31,6 +31,8 @@ _SYSTEM = [
     *("/usr", "/bin", "/lib", "/lib64", "/etc/alternatives", "/etc/ld.so.cache"),
     *("/etc/ssl", "/etc/pki", "/etc/localtime", "/etc/hosts", "/etc/nsswitch.conf"),
 ]
+#: The harness, and RULER's own questions (tasks/generated/haystack.py).
+_WITH_GOLD = ("rlm_eval", "rlm_eval.tasks", "rlm_eval.conf", "long_context_eval")
 #: Of the machine as a whole, and read by nothing that an engine needs.
 _MASKED = ("keys", "key-users", "kcore", "timer_list", "sched_debug", "kallsyms", "locks")
 
@@ -103,9 +105,9 @@ def confined(
     shown = list(_SYSTEM)
     for prefix in (sys.base_prefix, sys.prefix):
         shown += [os.path.realpath(prefix), prefix]
-    packages = (importlib.util.find_spec(f"rlm_eval{part}") for part in ("", ".tasks", ".conf"))
-    harness = [os.path.dirname(os.path.realpath(p.origin)) for p in packages if p and p.origin]
-    hidden = [path for path in harness if _below(path, shown)]
+    packages = filter(None, map(importlib.util.find_spec, _WITH_GOLD))
+    folders = [folder for spec in packages for folder in spec.submodule_search_locations or ()]
+    hidden = [path for path in map(os.path.realpath, folders) if _below(path, shown)]
     out = [*own_namespaces(), "--die-with-parent", "--seccomp", str(seccomp), "--cap-drop", "ALL"]
     if linux.is_machines_root():  # for the starter, which becomes another user
         for name in ("SETUID", "SETGID", "CHOWN"):
