@@ -101,6 +101,15 @@ def test_a_bar_in_a_name_is_part_of_it(page: Any) -> None:
     assert page.input_value("select[name=arm]") == ARMS[-1]
 
 
+def test_a_new_order_is_shown_from_its_beginning(page: Any) -> None:
+    go(page, "#/samples")
+    status = page.locator("main span[role=status]")
+    page.get_by_role("button", name="next").click()
+    assert status.inner_text().startswith("101–200 of")
+    page.locator("main th button", has_text="score %").click()
+    assert status.inner_text().startswith("1–100 of")
+
+
 @pytest.mark.parametrize("word", ["endofanswer", "endofgold", "endoferror"])
 def test_long_texts_are_searched_and_shown_in_full(page: Any, word: str) -> None:
     go(page, "#/samples")

@@ -192,6 +192,7 @@ def test_a_terminal_has_a_row_for_each_verdict_and_not_a_paragraph() -> None:
     assert row.split()[:7] == ["1,000", "rlm_d2", "better", "but", "dearer", "direct", "+78.6"]
     assert "3×" in row
     assert not any("scores +" in line for line in lines)
+    assert "contexts, or questions where analysis.unit says so" in " ".join(" ".join(lines).split())
     assert any("scores +85.7 points" in line for line in shown(ARMS[:28]))  # one arm: in words
 
 
