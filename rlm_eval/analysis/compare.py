@@ -182,9 +182,10 @@ def _notes(rows: pd.DataFrame) -> Iterator[str]:
     over = f", Holm over the {most} methods of a task and length" if most > 1 else ""
     units = " or ".join(sorted(paired["cost_unit"].unique()))
     yield (
-        f"ctx: contexts. p: {tests}{over}. Cost: B's over A's, in {units}. Resolves: the smallest"
-        " true difference, in points, that so many contexts find in 4 of 5 repetitions; – where"
-        " none can be found. Same: answers that are equal to the letter."
+        f"ctx: contexts, or questions where analysis.unit says so. p: {tests}{over}. Cost: B's"
+        f" over A's, in {units}. Resolves: the smallest true difference, in points, that so many"
+        " contexts find in 4 of 5 repetitions; – where none can be found. Same: answers that are"
+        " equal to the letter."
     )
     if (paired["contexts"] < stats.LEAST_TO_TELL).any():
         yield (

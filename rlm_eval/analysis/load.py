@@ -182,14 +182,19 @@ def calls_of(runs: Sequence[Run], results: pd.DataFrame) -> pd.DataFrame:
 
 
 def _placed(results: pd.DataFrame) -> pd.DataFrame:
-    """With what our runs know of a sample in a log's rows of it: other harnesses say no length."""
+    """With what our runs know of a sample in a log's rows of it, and their name of the model: other
+    harnesses say no length, and call a provider otherwise."""
     theirs = results["protocol"] == LOG
     ours = results[~theirs].drop_duplicates("sample_id").set_index("sample_id")
+    names = set(results.loc[~theirs, "model"]) - {""}
     theirs &= results["sample_id"].isin(ours.index)
     if theirs.any():
         results = results.copy()
         for column in _OF_SAMPLE:
             results.loc[theirs, column] = results.loc[theirs, "sample_id"].map(ours[column])
+        for name in names if len(names) == 1 else ():
+            same = results["model"].str.rpartition("/")[2] == name.rpartition("/")[2]
+            results.loc[theirs & same, ["model", "sub_model"]] = name
     return results
 
 

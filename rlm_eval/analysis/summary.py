@@ -71,7 +71,8 @@ VERDICTS = (
 LEGEND = (
     "Against: the alternative that decides; every one is compared. Points: score minus its score."
     " Cost: times its cost, in dollars where both have a price, else in tokens, as each would pay"
-    " alone. In words, with what bears on it: verdicts.csv."
+    " alone. Ctx: contexts, or questions where analysis.unit says so. In words, with what bears on"
+    " it: verdicts.csv."
 )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from math import isinf
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from rich import box
 from rich.console import Console
@@ -23,6 +24,11 @@ def percent(share: float) -> str:
     return "–" if pd.isna(share) else str(round(100 * share)).replace("-", "−")
 
 
+def digits(number: float, n: int) -> str:
+    """A number in ``n`` digits, without an exponent."""
+    return np.format_float_positional(float(f"{number:.{n}g}"), trim="-")
+
+
 def seconds(number: float) -> str:
     """Seconds in at most five characters, ``<0.01`` for less than a hundredth."""
     return "<0.01" if 0 < number < 0.01 else count(number)
@@ -34,13 +40,13 @@ def count(number: float) -> str:
         return "–"
     for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if number >= size * 0.9995:
-            return f"{number / size:.3g}{unit}"
-    return f"{number:.3g}"
+            return f"{digits(number / size, 3)}{unit}"
+    return digits(number, 3)
 
 
 def times(ratio: float) -> str:
     """A ratio in two digits, or as many as tell it from 1."""
-    told = (f"{ratio:.{digits}g}" for digits in range(2, 18))
+    told = (digits(ratio, n) for n in range(2, 18))
     return next((text for text in told if float(text) != 1), "1")
 
 
@@ -49,7 +55,7 @@ def plural(number: int, noun: str) -> str:
 
 
 def dollars(usd: float) -> str:
-    return "unpriced" if pd.isna(usd) else f"${usd:.2g}" if usd < 0.1 else f"${usd:,.2f}"
+    return "unpriced" if pd.isna(usd) else f"${digits(usd, 2)}" if usd < 0.1 else f"${usd:,.2f}"
 
 
 @dataclass(frozen=True)
@@ -89,10 +95,8 @@ class Column:
 
     def has_values(self, frame: pd.DataFrame) -> bool:
         """Whether the frame can fill the column."""
-        first = frame.get(self.parts[0])
-        if first is None or not self.if_any:
-            return first is not None
-        return bool((first.notna() & (first != "")).any())
+        own = frame.get(self.parts[0])
+        return own is not None and (not self.if_any or bool((own.notna() & (own != "")).any()))
 
 
 _KINDS: Mapping[str, Callable[[Any], str]] = {
@@ -105,7 +109,7 @@ _KINDS: Mapping[str, Callable[[Any], str]] = {
     "share": lambda v: f"{round(100 * v, 1) + 0.0:.1f}",
     "percent": percent,
     "points": points,
-    "number": lambda v: "<0.001" if 0 < abs(v) < 0.001 else f"{v:.3g}",
+    "number": lambda v: "<0.001" if 0 < abs(v) < 0.001 else digits(v, 3),
     "range": lambda ends: f"{100 * ends[0]:.0f} to {100 * ends[1]:.0f}",
     "times": lambda v: f"{count(v)}×",
 }

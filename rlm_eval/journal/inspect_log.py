@@ -18,7 +18,7 @@ import pandas as pd
 from rlm_eval.errors import ConfigError
 from rlm_eval.journal.chats import Conversation, conversations
 from rlm_eval.journal.tables import CALL_COLUMNS, RESULT_COLUMNS
-from rlm_eval.records import NO_GOLD, SCHEMA_VERSION, SCORED, content_hash
+from rlm_eval.records import NO_GOLD, PENDING, SCHEMA_VERSION, SCORED, content_hash
 
 #: The protocol of a log's rows.
 LOG = "inspect_ai"
@@ -35,6 +35,8 @@ _SUMS = (
 )
 #: What inspect writes for a grade in letters.
 _LETTERS = {"C": 1.0, "P": 0.5, "I": 0.0, "N": 0.0}
+#: Of a row that is neither right nor wrong.
+_NEITHER = {"outcome": "provider_error", "answer": None, "score": None, "correct": None}
 
 
 def _inspect() -> Any:
@@ -174,8 +176,8 @@ def _usage(ai: Any, calls: pd.DataFrame) -> Any:
 def read_log(path: Path) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
     """The results and calls of a log, as a run's tables have them, and its configuration as far as
     it says one. A sample's id, where it is that of ``rlm-eval export``, pairs it with our arms; a
-    sample that ended in an error, or has no score where others have one, is pending. Raises
-    ConfigError for what is no log with samples."""
+    sample that ended in an error, was invalidated, or has no score where others have one, is
+    pending. Raises ConfigError for what is no log with samples."""
     ai = _inspect()
     try:
         found = ai.log.read_eval_log(str(path))
@@ -189,12 +191,16 @@ def read_log(path: Path) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
     rows, calls = [], []
     for sample in found.samples:
         row, of_sample = _read_sample(sample, arm, spec)
+        if sample.invalidation is not None:
+            row |= _NEITHER | {"error": "invalidated in the log"}
         rows.append(row)
         calls += of_sample
-    if any(row["score"] is not None for row in rows):
-        for row in rows:
-            if row["score"] is None and row["outcome"] == "answered":
-                row |= {"outcome": "provider_error", "answer": None, "error": "unscored in the log"}
+    rule = next((row["score_rule"] for row in rows if row["score"] is not None), "")
+    for row in rows if rule else ():
+        if row["score"] is None and row["outcome"] == "answered":
+            row |= _NEITHER | {"error": "unscored in the log"}
+        if row["outcome"] in PENDING and row["score_rule"] == NO_GOLD:
+            row["score_rule"] = rule
     further = sorted({c for row in rows for c in row} - set(RESULT_COLUMNS))
     kinds = RESULT_COLUMNS | dict.fromkeys(further, "float64")
     results = pd.DataFrame(rows, columns=list(kinds)).astype(kinds)

@@ -19,6 +19,7 @@ from rlm_eval.analysis.report.claims import (
     known_claims,
 )
 from rlm_eval.analysis.report.page import write_report
+from rlm_eval.analysis.report.views import CLAIMS, _named
 from rlm_eval.analysis.stats import NORMAL, wilson
 from rlm_eval.commands.cli import run_command
 from rlm_eval.config.check import check_config
@@ -98,6 +99,16 @@ def test_only_the_very_setting_is_the_same() -> None:
     assert setting(**here | {"model": "openai/gpt-5-mini"}) == "another"
     assert setting(**here | {"task": "oolong"}) == "another"
     assert claims_table(results(right, wrong, scripted=True, **here), [CLAIM])["arm"].isna().all()
+
+
+@pytest.mark.parametrize(("group", "kind"), [("code", "code"), ("law", "")])
+def test_a_claim_about_one_kind_of_question_leads_to_that_kind(group: str, kind: str) -> None:
+    here = {"task": "longbench_v2", "model": "gpt-5", "question_group": "code"}
+    claim = replace(CLAIM, settings=(replace(SETTING, group=group),))
+    table = claims_table(results([True] * 8, [False] * 8, **here), [claim])
+    assert table["question_group"].tolist()[0] == kind
+    view = _named(replace(CLAIMS, frame=table[:1]), {}, {}, set())
+    assert [place.get("group", "") for place in view.filters] == [kind]
 
 
 def test_lengths_that_a_claim_takes_together_are_one() -> None:

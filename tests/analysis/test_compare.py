@@ -87,6 +87,7 @@ def test_the_table_says_test_contexts_unit_and_what_it_can_resolve(
     a = write_run(tmp_path / "a", config(1), run_id="a", **shape)
     b = write_run(tmp_path / "b", config(2), run_id="b", seed=1, **shape)
     out = compared(a, b, capsys)
+    assert "ctx: contexts, or questions where analysis.unit says so." in out
     assert "p: sign-flip of contexts, Holm over the 2 methods of a task and length." in out
     assert "Cost: B's over A's, in tokens." in out
     assert "no difference, however large" not in out

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from helpers.fake_results import write_run
+from helpers.fake_results import handmade, write_run
 from rlm_eval.analysis import arms
 from rlm_eval.analysis.aggregate import summarize, with_readings
 from rlm_eval.analysis.load import COLUMNS, find_runs, load_results, load_run
@@ -323,6 +323,27 @@ def test_an_answer_counts_before_a_row_that_is_pending(tmp_path: Path) -> None:
     assert both["asked"].all()
     assert both["result_key"].is_unique
     assert len(both) == len(load_results(tmp_path / "b"))
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "called"),
+    [
+        (["hosted_vllm/Qwen/X"], "vllm/Qwen/X", "hosted_vllm/Qwen/X"),
+        (["gemini/flash", ""], "google/flash", "gemini/flash"),
+        (["gemini/flash"], "google/pro", "google/pro"),
+        (["gemini/flash", "vertex_ai/flash"], "google/flash", "google/flash"),
+    ],
+)
+def test_a_log_of_our_samples_has_our_models_name(
+    ours: list[str], theirs: str, called: str
+) -> None:
+    sample = {"context_id": "c", "correct": True}
+    rows = [sample | {"method": "rlm", "sample_id": "s", "model": name} for name in ours]
+    agent = sample | {"method": "agent", "protocol": "inspect_ai", "model": theirs}
+    rows += [agent | {"sample_id": "s"}, agent | {"sample_id": "unknown"}]
+    results = handmade(rows)
+    found = results[results["method"] == "agent"].set_index("sample_id")["model"]
+    assert found.to_dict() == {"s": called, "unknown": theirs}
 
 
 def test_calls_of_an_abandoned_try_are_left_out(tmp_path: Path) -> None:

@@ -207,23 +207,52 @@ def test_several_runs_need_a_folder(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert arms == {"rlm (max_depth=97)", "rlm (max_depth=98)"}
 
 
-def test_an_answers_settings_are_those_of_its_own_task(tmp_path: Path) -> None:
-    """Its arm is called the same on each."""
+@pytest.fixture(scope="module")
+def two_tasks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A report on two tasks whose arm and samples are called the same."""
+    folder = tmp_path_factory.mktemp("tasks")
     shape = {"contexts": 4, "questions": 1, "lengths": (1000,), "methods": ("rlm",)}
     for depth, task in enumerate(("needle", "multihop")):
         node = {"method": {"rlm": {"max_depth": depth}}}
-        table = write_run(tmp_path / task, node, run_id=task, **shape) / "results.parquet"
-        results = pd.read_parquet(table)
-        ids = task + results["sample_id"]
-        results.assign(task=task, sample_id=ids).to_parquet(table)
-    assert main([str(tmp_path / "*"), "--out", str(tmp_path / "both")]) == 0
-    data = data_of(tmp_path / "both/report_data/samples.js")
+        table = write_run(folder / task, node, run_id=task, **shape) / "results.parquet"
+        pd.read_parquet(table).assign(task=task).to_parquet(table)
+    assert main([str(folder / "*"), "--out", str(folder / "both")]) == 0
+    return folder / "both"
+
+
+def test_an_answers_sample_and_settings_are_those_of_its_own_task(two_tasks: Path) -> None:
+    data = data_of(two_tasks / "report_data/samples.js")
     rows = pd.DataFrame(data["rows"]["data"], columns=data["rows"]["columns"])
     samples = pd.DataFrame(data["samples"]["data"], columns=data["samples"]["columns"])
     assert data["arms"] == ["rlm"]
     for task, own in rows.groupby(rows["sample"].map(samples["task"])):
         (setting,) = own["setting"].unique()
         assert f"max_depth: {int(task == 'multihop')}" in data["settings"][setting]
+        assert own["result_key"].str.startswith(str(task)).all()
+        assert samples["question"][own["sample"]].str.contains(str(task)).all()
+
+
+@pytest.mark.parametrize("task", ["multihop", "needle"])
+def test_a_samples_page_has_the_answers_of_its_own_task(
+    browser: Any, two_tasks: Path, task: str
+) -> None:
+    with report_page(browser, two_tasks) as page:
+        go(page, f"#/samples?task={task}")
+        page.locator("tbody a").first.click()
+        page.wait_for_selector("[data-view=sample]")
+        assert f"{task}-1000-0-0" in page.inner_text(".asked")
+        assert page.locator("main .answer").count() == 1
+
+
+@pytest.mark.parametrize(("unit", "said"), [("context", "8 in 4"), ("question", "8")])
+def test_questions_that_count_by_themselves_are_no_contexts(
+    tmp_path: Path, unit: str, said: str
+) -> None:
+    shape = {"contexts": 4, "questions": 2, "lengths": (1000,), "methods": ("direct", "rlm")}
+    folder = write_run(tmp_path / "run", {"analysis": {"unit": unit}}, **shape)
+    assert main([str(folder)]) == 0
+    (verdict,) = data_of(folder / "report_data/main.js")["verdicts"]
+    assert verdict["n"] == said
 
 
 @pytest.fixture

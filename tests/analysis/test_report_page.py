@@ -101,6 +101,15 @@ def test_a_bar_in_a_name_is_part_of_it(page: Any) -> None:
     assert page.input_value("select[name=arm]") == ARMS[-1]
 
 
+def test_a_new_order_is_shown_from_its_beginning(page: Any) -> None:
+    go(page, "#/samples")
+    status = page.locator("main span[role=status]")
+    page.get_by_role("button", name="next").click()
+    assert status.inner_text().startswith("101–200 of")
+    page.locator("main th button", has_text="score %").click()
+    assert status.inner_text().startswith("1–100 of")
+
+
 @pytest.mark.parametrize("word", ["endofanswer", "endofgold", "endoferror"])
 def test_long_texts_are_searched_and_shown_in_full(page: Any, word: str) -> None:
     go(page, "#/samples")
@@ -210,13 +219,15 @@ def test_the_page_alone_is_enough(browser: Any, run: Path, tmp_path: Path) -> No
 
 
 NUMBERS = (
-    *((usd, "usd") for usd in (1234.5, 0.1, 0.012345, 0.0, None)),
-    *((number, "count") for number in (0, 999.9, 2048, 1.5e6, 2e9)),
-    *((number, "number") for number in (0.0, 0.0004, -0.0004, -1.25, 12.34)),
-    *((number, "share") for number in (0.12345, -0.005, 1.0)),
-    *((number, "points") for number in (0.0, 0.0312, -0.5)),
+    *((usd, "usd") for usd in (1234.5, 0.1, 0.012345, 0.0, 2.2e-7, None)),
+    *((usd, "usd") for usd in (0.125, 0.375, 2.675, 1.015)),
+    *((number, "count") for number in (0, 999.9, 2048, 1.5e6, 2e9, 2e12)),
+    *((number, "number") for number in (0.0, 0.0004, -0.0004, -1.25, 12.34, 1234.5)),
+    *((number, "share") for number in (0.12345, -0.005, 1.0, 0.0625, 0.1875, 0.0285, -0.0004)),
+    *((number, "points") for number in (0.0, 0.0312, -0.5, 0.0625, -0.0625, 0.1875)),
     *((number, "seconds") for number in (0.0, 0.004, 61.5)),
     *((pair, "range") for pair in ([0.12, 0.9], [-0.29, 0.05], [None, None])),
+    *((pair, "range") for pair in ([0.125, 0.375], [-0.005, 0.625], [-0.125, -0.015])),
     *((number, "int") for number in (12345, 0)),
 )
 

@@ -14,8 +14,9 @@ from helpers.browsing import browser, report_page, too_pale
 from helpers.commands import report
 from helpers.encrypted_rows import CANARY, plain_row, write_rows
 from helpers.fake_results import write_run
-from rlm_eval.analysis.load import load_run
-from rlm_eval.analysis.report.samples import write_contexts
+from rlm_eval.analysis.load import calls_of, combine, load_run
+from rlm_eval.analysis.report.samples import write_contexts, write_samples
+from rlm_eval.analysis.report.trajectory import MAX_CHARS
 from rlm_eval.commands.report import contexts
 from rlm_eval.errors import ConfigError
 from rlm_eval.tasks.generated.needle import Needle
@@ -194,10 +195,29 @@ def test_one_file_has_the_context_too(browser: Any, run: Path, tmp_path: Path) -
         assert context.locator("pre").text_content() == TEXT.text
 
 
+def data_of(path: Path) -> Any:
+    """What a data script hands to the page."""
+    script = path.read_text()
+    return json.loads(script[script.index(",") + 1 : script.rindex(")")])
+
+
+def test_a_long_answer_is_cut_as_other_texts_are(tmp_path: Path) -> None:
+    shape = {"contexts": 3, "questions": 1, "lengths": (1024,), "methods": ("direct",)}
+    table = write_run(tmp_path / "run", **shape) / "results.parquet"
+    answers = ["x" * MAX_CHARS, "y" * (MAX_CHARS + 1234), None]
+    pd.read_parquet(table).assign(answer=answers).to_parquet(table)
+    run = load_run(tmp_path / "run")
+    results = combine([run])
+    write_samples([run], results, calls_of([run], results), tmp_path)
+    rows = data_of(tmp_path / "samples.js")["rows"]
+    shown = [row[rows["columns"].index("answer")] for row in rows["data"]]
+    more = "\n… 1,234 more characters in results.parquet"
+    assert shown == [answers[0], "y" * MAX_CHARS + more, None]
+
+
 def lost(run: Path, data: Path, given: dict[str, str], room: int = 100) -> dict[str, str]:
     write_contexts([load_run(run)], data, lambda *_: iter(given.items()), room)
-    script = (data / "lost.js").read_text()
-    return json.loads(script[script.index(",") + 1 : script.rindex(")")])
+    return data_of(data / "lost.js")
 
 
 def test_a_report_takes_no_more_of_the_contexts_than_it_has_room_for(

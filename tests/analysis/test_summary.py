@@ -12,7 +12,8 @@ from rich.console import Console
 from helpers.fake_results import handmade, write_run
 from rlm_eval.analysis.aggregate import summarize
 from rlm_eval.analysis.summary import Summary, print_summary, write_summary
-from rlm_eval.analysis.text import count, dollars
+from rlm_eval.analysis.text import count, dollars, times
+from rlm_eval.analysis.text import shown as cell
 from rlm_eval.analysis.verdicts import verdicts
 
 
@@ -140,6 +141,26 @@ def test_counts_stay_short(number: float, text: str) -> None:
     assert count(number) == text
 
 
+@pytest.mark.parametrize(
+    ("said", "text"),
+    [
+        (times(125), "120"),
+        (times(1.25), "1.2"),
+        (times(1.004), "1.004"),
+        (times(1), "1"),
+        (times(float("inf")), "inf"),
+        (dollars(0.000022), "$0.000022"),
+        (dollars(0.0126), "$0.013"),
+        (count(2e12), "2000G"),
+        (count(0.00002), "0.00002"),
+        (cell(1234.5, "number"), "1230"),
+        (cell(-0.5, "number"), "−0.5"),
+    ],
+)
+def test_no_number_has_an_exponent(said: str, text: str) -> None:
+    assert said == text
+
+
 def one_each(method: str, right: str, **more: object) -> list[dict[str, object]]:
     """One question a context; an RLM takes three times the tokens."""
     tokens = {"prompt_tokens": 300 if method.startswith("rlm") else 100}
@@ -171,6 +192,7 @@ def test_a_terminal_has_a_row_for_each_verdict_and_not_a_paragraph() -> None:
     assert row.split()[:7] == ["1,000", "rlm_d2", "better", "but", "dearer", "direct", "+78.6"]
     assert "3×" in row
     assert not any("scores +" in line for line in lines)
+    assert "contexts, or questions where analysis.unit says so" in " ".join(" ".join(lines).split())
     assert any("scores +85.7 points" in line for line in shown(ARMS[:28]))  # one arm: in words
 
 

@@ -18,6 +18,7 @@ from rlm_eval.commands.cli import run_command
 from rlm_eval.errors import ConfigError
 from rlm_eval.journal.chats import conversations
 from rlm_eval.journal.journal import read_events
+from rlm_eval.records import NO_GOLD
 
 pytestmark = pytest.mark.slow
 SMALL = ("task=aggregation", "task.lengths=[1650]", "task.n=3", "model=scripted", "repeats=2")
@@ -84,13 +85,19 @@ def test_a_sample_that_was_not_scored_is_pending_and_spoils_no_other(
     log = pytest.importorskip("inspect_ai.log")
     assert export([str(run_dir), "--to", "inspect", "--out", str(tmp_path)]) == 0
     found = log.read_eval_log(str(tmp_path / "direct.eval"))
-    one, two, *_ = found.samples
+    one, two, three, four, *_ = found.samples
     one.scores, (score,) = None, two.scores.values()
     score.value = float("nan")  # as inspect's Score.unscored()
+    three.invalidation = log.ProvenanceData(author="somebody")
+    four.scores, four.metadata = None, {}  # as another harness leaves it
+    four.error = log.EvalError(message="down", traceback="", traceback_ansi="")
     log.write_eval_log(found, str(tmp_path / "less.eval"))
     back = load_results(tmp_path / "less.eval")
     assert back.points.isna().tolist() == (~back.asked).tolist()
-    assert (~back.asked).sum() == 2
+    pending = back[~back.asked]
+    assert sorted(pending.error) == ["down", "invalidated in the log", *["unscored in the log"] * 2]
+    assert pending[["score", "correct", "answer"]].isna().all(axis=None)
+    assert NO_GOLD not in set(back.score_rule)
 
 
 def test_where_there_was_no_answer_none_comes_back(tmp_path: Path) -> None:

@@ -25,8 +25,8 @@ from rlm_eval.analysis.text import Column, points, shown
 
 State = Literal["compatible", "contradicted", "undecided", "not measured"]
 COLUMNS = (
-    *("source", "says", "published", "task", "target_tokens", "model", "arm", "against"),
-    *("difference", "low", "high", "contexts", "setting", "state", "usd", "command"),
+    *("source", "says", "published", "task", "target_tokens", "question_group", "model", "arm"),
+    *("against", "difference", "low", "high", "contexts", "setting", "state", "usd", "command"),
 )
 #: The columns that are shown.
 SHOWN = (
@@ -218,6 +218,7 @@ def _measured(claim: Claim, found: Comparison, model: str, here: Setting | None)
         "source": claim.source,
         "says": claim.says,
         "published": "; ".join(told),
+        "question_group": here.group if here else "",
         "model": model,
         "setting": "the same" if here else "another",
         "state": claim.state(found, here),

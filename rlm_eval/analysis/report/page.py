@@ -27,7 +27,7 @@ from rlm_eval.analysis import figures, tables
 from rlm_eval.analysis.aggregate import summarize
 from rlm_eval.analysis.arms import by_method, within_models
 from rlm_eval.analysis.load import Run, calls_of, combine
-from rlm_eval.analysis.paired import paired_table
+from rlm_eval.analysis.paired import paired_table, unit_of
 from rlm_eval.analysis.report import samples
 from rlm_eval.analysis.report.samples import Contexts, put
 from rlm_eval.analysis.report.views import View, printed, views
@@ -134,6 +134,7 @@ def _write_data(runs: Sequence[Run], results: pd.DataFrame, data: Path) -> None:
     tables.write(tables.method_by_length(summary), data / "tables" / "method_by_length")
     tables.write(tables.method_by_task(summary), data / "tables" / "method_by_task")
     drawn = []
+    unit = unit_of(results)
     names = {key: name for key, (_, name) in within_models(results).items()}
     for name, title, plot in figures.draw_all(results, calls, summary, pairs):
         figures.drawing.save(plot, data / "figures" / name)
@@ -143,7 +144,9 @@ def _write_data(runs: Sequence[Run], results: pd.DataFrame, data: Path) -> None:
         "scripted": bool(results["scripted"].any()),
         "changed": _changed(runs),
         "demonstration": any(run.demonstration for run in runs),
-        "verdicts": [_verdict(v, names) for v in verdicts(results, min(r.margin for r in runs))],
+        "verdicts": [
+            _verdict(v, names, unit) for v in verdicts(results, min(r.margin for r in runs))
+        ],
         "tables": [_table(view) for view in found],
         "figures": drawn,
         "answers": len(results),
@@ -173,8 +176,9 @@ def _run(run: Run) -> dict[str, Any]:
     }
 
 
-def _verdict(v: Verdict, names: Mapping[tuple[str, str], str]) -> dict[str, Any]:
-    """A cell of the grid; ``names`` are what tasks' arms are called beside their model."""
+def _verdict(v: Verdict, names: Mapping[tuple[str, str], str], unit: str) -> dict[str, Any]:
+    """A cell of the grid; ``names`` are what tasks' arms are called beside their model, ``unit``
+    is what counts as independent."""
     c = v.main
     place = {"task": c.task, "samples": "shared", "arm": c.arm, "against": c.against}
     place |= {"length": str(c.target_tokens)} if c.target_tokens else {}
@@ -187,7 +191,7 @@ def _verdict(v: Verdict, names: Mapping[tuple[str, str], str]) -> dict[str, Any]
         "kind": KINDS.get(v.decision, "open"),
         "points": " · ".join(filter(None, (f"{points(c.difference)} points", cost))),
         "against": names.get((c.task, c.against), c.against),
-        "n": f"{c.shared_samples} in {c.contexts}",
+        "n": f"{c.shared_samples}" + f" in {c.contexts}" * (unit == "context"),
         "text": v.text,
         "filter": place,
     }

@@ -45,12 +45,13 @@ def write_samples(
     runs: Sequence[Run], results: pd.DataFrame, calls: pd.DataFrame, data: Path
 ) -> None:
     """Write ``samples.js`` and the bundles of trajectories, ``t/0.js`` …"""
-    samples = results.drop_duplicates("sample_id")
+    samples = results.drop_duplicates(["task", "sample_id"])  # ids of logs may be 1, 2, …
     gold = samples["gold"].map(lambda listed: " | ".join(map(str, json.loads(listed))))
     arms, names = results.drop_duplicates("arm"), marks(results)
     settings = results.drop_duplicates("arm_id")  # of which tasks may give one name several
     rows = results.assign(
-        sample=results["sample_id"].map({s: i for i, s in enumerate(samples["sample_id"])}),
+        sample=results.groupby(["task", "sample_id"], sort=False).ngroup(),
+        answer=results["answer"].map(trajectory.cut, na_action="ignore", whole="results.parquet"),
         arm=results["arm"].map({arm: i for i, arm in enumerate(arms["arm"])}),
         setting=results["arm_id"].map({arm: i for i, arm in enumerate(settings["arm_id"])}),
         bundle=_put_bundles(data, _trees(runs, results, calls)),

@@ -17,7 +17,7 @@ from rlm_eval.analysis.text import dollars, seconds
 from rlm_eval.journal.journal import read_events
 from rlm_eval.records import storable
 
-#: Longer texts are cut in the report; the trajectory's file has all of them.
+#: Longer texts are cut in the report; the run's files have all of them.
 MAX_CHARS = 20_000
 #: What of an event that is shown as it is does not stand beside its name: objects, and what has
 #: several lines or over 40 characters, as JSON.
@@ -193,7 +193,11 @@ def _texts(event: Event, keys: Iterable[str]) -> list[tuple[str, str]]:
         if value is None or value == "":
             continue
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=1)
-        if (more := len(text) - MAX_CHARS) > 0:
-            text = f"{text[:MAX_CHARS]}\n… {more:,} more characters in the trajectory's file"
-        found.append((key, text))
+        found.append((key, cut(text, "the trajectory's file")))
     return found
+
+
+def cut(text: str, whole: str) -> str:
+    """The text, or of a long one the beginning, and that the rest is in ``whole``."""
+    more = len(text) - MAX_CHARS
+    return f"{text[:MAX_CHARS]}\n… {more:,} more characters in {whole}" if more > 0 else text

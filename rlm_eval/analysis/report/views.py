@@ -44,9 +44,10 @@ SUMMARY = View(
     "summary",
     "Score per method and length",
     "Accuracy and score over the answers that count (own failures 0); limits are 95 %, by context, "
-    "and missing under 4 contexts. Skill: gain over the best constant answer. Controls come last: "
-    "they say what a score is worth, and compete with nobody. Unfiltered: without the samples on "
-    "which any arm met a content filter, for all arms.",
+    "or by question where analysis.unit says so, and missing under 4 of these. Skill: gain over "
+    "the best constant answer. Controls come last: they say what a score is worth, and compete "
+    "with nobody. Unfiltered: without the samples on which any arm met a content filter, for all "
+    "arms.",
     (
         *ARM,
         Column("set", "text", "samples", if_any=True),
@@ -93,8 +94,8 @@ PAIRED = View(
     "Paired differences",
     "Score of the first method minus the second's, on the samples both were asked. p after Holm "
     "over the pairs of one question (an RLM against the alternatives, RLMs, alternatives); "
-    "controls take no part. Resolvable: the smallest true difference that this n finds in 4 of 5 "
-    "repetitions.",
+    "controls take no part. Contexts: questions where analysis.unit says so. Resolvable: the "
+    "smallest true difference that this n finds in 4 of 5 repetitions.",
     (
         *CELL,
         Column("arm", "text", "method", link=""),

@@ -140,10 +140,11 @@
 
   async function sampleView(_, query, id) {
     const { rows } = await loadAnswers();
-    const own = rows.filter((r) => r.sample.sample_id === id);
-    if (!own.length) return h("p", { class: "error" }, `There is no sample ${id} in this report.`);
-    const { sample } = own[0];
+    const named = rows.filter((r) => r.sample.sample_id === id); // maybe of several tasks
+    if (!named.length) return h("p", { class: "error" }, `There is no sample ${id} in this report.`);
     const isAsked = (r) => r.result_key === query.get("key");
+    const { sample } = named.find(isAsked) ?? named[0];
+    const own = named.filter((r) => r.sample === sample);
     const facts = [["sample", id], ["task", sample.task],
       ["length", `${formats.int(sample.length_tokens)} tokens (asked for `
         + `${formats.int(sample.target_tokens)})`],

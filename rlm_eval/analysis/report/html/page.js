@@ -41,25 +41,32 @@
 
   /* rlm_eval/analysis/text.py in the page. */
   const minus = (text) => text.replaceAll("-", "−");
-  const digits = (v, n) => String(Number(Number(v).toPrecision(n)));
+  const digits = (v, n) => Number(Number(v).toPrecision(n))
+    .toLocaleString("en", { maximumSignificantDigits: n, useGrouping: false });
+  /* A half, where it is one in binary too, goes to the even digit. */
+  const fixed = (v, n) => {
+    const text = v.toFixed(n);
+    const half = Math.abs(v * 2 ** (n + 1)) % 2 === 1;
+    return half && text.at(-1) % 2 ? (v * (1 - Number.EPSILON)).toFixed(n) : text;
+  };
   const short = (v) => {
     for (const [size, unit] of [[1e9, "G"], [1e6, "M"], [1e3, "k"]])
       if (v >= size * 0.9995) return digits(v / size, 3) + unit;
     return digits(v, 3);
   };
-  const dollars = (v) => "$" + (v < 0.1 ? digits(v, 2) : v.toLocaleString("en",
-    { minimumFractionDigits: 2, maximumFractionDigits: 2 }));
+  const dollars = (v) => "$" + (v < 0.1 ? digits(v, 2) : Number(fixed(v, 2))
+    .toLocaleString("en", { minimumFractionDigits: 2, maximumFractionDigits: 2 }));
   const formats = {
     text: String,
     int: (v) => Math.round(v).toLocaleString("en"),
     count: short,
     number: (v) => (v !== 0 && Math.abs(v) < 0.001 ? "<0.001" : minus(digits(v, 3))),
-    share: (v) => minus((Math.round(1000 * v) / 10 + 0).toFixed(1)),
-    points: (v) => minus((v < 0 ? "" : "+") + (100 * v).toFixed(1)),
+    share: (v) => minus(Number(fixed(100 * v, 1)).toFixed(1)),
+    points: (v) => minus((v < 0 ? "" : "+") + fixed(100 * v, 1)),
     usd: dollars,
     money: dollars,
     seconds: (v) => (v > 0 && v < 0.01 ? "<0.01" : short(v)),
-    range: ([low, high]) => minus(`${(100 * low).toFixed(0)} to ${(100 * high).toFixed(0)}`),
+    range: ([low, high]) => minus(`${fixed(100 * low, 0)} to ${fixed(100 * high, 0)}`),
   };
   function show(value, kind) {
     const missing = kind === "range" ? value[0] : value;

@@ -17,6 +17,7 @@
         h("button", { type: "button", onclick: () => {
           state.descending = state.sort === i ? !state.descending : column.kind !== "text";
           state.sort = i;
+          state.page = 0;
           draw();
         } }, column.label)));
     const turn = (by) => { state.page += by; draw(); };
