@@ -116,7 +116,7 @@ def test_models_of_roles_are_named_and_settings_of_unshared_arms_are_not(tmp_pat
     for name, settings in (("a", config), ("b", other | {"seed": 0})):
         methods = ("direct", "rlm", *(("rag_bm25",) if name == "a" else ()))
         folder = write_run(tmp_path / name, settings, run_id=name, methods=methods, **SMALL)
-        record = {key: {"rag_bm25": "p"} for key in OF_ARMS}
+        record = {key: {"rag_bm25": {"root": "p"}} for key in OF_ARMS}
         (folder / "environment.json").write_text(json.dumps(record if name == "a" else {}))
         calls = pd.read_parquet(folder / "calls.parquet")
         judge = calls.iloc[:1].assign(role="judge", model=f"judge-{name}", call_id="j")

@@ -99,6 +99,7 @@ def test_settings_are_a_click_away(page: Any) -> None:
     settings = page.locator(".answer[open] details", has_text="Method settings")
     assert settings.get_attribute("open") is None
     settings.locator("summary").click()
+    settings.locator("pre").first.wait_for()  # filled in when it opens
     text = settings.inner_text()
     assert "max_depth: 2" in text
     assert "sandbox level landlock" in text

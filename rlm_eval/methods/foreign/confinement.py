@@ -32,7 +32,7 @@ _SYSTEM = [
     *("/etc/ssl", "/etc/pki", "/etc/localtime", "/etc/hosts", "/etc/nsswitch.conf"),
 ]
 #: The harness, and RULER's own questions (tasks/generated/haystack.py).
-_WITH_GOLD = ("rlm_eval", "rlm_eval.tasks", "rlm_eval.conf", "long_context_eval")
+_WITH_GOLD = (*(f"rlm_eval{part}" for part in ("", ".tasks", ".conf")), "long_context_eval")
 #: Of the machine as a whole, and read by nothing that an engine needs.
 _MASKED = ("keys", "key-users", "kcore", "timer_list", "sched_debug", "kallsyms", "locks")
 
