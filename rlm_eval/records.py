@@ -160,6 +160,8 @@ class Problem:
     question: str
     context: Context
     max_answer_tokens: int = 64
+    #: What to search for: the question without its instruction; empty where that is all of it.
+    query: str = ""
     #: Is told of each event of an agent's trajectory at once, where somebody looks on.
     watch: Watch | None = field(default=None, compare=False)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,9 +28,6 @@ class Tokenizer:
 
     def count(self, text: str) -> int:
         return len(self._encoding.encode_ordinary(text))
-
-    def count_each(self, texts: Sequence[str]) -> list[int]:
-        return [len(ids) for ids in self._encoding.encode_ordinary_batch(list(texts))]
 
     def starts(self, text: str) -> list[int]:
         """Where each token of ``text`` begins: its first character's offset, or that of the

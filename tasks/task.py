@@ -109,6 +109,10 @@ class Task(ABC):
         """The score by the judge's reply; None where it holds no verdict: the row stays pending."""
         return by_verdict(sample, answer, verdict)
 
+    def query(self, question: str) -> str:
+        """What is asked, to search by: the question without its instruction and examples."""
+        return question
+
     def code_oracle(self, question: str, context: Context) -> str | None:
         """What a script that reads only the surface text answers; None where it has no idea."""
         return None

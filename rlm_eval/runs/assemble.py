@@ -249,5 +249,6 @@ def all_work(parts: Parts, pairs: Sequence[tuple[Context, Sample]]) -> list[Work
                 for context, sample in filter(None, chain.from_iterable(rounds)):
                     key = content_hash([sample.id, arm.fingerprint, repeat])
                     constant = constants.get(sample.id)
-                    out.append(Work(key, arm, sample, context, repeat, constant))
+                    query = parts.task.query(sample.question)
+                    out.append(Work(key, arm, sample, context, repeat, constant, query=query))
     return out

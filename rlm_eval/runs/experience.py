@@ -8,6 +8,7 @@ from math import exp
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rlm_eval.config.check import switched_on
 from rlm_eval.config.compose import recorded_trees
 from rlm_eval.errors import ConfigError
 from rlm_eval.journal.tables import MEASURES
@@ -62,7 +63,7 @@ class Experience:
         results: dict[str, list[pd.DataFrame]] = {}
         calls: list[pd.DataFrame] = []
         for run_dir, recorded in recorded_trees(folders):
-            if recorded.get("model") != tree["model"]:
+            if switched_on(recorded.get("model")) != switched_on(tree["model"]):
                 continue
             try:
                 run = load_run(run_dir)

@@ -54,6 +54,7 @@ class Work:
     repeat: int
     constant_score: float | None
     restart: int = 0
+    query: str = ""
 
 
 @dataclass(frozen=True)
@@ -161,7 +162,7 @@ class Runner:
         ledger = self.ledger.child(self.sample_budget)
         sample = work.sample
         watch = self.progress.watch and partial(self.progress.watch, work.arm.name)
-        asked = sample.id, sample.question, work.context, sample.max_answer_tokens
+        asked = sample.id, sample.question, work.context, sample.max_answer_tokens, work.query
         problem = Problem(*asked, watch)
         try:
             answer = work.arm.method.answer(problem, lm, ledger)

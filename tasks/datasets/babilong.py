@@ -61,8 +61,11 @@ class BABILong(Fixed):
             "knobs": {"labels": "|".join(self._labels)},
         }
 
+    def query(self, question: str) -> str:
+        return question.partition("Question: ")[2]
+
     def code_oracle(self, question: str, context: Context) -> str | None:
-        names = re.findall(r"\b[A-Z][a-z]+\b", question.partition("Question: ")[2])[1:]
+        names = re.findall(r"\b[A-Z][a-z]+\b", self.query(question))[1:]
         for sentence in reversed(re.split(r"(?<=[.!?])\s+", context.text)):
             if any(name in sentence for name in names):
                 for label in self._labels:

@@ -128,14 +128,14 @@ class BrowseCompPlus(Padded):
                 yield self.question_on(question, documents, target, index, draws, used)
 
     def judge_values(self, sample: Sample, answer: str) -> Mapping[str, object]:
-        question = sample.question.removeprefix(self.instruction)
+        question = self.query(sample.question)
         return {**super().judge_values(sample, answer), "question": question}
 
     def fits(self, asked: Asked, target: int) -> bool:
         return len(asked.support) <= self.documents and super().fits(asked, target)
 
     def code_oracle(self, question: str, context: Context) -> str | None:
-        best = nearest(question.removeprefix(self.instruction), documents_of(context.content))
+        best = nearest(self.query(question), documents_of(context.content))
         titles = (line.partition("title:") for line in best.splitlines()[:5])
         return next((title.strip() for _, found, title in titles if found), None)
 

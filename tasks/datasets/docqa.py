@@ -86,7 +86,7 @@ class DocumentQA(Padded):
                 yield self.question_on(asked, documents, target, index, draws)
 
     def code_oracle(self, question: str, context: Context) -> str | None:
-        best = nearest(question.removeprefix(self.instruction), documents_of(context.content))
+        best = nearest(self.query(question), documents_of(context.content))
         title, _, text = best.partition("\n")
         if text and title.lower() not in question.lower():
             return title

@@ -105,7 +105,7 @@ class LongMemEval(Fixed):
 
     def judge_values(self, sample: Sample, answer: str) -> Mapping[str, object]:
         kind = "abstention" if sample.knobs["abstention"] else sample.question_group
-        question = sample.question.partition(ASKED)[2]
+        question = self.query(sample.question)
         return {**super().judge_values(sample, answer), "question": question, "kind": kind}
 
     def judged(self, sample: Sample, answer: str, verdict: str) -> Score | None:
@@ -115,7 +115,10 @@ class LongMemEval(Fixed):
             return None
         return by_verdict(sample, answer, f"correct: {'yes' if 'yes' in said else 'no'}")
 
+    def query(self, question: str) -> str:
+        return question.partition(ASKED)[2]
+
     def code_oracle(self, question: str, context: Context) -> str | None:
-        asked = question.partition(ASKED)[2]
+        asked = self.query(question)
         lines = [*filter(None, nearest(asked, documents_of(context.content)).splitlines())]
         return nearest(asked, lines).partition(": ")[2] if lines else None

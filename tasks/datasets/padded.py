@@ -54,6 +54,9 @@ class Padded(DataSet):
     def knobs(self, asked: Asked, places: Sequence[int]) -> Mapping[str, Scalar]:
         """What else to note of a sample whose supporting documents have these places (from 0)."""
 
+    def query(self, question: str) -> str:
+        return question.removeprefix(self.instruction)
+
     def budget(self, asked: Asked, target: int) -> int:
         """Tokens that the documents may take."""
         question = self._tok.count(self.instruction + asked.question)

@@ -173,7 +173,7 @@ class FrequentWords(Generated):
         most = int((budget / ZETA_2) ** 0.5) + 2
         letters = (draws.choice(ascii_lowercase) for _ in repeat(None))
         words = ["...", *draws.distinct(most, lambda: "".join(islice(letters, 6)))]
-        costs = self._tok.count_each([f" {word}" for word in words])
+        costs = [self._tok.count(f" {word}") for word in words]
 
         def tokens(n: int) -> int:
             return sum(cost * times for cost, times in zip(costs, zeta_counts(n), strict=False))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from helpers.chat import Table, problem, scripted
+from helpers.commands import rlm_eval
 from rlm_eval.config.compose import compose_tree
 from rlm_eval.errors import BudgetExceeded, ConfigError, ContextOverflow
 from rlm_eval.journal.tables import recall
@@ -15,7 +18,7 @@ from rlm_eval.ledger import Budget
 from rlm_eval.methods.fitting import Chunk, chunks_of
 from rlm_eval.methods.method import Shape
 from rlm_eval.methods.rag.rag import Rag
-from rlm_eval.methods.rag.ranking import Bm25, in_position, within_budget
+from rlm_eval.methods.rag.ranking import Bm25, Indices, in_position, within_budget
 from rlm_eval.models.protocol import Message, ModelInfo
 from rlm_eval.records import Answer, Content, Context, Problem
 from rlm_eval.tasks.generated.needle import Needle
@@ -194,6 +197,52 @@ def test_the_index_is_built_once_for_a_context() -> None:
     chunks = chunks_of(TEXT, 128)
     assert {built[0]["chunks"], built[3]["chunks"]} == {len(chunks)}
     assert built[0]["tokens"] == sum(c.tokens for c in chunks)
+
+
+def test_as_many_contexts_as_are_at_work_keep_their_indices() -> None:
+    """Questions come as a run asks them: the first on each context, and then the second."""
+    method, table = Rag(), Table(scripted(lambda messages: "x"))
+    asked = [problem("lamp?", line) for line in LINES[:40]] * 2
+    answers = [method.answer(one, table.lm(), table.ledger()) for one in asked]
+    built = [got.trajectory[0]["built"] for got in answers]
+    assert built == ["here"] * 40 + ["shared"] * 40
+
+
+def test_indices_are_kept_up_to_so_many_tokens_the_last_in_any_case() -> None:
+    indices: Indices[Bm25] = Indices(kept=10_000_000)
+
+    def built(name: str, million: int) -> bool:
+        chunks = [Chunk(name, 0, million * 1_000_000)]
+        return not indices.get(name, lambda: Bm25(chunks))[1]
+
+    asked = [("a", 4), ("b", 4), ("a", 4), ("c", 4), ("a", 4), ("b", 4), ("d", 99), ("d", 99)]
+    assert [built(*one) for one in asked] == [True, True, False, True, False, True, True, False]
+    short = [(f"short{i}", 0) for i in range(11)]
+    assert all(built(*one) for one in short)
+    assert built(*short[0]), "a short one counts a million"
+
+
+@pytest.mark.slow
+def test_in_a_run_passages_are_ranked_by_what_is_asked_not_by_the_instruction(
+    tmp_path: Path,
+) -> None:
+    """BABILong's prompt has examples, whose words are in the tenth line."""
+    lines = [
+        f"The weather in spring is mild, and the river runs slowly past house {i} and its trees.\n"
+        for i in range(40)
+    ]
+    lines[9] = "Charlie went to the hallway. Judith come back to the kitchen, Alan to the garage.\n"
+    lines[30] = "Mary was seen to go out into the garden by the gate, for the last time today.\n"
+    text = "".join(lines)
+    row = {"input": text, "question": "Where is Mary? ", "target": "garden"}
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row))
+    task = ["task=babilong", f"task.path={tmp_path}/rows.jsonl", "task.lengths=[2048]", "task.n=1"]
+    arm = ["method=[rag_bm25]", "method.rag_bm25.top_k=1", "method.rag_bm25.chunk_tokens=32"]
+    done = rlm_eval(*task, *arm, "model=scripted", f"results_dir={tmp_path}/runs")
+    assert done.returncode == 0, done.stderr
+    (trajectory,) = tmp_path.glob("runs/*/trajectories/*.jsonl")
+    events = [json.loads(line) for line in trajectory.read_text().splitlines()]
+    assert [e["starts"] for e in events if e["type"] == "retrieved"] == [[text.index("Mary")]]
 
 
 def test_an_empty_context_is_a_question_alone() -> None:

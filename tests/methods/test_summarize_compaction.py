@@ -13,14 +13,16 @@ from rlm_eval.methods.summarize.compaction import Compaction
 from rlm_eval.models.client import ModelClient
 from rlm_eval.models.protocol import Message
 from rlm_eval.models.scripted import ScriptedModel
+from rlm_eval.records import Content, text_of
 
 
-def test_what_fits_is_never_summed_up() -> None:
+@pytest.mark.parametrize("content", [TEXT, (TEXT, "short"), {"a.txt": TEXT, "b.txt": "short"}])
+def test_what_fits_is_never_summed_up_and_has_each_heading_once(content: Content) -> None:
     witness = Witness()
     table = Table(scripted(witness))
-    got = Compaction().answer(problem(QUESTION, TEXT), table.lm(), table.ledger())
+    got = Compaction().answer(problem(QUESTION, content), table.lm(), table.ledger())
     assert not witness.read
-    assert witness.asked == [f"{TEXT}\n\n{QUESTION}"]
+    assert witness.asked == [f"{text_of(content)}\n\n{QUESTION}"]
     assert (got.iterations, got.text) == (1, "done")
 
 

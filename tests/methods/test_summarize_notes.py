@@ -8,6 +8,7 @@ import pytest
 
 from helpers.chat import Table, problem, scripted
 from helpers.summaries import LINES, QUESTION, TEXT, Witness
+from rlm_eval.methods.method import Shape
 from rlm_eval.methods.summarize.notes import SummarizeMapReduce, SummarizeRefine
 from rlm_eval.methods.summarize.summarizer import parts_of
 from rlm_eval.models.protocol import Message
@@ -51,6 +52,21 @@ def test_map_reduce_merges_notes_that_do_not_fit() -> None:
     assert got.iterations > 2
     assert merging
     assert QUESTION in merging[0]
+
+
+def test_merging_leaves_as_many_notes_as_fit() -> None:
+    """Half the summariser's window holds ten: groups that fill it would leave four."""
+    witness = Witness(note=400)
+    model = scripted(witness, window=2000)
+    table = Table(model)
+    method = SummarizeMapReduce(chunk_tokens=150, note_tokens=100)
+    got = method.answer(problem(QUESTION, TEXT), table.lm(), table.ledger())
+    (notes,) = [event["notes"] for event in got.trajectory]
+    assert got.iterations == 3
+    assert len(notes) * 100 > model.context_window / 2
+    count = load_tokenizer().count
+    reading, _ = method.forecast(Shape(count(TEXT), count(QUESTION), 32), {"root": model.info})
+    assert reading.calls == pytest.approx(len(witness.read), rel=0.15)
 
 
 def test_the_prompts_of_map_reduce() -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -19,7 +22,13 @@ from helpers.waiting import eventually
 from rlm_eval.errors import ConfigError, ContextOverflow
 from rlm_eval.ledger import Ledger
 from rlm_eval.models.client import CallTags, ModelClient, RetryPolicy
-from rlm_eval.models.local.model import EMBEDDED_NAME, LocalModel, _child_environment, _Pool
+from rlm_eval.models.local.model import (
+    EMBEDDED_NAME,
+    LocalModel,
+    _child_environment,
+    _Pool,
+    _wait_for_machine,
+)
 from rlm_eval.models.protocol import assistant, user
 from rlm_eval.records import Call
 
@@ -49,6 +58,8 @@ def gguf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ({"gguf": "/no/such/file.gguf"}, "no file /no/such/file.gguf"),
         ({"slots": 0}, "slots must be at least 1"),
         ({"context_window": 0}, "context_window must be at least 1"),
+        ({"reasoning_tokens": -1}, "reasoning_tokens must be at least 0"),
+        ({"reasoning_tokens": 8192}, "context_window must be at least 8193, got 8192"),
         ({"start_timeout_s": 0}, "start_timeout_s must be above 0"),
         ({"threads": -1}, "threads must be at least 0"),
         ({"name": "openai/gpt-5"}, "'openai/gpt-5' is not what the embedded model is"),
@@ -195,6 +206,27 @@ def test_a_prompt_beyond_the_servers_window_is_an_overflow(served: LocalModel) -
         served.complete([user("x" * 2000)], max_tokens=9, temperature=0.0)
 
 
+def test_what_it_thinks_unseen_is_an_allowance_of_its_window(tmp_path: Path) -> None:
+    info = tiny(tmp_path, reasoning_tokens=300).info
+    assert (info.context_window, info.reasoning_tokens) == (1024 - 300, 300)
+    assert tiny(tmp_path).info.context_window == 1024
+
+
+def test_a_window_larger_than_the_file_takes_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RLM_EVAL_CACHE", str(tmp_path))
+    model = tiny(tmp_path, context_window=TRAINED_WINDOW + 1)
+    told = f"^context_window must be at most {TRAINED_WINDOW}, for which tiny.gguf was made, got "
+    with pytest.raises(ConfigError, match=told):
+        model.open()
+    model.close()
+    odd = tiny(tmp_path, context_window=1001, pool_windows=1)  # no multiple of 256
+    odd.open()
+    assert odd.info.context_window >= 1001
+    odd.close()
+
+
 def kill_at_work(pid: int, log: Path, begun: int, answered: threading.Event) -> None:
     """Kill the server once it has begun to answer for the ``begun``-th time in its log, or too
     late, once it is known to have answered."""
@@ -210,7 +242,7 @@ def test_a_killed_server_is_started_again_and_the_call_is_answered(
 ) -> None:
     monkeypatch.setenv("RLM_EVAL_CACHE", str(tmp_path))
     model = tiny(tmp_path, context_window=TRAINED_WINDOW, slots=1)
-    log = tmp_path / "server" / "tiny.log"
+    log = tmp_path / "server" / f"tiny.{socket.gethostname()}.log"
     calls: list[Call] = []
     client = ModelClient(
         {"root": model}, lambda c, _: calls.append(c), retry=RetryPolicy(base_s=0.01)
@@ -276,6 +308,28 @@ def test_all_models_of_one_run_serve_side_by_side(served: LocalModel, tmp_path: 
     served.close()
     other.close()
     assert all(map(gone, pids))
+
+
+def test_machines_that_share_a_folder_do_not_wait_for_each_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    locks = []
+    for host in ("node-1", "node-2"):
+        monkeypatch.setattr(socket, "gethostname", lambda host=host: host)
+        with _wait_for_machine(tmp_path) as file:
+            locks.append(Path(file.name).name)
+    assert len(set(locks)) == 2
+
+
+def test_a_folder_without_locks_is_one_clear_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none_left(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "lockf", none_left)
+    with pytest.raises(ConfigError, match="No locks available: set RLM_EVAL_CACHE to another"):
+        _wait_for_machine(tmp_path)
 
 
 RUN = """

@@ -15,7 +15,7 @@ import yaml
 import rlm_eval
 from rlm_eval.commands.cli import run_command
 from rlm_eval.config.build import build
-from rlm_eval.config.check import check_config, check_task
+from rlm_eval.config.check import RunConfig, check_config, check_task
 from rlm_eval.config.compose import compose_tree, jobs_of
 from rlm_eval.errors import ConfigError
 from rlm_eval.methods.controls import HOWS
@@ -61,6 +61,11 @@ def test_a_cache_that_has_to_be_asked_for_is(name: str) -> None:
     model = compose_tree([f"model={name}"])["model"]
     assert model["cache_marks"]
     assert model["price"]["cache_write"] > model["price"]["input"]
+
+
+@pytest.mark.parametrize("name", [n for n in names("model") if n.startswith("claude")])
+def test_what_counts_more_tokens_than_the_offline_tokenizer_has_room_for_them(name: str) -> None:
+    assert compose_tree([f"model={name}"])["model"]["token_margin"] > 1.3
 
 
 @pytest.mark.parametrize("name", names("method"))
@@ -134,6 +139,15 @@ def test_identity_forgets_run_time_settings_and_nothing_else() -> None:
     assert check_config(compose_tree(["concurrency=7", "results_dir=/x"])).identity == plain
     for change in ("seed=1", "task.n=9", "method=[direct]", "method.rlm.max_depth=0", "repeats=2"):
         assert check_config(compose_tree([change])).identity != plain, change
+
+
+def test_a_run_made_before_a_setting_of_its_model_was_there_is_the_same_with_it_off() -> None:
+    now, thinks = (
+        check_config(compose_tree(["model=local", f"model.reasoning_tokens={n}"])) for n in (0, 9)
+    )
+    model = {key: v for key, v in now["model"].items() if key != "reasoning_tokens"}
+    before = RunConfig({**now.tree, "model": model})
+    assert before.identity == now.identity != thinks.identity
 
 
 def test_sub_model_overlays_the_root_model() -> None:

@@ -221,6 +221,14 @@ def test_what_ran_under_other_caps_or_at_another_temperature_says_nothing(tmp_pa
     assert past_of(tmp_path, [*capped, "temperature=1"]) is None
 
 
+def test_a_past_run_knew_no_setting_of_the_model_that_is_new(tmp_path: Path) -> None:
+    tree = compose_tree([*SMALL, "method=[direct]", f"results_dir={tmp_path}"])
+    model = {key: value for key, value in tree["model"].items() if key != "latency_s"}
+    assert run_tree({**tree, "model": model}) == 0
+    assert past_of(tmp_path, [*SMALL, "method=[direct]"]) is not None
+    assert past_of(tmp_path, [*SMALL, "method=[direct]", "model.latency_s=0.1"]) is None
+
+
 def test_owed_results_say_nothing(tmp_path: Path) -> None:
     with FakeProvider(["401"] * 20) as provider:
         hosted = [

@@ -57,7 +57,8 @@ def test_the_encryption_is_the_published_one() -> None:
 def test_a_context_holds_gold_and_evidence_once_among_others(path: str) -> None:
     by_id = {row["query_id"]: row for row in ROWS}
     tok = load_tokenizer()
-    for context, sample in make(path).build():
+    task = make(path)
+    for context, sample in task.build():
         row = by_id[str(sample.knobs["query_id"])]
         assert isinstance(context.content, tuple)
         assert len(set(context.content)) == len(context.content) == 20
@@ -67,6 +68,7 @@ def test_a_context_holds_gold_and_evidence_once_among_others(path: str) -> None:
         assert {joined[start:end] for start, end in sample.evidence} == own
         assert recall(sample.evidence, sample.evidence) == 1
         assert sample.question == BrowseCompPlus.instruction + row["query"]
+        assert task.query(sample.question) == row["query"]
         assert sample.gold == (row["answer"],)
         assert sample.length_tokens == tok.count(context.text)
         used = sample.length_tokens + tok.count(sample.question) + sample.max_answer_tokens

@@ -30,7 +30,8 @@ def make(path: str, **knobs: Any) -> MuSiQue:
 
 def test_support_is_in_the_context_and_padding_fills_it(path: str) -> None:
     tok = load_tokenizer()
-    for context, sample in make(path, lengths=[1000, 4000]).build():
+    task = make(path, lengths=[1000, 4000])
+    for context, sample in task.build():
         row = str(sample.knobs["row"]).removeprefix("2hop__")
         assert isinstance(context.content, tuple)
         titles = [document.partition("\n")[0] for document in context.content]
@@ -43,6 +44,7 @@ def test_support_is_in_the_context_and_padding_fills_it(path: str) -> None:
         assert sample.target_tokens - 120 < used <= sample.target_tokens
         assert sample.length_tokens == tok.count(context.text)
         assert sample.question_group == "2hop"
+        assert task.query(sample.question) == f"What is told in row {row}?"
         assert sample.gold == (f"thing {row}", f"the matter {row}")
 
 

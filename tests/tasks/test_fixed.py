@@ -114,6 +114,7 @@ def test_mrcr(tmp_path: Path) -> None:
     assert len(context.content) == 6
     assert sample.question == turns[-1][1]
     assert task.code_oracle(sample.question, context) == "xK3Owls two."
+    assert task.query(sample.question) == sample.question
     assert task.score(sample, "xK3Owls two.").correct
     assert task.score(sample, "Owls two.").value == 0.0
 
@@ -174,6 +175,7 @@ def test_babilong(tmp_path: Path) -> None:
         assert sample.question.startswith("I will give you context with the facts about positions")
         assert sample.question.endswith("anything else after that.\n\nQuestion: Where is Mary? ")
         assert sample.question.count("<example>") == 2
+        assert task.query(sample.question) == "Where is Mary? "
         assert task.code_oracle(sample.question, context) == place
         assert task.score(sample, f"Mary is in the {place}.").correct
         assert not task.score(sample, "Mary is in the garden or the kitchen.").correct

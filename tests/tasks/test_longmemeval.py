@@ -32,6 +32,7 @@ def test_sessions_are_named_documents_in_the_order_of_their_dates(tmp_path: Path
     assert sample.evidence == ((0, len(told)),)
     assert "Today is 2023/05/30 (Tue) 23:40." in sample.question
     assert task.code_oracle(sample.question, context) == "I bought a red bicycle."
+    assert task.query(sample.question) == "What colour is my bicycle?"
     assert "has_answer" not in context.text
 
 

@@ -6,21 +6,26 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from rlm_eval.errors import ConfigError, ContextOverflow, at_least
 from rlm_eval.ledger import Ledger
 from rlm_eval.methods.fitting import Chunk, ChunkBy, chunks_of, largest_fitting, offline_tokens
 from rlm_eval.methods.method import Forecast, Method, Shape, prompt_tokens_left
 from rlm_eval.methods.prompts import Prompted, load_prompt
-from rlm_eval.methods.rag.ranking import Bm25, Indices, fused, in_position, nearest, within_budget
+from rlm_eval.methods.rag.ranking import (
+    Bm25,
+    Index,
+    Indices,
+    fused,
+    in_position,
+    nearest,
+    within_budget,
+)
 from rlm_eval.methods.rag.rerank import Reranker
 from rlm_eval.models.client import LM
 from rlm_eval.models.protocol import Message, ModelInfo
 from rlm_eval.records import Answer, Context, Problem, Role
-
-if TYPE_CHECKING:
-    from rlm_eval.models.embedding import Vectors
 
 #: A passage's number and the blank line after it, assumed in forecasts.
 _LABEL_TOKENS = 4
@@ -29,17 +34,6 @@ _LABEL_TOKENS = 4
 _TIGHTEST = 8
 #: Each of two rankings that are fused counts down to this place at least.
 _DEPTH = 100
-
-
-@dataclass(frozen=True)
-class Index:
-    """One context made ready: its ``chunks``, what the method's ranking needs of them, and the
-    ``seconds`` it took, with what was loaded for it the first time."""
-
-    chunks: Sequence[Chunk]
-    bm25: Bm25 | None
-    vectors: Vectors | None
-    seconds: float
 
 
 @dataclass
@@ -104,7 +98,7 @@ class Rag(Prompted, Method):
         wanted = max(self.top_k or 0, self.rerank)
         if self.top_k is None or self._left(problem, lm, ledger) is not None:
             wanted = len(index.chunks)
-        ranked = self._ranked(index, problem.question, wanted, lm, ledger)
+        ranked = self._ranked(index, problem.query or problem.question, wanted, lm, ledger)
         candidates = ranked[: self.rerank]
         best, calls, unread = self._reranker.rerank(candidates, problem.question, lm, ledger)
         ranked[: len(best)] = best

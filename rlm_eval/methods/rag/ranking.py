@@ -7,7 +7,7 @@ import unicodedata
 from array import array
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -19,10 +19,9 @@ from rlm_eval.models.memory import Memory
 if TYPE_CHECKING:
     from rlm_eval.models.embedding import Vectors
 
-T = TypeVar("T")
-
-#: Indices by words that are kept: to build one again costs little time and nothing else.
-_KEPT = 8
+#: Tokens of the contexts whose indices by words are kept, and what a short one counts at least: to
+#: build one again takes time and nothing else.
+_KEPT, _LEAST = 10**8, 10**6
 #: The constant of reciprocal rank fusion, as its paper sets it.
 RRF_K = 60
 
@@ -72,7 +71,7 @@ class Bm25:
     def __init__(self, chunks: Sequence[Chunk]) -> None:
         import bm25s
 
-        self._chunks = chunks
+        self.chunks = chunks
         self._scorer: Any = bm25s.BM25()
         # Numbers, each word's once: a word that occurs a million times would be as many texts.
         known: dict[str, int] = {}
@@ -94,11 +93,11 @@ class Bm25:
 
     def _scored(self, question: str) -> list[tuple[Chunk, float]]:
         """Best first; equals in order of position."""
-        scores = [0.0] * len(self._chunks)
+        scores = [0.0] * len(self.chunks)
         query = list(dict.fromkeys(words(question)))
         if query and not self._empty:
             scores = self._scorer.get_scores(query).tolist()
-        return sorted(zip(self._chunks, scores, strict=True), key=lambda scored: -scored[1])
+        return sorted(zip(self.chunks, scores, strict=True), key=lambda scored: -scored[1])
 
 
 def nearest(chunks: Sequence[Chunk], vectors: Vectors, query: Vectors) -> list[Chunk]:
@@ -117,15 +116,30 @@ def fused(rankings: Iterable[Sequence[Chunk]]) -> list[Chunk]:
     return sorted(scores, key=lambda chunk: (-scores[chunk], chunk.start))
 
 
+@dataclass(frozen=True)
+class Index:
+    """One context made ready: its ``chunks``, what a ranking needs of them, and the ``seconds`` it
+    took, with what was loaded for it the first time."""
+
+    chunks: Sequence[Chunk]
+    bm25: Bm25 | None
+    vectors: Vectors | None
+    seconds: float
+
+
+T = TypeVar("T", Bm25, Index)
+
+
 class Indices(Generic[T]):
-    """The indices of the last ``kept`` contexts, None: of all. Each is built once: those who need
-    it while it is built wait for it. A build that fails is begun again by the next. Safe for
-    threads."""
+    """The indices of the last contexts, with up to ``kept`` tokens together, None: of all. Each is
+    built once: those who need it while it is built wait for it. A build that fails is begun again
+    by the next. Safe for threads."""
 
     def __init__(self, kept: int | None = _KEPT) -> None:
         self._kept = kept
         self._lock = threading.Lock()
         self._known: OrderedDict[str, Memory[T]] = OrderedDict()
+        self._tokens: dict[str, int] = {}
 
     def get(self, context_id: str, build: Callable[[], T]) -> tuple[T, bool]:
         """(the index, whether it was there or being built). ``build`` runs in the calling thread.
@@ -133,9 +147,16 @@ class Indices(Generic[T]):
         with self._lock:
             memory = self._known.setdefault(context_id, Memory())
             self._known.move_to_end(context_id)
-            if self._kept is not None and len(self._known) > self._kept:
-                self._known.popitem(last=False)
-        return memory.get("index", build)
+        index, shared = memory.get("index", build)
+        if not shared and self._kept is not None:
+            with self._lock:
+                self._tokens[context_id] = max(_LEAST, sum(c.tokens for c in index.chunks))
+                while self._held() > self._kept and len(self._known) > 1:
+                    self._known.popitem(last=False)
+        return index, shared
+
+    def _held(self) -> int:
+        return sum(self._tokens.get(context_id, 0) for context_id in self._known)
 
 
 def within_budget(ranked: Sequence[Chunk], token_budget: int) -> list[Chunk]:

@@ -63,6 +63,8 @@ class Compaction(Summarizer):
         sizes = self.served_sizes(problem, lm, [served(lm, [user(part)]) for part in parts])
         longest = self._longest(sizes, lm, ledger)
         *read, _ = self._stretches(sizes, longest)
+        if not read:  # as direct shows it: a document's heading once
+            return 0, [], {"summary": "", "text": problem.context.text}
         summary, at = "", 0
         trajectory = []
         for taken in read:

@@ -46,11 +46,12 @@ class SummarizeMapReduce(Summarizer):
         notes, frame, around = len(sizes.parts), self.frame(sizes), self.answer_frame(sizes)
         calls, prompt, written = notes, sum(sizes.parts) + notes * frame, notes * self.note_tokens
         labelled = self.note_tokens + _LABEL_TOKENS
-        room = sizes.root_window - sizes.answer - around
+        most = max(1, (sizes.root_window - sizes.answer - around) // labelled)
         for _ in range(self.max_merges):
-            if notes < 2 or notes * labelled <= room:
+            if notes <= most:
                 break
-            groups = math.ceil(notes / max(2, sizes.summarize_window // 2 // self.note_tokens))
+            size = min(math.ceil(notes / most), sizes.summarize_window // 2 // self.note_tokens)
+            groups = math.ceil(notes / max(2, size))
             prompt += notes * self.note_tokens + groups * frame
             written += groups * self.note_tokens
             calls, notes = calls + groups, groups
@@ -76,13 +77,17 @@ class SummarizeMapReduce(Summarizer):
         return rounds, [{"type": "notes", "notes": notes}], {"notes": notes}
 
     def _merged(self, notes: Sequence[str], problem: Problem, lm: LM, ledger: Ledger) -> list[str]:
-        """Notes joined in groups that fill at most half the summarising model's window."""
+        """Notes joined in groups, as small as leave what fits the answering prompt, that fill at
+        most half the summarising model's window."""
+        answering = lm.info().context_window - problem.max_answer_tokens
+        answering -= lm.prompt_tokens(self.asked(problem.question, **self.blank))
+        enough = math.ceil(len(notes) / max(1, answering // (self.note_tokens + _LABEL_TOKENS)))
         room = lm.info("summarize").context_window // 2
         groups: list[list[str]] = [[]]
         used = 0
         for note in notes:
             size = lm.count_tokens(note, "summarize")
-            if len(groups[-1]) >= 2 and used + size > room:
+            if len(groups[-1]) >= 2 and (len(groups[-1]) >= enough or used + size > room):
                 groups.append([])
                 used = 0
             groups[-1].append(note)

@@ -12,6 +12,7 @@ import importlib.util
 import json
 import os
 import secrets
+import socket
 import subprocess
 import sys
 import threading
@@ -41,15 +42,17 @@ class LocalModel:
     """llama.cpp behind an OpenAI-compatible loopback port.
 
     ``gguf`` is a file of your own, which gives the name too; without one the embedded weights are
-    served. ``slots`` requests at once may hold ``pool_windows`` windows together; ``cache_mb`` of
-    RAM keeps prompt prefixes that left their slot. ``threads`` 0 takes every core. ``repack`` lays
-    the weights out anew for the processor when they are loaded.
+    served. ``reasoning_tokens`` of the window are for what it may think unseen in each reply.
+    ``slots`` requests at once may hold ``pool_windows`` windows together; ``cache_mb`` of RAM keeps
+    prompt prefixes that left their slot. ``threads`` 0 takes every core. ``repack`` lays the
+    weights out anew for the processor when they are loaded.
     """
 
     name: str = EMBEDDED_NAME
     gguf: str | None = None
     gguf_sha256: str | None = None
     context_window: int = 8192
+    reasoning_tokens: int = 0
     slots: int = 4
     pool_windows: int = 2
     threads: int = 0
@@ -73,7 +76,8 @@ class LocalModel:
 
     @property
     def info(self) -> ModelInfo:
-        return ModelInfo(self.name, "local", self._window, FREE)
+        hidden = self.reasoning_tokens
+        return ModelInfo(self.name, "local", self._window - hidden, FREE, reasoning_tokens=hidden)
 
     def check(self) -> None:
         if self.gguf is None and self.name != EMBEDDED_NAME:
@@ -87,7 +91,8 @@ class LocalModel:
                 'model=local needs llama.cpp: pip install -e ".[local]" '
                 "(or model=litellm model.name=PROVIDER/MODEL for a hosted model)"
             )
-        at_least(1, context_window=self.context_window)
+        at_least(0, reasoning_tokens=self.reasoning_tokens)
+        at_least(self.reasoning_tokens + 1, context_window=self.context_window)
         at_least(1, slots=self.slots, pool_windows=self.pool_windows)
         at_least(0, above=True, timeout_s=self.timeout_s, start_timeout_s=self.start_timeout_s)
         at_least(0, threads=self.threads)
@@ -104,7 +109,7 @@ class LocalModel:
         folder = cache_dir() / "server"
         self._machine = _wait_for_machine(folder)
         self._path = Path(self.gguf) if self.gguf else embedded_weights()
-        self._log = folder / f"{self._path.stem}.log"
+        self._log = folder / f"{self._path.stem}.{socket.gethostname()}.log"
         self._serve()
 
     def _serve(self) -> None:
@@ -145,6 +150,9 @@ class LocalModel:
             raise ConfigError(
                 f"the local server started but does not answer ({error}): see {self._log}"
             ) from error
+        if self._window < self.context_window:
+            told = f"must be at most {self._window}, for which {self._path.name} was made"
+            raise ConfigError(f"{told}, got {self.context_window}", key="context_window")
 
     def complete(
         self,
@@ -218,22 +226,22 @@ class LocalModel:
 
 def _wait_for_machine(folder: Path) -> TextIO:
     """The right to serve on this machine, until the file is closed or the process ends. (The lock
-    is the process's: all models of a run have it together.)"""
+    is the process's: all models of a run have it together. Other machines may share the folder.)"""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / "lock").open("a+")
+        file = (folder / f"{socket.gethostname()}.lock").open("a+")
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            file.seek(0)
+            print(
+                f"waiting: another run (pid {file.read()}) has the local model; "
+                "this one goes on when that one ends",
+                file=sys.stderr,
+            )
+            fcntl.lockf(file, fcntl.LOCK_EX)
     except OSError as error:
         raise ConfigError(f"{error}: set RLM_EVAL_CACHE to another folder") from error
-    try:
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):
-        file.seek(0)
-        print(
-            f"waiting: another run (pid {file.read()}) has the local model; "
-            "this one goes on when that one ends",
-            file=sys.stderr,
-        )
-        fcntl.lockf(file, fcntl.LOCK_EX)
     file.truncate(0)
     file.write(str(os.getpid()))
     file.flush()

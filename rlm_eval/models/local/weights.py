@@ -14,6 +14,7 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
+from socket import gethostname
 
 from rlm_eval.errors import ConfigError
 
@@ -48,9 +49,9 @@ def embedded_parts() -> list[Path]:
     return files
 
 
-def check_embedded_weights(folder: Path | None = None) -> Path | None:
+def check_embedded_weights() -> Path | None:
     """The joined file, None where it can be joined; raises ConfigError where neither holds."""
-    target = (folder or cache_dir()) / FILE_NAME
+    target = cache_dir() / FILE_NAME
     if not target.exists():
         embedded_parts()
         return None
@@ -59,16 +60,16 @@ def check_embedded_weights(folder: Path | None = None) -> Path | None:
     return target
 
 
-def embedded_weights(folder: Path | None = None) -> Path:
+def embedded_weights() -> Path:
     """The joined GGUF file, made on first use. Raises ConfigError when the packages are missing or
     the bytes are not the published ones."""
-    folder = folder or cache_dir()
-    if (joined := check_embedded_weights(folder)) is not None:
+    if (joined := check_embedded_weights()) is not None:
         return joined
-    target = folder / FILE_NAME
+    target = cache_dir() / FILE_NAME
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for left_over in folder.glob(f"{target.stem}.*.tmp"):  # of processes that were killed
+        target.parent.mkdir(parents=True, exist_ok=True)
+        # Of processes of this machine that were killed: another may be at work in the same folder.
+        for left_over in target.parent.glob(f"{target.stem}.{gethostname()}.*.tmp"):
             left_over.unlink(missing_ok=True)
         _join(embedded_parts(), target)
     except OSError as error:
@@ -81,7 +82,7 @@ def embedded_weights(folder: Path | None = None) -> Path:
 
 def _join(parts: list[Path], target: Path) -> None:
     print("joining the model's weights (once) …", file=sys.stderr)
-    temporary = target.with_suffix(f".{os.getpid()}.tmp")
+    temporary = target.with_suffix(f".{gethostname()}.{os.getpid()}.tmp")
     digest = hashlib.sha256()
     try:
         with temporary.open("wb") as out:
