@@ -101,7 +101,7 @@ def test_methods_that_are_packages_keep_apart() -> None:
 
 
 def test_a_method_is_given_no_gold_and_does_not_know_what_has_it() -> None:
-    given = {"sample_id", "question", "context", "max_answer_tokens", "watch"}
+    given = {"sample_id", "question", "context", "max_answer_tokens", "query", "watch"}
     assert {field.name for field in fields(Problem)} == given
     for file in files_of("methods"):
         assert "rlm_eval.records.Sample" not in imported(file), file
