@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import product
 from pathlib import Path
 
 import pandas as pd
@@ -48,9 +49,13 @@ COLUMNS = {
 #: Its second one: a row's title, run and arm.
 VARIANTS = (
     ("the RLM: sub-calls, depth 1", "aggregation-229bdfa857", "rlm"),
-    ("without sub-calls: depth 0", "aggregation-04291288b9", "rlm_d0"),
+    (
+        "depth 0: without sub-calls and what the prompt says of them",
+        "aggregation-04291288b9",
+        "rlm_d0",
+    ),
     ("without the text's two ends in its prompt", "aggregation-f05617cd3d", "rlm_no_preview"),
-    ("with the prompt for capable models", "aggregation-a77e619c4b", "rlm_orchestrator"),
+    ("with another prompt, for capable models", "aggregation-a77e619c4b", "rlm_orchestrator"),
     ("control: a program by one who knows the task", "aggregation-684a1409d4", "line_by_line"),
     ("control: the best constant answer", "aggregation-229bdfa857", "best_constant"),
 )
@@ -195,10 +200,14 @@ def first_results(known: Mapping[str, str]) -> tuple[str, str]:
     for title, length, *runs in TASKS:
         row = [LINK.format(title, runs[0])]
         for arms in COLUMNS.values():
-            asked = [f"{run}/{arm}/{length}" for run in runs for arm in arms]
-            asked = [at for at in asked if f"{at}/n" in known]
-            cells = ((known[f"{at}/score"], known[f"{at}/tokens"]) for at in asked)
-            row.append("".join(f"{s}; {t}" if t != "0" else "too long" for s, t in cells))
+            cell = ""
+            for run, arm in product(runs, arms):
+                if f"{run}/{arm}/{length}/n" in known:
+                    own = (known[f"{run}/{arm}/{length}/{name}"] for name in ("score", "tokens"))
+                    score, tokens = own
+                    cell = f"{score}; {tokens}" if tokens != "0" else "too long"
+                    cell = cell if run == runs[0] else LINK.format(cell, run)
+            row.append(cell)
         tasks.append([*row, known[f"{runs[-1]}/rlm/{length}/decision"]])
     titles = ("", "score, % (95 %)", "gain on the RLM, points (95 %)", "exactly right", "tokens")
     variants = [[*titles]]
