@@ -38,7 +38,9 @@ def read_folder(folder: Path, leave_out: Path) -> tuple[dict[str, str], list[str
     below = {name: path for name, path in names.items() if path.resolve().is_relative_to(root)}
     texts = {name: text for name, path in below.items() if (text := _text(path)) is not None}
     if not 0 < (size := sum(map(len, texts.values()))) <= MOST:
-        raise ConfigError(f"{folder} holds {size:,} characters of text; it must be 1 to {MOST:,}")
+        told = f"{folder} holds {size:,} characters of text; it must be 1 to {MOST:,}"
+        links = f"; {len(names) - len(below)} links out of it are left out"
+        raise ConfigError(told + links * (len(below) < len(names)))
     return texts, [name for name in names if name not in texts]
 
 

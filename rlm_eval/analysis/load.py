@@ -194,7 +194,8 @@ def _placed(results: pd.DataFrame) -> pd.DataFrame:
             results.loc[theirs, column] = results.loc[theirs, "sample_id"].map(ours[column])
         for name in names if len(names) == 1 else ():
             same = results["model"].str.rpartition("/")[2] == name.rpartition("/")[2]
-            results.loc[theirs & same, ["model", "sub_model"]] = name
+            same &= results["arm_id"].isin(results.loc[theirs, "arm_id"])
+            results.loc[same & (results["protocol"] == LOG), ["model", "sub_model"]] = name
     return results
 
 

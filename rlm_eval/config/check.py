@@ -106,16 +106,16 @@ class RunConfig:
     @property
     def identity(self) -> str:
         """Hash of what the run measures: the same for any concurrency, path or verbosity."""
-        model = switched_on(self.tree.get("model"))
-        return content_hash(as_written({**self.measured, "model": model}, all_of_it=False))
+        models = {key: switched_on(self.tree.get(key)) for key in ("model", *ROLE_KEYS.values())}
+        return content_hash(as_written(self.measured | models, all_of_it=False))
 
     def __getitem__(self, key: str) -> Any:
         return self.tree[key]
 
 
-def switched_on(model: Mapping[str, Any] | None) -> dict[str, Any]:
+def switched_on(model: Any) -> dict[str, Any]:
     """A model's settings but for those that are off: an older run did not know one that is new."""
-    return {key: value for key, value in (model or {}).items() if value}
+    return {k: v for k, v in model.items() if v} if isinstance(model, Mapping) else {}
 
 
 def check_config(tree: Mapping[str, Any]) -> RunConfig:

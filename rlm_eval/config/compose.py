@@ -26,7 +26,7 @@ _ELSEWHERE = re.compile(
 )
 
 #: Settings that are files, and files by names without a slash or a dot too.
-_FILES = {"path", "questions", "haystack_file", "items", "gguf", "readable", "beside"}
+_FILES = {"path", "hub", "questions", "haystack_file", "items", "gguf", "readable", "beside"}
 #: What names a user's own folders of configuration.
 _OWN_CONF = "hydra.searchpath="
 

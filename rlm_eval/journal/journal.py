@@ -60,6 +60,8 @@ class Journal(AbstractContextManager["Journal"]):
         self._lock = threading.Lock()
         self._failed: tuple[int | None, str, str] | None = None
         self._attempts: Counter[tuple[str, int]] = Counter()
+        if (run_dir / "trajectories").is_symlink():
+            raise ConfigError(f"{run_dir / 'trajectories'} is a link, which no run's folder is")
         self._owner = claim(run_dir / LOCK)
         with ExitStack() as failed:  # whoever tries again finds no lock
             failed.callback(self._owner.close)

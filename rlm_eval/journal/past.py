@@ -142,10 +142,11 @@ def read_trajectory(run_dir: Path, key: str) -> list[dict[str, Any]]:
 
 
 def _trajectory(run_dir: Path, key: str) -> Path:
-    """Its file. Raises ConfigError for a key that leads elsewhere: records come from anyone."""
-    if Path(key).name != key:
-        raise ConfigError(f"{run_dir}: {key!r} is no result's key")
-    return run_dir / "trajectories" / f"{key}.jsonl"
+    """Its file. Raises ConfigError where it leads elsewhere: records come from anyone."""
+    path = run_dir / "trajectories" / f"{key}.jsonl"
+    if Path(key).name != key or path.is_symlink() or path.parent.is_symlink():
+        raise ConfigError(f"{path} is a link, or {key!r} is no result's key")
+    return path
 
 
 def _is_done(event: Event) -> bool:

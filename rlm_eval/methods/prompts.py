@@ -129,8 +129,8 @@ def load_prompt(method: str, name: str) -> Prompt:
     """The prompt ``name`` of a method, or the YAML file at the path ``name``."""
     folder = importlib.resources.files("rlm_eval.conf") / "prompt" / method
     is_path = name.endswith((".yaml", ".yml"))
-    file = Path(name) if is_path else folder / f"{Path(name).name}.yaml"
-    if not file.is_file():
+    file = Path(name) if is_path else folder / f"{name}.yaml"
+    if not file.is_file() or not (is_path or Path(name).name == name):
         known = ", ".join(sorted([f.name.removesuffix(".yaml") for f in folder.iterdir()]))
         raise ConfigError(f"method {method} has no prompt {name!r}; choose {known}, or name a file")
     like = min(str(f) for f in folder.iterdir())

@@ -75,7 +75,10 @@ class Experience:
             finished = run.results[~run.results["outcome"].isin(list(PENDING))]
             for name, node in tree["method"].items():
                 past = run.config.get("method", {}).get(name)
-                same = all(run.config.get(key) == tree[key] for key in roles.get(name, ()))
+                same = all(
+                    switched_on(run.config.get(key)) == switched_on(tree[key])
+                    for key in roles.get(name, ())
+                )
                 # A past run knew no setting that is new.
                 if past is not None and past.items() <= node.items() and same:
                     results.setdefault(name, []).append(finished[finished["method"] == name])

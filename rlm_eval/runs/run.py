@@ -247,8 +247,11 @@ def served(parts: Parts, journal: Journal, record: CallSink) -> Iterator[ModelCl
     """The client of the run's models, open within. What these say of themselves is journaled."""
     models = list(parts.every_model.values())
     try:
-        for model in models:
-            model.open()
+        for role, model in parts.every_model.items():
+            try:
+                model.open()
+            except ConfigError as error:
+                raise error.within("model" if role == "root" else f"{role}_model") from error
         for role, opened in parts.infos.items():
             journal.append({"type": "model", "role": role, **asdict(opened)})
         yield ModelClient(

@@ -85,6 +85,9 @@ class DocumentQA(Padded):
                 documents = self._fill(asked, self.budget(asked, target), draws)
                 yield self.question_on(asked, documents, target, index, draws)
 
+    def query(self, question: str) -> str:
+        return super().query(question).removesuffix(self._end)
+
     def code_oracle(self, question: str, context: Context) -> str | None:
         best = nearest(self.query(question), documents_of(context.content))
         title, _, text = best.partition("\n")

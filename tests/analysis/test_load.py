@@ -343,7 +343,7 @@ def test_a_log_of_our_samples_has_our_models_name(
     rows += [agent | {"sample_id": "s"}, agent | {"sample_id": "unknown"}]
     results = handmade(rows)
     found = results[results["method"] == "agent"].set_index("sample_id")["model"]
-    assert found.to_dict() == {"s": called, "unknown": theirs}
+    assert found.to_dict() == {"s": called, "unknown": called}, "an arm has one model"
 
 
 def test_calls_of_an_abandoned_try_are_left_out(tmp_path: Path) -> None:

@@ -151,12 +151,9 @@ class Indices(Generic[T]):
         if not shared and self._kept is not None:
             with self._lock:
                 self._tokens[context_id] = max(_LEAST, sum(c.tokens for c in index.chunks))
-                while self._held() > self._kept and len(self._known) > 1:
-                    self._known.popitem(last=False)
+                while sum(self._tokens.values()) > self._kept and len(self._known) > 1:
+                    self._tokens.pop(self._known.popitem(last=False)[0], None)
         return index, shared
-
-    def _held(self) -> int:
-        return sum(self._tokens.get(context_id, 0) for context_id in self._known)
 
 
 def within_budget(ranked: Sequence[Chunk], token_budget: int) -> list[Chunk]:
