@@ -80,6 +80,11 @@ class Task(ABC):
         return sys.modules[type(self).__module__].__doc__ or ""
 
     @property
+    def answer_room(self) -> int:
+        """Tokens of a target length that are the answer's."""
+        return self.max_answer_tokens if self.answer_in_target else 0
+
+    @property
     def scoring(self) -> Mapping[str, Scalar]:
         """The settings that change scores and no sample: they are in each result's key."""
         return {name: getattr(self, name) for name in ("judge", "judge_tokens", "judge_repeats")}
@@ -193,8 +198,7 @@ class Task(ABC):
         ``used`` are the tokens of it all by another count, a benchmark's own.
         """
         length = length or (summed if summed > EXACT_UP_TO else self._tok.count(context.text))
-        answer = self.max_answer_tokens if self.answer_in_target else 0
-        used = used or length + self._tok.count(question) + answer
+        used = used or length + self._tok.count(question) + self.answer_room
         if used > target:
             raise AssertionError(f"a sample of {self.name} takes {used} of {target} tokens")
         sample = Sample.of(

@@ -8,10 +8,11 @@ paragraphs without titles). Score: official, exact match after SQuAD's normalisa
 
 ``task=ruler_qa_1`` (SQuAD) and ``task=ruler_qa_2`` (HotpotQA) are RULER's own: its data, its
 question and answer prefix (a ``template``), its rule ``string_match_part``. What stays different:
-each sample is filled to its target (RULER takes as many documents as its first sample holds),
-questions are in an order drawn from the seed, SQuAD's paragraphs without an answerable question are
-left out, HotpotQA's distractors never have a supporting title (some of RULER's do by chance), and
-RULER says its instruction before the documents too.
+prompts other than ``experiment=ruler``'s say more after the prefix, each sample is filled to its
+target (RULER takes as many documents as its first sample holds), questions are in an order drawn
+from the seed, SQuAD's paragraphs without an answerable question are left out, HotpotQA's
+distractors never have a supporting title (some of RULER's do by chance), and RULER says its
+instruction before the documents too and leaves a line empty after them.
 
 Known shortcuts: the documents are Wikipedia's and the questions public: compare with a no_context
 arm. Padding is rarely about the question's subject, so word overlap finds the row's own documents;

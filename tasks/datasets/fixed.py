@@ -1,8 +1,8 @@
 """What tasks share whose rows bring their own context: no padding, samples sorted into lengths.
 
-``lengths`` are upper bounds: a row belongs to the smallest that holds its context, question and
-answer, and up to ``n`` rows of each are taken in the source's order; rows larger than all of them
-are left out, and those that come again.
+``lengths`` are upper bounds: a row belongs to the smallest that holds its context, question and,
+where a task counts it, answer, and up to ``n`` rows of each are taken in the source's order; rows
+larger than all of them are left out, and those that come again.
 """
 
 from __future__ import annotations
@@ -32,8 +32,7 @@ class Fixed(DataSet):
 
     def __post_init__(self) -> None:
         at_least(1, n=self.n)
-        answer = self.max_answer_tokens if self.answer_in_target else 0
-        self.lengths = check_lengths(self.name, self.lengths, answer + 1)
+        self.lengths = check_lengths(self.name, self.lengths, self.answer_room + 1)
         self.columns = (*self.columns, *(self.where or ()))
         super().__post_init__()
 
@@ -60,7 +59,7 @@ class Fixed(DataSet):
             used, length = self.size(row), 0
             if not used:
                 length = self._tok.count(context.text)
-                used = length + self._tok.count(asked["question"]) + self.max_answer_tokens
+                used = length + self._tok.count(asked["question"]) + self.answer_room
             target = next((bound for bound in self.lengths if used <= bound), None)
             if target in room:
                 context = contexts.setdefault(context.id, context)

@@ -8,7 +8,7 @@ on; ``score_strict`` reads the same answers in any wording. ``oolong_real`` is
 ``oolongbench/oolong-real``: counting and finding in transcripts of Dungeons and Dragons played on
 air; score official, by answers in ``\\boxed{}``; without a box ``score_unboxed``. Both sets are
 large (12 and 20 GB), so they are streamed and filtered (``where``); questions of one window share a
-context.
+context. The room for the answer is no part of a length, as in the windows' own.
 
 Known defects of the data, kept as published: ties for least common accept the first gold only, and
 "exactly n times" counts only the fifty most frequent dates; a real gold with a comma in it is a
@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import ast
 import re
+from dataclasses import dataclass
 from datetime import date
 from typing import Annotated, Literal
 
@@ -70,10 +71,14 @@ def _fitting(row: Row) -> Row:
     return row
 
 
+@dataclass(kw_only=True, eq=False)
 class Oolong(Fixed):
     """oolong-synth as published."""
 
+    max_answer_tokens: int = 64
+
     name = "oolong"
+    answer_in_target = False
     schema = shape(
         _fitting,
         **dict.fromkeys(("context_window_text", "question", "task_group", "task", "dataset"), Text),
@@ -82,7 +87,6 @@ class Oolong(Fixed):
         context_len=int,
         context_window_id=Name,
     )
-    max_answer_tokens = 64
 
     def item(self, row: Row) -> Fields:
         return {
@@ -98,16 +102,19 @@ class Oolong(Fixed):
         }
 
 
+@dataclass(kw_only=True, eq=False)
 class OolongReal(Fixed):
     """oolong-real as published."""
 
+    max_answer_tokens: int = 256
+
     name = scorer = "oolong_real"
+    answer_in_target = False
     schema = shape(
         **dict.fromkeys(("context_window_text", "question", "question_type"), Text),
         **dict.fromkeys(("id", "context_window_id", "answer", "campaign"), Name),
         episodes=many(Name, 1),
     )
-    max_answer_tokens = 256
     form = (
         "Give the final answer as \\boxed{answer}: a number in digits, or the names alone, with"
         " commas between them where there are several."

@@ -9,8 +9,9 @@ wrong ones, in an answer and no more; RULER's ``string_match_all`` is ``score_of
 
 ``task=ruler_vt`` (a ``template``) is RULER's own: its noise, preface and before it a worked example
 (500 tokens of the same task, three-letter names), which begin the context, question and answer
-prefix, ``string_match_all``. What stays different: statements are placed freely and end in no
-space, every sample has an example and a seed of its own, and each is filled to its target.
+prefix, ``string_match_all``. What stays different: prompts other than ``experiment=ruler``'s say
+more after the prefix, that one ends in no space; statements are placed freely and end in no space,
+every sample has an example and a seed of its own, and each is filled to its target.
 
 Known shortcuts: the statements have one fixed form, so a few lines of code solve it
 (``code_oracle``: 100 %; best constant: 0). With one chain, as in RULER, the list of all variables

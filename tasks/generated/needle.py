@@ -10,11 +10,11 @@ occurs twice, 1.26M tokens of cl100k, its paragraphs drawn anew for each sample;
 
 ``task=ruler_niah`` (a ``template``) is RULER's own: preface (it begins the context), question and
 answer prefix, noise, its essays from their beginning and again where they end, 128 answer tokens,
-``string_match_all``. What stays different: the lists of words that keys are made from (no effect on
-scores); keys are distinct, so every gold is unique (RULER draws them with replacement); sentences
-are split by rule, not by NLTK (needles stand elsewhere by a few words); every sample has a seed of
-its own (RULER's shuffles reuse one, so its positions repeat); each is filled to its target (RULER
-steps by 25 to 500 pieces).
+``string_match_all``. What stays different: prompts other than ``experiment=ruler``'s say more after
+the prefix; the lists of words that keys are made from (no effect on scores); keys are distinct, so
+every gold is unique (RULER draws them with replacement); sentences are split by rule, not by NLTK
+(needles stand elsewhere by a few words); every sample has a seed of its own (RULER's shuffles reuse
+one, so its positions repeat); each is filled to its target (RULER steps by 25 to 500 pieces).
 
 Known shortcuts: the needle's wording is fixed, so one regular expression solves every variant
 (``code_oracle``: 100 %; best constant: 0). The task measures finding, not understanding. The noise

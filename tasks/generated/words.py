@@ -8,9 +8,10 @@ less other entries of the answer's list; RULER's ``string_match_all`` is ``score
 
 ``task=ruler_cwe`` and ``task=ruler_fwe`` (a ``template``) are RULER's own: its preface (it begins
 the context), question and answer prefix, for cwe a worked example of forty words before the
-preface, and ``string_match_all``. What stays different: cwe's words are those the project's keys
-are made of and then made-up ones, of which some three tokens each fill a length with fewer entries
-than RULER's English words do; every sample is filled to its target.
+preface, and ``string_match_all``. What stays different: prompts other than ``experiment=ruler``'s
+say more after the prefix; cwe's words are those the project's keys are made of and then made-up
+ones, of which some three tokens each fill a length with fewer entries than RULER's English words
+do; every sample is filled to its target.
 
 Known shortcut: counting words is one line of code (``code_oracle``: 100 %; best constant: 0),
 of fwe also where lines that come again are dropped (``cheat_deduplicate``: 100 %). The

@@ -63,6 +63,19 @@ def test_the_question_is_where_it_is_set(place: Any, sent: str) -> None:
     assert messages[0]["content"].startswith(sent + "\n\nReply with")
 
 
+@pytest.mark.parametrize(
+    ("prompt", "sent"),
+    [
+        ("bare", ["You are a helpful assistant.\n\nIt is red.", "Which lamp?"]),
+        ("ruler", ["It is red.\nWhich lamp?"]),
+    ],
+)
+def test_a_benchmarks_own_prompt_ends_in_the_question(prompt: str, sent: list[str]) -> None:
+    _, messages, _ = ask(Direct(prompt=prompt), "It is red.")
+    assert [m["content"] for m in messages] == sent
+    assert [m["role"] for m in messages] == ["system", "user"][-len(sent) :]
+
+
 def test_documents_come_one_after_the_other_under_their_headings() -> None:
     _, messages, _ = ask(Direct(), ("one", "two"))
     assert messages[0]["content"].startswith("Document 1:\none\n\nDocument 2:\ntwo\n\n")
@@ -186,7 +199,7 @@ def test_what_is_taken_for_the_answer(reply: str, finish: str, said: Any) -> Non
     ("settings", "told"),
     [
         ({"think_tokens": 0}, "^think_tokens must be at least 1"),
-        ({"prompt": "none"}, "choose plain"),
+        ({"prompt": "none"}, "choose bare, plain, ruler"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(settings: dict[str, Any], told: str) -> None:

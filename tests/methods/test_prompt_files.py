@@ -105,7 +105,7 @@ def test_what_a_prompt_could_not_be_filled_with_is_said_before_anything_is_asked
 def test_a_name_is_no_path(tmp_path: Path) -> None:
     """A path ends in .yaml, and of a run's folder it is asked about."""
     (tmp_path / "mine.yaml").write_text("turns: []")
-    with pytest.raises(ConfigError, match=r"method direct has no prompt '/.*/mine'; choose plain"):
+    with pytest.raises(ConfigError, match=r"method direct has no prompt '/.*/mine'; choose bare"):
         load_prompt("direct", str(tmp_path / "mine"))
 
 

@@ -68,6 +68,12 @@ def test_what_counts_more_tokens_than_the_offline_tokenizer_has_room_for_them(na
     assert compose_tree([f"model={name}"])["model"]["token_margin"] > 1.3
 
 
+@pytest.mark.parametrize("name", [n for n in names("model") if n.startswith("gpt-5")])
+def test_what_the_offline_tokenizer_counts_exactly_has_no_margin(name: str) -> None:
+    model = compose_tree([f"model={name}"])["model"]
+    assert (model["tokenizer"], model["token_margin"]) == ("o200k_base", 1.0)
+
+
 @pytest.mark.parametrize("name", names("method"))
 def test_every_method_file_fits_its_class(name: str) -> None:
     config = check_config(compose_tree([f"method=[{name}]"]))

@@ -53,6 +53,11 @@ def test_rows_of_a_window_share_a_context(tmp_path: Path) -> None:
     assert pairs[2][1].knobs["n_episodes"] == 2
 
 
+def test_more_room_for_an_answer_moves_no_row_to_another_length(tmp_path: Path) -> None:
+    pairs = list(make(tmp_path, max_answer_tokens=4096).build())
+    assert [(s.target_tokens, s.max_answer_tokens) for _, s in pairs] == [(2048, 4096)] * 4
+
+
 def test_rows_are_filtered_by_their_columns(tmp_path: Path) -> None:
     task = make(tmp_path, where={"question_type": "multidoc_rolls"})
     assert [s.knobs["row"] for _, s in task.build()] == ["row3"]
