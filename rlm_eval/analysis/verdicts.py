@@ -163,7 +163,9 @@ def _text(
         size += f", the only ones both have of {c.arm_samples} and {c.against_samples}"
     if not isnan(c.low):
         p = "p < 0.001" if c.p < 0.001 else f"p = {c.p:.2g}"
-        over = f", {digits(c.p_holm, 2)} after Holm over {c.comparisons}" if c.comparisons > 1 else ""
+        over = (
+            f", {digits(c.p_holm, 2)} after Holm over {c.comparisons}" if c.comparisons > 1 else ""
+        )
         size = f"95 % interval {points(c.low)} to {points(c.high)}; {size}; {p} by {c.test}{over}"
     sentences = [f"{c.arm} scores {points(c.difference)} points against {c.against} ({size})."]
     if isfinite(c.cost_ratio):

@@ -107,6 +107,8 @@ def test_a_name_is_no_path(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text("turns: []")
     with pytest.raises(ConfigError, match=r"method direct has no prompt '/.*/mine'; choose bare"):
         load_prompt("direct", str(tmp_path / "mine"))
+    with pytest.raises(ConfigError, match="method direct has no prompt 'prompts/plain'"):
+        load_prompt("direct", "prompts/plain")
 
 
 def test_a_prompt_may_have_names_of_its_own(tmp_path: Path) -> None:
