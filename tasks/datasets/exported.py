@@ -1,8 +1,8 @@
 """exported: samples written by ``rlm-eval export``, read back as they were.
 
 One row a question, its context in the row; ids, golds, rules and knobs are those of the task the
-samples come from, so a method scores the same on both (but RAG, which searches by the whole question
-here, and there by what of it is no instruction). Samples that a model graded come back
+samples come from, so a method scores the same on both (but RAG, which searches by the whole
+question here, and there by what of it is no instruction). Samples that a model graded come back
 without their judge: they score by exact match.
 """
 
