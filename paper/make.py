@@ -30,7 +30,7 @@ EVIDENCE = PUBLISHED / "evidence"
 #: README's first table: a row's title, length and runs, of which the last is judged together with
 #: the others; a column's title, the arm that it shows.
 TASKS = (
-    ("a needle in 16K tokens, 12 texts", 16384, "needle-985bb97aff"),
+    ("a needle in 16K tokens, 12 texts", 16384, "needle-985bb97aff", "needle-125725255d"),
     ("a needle in 1M tokens, 12 texts", 1048576, "needle-985bb97aff"),
     (
         *("aggregation by meaning, 1.5K tokens, 60 questions", 1650),
@@ -43,7 +43,7 @@ COLUMNS = {
     "RLM": ("rlm",),
     "one prompt": ("direct",),
     "RAG": ("rag_bm25",),
-    "summaries": ("summarize_map_reduce",),
+    "summaries": ("summarize_map_reduce", "compaction"),
     "CodeAct": ("codeact_bm25", "codeact_tools", "codeact"),
 }
 #: Its second one: a row's title, run and arm.
@@ -120,6 +120,7 @@ def numbers(folder: Path) -> Iterator[tuple[str, str]]:
         yield from of_kinds(at, results)
         yield from of_arms(at, results, run.calls[run.calls["role"] == "sub"])
         beside = by_method(combine([*compared_with(run, runs.values()), run]))
+        beside = beside[beside["sample_id"].isin(run.results["sample_id"])]
         yield from of_pairs(at, beside)
         for row in (verdict.row for verdict in verdicts(beside, run.margin)):
             yield f"{at}/{row['arm']}/{row['target_tokens']}/decision", str(row["decision"])
@@ -191,7 +192,7 @@ def compared_with(run: Run, runs: Iterable[Run]) -> list[Run]:
         return []
     asked = set(run.results["sample_id"])
     several = [other for other in runs if other.results["method"].nunique() > 1]
-    return [other for other in several if set(other.results["sample_id"]) == asked]
+    return [other for other in several if asked <= set(other.results["sample_id"])]
 
 
 def first_results(known: Mapping[str, str]) -> tuple[str, str]:
@@ -202,9 +203,9 @@ def first_results(known: Mapping[str, str]) -> tuple[str, str]:
         for arms in COLUMNS.values():
             cell = ""
             for run, arm in product(runs, arms):
-                if f"{run}/{arm}/{length}/n" in known:
-                    own = (known[f"{run}/{arm}/{length}/{name}"] for name in ("score", "tokens"))
-                    score, tokens = own
+                at = f"{run}/{arm}/{length}"
+                if f"{at}/n" in known:
+                    score, tokens = known[f"{at}/score"], known[f"{at}/tokens"]
                     cell = f"{score}; {tokens}" if tokens != "0" else "too long"
                     cell = cell if run == runs[0] else LINK.format(cell, run)
             row.append(cell)

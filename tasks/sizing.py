@@ -1,6 +1,6 @@
 """Lengths: how much context fits a target, and refusing what can't be built.
 
-A sample's budget is ``tokens(context) + tokens(question) + max_answer_tokens ≤ target``.
+A sample's budget is ``tokens(context) + tokens(question) + Task.answer_room ≤ target``.
 
 Contexts are made of pieces whose tokens are counted once per distinct piece and added. The sum is
 exact because no pre-token of cl100k or o200k spans the seam between two pieces: a piece either

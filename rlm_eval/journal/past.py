@@ -13,6 +13,7 @@ from typing import Any
 from rlm_eval.errors import ConfigError
 from rlm_eval.journal.environment import read
 from rlm_eval.journal.journal import (
+    PACKED,
     Journal,
     attempt_id,
     damage,
@@ -144,7 +145,8 @@ def read_trajectory(run_dir: Path, key: str) -> list[dict[str, Any]]:
 def _trajectory(run_dir: Path, key: str) -> Path:
     """Its file. Raises ConfigError where it leads elsewhere: records come from anyone."""
     path = run_dir / "trajectories" / f"{key}.jsonl"
-    if Path(key).name != key or path.is_symlink() or path.parent.is_symlink():
+    files = path.parent, path, path.with_name(path.name + PACKED)
+    if Path(key).name != key or any(file.is_symlink() for file in files):
         raise ConfigError(f"{path} is a link, or {key!r} is no result's key")
     return path
 

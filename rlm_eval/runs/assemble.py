@@ -27,7 +27,7 @@ from rlm_eval.runs.judging import judge_of
 from rlm_eval.runs.runner import Arm, Work
 
 #: The configuration's key for each role's model.
-_KEYS: Mapping[Role, str] = {"root": "model", **ROLE_KEYS, "embed": "embed_model"}
+KEYS: Mapping[Role, str] = {"root": "model", **ROLE_KEYS, "embed": "embed_model"}
 
 
 @dataclass(frozen=True)
@@ -127,11 +127,11 @@ def assemble(config: RunConfig) -> Parts:
     shared: dict[str, Any] = {content_hash(sandbox): build("sandbox", sandbox)}
     task = build("task", config["task"], shared)
     models: dict[Role, Any] = {
-        role: build(key, config[key], shared) for role, key in _KEYS.items() if config[key]
+        role: build(key, config[key], shared) for role, key in KEYS.items() if config[key]
     }
     run_budget, sample_budget = (Budget(**config["budget"][k]) for k in ("run", "sample"))
     run_budget = run_budget.shared(config["shards"] if config["shard"] else 1)
-    by_key, unset = {_KEYS[role]: model for role, model in models.items()}, dict[str, None]()
+    by_key, unset = {KEYS[role]: model for role, model in models.items()}, dict[str, None]()
     for key, model in by_key.items():
         try:
             model.check()
@@ -213,7 +213,7 @@ def _arm(
 
 def model_keys(method: Method) -> list[str]:
     """The configuration keys of the models a method uses beside the root."""
-    return [_KEYS[role] for role in method.roles if role != "root"]
+    return [KEYS[role] for role in method.roles if role != "root"]
 
 
 def samples_of(task: Any) -> list[tuple[Context, Sample]]:

@@ -17,7 +17,7 @@ from typing import Any
 
 from rich.console import Console
 
-from rlm_eval.config.check import ROLE_KEYS, RunConfig
+from rlm_eval.config.check import RunConfig
 from rlm_eval.config.compose import resuming
 from rlm_eval.config.credentials import secrets_in
 from rlm_eval.errors import PERMANENT, ConfigError, is_the_machines
@@ -34,7 +34,7 @@ from rlm_eval.models.client import CallSink, ModelClient
 from rlm_eval.models.local.model import LocalModel
 from rlm_eval.models.local.weights import SHA256, file_sha256
 from rlm_eval.records import Call, content_hash
-from rlm_eval.runs.assemble import Parts, all_work, samples_of
+from rlm_eval.runs.assemble import KEYS, Parts, all_work, samples_of
 from rlm_eval.runs.contact import first_contact
 from rlm_eval.runs.forecast import Expected, expected, refuse_over_cap
 from rlm_eval.runs.plan import experience_of, in_one_line, published_runs, show_plan, warnings
@@ -167,7 +167,7 @@ def _forecast(parts: Parts, work: Sequence[Work], past: Past) -> list[Expected]:
 
 def redactor_of(config: RunConfig) -> Redactor:
     """Cuts out the environment's keys, under whatever name the configuration takes them."""
-    nodes = [config[key] for key in ("model", *ROLE_KEYS.values(), "embed_model") if config[key]]
+    nodes = [config[key] for key in KEYS.values() if config[key]]
     named = {str(node.get("api_key_env")) for node in nodes}
     return Redactor(secrets_of(os.environ, named) | secrets_in(config.tree))
 
@@ -245,13 +245,13 @@ def _work_off(
 @contextmanager
 def served(parts: Parts, journal: Journal, record: CallSink) -> Iterator[ModelClient]:
     """The client of the run's models, open within. What these say of themselves is journaled."""
-    models = list(parts.every_model.values())
+    models = parts.every_model
     try:
-        for role, model in parts.every_model.items():
+        for role, model in models.items():
             try:
                 model.open()
             except ConfigError as error:
-                raise error.within("model" if role == "root" else f"{role}_model") from error
+                raise error.within(KEYS[role]) from error
         for role, opened in parts.infos.items():
             journal.append({"type": "model", "role": role, **asdict(opened)})
         yield ModelClient(
@@ -263,7 +263,7 @@ def served(parts: Parts, journal: Journal, record: CallSink) -> Iterator[ModelCl
             embedder=parts.embedder,
         )
     finally:
-        for model in models:
+        for model in models.values():
             model.close()
 
 

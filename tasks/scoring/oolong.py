@@ -4,6 +4,7 @@ strict rule of the questions that we generate in its manner."""
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from datetime import datetime
 from typing import Literal
 
@@ -15,6 +16,8 @@ from .scorers import DATE, MONTH, labels_of, named
 Kind = Literal["label", "number", "comparison", "user", "date", "month"]
 KINDS: tuple[Kind, ...] = ("label", "number", "comparison", "user", "date", "month")
 PHRASES = ("more common", "less common", "same frequency")
+#: The most tokens that an answer without a mark has.
+SHORT = 64
 #: Other words for them.
 SAME_AS = (
     (r"equally (?:common|frequent|often)|as (?:common|frequent|often) as", "same frequency"),
@@ -65,8 +68,10 @@ def _official(parsed: str, gold: str, kind: Kind) -> float:
 
 
 def _strict(sample: Sample, answer: str, kind: Kind) -> float:
-    """The one value of the kind that is asked for which the final part of the answer names."""
-    gold, part = sample.gold[0], re.sub(r"\([^()]*\)", " ", final_part(sample, answer))
+    """The one value of the kind that is asked for which the final part of the answer names, as
+    short as such an answer is, however much room it had."""
+    short = replace(sample, max_answer_tokens=min(sample.max_answer_tokens, SHORT))
+    gold, part = sample.gold[0], re.sub(r"\([^()]*\)", " ", final_part(short, answer))
     if kind == "user":
         numbers = re.findall(r"\w+", without_thousands(part))
         return float({n for n in numbers if n.isdigit() and len(n) == len(gold)} == {gold})

@@ -128,7 +128,7 @@ def test_a_journal_that_cannot_be_opened_holds_no_lock(tmp_path: Path) -> None:
     assert written(tmp_path) == ["begin", "call", "result"]
 
 
-@pytest.mark.parametrize("name", [LOCK, FILE_NAME])
+@pytest.mark.parametrize("name", [LOCK, FILE_NAME, "trajectories"])
 def test_a_link_out_of_the_folder_is_not_followed(tmp_path: Path, name: str) -> None:
     other, run_dir = tmp_path / "other", tmp_path / "run"
     other.write_text("mine\n")

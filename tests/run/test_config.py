@@ -154,6 +154,9 @@ def test_a_run_made_before_a_setting_of_its_model_was_there_is_the_same_with_it_
     model = {key: v for key, v in now["model"].items() if key != "reasoning_tokens"}
     before = RunConfig({**now.tree, "model": model})
     assert before.identity == now.identity != thinks.identity
+    assert RunConfig({**before.tree, "sub_model": now["model"]}).identity == (
+        RunConfig({**now.tree, "sub_model": model}).identity
+    )
 
 
 def test_sub_model_overlays_the_root_model() -> None:

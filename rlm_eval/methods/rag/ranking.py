@@ -150,7 +150,8 @@ class Indices(Generic[T]):
         index, shared = memory.get("index", build)
         if not shared and self._kept is not None:
             with self._lock:
-                self._tokens[context_id] = max(_LEAST, sum(c.tokens for c in index.chunks))
+                if context_id in self._known:  # and was not left out while it was built
+                    self._tokens[context_id] = max(_LEAST, sum(c.tokens for c in index.chunks))
                 while sum(self._tokens.values()) > self._kept and len(self._known) > 1:
                     self._tokens.pop(self._known.popitem(last=False)[0], None)
         return index, shared
