@@ -133,6 +133,17 @@ def test_a_key_that_is_a_path_leads_nowhere(tmp_path: Path, key: str) -> None:
         read_trajectory(tmp_path, key)
 
 
+@pytest.mark.parametrize("name", ["key.jsonl", "key.jsonl.gz"])
+def test_a_trajectory_that_is_a_link_is_not_followed(tmp_path: Path, name: str) -> None:
+    (tmp_path / "other").write_text('{"mine": 1}\n')
+    (tmp_path / "run" / "trajectories").mkdir(parents=True)
+    (tmp_path / "run" / "trajectories" / name).symlink_to(tmp_path / "other")
+    with pytest.raises(ConfigError, match="is a link"):
+        read_trajectory(tmp_path / "run", "key")
+    with pytest.raises(ConfigError, match="is a link"):
+        copy_trajectory("key", tmp_path, tmp_path / "run")
+
+
 def test_a_shard_has_its_part_of_what_the_whole_run_paid(tmp_path: Path) -> None:
     whole, shard = tmp_path / "run", tmp_path / "run.shards" / "1-of-2"
     write_one(tmp_path / "z", "r1")

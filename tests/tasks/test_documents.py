@@ -182,3 +182,9 @@ def test_what_is_too_large_is_refused(tmp_path: Path, monkeypatch: pytest.Monkey
     (tmp_path / "b.txt").write_text("b" * 11)
     with pytest.raises(ConfigError, match=r"b\.txt is too large: the most is 10 bytes"):
         read_folder(tmp_path, tmp_path)
+
+
+def test_a_folder_of_links_alone_says_why_it_is_empty(tmp_path: Path) -> None:
+    (tmp_path / "a.py").symlink_to(__file__)
+    with pytest.raises(ConfigError, match=r"holds 0 characters.*; 1 links out of it are left out"):
+        read_folder(tmp_path, leave_out=tmp_path)
