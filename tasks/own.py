@@ -123,7 +123,7 @@ class Own(DataSet):
         below = self._documents or self._rows_file.parent
         self._below = below if below.is_dir() else below.parent
         self._opened: dict[str, Context] = {}
-        self._binary: list[str] = []
+        self._skipped: list[str] = []
         try:
             super().__post_init__()
             self._pairs = self._read_all()
@@ -192,8 +192,8 @@ class Own(DataSet):
                 f"under {FEW_CONTEXTS} contexts no difference can be told from chance: give rows a "
                 "file or context, or set analysis.unit=question for a verdict on these alone"
             )
-        if self._binary:
-            yield f"left out, since binary or a link out: {shorten(', '.join(self._binary), 300)}"
+        if self._skipped:
+            yield f"left out, since binary or a link out: {shorten(', '.join(self._skipped), 300)}"
         if unread:
             yield f"columns not read: {shorten(', '.join(unread), 300)}"
 
@@ -243,8 +243,8 @@ class Own(DataSet):
         if name and ("\0" in name or not path.resolve().is_relative_to(self._below.resolve())):
             raise ConfigError(f"file {name!r} is not below {self._below}")
         if os.path.isdir(path):
-            texts, binary = read_folder(path, self._rows_file)
-            self._binary += binary
+            texts, skipped = read_folder(path, self._rows_file)
+            self._skipped += skipped
             return texts
         if not (text := read_file(path)).strip():
             raise ConfigError(f"{path} is empty")

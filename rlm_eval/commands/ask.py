@@ -62,10 +62,10 @@ def read_documents(paths: Sequence[str | Path]) -> str | dict[str, str]:
             except UnicodeDecodeError as error:
                 raise ConfigError(f"standard input is not in UTF-8 ({error.reason})") from error
         elif path.is_dir():
-            inside, binary = read_folder(path, leave_out=path)
+            inside, skipped = read_folder(path, leave_out=path)
             texts |= {f"{path}/{name}": text for name, text in inside.items()}
-            if binary:
-                left_out = shorten(", ".join(f"{path}/{name}" for name in binary), 300)
+            if skipped:
+                left_out = shorten(", ".join(f"{path}/{name}" for name in skipped), 300)
                 print(plain(f"left out, since binary or a link out: {left_out}"), file=sys.stderr)
         else:
             texts[str(path)] = read_file(path)
