@@ -195,7 +195,6 @@ class LM:
             return np.empty((0, 0), dtype=np.float32)
         model, size = self._embedder, self._embedder.batch_texts
         rows: dict[str, Vectors] = {}
-        failed = threading.Event()
 
         def request(batch: Sequence[str]) -> Request:
             def ask() -> Reply:
@@ -206,25 +205,16 @@ class LM:
             made = Request(model.info, messages, 0, EMBED, ask, lambda: sum(map(count, batch)))
             return made
 
-        def send(request: Request) -> None:
-            if failed.is_set():  # nothing is sent after a failure, which is the one that is raised
-                return
-            try:
-                self._send(request, ledger)
-            except BaseException:
-                failed.set()
-                raise
-
         texts = [storable(text) for text in texts]
         requests = [request(texts[i : i + size]) for i in range(0, len(texts), size)]
-        self._side_by_side(send, requests, ledger, model.at_once)
+        self._side_by_side(lambda r: self._send(r, ledger), requests, ledger, model.at_once)
         return np.vstack([rows[request.call_id] for request in requests])
 
     def _side_by_side(
         self, work: Callable[[Request], T], requests: list[Request], ledger: Ledger, at_once: int
     ) -> list[T]:
         """``work`` on each request, with all that will be sent, as far as one can tell beforehand,
-        reserved as one."""
+        reserved as one. Nothing is sent after a failure, which is the one that is raised."""
         unknown, seen = [], set()
         for request in requests:
             key = request.memory_key
@@ -235,11 +225,20 @@ class LM:
         held = ledger.reserve_all([request.worst_case(ledger) for request in unknown])
         for request, reservation in zip(unknown, held, strict=True):
             request.held = reservation
+        failed = threading.Event()
+
+        def unless_failed(request: Request) -> list[T]:
+            try:
+                return [] if failed.is_set() else [work(request)]
+            except BaseException:
+                failed.set()
+                raise
+
         try:
             if len(requests) == 1:
                 return [work(requests[0])]
             with ThreadPoolExecutor(min(at_once, len(requests))) as pool:
-                return list(pool.map(work, requests))
+                return [done for one in pool.map(unless_failed, requests) for done in one]
         finally:
             ledger.release(held)
 

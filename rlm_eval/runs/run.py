@@ -8,9 +8,10 @@ import os
 import shlex
 import signal
 import sys
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -271,17 +272,22 @@ def served(parts: Parts, journal: Journal, record: CallSink) -> Iterator[ModelCl
 def _interrupts(stop: Callable[[str], None], command: str) -> Iterator[None]:
     """The first Ctrl-C lets what is in flight end, the second leaves at once."""
     pressed = 0
+    how = f"continue with: {command}"
 
-    def handle(number: int, frame: Any) -> None:
-        nonlocal pressed
-        pressed += 1
-        how = f"continue with: {command}"
-        if pressed > 1:
-            print(f"\nstopped now; {how}", file=sys.stderr, flush=True)
-            Console(stderr=True).show_cursor()  # which the table of progress hides
-            os._exit(INTERRUPTED)
+    def end() -> None:
         print(f"\nfinishing what is in flight (Ctrl-C again: stop now); {how}", file=sys.stderr)
         stop(_BY_SIGNAL)
+
+    def handle(number: int, frame: Any) -> None:
+        # Python raises where a signal's handler prints while the code it interrupts does.
+        nonlocal pressed
+        pressed += 1
+        if pressed > 1:
+            cursor = "\x1b[?25h" if sys.stderr.isatty() else ""  # the table of progress hides it
+            with suppress(OSError):  # nobody may read it any more
+                os.write(sys.stderr.fileno(), f"{cursor}\nstopped now; {how}\n".encode())
+            os._exit(INTERRUPTED)
+        threading.Thread(target=end).start()
 
     before = {s: signal.signal(s, handle) for s in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
@@ -101,6 +102,17 @@ def test_a_bug_inside_a_batch_frees_what_was_held_for_the_rest() -> None:
             prompts(*"abcdefgh"), ledger=ledger, max_tokens=16, tags=SUB, concurrency=1
         )
     assert ledger.remaining()["calls"] == 100 - ledger.spent.calls
+
+
+def test_after_a_bug_nothing_more_of_a_batch_is_sent() -> None:
+    """A journal that can't be written is one: what is sent then is paid and in no record."""
+    script = Plan([lambda: time.sleep(0.3) or "slow", ZeroDivisionError("a bug")])
+    lm, _ = open_client(ScriptedModel(script=script))
+    with pytest.raises(ZeroDivisionError):
+        lm.complete_batch(
+            prompts(*"abcdefgh"), ledger=Ledger(), max_tokens=16, tags=SUB, concurrency=2
+        )
+    assert len(script.asked) == 2
 
 
 @pytest.mark.slow
