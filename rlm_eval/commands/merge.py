@@ -12,18 +12,15 @@ import shutil
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
-
-import yaml
 
 from rlm_eval.commands.replay import rebuild
 from rlm_eval.config.check import RunConfig
 from rlm_eval.config.compose import recorded_tree
 from rlm_eval.config.spelling import Arguments
 from rlm_eval.errors import ConfigError
-from rlm_eval.journal.environment import OF_ARMS, recorded_environment
+from rlm_eval.journal.environment import OF_ARMS, recorded_environment, write_configuration
 from rlm_eval.journal.journal import (
     Journal,
     attempt_id,
@@ -32,6 +29,7 @@ from rlm_eval.journal.journal import (
     read_events,
     record_size,
     whole,
+    write_atomically,
 )
 from rlm_eval.journal.past import copy_trajectory
 from rlm_eval.records import PENDING
@@ -74,20 +72,12 @@ class Source:
         return whole(read_events(self.folder, size=self.size))
 
 
-@dataclass(frozen=True)
-class Merged:
-    """How many results were joined, and were in several runs; how the configurations differ."""
-
-    results: int
-    repeated: int
-    differences: Mapping[str, Sequence[Any]]
-
-
-def merge(runs: Sequence[Path], out: Path) -> Merged:
+def merge(runs: Sequence[Path], out: Path) -> dict[str, list[Any]]:
     """Join ``runs`` into the new folder ``out``: journal, trajectories, configuration, environment
     and tables. Of a result that several runs have, the first finished one counts, measured rather
-    than reused; what the others spent on it stays in the bill as earlier tries. Raises ConfigError
-    where the runs do not fit together; see :func:`check_fit`."""
+    than reused; what the others spent on it stays in the bill as earlier tries. Returns how the
+    configurations differ. Raises ConfigError where the runs do not fit together; see
+    :func:`check_fit`."""
     folders = list(dict.fromkeys(path.resolve() for path in runs))
     if not out.name or (out.exists() and (not out.is_dir() or any(out.iterdir()))):
         raise ConfigError(f"--out={out} is there already: name a new folder")
@@ -115,8 +105,7 @@ def merge(runs: Sequence[Path], out: Path) -> Merged:
         copy_trajectory(key, source.folder, building)
     building.replace(out)
     rebuild(out, out)
-    repeated = sum(sum(key in s.results for s in sources) > 1 for key in chosen)
-    return Merged(len(chosen), repeated, differences)
+    return differences
 
 
 def differences_of(trees: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
@@ -211,8 +200,7 @@ def _write_companions(
         arms |= {name: node for name, node in source.tree["method"].items() if name not in arms}
     tree = {**first.tree, "method": arms, "shards": 1, "shard": None}
     tree["demonstration"] = any(source.tree["demonstration"] for source in sources)
-    text = yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
-    (out / "config.yaml").write_text(text, encoding="utf-8")
+    write_configuration(out, tree, str)  # what the runs wrote of themselves holds no key
     names = [source.folder.name for source in sources]
     revisions = filter(None, {source.environment.get("code_revision") for source in sources})
     files = [(source.environment.get("sources") or {}).items() for source in sources]
@@ -223,8 +211,7 @@ def _write_companions(
         **{key: _of_all(sources, key) for key in OF_ARMS},
         "merged": {"runs": names, "differences": differences},
     }
-    text = json.dumps(record, indent=2, ensure_ascii=False)
-    (out / "environment.json").write_text(text, encoding="utf-8")
+    write_atomically(out / "environment.json", json.dumps(record, indent=2, ensure_ascii=False))
 
 
 def _of_all(sources: Sequence[Source], key: str) -> dict[str, Any]:
@@ -240,11 +227,10 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     if len({path.resolve() for path in options.runs}) < 2:
         raise ConfigError("a merge takes two runs or more")
-    done = merge(options.runs, options.out)
+    differences = merge(options.runs, options.out)
     for said in filter(None, map(damage, options.runs)):
         print(said, file=sys.stderr)
-    for key, values in done.differences.items():
+    for key, values in differences.items():
         print(f"{key}: {' | '.join(map(str, values))}")
-    print(f"{done.results} results, {done.repeated} of them in several runs")
     print(options.out)
     return 0

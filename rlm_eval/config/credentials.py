@@ -80,13 +80,8 @@ def from_environment(tree: Any, where: str = "") -> Any:
 
 
 def reference(name: str, default: Any = ...) -> Any:
-    """In place of OmegaConf's own ``oc.env``: what :func:`from_environment` reads. Raises
-    ConfigError where the variable is not set and has no ``default``."""
-    if name in os.environ:
-        return f"${{oc.env:{name}}}"
-    if default is ...:
-        raise ConfigError(f"the environment variable {name} is not set")
-    return default
+    """In place of OmegaConf's own ``oc.env``: what :func:`from_environment` reads."""
+    return f"${{oc.env:{name}}}" if name in os.environ or default is ... else default
 
 
 def as_written(tree: Any, *, all_of_it: bool = True, plain: bool = False) -> Any:

@@ -276,7 +276,7 @@ def test_a_reference_to_nothing_and_one_that_does_not_fit_are_one_line(
 ) -> None:
     monkeypatch.setenv("SOME_WORD", KEY)
     error = refused([*LITELLM, *SMALL, "+model.params.user=${oc.env:NOT_THERE_1}"], KEY, capsys)
-    assert "NOT_THERE_1 is not set" in error
+    assert "model.params.user needs the environment variable NOT_THERE_1" in error
     error = refused([*LITELLM, *SMALL, "model.context_window=${oc.env:SOME_WORD}"], KEY, capsys)
     assert "model.context_window='${oc.env:SOME_WORD}' does not fit" in error
     check_config(compose_tree([*LITELLM, *SMALL, "+model.params.user=${oc.env:NOT_THERE_1,me}"]))
