@@ -68,14 +68,12 @@ def refuse_unpriced(budgets: Mapping[str, Budget], unpriced: Mapping[str, str]) 
     """Raise ConfigError where a budget (by scope) caps dollars and models (by key) are unpriced."""
     for scope, budget in budgets.items():
         if budget.usd is not None and unpriced:
-            raise _unpriced(scope, " and ".join(unpriced.values()), *unpriced)
-
-
-def _unpriced(scope: str, model: str, *keys: str) -> ConfigError:
-    wanted = " and ".join(f"{key}.price.input and .output" for key in keys)
-    return ConfigError(
-        f"budget.{scope}.usd is set but {model} has no price: set {wanted}, or cap tokens instead"
-    )
+            models = " and ".join(unpriced.values())
+            wanted = " and ".join(f"{key}.price.input and .output" for key in unpriced)
+            raise ConfigError(
+                f"budget.{scope}.usd is set but {models} has no price: set {wanted}, or cap "
+                "tokens instead"
+            )
 
 
 class Ledger:
@@ -113,8 +111,8 @@ class Ledger:
 
     def reserve_all(self, amounts: Sequence[Spend], *, wait: bool = True) -> list[Reservation]:
         """Hold a batch at once, or raise and hold nothing: BudgetExceeded for a sample's or child's
-        cap, RunBudgetExceeded for the run's; ConfigError when a USD cap is set and the amount has
-        no price. Without ``wait``, what is held by calls in flight counts as spent."""
+        cap, RunBudgetExceeded for the run's. Without ``wait``, what is held by calls in flight
+        counts as spent."""
         total = amounts[0] if len(amounts) == 1 else sum(amounts, Spend())
         with self._changed:
             while (refusal := self._refusal(total, in_flight=True)) is not None:
@@ -241,8 +239,6 @@ def _passed(node: Ledger, total: Spend) -> str:
     cap = node.budget
     if cap.seconds is not None and node.seconds >= cap.seconds:
         return f"seconds={cap.seconds:g}"
-    if cap.usd is not None and total.usd is None:
-        raise _unpriced(node.scope, "the model", "model")
     for kind in ("calls", "tokens", "usd"):
         most = getattr(cap, kind)
         if most is not None and getattr(total, kind) > most:

@@ -245,6 +245,8 @@ def test_a_budget_without_a_scope_has_no_cap_there() -> None:
         (["method=[rlm]", "model.context_window=1000"], "^method.rlm.turn_tokens must be lower"),
         (["budget.matched=true"], r"matched methods spend up to .* set budget\.sample\.tokens"),
         (["budget.matched=true", "budget.sample.usd=1"], "for models that cost something"),
+        (["embed_model=litellm", "embed_model.name=openai/x", "embed_model.api_base=http://x/v1",
+          "budget.run.usd=1"], r"^budget\.run\.usd is set but openai/x has no price: set embed_m"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_called_by_the_key_that_was_given(overrides: list[str], told: str) -> None:

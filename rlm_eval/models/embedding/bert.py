@@ -1,16 +1,15 @@
 """A sentence encoder of BERT's shape (Devlin et al. 2019), forward only, in numpy.
 
 Exact to float32: the sentence vectors (means of the tokens') of sentence-transformers with the same
-weights. Texts of a block lie end to end in one matrix, so nothing is padded and no mask is needed.
-Blocks go side by side, one to a core; the matrix products are best held to one thread each.
+weights. Each text goes through alone, so nothing is padded and no mask is needed; as many as there
+are cores go side by side, so the matrix products are best held to one thread each.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
@@ -19,9 +18,6 @@ from scipy.special import ndtr  # type: ignore[import-untyped]
 
 Array = NDArray[np.float32]
 Pair = tuple[Array, Array]
-#: Tokens that go through the layers together: enough for the matrix products to be quick, few
-#: enough to stay in the processor's caches.
-_BLOCK_TOKENS = 1024
 
 
 class SentenceEncoder:
@@ -61,26 +57,20 @@ class SentenceEncoder:
     def encode(self, ids: Sequence[Sequence[int]]) -> Array:
         """One row of unit length per sequence of token ids, shape (sequences, hidden size)."""
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            rows = list(pool.map(self._encode_block, _blocks(ids)))
+            rows = list(pool.map(self._encode_one, ids))
         return np.vstack(rows) if rows else np.empty((0, self._words.shape[1]), np.float32)
 
-    def _encode_block(self, ids: Sequence[Sequence[int]]) -> Array:
-        bounds = list(pairwise(accumulate(map(len, ids), initial=0)))
-        places = np.concatenate([np.arange(len(sequence)) for sequence in ids])
-        x = self._words[np.concatenate(ids)] + self._places[places]
+    def _encode_one(self, ids: Sequence[int]) -> Array:
+        x = self._words[np.asarray(ids)] + self._places[: len(ids)]
         x = self._normed(x, *self._first_norm)
         for qkv, attended, attended_norm, up, down, down_norm in self._layers:
-            parts, mixed = _affine(x, *qkv), np.empty_like(x)
-            for start, end in bounds:
-                mixed[start:end] = _attention(parts[start:end], self._heads)
+            mixed = _attention(_affine(x, *qkv), self._heads)
             x = self._normed(_affine(mixed, *attended) + x, *attended_norm)
             inner = _affine(x, *up)
             inner *= ndtr(inner)  # GELU
             x = self._normed(_affine(inner, *down) + x, *down_norm)
-        starts = [start for start, _ in bounds]
-        pooled = np.add.reduceat(x, starts, axis=0)
-        lengths = np.linalg.norm(pooled, axis=1, keepdims=True)
-        return np.asarray(pooled / lengths, dtype=np.float32)
+        pooled = x.sum(axis=0)
+        return np.asarray(pooled / np.linalg.norm(pooled), dtype=np.float32)
 
     def _normed(self, x: Array, scale: Array, shift: Array) -> Array:
         """Layer normalisation."""
@@ -109,16 +99,3 @@ def _attention(qkv: Array, heads: int) -> Array:
     scores /= scores.sum(axis=2, keepdims=True)
     mixed = (scores @ value).transpose(1, 0, 2).reshape(tokens, width)
     return np.asarray(mixed, dtype=np.float32)
-
-
-def _blocks(ids: Sequence[Sequence[int]]) -> Iterator[list[Sequence[int]]]:
-    block: list[Sequence[int]] = []
-    used = 0
-    for sequence in ids:
-        if block and used + len(sequence) > _BLOCK_TOKENS:
-            yield block
-            block, used = [], 0
-        block.append(sequence)
-        used += len(sequence)
-    if block:
-        yield block

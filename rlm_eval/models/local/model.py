@@ -28,8 +28,8 @@ from rlm_eval.models.litellm_client import LitellmModel, check_params
 from rlm_eval.models.local.weights import (
     cache_dir,
     check_embedded_weights,
-    check_sha256,
     embedded_weights,
+    file_sha256,
 )
 from rlm_eval.models.protocol import FREE, NO_OPTIONS, Message, ModelInfo, Options, Reply, shown
 
@@ -102,7 +102,13 @@ class LocalModel:
         elif not Path(self.gguf).is_file():
             raise ConfigError(f"must be a file: there is no file {self.gguf}", key="gguf")
         elif self.gguf_sha256:
-            check_sha256(Path(self.gguf), self.gguf_sha256)
+            found = file_sha256(Path(self.gguf))
+            if found != self.gguf_sha256.lower():
+                raise ConfigError(
+                    f"is not the SHA-256 of {self.gguf}, which is {found}: correct it, or fetch "
+                    "the file again",
+                    key="gguf_sha256",
+                )
 
     def open(self) -> None:
         """Wait for the machine where another run has it, then start the server."""

