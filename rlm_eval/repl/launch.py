@@ -66,6 +66,13 @@ class Launcher(Protocol):
     def close(self) -> None: ...
 
 
+def shut_harness() -> None:
+    """From now on no process of the same user can ptrace this one or read its /proc/PID/environ,
+    mem or maps, and no core of it is dumped (Linux only)."""
+    if sys.platform == "linux":
+        linux.set_dumpable(0)
+
+
 def clean_environment() -> dict[str, str]:
     """All a worker's parent gets: nothing of the user's. A fixed hash seed makes the order of sets
     the same in every session; -I would ignore it, so its parts -s -P are given instead."""

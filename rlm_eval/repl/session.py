@@ -18,8 +18,7 @@ from rlm_eval.errors import SandboxError
 from rlm_eval.repl import levels
 from rlm_eval.repl.channel import FrameError
 from rlm_eval.repl.conversation import BROKEN, Conversation, Loadable
-from rlm_eval.repl.guard import harness_guard
-from rlm_eval.repl.launch import Launcher, Process
+from rlm_eval.repl.launch import Launcher, Process, shut_harness
 from rlm_eval.repl.results import (
     BlockResult,
     HostFunction,
@@ -187,7 +186,6 @@ class Sandbox(AbstractContextManager["Sandbox"]):
             launcher, self._launcher, self._closed = self._launcher, None, True
         if launcher is not None:
             launcher.close()
-            harness_guard.leave()
 
     def __exit__(self, *_: object) -> None:
         self.close()
@@ -198,14 +196,10 @@ class Sandbox(AbstractContextManager["Sandbox"]):
             if self._closed:
                 raise SandboxError("the sandbox is closed")
             if self._launcher is None:
-                harness_guard.enter()
-                try:
-                    self._way, self._launcher = levels.reach(
-                        self._asked, self._policy, self.limits, self._probe
-                    )
-                except BaseException:
-                    harness_guard.leave()
-                    raise
+                shut_harness()
+                self._way, self._launcher = levels.reach(
+                    self._asked, self._policy, self.limits, self._probe
+                )
                 self._level = self._way.level
             elif not self._launcher.alive():
                 self._launcher.close()

@@ -20,7 +20,7 @@ import pytest
 from helpers.attempts import descendants, still_there
 from helpers.repl_host import HOST, LANDLOCK, LIMITS, hurried, needs_landlock
 from rlm_eval.errors import ConfigError, SandboxError
-from rlm_eval.repl import levels, linux, zygote
+from rlm_eval.repl import levels, zygote
 from rlm_eval.repl.launch import CommandLauncher, Launcher
 from rlm_eval.repl.levels import make_policy
 from rlm_eval.repl.results import BlockResult, Limits, Variable
@@ -103,10 +103,9 @@ def test_a_parent_that_died_is_started_again() -> None:
 
 
 def test_no_process_is_started_before_the_first_session() -> None:
-    before, dumpable = descendants(os.getpid()), linux.get_dumpable()
+    before = descendants(os.getpid())
     sandbox = Sandbox()
     assert descendants(os.getpid()) == before
-    assert linux.get_dumpable() == dumpable
     sandbox.close()
     sandbox.close()
     with pytest.raises(SandboxError, match="closed"):
@@ -329,12 +328,3 @@ def test_a_package_is_importable_only_where_allowed(repl: ReplSession) -> None:
 def test_a_package_is_a_folder_that_an_import_finds(name: str) -> None:
     with pytest.raises(ConfigError, match=f"^packages names '{name}', which is no installed"):
         Sandbox("auto", packages=["numpy", name])
-
-
-def test_the_harness_is_dumpable_again_afterwards() -> None:
-    before = linux.get_dumpable()
-    sandbox = Sandbox("none")
-    sandbox.session({}).close()
-    assert linux.get_dumpable() == 0
-    sandbox.close()
-    assert linux.get_dumpable() == before
