@@ -220,16 +220,7 @@ class Conversation:
         if alone:  # nothing else can come meanwhile: no other thread need wake for it
             answer()
         else:
-            begun = threading.Lock()
-
-            def once() -> None:
-                if begun.acquire(blocking=False):
-                    answer()
-
-            try:
-                self._pool.submit(once)
-            except RuntimeError:  # the machine has no thread left; one there is may still take it
-                once()
+            self._pool.submit(answer)
 
     def _outcome(
         self, name: str, args: list[Any], kwargs: dict[str, Any], late: bool, large: bool

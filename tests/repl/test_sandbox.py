@@ -199,30 +199,6 @@ def test_with_no_process_left_only_a_new_session_fails(level: str) -> None:
     assert after == "'another' 'mine'"
 
 
-def test_calls_are_answered_where_the_harness_can_start_no_thread(
-    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def no_thread(_: object) -> None:
-        raise RuntimeError("can't start new thread")
-
-    code = """
-import threading
-go, said = threading.Event(), []
-def late(i):
-    go.wait()
-    said.append(ask(i))
-threads = [threading.Thread(target=late, args=(i,)) for i in range(8)]
-for thread in threads: thread.start()
-"""
-    with sandbox.session({"ask": str}) as session:
-        session.run(code)
-        monkeypatch.setattr(threading.Thread, "start", no_thread)
-        result = session.run("go.set()\nfor thread in threads: thread.join()\nsorted(said)")
-        monkeypatch.undo()
-        assert result.value == repr([str(i) for i in range(8)])
-        assert session.run("len(said)").value == "8"
-
-
 def test_the_threads_of_a_block_are_limited_and_no_other_sessions(sandbox: Sandbox) -> None:
     code = """
 import threading
