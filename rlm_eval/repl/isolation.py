@@ -332,15 +332,12 @@ def limit_threads() -> None:
         resource.setrlimit(resource.RLIMIT_NPROC, (MOST_THREADS, MOST_THREADS))
 
 
-def confine(policy: Policy, ruleset: int | None) -> None:
-    """Puts this process, which then only runs model code, under the policy. Not reversible.
-
-    ``ruleset``: one made beforehand; with namespaces each worker makes its own, since the rule
-    for the scratch directory is about that worker's mount.
-    """
+def confine(policy: Policy) -> None:
+    """Puts this process, which then only runs model code, under the policy. Not reversible."""
     os.chdir("/")
     if "namespaces" in policy.features:
         own_scratch(policy)
+    ruleset = landlock_ruleset(policy) if "landlock" in policy.features else None
     limit_resources(policy)
     if sys.platform != "linux":
         return
@@ -350,8 +347,7 @@ def confine(policy: Policy, ruleset: int | None) -> None:
     linux.drop_capabilities()
     linux.set_dumpable(0)
     linux.no_new_privileges()
-    if "landlock" in policy.features:
-        ruleset = landlock_ruleset(policy) if ruleset is None else ruleset
+    if ruleset is not None:
         linux.landlock_restrict(ruleset)
         os.close(ruleset)
     if "seccomp" in policy.features:

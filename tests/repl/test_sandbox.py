@@ -141,9 +141,8 @@ def test_a_failed_fork_is_one_sessions_error(monkeypatch: pytest.MonkeyPatch) ->
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     monkeypatch.setattr(os, "fork", no_fork)
     policy = make_policy(Limits(), [])
-    serving = threading.Thread(
-        target=zygote.serve, args=(theirs, os.pidfd_open(os.getpid()), policy, None)
-    )
+    arguments = theirs, os.pidfd_open(os.getpid()), policy
+    serving = threading.Thread(target=zygote.serve, args=arguments)
     serving.start()
     with ours:
         for passed in ([ours.fileno()], []):
