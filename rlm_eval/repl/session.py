@@ -52,16 +52,9 @@ class ReplSession(AbstractContextManager["ReplSession"]):
     def load(self, name: str, content: Loadable) -> None:
         """Set ``name`` to a str, a list (from a tuple) or a dict of texts. Raises SandboxError
         when it does not fit into ``Limits.memory_mb``."""
-        if not name.isidentifier():
-            raise ValueError(f"{name!r} is no variable name")
         self._revive()
+        self._worker.load(name, content)
         self._loaded[name] = content
-        if self._worker.load(name, content):  # what the code has set may take the room
-            try:
-                self._restart()
-            except SandboxError:
-                del self._loaded[name]
-                raise
 
     def run(self, code: str) -> BlockResult:
         """Run one block.
@@ -139,8 +132,7 @@ class ReplSession(AbstractContextManager["ReplSession"]):
         self._state = "lost"
         self._worker = self._start()
         for name, content in self._loaded.items():
-            if failed := self._worker.load(name, content):
-                raise SandboxError(f"can't load {name}: {failed}")
+            self._worker.load(name, content)
 
 
 class Sandbox(AbstractContextManager["Sandbox"]):
