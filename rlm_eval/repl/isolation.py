@@ -100,13 +100,12 @@ _X32_BIT = 0x40000000
 class Policy:
     """What the parent of the workers enforces, given as JSON on its command line.
 
-    ``features``: any of ``landlock``, ``seccomp``, ``namespaces``. ``packages``: names of the
-    packages that code may import beside the standard library, found below ``package_path``.
+    ``features``: any of ``landlock``, ``seccomp``, ``namespaces``. ``packages``: directories of
+    the packages that code may import beside the standard library.
     """
 
     features: tuple[str, ...]
     packages: tuple[str, ...]
-    package_path: str
     memory_mb: int
     file_mb: int
     cpu_seconds: int
@@ -203,11 +202,8 @@ def installed(directory: str) -> list[str]:
 
 def package_paths(policy: Policy) -> list[str]:
     """The allowed packages' own directories (with the shared libraries wheels put beside them)."""
-    found = []
-    for name in policy.packages:
-        base = os.path.join(policy.package_path, name)
-        found += [path for path in (base, f"{base}.libs") if os.path.isdir(path)]
-    return found
+    paths = [path for folder in policy.packages for path in (folder, f"{folder}.libs")]
+    return [path for path in paths if os.path.isdir(path)]
 
 
 def _landlock_rules(policy: Policy) -> Iterable[tuple[str, int]]:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from signal import Signals
-from typing import Any, Protocol
+from typing import Any
 
 from rlm_eval.errors import SandboxError
 from rlm_eval.repl import linux
@@ -56,14 +56,6 @@ class Process:
         with contextlib.suppress(SandboxError):  # then it is gone already
             self.end()
         self.channel.close()
-
-
-class Launcher(Protocol):
-    """Where workers come from."""
-
-    def spawn(self) -> Process: ...
-    def alive(self) -> bool: ...
-    def close(self) -> None: ...
 
 
 def shut_harness() -> None:
@@ -258,6 +250,10 @@ class CommandLauncher:
 
     def close(self) -> None:
         """Nothing is shared: each worker ends with its session."""
+
+
+#: Where workers come from.
+Launcher = Zygote | CommandLauncher
 
 
 def _status(child: subprocess.Popen[bytes]) -> int | None:

@@ -65,14 +65,13 @@ def preload(policy: isolation.Policy) -> None:
         with contextlib.suppress(ImportError):  # some builds of Python lack bz2 or lzma
             importlib.import_module(name)
     root = sys.path.pop()
-    if policy.packages:
-        sys.path.append(policy.package_path)
-        for name in policy.packages:
-            importlib.import_module(name)
-            for part in SUBMODULES.get(name, ()):
-                importlib.import_module(f"{name}.{part}")
-        sys.path.pop()
-    sys.path[:] = [path for path in sys.path if path != root]
+    library = [path for path in sys.path if path != root]
+    sys.path[:] = [*library, *map(os.path.dirname, policy.packages)]
+    for name in map(os.path.basename, policy.packages):
+        importlib.import_module(name)
+        for part in SUBMODULES.get(name, ()):
+            importlib.import_module(f"{name}.{part}")
+    sys.path[:] = library
     sys.path_importer_cache.clear()
     importlib.util.find_spec("_")  # what lies in each folder, since workers may not list them all
     os.environ.clear()
