@@ -70,18 +70,6 @@ class Capture(io.TextIOBase):
         return taken
 
 
-def shown(value: Any, keep: int) -> tuple[str, int]:
-    """The repr of a trailing expression, cut to ``keep`` characters, and how many it has; of a
-    very long string, how many that has."""
-    if type(value) is str and len(value) > 2 * keep:
-        head, tail = value[: keep // 2], value[-(keep // 2) :]
-        gap = f"[... {len(value) - len(head) - len(tail):,} characters ...]"
-        # What can't be printed is longer in a repr.
-        return cut(f"{head!r}{gap}{tail!r}", keep + len(gap) + 4), len(value)
-    text = repr(value)
-    return cut(text, keep), len(text)
-
-
 def list_variables(names: dict[str, Any], provided: dict[str, Any]) -> list[tuple[str, str, str]]:
     """(name, type, size) of what model code has set: no modules, no private or provided names."""
     found = []

@@ -9,7 +9,7 @@ import secrets
 import signal
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -106,19 +106,26 @@ class Conversation:
             self.close()
             raise SandboxError(f"the worker did not start: {error}") from None
 
-    def load(self, name: str, content: Loadable) -> str:
-        """Set a variable to a long input; empty, or why the worker could not."""
-        head: dict[str, Any] = {"op": "load", "name": name, "kind": kind_of(content)}
-        if isinstance(content, Mapping):
-            head["keys"] = list(content)
-            content = tuple(content.values())
-        texts = [content] if isinstance(content, str) else content
-        head["lengths"] = [len(text) for text in texts]
+    def load(self, name: str, content: Loadable) -> None:
+        """Set a variable to a long input. Raises SandboxError where the worker dies of it."""
+        keys: list[str] = []
+        texts: Sequence[str]
+        match content:
+            case str():
+                kind, texts = "str", [content]
+            case Mapping():
+                kind, keys, texts = "dict", list(content), list(content.values())
+            case _:
+                kind, texts = "list", content
+        lengths = [len(text) for text in texts]
+        head = {"op": "load", "name": name, "kind": kind, "keys": keys, "lengths": lengths}
         done = self.exchange(head, self._limits.start_seconds, pieces=_pieces(texts))
-        if done.death == "memory":
-            megabytes = sum(head["lengths"]) >> 20
-            return f"{megabytes:,} MB of text do not fit: raise sandbox.limits.memory_mb"
-        return done.reason
+        if done.frame is None:
+            reason = done.reason
+            if done.death == "memory":
+                megabytes = sum(lengths) >> 20
+                reason = f"{megabytes:,} MB of text do not fit: raise sandbox.limits.memory_mb"
+            raise SandboxError(f"can't load {name}: {reason}")
 
     def exchange(
         self,
@@ -201,9 +208,7 @@ class Conversation:
             head = {"op": "answer", "id": number}
             calls.begin()
             try:
-                reply = encode(
-                    head | self._outcome(name, args, kwargs, late, frame.size > MOST_ITEMS)
-                )
+                reply = encode(head | self._outcome(name, args, kwargs, late))
             except BaseException as error:  # noqa: BLE001 - raised again by ``exchange``
                 self._failure = self._failure or error
                 reply = encode(head | _failed("stopped", f"{name}() failed"))
@@ -220,26 +225,17 @@ class Conversation:
         if alone:  # nothing else can come meanwhile: no other thread need wake for it
             answer()
         else:
-            begun = threading.Lock()
-
-            def once() -> None:
-                if begun.acquire(blocking=False):
-                    answer()
-
-            try:
-                self._pool.submit(once)
-            except RuntimeError:  # the machine has no thread left; one there is may still take it
-                once()
+            self._pool.submit(answer)
 
     def _outcome(
-        self, name: str, args: list[Any], kwargs: dict[str, Any], late: bool, large: bool
+        self, name: str, args: list[Any], kwargs: dict[str, Any], late: bool
     ) -> dict[str, Any]:
         """What the host function returns, or the error that model code is to see."""
         if late or self._stopping:
             return _failed("stopped", f"{name}() came too late: its block was over or stopped")
         function = self._host[name]
         given = [value for value in (*args, *kwargs.values()) if isinstance(value, list | dict)]
-        if large and any(len(value) > MOST_ITEMS for value in given):
+        if max(map(len, given), default=0) > MOST_ITEMS:
             return _failed(BAD_CALL, f"{name}() takes at most {MOST_ITEMS:,} items at once")
         try:
             return {"value": function(*args, **kwargs)}
@@ -282,13 +278,6 @@ class Conversation:
         if self.alive:
             self.alive = False
             self._process.leave()
-
-
-def kind_of(content: Loadable) -> str:
-    """The type that a content has in the worker."""
-    if isinstance(content, str):
-        return "str"
-    return "dict" if isinstance(content, Mapping) else "list"
 
 
 def _pieces(texts: Iterable[str]) -> Iterator[bytes]:

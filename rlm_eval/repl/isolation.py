@@ -100,13 +100,12 @@ _X32_BIT = 0x40000000
 class Policy:
     """What the parent of the workers enforces, given as JSON on its command line.
 
-    ``features``: any of ``landlock``, ``seccomp``, ``namespaces``. ``packages``: names of the
-    packages that code may import beside the standard library, found below ``package_path``.
+    ``features``: any of ``landlock``, ``seccomp``, ``namespaces``. ``packages``: directories of
+    the packages that code may import beside the standard library.
     """
 
     features: tuple[str, ...]
     packages: tuple[str, ...]
-    package_path: str
     memory_mb: int
     file_mb: int
     cpu_seconds: int
@@ -203,11 +202,8 @@ def installed(directory: str) -> list[str]:
 
 def package_paths(policy: Policy) -> list[str]:
     """The allowed packages' own directories (with the shared libraries wheels put beside them)."""
-    found = []
-    for name in policy.packages:
-        base = os.path.join(policy.package_path, name)
-        found += [path for path in (base, f"{base}.libs") if os.path.isdir(path)]
-    return found
+    paths = [path for folder in policy.packages for path in (folder, f"{folder}.libs")]
+    return [path for path in paths if os.path.isdir(path)]
 
 
 def _landlock_rules(policy: Policy) -> Iterable[tuple[str, int]]:
@@ -332,15 +328,12 @@ def limit_threads() -> None:
         resource.setrlimit(resource.RLIMIT_NPROC, (MOST_THREADS, MOST_THREADS))
 
 
-def confine(policy: Policy, ruleset: int | None) -> None:
-    """Puts this process, which then only runs model code, under the policy. Not reversible.
-
-    ``ruleset``: one made beforehand; with namespaces each worker makes its own, since the rule
-    for the scratch directory is about that worker's mount.
-    """
+def confine(policy: Policy) -> None:
+    """Puts this process, which then only runs model code, under the policy. Not reversible."""
     os.chdir("/")
     if "namespaces" in policy.features:
         own_scratch(policy)
+    ruleset = landlock_ruleset(policy) if "landlock" in policy.features else None
     limit_resources(policy)
     if sys.platform != "linux":
         return
@@ -350,8 +343,7 @@ def confine(policy: Policy, ruleset: int | None) -> None:
     linux.drop_capabilities()
     linux.set_dumpable(0)
     linux.no_new_privileges()
-    if "landlock" in policy.features:
-        ruleset = landlock_ruleset(policy) if ruleset is None else ruleset
+    if ruleset is not None:
         linux.landlock_restrict(ruleset)
         os.close(ruleset)
     if "seccomp" in policy.features:

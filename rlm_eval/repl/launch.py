@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from signal import Signals
-from typing import Any, Protocol
+from typing import Any
 
 from rlm_eval.errors import SandboxError
 from rlm_eval.repl import linux
@@ -58,12 +58,11 @@ class Process:
         self.channel.close()
 
 
-class Launcher(Protocol):
-    """Where workers come from."""
-
-    def spawn(self) -> Process: ...
-    def alive(self) -> bool: ...
-    def close(self) -> None: ...
+def shut_harness() -> None:
+    """From now on no process of the same user can ptrace this one or read its /proc/PID/environ,
+    mem or maps, and no core of it is dumped (Linux only)."""
+    if sys.platform == "linux":
+        linux.set_dumpable(0)
 
 
 def clean_environment() -> dict[str, str]:
@@ -251,6 +250,10 @@ class CommandLauncher:
 
     def close(self) -> None:
         """Nothing is shared: each worker ends with its session."""
+
+
+#: Where workers come from.
+Launcher = Zygote | CommandLauncher
 
 
 def _status(child: subprocess.Popen[bytes]) -> int | None:

@@ -47,20 +47,17 @@ def ways_of(level: str) -> Sequence[Way]:
 def make_policy(limits: Limits, packages: Sequence[str]) -> Policy:
     """What a worker may do, less a way's features. Raises ConfigError for a package that is not
     installed."""
-    parents = []
+    folders = []
     for name in packages:
         spec = importlib.util.find_spec(name) if name.isidentifier() else None
         if spec is None or spec.origin is None or not spec.submodule_search_locations:
             found = f"(a folder that `import {name}` finds): remove it, or install it as one"
             what = f"names {name!r}, which is no installed package {found}"
             raise ConfigError(what, key="packages")
-        parents.append(os.path.dirname(os.path.dirname(os.path.realpath(spec.origin))))
-    if len(set(parents)) > 1:
-        raise ConfigError("must all be installed in one directory", key="packages")
+        folders.append(os.path.dirname(os.path.realpath(spec.origin)))
     return Policy(
         features=(),
-        packages=tuple(packages),
-        package_path=parents[0] if parents else "",
+        packages=tuple(folders),
         memory_mb=limits.memory_mb,
         file_mb=limits.file_mb,
         cpu_seconds=limits.cpu_seconds,

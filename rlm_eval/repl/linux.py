@@ -20,7 +20,7 @@ MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_BIND = 0x1, 0x2, 0x4, 0x8, 0x1000
 MS_REC, MS_PRIVATE, MNT_DETACH = 0x4000, 0x40000, 2
 _PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
 _MOUNT_SETATTR, _LANDLOCK_CREATE, _LANDLOCK_ADD, _LANDLOCK_RESTRICT = 442, 444, 445, 446
-_PR_SET_PDEATHSIG, _PR_GET_DUMPABLE, _PR_SET_DUMPABLE, _PR_SET_SECCOMP = 1, 3, 4, 22
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_SECCOMP = 1, 4, 22
 _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS, _PR_CAP_AMBIENT = 24, 38, 47
 
 
@@ -39,10 +39,6 @@ def _syscall(what: str, number: int, *args: object) -> int:
 def _prctl(what: str, option: int, *args: int) -> int:
     values = [ctypes.c_ulong(a) for a in (*args, 0, 0, 0, 0)[:4]]
     return _check(_libc.prctl(ctypes.c_int(option), *values), what)
-
-
-def get_dumpable() -> int:
-    return _prctl("PR_GET_DUMPABLE", _PR_GET_DUMPABLE)
 
 
 def set_dumpable(value: int) -> None:

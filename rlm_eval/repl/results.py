@@ -9,10 +9,8 @@ from typing import Any, Literal, Self
 from rlm_eval.errors import ConfigError
 from rlm_eval.repl.channel import ERROR_KEY, CallError, Frame, FrameError
 
-#: A value that JSON can hold. Anything else cannot cross between worker and harness.
-JSON = Any
-#: Answers one call made by model code. Runs in a harness thread.
-HostFunction = Callable[..., JSON]
+#: Answers one call made by model code, in a harness thread, by a value that JSON can hold.
+HostFunction = Callable[..., Any]
 
 Interrupted = Literal["", "time_limit", "killed", "memory", "exited", "crashed"]
 State = Literal["kept", "lost"]
@@ -162,7 +160,7 @@ class HostError(CallError):
     Any other exception of a host function stops the block and leaves ``ReplSession.run``.
     """
 
-    def as_value(self) -> JSON:
+    def as_value(self) -> Any:
         """A failed item of a batch: in a list that a host function returns, it becomes a
         ``QueryError`` instance (not raised): code can test it by type, never by its text."""
         return {ERROR_KEY: vars(self)}

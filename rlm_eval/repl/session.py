@@ -18,8 +18,7 @@ from rlm_eval.errors import SandboxError
 from rlm_eval.repl import levels
 from rlm_eval.repl.channel import FrameError
 from rlm_eval.repl.conversation import BROKEN, Conversation, Loadable
-from rlm_eval.repl.guard import harness_guard
-from rlm_eval.repl.launch import Launcher, Process
+from rlm_eval.repl.launch import Launcher, Process, shut_harness
 from rlm_eval.repl.results import (
     BlockResult,
     HostFunction,
@@ -53,16 +52,9 @@ class ReplSession(AbstractContextManager["ReplSession"]):
     def load(self, name: str, content: Loadable) -> None:
         """Set ``name`` to a str, a list (from a tuple) or a dict of texts. Raises SandboxError
         when it does not fit into ``Limits.memory_mb``."""
-        if not name.isidentifier():
-            raise ValueError(f"{name!r} is no variable name")
         self._revive()
+        self._worker.load(name, content)
         self._loaded[name] = content
-        if self._worker.load(name, content):  # what the code has set may take the room
-            try:
-                self._restart()
-            except SandboxError:
-                del self._loaded[name]
-                raise
 
     def run(self, code: str) -> BlockResult:
         """Run one block.
@@ -140,8 +132,7 @@ class ReplSession(AbstractContextManager["ReplSession"]):
         self._state = "lost"
         self._worker = self._start()
         for name, content in self._loaded.items():
-            if failed := self._worker.load(name, content):
-                raise SandboxError(f"can't load {name}: {failed}")
+            self._worker.load(name, content)
 
 
 class Sandbox(AbstractContextManager["Sandbox"]):
@@ -187,7 +178,6 @@ class Sandbox(AbstractContextManager["Sandbox"]):
             launcher, self._launcher, self._closed = self._launcher, None, True
         if launcher is not None:
             launcher.close()
-            harness_guard.leave()
 
     def __exit__(self, *_: object) -> None:
         self.close()
@@ -198,14 +188,10 @@ class Sandbox(AbstractContextManager["Sandbox"]):
             if self._closed:
                 raise SandboxError("the sandbox is closed")
             if self._launcher is None:
-                harness_guard.enter()
-                try:
-                    self._way, self._launcher = levels.reach(
-                        self._asked, self._policy, self.limits, self._probe
-                    )
-                except BaseException:
-                    harness_guard.leave()
-                    raise
+                shut_harness()
+                self._way, self._launcher = levels.reach(
+                    self._asked, self._policy, self.limits, self._probe
+                )
                 self._level = self._way.level
             elif not self._launcher.alive():
                 self._launcher.close()

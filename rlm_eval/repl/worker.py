@@ -23,7 +23,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from rlm_eval.repl.capture import ADDRESS, Capture, describe_error, list_variables, shown
+from rlm_eval.repl.capture import ADDRESS, Capture, cut, describe_error, list_variables
 from rlm_eval.repl.channel import (
     BAD_CALL,
     ERROR_KEY,
@@ -241,8 +241,9 @@ class Worker:
         value = eval(compile(expression, name, "eval", dont_inherit=True), self._names)
         if value is None:
             return None
-        text, self._value_chars = shown(value, self._limits["output_chars"])
-        return text
+        text = repr(value)
+        self._value_chars = len(text)
+        return cut(text, self._limits["output_chars"])
 
     def _on_interrupt(self, *_: object) -> None:
         if self._shielded:

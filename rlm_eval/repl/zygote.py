@@ -12,7 +12,6 @@ import contextlib
 import errno
 import gc
 import importlib.util
-import itertools
 import json
 import os
 import random
@@ -52,12 +51,12 @@ def main() -> None:
     control = socket.socket(fileno=0)
     try:
         preload(policy)
-        ruleset = prepare(policy)
+        prepare(policy)
     except OSError as error:
         control.send(json.dumps({"error": str(error)}).encode())
         return
     control.send(json.dumps({"pid": os.getpid()}).encode())
-    serve(control, harness, policy, ruleset)
+    serve(control, harness, policy)
 
 
 def preload(policy: isolation.Policy) -> None:
@@ -66,25 +65,24 @@ def preload(policy: isolation.Policy) -> None:
         with contextlib.suppress(ImportError):  # some builds of Python lack bz2 or lzma
             importlib.import_module(name)
     root = sys.path.pop()
-    if policy.packages:
-        sys.path.append(policy.package_path)
-        for name in policy.packages:
-            importlib.import_module(name)
-            for part in SUBMODULES.get(name, ()):
-                importlib.import_module(f"{name}.{part}")
-        sys.path.pop()
-    sys.path[:] = [path for path in sys.path if path != root]
+    library = [path for path in sys.path if path != root]
+    sys.path[:] = [*library, *map(os.path.dirname, policy.packages)]
+    for name in map(os.path.basename, policy.packages):
+        importlib.import_module(name)
+        for part in SUBMODULES.get(name, ()):
+            importlib.import_module(f"{name}.{part}")
+    sys.path[:] = library
     sys.path_importer_cache.clear()
     importlib.util.find_spec("_")  # what lies in each folder, since workers may not list them all
     os.environ.clear()
     sys.argv[:] = [""]
 
 
-def prepare(policy: isolation.Policy) -> int | None:
-    """Everything of the policy that all workers share. Returns their Landlock ruleset, if one can
-    be made beforehand. With namespaces, returns in the first process of the new pid namespace."""
+def prepare(policy: isolation.Policy) -> None:
+    """Everything of the policy that all workers share. With namespaces, returns in the first
+    process of the new pid namespace."""
     if sys.platform != "linux":
-        return None
+        return
     if policy.features and linux.MACHINE not in isolation.AUDIT_ARCH:
         raise OSError(errno.ENOSYS, f"the policy knows no system calls of {linux.MACHINE}")
     with contextlib.suppress(OSError):
@@ -95,13 +93,9 @@ def prepare(policy: isolation.Policy) -> int | None:
             os.waitpid(child, 0)
             os._exit(0)
         linux.die_with_parent(signal.SIGKILL)
-        return None
-    return isolation.landlock_ruleset(policy) if "landlock" in policy.features else None
 
 
-def serve(
-    control: socket.socket, harness: int, policy: isolation.Policy, ruleset: int | None
-) -> None:
+def serve(control: socket.socket, harness: int, policy: isolation.Policy) -> None:
     """Forks workers, signals them and collects what they leave, until the harness closes the socket
     or dies. What can't be done is the answer to that request alone."""
     workers: dict[int, int] = {}
@@ -122,7 +116,7 @@ def serve(
         reply: dict[str, Any] = {}
         try:
             if op == "fork":
-                workers[number] = _fork(descriptors, policy, ruleset)
+                workers[number] = _fork(descriptors, policy)
             elif op in ("SIGINT", "SIGKILL"):
                 os.kill(workers[number], signal.Signals[op])
             elif op == "status":  # its channel is closed: it ends now, by itself or by us
@@ -152,7 +146,7 @@ def _exit_status(pid: int) -> int | None:
     return status if ended else None
 
 
-def _fork(descriptors: list[int], policy: isolation.Policy, ruleset: int | None) -> int:
+def _fork(descriptors: list[int], policy: isolation.Policy) -> int:
     """A new worker on the channel that came with the request. Raises OSError."""
     if not descriptors:
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
@@ -165,12 +159,11 @@ def _fork(descriptors: list[int], policy: isolation.Policy, ruleset: int | None)
             os.close(channel)
     try:
         os.setsid()
-        kept = sorted({2, channel, ruleset or 2, 1 << 20})
-        for low, high in itertools.pairwise(kept):
-            os.closerange(low + 1, high)
+        os.closerange(3, channel)
+        os.closerange(channel + 1, 1 << 20)
         linux.die_with_parent(signal.SIGKILL)
         if os.getppid() == parent:  # else it died before that could be noticed
-            start(Channel(channel, channel, MAX_BYTES), policy, ruleset)
+            start(Channel(channel, channel, MAX_BYTES), policy)
     finally:
         os._exit(1)  # a worker that served ends itself
 
@@ -180,10 +173,10 @@ def solo() -> None:
     policy = isolation.Policy(**json.loads(sys.argv[1]))
     channel = Channel(os.dup(0), os.dup(1), MAX_BYTES)
     preload(policy)
-    start(channel, policy, None)
+    start(channel, policy)
 
 
-def start(channel: Channel, policy: isolation.Policy, ruleset: int | None) -> None:
+def start(channel: Channel, policy: isolation.Policy) -> None:
     """The worker's last steps: confined, the same random numbers in every session, no harness in
     sight. Serves while the harness lives."""
     null = os.open(os.devnull, os.O_RDWR)
@@ -191,7 +184,7 @@ def start(channel: Channel, policy: isolation.Policy, ruleset: int | None) -> No
         os.dup2(null, standard)
     os.close(null)
     try:
-        isolation.confine(policy, ruleset)
+        isolation.confine(policy)
     except (OSError, ValueError) as error:
         channel.send(encode({"op": "failed", "error": str(error)}))
         return

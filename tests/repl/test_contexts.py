@@ -118,15 +118,6 @@ def test_a_context_too_large_for_the_limit_says_what_to_raise() -> None:
         assert repl.run("len(other)").value == str(30 << 20)
 
 
-@pytest.mark.slow
-def test_what_code_has_set_gives_way_to_a_load() -> None:
-    with Sandbox("auto", {"memory_mb": 256}) as small, small.session({}) as repl:
-        repl.run("grown = []\nwhile True: grown.append(bytearray(1 << 20))")
-        repl.load("context", "x" * (60 << 20))
-        result = repl.run("len(context)")
-        assert (result.value, result.state) == (str(60 << 20), "lost")
-
-
 def test_a_context_loads_while_a_thread_of_the_code_is_in_a_host_call(sandbox: Sandbox) -> None:
     def ask(text: str) -> str:
         time.sleep(0.05)

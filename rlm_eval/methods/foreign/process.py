@@ -19,7 +19,7 @@ from typing import IO
 from rlm_eval.errors import SandboxError
 from rlm_eval.methods.foreign.confinement import HOME, PROBE, confined, engine_filter
 from rlm_eval.repl import linux
-from rlm_eval.repl.guard import harness_guard
+from rlm_eval.repl.launch import shut_harness
 
 #: This Python by its folder's real path; the link itself says which environment it is.
 PYTHON = str(Path(sys.executable).parent.resolve() / Path(sys.executable).name)
@@ -53,8 +53,7 @@ def running(
     engine's process can't be started.
     """
     with ExitStack() as stack:
-        harness_guard.enter()
-        stack.callback(harness_guard.leave)
+        shut_harness()
         out, err = (stack.enter_context(TemporaryFile(dir=memory_folder())) for _ in range(2))
         mine, theirs = map(stack.enter_context, socket.socketpair())
         home = HOME
