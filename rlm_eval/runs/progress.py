@@ -18,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rlm_eval.ledger import Ledger
+from rlm_eval.models.protocol import NOT_SAID
 from rlm_eval.records import PENDING, Call, Result
 
 PLAIN_EVERY_S = 15.0
@@ -49,8 +50,9 @@ class _Tally:
 @dataclass(eq=False, repr=False)
 class Progress:
     """Counts per arm as calls and results come in; ``arms`` has the arm of each expected result
-    key. What failed, be it a call, an engine or a sandbox, is shown once: errors that differ in
-    numbers alone are one. ``model`` is named, and the caps of ``ledger``. Safe for threads."""
+    key. What failed, be it a call, an engine or a sandbox, is shown once, as is a reply that was
+    cut off before any text and yet paid for; what differs in numbers alone is one. ``model`` is
+    named, and the caps of ``ledger``. Safe for threads."""
 
     arms: Mapping[str, str]
     concurrency: int
@@ -95,8 +97,11 @@ class Progress:
                 print(f"failed: {first}", file=sys.stderr, flush=True)
 
     def called(self, call: Call, reply: str = "") -> None:
+        cut_off = call.finish_reason == "length" and not call.cached_response
         if call.error:
             self._failed(call.error)
+        elif cut_off and len(reply.strip()) <= call.thought_chars:
+            self._failed(f"{call.model}: {NOT_SAID['length'][1]}")
         arm = self.arms.get(call.result_key)
         if arm is None:
             return
