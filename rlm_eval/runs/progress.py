@@ -145,14 +145,14 @@ class Progress:
             if (most := getattr(cap, name)) is not None:
                 yield f"{getattr(spent, name):,} of {most:,} {name}"
         if cap.seconds is not None:
-            yield f"{_duration(self.ledger.seconds)} of {_duration(cap.seconds)}"
+            yield f"{duration(self.ledger.seconds)} of {duration(cap.seconds)}"
 
     def _table(self) -> Group:
         table = Table(box=None, pad_edge=False, header_style="dim")
         for name in ("method", "done", "correct", "score", "calls", "tokens", "cached", "cost"):
             table.add_column(name, justify="left" if name == "method" else "right")
         table.add_column("left", justify="right")
-        elapsed = _duration(time.monotonic() - self._started)
+        elapsed = duration(time.monotonic() - self._started)
         head = "  ".join(filter(None, (self.model, elapsed, *self._caps())))
         with self._lock:
             for name, tally in self._tallies.items():
@@ -174,13 +174,13 @@ class Progress:
             self._last_line = now
             every, left = self._sum()
         line = (
-            f"{_duration(now - self._started)}  {every.done}/{every.total} results, "
+            f"{duration(now - self._started)}  {every.done}/{every.total} results, "
             f"{every.correct} correct, {every.calls:,} calls, {every.tokens:,} tokens, "
             f"{_dollars(every)}"
         )
         line += "".join(f", {cap}" for cap in self._caps())
         if left is not None:
-            line += f", about {_duration(left)} left"
+            line += f", about {duration(left)} left"
         print(line, file=sys.stderr, flush=True)
 
 
@@ -243,7 +243,7 @@ def _cells(tally: _Tally, left: float | None) -> list[str]:
         f"{tally.tokens:,}",
         f"{tally.cached / tally.tokens:.0%}" if tally.tokens else "–",
         _dollars(tally),
-        "–" if left is None else _duration(left),
+        "–" if left is None else duration(left),
     ]
 
 
@@ -251,7 +251,8 @@ def _dollars(tally: _Tally, digits: int = 2) -> str:
     return "unpriced" if tally.unpriced else f"${tally.cost:.{digits}f}"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """As a clock has it: minutes and seconds, from an hour on with the hours before them."""
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
