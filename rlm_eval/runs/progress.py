@@ -35,7 +35,6 @@ class _Tally:
     score: float = 0.0
     calls: int = 0
     tokens: int = 0
-    cached: int = 0
     cost: float = 0.0
     unpriced: int = 0
     seconds: float = 0.0
@@ -109,7 +108,6 @@ class Progress:
             tally = self._tallies[arm]
             tally.calls += 1
             tally.tokens += call.prompt_tokens + call.completion_tokens
-            tally.cached += call.cached_tokens
             tally.cost += call.cost_usd or 0.0
             tally.unpriced += call.cost_usd is None
         self._print_line()
@@ -149,9 +147,8 @@ class Progress:
 
     def _table(self) -> Group:
         table = Table(box=None, pad_edge=False, header_style="dim")
-        for name in ("method", "done", "correct", "score", "calls", "tokens", "cached", "cost"):
+        for name in ("method", "done", "correct", "score", "calls", "tokens", "cost", "left"):
             table.add_column(name, justify="left" if name == "method" else "right")
-        table.add_column("left", justify="right")
         elapsed = duration(time.monotonic() - self._started)
         head = "  ".join(filter(None, (self.model, elapsed, *self._caps())))
         with self._lock:
@@ -241,7 +238,6 @@ def _cells(tally: _Tally, left: float | None) -> list[str]:
         f"{tally.score / tally.scored:.2f}" if tally.scored else "–",
         f"{tally.calls:,}",
         f"{tally.tokens:,}",
-        f"{tally.cached / tally.tokens:.0%}" if tally.tokens else "–",
         _dollars(tally),
         "–" if left is None else duration(left),
     ]
