@@ -17,7 +17,7 @@ import pandas as pd
 
 from rlm_eval.errors import ConfigError
 from rlm_eval.journal.chats import Conversation, conversations
-from rlm_eval.journal.tables import CALL_COLUMNS, RESULT_COLUMNS
+from rlm_eval.journal.tables import CALL_COLUMNS, RESULT_COLUMNS, frame_of
 from rlm_eval.records import NO_GOLD, PENDING, SCHEMA_VERSION, SCORED, content_hash
 
 #: The protocol of a log's rows.
@@ -201,11 +201,8 @@ def read_log(path: Path) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
             row |= _NEITHER | {"error": "unscored in the log"}
         if row["outcome"] in PENDING and row["score_rule"] == NO_GOLD:
             row["score_rule"] = rule
-    further = sorted({c for row in rows for c in row} - set(RESULT_COLUMNS))
-    kinds = RESULT_COLUMNS | dict.fromkeys(further, "float64")
-    results = pd.DataFrame(rows, columns=list(kinds)).astype(kinds)
-    table = pd.DataFrame(calls, columns=list(CALL_COLUMNS)).astype(CALL_COLUMNS)
-    return results, table, {"method": {arm: dict(spec.solver_args or {})}}
+    config = {"method": {arm: dict(spec.solver_args or {})}}
+    return frame_of(rows, RESULT_COLUMNS), frame_of(calls, CALL_COLUMNS), config
 
 
 def _read_sample(sample: Any, arm: str, spec: Any) -> tuple[dict[str, Any], list[dict[str, Any]]]:
