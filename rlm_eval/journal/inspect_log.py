@@ -17,6 +17,7 @@ import pandas as pd
 
 from rlm_eval.errors import ConfigError
 from rlm_eval.journal.chats import Conversation, conversations
+from rlm_eval.journal.environment import read
 from rlm_eval.journal.tables import CALL_COLUMNS, RESULT_COLUMNS, frame_of
 from rlm_eval.records import NO_GOLD, PENDING, SCHEMA_VERSION, SCORED, content_hash
 
@@ -179,11 +180,7 @@ def read_log(path: Path) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
     sample that ended in an error, was invalidated, or has no score where others have one, is
     pending. Raises ConfigError for what is no log with samples."""
     ai = _inspect()
-    try:
-        found = ai.log.read_eval_log(str(path))
-    except (OSError, ValueError, KeyError) as error:
-        reason = " ".join(str(error).split())
-        raise ConfigError(f"{path} can't be read as a log of inspect_ai: {reason}") from error
+    found = read(path, lambda p: ai.log.read_eval_log(str(p)))
     if not found.samples:
         raise ConfigError(f"{path} has no samples: a log that is read as an arm needs them")
     spec = found.eval
