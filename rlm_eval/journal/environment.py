@@ -77,10 +77,10 @@ def _mapping(path: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
 
 
 def read(path: Path, parse: Callable[[Path], T]) -> T:
-    """A parsed file of a run. Raises ConfigError, in one line, where it can't be read."""
+    """A parsed file of a run, or a log. Raises ConfigError, in one line, where it can't be read."""
     try:
         return parse(path)
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except (OSError, ValueError, KeyError, yaml.YAMLError) as error:
         raise ConfigError(f"{path} can't be read: {' '.join(str(error).split())}") from error
 
 

@@ -17,7 +17,8 @@ import pandas as pd
 
 from rlm_eval.errors import ConfigError
 from rlm_eval.journal.chats import Conversation, conversations
-from rlm_eval.journal.tables import CALL_COLUMNS, RESULT_COLUMNS
+from rlm_eval.journal.environment import read
+from rlm_eval.journal.tables import CALL_COLUMNS, RESULT_COLUMNS, frame_of
 from rlm_eval.records import NO_GOLD, PENDING, SCHEMA_VERSION, SCORED, content_hash
 
 #: The protocol of a log's rows.
@@ -179,11 +180,7 @@ def read_log(path: Path) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
     sample that ended in an error, was invalidated, or has no score where others have one, is
     pending. Raises ConfigError for what is no log with samples."""
     ai = _inspect()
-    try:
-        found = ai.log.read_eval_log(str(path))
-    except (OSError, ValueError, KeyError) as error:
-        reason = " ".join(str(error).split())
-        raise ConfigError(f"{path} can't be read as a log of inspect_ai: {reason}") from error
+    found = read(path, lambda p: ai.log.read_eval_log(str(p)))
     if not found.samples:
         raise ConfigError(f"{path} has no samples: a log that is read as an arm needs them")
     spec = found.eval
@@ -201,11 +198,8 @@ def read_log(path: Path) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
             row |= _NEITHER | {"error": "unscored in the log"}
         if row["outcome"] in PENDING and row["score_rule"] == NO_GOLD:
             row["score_rule"] = rule
-    further = sorted({c for row in rows for c in row} - set(RESULT_COLUMNS))
-    kinds = RESULT_COLUMNS | dict.fromkeys(further, "float64")
-    results = pd.DataFrame(rows, columns=list(kinds)).astype(kinds)
-    table = pd.DataFrame(calls, columns=list(CALL_COLUMNS)).astype(CALL_COLUMNS)
-    return results, table, {"method": {arm: dict(spec.solver_args or {})}}
+    config = {"method": {arm: dict(spec.solver_args or {})}}
+    return frame_of(rows, RESULT_COLUMNS), frame_of(calls, CALL_COLUMNS), config
 
 
 def _read_sample(sample: Any, arm: str, spec: Any) -> tuple[dict[str, Any], list[dict[str, Any]]]:

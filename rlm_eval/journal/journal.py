@@ -328,16 +328,9 @@ def claim(path: Path) -> BinaryIO:
 def _appendable(path: Path, buffering: int = -1) -> BinaryIO:
     """The file, to read and to append to. Raises ConfigError for a link: the folder may be somebody
     else's, and lead to any file."""
-
-    def no_link(name: str, flags: int) -> int:
-        return os.open(name, flags | os.O_NOFOLLOW, 0o666)
-
-    try:
-        return open(path, "a+b", buffering, opener=no_link)
-    except OSError as error:
-        if error.errno == errno.ELOOP:
-            raise ConfigError(f"{path} is a link, which a file of a run must not be") from error
-        raise
+    if path.is_symlink():
+        raise ConfigError(f"{path} is a link, which a file of a run must not be")
+    return path.open("a+b", buffering)
 
 
 @contextmanager

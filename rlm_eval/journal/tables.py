@@ -135,7 +135,7 @@ def write_results(
         sent.extend(vars(call) for attempt, call in calls.items() if add and attempt not in before)
         before.update(calls)
         if add and len(sent) >= _ROWS:
-            add(_frame(sent, CALL_COLUMNS))
+            add(frame_of(sent, CALL_COLUMNS))
             sent.clear()
 
     for event in whole(events):
@@ -150,7 +150,7 @@ def write_results(
             if event["answer"]["outcome"] not in PENDING:
                 del open_calls[key], known[key]
             if len(rows) == _ROWS:
-                frames.append(_frame(rows, RESULT_COLUMNS))
+                frames.append(frame_of(rows, RESULT_COLUMNS))
                 rows = []
             continue
         attempt = attempt_id(event)
@@ -158,8 +158,8 @@ def write_results(
         if "reused_from" not in event:
             send(key, {attempt: call})
     if add:
-        add(_frame(sent, CALL_COLUMNS))
-    results = pd.concat([*frames, _frame(rows, RESULT_COLUMNS)], ignore_index=True)
+        add(frame_of(sent, CALL_COLUMNS))
+    results = pd.concat([*frames, frame_of(rows, RESULT_COLUMNS)], ignore_index=True)
     frames.clear()
     order = ["target_tokens", "context_id", "method", "sample_id", "repeat", "result_key"]
     last = results[order].drop_duplicates("result_key", keep="last").sort_values(order).index
@@ -169,7 +169,7 @@ def write_results(
             put(results.loc[last[start : start + _ROWS], [*RESULT_COLUMNS, *further]])
 
 
-def _frame(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> pd.DataFrame:
+def frame_of(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> pd.DataFrame:
     """``rows`` with the ``columns`` as typed, and what else they have as numbers."""
     import pandas as pd
 

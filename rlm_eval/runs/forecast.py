@@ -165,22 +165,19 @@ def _unseen(row: Expected, parts: Parts, group: Sequence[Work], experience: Expe
         return _from_sizes(row, loads, infos, speeds)
     if past := experience.nearest(row.arm, row.target_tokens):
         return _from_past(row, *past)
-    shapes = shapes_of(parts, group)
-    told = [(method.forecast(shape, infos), method.bounds(shape, infos)) for shape in shapes]
-    ends = [bounds or (load, load) for load, bounds in told]
-    least = [least for least, _ in ends if least is not None]
-    most = [most for _, most in ends if most is not None]
-    if len(least) < row.results:
+    bounds = [method.bounds(shape, infos) for shape in shapes_of(parts, group)]
+    ends = [both for both in bounds if both is not None]
+    if len(ends) < row.results:
         return row
     calls = parts.sample_budget.calls
-    most = [tuple(_capped(part, calls) for part in load) for load in most]
+    most = [tuple(_capped(part, calls) for part in load) for _, load in ends if load is not None]
     unthinking = {
         role: replace(
             info, reasoning_tokens=0, price=info.price and replace(info.price, cache_write=None)
         )
         for role, info in infos.items()
     }
-    low = _totals(least, unthinking, speeds)
+    low = _totals([least for least, _ in ends], unthinking, speeds)
     high = _totals(most, infos, speeds) if len(most) == row.results else {}
     assumed = any(part.assumed for load in most for part in load)
     return replace(row, source="assumed" if assumed else "limits", low=low, high=high)

@@ -26,6 +26,7 @@ from rlm_eval.runs.forecast import (
     together,
 )
 from rlm_eval.runs.judging import judge_of
+from rlm_eval.runs.progress import duration
 from rlm_eval.runs.runner import Work
 
 #: Where runs worth learning from lie, beside the run's own folder.
@@ -89,7 +90,7 @@ def _cells(row: Expected) -> list[str]:
 
     cells = []
     for name in MEASURES:
-        shown = {"usd": "{:,.2f}".format, "seconds": _duration}.get(name, count)
+        shown = {"usd": "{:,.2f}".format, "seconds": duration}.get(name, count)
         least, most = row.low.get(name, 0.0), row.high.get(name)
         low, high = shown(least), shown(most or 0.0)
         if most is None:
@@ -99,13 +100,6 @@ def _cells(row: Expected) -> list[str]:
         else:
             cells.append(f"{low} – {high}" if least else f"≤ {high}")
     return cells
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 120 else f"{seconds / 3600:.1f} h"
 
 
 def _notes(parts: Parts, rows: Sequence[Expected]) -> list[str]:

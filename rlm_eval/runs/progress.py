@@ -18,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rlm_eval.ledger import Ledger
+from rlm_eval.models.protocol import NOT_SAID
 from rlm_eval.records import PENDING, Call, Result
 
 PLAIN_EVERY_S = 15.0
@@ -34,7 +35,6 @@ class _Tally:
     score: float = 0.0
     calls: int = 0
     tokens: int = 0
-    cached: int = 0
     cost: float = 0.0
     unpriced: int = 0
     seconds: float = 0.0
@@ -49,8 +49,9 @@ class _Tally:
 @dataclass(eq=False, repr=False)
 class Progress:
     """Counts per arm as calls and results come in; ``arms`` has the arm of each expected result
-    key. What failed, be it a call, an engine or a sandbox, is shown once: errors that differ in
-    numbers alone are one. ``model`` is named, and the caps of ``ledger``. Safe for threads."""
+    key. What failed, be it a call, an engine or a sandbox, is shown once, as is a reply that was
+    cut off before any text and yet paid for; what differs in numbers alone is one. ``model`` is
+    named, and the caps of ``ledger``. Safe for threads."""
 
     arms: Mapping[str, str]
     concurrency: int
@@ -95,8 +96,11 @@ class Progress:
                 print(f"failed: {first}", file=sys.stderr, flush=True)
 
     def called(self, call: Call, reply: str = "") -> None:
+        cut_off = call.finish_reason == "length" and not call.cached_response
         if call.error:
             self._failed(call.error)
+        elif cut_off and len(reply.strip()) <= call.thought_chars:
+            self._failed(f"{call.model}: {NOT_SAID['length'][1]}")
         arm = self.arms.get(call.result_key)
         if arm is None:
             return
@@ -104,7 +108,6 @@ class Progress:
             tally = self._tallies[arm]
             tally.calls += 1
             tally.tokens += call.prompt_tokens + call.completion_tokens
-            tally.cached += call.cached_tokens
             tally.cost += call.cost_usd or 0.0
             tally.unpriced += call.cost_usd is None
         self._print_line()
@@ -140,14 +143,13 @@ class Progress:
             if (most := getattr(cap, name)) is not None:
                 yield f"{getattr(spent, name):,} of {most:,} {name}"
         if cap.seconds is not None:
-            yield f"{_duration(self.ledger.seconds)} of {_duration(cap.seconds)}"
+            yield f"{duration(self.ledger.seconds)} of {duration(cap.seconds)}"
 
     def _table(self) -> Group:
         table = Table(box=None, pad_edge=False, header_style="dim")
-        for name in ("method", "done", "correct", "score", "calls", "tokens", "cached", "cost"):
+        for name in ("method", "done", "correct", "score", "calls", "tokens", "cost", "left"):
             table.add_column(name, justify="left" if name == "method" else "right")
-        table.add_column("left", justify="right")
-        elapsed = _duration(time.monotonic() - self._started)
+        elapsed = duration(time.monotonic() - self._started)
         head = "  ".join(filter(None, (self.model, elapsed, *self._caps())))
         with self._lock:
             for name, tally in self._tallies.items():
@@ -169,13 +171,13 @@ class Progress:
             self._last_line = now
             every, left = self._sum()
         line = (
-            f"{_duration(now - self._started)}  {every.done}/{every.total} results, "
+            f"{duration(now - self._started)}  {every.done}/{every.total} results, "
             f"{every.correct} correct, {every.calls:,} calls, {every.tokens:,} tokens, "
             f"{_dollars(every)}"
         )
         line += "".join(f", {cap}" for cap in self._caps())
         if left is not None:
-            line += f", about {_duration(left)} left"
+            line += f", about {duration(left)} left"
         print(line, file=sys.stderr, flush=True)
 
 
@@ -236,9 +238,8 @@ def _cells(tally: _Tally, left: float | None) -> list[str]:
         f"{tally.score / tally.scored:.2f}" if tally.scored else "–",
         f"{tally.calls:,}",
         f"{tally.tokens:,}",
-        f"{tally.cached / tally.tokens:.0%}" if tally.tokens else "–",
         _dollars(tally),
-        "–" if left is None else _duration(left),
+        "–" if left is None else duration(left),
     ]
 
 
@@ -246,7 +247,8 @@ def _dollars(tally: _Tally, digits: int = 2) -> str:
     return "unpriced" if tally.unpriced else f"${tally.cost:.{digits}f}"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """As a clock has it: minutes and seconds, from an hour on with the hours before them."""
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

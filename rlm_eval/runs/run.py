@@ -9,8 +9,7 @@ import shlex
 import signal
 import sys
 import threading
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -305,9 +304,7 @@ def _finish(parts: Parts, run_dir: Path, outcome: RunOutcome, host: Host) -> int
     from rlm_eval.journal.tables import write_tables
 
     bad: list[str] = []
-    replies: Counter[tuple[str, bool]] = Counter()
-    events = read_events(run_dir, ("result", "call"), bad)
-    write_tables(_counting(events, replies), run_dir)
+    write_tables(read_events(run_dir, ("result", "call"), bad), run_dir)
     summary = write_summary(run_dir)
     if host.prints:
         print_summary(summary, Console())
@@ -316,14 +313,6 @@ def _finish(parts: Parts, run_dir: Path, outcome: RunOutcome, host: Host) -> int
         if sent:
             share = f"{cached / sent:.0%} of them from the prompt cache"
             print(f"prompt tokens: {sent:,} sent, {share}")
-    for (model, said), count in replies.items():
-        if not said:
-            of = count + replies[model, True]
-            print(
-                f"{count:,} of {of:,} replies of {model} were cut off with no text: raise the "
-                "model's reasoning_tokens (or the method's tokens)",
-                file=sys.stderr,
-            )
     if told := damage(run_dir, bad):
         print(told, file=sys.stderr)
     for error, count in outcome.errors.items():
@@ -348,16 +337,3 @@ def _finish(parts: Parts, run_dir: Path, outcome: RunOutcome, host: Host) -> int
     if outcome.stopped == _BY_SIGNAL:
         return INTERRUPTED
     return PENDING_LEFT if outcome.pending else FINISHED
-
-
-def _counting(
-    events: Iterable[dict[str, Any]], replies: Counter[tuple[str, bool]]
-) -> Iterator[dict[str, Any]]:
-    """The ``events``, the replies among them counted by model, apart from those that ended at their
-    last token before any text: they were thought away, and paid for."""
-    for event in events:
-        about = event["type"] == "call" and event["role"] != "embed" and event["result_key"]
-        if about and not event["error"] and not event["cached_response"]:
-            text = len(event["reply"].strip()) > event.get("thought_chars", 0)
-            replies[event["model"], text or event["finish_reason"] != "length"] += 1
-        yield event

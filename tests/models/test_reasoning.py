@@ -24,7 +24,7 @@ from rlm_eval.methods.rag.rag import Rag
 from rlm_eval.methods.summarize.compaction import Compaction
 from rlm_eval.methods.summarize.notes import SummarizeMapReduce
 from rlm_eval.methods.tries import Tries
-from rlm_eval.models.protocol import BilledError, Message, ModelInfo, Reply, user
+from rlm_eval.models.protocol import NOT_SAID, BilledError, Message, ModelInfo, Reply, user
 from rlm_eval.models.scripted import ScriptedModel
 
 ASKED = [user("how are you?")]
@@ -178,14 +178,11 @@ def test_a_run_says_of_which_model_replies_were_cut_off_with_no_text(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with FakeProvider(["thinks", "ok", *["thinks"] * 9]) as provider:
-        small = ["model.reasoning_tokens=0", "repeats=2"]
-        for _ in range(2):  # a finished run says it again
-            assert run(provider, tmp_path, *small) == 0
-            said = [line for line in capsys.readouterr().err.splitlines() if "cut off" in line]
-            assert said == [
-                "3 of 4 replies of openai/gpt-5 were cut off with no text: raise the model's "
-                "reasoning_tokens (or the method's tokens)"
-            ]
+        assert run(provider, tmp_path, "model.reasoning_tokens=0", "repeats=2") == 0
+        said = [line for line in capsys.readouterr().err.splitlines() if "cut off" in line]
+        told = f"openai/gpt-5: {NOT_SAID['length'][1]}"
+        assert said == [f"failed: {told}", f"3 × {told}"]
+        assert "more room is needed (the model's reasoning_tokens, or the method's tokens)" in told
         assert provider.requests == 4
         assert run(provider, tmp_path) == 0
         assert "cut off" not in capsys.readouterr().err

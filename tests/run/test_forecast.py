@@ -499,11 +499,11 @@ def test_the_line_at_the_start_has_no_upper_end_that_is_a_mere_limit() -> None:
     direct = Expected("direct", 600, 2, "sizes", low=sized, high=own)
     rlm = Expected("rlm", 600, 2, "limits", low=sized, high={**own, "seconds": 9e6})
     assert in_one_line([direct], 1) == (
-        "forecast: 2 – 4 calls, 900 – 1.8k prompt tokens, 40 – 80 reply tokens, – USD, 8 s – 16 s"
+        "forecast: 2 – 4 calls, 900 – 1.8k prompt tokens, 40 – 80 reply tokens, – USD, 0:08 – 0:16"
     )
-    assert in_one_line([direct], 16).endswith("4 s – 8 s")  # there are but two
+    assert in_one_line([direct], 16).endswith("0:04 – 0:08")  # there are but two
     assert in_one_line([direct, rlm], 1) == (
-        "forecast: ≥ 4 calls, ≥ 1.8k prompt tokens, ≥ 80 reply tokens, – USD, ≥ 16 s; no more than "
+        "forecast: ≥ 4 calls, ≥ 1.8k prompt tokens, ≥ 80 reply tokens, – USD, ≥ 0:16; no more than "
         "limits is known of rlm (dry_run=true)"
     )
 
