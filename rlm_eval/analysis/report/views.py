@@ -138,23 +138,6 @@ BUDGETS = View(
         Column("stopped", "int", "budget exceeded", link="budget_exceeded"),
     ),
 )
-RETRIEVAL = View(
-    "retrieval",
-    "Evidence found, and what it was worth",
-    "Answers whose method says what it put before a model. Recall: the share of the evidence in "
-    "that. The two scores are of different questions: what is hard to find may be hard to answer.",
-    (
-        *ARM,
-        Column("n", "int"),
-        Column("evidence_recall", "share", "recall %"),
-        Column("recall", "range", "95 %"),
-        Column("n_all", "int", "all shown", link="all shown"),
-        Column("score_all", "share", "score %, all shown", link="all shown"),
-        Column("n_part", "int", "not all", link="not all shown"),
-        Column("score_part", "share", "score %, not all", link="not all shown"),
-    ),
-    link="recall known",
-)
 COSTS = View(
     "costs",
     "Cost per question and per right answer",
@@ -283,7 +266,6 @@ def views(
         replace(PAIRED, frame=pairs),
         replace(CLAIMS, frame=claims[claims["state"] != "not measured"]),
         replace(BUDGETS, frame=budget_table(results, calls)),
-        replace(RETRIEVAL, frame=tables.retrieval(results)),
         replace(COSTS, frame=costs),
         replace(TOKENS, frame=tables.token_split(results, calls)),
         replace(QUANTILES, frame=tables.quantiles(results)),
