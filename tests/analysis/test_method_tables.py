@@ -16,6 +16,7 @@ from rlm_eval.analysis.load import Run
 from rlm_eval.analysis.paired import paired_table
 from rlm_eval.analysis.report.views import printed, views
 from rlm_eval.analysis.verdicts import verdicts
+from rlm_eval.errors import ConfigError
 
 
 def row(sample: int, correct: bool | None, **more: object) -> dict[str, object]:
@@ -159,7 +160,7 @@ def test_where_there_are_several_models_every_table_and_verdict_says_which() -> 
     results = by_method(handmade(rows))
     assert set(results["arm"]) == {"direct", "rlm"}
     summary = summarize(results)
-    found = views(results, NO_CALLS, summary, paired_table(results), [])
+    found = views(results, NO_CALLS, summary, paired_table(results))
     for view in found:
         shown, _ = printed(view)
         models = {"one": "small", "other": "large"}
@@ -169,7 +170,7 @@ def test_where_there_are_several_models_every_table_and_verdict_says_which() -> 
     assert "one, 1,000 tokens, small: " in verdicts(results)[0].text
     one = by_method(handmade(rows[:8]))
     summary = summarize(one)
-    found = views(one, NO_CALLS, summary, paired_table(one), [])
+    found = views(one, NO_CALLS, summary, paired_table(one))
     assert not any("model" in printed(view)[0] for view in found)
     assert "model" not in tables.method_by_task(summary)
     assert "small" not in verdicts(one)[0].text
@@ -181,14 +182,14 @@ def test_rows_of_other_samples_are_marked_wherever_they_stand_side_by_side() -> 
     results = handmade(rows)
     summary = summarize(results)
     assert sets(summary).tolist() == ["", "", "set 2"]
-    view = views(results, NO_CALLS, summary, paired_table(results), [])[0]
+    view = views(results, NO_CALLS, summary, paired_table(results))[0]
     assert NOT_SAME in view.note
     assert printed(view)[0]["samples"].tolist() == ["", "", "set 2"]
     for table in (tables.method_by_length(summary), tables.method_by_task(summary)):
         assert ["set" in cell for cell in table.iloc[:, -1]] == [False, False, True]
     same = handmade(rows[:8])
     summary = summarize(same)
-    view = views(same, NO_CALLS, summary, paired_table(same), [])[0]
+    view = views(same, NO_CALLS, summary, paired_table(same))[0]
     assert NOT_SAME not in view.note
     assert "samples" not in printed(view)[0]
     assert "set" not in tables.method_by_length(summary).iloc[0, -1]
@@ -255,6 +256,13 @@ def test_without_a_forecast_the_table_is_empty(tmp_path: Path) -> None:
     run = run_of(tmp_path, [])
     (tmp_path / "forecast.json").unlink()
     assert tables.forecast_table(run).empty
+
+
+def test_a_broken_forecast_is_one_line(tmp_path: Path) -> None:
+    run = run_of(tmp_path, [])
+    (tmp_path / "forecast.json").write_text("a: {b")
+    with pytest.raises(ConfigError, match=r"forecast\.json can't be read"):
+        tables.forecast_table(run)
 
 
 def answers(recalls: list[float | None], right: str) -> list[dict[str, object]]:

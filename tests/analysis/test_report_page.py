@@ -73,7 +73,6 @@ NO_NUMBERS = {
     "of",
     "matched",
     "cap on",
-    "from",
 }
 
 
