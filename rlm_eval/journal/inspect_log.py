@@ -175,9 +175,10 @@ def _usage(ai: Any, calls: pd.DataFrame) -> Any:
 
 def read_log(path: Path) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
     """The results and calls of a log, as a run's tables have them, and its configuration as far as
-    it says one. A sample's id, where it is that of ``rlm-eval export``, pairs it with our arms; a
-    sample that ended in an error, was invalidated, or has no score where others have one, is
-    pending. Raises ConfigError for what is no log with samples."""
+    it says one, with the models that graded where that was not its own alone. A sample's id, where
+    it is that of ``rlm-eval export``, pairs it with our arms; a sample that ended in an error, was
+    invalidated, or has no score where others have one, is pending. Raises ConfigError for what is
+    no log with samples."""
     ai = _inspect()
     try:
         found = ai.log.read_eval_log(str(path))
@@ -205,7 +206,11 @@ def read_log(path: Path) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
     kinds = RESULT_COLUMNS | dict.fromkeys(further, "float64")
     results = pd.DataFrame(rows, columns=list(kinds)).astype(kinds)
     table = pd.DataFrame(calls, columns=list(CALL_COLUMNS)).astype(CALL_COLUMNS)
-    return results, table, {"method": {arm: dict(spec.solver_args or {})}}
+    settings = dict(spec.solver_args or {})
+    graders = {call["model"] for call in calls if call["role"] == "judge"}
+    if graders - {spec.model}:
+        settings["judge_model.name"] = ", ".join(sorted(graders))
+    return results, table, {"method": {arm: settings}}
 
 
 def _read_sample(sample: Any, arm: str, spec: Any) -> tuple[dict[str, Any], list[dict[str, Any]]]:
