@@ -75,7 +75,7 @@ def main(folders: Sequence[Path], out: Path = HERE) -> None:
         summary, pairs = summarize(results), paired_table(results)
         for name, _, plot in figures.draw_all(results, calls, summary, pairs):
             figures.drawing.save(plot, out / "figures" / f"{folder.name}_{name}", pdf=True)
-        shown = views(results, calls, summary, pairs, runs)
+        shown = views(results, calls, summary, pairs)
         made = {view.id: tables.to_latex(*printed(view)) for view in shown}
         made["short"] = tables.to_latex(short(summary), [False, True, True, True])
         made["method_by_length"] = tables.to_latex(tables.method_by_length(summary))

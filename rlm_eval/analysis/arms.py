@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -75,9 +75,18 @@ def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def differing(trees: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
-    """The settings that differ between ``trees``, by dotted key: the value of each, or None."""
-    flat = [flatten(dict(tree)) for tree in trees]
+def differing(
+    trees: Sequence[Mapping[str, Any]], of_arms: Iterable[str] = ()
+) -> dict[str, list[Any]]:
+    """The settings that differ between ``trees``, by dotted key: the value of each, or None. The
+    parts ``of_arms`` hold something by arm, of which those count that all trees have."""
+    kept = [dict(tree) for tree in trees]
+    for part in of_arms:
+        by_arm = [tree.get(part) or {} for tree in kept]
+        shared = set.intersection(*map(set, by_arm))
+        for tree, held in zip(kept, by_arm, strict=True):
+            tree[part] = {arm: value for arm, value in held.items() if arm in shared}
+    flat = [flatten(tree) for tree in kept]
     found = {key: [tree.get(key) for tree in flat] for tree in flat for key in tree}
     return {key: values for key, values in found.items() if any(v != values[0] for v in values)}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -59,15 +59,14 @@ def compare_runs(a: Run, b: Run, run_time: Collection[str] = ()) -> RunCompariso
     first, second = combine([a]), combine([b])
     names = [list(frame["method"].drop_duplicates()) for frame in (first, second)]
     shared = set(names[0]) & set(names[1])
-    settings = _merged(changes(*(_shared(run.config, ["method"], shared) for run in (a, b))))
+    settings = _merged(changes(a.config, b.config, ["method"]))
     harmless = [change for change in settings if change[0].partition(".")[0] in run_time]
-    made_with = [_shared(run.environment, OF_ARMS, shared) for run in (a, b)]
     models = [_models(a), _models(b)]
     silent = dict.fromkeys([*models[0], *models[1]], "no calls")
     found = {"Models": changes(silent | models[0], silent | models[1])}
     if not (is_log(a.path) or is_log(b.path)):  # which has no such record
         found["Configuration"] = [change for change in settings if change not in harmless]
-        found["Environment"] = changes(*made_with)
+        found["Environment"] = changes(a.environment, b.environment, OF_ARMS)
         found["Settings that change no result"] = harmless
     both = pd.concat([first.assign(side="a"), second.assign(side="b")], ignore_index=True)
     return RunComparison(
@@ -84,19 +83,12 @@ def _models(run: Run) -> dict[str, str]:
     return {str(role): ", ".join(sorted(models.unique())) for role, models in spoken}
 
 
-def _shared(record: Mapping[str, Any], parts: Sequence[str], arms: Set[str]) -> dict[str, Any]:
-    """A record with only ``arms`` in those of its ``parts``."""
-    return {
-        key: {name: held for name, held in value.items() if name in arms}
-        if key in parts and isinstance(value, dict)
-        else value
-        for key, value in record.items()
-    }
-
-
-def changes(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[Change]:
-    """Dotted keys whose values differ; a key that one side lacks has None there."""
-    return [(key, one, two) for key, (one, two) in differing([a, b]).items()]
+def changes(
+    a: Mapping[str, Any], b: Mapping[str, Any], of_arms: Iterable[str] = ()
+) -> list[Change]:
+    """Dotted keys whose values differ; a key that one side lacks has None there, and an arm in the
+    parts ``of_arms`` that one side lacks has none."""
+    return [(key, one, two) for key, (one, two) in differing([a, b], of_arms).items()]
 
 
 def _merged(found: list[Change]) -> list[Change]:

@@ -50,8 +50,8 @@ COLUMNS = {name: meaning for name, (_, meaning) in RESULTS.items()} | {
 MARGIN = 0.05
 #: Columns of results that may be large.
 _TEXTS = ("knobs", "answer", "gold", "question", "error")
-#: Of which a sum each is enough to complete a result (its start, the models asked).
-_SUMS_OF = ["result_key", "restart", "role", "model", "cached_response"]
+#: Of which a sum each is enough to complete a result (its start, what an index took).
+_SUMS_OF = ["result_key", "restart", "role", "cached_response"]
 #: Of a model's configuration and the task's, what results depend on beside names.
 _OF_MODEL = ("context_window", "reasoning_tokens", "own_temperature", "api_base", "gguf")
 _OF_JUDGE = ("judge", "judge_tokens", "judge_repeats")
@@ -132,7 +132,7 @@ def is_log(path: Path) -> bool:
 def load_run(path: Path, texts: bool = True) -> Run:
     """One run directory, or a log of inspect_ai. ``config`` and ``environment`` are empty where not
     stored. Without ``texts``, results lack what was asked and said, and calls are one for each role
-    and model of a result: a summary needs no more."""
+    of a result: a summary needs no more."""
     if is_log(path):
         results, calls, config = read_log(path)
         return Run(path, complete(path, results, calls, config, {}), calls, config, {})
@@ -158,7 +158,7 @@ def load_run(path: Path, texts: bool = True) -> Run:
 
 
 def _sums(path: Path) -> pd.DataFrame:
-    """When each role and model of a result's restarts was first called, and what they read."""
+    """When each role of a result's restarts was first called, and what it read."""
     calls = read_table(path, columns=[*_SUMS_OF, "started_at", "prompt_tokens"])
     sums = calls.group_by(_SUMS_OF).aggregate([("started_at", "min"), ("prompt_tokens", "sum")])
     return sums.rename_columns([*_SUMS_OF, "started_at", "prompt_tokens"]).to_pandas()  # type: ignore[no-any-return]
@@ -247,7 +247,7 @@ def complete(
         matched=bool(budget.get("matched", False)),
         code_revision=frame["method"].map(lambda name: str(revisions.get(name, revision) or "")),
     )
-    return _with_arms(frame, _further_models(frame, calls, config, models), config, environment)
+    return _with_arms(frame, _further_models(config, models), config, environment)
 
 
 def _with_arms(
@@ -294,34 +294,20 @@ def _given(config: Mapping[str, Any], node: str, keys: Iterable[str]) -> dict[st
 
 
 def _further_models(
-    frame: pd.DataFrame,
-    calls: pd.DataFrame,
-    config: Mapping[str, Any],
-    models: Mapping[str, Mapping[str, str]],
+    config: Mapping[str, Any], models: Mapping[str, Mapping[str, str]]
 ) -> dict[str, dict[str, str]]:
     """Per method, the models of its roles that no column names, its judge included, without the
-    root's where it stands in for a role. As ``models`` has them, since a method may need one for
-    some inputs only; of a run that did not record that, those which were called."""
-    named = [
-        (method, role, {name}, {of_arm.get("root", "")})
-        for method, of_arm in models.items()
-        for role, name in of_arm.items()
-    ]
-    if not models:
-        of_key = frame.set_index("result_key")[["method", "model"]].add_prefix("own_")
-        named = [
-            (str(method), str(role), set(rows["model"]), set(rows["own_model"]))
-            for (method, role), rows in calls.join(of_key, on="result_key").groupby(
-                ["own_method", "role"]
-            )
-        ]
+    root's where it stands in for a role: as ``models`` has them, since a method may need one for
+    some inputs only."""
     found: dict[str, dict[str, str]] = {}
-    for method, role, theirs, root in named:
-        if role in ("root", "sub") or (theirs == root and not config.get(f"{role}_model")):
-            continue
-        names = found.setdefault(method, {})
-        names[f"{role}_model.name"] = ", ".join(sorted(theirs))
-        names[f"{role}_model.params"] = _params(config, f"{role}_model")
+    for method, roles in models.items():
+        for role, name in roles.items():
+            stands_in = name == roles.get("root") and not config.get(f"{role}_model")
+            if role in ("root", "sub") or stands_in:
+                continue
+            names = found.setdefault(method, {})
+            names[f"{role}_model.name"] = name
+            names[f"{role}_model.params"] = _params(config, f"{role}_model")
     return found
 
 

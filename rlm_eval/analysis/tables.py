@@ -10,7 +10,6 @@ from typing import Any
 
 import pandas as pd
 
-from rlm_eval.analysis import stats
 from rlm_eval.analysis.aggregate import BEST_CONSTANT, sets
 from rlm_eval.analysis.arms import marks
 from rlm_eval.analysis.load import Run
@@ -225,29 +224,6 @@ def outcomes(summary: pd.DataFrame) -> pd.DataFrame:
     return shown[[*ARM, "asked", "completed", "pending", *columns]].rename(
         columns=lambda c: c.removeprefix("outcome_")
     )
-
-
-def retrieval(results: pd.DataFrame) -> pd.DataFrame:
-    """How much of the evidence was put before a model, and what that was worth: one row per arm and
-    length that chose what is read of contexts whose evidence is known.
-
-    ``n`` answers with a known recall; ``evidence_recall`` their mean with cluster-aware 95 %
-    limits ``recall_low`` and ``recall_high`` (null under 4 contexts). ``n_all`` answers were shown
-    all of the evidence and score ``score_all`` in the mean, the other ``n_part`` score
-    ``score_part``; own failures count 0. What differs between the two is the questions too, not
-    the showing alone: the harder to find, the harder to answer. Shares (1 = 100 %).
-    """
-    rows = []
-    known = results[results["asked"] & results["evidence_recall"].notna()]
-    for keys, group in known.groupby(ARM, sort=False):
-        recall = stats.proportion(group["evidence_recall"], group["unit_id"].tolist())
-        row = dict(zip(ARM, keys, strict=True)) | {"n": len(group)}
-        row |= recall.columns("evidence_recall", "recall")
-        complete = group["evidence_recall"] == 1
-        for part, answers in (("all", group[complete]), ("part", group[~complete])):
-            row |= {f"n_{part}": len(answers), f"score_{part}": answers["points"].mean()}
-        rows.append(row)
-    return pd.DataFrame(rows)
 
 
 def forecast_table(run: Run) -> pd.DataFrame:

@@ -112,12 +112,7 @@ def differences_of(trees: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
     """The settings in which ``trees`` differ; an arm that only some have is no difference."""
     from rlm_eval.analysis.arms import differing  # here, so that --help stays quick
 
-    shared = set.intersection(*(set(tree["method"]) for tree in trees))
-    return {
-        key: values
-        for key, values in differing(trees).items()
-        if not key.startswith("method.") or key.split(".")[1] in shared
-    }
+    return differing(trees, ["method"])
 
 
 def check_fit(trees: Sequence[Mapping[str, Any]], revisions: Mapping[str, Collection[str]]) -> None:

@@ -176,9 +176,10 @@ def _usage(ai: Any, calls: pd.DataFrame) -> Any:
 
 def read_log(path: Path) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
     """The results and calls of a log, as a run's tables have them, and its configuration as far as
-    it says one. A sample's id, where it is that of ``rlm-eval export``, pairs it with our arms; a
-    sample that ended in an error, was invalidated, or has no score where others have one, is
-    pending. Raises ConfigError for what is no log with samples."""
+    it says one, with the models that graded where that was not its own alone. A sample's id, where
+    it is that of ``rlm-eval export``, pairs it with our arms; a sample that ended in an error, was
+    invalidated, or has no score where others have one, is pending. Raises ConfigError for what is
+    no log with samples."""
     ai = _inspect()
     found = read(path, lambda p: ai.log.read_eval_log(str(p)))
     if not found.samples:
@@ -198,7 +199,11 @@ def read_log(path: Path) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
             row |= _NEITHER | {"error": "unscored in the log"}
         if row["outcome"] in PENDING and row["score_rule"] == NO_GOLD:
             row["score_rule"] = rule
-    config = {"method": {arm: dict(spec.solver_args or {})}}
+    settings = dict(spec.solver_args or {})
+    graders = {call["model"] for call in calls if call["role"] == "judge"}
+    if graders - {spec.model}:
+        settings["judge_model.name"] = ", ".join(sorted(graders))
+    config = {"method": {arm: settings}}
     return frame_of(rows, RESULT_COLUMNS), frame_of(calls, CALL_COLUMNS), config
 
 

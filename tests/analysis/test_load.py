@@ -71,20 +71,12 @@ def test_arms_of_one_name_and_different_settings_stay_apart(tmp_path: Path) -> N
     assert results["arm"].unique().tolist() == ["direct", "rlm (max_depth=1)", "rlm (max_depth=2)"]
 
 
-def test_an_arm_is_one_whether_or_not_it_needed_a_role_that_the_root_model_plays(
-    tmp_path: Path,
-) -> None:
-    """As compaction, which sums up nothing where an input fits."""
+def test_a_role_that_the_root_model_plays_is_named_once(tmp_path: Path) -> None:
     for name in "ab":
-        write_run(tmp_path / name, config(), run_id=name, **SMALL)
-    table = tmp_path / "b/calls.parquet"
-    calls = pd.read_parquet(table)
-    calls["role"] = calls["role"].where(calls["role"] != "sub", "summarize")
-    calls.to_parquet(table)
-    assert load_results(tmp_path / "*")["arm"].unique().tolist() == ["direct", "rlm"]
-    calls["model"] = calls["model"].where(calls["role"] != "summarize", "another-model")
-    calls.to_parquet(table)
-    assert load_results(tmp_path / "*")["arm"].nunique() == 3
+        run = write_run(tmp_path / name, config(), run_id=name, model=name, **SMALL)
+        recorded(run, models={"rlm": {"root": name, "sub": name, "summarize": name}})
+    found = load_results(tmp_path / "*")["arm"].unique().tolist()
+    assert found == ["direct (model=a)", "rlm (model=a)", "direct (model=b)", "rlm (model=b)"]
 
 
 def test_an_arm_is_one_whether_or_not_it_needed_a_model_of_a_role_of_its_own(
@@ -251,12 +243,8 @@ def test_a_method_without_a_model_bears_no_models_name(tmp_path: Path) -> None:
 
 def test_another_judge_or_embedder_makes_another_arm(tmp_path: Path) -> None:
     for name in ("small", "large"):
-        folder = write_run(tmp_path / name, config(), run_id=name, **SMALL)
-        calls = pd.read_parquet(folder / "calls.parquet")
-        judged = calls.groupby("result_key", as_index=False).first()
-        rlm = judged["result_key"].str.contains("rlm")
-        judged = judged[rlm].assign(role="judge", model=name, call_id=judged["call_id"] + "/j")
-        pd.concat([calls, judged]).to_parquet(folder / "calls.parquet")
+        run = write_run(tmp_path / name, config(), run_id=name, **SMALL)
+        recorded(run, models={"rlm": {"root": "m", "sub": "m", "judge": name}})
     found = load_results(tmp_path / "*")["arm"].unique().tolist()
     assert found == ["direct", "rlm (judge_model.name=large)", "rlm (judge_model.name=small)"]
 

@@ -16,6 +16,7 @@ from rlm_eval.analysis.load import Run
 from rlm_eval.analysis.paired import paired_table
 from rlm_eval.analysis.report.views import printed, views
 from rlm_eval.analysis.verdicts import verdicts
+from rlm_eval.errors import ConfigError
 
 
 def row(sample: int, correct: bool | None, **more: object) -> dict[str, object]:
@@ -159,7 +160,7 @@ def test_where_there_are_several_models_every_table_and_verdict_says_which() -> 
     results = by_method(handmade(rows))
     assert set(results["arm"]) == {"direct", "rlm"}
     summary = summarize(results)
-    found = views(results, NO_CALLS, summary, paired_table(results), [])
+    found = views(results, NO_CALLS, summary, paired_table(results))
     for view in found:
         shown, _ = printed(view)
         models = {"one": "small", "other": "large"}
@@ -169,7 +170,7 @@ def test_where_there_are_several_models_every_table_and_verdict_says_which() -> 
     assert "one, 1,000 tokens, small: " in verdicts(results)[0].text
     one = by_method(handmade(rows[:8]))
     summary = summarize(one)
-    found = views(one, NO_CALLS, summary, paired_table(one), [])
+    found = views(one, NO_CALLS, summary, paired_table(one))
     assert not any("model" in printed(view)[0] for view in found)
     assert "model" not in tables.method_by_task(summary)
     assert "small" not in verdicts(one)[0].text
@@ -181,14 +182,14 @@ def test_rows_of_other_samples_are_marked_wherever_they_stand_side_by_side() -> 
     results = handmade(rows)
     summary = summarize(results)
     assert sets(summary).tolist() == ["", "", "set 2"]
-    view = views(results, NO_CALLS, summary, paired_table(results), [])[0]
+    view = views(results, NO_CALLS, summary, paired_table(results))[0]
     assert NOT_SAME in view.note
     assert printed(view)[0]["samples"].tolist() == ["", "", "set 2"]
     for table in (tables.method_by_length(summary), tables.method_by_task(summary)):
         assert ["set" in cell for cell in table.iloc[:, -1]] == [False, False, True]
     same = handmade(rows[:8])
     summary = summarize(same)
-    view = views(same, NO_CALLS, summary, paired_table(same), [])[0]
+    view = views(same, NO_CALLS, summary, paired_table(same))[0]
     assert NOT_SAME not in view.note
     assert "samples" not in printed(view)[0]
     assert "set" not in tables.method_by_length(summary).iloc[0, -1]
@@ -257,6 +258,13 @@ def test_without_a_forecast_the_table_is_empty(tmp_path: Path) -> None:
     assert tables.forecast_table(run).empty
 
 
+def test_a_broken_forecast_is_one_line(tmp_path: Path) -> None:
+    run = run_of(tmp_path, [])
+    (tmp_path / "forecast.json").write_text("a: {b")
+    with pytest.raises(ConfigError, match=r"forecast\.json can't be read"):
+        tables.forecast_table(run)
+
+
 def answers(recalls: list[float | None], right: str) -> list[dict[str, object]]:
     """One row per recall; a letter each: r right, w wrong, f own failure, o pending."""
     ends = {"f": {"outcome": "no_answer"}, "o": {"outcome": "provider_error"}}
@@ -267,23 +275,12 @@ def answers(recalls: list[float | None], right: str) -> list[dict[str, object]]:
     ]
 
 
-def test_recall_and_the_score_with_and_without_all_of_the_evidence() -> None:
-    rows = answers([1.0, 1.0, 1.0, 0.5, 0.0, 1.0, None], "rrwrfor")
-    (row,) = tables.retrieval(handmade(rows)).to_dict("records")
-    assert row["n"] == 5  # not the pending one, nor the one whose evidence is unknown
-    assert row["evidence_recall"] == pytest.approx(3.5 / 5)
-    assert row["recall_low"] < 0.7 < row["recall_high"]
-    assert (row["n_all"], row["n_part"]) == (3, 2)
-    assert row["score_all"] == pytest.approx(2 / 3)
-    assert row["score_part"] == pytest.approx(1 / 2)  # the failure counts 0
-
-
-def test_without_evidence_there_is_no_row() -> None:
+def test_without_evidence_the_summary_has_no_recall() -> None:
     frame = handmade(answers([None, None], "rw"))
-    assert tables.retrieval(frame).empty
     assert summarize(frame)["evidence_recall"].isna().all()
 
 
 def test_the_summary_has_the_mean_over_those_that_are_known() -> None:
-    table = summarize(handmade(answers([1.0, 0.5, None], "rrr")))
-    assert table["evidence_recall"].tolist() == [0.75]
+    """Own failures among them, nothing of what is pending."""
+    table = summarize(handmade(answers([1.0, 0.5, 0.0, None, 1.0], "rwfro")))
+    assert table["evidence_recall"].tolist() == [0.5]

@@ -68,7 +68,7 @@ def test_tables_are_files_too_and_label_scripted_rows(run: Path) -> None:
 
 @pytest.fixture(scope="module")
 def ladder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run with two RLM arms, a control, evidence, a judge that has its price, and a forecast."""
+    """A run with two RLM arms, a control, evidence, and a judge that has its price."""
     methods = ("direct", "rag_bm25", "rlm", "rlm_d0", "no_context")
     skills = {"rlm_d0": 0.3, "no_context": 0.1}
     shape = {"contexts": 4, "questions": 2, "lengths": (1000,), "skills": skills}
@@ -80,28 +80,13 @@ def ladder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     table["judge_verdicts"], table["judge_dissents"] = 3, (table["method"] == "rlm").astype(int)
     table["evidence_recall"] = table["method"].map({"rag_bm25": 0.5})
     table.to_parquet(folder / "results.parquet")
-    rest = dict.fromkeys(("prompt_tokens", "completion_tokens", "usd", "seconds"))
-    said = [{"arm": "rlm", "results": 8, "source": "sizes", "calls": 90.0} | rest]
-    said[0] |= {"target_tokens": 1000, "low": {"calls": 1.0}, "high": {"calls": 2.0}}
-    (folder / "forecast.json").write_text(json.dumps(said))
     assert main([str(folder)]) == 0
     return folder
 
 
-def test_retrieval_forecast_budget_and_judge_have_their_tables(ladder: Path) -> None:
+def test_evidence_budget_and_judge_are_in_tables(ladder: Path) -> None:
     shown = {t["id"]: t for t in data_of(ladder / "report_data/main.js")["tables"]}
     labels = {id: [label for label, *_ in t["columns"]] for id, t in shown.items()}
-    recall = shown["retrieval"]["rows"]
-    assert [row[labels["retrieval"].index("method")] for row in recall] == ["rag_bm25"]
-    assert [row[labels["retrieval"].index("recall %")] for row in recall] == [0.5]
-    (said,) = shown["forecast"]["rows"]
-    assert said[labels["forecast"].index("calls, forecast")] == 90
-    assert said[labels["forecast"].index("calls, took")] > 8
-    assert said[labels["forecast"].index("calls, high")] == 2
-    assert said[labels["forecast"].index("outside")] == "calls"
-    assert "USD, forecast" not in labels["forecast"], "nothing was said of it"
-    filters = {"task": "aggregation", "arm": "rlm", "length": "1000"}
-    assert shown["forecast"]["filters"] == [filters]
     judged = {row[labels["costs"].index("judge USD/question")] for row in shown["costs"]["rows"]}
     assert judged == {0.25}
     flips = [row[labels["summary"].index("judge flips %")] for row in shown["summary"]["rows"]]
@@ -110,7 +95,8 @@ def test_retrieval_forecast_budget_and_judge_have_their_tables(ladder: Path) -> 
     assert shown["summary"]["note"].endswith(flipping)  # 7 of the 37 are rlm's
     assert len(shown["budgets"]["rows"]) == 4  # no control
     assert {row[labels["budgets"].index("cap")] for row in shown["budgets"]["rows"]} == {20_000}
-    assert "recall %" in labels["summary"]
+    recall = [row[labels["summary"].index("recall %")] for row in shown["summary"]["rows"]]
+    assert list(filter(None, recall)) == [0.5]
     assert "exact %" not in labels["summary"]  # nobody's score is a judge's verdict here
 
 
@@ -145,9 +131,9 @@ def test_controls_are_grey_and_a_button_leads_to_each_table(browser: Any, ladder
     page.wait_for_selector("[data-view=tables]")
     quiet = page.locator("#table-summary tr.quiet td:nth-child(3)").all_inner_texts()
     assert quiet == ["no_context (control)", "best_constant (control, no model)"]
-    place = "document.querySelector('#table-retrieval').getBoundingClientRect().top"
+    place = "document.querySelector('#table-costs').getBoundingClientRect().top"
     assert page.evaluate(place) > 900
-    page.get_by_role("button", name="Evidence found").click()
+    page.get_by_role("button", name="Cost per question").click()
     assert page.evaluate(place) < 900
     page.close()
 

@@ -158,8 +158,10 @@ def test_another_harness_own_log_is_paired_by_the_ids_of_exported_samples(
     assert (theirs.prompt_tokens.tolist(), theirs.cost_usd.isna().all()) == ([40] * 3, True)
 
 
-def test_what_another_harness_grader_took_is_not_its_arms(tmp_path: Path) -> None:
-    """The same model answers and grades: the log has one sum for both."""
+@pytest.mark.parametrize("grader", ["mockllm/model", "mockllm/grader"])
+def test_what_another_harness_grader_took_is_not_its_arms(tmp_path: Path, grader: str) -> None:
+    """Where the same model answers and grades, the log has one sum for both. Another one tells
+    arms apart."""
     inspect_ai = pytest.importorskip("inspect_ai")
     from inspect_ai.dataset import Sample
     from inspect_ai.model import ModelOutput, ModelUsage, get_model
@@ -175,12 +177,18 @@ def test_what_another_harness_grader_took_is_not_its_arms(tmp_path: Path) -> Non
     said = [says("7", 40, 0.25), says("GRADE: C", 900, 0.5)]
     task = inspect_ai.Task(dataset=[Sample("How many?", target="7")], scorer=model_graded_qa())
     model = get_model("mockllm/model", custom_outputs=said)
-    (log,) = inspect_ai.eval(task, model=model, log_dir=str(tmp_path), display="none")
+    another = grader != "mockllm/model"
+    roles = {"grader": get_model(grader, custom_outputs=said[1:])} if another else {}
+    (log,) = inspect_ai.eval(
+        task, model=model, model_roles=roles, log_dir=str(tmp_path), display="none"
+    )
     run = load_run(Path(log.location.removeprefix("file://")))
     (row,) = run.results.to_dict("records")
     assert (row["score"], row["calls"], row["prompt_tokens"]) == (1.0, 1, 40)
     assert (row["completion_tokens"], row["cost_usd"], row["judge_cost_usd"]) == (5, 0.25, 0.5)
     assert dict(run.calls[["role", "prompt_tokens"]].values) == {"root": 40, "judge": 900}
+    named = json.loads(row["arm_config"]).get("judge_model.name")
+    assert named == (grader if another else None)
 
 
 def test_what_is_no_log_is_one_line(tmp_path: Path) -> None:

@@ -128,7 +128,7 @@ def _put_in_one(folder: Path) -> None:
 def _write_data(runs: Sequence[Run], results: pd.DataFrame, data: Path) -> None:
     calls = calls_of(runs, results)
     summary, pairs = summarize(results), paired_table(results)
-    found = views(results, calls, summary, pairs, runs)
+    found = views(results, calls, summary, pairs)
     for view in found:
         tables.write(view.frame, data / "tables" / view.id, *printed(view))
     tables.write(tables.method_by_length(summary), data / "tables" / "method_by_length")

@@ -32,8 +32,7 @@ SAMPLE_FIELDS = [
 ]  # fmt: skip
 ROW_FIELDS = [
     "sample", "arm", "setting", "bundle", "repeat", "outcome", "points", "right", "answer", "error",
-    "iterations", "subcalls", "tokens", "cost_usd", "wall_s", "truncated_tokens", "code_errors",
-    "evidence_recall", "over", "result_key",
+    "subcalls", "tokens", "cost_usd", "wall_s", "evidence_recall", "over", "result_key",
 ]  # fmt: skip
 CALL_FIELDS = [
     "call_id", "parent_call_id", "role", "depth", "prompt_tokens", "cached_tokens",

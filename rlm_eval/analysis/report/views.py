@@ -10,9 +10,8 @@ import pandas as pd
 
 from rlm_eval.analysis import tables
 from rlm_eval.analysis.aggregate import BEST_CONSTANT, NOT_SAME, OUTCOMES, sets, with_readings
-from rlm_eval.analysis.arms import controls_last, marks
+from rlm_eval.analysis.arms import marks
 from rlm_eval.analysis.budgets import budget_table
-from rlm_eval.analysis.load import Run
 from rlm_eval.analysis.report.claims import SHOWN, claims_table, known_claims
 from rlm_eval.analysis.text import Column, shown
 
@@ -138,23 +137,6 @@ BUDGETS = View(
         Column("stopped", "int", "budget exceeded", link="budget_exceeded"),
     ),
 )
-RETRIEVAL = View(
-    "retrieval",
-    "Evidence found, and what it was worth",
-    "Answers whose method says what it put before a model. Recall: the share of the evidence in "
-    "that. The two scores are of different questions: what is hard to find may be hard to answer.",
-    (
-        *ARM,
-        Column("n", "int"),
-        Column("evidence_recall", "share", "recall %"),
-        Column("recall", "range", "95 %"),
-        Column("n_all", "int", "all shown", link="all shown"),
-        Column("score_all", "share", "score %, all shown", link="all shown"),
-        Column("n_part", "int", "not all", link="not all shown"),
-        Column("score_part", "share", "score %, not all", link="not all shown"),
-    ),
-    link="recall known",
-)
 COSTS = View(
     "costs",
     "Cost per question and per right answer",
@@ -201,33 +183,6 @@ QUANTILES = View(
         *(Column(f"p{100 * level:.0f}", "count") for level in tables.LEVELS),
     ),
 )
-FORECAST = View(
-    "forecast",
-    "Forecast and run",
-    "What was forecast before the first call, the range that was meant to hold 8 of 10, and what "
-    "the results took; outside: what lies outside its range. Seconds were forecast for one call "
-    "after another. Empty: unknown, or made for other results than these.",
-    (
-        Column("task", "text"),
-        *METHOD,
-        Column("target_tokens", "int", "length"),
-        Column("results", "int"),
-        Column("from", "text"),
-        Column("outside", "text"),
-        *(
-            Column(f"{measure}_{when}", kind, f"{label}, {when}", if_any=True)
-            for measure, label, kind in (
-                ("calls", "calls", "count"),
-                ("prompt_tokens", "prompt tokens", "count"),
-                ("completion_tokens", "completion tokens", "count"),
-                ("usd", "USD", "money"),
-                ("seconds", "seconds", "seconds"),
-            )
-            for when in tables.SAID[:-1]
-        ),
-    ),
-    link="",
-)
 ENDS = View(
     "outcomes",
     "How questions ended",
@@ -261,11 +216,7 @@ REPEATS = View(
 
 
 def views(
-    results: pd.DataFrame,
-    calls: pd.DataFrame,
-    summary: pd.DataFrame,
-    pairs: pd.DataFrame,
-    runs: Sequence[Run],
+    results: pd.DataFrame, calls: pd.DataFrame, summary: pd.DataFrame, pairs: pd.DataFrame
 ) -> list[View]:
     """Every table that has a row, the summary first. ``pairs`` is ``paired_table(results)``."""
     claims = claims_table(results, known_claims())
@@ -283,11 +234,9 @@ def views(
         replace(PAIRED, frame=pairs),
         replace(CLAIMS, frame=claims[claims["state"] != "not measured"]),
         replace(BUDGETS, frame=budget_table(results, calls)),
-        replace(RETRIEVAL, frame=tables.retrieval(results)),
         replace(COSTS, frame=costs),
         replace(TOKENS, frame=tables.token_split(results, calls)),
         replace(QUANTILES, frame=tables.quantiles(results)),
-        replace(FORECAST, frame=_forecasts(runs, results)),
         replace(ENDS, frame=tables.outcomes(summary)),
         replace(REPEATS, frame=tables.repeat_variance(results)),
     )
@@ -321,19 +270,6 @@ def _named(
             frame.loc[i, column] = names.get(row[column], f"{row[column]}{scripted}")
     columns = [column for column in view.columns if column.has_values(frame)]
     return replace(view, frame=frame, columns=columns, filters=filters, quiet=quiet)
-
-
-def _forecasts(runs: Sequence[Run], results: pd.DataFrame) -> pd.DataFrame:
-    """The forecast of every run that kept one, its arms called as in ``results``; controls last."""
-    found = []
-    for run in runs:
-        here = results[results["run_dir"] == str(run.path)].drop_duplicates("method")
-        table = tables.forecast_table(run)
-        if len(table) and len(here):
-            found.append(table.merge(here[["method", "arm", "arm_kind", "task"]], on="method"))
-    if not found:
-        return pd.DataFrame()
-    return controls_last(pd.concat(found, ignore_index=True))
 
 
 def printed(view: View) -> tuple[pd.DataFrame, list[bool]]:

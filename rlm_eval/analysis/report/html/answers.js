@@ -39,8 +39,6 @@
     "no gold": (r) => r.right === null && classes.asked(r),
     "over the cap": (r) => r.over === 1,
     "recall known": (r) => classes.asked(r) && r.evidence_recall !== null,
-    "all shown": (r) => classes.asked(r) && r.evidence_recall === 1,
-    "not all shown": (r) => classes["recall known"](r) && r.evidence_recall < 1,
   };
 
   /* Which samples, going by the answers that count. */
