@@ -16,7 +16,6 @@ one of the question's names (right for qa1, a guess elsewhere).
 from __future__ import annotations
 
 import re
-from functools import cached_property
 
 import yaml
 
@@ -38,11 +37,8 @@ class BABILong(Fixed):
 
     def __post_init__(self) -> None:
         one_of("split", self.split, LABELS)
+        self._prompt = yaml.safe_load(PROMPTS.read_text(encoding="utf-8"))[self.split]
         super().__post_init__()
-
-    @cached_property
-    def _prompt(self) -> str:
-        return str(yaml.safe_load(PROMPTS.read_text(encoding="utf-8"))[self.split])
 
     def item(self, row: Row) -> Fields:
         return {
