@@ -105,7 +105,7 @@ class Task(ABC):
     def judge_values(self, sample: Sample, answer: str) -> Mapping[str, object]:
         """What the judge's prompt is filled with. A longer answer than was asked for is cut."""
         return {
-            "question": sample.question,
+            "question": self.query(sample.question),
             "gold": list(sample.gold),
             "answer": answer.strip()[: CHARS_PER_TOKEN * sample.max_answer_tokens],
         }
@@ -115,7 +115,8 @@ class Task(ABC):
         return by_verdict(sample, answer, verdict)
 
     def query(self, question: str) -> str:
-        """What is asked, to search by: the question without its instruction and examples."""
+        """What is asked, to search by and to judge by: the question without its instruction and
+        examples."""
         return question
 
     def code_oracle(self, question: str, context: Context) -> str | None:

@@ -5,9 +5,8 @@ per task (qa1 …). Score: official. Of the task's fixed labels those in the ans
 period, less those of the question, must be exactly the target's. Parts of words count, so qa7's
 ``none`` holds ``one`` and is never right, and ``now`` says ``no``: the official number has these
 defects, ``score_strict`` (whole words, the complete answer) has not. Instruction, examples and form
-of the answer are BABILong's per task (items/babilong.yaml; ours for a split that is none of qa1 …
-qa20). BABILong puts them before the text and the question after it; here they are together, where
-``method.direct.question_at`` says.
+of the answer are BABILong's per task (items/babilong.yaml). BABILong puts them before the text and
+the question after it; here they are together, where ``method.direct.question_at`` says.
 
 Known shortcut: bAbI's sentences have few words and fixed forms, so code that looks for the
 question's name finds them; ``code_oracle`` takes the label named in the last sentence that holds
@@ -17,7 +16,6 @@ one of the question's names (right for qa1, a guess elsewhere).
 from __future__ import annotations
 
 import re
-from functools import cached_property
 
 import yaml
 
@@ -25,14 +23,11 @@ from rlm_eval.records import Context
 
 from ..generated.haystack import ITEMS
 from ..scoring.scorers import LABELS
+from ..sizing import one_of
 from .dataset import Fields, Row, Text, shape
 from .fixed import Fixed
 
 PROMPTS = ITEMS / "babilong.yaml"
-OWN_PROMPT = (
-    "Facts about some persons and things are hidden in the text. Answer from them, in one short"
-    " sentence."
-)
 
 
 class BABILong(Fixed):
@@ -40,17 +35,10 @@ class BABILong(Fixed):
     schema = shape(input=Text, question=Text, target=Text)
     max_answer_tokens = 32
 
-    @cached_property
-    def _labels(self) -> tuple[str, ...]:
-        if known := LABELS.get(self.split):
-            return tuple(known.split())
-        targets = (row["target"].lower().split(",") for row in self.rows())
-        return tuple(sorted({part.strip() for parts in targets for part in parts}))
-
-    @cached_property
-    def _prompt(self) -> str:
-        prompts = yaml.safe_load(PROMPTS.read_text(encoding="utf-8"))
-        return str(prompts.get(self.split, OWN_PROMPT))
+    def __post_init__(self) -> None:
+        one_of("split", self.split, LABELS)
+        self._prompt = yaml.safe_load(PROMPTS.read_text(encoding="utf-8"))[self.split]
+        super().__post_init__()
 
     def item(self, row: Row) -> Fields:
         return {
@@ -58,7 +46,6 @@ class BABILong(Fixed):
             "question": f"{self._prompt}\n\nQuestion: {row['question']}",
             "gold": (row["target"],),
             "group": self.split,
-            "knobs": {"labels": "|".join(self._labels)},
         }
 
     def query(self, question: str) -> str:
@@ -68,7 +55,7 @@ class BABILong(Fixed):
         names = re.findall(r"\b[A-Z][a-z]+\b", self.query(question))[1:]
         for sentence in reversed(re.split(r"(?<=[.!?])\s+", context.text)):
             if any(name in sentence for name in names):
-                for label in self._labels:
+                for label in LABELS[self.split].split():
                     if re.search(rf"\b{re.escape(label)}\b", sentence.lower()):
                         return label
         return None

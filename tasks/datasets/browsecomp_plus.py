@@ -34,7 +34,7 @@ from itertools import chain
 from typing import Any
 
 from rlm_eval.errors import ConfigError, at_least
-from rlm_eval.records import Context, Sample, Scalar, documents_of
+from rlm_eval.records import Context, Scalar, documents_of
 
 from ..draws import Draws, derive_seed
 from ..task import Pair
@@ -126,10 +126,6 @@ class BrowseCompPlus(Padded):
                 draws = Draws(self.name, "fill", self.seed, target, question.id)
                 documents, used = self._fill(question, pool, self.budget(question, target), draws)
                 yield self.question_on(question, documents, target, index, draws, used)
-
-    def judge_values(self, sample: Sample, answer: str) -> Mapping[str, object]:
-        question = self.query(sample.question)
-        return {**super().judge_values(sample, answer), "question": question}
 
     def fits(self, asked: Asked, target: int) -> bool:
         return len(asked.support) <= self.documents and super().fits(asked, target)

@@ -105,8 +105,7 @@ class LongMemEval(Fixed):
 
     def judge_values(self, sample: Sample, answer: str) -> Mapping[str, object]:
         kind = "abstention" if sample.knobs["abstention"] else sample.question_group
-        question = self.query(sample.question)
-        return {**super().judge_values(sample, answer), "question": question, "kind": kind}
+        return {**super().judge_values(sample, answer), "kind": kind}
 
     def judged(self, sample: Sample, answer: str, verdict: str) -> Score | None:
         """As officially: 1 where the reply holds "yes". None for one that is empty or says both."""

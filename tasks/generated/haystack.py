@@ -21,6 +21,7 @@ from pathlib import Path
 from rlm_eval.errors import ConfigError
 from rlm_eval.tokens import Tokenizer
 
+from ..documents import read_file
 from ..draws import Draws
 from ..sizing import LONGEST
 
@@ -54,43 +55,30 @@ def ruler_file(name: str, key: str) -> Path:
     raise ConfigError(f"needs RULER's {name}: {package_line}", key=key)
 
 
-def _file_text(path: Path) -> tuple[str, str]:
-    """The text of a plain file, of one compressed by xz, or of RULER's PaulGrahamEssays.json,
-    ``{"text": …}``; and the file's SHA-256."""
-    try:
-        raw = path.read_bytes()
-        sha256 = hashlib.sha256(raw).hexdigest()
-        text = (lzma.decompress(raw) if path.suffix == ".xz" else raw).decode("utf-8-sig")
-        if path.suffix != ".json":
-            return text, sha256
-        held = json.loads(text)
-        if isinstance(held, dict) and isinstance(held.get("text"), str):
-            return str(held["text"]).strip(), sha256
-        why = 'expected an object with a text, {"text": …}'
-    except OSError as error:
-        why = error.strerror or type(error).__name__
-    except UnicodeDecodeError as error:
-        why = f"not in UTF-8 ({error.reason})"
-    except (ValueError, RecursionError, EOFError, lzma.LZMAError) as error:
-        why = f"{error}"
-    raise ConfigError(f"{path} can't be read: {why}", key="haystack_file")
-
-
 @cache
 def prose() -> tuple[str, ...]:
     """The paragraphs of the project's prose."""
-    return tuple(_file_text(ITEMS / "prose.txt.xz")[0].splitlines())
+    text = lzma.decompress((ITEMS / "prose.txt.xz").read_bytes()).decode()
+    return tuple(text.splitlines())
 
 
 def prose_of(file: str) -> tuple[tuple[str, ...], str]:
-    """The paragraphs (lines that aren't empty) of RULER's essays (``ruler``) or of a file, and the
-    SHA-256 of the file. Raises ConfigError for one without text."""
-    ruler = ruler_file("PaulGrahamEssays.json", "haystack_file") if file == "ruler" else None
-    text, sha256 = _file_text(ruler or Path(file))
+    """The paragraphs (lines that aren't empty) of RULER's essays (``ruler``) or of a file (one in
+    JSON like theirs, ``{"text": …}``), and its SHA-256. Raises ConfigError for one without text."""
+    key = "haystack_file"
+    path = ruler_file("PaulGrahamEssays.json", key) if file == "ruler" else Path(file)
+    try:
+        text = read_file(path)
+        if path.suffix == ".json":
+            text = json.loads(text)["text"].strip()
+    except ConfigError as error:
+        raise ConfigError(error.message, key=key) from error
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+        raise ConfigError(f'{path} must be JSON with a text, {{"text": …}}', key=key) from error
     paragraphs = tuple(filter(None, (" ".join(line.split()) for line in text.splitlines())))
     if not paragraphs:
-        raise ConfigError(f"{file} holds no text", key="haystack_file")
-    return paragraphs, sha256
+        raise ConfigError(f"{file} holds no text", key=key)
+    return paragraphs, hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def longest(paragraphs: Sequence[str], lengths: Sequence[int], tokenizer: Tokenizer) -> int:

@@ -28,7 +28,7 @@ from itertools import pairwise, repeat
 from string import ascii_uppercase
 from typing import Any
 
-from rlm_eval.errors import ConfigError, at_least
+from rlm_eval.errors import at_least
 from rlm_eval.records import Context
 
 from ..draws import Draws
@@ -39,9 +39,6 @@ from .chains import SemanticChain
 
 STATEMENT = re.compile(r"\bVAR ([A-Z]{5}) = (?:VAR ([A-Z]{5})|(\d+))\b")
 EXAMPLE_TOKENS = 500
-#: RULER's even grid of 40 depths would put long chains on one spot: statements are placed freely,
-#: this many at most.
-MOST_STATEMENTS = 1000
 
 
 def multihop(
@@ -76,9 +73,8 @@ class VariableTracking(Generated):
     name = "multihop"
 
     def prepare(self) -> None:
-        at_least(1, hops=self.hops, chains=self.chains)
-        if self.chains * (self.hops + 1) > MOST_STATEMENTS:
-            raise ConfigError(f"× (hops + 1) may be {MOST_STATEMENTS} at most", key="chains")
+        # Names and numbers are drawn until all differ: there are enough for so many.
+        at_least(1, up_to=1000, hops=self.hops, chains=self.chains)
         one_of("haystack", self.haystack, ("essay", "noise"))
         self._paragraphs = hay.prose() if self.haystack == "essay" else ()
         self._line = hay.RULER_NOISE if self.template else "".join(hay.NOISE)

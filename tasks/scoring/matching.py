@@ -44,11 +44,7 @@ def final_part(sample: Sample, answer: str, mark: re.Pattern[str] = MARK) -> str
     """What an answer says after the last ``Answer:`` (or ``Label:`` …) that begins a line, else all
     of it; nothing where that is longer than such an answer is. Text with many such lines is no
     answer but a list of them."""
-    return _final_part(answer, CHARS_PER_TOKEN * sample.max_answer_tokens, mark)
-
-
-@lru_cache(maxsize=4)
-def _final_part(answer: str, room: int, mark: re.Pattern[str]) -> str:
+    room = CHARS_PER_TOKEN * sample.max_answer_tokens
     marks = [found.end() for found in mark.finditer(answer)]
     marked = 0 < len(marks) < 6
     part = (answer[marks[-1] :] if marked else answer).strip("*_` \t\r\n")
@@ -98,7 +94,7 @@ def strict_share(sample: Sample, answer: str) -> float:
     part = without_thousands(final_part(sample, answer))
     capitals = all(map(str.isupper, sample.gold))
     wanted = {gold if capitals else gold.lower() for gold in sample.gold}
-    wording = _wording(sample.question)
+    wording = WORDING.union(map(str.lower, WORD.findall(sample.question)))
     said = WORD.findall(part)
     named = wanted & set(said if capitals else map(str.lower, said))
     if capitals or all(any(map(str.isdigit, gold)) for gold in wanted):
@@ -109,11 +105,6 @@ def strict_share(sample: Sample, answer: str) -> float:
         items = map(WORD.findall, BETWEEN_ITEMS.split(part))
         wrong = len(set(_other_entries(items, set(sample.gold), wording)))
     return max(0, len(named) - wrong) / len(wanted)
-
-
-@lru_cache(maxsize=1024)
-def _wording(question: str) -> frozenset[str]:
-    return WORDING | {word.lower() for word in WORD.findall(question)}
 
 
 def _form(word: str) -> tuple[int, bool, bool]:

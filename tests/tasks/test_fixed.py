@@ -17,6 +17,7 @@ from rlm_eval.tasks.datasets.graphwalks import EDGE, GraphWalks, walk
 from rlm_eval.tasks.datasets.longbench_v2 import LongBenchV2
 from rlm_eval.tasks.datasets.mrcr import MRCR
 from rlm_eval.tasks.datasets.oolong import Oolong, read_gold
+from rlm_eval.tasks.scoring.scorers import LABELS
 from rlm_eval.tokens import load_tokenizer
 
 
@@ -181,14 +182,13 @@ def test_babilong(tmp_path: Path) -> None:
         assert not task.score(sample, "Mary is in the garden or the kitchen.").correct
 
 
-def test_babilong_has_a_prompt_for_each_task_and_ours_for_others(tmp_path: Path) -> None:
+def test_babilong_has_a_prompt_for_each_task_and_no_other_tasks(tmp_path: Path) -> None:
     prompts = yaml.safe_load(PROMPTS.read_text(encoding="utf-8"))
     assert list(prompts) == [f"qa{i}" for i in range(1, 21)]
+    assert set(prompts) == set(LABELS)
     assert not [text for text in prompts.values() if "Question: " in text]
-    row = {"input": "Mary left.", "question": "Where?", "target": "hall"}
-    task = BABILong(path=write(tmp_path, [row]), lengths=[512], n=1, split="mine")
-    ((_, sample),) = task.build()
-    assert sample.question.startswith("Facts about some persons")
+    with pytest.raises(ConfigError, match="split 'mine' is unknown; choose one of qa1"):
+        BABILong(path=write(tmp_path, []), lengths=[512], n=1, split="mine")
 
 
 def oolong_row(i: int, window: int, answer: str, kind: str) -> dict[str, Any]:

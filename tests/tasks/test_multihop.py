@@ -144,7 +144,8 @@ def test_first_samples_do_not_depend_on_n_and_calibration_is_disjoint(variant: s
         ({"variant": "semantic", "lengths": [1000]}, "the least is"),
         ({"variant": "semantic", "hops": 6}, "at most 5"),
         ({"hops": 0}, "hops"),
-        ({"chains": 900}, "at most"),
+        ({"chains": 900}, "the least is"),
+        ({"chains": 2000}, "at most 1000"),
         ({"variant": "graph"}, "vt"),
     ],
 )

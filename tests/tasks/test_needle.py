@@ -127,11 +127,10 @@ def test_haystack_file_takes_ruler_json_and_plain_text(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "data", "why"),
     [
-        ("a.json", b'{"text": null}', 'expected an object with a text, {"text": …}'),
-        ("a.json", b'["text"]', 'expected an object with a text, {"text": …}'),
-        ("a.json", b"{", "Expecting property name"),
-        ("a.txt", "Où est-elle ?".encode("latin-1"), "not in UTF-8 (invalid start byte)"),
-        ("a.xz", b"no xz", "Input format not supported by decoder"),
+        ("a.json", b'{"text": null}', 'must be JSON with a text, {"text": …}'),
+        ("a.json", b'["text"]', 'must be JSON with a text, {"text": …}'),
+        ("a.json", b"{", 'must be JSON with a text, {"text": …}'),
+        ("a.txt", "Où est-elle ?".encode("latin-1"), "is not in UTF-8 (invalid start byte)"),
     ],
 )
 def test_a_haystack_file_that_is_no_text_says_what_is_wrong(
@@ -141,7 +140,7 @@ def test_a_haystack_file_that_is_no_text_says_what_is_wrong(
     path.write_bytes(data)
     with pytest.raises(ConfigError) as caught:
         Needle(lengths=[1000], n=1, haystack_file=str(path))
-    assert f"{path} can't be read: {why}" in str(caught.value)
+    assert f"haystack_file {path} {why}" in str(caught.value)
 
 
 def test_insert_keeps_sentences_whole_and_in_order() -> None:
