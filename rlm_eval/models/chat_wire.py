@@ -160,8 +160,6 @@ def _message(where: str, item: Any) -> Message:
             made = call["function"]
             made["arguments"] = written(arguments(made.get("arguments")))
         return message | {"tool_calls": written(calls)}
-    if item.get("function_call"):
-        raise unsupported(where, f"{where}: function_call is not carried, tool_calls are")
     return message
 
 

@@ -181,6 +181,14 @@ def test_blocks_stand_after_the_turn_that_wrote_them() -> None:
     ]
 
 
+def test_what_a_tool_gave_is_a_block_once() -> None:
+    record = Record(by_wire=True)
+    chat = [{"role": "assistant", "content": "ls"}, {"role": "user", "content": "context.txt"}]
+    for _ in range(2):  # as an agent asks again that does not keep a reply it can't read
+        record.call(CallTags(), chat, Completion("hm", "1", "stop", Usage()))
+    assert [e["output"] for e in record.events if e["type"] == "block"] == ["context.txt"]
+
+
 def test_two_samples_at_once_do_not_mix(tmp_path: Path) -> None:
     engine = python_engine(tmp_path, "print(*(ask(context) for i in range(5)))", isolation="none")
     table = Table(scripted(shout))

@@ -63,7 +63,7 @@ class Record(Trace):
         functions = {call.get("id"): call["function"] for call in called}
         for message in messages[said[-1] + 1 :]:
             which = depth, message.get("tool_call_id"), message["content"]
-            if which in self._shown:  # sent again, after a refusal
+            if which in self._shown:  # sent again, after a refusal or a reply that was not kept
                 continue
             self._shown.add(which)
             function = functions.get(message.get("tool_call_id"))
@@ -74,26 +74,15 @@ class Record(Trace):
     def ran(self, blocks: Sequence[Block]) -> None:
         """Put each block after the turn that wrote it and the calls it made."""
         self.code_errors = sum(bool(block["error"]) for block in blocks)
+        left: list[dict[str, Any]] = [{"type": "block", "depth": 0, **block} for block in blocks]
         out: list[Mapping[str, Any]] = []
-        left = [{"type": "block", "depth": 0, **block} for block in blocks]
+        end: Mapping[str, Any] = {"type": "turn", "depth": 0, "reply": ""}
         reply = ""
-        for event in self.events:
+        for event in [*self.events, end]:
             if event["type"] == "turn" and event["depth"] == 0:
-                out += _written_in(reply, left)
+                while left and (code := left[0]["code"].strip()) in reply:
+                    reply = reply[reply.index(code) + len(code) :]
+                    out.append(left.pop(0))
                 reply = event["reply"]
             out.append(event)
-        self.events = [*out, *_written_in(reply, left), *left]
-
-
-def _written_in(reply: str, left: list[dict[str, Any]]) -> list[Mapping[str, Any]]:
-    """Takes from ``left`` the blocks at its head that are in ``reply``, one after the other."""
-    out: list[Mapping[str, Any]] = []
-    end = 0
-    while left:
-        code = left[0]["code"].strip()
-        start = reply.find(code, end)
-        if start < 0:
-            break
-        end = start + len(code)
-        out.append(left.pop(0))
-    return out
+        self.events = [*out[:-1], *left]

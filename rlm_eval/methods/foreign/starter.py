@@ -1,7 +1,7 @@
 """The first program in an engine's process: opens the port its models answer on, hands it to the
 harness through the socket ``CONTROL``, and becomes the engine (or watches over it).
 
-    python starter.py CONTROL [--watch FOLDER | --confined USER] COMMAND…
+    python starter.py CONTROL (--watch FOLDER | --confined USER) COMMAND…
 
 ``--watch``: the engine and whatever it started are killed, and its folder is removed, when it ends
 and when the harness closes its end. ``--confined``: inside bubblewrap; the engine is ``USER``
@@ -30,19 +30,17 @@ _MOST_PROCESSES = 1024
 
 def main() -> None:
     control = socket.socket(fileno=int(sys.argv[1]))
-    command = sys.argv[2:]
+    mode, given, *command = sys.argv[2:]
     with socket.create_server(("127.0.0.1", 0), backlog=128) as listener:
         os.environ["OPENAI_BASE_URL"] = "http://{}:{}/v1".format(*listener.getsockname())
         socket.send_fds(control, [b"listening"], [listener.fileno()])
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (_FILE_BYTES, _FILE_BYTES))
     try:
-        if command[0] == "--watch":
-            sys.exit(watch(command[2:], command[1], control))
-        if command[0] == "--confined":
-            control.close()
-            become(int(command[1]))
-            command = command[2:]
+        if mode == "--watch":
+            sys.exit(watch(command, given, control))
+        control.close()
+        become(int(given))
         os.execvp(command[0], command)
     except OSError as error:
         sys.exit(f"can't start {command[0]}: {error.strerror}")
