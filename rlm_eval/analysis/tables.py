@@ -229,7 +229,7 @@ def outcomes(summary: pd.DataFrame) -> pd.DataFrame:
 
 def retrieval(results: pd.DataFrame) -> pd.DataFrame:
     """How much of the evidence was put before a model, and what that was worth: one row per arm and
-    length that chose what is read of contexts whose evidence is known.
+    length that says what it showed of contexts whose evidence is known.
 
     ``n`` answers with a known recall; ``evidence_recall`` their mean with cluster-aware 95 %
     limits ``recall_low`` and ``recall_high`` (null under 4 contexts). ``n_all`` answers were shown
