@@ -96,7 +96,7 @@ class CodeAct(Agent):
         return (Forecast(1, opening, 1),), tuple(most)
 
     def answer(self, problem: Problem, lm: LM, ledger: Ledger) -> Answer:
-        enabled = self.enabled(self.most_turns(lm, ledger), lm.info("sub").context_window)
+        enabled = self.enabled(self.most_turns(ledger), lm.info("sub").context_window)
         messages, left_out = self._opening(problem, lm, enabled)
         trace = Trace(problem.watch)
         trace.start("codeact", self, self.sandbox.level, ledger)

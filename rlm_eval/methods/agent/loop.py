@@ -15,7 +15,7 @@ from rlm_eval.ledger import Budget, Ledger, Spend
 from rlm_eval.methods.agent.chat import History, Parsed, parse_reply
 from rlm_eval.methods.agent.subcalls import Enabled, RunChild, SubCalls
 from rlm_eval.methods.agent.trace import Trace
-from rlm_eval.methods.method import SUB_CALLS_A_TURN, Forecast, Method, Shape, prompt_tokens_left
+from rlm_eval.methods.method import SUB_CALLS_A_TURN, Forecast, Method, Shape
 from rlm_eval.methods.prompts import Prompted, load_prompt
 from rlm_eval.methods.tools import Toolset
 from rlm_eval.models.client import LM, CallTags, Completion
@@ -114,11 +114,11 @@ class Agent(Prompted, Method):
             told = f"leaves no room for a prompt in {sub.name}'s window of {sub.context_window}"
             raise ConfigError(f"{told}: lower it", key="sub_tokens")
 
-    def most_turns(self, lm: LM, ledger: Ledger) -> int:
+    def most_turns(self, ledger: Ledger) -> int:
         """The most turns that ``ledger`` pays; where ``matched`` leaves the end to the sample's
         cap on tokens or dollars, so many that no sensible run has them."""
-        left = prompt_tokens_left(ledger, lm.info(), self.turn_tokens) if self.matched else None
-        return self.max_iterations if left is None else max(self.max_iterations, MATCHED_ITERATIONS)
+        capped = self.matched and ledger.budget.bounds_what_is_bought
+        return max(self.max_iterations, MATCHED_ITERATIONS) if capped else self.max_iterations
 
     def most_sub_calls(self) -> int | None:
         """The most calls that the code of one answer may make; None where nothing limits them:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from rlm_eval.errors import ConfigError, NoReply, at_least
-from rlm_eval.ledger import Ledger, Spend
+from rlm_eval.ledger import Ledger
 from rlm_eval.methods.fitting import Chunk, chunks_of, largest_fitting, offline_tokens
-from rlm_eval.methods.method import Forecast, Method, Shape, without_failures
+from rlm_eval.methods.method import Forecast, Method, Shape, affords, without_failures
 from rlm_eval.methods.prompts import Prompted, load_prompt
 from rlm_eval.models.client import LM, CallTags
 from rlm_eval.models.protocol import Message, ModelInfo, user
@@ -219,13 +219,6 @@ def served(lm: LM, messages: Sequence[Message]) -> int:
     if lm.info("summarize") == lm.info():
         return tokens
     return max(tokens, lm.prompt_tokens(messages, "summarize"))
-
-
-def affords(lm: LM, ledger: Ledger, load: Sequence[Forecast]) -> bool:
-    """Whether calls like these fit what is left under every cap."""
-    models = [(part, lm.info(part.role)) for part in load]
-    spends = [info.worst(part.usage(info), part.calls) for part, info in models]
-    return ledger.affords(sum(spends, Spend()))
 
 
 def parts_of(content: Content, size: int) -> list[Chunk]:
