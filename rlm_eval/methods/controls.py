@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Literal, get_args
+from typing import Literal
 
 from rlm_eval.ledger import Ledger
 from rlm_eval.methods.fitting import check_window, offline_tokens
@@ -40,7 +40,7 @@ class NoContext(Prompted, Method):
     def answer(self, problem: Problem, lm: LM, ledger: Ledger) -> Answer:
         messages = self.loaded_prompt.messages(question=problem.question)
         reply = lm.complete(messages, ledger=ledger, max_tokens=problem.max_answer_tokens)
-        return Answer(text=reply.text, outcome="answered", iterations=1, spans_read=())
+        return Answer(text=reply.text, outcome="answered", iterations=1)
 
     def forecast(self, shape: Shape, models: Mapping[Role, ModelInfo]) -> tuple[Forecast, ...]:
         prompt = offline_tokens(self.loaded_prompt.messages(question="")) + shape.question_tokens
@@ -77,7 +77,6 @@ class ScriptedSolver(Method):
 #: More sentences than this that occur once say nothing about which is meant.
 MOST_ONCE = 25
 How = Literal["whole_context", "deduplicate", "occurs_once", "question", "count"]
-HOWS: tuple[How, ...] = get_args(How)
 
 
 def pieces(text: str) -> Iterator[tuple[str, str]]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from rlm_eval.errors import SampleFailure
-from rlm_eval.ledger import Ledger
+from rlm_eval.ledger import Ledger, Spend
 from rlm_eval.models.client import LM, Completion
 from rlm_eval.models.protocol import ModelInfo, Usage
 from rlm_eval.records import Answer, Context, Problem, Role
@@ -116,22 +116,11 @@ def kept_of(shape: Shape, over: int, *, refused: bool) -> float:
     return 0.0 if refused else max(0.0, 1 - over / shape.context_tokens)
 
 
-def prompt_tokens_left(ledger: Ledger, info: ModelInfo, reply_tokens: int) -> int | None:
-    """The prompt tokens that a call of ``info`` may take, with a reply of ``reply_tokens`` and all
-    that may be thought unseen, before a cap on tokens or dollars is passed: 0 where the reply alone
-    passes it, None where the sample of ``ledger`` has no such cap of its own. (A run's cap is no
-    reason to spend all of it on one sample.)"""
-    if not ledger.budget.bounds_what_is_bought:
-        return None
-    left = ledger.remaining()
-    reply = reply_tokens + info.reasoning_tokens
-    bounds: list[float] = []
-    if left["tokens"] is not None:
-        bounds.append(left["tokens"] - reply)
-    million, paid = (info.worst(u).usd for u in (Usage(10**6), Usage(completion_tokens=reply)))
-    if left["usd"] is not None and million and paid is not None:
-        bounds.append((left["usd"] - paid) * 1e6 / million)
-    return max(0, int(min(bounds))) if bounds else None
+def affords(lm: LM, ledger: Ledger, load: Sequence[Forecast]) -> bool:
+    """Whether calls like these fit what is left under every cap."""
+    models = [(part, lm.info(part.role)) for part in load]
+    spends = [info.worst(part.usage(info), part.calls) for part, info in models]
+    return ledger.affords(sum(spends, Spend()))
 
 
 def without_failures(outcomes: Sequence[Completion | SampleFailure]) -> list[Completion]:

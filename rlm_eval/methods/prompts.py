@@ -109,10 +109,6 @@ def _is_turn(turn: object) -> bool:
     return known and {"role", "text"} <= {*turn} <= {"role", "text", "when"}
 
 
-#: Parsed once: arms share their prompts.
-_prompt = cache(Prompt)
-
-
 class Prompted:
     """What a method has that has a prompt file."""
 
@@ -135,6 +131,6 @@ def load_prompt(method: str, name: str) -> Prompt:
         raise ConfigError(f"method {method} has no prompt {name!r}; choose {known}, or name a file")
     like = min(str(f) for f in folder.iterdir())
     try:
-        return _prompt(Path(file.name).stem, file.read_text(encoding="utf-8"), like)
+        return Prompt(Path(file.name).stem, file.read_text(encoding="utf-8"), like)
     except UnicodeDecodeError as error:
         raise ConfigError(f"prompt {name} is not in UTF-8: convert it") from error

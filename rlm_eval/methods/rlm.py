@@ -148,7 +148,7 @@ class Rlm(Agent):
         tail = text[max(len(head), len(text) - self.preview_tail) :]
         # Of matched budgets: children, which a root may begin as often as the cap allows, have
         # max_iterations as ever.
-        turns = self.max_iterations if trace.depth else self.most_turns(lm, ledger)
+        turns = self.max_iterations if trace.depth else self.most_turns(ledger)
         enabled = self.enabled(turns, lm.info("sub").context_window, trace.depth)
 
         def run_child(question: str, content: Content, parent: str | None) -> str:
@@ -180,7 +180,6 @@ class Rlm(Agent):
             opening(self.loaded_prompt, enabled, question, content, head, tail),
             role=self.child_model if trace.depth else "root",
             window_share=self.history_share,
-            tools=self.toolset.over(content).functions if self.tools else {},
             context=content,
             setup=_SETUP.get(self.protocol, ""),
             run_child=run_child,

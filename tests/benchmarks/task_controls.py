@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
@@ -36,7 +36,7 @@ from task_rows import generated, row, table
 from rlm_eval.analysis.load import Run
 from rlm_eval.commands.export import make_task
 from rlm_eval.errors import ConfigError
-from rlm_eval.methods.controls import HOWS, Cheat, pieces
+from rlm_eval.methods.controls import Cheat, How, pieces
 from rlm_eval.records import Context, Sample
 
 WINDOW_TOKENS, OTHER_TOKENS, LONG_TOKENS = 4096, 8192, 131_072
@@ -104,14 +104,15 @@ def every_task(n: int, musique: Path | None, trec: Path | None) -> tuple[list[st
     if musique is not None:
         named["musique"] = ["task=musique", f"task.path={musique}"]
     heads = ["task", "tokens", "n", "contexts", "best constant", "code_oracle"]
-    lines = table([*heads, *HOWS, "left", f"left at {LONG_TOKENS:,}"])
+    hows = get_args(How)
+    lines = table([*heads, *hows, "left", f"left at {LONG_TOKENS:,}"])
     held, near = True, []
     for name, overrides in named.items():
         asked = Questions.of(overrides, n)
         contexts = len({context.id for context, _ in asked.pairs})
         tokens = asked.pairs[0][1].target_tokens
         constant, oracle = asked.constant(), asked.by(asked.task.code_oracle)
-        cheats = {how: asked.by_cheat(Cheat(how=how)) for how in HOWS}
+        cheats = {how: asked.by_cheat(Cheat(how=how)) for how in hows}
         if name in ("aggregation", "aggregation, questions"):
             held = held and oracle <= constant + ALLOWED
         held = held and (name == "musique" or cheats["whole_context"] <= HANDED_IN)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ from rlm_eval.methods.fitting import Chunk, chunks_of
 from rlm_eval.methods.method import Shape
 from rlm_eval.methods.rag.rag import Rag
 from rlm_eval.methods.rag.ranking import Bm25, Indices, in_position, within_budget
-from rlm_eval.models.protocol import Message, ModelInfo
+from rlm_eval.models.protocol import Message, ModelInfo, Price
+from rlm_eval.models.scripted import ScriptedModel
 from rlm_eval.records import Answer, Content, Context, Problem
 from rlm_eval.tasks.generated.needle import Needle
 from rlm_eval.tokens import load_tokenizer
@@ -29,6 +31,17 @@ LINES = tuple(
 )
 TEXT = "".join(LINES)
 VAULT = "The password of the vault is heron.\n"
+
+
+@dataclass
+class Priced(ScriptedModel):
+    """A scripted model that costs dollars."""
+
+    cache_write: float | None = None
+
+    @property
+    def info(self) -> ModelInfo:
+        return replace(super().info, price=Price(2.0, 10.0, cache_write=self.cache_write))
 
 
 def ask(
@@ -281,6 +294,17 @@ def test_matched_without_a_cap_on_tokens_or_dollars_changes_nothing(budget: Budg
     matched, again, _ = ask(Rag(matched=True), budget=budget)
     assert prompts == again
     assert plain.spans_read == matched.spans_read
+
+
+@pytest.mark.parametrize(("cache_write", "prompt_tokens"), [(None, 1840), (2.5, 1472)])
+def test_matched_buys_fewer_passages_where_the_prompt_may_be_put_into_a_cache_at_a_price(
+    cache_write: float | None, prompt_tokens: int
+) -> None:
+    """As many as are reserved: of $0.004 a reply of 32 tokens may take $0.00032."""
+    table = Table(Priced(script=lambda messages: "red", cache_write=cache_write))
+    method, ledger = Rag(matched=True), table.ledger(Budget(usd=0.004))
+    assert method.answer(problem("Which lamp?", TEXT), table.lm(), ledger).outcome == "answered"
+    assert prompt_tokens - 180 < table.calls[0].prompt_tokens <= prompt_tokens
 
 
 def test_a_cap_below_the_question_is_spent() -> None:

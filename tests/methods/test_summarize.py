@@ -38,7 +38,6 @@ def test_every_line_is_read_once_and_in_order(kind: Callable[..., Summarizer]) -
     assert (got.text, got.outcome) == ("done", "answered")
     assert got.iterations == (2 if kind is KINDS[0] else len(witness.read) + 1)
     assert len(witness.read) >= 2
-    assert got.spans_read == ((0, len(TEXT)),)
     roles = [c.role for c in table.calls]
     assert roles == ["summarize"] * len(witness.read) + ["root"]
 
@@ -68,12 +67,11 @@ def test_documents_are_read_under_their_number_or_name(
 ) -> None:
     witness = Witness()
     table = Table(scripted(witness, window=WINDOW))
-    got = kind().answer(problem(QUESTION, content), table.lm(), table.ledger())
+    kind().answer(problem(QUESTION, content), table.lm(), table.ledger())
     seen = "\n".join([*witness.read, *witness.asked])
     for i, line in enumerate(LINES):
         title = f"Document {i + 1}" if isinstance(content, tuple) else f"room_{i}.txt"
         assert seen.count(f"{title}:\n{line.rstrip()}\n") == 1
-    assert got.spans_read == ((0, len(TEXT)),)
 
 
 @kinds
@@ -238,9 +236,8 @@ def test_matched_with_too_small_a_cap_reads_as_configured_and_is_refused(
         (lambda: SummarizeMapReduce(max_merges=0), "max_merges must be at least 1"),
         (lambda: SummarizeRefine(chunk_tokens=64, summary_tokens=64), "no shorter than the text"),
         (lambda: SummarizeRefine(prompt="fancy"), "no prompt 'fancy'; choose plain"),
-        (lambda: Compaction(fill=0), "fill must be a share of the window"),
-        (lambda: Compaction(fill=1), "fill must be a share of the window"),
-        (lambda: Compaction(fill=-0.5), "between 0 and 1"),
+        (lambda: Compaction(fill=0), "fill must be above 0"),
+        (lambda: Compaction(fill=1.5), "fill must be at most 1"),
         (lambda: Compaction(summary_tokens=4), "summary_tokens must be at least 8"),
     ],
 )
@@ -256,7 +253,6 @@ def test_settings_that_cannot_work_are_refused(make: Callable[[], object], told:
         (SummarizeMapReduce(chunk_tokens=4000), 4096, "^chunk_tokens must be lower"),
         (SummarizeRefine(chunk_tokens=4000), 4500, "^chunk_tokens must be lower"),
         (Compaction(chunk_tokens=3000), 4096, "of the window of 4096 it may fill 3276"),
-        (Compaction(chunk_tokens=100, summary_tokens=1200), 4096, "leaves room for 7"),
         (SummarizeRefine(chunk_tokens=64, summary_tokens=32), 50, "^chunk_tokens must be lower"),
     ],
 )

@@ -8,6 +8,7 @@ import shlex
 from dataclasses import MISSING, fields, is_dataclass
 from importlib import import_module
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
@@ -18,7 +19,7 @@ from rlm_eval.config.build import build
 from rlm_eval.config.check import RunConfig, check_config, check_task
 from rlm_eval.config.compose import compose_tree, jobs_of
 from rlm_eval.errors import ConfigError
-from rlm_eval.methods.controls import HOWS
+from rlm_eval.methods.controls import How
 from rlm_eval.runs.assemble import all_work, assemble, samples_of
 
 CONF = Path(rlm_eval.__file__).parent.parent / "conf"
@@ -104,7 +105,7 @@ def test_a_method_file_says_what_its_class_does_by_default(name: str) -> None:
 def test_cheats_are_arms_beside_others() -> None:
     chosen = check_config(compose_tree(["method=[rlm,direct,cheats]"]))["method"]
     hows = {name: node["how"] for name, node in chosen.items() if name.startswith("cheat_")}
-    assert hows == {f"cheat_{how}": how for how in HOWS}
+    assert hows == {f"cheat_{how}": how for how in get_args(How)}
     assert set(chosen) == {"rlm", "direct", *hows}
 
 

@@ -15,14 +15,14 @@ from rlm_eval.ledger import Budget, Ledger, Spend
 from rlm_eval.methods.agent.chat import History, Parsed, parse_reply
 from rlm_eval.methods.agent.subcalls import Enabled, RunChild, SubCalls
 from rlm_eval.methods.agent.trace import Trace
-from rlm_eval.methods.method import SUB_CALLS_A_TURN, Forecast, Method, Shape, prompt_tokens_left
+from rlm_eval.methods.method import SUB_CALLS_A_TURN, Forecast, Method, Shape
 from rlm_eval.methods.prompts import Prompted, load_prompt
 from rlm_eval.methods.tools import Toolset
 from rlm_eval.models.client import LM, CallTags, Completion
 from rlm_eval.models.protocol import Message, ModelInfo, Usage, user
 from rlm_eval.records import Content, Outcome, Problem, Role
 from rlm_eval.repl.capture import cut
-from rlm_eval.repl.results import BlockResult, HostFunction, Variable
+from rlm_eval.repl.results import BlockResult, Variable
 from rlm_eval.repl.session import ReplSession, Sandbox
 
 #: The most turns of a matched run, however large its cap: a model that goes round in circles would
@@ -114,11 +114,11 @@ class Agent(Prompted, Method):
             told = f"leaves no room for a prompt in {sub.name}'s window of {sub.context_window}"
             raise ConfigError(f"{told}: lower it", key="sub_tokens")
 
-    def most_turns(self, lm: LM, ledger: Ledger) -> int:
+    def most_turns(self, ledger: Ledger) -> int:
         """The most turns that ``ledger`` pays; where ``matched`` leaves the end to the sample's
         cap on tokens or dollars, so many that no sensible run has them."""
-        left = prompt_tokens_left(ledger, lm.info(), self.turn_tokens) if self.matched else None
-        return self.max_iterations if left is None else max(self.max_iterations, MATCHED_ITERATIONS)
+        capped = self.matched and ledger.budget.bounds_what_is_bought
+        return max(self.max_iterations, MATCHED_ITERATIONS) if capped else self.max_iterations
 
     def most_sub_calls(self) -> int | None:
         """The most calls that the code of one answer may make; None where nothing limits them:
@@ -164,8 +164,8 @@ class Run:
 
     ``opening`` is the chat before its first turn, which tells of what is ``enabled``. The
     ``role``'s model takes the turns; chats and replies fill at most ``window_share`` of its window.
-    Beside the sub-calls, its REPL begins with ``tools``, ``context`` and what the code ``setup``
-    defines. ``run_child`` starts a child RLM.
+    Beside sub-calls and the agent's tools, its REPL begins with ``context`` and what the code
+    ``setup`` defines. ``run_child`` starts a child RLM.
     """
 
     agent: Agent
@@ -177,7 +177,6 @@ class Run:
     opening: Sequence[Message]
     role: Role = "root"
     window_share: float = 1.0
-    tools: Mapping[str, HostFunction] = field(default_factory=dict)
     context: Content | None = None
     setup: str = ""
     run_child: RunChild | None = None
@@ -198,7 +197,8 @@ class Run:
         self.code_ledger = self.loop_ledger.child(limit, scope="REPL")
         sizes = agent.sub_tokens, agent.concurrency
         calls = SubCalls(self.lm, self.code_ledger, self.trace, *sizes, self.run_child)
-        host = {**calls.functions(self.enabled), **self.tools}
+        tools = agent.toolset.over(self.problem.context.content) if agent.tools else {}
+        host = {**calls.functions(self.enabled), **tools}
         submit = self.enabled.protocol == "submit"
         with agent.sandbox.session(host, submit=submit) as session:
             if self.context is not None:
@@ -243,7 +243,6 @@ class Run:
                     session.run(setup)
                 if failed := lost or result.error is not None:
                     break
-            self.trace.texts.append("\n\n".join(shown))
             try:
                 text = agent.in_reply(session, reply, parsed, failed=failed)
                 if text is not None:

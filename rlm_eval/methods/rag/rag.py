@@ -11,7 +11,7 @@ from typing import Any, Literal
 from rlm_eval.errors import ConfigError, ContextOverflow, at_least
 from rlm_eval.ledger import Ledger
 from rlm_eval.methods.fitting import Chunk, ChunkBy, chunks_of, largest_fitting, offline_tokens
-from rlm_eval.methods.method import Forecast, Method, Shape, prompt_tokens_left
+from rlm_eval.methods.method import Forecast, Method, Shape, affords
 from rlm_eval.methods.prompts import Prompted, load_prompt
 from rlm_eval.methods.rag.ranking import (
     Bm25,
@@ -96,7 +96,7 @@ class Rag(Prompted, Method):
             problem.context.id, lambda: self._index(problem.context, lm, ledger)
         )
         wanted = max(self.top_k or 0, self.rerank)
-        if self.top_k is None or self._left(problem, lm, ledger) is not None:
+        if self.top_k is None or (self.matched and ledger.budget.bounds_what_is_bought):
             wanted = len(index.chunks)
         ranked = self._ranked(index, problem.query or problem.question, wanted, lm, ledger)
         candidates = ranked[: self.rerank]
@@ -148,34 +148,32 @@ class Rag(Prompted, Method):
         depth = max(k, _DEPTH)
         return fused([index.bm25.matching(question, depth), by_meaning[:depth]])[:k]
 
-    def _left(self, problem: Problem, lm: LM, ledger: Ledger) -> int | None:
-        """With ``matched``, the prompt tokens that the sample's cap still buys beside the answer;
-        None where it bounds nothing."""
-        if not self.matched:
-            return None
-        return prompt_tokens_left(ledger, lm.info(), problem.max_answer_tokens)
-
     def _shown(
         self, ranked: Sequence[Chunk], problem: Problem, lm: LM, ledger: Ledger
     ) -> list[Chunk]:
         """The best-ranked that fit, best first. Raises ContextOverflow where not even the question
         fits the window."""
         room = lm.info().context_window - problem.max_answer_tokens
-        left = self._left(problem, lm, ledger)
-        if left is not None:
-            best = within_budget(ranked, _TIGHTEST * min(room, left))
+        capped = self.matched and ledger.budget.bounds_what_is_bought
+        if capped:
+            most = min(room, ledger.left().get("tokens", room))
+            best = within_budget(ranked, _TIGHTEST * int(most))
         else:
             best = list(ranked[: self.top_k])
             if self.token_budget is not None:
                 best = within_budget(best, self.token_budget)
-        most = room if left is None else min(room, left)
 
         def tokens(count: int) -> int:
             return lm.prompt_tokens(self._messages(best[:count], problem.question))
 
-        if tokens(len(best)) <= most:
+        def fits(count: int) -> bool:
+            size = tokens(count)
+            asked = [Forecast(1, size, problem.max_answer_tokens)]
+            return size <= room and (not capped or affords(lm, ledger, asked))
+
+        if fits(len(best)):
             return best
-        count = largest_fitting(len(best) - 1, lambda n: tokens(n) <= most)
+        count = largest_fitting(len(best) - 1, fits)
         if count == 0 and (over := tokens(0) - room) > 0:
             raise ContextOverflow("the question alone fills the window", over)
         return best[:count]

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, ClassVar
 
-from rlm_eval.errors import ConfigError
+from rlm_eval.errors import at_least
 from rlm_eval.ledger import Ledger
 from rlm_eval.methods.fitting import largest_fitting
-from rlm_eval.methods.method import Forecast, Shape
-from rlm_eval.methods.summarize.summarizer import Read, Sizes, Summarizer, affords, parts_of, served
+from rlm_eval.methods.method import Forecast, affords
+from rlm_eval.methods.summarize.summarizer import Read, Sizes, Summarizer, parts_of, served
 from rlm_eval.models.client import LM
-from rlm_eval.models.protocol import ModelInfo, user
-from rlm_eval.records import Problem, Role
+from rlm_eval.models.protocol import user
+from rlm_eval.records import Problem
 
 
 @dataclass
@@ -40,20 +40,7 @@ class Compaction(Summarizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 < self.fill < 1:
-            told = f"must be a share of the window, between 0 and 1, got {self.fill:g}"
-            raise ConfigError(told, key="fill")
-
-    def check(self, models: Mapping[Role, ModelInfo]) -> None:
-        super().check(models)
-        sizes = self.expected_sizes(Shape(self.chunk_tokens, 0, 0), models)
-        left = self.room(sizes.summarize_window) - self.frame(sizes) - 2 * self.summary_tokens
-        if self.summary_tokens >= left:
-            raise ConfigError(
-                f"must be lower: {self.summary_tokens} leaves room for {left} tokens of text in "
-                f"the window of {sizes.summarize_window}, less than a summary of them",
-                key="summary_tokens",
-            )
+        at_least(0, up_to=1, above=True, fill=self.fill)
 
     def room(self, window: int) -> int:
         return int(window * self.fill)

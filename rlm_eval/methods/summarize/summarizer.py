@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from rlm_eval.errors import ConfigError, NoReply, at_least
-from rlm_eval.ledger import Ledger, Spend
+from rlm_eval.ledger import Ledger
 from rlm_eval.methods.fitting import Chunk, chunks_of, largest_fitting, offline_tokens
-from rlm_eval.methods.method import Forecast, Method, Shape, without_failures
+from rlm_eval.methods.method import Forecast, Method, Shape, affords, without_failures
 from rlm_eval.methods.prompts import Prompted, load_prompt
 from rlm_eval.models.client import LM, CallTags
 from rlm_eval.models.protocol import Message, ModelInfo, user
-from rlm_eval.records import Answer, Content, Problem, Role, documents_of
+from rlm_eval.records import Answer, Content, Problem, Role
 from rlm_eval.tokens import load_tokenizer
 
 #: Each finer cut tried for a budget has parts this much smaller.
@@ -205,12 +205,10 @@ class Summarizer(Prompted, Method):
         rounds, trajectory, values = self.read(problem, lm, ledger)
         messages = self.asked(problem.question, **values)
         reply = lm.complete(messages, ledger=ledger, max_tokens=problem.max_answer_tokens)
-        size = sum(map(len, documents_of(problem.context.content)))
         return Answer(
             text=reply.text,
             outcome="answered",
             iterations=rounds + 1,
-            spans_read=((0, size),),
             trajectory=tuple(trajectory),
         )
 
@@ -221,13 +219,6 @@ def served(lm: LM, messages: Sequence[Message]) -> int:
     if lm.info("summarize") == lm.info():
         return tokens
     return max(tokens, lm.prompt_tokens(messages, "summarize"))
-
-
-def affords(lm: LM, ledger: Ledger, load: Sequence[Forecast]) -> bool:
-    """Whether calls like these fit what is left under every cap."""
-    models = [(part, lm.info(part.role)) for part in load]
-    spends = [info.worst(part.usage(info), part.calls) for part, info in models]
-    return ledger.affords(sum(spends, Spend()))
 
 
 def parts_of(content: Content, size: int) -> list[Chunk]:
