@@ -49,10 +49,6 @@ def competitors(frame: pd.DataFrame) -> pd.DataFrame:
     return frame[frame["arm_kind"] != "control"]
 
 
-def controls_last(frame: pd.DataFrame) -> pd.DataFrame:
-    return frame.sort_values("arm_kind", key=lambda kind: kind == "control", kind="stable")
-
-
 def marks(frame: pd.DataFrame) -> dict[str, str]:
     """Each arm's name in a table: with whether it is scripted, a control, or asks no model at all.
     ``frame`` has results, or rows of ``summarize``."""

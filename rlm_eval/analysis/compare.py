@@ -39,7 +39,7 @@ COLUMNS = (
 @dataclass(frozen=True)
 class RunComparison:
     """``changes``: what differs, as (key, in A, in B), by title. Models go by role; settings of an
-    arm that one run alone has are left out; one change in several arms is one line.
+    arm that one run alone is configured with are left out; one change in several arms is one line.
 
     ``table``: one row per task, length and arm that both runs hold: B minus A on shared samples
     in points of score (0 to 1), with Holm over the methods of a task and length; ``score_a`` and

@@ -170,7 +170,8 @@ def combine(runs: list[Run]) -> pd.DataFrame:
     results = _placed(pd.concat([run.results for run in runs], ignore_index=True))
     asked_first = results.sort_values("asked", ascending=False, kind="stable")
     kept = asked_first.drop_duplicates("result_key").sort_index()
-    results = arms.controls_last(kept).reset_index(drop=True)
+    kept = kept.sort_values("arm_kind", key=lambda kind: kind == "control", kind="stable")
+    results = kept.reset_index(drop=True)
     return results.assign(arm=arms.names(results))
 
 

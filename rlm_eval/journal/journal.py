@@ -330,7 +330,8 @@ def _appendable(path: Path, buffering: int = -1) -> BinaryIO:
     else's, and lead to any file."""
     if path.is_symlink():
         raise ConfigError(f"{path} is a link, which a file of a run must not be")
-    return path.open("a+b", buffering)
+    flags = os.O_NOFOLLOW  # nor one that it becomes meanwhile
+    return open(path, "a+b", buffering, opener=lambda name, of: os.open(name, of | flags, 0o666))
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable
 from concurrent.futures import Future
 from typing import Generic, TypeVar
 
-from rlm_eval.errors import ContextOverflow, ProviderError
+from rlm_eval.errors import BudgetExceeded, RunBudgetExceeded
 
 T = TypeVar("T")
 
@@ -15,9 +15,8 @@ class Memory(Generic[T]):
     """Single flight per key. Failures are never remembered. Safe for threads: each step on the
     dictionary is atomic.
 
-    The first caller asks; those who come meanwhile wait for it and share its answer, or its
-    failure where that is the model's (ProviderError, ContextOverflow). A failure of the asker's
-    own, such as its spent budget, is not theirs: one of them asks next.
+    The first caller asks; those who come meanwhile wait for it and share its answer or its failure.
+    Only its spent budget is not theirs: one of them asks next.
     """
 
     def __init__(self) -> None:
@@ -37,7 +36,7 @@ class Memory(Generic[T]):
             failure = known.exception()
             if failure is None:
                 return known.result(), True
-            if isinstance(failure, ProviderError | ContextOverflow):
+            if not isinstance(failure, BudgetExceeded | RunBudgetExceeded):
                 raise failure
         try:
             answer = ask()

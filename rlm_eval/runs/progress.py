@@ -86,8 +86,8 @@ class Progress:
         else:
             self._print_line(force=True)
 
-    def _failed(self, error: str) -> None:
-        alike = re.sub(r"\b[0-9a-f-]{8,}\b|\d+", "#", error)
+    def _failed(self, error: str, of: str = "") -> None:
+        alike = of + re.sub(r"\b[0-9a-f-]{8,}\b|\d+", "#", error)
         with self._lock:
             told = self.redact(" ".join(error.split()))
             first = self._first.setdefault(alike, plain(told))
@@ -100,7 +100,7 @@ class Progress:
         if call.error:
             self._failed(call.error)
         elif cut_off and len(reply.strip()) <= call.thought_chars:
-            self._failed(f"{call.model}: {NOT_SAID['length'][1]}")
+            self._failed(f"{call.model}: {NOT_SAID['length'][1]}", of=call.model)
         arm = self.arms.get(call.result_key)
         if arm is None:
             return

@@ -274,19 +274,20 @@ def _interrupts(stop: Callable[[str], None], command: str) -> Iterator[None]:
     how = f"continue with: {command}"
 
     def end() -> None:
-        print(f"\nfinishing what is in flight (Ctrl-C again: stop now); {how}", file=sys.stderr)
         stop(_BY_SIGNAL)
+        print(f"\nfinishing what is in flight (Ctrl-C again: stop now); {how}", file=sys.stderr)
 
     def handle(number: int, frame: Any) -> None:
         # Python raises where a signal's handler prints while the code it interrupts does.
         nonlocal pressed
         pressed += 1
         if pressed > 1:
-            cursor = "\x1b[?25h" if sys.stderr.isatty() else ""  # the table of progress hides it
+            table = os.isatty(2) and os.environ.get("TERM") != "dumb"
+            cursor = "\x1b[?25h" if table else ""  # which the table of progress hides
             with suppress(OSError):  # nobody may read it any more
-                os.write(sys.stderr.fileno(), f"{cursor}\nstopped now; {how}\n".encode())
+                os.write(2, f"{cursor}\nstopped now; {how}\n".encode())
             os._exit(INTERRUPTED)
-        threading.Thread(target=end).start()
+        threading.Thread(target=end, daemon=True).start()
 
     before = {s: signal.signal(s, handle) for s in (signal.SIGINT, signal.SIGTERM)}
     try:
