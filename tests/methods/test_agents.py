@@ -11,7 +11,6 @@ import pytest
 
 from helpers.agent_provider import AgentProvider
 from helpers.chat import Table, problem
-from helpers.foreign_engines import answer_of
 from rlm_eval.errors import ConfigError
 from rlm_eval.methods.foreign.agents import ClaudeCode, MiniSweAgent, OpenCode
 from rlm_eval.methods.foreign.process import why_not_confined
@@ -115,11 +114,6 @@ def test_its_turns_are_limited(agent: Any) -> None:
         got = method.answer(asked, table.lm(), table.ledger())
     assert got.outcome in ("forced", "no_answer", "budget_exceeded")
     assert got.iterations <= 2, "one, and a last word"
-
-
-def test_a_setting_that_the_harness_gives_ends_the_run() -> None:
-    with pytest.raises(ConfigError, match=r"kwargs not taken by .*step_limit"):
-        answer_of(MiniSweAgent(isolation="none", kwargs={"step_limit": 3}))
 
 
 def test_a_program_that_is_not_there_is_told_with_the_way_to_get_it() -> None:

@@ -273,6 +273,8 @@ def test_a_task_that_must_not_be_stored_in_the_clear_needs_such_a_place(
         (lambda: ForeignCommand(command=["x"], seconds=0), "seconds must be above 0"),
         (lambda: ForeignCommand(command=["x"], readable=["/no/such"]), "there is no /no/such"),
         (lambda: Rlms(max_depth=0), "max_depth must be at least 1"),
+        (lambda: Rlms(kwargs={"backend": "anthropic"}), "kwargs.backend can't be set"),
+        (lambda: Rlms(kwargs={"custom_system_prompt": ""}), "custom_system_prompt can't be set"),
         (lambda: DspyRlm(max_iterations=0), "max_iterations must be at least 1"),
     ],
 )

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from rlm_eval.errors import ConfigError, at_least
-from rlm_eval.methods.foreign.packages import HOST, HostedEngine
+from rlm_eval.methods.foreign.packages import HOST, HostedEngine, PackagedEngine
 from rlm_eval.methods.prompts import load_prompt
 from rlm_eval.models.protocol import ModelInfo
 from rlm_eval.records import Problem, Role
@@ -89,17 +89,16 @@ class CodingAgent(HostedEngine):
 
 
 @dataclass(kw_only=True)
-class MiniSweAgent(CodingAgent):
+class MiniSweAgent(CodingAgent, PackagedEngine):
     """mini-swe-agent (mini-swe-agent.com, PyPI). ``config`` is the file of its own that has its
-    prompts: ``mini`` calls a tool, ``mini_textbased`` writes its command between fences.
-    ``kwargs``: further settings of its DefaultAgent, none that the harness gives."""
+    prompts: ``mini`` calls a tool, ``mini_textbased`` writes its command between fences."""
 
     config: Literal["mini", "mini_textbased"] = "mini"
-    kwargs: dict[str, Any] = field(default_factory=dict)
 
     name: ClassVar[str] = "mini_swe_agent"
     package: ClassVar[str] = "mini-swe-agent"
     answer_file: ClassVar[str | None] = "answer.txt"
+    taken: ClassVar[frozenset[str]] = frozenset({"step_limit"})
 
     def most_calls(self) -> tuple[int, int] | None:
         return self.max_turns, 0

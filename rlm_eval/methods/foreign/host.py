@@ -68,12 +68,10 @@ def run_rlms(settings: Mapping[str, Any]) -> Mapping[str, Any]:
             backend_kwargs={"model_name": os.environ["OPENAI_MODEL"], **client},
             other_backends=["openai"],
             other_backend_kwargs=[{"model_name": os.environ["OPENAI_SUB_MODEL"], **client}],
-            environment="local",
             logger=RLMLogger(),
             max_depth=settings["max_depth"],
             max_iterations=settings["max_iterations"],
-            **ours,
-            **settings["kwargs"],
+            **{**ours, **settings["kwargs"]},
         )
     except (TypeError, ValueError) as error:
         return {"refused": str(error)}
@@ -151,8 +149,7 @@ def run_mini_swe_agent(settings: Mapping[str, Any]) -> Mapping[str, Any]:
         agent = DefaultAgent(
             kind(**model, cost_tracking="ignore_errors"),
             LocalEnvironment(**own["environment"]),
-            **limits,
-            **{**prompts, **settings["kwargs"]},
+            **{**prompts, **limits, **settings["kwargs"]},
         )
     except (TypeError, ValueError) as error:
         return {"refused": str(error)}

@@ -51,35 +51,60 @@ class HostedEngine(ForeignEngine):
     def read(self, output: bytes, *, asked: bool) -> Given | None:
         try:
             data = json.loads(output)
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
-        if "refused" in data and not asked:
+        if not isinstance(data, dict):
+            return None
+        if isinstance(data.get("refused"), str) and not asked:
             raise ConfigError(f"not taken by {self.version()}: {data['refused']}", key="kwargs")
         if not isinstance(data.get("text"), str):
             raise InvalidAnswer(f"{self.version()} gave no text but {data.get('text')!r:.100}")
-        keys = ("code", "output", "error")  # and no more: code that a model wrote can say anything
-        blocks = [{key: str(block[key]) for key in keys} for block in data["blocks"]]
-        return Given(data["text"], data["forced"], blocks)
+        # Blocks as far as they are well formed: it may say anything.
+        given = data["blocks"] if isinstance(data.get("blocks"), list) else []
+        keys = ("code", "output", "error")
+        blocks = [{k: str(b.get(k) or "") for k in keys} for b in given if isinstance(b, dict)]
+        return Given(data["text"], data.get("forced") is True, blocks)
 
 
 @dataclass(kw_only=True)
-class Rlms(HostedEngine):
+class PackagedEngine(HostedEngine):
+    """``kwargs``: further keyword arguments of the engine's constructor, passed on as they are."""
+
+    kwargs: dict[str, Any] = field(default_factory=dict)
+
+    #: Constructor arguments that the host gives itself.
+    taken: ClassVar[frozenset[str]]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if taken := sorted(self.taken & self.kwargs.keys()):
+            raise ConfigError("can't be set: the harness gives it", key=f"kwargs.{taken[0]}")
+
+
+@dataclass(kw_only=True)
+class Rlms(PackagedEngine):
     """rlms, the RLM paper's reference implementation (github.com/alexzhang13/rlm), with its own
     prompts and its default environment, which runs model-written code inside the engine's process.
 
     ``instructions`` stand in place of its system prompt. ``max_depth`` as rlms counts: 1 has plain
-    sub-calls, from 2 on ``rlm_query`` starts a child RLM. ``kwargs``: further arguments of
-    ``rlm.RLM``, none that the harness gives.
+    sub-calls, from 2 on ``rlm_query`` starts a child RLM.
     """
 
     instructions: str | None = None
     max_depth: int = 1
     max_iterations: int = 30
-    kwargs: dict[str, Any] = field(default_factory=dict)
 
     assumed: ClassVar[bool] = True
     name: ClassVar[str] = "rlms"
     package: ClassVar[str] = "rlms"
+    taken: ClassVar[frozenset[str]] = frozenset(
+        {
+            *("backend", "backend_kwargs", "other_backends", "other_backend_kwargs"),
+            *("environment", "environment_kwargs", "depth", "max_depth", "max_iterations"),
+            *("logger", "persistent", "custom_tools", "custom_sub_tools", "verbose"),
+            "custom_system_prompt",
+        }
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -91,10 +116,9 @@ class Rlms(HostedEngine):
 
 
 @dataclass(kw_only=True)
-class DspyRlm(HostedEngine):
+class DspyRlm(PackagedEngine):
     """``dspy.RLM("context, query -> answer")`` (dspy.ai) with dspy's own prompts and adapters.
-    ``instructions`` stand before its own. ``kwargs``: further arguments of ``dspy.RLM``, none that
-    the harness gives.
+    ``instructions`` stand before its own.
 
     Model-written code runs in a Python process beside the engine's, not in dspy's default, Pyodide
     under Deno, which is fetched at run time. dspy's caches and retries are off: the harness has
@@ -104,10 +128,12 @@ class DspyRlm(HostedEngine):
     instructions: str | None = None
     max_iterations: int = 20
     max_llm_calls: int = 50
-    kwargs: dict[str, Any] = field(default_factory=dict)
 
     name: ClassVar[str] = "dspy_rlm"
     package: ClassVar[str] = "dspy"
+    taken: ClassVar[frozenset[str]] = frozenset(
+        {"signature", "max_iters", "max_llm_calls", "sub_lm", "interpreter_factory", "tools"}
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
