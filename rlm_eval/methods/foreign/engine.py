@@ -24,7 +24,12 @@ from typing import ClassVar, Literal
 
 from rlm_eval.errors import BudgetExceeded, ConfigError, InvalidAnswer, at_least
 from rlm_eval.ledger import Ledger, Spend
-from rlm_eval.methods.foreign.process import memory_folder, running, why_not_confined
+from rlm_eval.methods.foreign.process import (
+    MOST_OUTPUT_BYTES,
+    memory_folder,
+    running,
+    why_not_confined,
+)
 from rlm_eval.methods.foreign.record import Block, Record
 from rlm_eval.methods.method import Bounds, Forecast, Method, Shape
 from rlm_eval.models.client import LM
@@ -176,6 +181,8 @@ class ForeignEngine(Method):
         if code is None:  # raises first where it is the run's or the sample's cap
             ledger.release([ledger.reserve(Spend(), wait=False)])
             raise BudgetExceeded(f"no answer within seconds={self.seconds:g}")
+        if len(output) == MOST_OUTPUT_BYTES:
+            raise InvalidAnswer(f"{self.version()} wrote {MOST_OUTPUT_BYTES:,} bytes or more")
         given = self.read(output, asked=record.calls > 0) if code == 0 else None
         if proxy.refused is not None and not (given and given.text.strip()):
             if proxy.refused.outcome == "provider_error":

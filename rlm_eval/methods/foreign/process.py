@@ -24,7 +24,7 @@ from rlm_eval.repl.launch import shut_harness
 #: This Python by its folder's real path; the link itself says which environment it is.
 PYTHON = str(Path(sys.executable).parent.resolve() / Path(sys.executable).name)
 #: Of an engine's output, what is read.
-_MOST_OUTPUT_BYTES = 16 << 20
+MOST_OUTPUT_BYTES = 16 << 20
 _STARTER = os.path.join(os.path.dirname(os.path.realpath(__file__)), "starter.py")
 _START_SECONDS = 30.0
 _END_SECONDS = 20.0
@@ -134,7 +134,7 @@ class EngineProcess:
             code = None
         self.close()
         self.out.seek(0)
-        return code, self.out.read(_MOST_OUTPUT_BYTES), self._last_words()
+        return code, self.out.read(MOST_OUTPUT_BYTES), self._last_words()
 
     def kill(self) -> None:
         """End the engine and all it started. From any thread, at any time."""
