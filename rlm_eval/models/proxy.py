@@ -146,8 +146,7 @@ class Proxy(ThreadingHTTPServer):
         # Read no more from anyone: idle connections end, replies under way still go out, but for
         # refusals that a stranger doesn't take.
         for connection in tuple(self._connections):
-            trusted = connection in self._trusted
-            _shut(connection, socket.SHUT_RD if trusted else socket.SHUT_RDWR)
+            _shut(connection, socket.SHUT_RD if connection in self._trusted else socket.SHUT_RDWR)
         self.server_close()
         self._thread.join()
 

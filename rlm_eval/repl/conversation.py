@@ -276,7 +276,7 @@ class Conversation:
     def close(self) -> None:
         """End the worker, whatever it is doing."""
         if self.alive:
-            self.alive = False
+            self.alive, self._stopping = False, True
             self._process.leave()
 
 

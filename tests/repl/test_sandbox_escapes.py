@@ -256,6 +256,8 @@ def test_frames_forged_between_blocks_do_not_reach_read_or_load(sandbox: Sandbox
     with sandbox.session({}) as session:
         session.run(forge)
         assert eventually(lambda: unread(session))
+        with pytest.raises(SandboxError, match="protocol"):
+            session.load("context", "another")
         session.load("context", "the context")
         assert session.read("context") == "the context"
         session.run(forge)

@@ -49,7 +49,7 @@ def running(
     ``readable``: what it sees beside the system when it is confined, and then the folder is its
     only place to write; None leaves it the user's rights.
 
-    Meanwhile no process of the same user can look into this one. Raises SandboxError when the
+    From then on no process of the same user can look into this one. Raises SandboxError when the
     engine's process can't be started.
     """
     with ExitStack() as stack:
