@@ -186,7 +186,7 @@ class Score:
 @dataclass(frozen=True)
 class Answer:
     """What a method hands back. ``text`` is None unless ``outcome`` is scored. ``spans_read`` are
-    the stretches of the context that were retrieved for a prompt, where the method retrieves."""
+    the stretches of the context that reached a prompt, where the method chose them."""
 
     text: str | None
     outcome: Outcome

@@ -66,8 +66,8 @@ RESULTS: Mapping[str, tuple[str, str]] = {
     "code_errors": ("int64", "code blocks that raised"),
     "evidence_recall": (
         "float64",
-        "share of the evidence in what was retrieved for a prompt; empty where the task knows of "
-        "none or the method retrieves nothing",
+        "share of the evidence that was shown to a model; empty where the task knows of none or "
+        "the method does not choose what is read",
     ),
     "prompt_tokens": ("int64", "sum over calls"),
     "cached_tokens": ("int64", "of these, taken from the server's prompt cache"),
@@ -257,7 +257,7 @@ def _row(event: Mapping[str, Any], calls: Sequence[Call]) -> dict[str, Any]:
         "calls": len({call.call_id for call in own}),
         "subcalls": len({call.call_id for call in own if call.from_repl}),
         "depth_reached": max((call.depth for call in own), default=0),
-        # None where the task knows of no evidence or the method retrieves nothing.
+        # None where the task knows of no evidence or the method does not choose what is read.
         "evidence_recall": None if shown is None else recall(sample["evidence"], shown),
         **{name: _cost(own, name) for name in ("cost_usd", "list_usd", "own_usd")},
         "judge_cost_usd": _cost([call for call in calls if call.role == "judge"], "cost_usd"),

@@ -8,7 +8,7 @@ CodeAct ran into the limit (refuse) or, on BrowseComp-Plus, only searched (omit)
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import ClassVar, Literal
 
@@ -18,7 +18,7 @@ from rlm_eval.methods.agent.chat import Parsed
 from rlm_eval.methods.agent.loop import Agent, Run
 from rlm_eval.methods.agent.subcalls import Enabled
 from rlm_eval.methods.agent.trace import Trace
-from rlm_eval.methods.fitting import Overflow, cut_to_fit, offline_tokens
+from rlm_eval.methods.fitting import Fitted, Overflow, cut_to_fit, document_spans, offline_tokens
 from rlm_eval.methods.method import Bounds, Forecast, Shape, kept_of
 from rlm_eval.models.client import LM, Completion
 from rlm_eval.models.protocol import Message, ModelInfo
@@ -96,12 +96,15 @@ class CodeAct(Agent):
         return (Forecast(1, opening, 1),), tuple(most)
 
     def answer(self, problem: Problem, lm: LM, ledger: Ledger) -> Answer:
+        context = problem.context
         enabled = self.enabled(self.most_turns(ledger), lm.info("sub").context_window)
-        messages, left_out = self._opening(problem, lm, enabled)
+        opening = self._opening(problem, lm, enabled)
         trace = Trace(problem.watch)
         trace.start("codeact", self, self.sandbox.level, ledger)
-        run = Run(self, problem, lm, ledger, trace, enabled, messages)
-        return trace.answer(run.answer, truncated_tokens=left_out, protocol=enabled.protocol)
+        run = Run(self, problem, lm, ledger, trace, enabled, opening.messages)
+        truncated = opening.truncated_tokens
+        answer = trace.answer(run.answer, truncated_tokens=truncated, protocol=enabled.protocol)
+        return replace(answer, spans_read=document_spans(context, opening.spans))
 
     def in_reply(
         self, session: ReplSession, reply: Completion, parsed: Parsed, *, failed: bool
@@ -115,9 +118,9 @@ class CodeAct(Agent):
     def powers(self, depth: int) -> tuple[bool, bool, bool]:
         return self.sub_calls, self.sub_calls, False
 
-    def _opening(self, problem: Problem, lm: LM, enabled: Enabled) -> tuple[list[Message], int]:
+    def _opening(self, problem: Problem, lm: LM, enabled: Enabled) -> Fitted:
         """The chat before the first turn: worked examples, as much of the input as has room, the
-        question; and how many tokens were left out. Raises ContextOverflow."""
+        question. Raises ContextOverflow."""
         text = problem.context.text
         room = lm.info().context_window - self._beside(problem.max_answer_tokens)
         how: How = "none" if self.overflow == "omit" else "part"
@@ -125,7 +128,7 @@ class CodeAct(Agent):
         whole = chat("whole", text)
         size = lm.prompt_tokens(whole)
         if size <= room:
-            return whole, 0
+            return Fitted(whole, size, [(0, len(text))])
         return cut_to_fit(text, self.overflow, lm.prompt_tokens, room, size, partial(chat, how))
 
     def _beside(self, answer_tokens: int) -> int:

@@ -40,7 +40,7 @@ class NoContext(Prompted, Method):
     def answer(self, problem: Problem, lm: LM, ledger: Ledger) -> Answer:
         messages = self.loaded_prompt.messages(question=problem.question)
         reply = lm.complete(messages, ledger=ledger, max_tokens=problem.max_answer_tokens)
-        return Answer(text=reply.text, outcome="answered", iterations=1)
+        return Answer(text=reply.text, outcome="answered", iterations=1, spans_read=())
 
     def forecast(self, shape: Shape, models: Mapping[Role, ModelInfo]) -> tuple[Forecast, ...]:
         prompt = offline_tokens(self.loaded_prompt.messages(question="")) + shape.question_tokens

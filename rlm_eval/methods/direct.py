@@ -10,12 +10,18 @@ from typing import Literal
 
 from rlm_eval.errors import ConfigError, at_least
 from rlm_eval.ledger import Ledger
-from rlm_eval.methods.fitting import check_window, cut_to_fit, offline_tokens
+from rlm_eval.methods.fitting import (
+    Fitted,
+    check_window,
+    cut_to_fit,
+    document_spans,
+    offline_tokens,
+)
 from rlm_eval.methods.method import Forecast, Method, Shape, kept_of
 from rlm_eval.methods.prompts import Prompted, load_prompt
 from rlm_eval.models.client import LM, Completion
 from rlm_eval.models.protocol import Message, ModelInfo
-from rlm_eval.records import Answer, Problem, Role
+from rlm_eval.records import Answer, Problem, Role, Span, documents_of
 
 Overflow = Literal["refuse", "truncate_head", "truncate_middle", "truncate_tail"]
 QuestionAt = Literal["after", "before", "both"]
@@ -58,13 +64,16 @@ class Direct(Prompted, Method):
 
     def answer(self, problem: Problem, lm: LM, ledger: Ledger) -> Answer:
         max_tokens = self._max_tokens(problem.max_answer_tokens)
-        text, room = problem.context.text, lm.info().context_window - max_tokens
-        messages, left_out = self._messages(text, problem.question), 0
-        size = lm.prompt_tokens(messages)
-        if size > room:
-            part = partial(self._messages, question=problem.question)
-            messages, left_out = cut_to_fit(text, self.overflow, lm.prompt_tokens, room, size, part)
-        reply = lm.complete(messages, ledger=ledger, max_tokens=max_tokens)
+        context, question = problem.context, problem.question
+        text, room = context.text, lm.info().context_window - max_tokens
+        whole, chars = self._messages(text, question), sum(map(len, documents_of(context.content)))
+        chat = Fitted(whole, lm.prompt_tokens(whole), [(0, len(text))])
+        read: tuple[Span, ...] = ((0, chars),) if chars else ()
+        if chat.tokens > room:
+            part = partial(self._messages, question=question)
+            chat = cut_to_fit(text, self.overflow, lm.prompt_tokens, room, chat.tokens, part)
+            read = document_spans(context, chat.spans)
+        reply = lm.complete(chat.messages, ledger=ledger, max_tokens=max_tokens)
         answer, taken = final_answer(reply) if self.think else (reply.text, "whole reply")
         given = bool(answer and answer.strip())
         event = {"type": "thought", "call_id": reply.call_id, "answer": answer, "taken": taken}
@@ -72,7 +81,8 @@ class Direct(Prompted, Method):
             text=answer if given else None,
             outcome="answered" if given else "no_answer",
             iterations=1,
-            truncated_tokens=left_out,
+            truncated_tokens=chat.truncated_tokens,
+            spans_read=read,
             trajectory=(event,) if self.think else (),
             error="" if given else "no answer in the reply",
         )

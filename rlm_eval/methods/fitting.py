@@ -10,7 +10,7 @@ from typing import Literal
 
 from rlm_eval.errors import ConfigError, ContextOverflow
 from rlm_eval.models.protocol import Message
-from rlm_eval.records import Content, Span, documents_of
+from rlm_eval.records import Content, Context, Span, documents_of, union
 from rlm_eval.tokens import Tokenizer, load_tokenizer
 
 #: What is cut away of an input that is larger than the window.
@@ -67,6 +67,17 @@ def check_window(frame: Sequence[Message], window: int) -> int:
 # -- down to a window ------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Fitted:
+    """A chat with as much of the input as fits: its ``tokens``, the stretches ``spans`` of the
+    input's text that it shows, and how many tokens were left out."""
+
+    messages: list[Message]
+    tokens: int
+    spans: list[Span]
+    truncated_tokens: int = 0
+
+
 def cut_to_fit(
     text: str,
     overflow: Overflow,
@@ -74,10 +85,9 @@ def cut_to_fit(
     room: int,
     size: int,
     part: Callable[[str], list[Message]],
-) -> tuple[list[Message], int]:
+) -> Fitted:
     """The chat ``part`` with what ``overflow`` leaves of ``text``, where all of it makes a chat of
-    ``size`` tokens and there is ``room`` for fewer; and how many tokens were left out. Raises
-    ContextOverflow."""
+    ``size`` tokens and there is ``room`` for fewer. Raises ContextOverflow."""
     if overflow == "refuse":
         sizes = f"the prompt has {size:,} tokens, the window room for {room:,}"
         raise ContextOverflow(sizes, size - room)
@@ -88,7 +98,7 @@ def cut_to_fit(
     tokens = count(messages)
     if tokens > room or not (spans or overflow == "omit"):
         raise ContextOverflow(f"the question alone fills the window of {room:,}", size - room)
-    return messages, size - tokens
+    return Fitted(messages, tokens, spans, size - tokens)
 
 
 def fitting_spans(text: str, cut: Cut, fits: Callable[[str], bool]) -> list[Span]:
@@ -131,6 +141,23 @@ def marked(text: str, spans: Sequence[Span]) -> str:
         out.append(text[start:end])
         at = end
     return "".join(out)
+
+
+def document_spans(context: Context, spans: Sequence[Span]) -> tuple[Span, ...]:
+    """Stretches of ``context.text`` as stretches of its documents put end to end; the headings
+    between them drop out."""
+    heading = "" if isinstance(context.content, str) else ":\n"
+    text, at, offset = context.text, 0, 0
+    out: list[Span] = []
+    for document in documents_of(context.content):
+        at = text.index(heading + document, at) + len(heading)
+        for start, end in spans:
+            first = max(start - at, 0) + offset
+            last = min(end - at, len(document)) + offset
+            if first < last:
+                out.append((first, last))
+        at, offset = at + len(document), offset + len(document)
+    return tuple(union(out))
 
 
 # -- into chunks -----------------------------------------------------------------------------------

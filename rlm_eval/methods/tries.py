@@ -20,7 +20,7 @@ from rlm_eval.methods.prompts import load_prompt
 from rlm_eval.methods.rag.rerank import numbers_in
 from rlm_eval.models.client import LM
 from rlm_eval.models.protocol import ModelInfo
-from rlm_eval.records import PENDING, SCORED, Answer, Problem, Role
+from rlm_eval.records import PENDING, SCORED, Answer, Problem, Role, union
 
 Choose = Literal["majority", "judge"]
 #: The most tries that a cap buys: a method that costs next to nothing would never end.
@@ -91,11 +91,13 @@ class Tries(Method):
                 break
         given = [a for a in made if a.outcome in SCORED and (a.text or "").strip()]
         chosen = self._chosen(given, problem, lm, ledger) if given else made[-1]
+        spans = [a.spans_read for a in made if a.spans_read is not None]
         return replace(
             chosen,
             iterations=sum(a.iterations for a in made),
             code_errors=sum(a.code_errors for a in made),
             sandbox_s=sum(a.sandbox_s for a in made),
+            spans_read=tuple(union(s for each in spans for s in each)) if spans else None,
             trajectory=tuple(event for a in made for event in a.trajectory),
             error="" if given else f"no answer in {len(made)} tries, the last: {chosen.error}",
         )

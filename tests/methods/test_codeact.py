@@ -45,6 +45,7 @@ def test_a_row_is_filled(sandbox: Sandbox) -> None:
     assert got.protocol == "submit"
     assert got.sandbox_level == sandbox.level
     assert got.sandbox_s > 0
+    assert got.spans_read == ((0, len(TEXT)),)
     assert got.truncated_tokens == 0
     kinds = [event["type"] for event in got.trajectory]
     assert kinds == ["start", "turn", "block", "turn", "block"]

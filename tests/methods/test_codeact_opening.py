@@ -37,6 +37,11 @@ def test_it_is_cut_where_told_and_recorded(
     assert got.truncated_tokens == pytest.approx(whole - prompt, abs=64)
     (gone,) = re.findall(r"\[\.\.\. ([\d,]+) characters left out \.\.\.\]", shown)
     assert 0 < int(gone.replace(",", "")) < len(asked.context.text)
+    documents = "".join(LINES)
+    for start, end in got.spans_read or ():
+        assert 0 <= start < end <= len(documents)
+        assert all(line in shown for line in documents[start:end].splitlines())
+    assert len(got.spans_read or ()) == head + tail
 
 
 def test_it_is_refused_where_told(sandbox: Sandbox) -> None:

@@ -43,6 +43,7 @@ def test_no_context_shows_the_question_and_nothing_of_the_input() -> None:
     assert messages[-1]["content"] == "Which password?"
     assert "heron" not in str(messages)
     assert (got.text, got.outcome) == ("eagle", "answered")
+    assert got.spans_read == ()
     assert len(table.calls) == 1
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,11 @@ import pytest
 from helpers.chat import Table, problem, scripted
 from rlm_eval.errors import ConfigError, ContextOverflow
 from rlm_eval.methods.direct import Direct, final_answer
+from rlm_eval.methods.fitting import document_spans
 from rlm_eval.methods.method import Shape
 from rlm_eval.models.client import Completion
 from rlm_eval.models.protocol import Message, ModelInfo, Usage
-from rlm_eval.records import Answer, Content
+from rlm_eval.records import Answer, Content, Context, documents_of
 
 LINES = tuple(
     f"Record {i}: the lamp in room {i} is {'red' if i % 2 else 'blue'}.\n" for i in range(300)
@@ -49,6 +49,7 @@ def test_the_prompt_is_the_whole_context_and_then_the_question() -> None:
         },
     ]
     assert (got.text, got.outcome, got.truncated_tokens) == ("42", "answered", 0)
+    assert got.spans_read == ((0, len(TEXT)),)
     assert got.trajectory == ()
     assert len(table.calls) == 1
 
@@ -116,12 +117,34 @@ def test_it_truncates_as_it_is_set_and_records_it(overflow: Any, head: bool, tai
     assert call.prompt_tokens + 32 <= 1000
     assert call.prompt_tokens > 900, "the window is used"
     assert got.truncated_tokens == pytest.approx(len(TEXT) // 4 - call.prompt_tokens, abs=60)
-    shown = sent.partition("\n\nWhich lamp?")[0]
-    mark = r"\n?\[\.\.\. ([\d,]+) characters left out \.\.\.\]\n"
-    before, left_out, after = re.split(mark, shown)
-    assert left_out == f"{len(TEXT) - len(before + after):,}"
-    lines = [*before.splitlines(), *after.splitlines()]
-    assert all(f"{line}\n" in LINES for line in lines), "lines stay whole"
+    assert got.spans_read is not None
+    kept = [TEXT[start:end] for start, end in got.spans_read]
+    assert all(part in sent for part in kept)
+    left_out = f"[... {len(TEXT) - sum(map(len, kept)):,} characters left out ...]"
+    assert sent.splitlines().count(left_out) == 1
+    parts = sent.partition("\n\nWhich lamp?")[0].splitlines(keepends=True)
+    assert all(line in TEXT for line in parts if line.strip() != left_out), "lines stay whole"
+
+
+@pytest.mark.parametrize("content", [LINES, {str(i): line for i, line in enumerate(LINES)}])
+def test_the_spans_of_cut_documents_leave_their_headings_out(content: Content) -> None:
+    got, messages, _ = ask(Direct(overflow="truncate_tail"), content, window=1000)
+    assert got.spans_read is not None
+    ((start, end),) = got.spans_read
+    whole = sum(line in messages[0]["content"] for line in LINES)
+    assert start == 0
+    assert len("".join(LINES[:whole])) <= end < len("".join(LINES[: whole + 1]))
+
+
+def test_stretches_of_the_text_are_found_again_in_its_documents() -> None:
+    context = Context.of(("1", "bc", "1"))
+    # "Document 1:\n1\n\nDocument 2:\nbc\n\nDocument 3:\n1": documents at 12, 27 and 43.
+    assert context.text[43:] == "1"
+    assert document_spans(context, [(0, 44)]) == ((0, 4),)
+    assert document_spans(context, [(0, 28)]) == ((0, 2),)
+    assert document_spans(context, [(0, 13), (28, 44)]) == ((0, 1), (2, 4))
+    assert document_spans(context, [(13, 20)]) == ()
+    assert "".join(documents_of(context.content))[2:4] == "c1"
 
 
 # -- room to think -------------------------------------------------------------------------

@@ -38,6 +38,7 @@ def test_every_line_is_read_once_and_in_order(kind: Callable[..., Summarizer]) -
     assert (got.text, got.outcome) == ("done", "answered")
     assert got.iterations == (2 if kind is KINDS[0] else len(witness.read) + 1)
     assert len(witness.read) >= 2
+    assert got.spans_read == ((0, len(TEXT)),)
     roles = [c.role for c in table.calls]
     assert roles == ["summarize"] * len(witness.read) + ["root"]
 
@@ -67,11 +68,12 @@ def test_documents_are_read_under_their_number_or_name(
 ) -> None:
     witness = Witness()
     table = Table(scripted(witness, window=WINDOW))
-    kind().answer(problem(QUESTION, content), table.lm(), table.ledger())
+    got = kind().answer(problem(QUESTION, content), table.lm(), table.ledger())
     seen = "\n".join([*witness.read, *witness.asked])
     for i, line in enumerate(LINES):
         title = f"Document {i + 1}" if isinstance(content, tuple) else f"room_{i}.txt"
         assert seen.count(f"{title}:\n{line.rstrip()}\n") == 1
+    assert got.spans_read == ((0, len(TEXT)),)
 
 
 @kinds

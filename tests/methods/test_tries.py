@@ -113,6 +113,7 @@ def test_the_majority_wins_as_first_worded_and_ties_go_to_the_first(
     assert model.temperatures == [0.9] * len(given)
     assert len(set(model.prompts)) == 1, "all tries share the prompt"
     assert [e["answer"] for e in got.trajectory] == [text if text else None for text in given]
+    assert got.spans_read == ((0, len(TEXT)),)
     assert len(calls) == len(given)
 
 

@@ -14,7 +14,7 @@ from rlm_eval.methods.method import Forecast, Method, Shape, affords, without_fa
 from rlm_eval.methods.prompts import Prompted, load_prompt
 from rlm_eval.models.client import LM, CallTags
 from rlm_eval.models.protocol import Message, ModelInfo, user
-from rlm_eval.records import Answer, Content, Problem, Role
+from rlm_eval.records import Answer, Content, Problem, Role, documents_of
 from rlm_eval.tokens import load_tokenizer
 
 #: Each finer cut tried for a budget has parts this much smaller.
@@ -205,10 +205,12 @@ class Summarizer(Prompted, Method):
         rounds, trajectory, values = self.read(problem, lm, ledger)
         messages = self.asked(problem.question, **values)
         reply = lm.complete(messages, ledger=ledger, max_tokens=problem.max_answer_tokens)
+        size = sum(map(len, documents_of(problem.context.content)))
         return Answer(
             text=reply.text,
             outcome="answered",
             iterations=rounds + 1,
+            spans_read=((0, size),),
             trajectory=tuple(trajectory),
         )
 
