@@ -101,10 +101,13 @@ class CodeAct(Agent):
         opening = self._opening(problem, lm, enabled)
         trace = Trace(problem.watch)
         trace.start("codeact", self, self.sandbox.level, ledger)
-        run = Run(self, problem, lm, ledger, trace, enabled, opening.messages)
+        tools = self.toolset.over(context.content) if self.tools else None
+        functions = tools.functions if tools else {}
+        run = Run(self, problem, lm, ledger, trace, enabled, opening.messages, tools=functions)
         truncated = opening.truncated_tokens
         answer = trace.answer(run.answer, truncated_tokens=truncated, protocol=enabled.protocol)
-        return replace(answer, spans_read=document_spans(context, opening.spans))
+        found = tools.seen(trace.texts) if tools else ()
+        return replace(answer, spans_read=document_spans(context, opening.spans) + found)
 
     def in_reply(
         self, session: ReplSession, reply: Completion, parsed: Parsed, *, failed: bool

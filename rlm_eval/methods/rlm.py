@@ -180,6 +180,7 @@ class Rlm(Agent):
             opening(self.loaded_prompt, enabled, question, content, head, tail),
             role=self.child_model if trace.depth else "root",
             window_share=self.history_share,
+            tools=self.toolset.over(content).functions if self.tools else {},
             context=content,
             setup=_SETUP.get(self.protocol, ""),
             run_child=run_child,

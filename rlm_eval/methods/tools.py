@@ -7,7 +7,7 @@ from __future__ import annotations
 import inspect
 import json
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -31,49 +31,69 @@ _TAKEN = {
 
 class Toolset:
     """The tools that an arm offers; ``texts`` is name → what a prompt says of it. Pieces of
-    ``piece_tokens`` are indexed once a content. ``find`` and ``search`` are handed the input as
-    ``context``, as a user's function is. Raises ConfigError for what can't be offered. Safe for
-    threads."""
+    ``piece_tokens`` are indexed once a content. Raises ConfigError for what can't be offered."""
 
     def __init__(self, offered: Sequence[Any], piece_tokens: int) -> None:
         self.texts = described(offered)
         self._offered, self._piece_tokens = offered, piece_tokens
         self._indices: Indices[Bm25] = Indices()
 
-    def over(self, content: Content) -> dict[str, HostFunction]:
-        """The tools by name, as the REPL of one run over its ``content`` calls them."""
-        return {
-            name_of(tool): (
-                partial(getattr(self, tool), content)
-                if isinstance(tool, str)
-                else _own(tool, content)
-            )
-            for tool in self._offered
+    def over(self, content: Content) -> Tools:
+        def index() -> Bm25:
+            key = Context.of(content).id  # in which the order of documents counts
+            return self._indices.get(key, lambda: Bm25(chunks_of(content, self._piece_tokens)))[0]
+
+        return Tools(self._offered, content, index)
+
+
+class Tools:
+    """The tools of one run over its ``content``, and the places of all that they found. ``index``
+    gives the pieces that ``search`` ranks. Safe for threads."""
+
+    def __init__(self, offered: Sequence[Any], content: Content, index: Callable[[], Bm25]) -> None:
+        self._content, self._index = content, index
+        self._found: dict[str, set[Span]] = {}
+        self.functions: dict[str, HostFunction] = {
+            name_of(tool): getattr(self, tool) if isinstance(tool, str) else _own(tool, content)
+            for tool in offered
         }
 
-    def find(self, context: Content, words: str) -> list[str]:
+    def find(self, words: str) -> list[str]:
         """Every place of the text where all of the words stand near each other, in any order, with
         what stands around it, as a list of strings. An empty list where there is none."""
         wanted = regex.findall(r"\w+", words) if isinstance(words, str) else []
         if not wanted:
             raise HostError("bad_request", "find(words) takes a string with at least one word")
         found = [
-            Chunk(document[start:end], offset + start, 0, name).passage
-            for name, offset, document in placed_documents(context)
+            Chunk(document[start:end], offset + start, 0, name)
+            for name, offset, document in placed_documents(self._content)
             for start, end in places(document, wanted)
         ]
         if len(found) > _MOST_PLACES:
             raise HostError("bad_request", f"{len(found):,} places: give more words, or rarer ones")
-        return found
+        return self._given(found)
 
-    def search(self, context: Content, query: str, k: int = 5) -> list[str]:
+    def search(self, query: str, k: int = 5) -> list[str]:
         """The k pieces of the text that go best with the words of a query, as a list of strings,
         the best first."""
         if not isinstance(query, str) or not isinstance(k, int) or k < 1:
             raise HostError("bad_request", "search(query, k) takes a string and a number from 1 on")
-        key = Context.of(context).id  # in which the order of documents counts
-        index, _ = self._indices.get(key, lambda: Bm25(chunks_of(context, self._piece_tokens)))
-        return [piece.passage for piece in index.matching(query, k)]
+        return self._given(self._index().matching(query, k))
+
+    def _given(self, pieces: Sequence[Chunk]) -> list[str]:
+        for piece in pieces:
+            self._found.setdefault(piece.passage, set()).add(piece.span)
+        return [piece.passage for piece in pieces]
+
+    def seen(self, texts: Sequence[str]) -> tuple[Span, ...]:
+        """The stretches of the input, documents put end to end, that were found and are in the
+        ``texts``: a piece counts where all of it is, as text or as Python shows a string."""
+        seen: set[Span] = set()
+        for piece, spans in list(self._found.items()):
+            shown_as = piece, repr(piece)[1:-1]
+            if any(form in text for form in shown_as for text in texts):
+                seen |= spans
+        return tuple(sorted(seen))
 
 
 def places(text: str, wanted: Sequence[str]) -> list[Span]:
@@ -135,7 +155,7 @@ def described(tools: Sequence[Any]) -> dict[str, str]:
                 "{_target_: module.function}",
                 key="tools",
             )
-        function = getattr(Toolset, tool) if isinstance(tool, str) else tool.func
+        function = getattr(Tools, tool) if isinstance(tool, str) else tool.func
         given = {"self", "context", *getattr(tool, "keywords", ())}
         doc = " ".join((inspect.getdoc(function) or "").split())
         name = name_of(tool)

@@ -64,12 +64,41 @@ def test_left_to_search_alone_it_is_found_there(sandbox: Sandbox) -> None:
     assert agent.last(0).startswith(f"(The text has {len(content)} characters")
     assert "wind" not in agent.last(0)
     assert FOUND.strip() in agent.last(1)
+    (span,) = got.spans_read or ()
+    assert FOUND in content[slice(*span)]
     assert got.truncated_tokens > 0
 
 
 def test_a_window_too_small_for_the_question_is_an_overflow(sandbox: Sandbox) -> None:
     with pytest.raises(ContextOverflow, match="the question alone fills the window"):
         answer(sandbox, Agent(), problem("why " * 4000, TEXT), window=4_600)
+
+
+@pytest.mark.parametrize(
+    ("code", "seen"),
+    [
+        ("p = search('mast cracked', 1)", False),
+        ("p = search('mast cracked', 1)\nprint(p[0])", True),
+        ("p = search('mast cracked', 1)\nprint(p)", True),
+        ("p = search('mast cracked', 1)\nllm_query(p[0] + 'When?')", True),
+        ("p = search('mast cracked', 1)\nprint(p[0][:20])", False),
+    ],
+)
+def test_a_piece_counts_as_read_once_a_model_has_seen_it(
+    sandbox: Sandbox, code: str, seen: bool
+) -> None:
+    content = TEXT[:6000] + FOUND + TEXT[6000:]
+    got, _ = answer(
+        sandbox,
+        Agent(block(code), block("submit(41)")),
+        problem("When?", content),
+        window=4_600,
+        tools=["search"],
+        sub_calls=True,
+        overflow="omit",
+        piece_tokens=32,
+    )
+    assert len(got.spans_read or ()) == seen
 
 
 @pytest.mark.parametrize("call", ["search(7)", "search('mast', 0)", "search('mast', 'all')"])

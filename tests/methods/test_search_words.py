@@ -102,17 +102,17 @@ def test_the_words_of_a_text(text: str, read: list[str]) -> None:
 
 def test_the_repl_searches_by_the_same_words() -> None:
     content = ("张伟住在北京。" * 3, "李娜喝绿茶。" * 3)
-    search = Toolset(["search"], 64).over(content)["search"]
-    assert search("绿茶", 2) == [content[1]]
+    search = Toolset(["search"], 64).over(content)
+    assert search.search("绿茶", 2) == [content[1]]
 
 
 def test_documents_in_another_order_have_an_index_of_their_own() -> None:
-    """Of equals the first comes first."""
-    content = {"map": "The boat is red.", "log": "The boat is blue."}
+    content = {"a": "The lamp is red.", "b": "The boat is blue, and long."}
     toolset = Toolset(["search"], 64)
     for documents in (content, dict(reversed(content.items()))):
-        found = toolset.over(documents)["search"]("boat", 2)
-        assert found == [f"{name}:\n{text}" for name, text in documents.items()]
+        tools = toolset.over(documents)
+        ((start, end),) = tools.seen(tools.search("boat", 1))
+        assert "".join(documents.values())[start:end] == content["b"]
 
 
 def test_a_long_text_without_spaces_is_cut_at_its_sentences() -> None:

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from helpers.agents import FOUND, TEXT, Agent, answer, block
+from helpers.agents import FOUND, LINES, TEXT, Agent, answer, block
 from helpers.chat import Table, problem, scripted
 from rlm_eval.commands.cli import run_command
 from rlm_eval.methods.rlm import Rlm
 from rlm_eval.methods.tools import places
+from rlm_eval.records import Content
 from rlm_eval.repl.session import Sandbox
 
 
@@ -64,6 +65,18 @@ def test_places_that_overlap_are_one() -> None:
     text = "x " * 500 + "needle and needle and needle " + "x " * 500
     (place,) = found(text, "needle")
     assert place.count("needle") == 3
+
+
+@pytest.mark.parametrize("content", [TEXT[:6000] + FOUND + TEXT[6000:], (*LINES[:9], FOUND)])
+def test_what_was_found_counts_as_read_once_shown(sandbox: Sandbox, content: Content) -> None:
+    asked = problem("When did the mast crack?", content)
+    agent = Agent(
+        block("p = find('mast crack')\nprint(len(p))"), block("print(p)"), block("submit(41)")
+    )
+    got, _ = answer(sandbox, agent, asked, tools=["find"], overflow="omit", window=4_600)
+    assert FOUND.strip() in agent.last(2)
+    documents = "".join(content)
+    assert any(FOUND.strip() in documents[start:end] for start, end in got.spans_read or ())
 
 
 def test_named_documents_name_their_places(sandbox: Sandbox) -> None:

@@ -22,7 +22,7 @@ from rlm_eval.models.client import LM, CallTags, Completion
 from rlm_eval.models.protocol import Message, ModelInfo, Usage, user
 from rlm_eval.records import Content, Outcome, Problem, Role
 from rlm_eval.repl.capture import cut
-from rlm_eval.repl.results import BlockResult, Variable
+from rlm_eval.repl.results import BlockResult, HostFunction, Variable
 from rlm_eval.repl.session import ReplSession, Sandbox
 
 #: The most turns of a matched run, however large its cap: a model that goes round in circles would
@@ -164,8 +164,8 @@ class Run:
 
     ``opening`` is the chat before its first turn, which tells of what is ``enabled``. The
     ``role``'s model takes the turns; chats and replies fill at most ``window_share`` of its window.
-    Beside sub-calls and the agent's tools, its REPL begins with ``context`` and what the code
-    ``setup`` defines. ``run_child`` starts a child RLM.
+    Beside the sub-calls, its REPL begins with ``tools``, ``context`` and what the code ``setup``
+    defines. ``run_child`` starts a child RLM.
     """
 
     agent: Agent
@@ -177,6 +177,7 @@ class Run:
     opening: Sequence[Message]
     role: Role = "root"
     window_share: float = 1.0
+    tools: Mapping[str, HostFunction] = field(default_factory=dict)
     context: Content | None = None
     setup: str = ""
     run_child: RunChild | None = None
@@ -197,8 +198,7 @@ class Run:
         self.code_ledger = self.loop_ledger.child(limit, scope="REPL")
         sizes = agent.sub_tokens, agent.concurrency
         calls = SubCalls(self.lm, self.code_ledger, self.trace, *sizes, self.run_child)
-        tools = agent.toolset.over(self.problem.context.content) if agent.tools else {}
-        host = {**calls.functions(self.enabled), **tools}
+        host = {**calls.functions(self.enabled), **self.tools}
         submit = self.enabled.protocol == "submit"
         with agent.sandbox.session(host, submit=submit) as session:
             if self.context is not None:
@@ -243,6 +243,7 @@ class Run:
                     session.run(setup)
                 if failed := lost or result.error is not None:
                     break
+            self.trace.texts.append("\n\n".join(shown))
             try:
                 text = agent.in_reply(session, reply, parsed, failed=failed)
                 if text is not None:

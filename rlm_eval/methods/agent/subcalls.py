@@ -16,7 +16,7 @@ from typing import Any
 from rlm_eval.errors import THE_PROMPTS, BudgetExceeded, ContextOverflow, SampleFailure
 from rlm_eval.ledger import MOST_REFUSED, Ledger
 from rlm_eval.methods.agent.trace import Trace
-from rlm_eval.models.client import LM, CallTags
+from rlm_eval.models.client import LM, CallTags, Completion
 from rlm_eval.models.protocol import user
 from rlm_eval.records import PENDING, Content
 from rlm_eval.repl.results import HostError, HostFunction
@@ -115,6 +115,8 @@ class SubCalls:
             self._raise_fatal([failure])
             raise _host_error(failure) from failure
         for prompt, outcome in zip(prompts, outcomes, strict=True):
+            if isinstance(outcome, Completion):
+                self.trace.texts.append(prompt)
             if not isinstance(outcome, BudgetExceeded):  # nothing was asked
                 self.trace.sub_call(outcome, prompt, turn)
         self._raise_fatal(outcomes)

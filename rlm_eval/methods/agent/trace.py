@@ -54,11 +54,13 @@ def became(outcome: Completion | SampleFailure) -> dict[str, Any]:
 @dataclass
 class Trace:
     """One agent's events and counts; a child RLM's are its own until it has ended. ``parent`` is
-    the call that began this one; ``watch`` is told of each event at once. Safe for threads."""
+    the call that began this one; ``texts`` are what models were shown, sub-calls' prompts and what
+    code printed; ``watch`` is told of each event at once. Safe for threads."""
 
     watch: Watch | None = None
     depth: int = 0
     parent: str | None = None
+    texts: list[str] = field(default_factory=list)
     events: list[Mapping[str, Any]] = field(default_factory=list)
     iterations: int = 0
     code_errors: int = 0
