@@ -239,6 +239,8 @@ def _passed(node: Ledger, total: Spend) -> str:
     cap = node.budget
     if cap.seconds is not None and node.seconds >= cap.seconds:
         return f"seconds={cap.seconds:g}"
+    if cap.usd is not None and total.usd is None:
+        raise ConfigError(f"budget.{node.scope}.usd needs a model with a price")
     for kind in ("calls", "tokens", "usd"):
         most = getattr(cap, kind)
         if most is not None and getattr(total, kind) > most:

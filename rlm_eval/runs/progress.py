@@ -249,6 +249,6 @@ def _dollars(tally: _Tally, digits: int = 2) -> str:
 
 def duration(seconds: float) -> str:
     """As a clock has it: minutes and seconds, from an hour on with the hours before them."""
-    minutes, rest = divmod(int(seconds), 60)
+    minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -299,6 +299,19 @@ def test_a_package_is_importable_only_where_allowed(repl: ReplSession) -> None:
         assert Variable("a", "ndarray", "2 x 3") in result.variables
 
 
+def test_packages_may_lie_in_several_folders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "__init__.py").write_text("from mine.part import seven\n")
+    (tmp_path / "mine" / "part.py").write_text("seven = 7\n")
+    (tmp_path / "secret.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    with Sandbox("auto", LIMITS, ["numpy", "mine"]) as sandbox, sandbox.session({}) as session:
+        assert session.run("import mine, numpy\nmine.seven + int(numpy.int64(1))").value == "8"
+        assert session.run("import secret").error_type == "ModuleNotFoundError"
+
+
 @pytest.mark.parametrize("name", ["no_such", "no_such.part", "xml.dom", "textwrap", "sys", ""])
 def test_a_package_is_a_folder_that_an_import_finds(name: str) -> None:
     with pytest.raises(ConfigError, match=f"^packages names '{name}', which is no installed"):

@@ -156,7 +156,10 @@ class Rag(Prompted, Method):
         room = lm.info().context_window - problem.max_answer_tokens
         capped = self.matched and ledger.budget.bounds_what_is_bought
         if capped:
-            most = min(room, ledger.left().get("tokens", room))
+            left, price = ledger.left(), lm.info().price
+            most = min(room, left.get("tokens", room))
+            if "usd" in left and price and price.input:
+                most = min(most, left["usd"] * 1e6 / price.input)
             best = within_budget(ranked, _TIGHTEST * int(most))
         else:
             best = list(ranked[: self.top_k])

@@ -57,8 +57,8 @@ def check_embedded_weights() -> Path | None:
 
 
 def embedded_weights() -> Path:
-    """The joined GGUF file, made on first use. Raises ConfigError when the packages are missing or
-    the bytes are not the published ones."""
+    """The joined GGUF file, made on first use by whoever holds the machine. Raises ConfigError when
+    the packages are missing or the bytes are not the published ones."""
     if (joined := check_embedded_weights()) is not None:
         return joined
     target = cache_dir() / FILE_NAME
