@@ -36,6 +36,10 @@ TASKS = (
         *("aggregation by meaning, 1.5K tokens, 60 questions", 1650),
         *("aggregation-229bdfa857", "aggregation-78d29471a9"),
     ),
+    (
+        *("the same in 3.1K tokens, 60 questions", 3300),
+        *("aggregation-2c6059de52", "aggregation-8d02992c44"),
+    ),
     ("a chain of facts linked by words, 1.9K tokens, 20 texts", 2048, "multihop-69200df893"),
     ("a chain told in other words, 2.2K tokens, 20 texts", 2304, "multihop-8d443d0828"),
 )
