@@ -63,6 +63,8 @@ VARIANTS = (
     ("control: a program by one who knows the task", "aggregation-684a1409d4", "line_by_line"),
     ("control: the best constant answer", "aggregation-229bdfa857", "best_constant"),
 )
+#: Runs that are also judged together, all lengths as one, and what numbers call that.
+POOLED = {"aggregation": [run for row in TASKS[2:4] for run in row[2:]]}
 LINK = "[{}](results/published/evidence/{})"
 TURNED = str.maketrans("+-", "-+")
 SCORE, POINTS = ("mean_score", "score_low", "score_high"), ("difference", "low", "high")
@@ -126,13 +128,25 @@ def numbers(folder: Path) -> Iterator[tuple[str, str]]:
         beside = by_method(combine([*compared_with(run, runs.values()), run]))
         beside = beside[beside["sample_id"].isin(run.results["sample_id"])]
         yield from of_pairs(at, beside)
-        for row in (verdict.row for verdict in verdicts(beside, run.margin)):
-            yield f"{at}/{row['arm']}/{row['target_tokens']}/decision", str(row["decision"])
-            if not row["target_tokens"]:  # all lengths together, which no other table has
-                name = f"{at}/{row['arm']}-{row['against']}/0"
-                yield from ((f"{name}/{k}", f"{100 * row[k]:+.1f}") for k in POINTS)
+        yield from of_verdicts(at, beside, run.margin)
+    for at, names in POOLED.items():
+        if runs.keys() >= set(names):
+            together = [runs[name] for name in names]
+            found = of_verdicts(at, by_method(combine(together)), together[0].margin)
+            yield from ((name, value) for name, value in found if "/0/" in name)
     for path in sorted(folder.glob("again/*/results.parquet")):
         yield from of_a_repeat(path.parent.name, runs[path.parent.name], load_run(path.parent))
+
+
+def of_verdicts(at: str, results: pd.DataFrame, margin: float) -> Iterator[tuple[str, str]]:
+    for verdict in verdicts(results, margin):
+        length = verdict.main.target_tokens
+        yield f"{at}/{verdict.main.arm}/{length}/decision", verdict.decision
+        for pair in verdict.against_all if not length else ():  # which no other table has
+            name = f"{at}/{pair.arm}-{pair.against}/0"
+            yield from ((f"{name}/{k}", f"{100 * getattr(pair, k):+.1f}") for k in POINTS)
+            yield f"{name}/p", f"{pair.p_holm:.2g}"
+            yield f"{name}/cost", f"{pair.cost_ratio:.1f}"
 
 
 def of_kinds(at: str, results: pd.DataFrame) -> Iterator[tuple[str, str]]:

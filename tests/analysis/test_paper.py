@@ -98,12 +98,17 @@ def test_readmes_results_are_what_the_runs_say() -> None:
     for table in make["first_results"](known):
         assert table in result
     joined = " ".join(result.split())
-    needle, windows = "needle-985bb97aff/rlm", "aggregation-229bdfa857/rlm"
+    needle = "needle-985bb97aff/rlm"
     scores = [int(v) for k, v in known.items() if re.fullmatch(rf"{needle}/\d+/score", k)]
     assert f"it finds {min(scores)} to {max(scores)} %" in joined
-    pairs = [f"{needle}-rag_bm25/0"]
-    pairs += [f"{windows}-{arm}/1650" for arm in ("direct", "rag_bm25", "summarize_map_reduce")]
-    pairs.append("aggregation-78d29471a9/rlm-codeact/1650")
-    for at in pairs:
+    windows = ("aggregation-229bdfa857/rlm-direct/1650", "aggregation-2c6059de52/rlm-direct/3300")
+    for at in (f"{needle}-rag_bm25/0", "aggregation/rlm-direct/0", *windows):
         points = "{} points, {} to {}".format(*(known[f"{at}/{k}"] for k in make["POINTS"]))
         assert points.replace("-", "−") in joined, at
+    for arm in ("direct", "rag_bm25", "summarize_map_reduce", "codeact"):
+        both = (known[f"aggregation/rlm-{arm}/0/{k}"] for k in make["POINTS"])
+        assert re.search(
+            r"{} against [\w ]+ \({} to {}\)".format(*map(re.escape, both)),
+            joined.replace("−", "-"),
+        )
+    assert f'"{known["aggregation/rlm/0/decision"]}"' in joined
