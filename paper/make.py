@@ -27,19 +27,18 @@ from rlm_eval.analysis.verdicts import verdicts
 HERE = Path(__file__).parent
 PUBLISHED = HERE.parent / "results" / "published"
 EVIDENCE = PUBLISHED / "evidence"
+#: Aggregation at its two lengths: the default methods' run and CodeAct's, on the same questions.
+SHORTER = ("aggregation-229bdfa857", "aggregation-78d29471a9")
+LONGER = ("aggregation-2c6059de52", "aggregation-8d02992c44")
+#: Runs that are also judged together, all lengths as one, by what numbers call that.
+POOLED = {"aggregation": SHORTER + LONGER}
 #: README's first table: a row's title, length and runs, of which the last is judged together with
 #: the others; a column's title, the arm that it shows.
 TASKS = (
     ("a needle in 16K tokens, 12 texts", 16384, "needle-985bb97aff", "needle-125725255d"),
     ("a needle in 1M tokens, 12 texts", 1048576, "needle-985bb97aff"),
-    (
-        *("aggregation by meaning, 1.5K tokens, 60 questions", 1650),
-        *("aggregation-229bdfa857", "aggregation-78d29471a9"),
-    ),
-    (
-        *("the same in 3.1K tokens, 60 questions", 3300),
-        *("aggregation-2c6059de52", "aggregation-8d02992c44"),
-    ),
+    ("aggregation by meaning, 1.5K tokens, 60 questions", 1650, *SHORTER),
+    ("the same in 3.1K tokens, 60 questions", 3300, *LONGER),
     ("a chain of facts linked by words, 1.9K tokens, 20 texts", 2048, "multihop-69200df893"),
     ("a chain told in other words, 2.2K tokens, 20 texts", 2304, "multihop-8d443d0828"),
 )
@@ -52,7 +51,7 @@ COLUMNS = {
 }
 #: Its second one: a row's title, run and arm.
 VARIANTS = (
-    ("the RLM: sub-calls, depth 1", "aggregation-229bdfa857", "rlm"),
+    ("the RLM: sub-calls, depth 1", SHORTER[0], "rlm"),
     (
         "depth 0: without sub-calls and what the prompt says of them",
         "aggregation-04291288b9",
@@ -61,10 +60,8 @@ VARIANTS = (
     ("without the text's two ends in its prompt", "aggregation-f05617cd3d", "rlm_no_preview"),
     ("with another prompt, for capable models", "aggregation-a77e619c4b", "rlm_orchestrator"),
     ("control: a program by one who knows the task", "aggregation-684a1409d4", "line_by_line"),
-    ("control: the best constant answer", "aggregation-229bdfa857", "best_constant"),
+    ("control: the best constant answer", SHORTER[0], "best_constant"),
 )
-#: Runs that are also judged together, all lengths as one, and what numbers call that.
-POOLED = {"aggregation": [run for row in TASKS[2:4] for run in row[2:]]}
 LINK = "[{}](results/published/evidence/{})"
 TURNED = str.maketrans("+-", "-+")
 SCORE, POINTS = ("mean_score", "score_low", "score_high"), ("difference", "low", "high")
@@ -139,10 +136,11 @@ def numbers(folder: Path) -> Iterator[tuple[str, str]]:
 
 
 def of_verdicts(at: str, results: pd.DataFrame, margin: float) -> Iterator[tuple[str, str]]:
+    """Decisions, and of all lengths together, which no other table has, every comparison."""
     for verdict in verdicts(results, margin):
         length = verdict.main.target_tokens
         yield f"{at}/{verdict.main.arm}/{length}/decision", verdict.decision
-        for pair in verdict.against_all if not length else ():  # which no other table has
+        for pair in verdict.against_all if not length else ():
             name = f"{at}/{pair.arm}-{pair.against}/0"
             yield from ((f"{name}/{k}", f"{100 * getattr(pair, k):+.1f}") for k in POINTS)
             yield f"{name}/p", f"{pair.p_holm:.2g}"

@@ -111,8 +111,8 @@ class Ledger:
 
     def reserve_all(self, amounts: Sequence[Spend], *, wait: bool = True) -> list[Reservation]:
         """Hold a batch at once, or raise and hold nothing: BudgetExceeded for a sample's or child's
-        cap, RunBudgetExceeded for the run's. Without ``wait``, what is held by calls in flight
-        counts as spent."""
+        cap, RunBudgetExceeded for the run's; ConfigError where a cap is in dollars and the amount
+        has no price. Without ``wait``, what is held by calls in flight counts as spent."""
         total = amounts[0] if len(amounts) == 1 else sum(amounts, Spend())
         with self._changed:
             while (refusal := self._refusal(total, in_flight=True)) is not None:

@@ -330,8 +330,11 @@ def _appendable(path: Path, buffering: int = -1) -> BinaryIO:
     else's, and lead to any file."""
     if path.is_symlink():
         raise ConfigError(f"{path} is a link, which a file of a run must not be")
-    flags = os.O_NOFOLLOW  # nor one that it becomes meanwhile
-    return open(path, "a+b", buffering, opener=lambda name, of: os.open(name, of | flags, 0o666))
+
+    def no_link(name: str, flags: int) -> int:  # that it became meanwhile
+        return os.open(name, flags | os.O_NOFOLLOW, 0o666)
+
+    return open(path, "a+b", buffering, opener=no_link)
 
 
 @contextmanager

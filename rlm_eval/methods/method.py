@@ -101,6 +101,10 @@ class Method:
         where it would have to be cut, 0 where it is refused."""
         return 1.0
 
+    def spends_up_to_cap(self, ledger: Ledger) -> bool:
+        """Whether it buys as much as the sample of ``ledger`` may cost in tokens or dollars."""
+        return self.matched and ledger.budget.bounds_what_is_bought
+
     def stores_input(self) -> bool:
         """Whether the input, or what is made of it, is written to a disk meanwhile."""
         return False

@@ -63,7 +63,7 @@ class Tries(Method):
         self.sandbox = getattr(self.of, "sandbox", None)
 
     def answer(self, problem: Problem, lm: LM, ledger: Ledger) -> Answer:
-        capped = self.matched and ledger.budget.bounds_what_is_bought
+        capped = self.spends_up_to_cap(ledger)
         made: list[Answer] = []
         dearest = Spend()
         for number in range(1, (MOST_TRIES if capped else self.tries) + 1):

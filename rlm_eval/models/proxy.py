@@ -285,8 +285,8 @@ def _shut(connection: socket.socket, how: int = socket.SHUT_RDWR) -> None:
 
 
 class _Headers:
-    """The lines before a request's body, all together not too long: in the hundred of 64 KB that
-    http.server takes, a stranger could hide two million headers, 130 MB of memory."""
+    """The lines before a request's body, all together not too long: http.server bounds each line
+    and their number, but one line may hold thousands of headers."""
 
     def __init__(self, rfile: BufferedIOBase) -> None:
         self._rfile, self._left = rfile, _HEADER_BYTES

@@ -117,7 +117,7 @@ class Agent(Prompted, Method):
     def most_turns(self, ledger: Ledger) -> int:
         """The most turns that ``ledger`` pays; where ``matched`` leaves the end to the sample's
         cap on tokens or dollars, so many that no sensible run has them."""
-        capped = self.matched and ledger.budget.bounds_what_is_bought
+        capped = self.spends_up_to_cap(ledger)
         return max(self.max_iterations, MATCHED_ITERATIONS) if capped else self.max_iterations
 
     def most_sub_calls(self) -> int | None:

@@ -96,7 +96,7 @@ class Rag(Prompted, Method):
             problem.context.id, lambda: self._index(problem.context, lm, ledger)
         )
         wanted = max(self.top_k or 0, self.rerank)
-        if self.top_k is None or (self.matched and ledger.budget.bounds_what_is_bought):
+        if self.top_k is None or self.spends_up_to_cap(ledger):
             wanted = len(index.chunks)
         ranked = self._ranked(index, problem.query or problem.question, wanted, lm, ledger)
         candidates = ranked[: self.rerank]
@@ -154,7 +154,7 @@ class Rag(Prompted, Method):
         """The best-ranked that fit, best first. Raises ContextOverflow where not even the question
         fits the window."""
         room = lm.info().context_window - problem.max_answer_tokens
-        capped = self.matched and ledger.budget.bounds_what_is_bought
+        capped = self.spends_up_to_cap(ledger)
         if capped:
             left, price = ledger.left(), lm.info().price
             most = min(room, left.get("tokens", room))

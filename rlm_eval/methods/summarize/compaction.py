@@ -94,7 +94,7 @@ class Compaction(Summarizer):
         """The tokens of a summary: as configured, or with ``matched`` as many as the ledger
         affords."""
         least, room = self.summary_tokens, self.room(sizes.summarize_window)
-        capped = self.matched and ledger.budget.bounds_what_is_bought
+        capped = self.spends_up_to_cap(ledger)
         if not capped or len(self._stretches(sizes, least)) == 1:
             return least
         most = min(room // 4, (room - self.frame(sizes) - max(sizes.parts)) // 2)

@@ -165,7 +165,7 @@ class Summarizer(Prompted, Method):
         """The input cut as configured, or as finely as the budget affords."""
         content = problem.context.content
         parts = parts_of(content, self.chunk_tokens)
-        if not (self.matched and ledger.budget.bounds_what_is_bought):
+        if not self.spends_up_to_cap(ledger):
             return parts
         total = sum(part.tokens for part in parts)
         rate = _MARGIN * served(lm, [user(problem.context.text)]) / max(1, total)
