@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import product
+from math import sqrt
 from pathlib import Path
 
 import pandas as pd
@@ -37,8 +38,8 @@ POOLED = {"aggregation": SHORTER + LONGER}
 TASKS = (
     ("a needle in 16K tokens, 12 texts", 16384, "needle-985bb97aff", "needle-125725255d"),
     ("a needle in 1M tokens, 12 texts", 1048576, "needle-985bb97aff"),
-    ("aggregation by meaning, 1.5K tokens, 60 questions", 1650, *SHORTER),
-    ("the same in 3.1K tokens, 60 questions", 3300, *LONGER),
+    ("aggregation by meaning, 1.5K tokens, 12 texts × 5 questions", 1650, *SHORTER),
+    ("the same in 3.1K tokens, 12 texts × 5 questions", 3300, *LONGER),
     ("a chain of facts linked by words, 1.9K tokens, 20 texts", 2048, "multihop-69200df893"),
     ("a chain told in other words, 2.2K tokens, 20 texts", 2304, "multihop-8d443d0828"),
 )
@@ -112,16 +113,21 @@ def runs_in(folder: Path) -> list[Run]:
 
 def numbers(folder: Path) -> Iterator[tuple[str, str]]:
     """What the text may say of the runs in ``folder``, by name: of an arm, and of an RLM's verdict,
-    as RUN/ARM/LENGTH/MEASURE, of two arms as RUN/ARM-AGAINST/LENGTH/MEASURE; of runs in its folder
-    ``again``, which were made a second time, as again/RUN/ARM/LENGTH/MEASURE. Scores and
+    as RUN/ARM/LENGTH/MEASURE, of two arms as RUN/ARM-AGAINST/LENGTH/MEASURE; so of those in its
+    folder ``later``, made at a later revision; of runs in its folder ``again``, which were made a second time, as again/RUN/ARM/LENGTH/MEASURE. Scores and
     differences are in percent and points, tokens per question. A run of one arm is judged with
     those that asked the same questions."""
-    paths = [path.parent for path in sorted(folder.glob("*/results.parquet"))]
+    found = (*folder.glob("*/results.parquet"), *folder.glob("later/*/results.parquet"))
+    paths = [path.parent for path in sorted(found)]
     runs = {path.name: load_run(path) for path in paths}
     for at, run in runs.items():
         results = by_method(combine([run]))
         yield from of_kinds(at, results)
         yield from of_arms(at, results, run.calls[run.calls["role"] == "sub"])
+        asked = set(results["sample_id"])
+        wider = [other.results for other in runs.values() if asked < {*other.results["sample_id"]}]
+        yield from of_repeats(at, results, pd.concat(wider) if wider else results[:0])
+        yield from of_notes(at, results, run.calls[run.calls["role"] == "summarize"])
         beside = by_method(combine([*compared_with(run, runs.values()), run]))
         beside = beside[beside["sample_id"].isin(run.results["sample_id"])]
         yield from of_pairs(at, beside)
@@ -180,6 +186,29 @@ def of_arms(at: str, results: pd.DataFrame, subcalls: pd.DataFrame) -> Iterator[
         yield f"{name}/forced", f"{(own['outcome'] == 'forced').sum()}"
         yield f"{name}/median", f"{own['tokens'].median():,.0f}"
         yield f"{name}/length", f"{own['length_tokens'].mean():,.0f}"
+
+
+def of_notes(at: str, results: pd.DataFrame, calls: pd.DataFrame) -> Iterator[tuple[str, str]]:
+    """A summary's notes, and how many of them were cut at their limit."""
+    notes = calls.merge(results[["result_key", "arm", "target_tokens"]])
+    for (arm, length), own in notes.groupby(["arm", "target_tokens"]):
+        yield f"{at}/{arm}/{length}/notes", f"{len(own)}"
+        yield f"{at}/{arm}/{length}/cut", f"{(own['finish_reason'] == 'length').sum()}"
+
+
+def of_repeats(at: str, results: pd.DataFrame, others: pd.DataFrame) -> Iterator[tuple[str, str]]:
+    """Where questions were asked several times: how far one answer's score is from its question's
+    mean (``spread``), the share of chance in the variance of one answer, the least and the most
+    that all questions scored in one repeat, and what they scored in ``others``, asked ``once``."""
+    for row in tables.repeat_variance(results).to_dict("records"):
+        name = f"{at}/{row['arm']}/{row['target_tokens']}"
+        own = results[results["asked"] & (results["arm"] == row["arm"])]
+        means = own.groupby("repeat")["points"].mean()
+        shown = {"spread": sqrt(row["between_repeats"]), "chance": row["repeat_share"]}
+        same = others["sample_id"].isin(own["sample_id"]) & (others["method"] == row["arm"])
+        shown |= {"least": means.min(), "most": means.max(), "once": others[same]["points"].mean()}
+        yield from ((f"{name}/{k}", f"{100 * v:.0f}") for k, v in shown.items())
+        yield f"{name}/repeats", f"{row['repeats']}"
 
 
 def of_pairs(at: str, results: pd.DataFrame) -> Iterator[tuple[str, str]]:

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from rlm_eval.errors import BudgetExceeded, ConfigError, RunBudgetExceeded
 
@@ -232,6 +233,19 @@ class Ledger:
                     other = out[kind]
                     out[kind] = max(0, left if other is None else min(other, left))
         return out | {"seconds": self.seconds_left()}
+
+
+def hold_back(ledger: Ledger, amount: Spend) -> Ledger:
+    """A node below ``ledger`` with what is left of its caps less ``amount``. The ledger itself
+    where that would take more than half of it: then the turns need it more than a forced answer
+    does. (Not a reservation: a call that would fit but for it would wait for it to settle.)"""
+    left: dict[str, Any] = {}
+    for kind, rest in ledger.left().items():
+        held = getattr(amount, kind)
+        if held is None or 2 * held > rest:
+            return ledger
+        left[kind] = rest - held
+    return ledger.child(Budget(**left), scope="agent") if left else ledger
 
 
 def _passed(node: Ledger, total: Spend) -> str:

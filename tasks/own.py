@@ -44,7 +44,10 @@ FORMS = {
     "choice": "Reply in the form 'The correct answer is (X)', where X is a letter.",
 }
 BRIEF = "Reply with the answer alone, in as few words as possible."
-NUMBER = re.compile(r"-?((\d{1,3}(,\d{3})+|\d+)(\.\d+)?|\.\d+)([eE][+-]?\d+)?")
+NUMBER = re.compile(
+    r"-?(([1-9]\d{0,2}([ \xa0\u2009\u202f'’]\d{3})+|\d{1,3}(,\d{3})+|\d{1,2}(,\d{2})+,\d{3}|\d+)"
+    r"(\.\d+)?|\.\d+)([eE][+-]?\d+)?"
+)
 #: Of these the first ten are read as letters of a choice where no rule is named: Y and N are words.
 LETTERS = [*ascii_uppercase]
 #: Up to so many words an answer is looked for as it stands; of a longer one the words count.
@@ -217,6 +220,9 @@ class Own(DataSet):
             "group": rule,
             "knobs": knobs | ({"options": options} if rule == "choice" else {}),
         }
+
+    def query(self, question: str) -> str:
+        return question.rpartition("\n")[0]
 
     def _context_of(self, row: Row) -> Context:
         """What a row is about. Raises ConfigError for documents that can't be read."""

@@ -23,6 +23,8 @@ from .sizing import EXACT_UP_TO, LONGEST, check_lengths
 Pair = tuple[Context, Sample]
 #: The note of a task whose samples name the rule ``judge`` where no judge is set.
 UNJUDGED = "no model grades the answers: rule judge is exact match after SQuAD's normalisation"
+#: Tokens of contexts in a row that may have no question: a rare kind has one in some hundreds.
+MOST_WITHOUT = 20_000_000
 #: What a fixed answer is, by rule, where it is not a gold as it stands. Those without {} are for
 #: rules whose golds differ from sample to sample: users, nodes, a random prefix.
 CONSTANTS = {
@@ -256,9 +258,20 @@ class Generated(Task):
 
     def build(self) -> Iterator[Pair]:
         for target in self.lengths:
-            contexts = (self.make(target, "run", index) for index in count())
-            yield from islice(chain.from_iterable(contexts), self.n)
+            yield from islice(chain.from_iterable(self._contexts(target)), self.n)
         self._count.cache_clear()  # it holds every line that was counted
+
+    def _contexts(self, target: int) -> Iterator[list[Pair]]:
+        """The samples of one context after the other. Raises ConfigError where, of very many in a
+        row, none has a question."""
+        without = 0
+        for index in count():
+            asked = [*self.make(target, "run", index)]
+            without = 0 if asked else without + 1
+            if without > max(200, MOST_WITHOUT // target):
+                told = f"of {without:,} contexts of {target} tokens none has an exact question"
+                raise ConfigError(f"{self.name}: {told}: ask for other kinds, or another length")
+            yield asked
 
     def calibration(self, target_tokens: int) -> Iterator[Sample]:
         """Golds of other seeds. They don't depend on the length, so the shortest is built."""

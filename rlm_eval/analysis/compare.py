@@ -12,7 +12,7 @@ from rich.text import Text
 
 from rlm_eval.analysis import stats
 from rlm_eval.analysis.arms import differing, marks
-from rlm_eval.analysis.load import Run, combine, is_log
+from rlm_eval.analysis.load import Run, combine, common_units, is_log
 from rlm_eval.analysis.paired import CELL, Comparison, Pair, comparisons
 from rlm_eval.analysis.text import Column, terminal_table
 from rlm_eval.journal.environment import OF_ARMS
@@ -69,6 +69,7 @@ def compare_runs(a: Run, b: Run, run_time: Collection[str] = ()) -> RunCompariso
         found["Environment"] = changes(a.environment, b.environment, OF_ARMS)
         found["Settings that change no result"] = harmless
     both = pd.concat([first.assign(side="a"), second.assign(side="b")], ignore_index=True)
+    both = both.assign(unit_id=common_units(both))
     return RunComparison(
         found,
         _table(both[both["method"].isin(shared)]),

@@ -30,13 +30,14 @@ COLUMNS = {name: meaning for name, (_, meaning) in RESULTS.items()} | {
     "points": "score, with 0 for the arm's own failures; null where pending or without a gold",
     "right": "correct as 1 or 0, with 0 for the arm's own failures; null likewise",
     "tokens": "prompt_tokens + completion_tokens",
-    "own_tokens": "tokens, of reused_tokens a tenth: what counts where there is no price",
+    "own_tokens": "tokens but embed_tokens, of reused_tokens a tenth: for what has no price",
     "embed_tokens": "of tokens, those of an embedding model, which no cap per sample counts",
     "run_dir": "folder the row was read from",
     "unit_id": "what counts as independent: context_id, or sample_id under analysis.unit=question",
     "started_at": "Unix time of the first call; null if none",
     "budget": "caps per sample that were set, as 'tokens=20000'; '' when none",
     "matched": "True: methods were told to spend up to the cap (budget.matched)",
+    "can_match": "whether the arm's method is one that can be told so",
     "code_revision": "hash of the sources that the arm was asked by; '' when unknown",
     "arm_id": "hash of all that makes an arm what it is",
     "arm_config": "JSON of what arm_id hashes",
@@ -166,13 +167,22 @@ def _sums(path: Path) -> pd.DataFrame:
 
 def combine(runs: list[Run]) -> pd.DataFrame:
     """The results of several runs as one frame, arms named apart, controls last. Of one result in
-    several runs the first that is not pending counts."""
+    several runs the first that is not pending counts; an arm has the kind that the last run says,
+    and a task's questions count by themselves where every run says so."""
     results = _placed(pd.concat([run.results for run in runs], ignore_index=True))
+    kinds = results.groupby(["arm_id", "method"])["arm_kind"].transform("last")
+    results = results.assign(arm_kind=kinds, unit_id=common_units(results))
     asked_first = results.sort_values("asked", ascending=False, kind="stable")
     kept = asked_first.drop_duplicates("result_key").sort_index()
     kept = kept.sort_values("arm_kind", key=lambda kind: kind == "control", kind="stable")
     results = kept.reset_index(drop=True)
     return results.assign(arm=arms.names(results))
+
+
+def common_units(results: pd.DataFrame) -> pd.Series[str]:
+    """What counts as independent: a task's questions where all its rows say so, else contexts."""
+    alone = (results["unit_id"] == results["sample_id"]).groupby(results["task"]).transform("all")
+    return results["unit_id"].where(alone, results["context_id"])
 
 
 def calls_of(runs: Sequence[Run], results: pd.DataFrame) -> pd.DataFrame:
@@ -226,6 +236,7 @@ def complete(
     began = calls.groupby("result_key")["started_at"].min()
     index = calls[(calls["role"] == "embed") & ~calls["cached_response"].astype(bool)]
     embedded = index.groupby("result_key")["prompt_tokens"].sum()
+    embed_tokens = frame["result_key"].map(embedded).astype(float).fillna(0.0)
     models = environment.get("models") or {}
     alone = frame["method"].isin([arm for arm, roles in models.items() if "sub" not in roles])
     revisions, revision = environment.get("revisions") or {}, environment.get("code_revision")
@@ -239,13 +250,14 @@ def complete(
         points=frame["score"].where(scored, 0.0).where(judged),
         right=correct.where(scored, 0.0).where(judged),
         tokens=tokens,
-        own_tokens=tokens - 0.9 * frame["reused_tokens"],
-        embed_tokens=frame["result_key"].map(embedded).astype(float).fillna(0.0),
+        own_tokens=tokens - 0.9 * frame["reused_tokens"] - embed_tokens,
+        embed_tokens=embed_tokens,
         run_dir=str(path),
         unit_id=frame["sample_id" if analysis.get("unit") == "question" else "context_id"],
         started_at=frame["result_key"].map(began).astype(float),
         budget=", ".join(f"{k}={v}" for k, v in caps.items() if not k.startswith("_")),
         matched=bool(budget.get("matched", False)),
+        can_match=frame["method"].map(lambda name: "matched" in (methods.get(name) or {})),
         code_revision=frame["method"].map(lambda name: str(revisions.get(name, revision) or "")),
     )
     return _with_arms(frame, _further_models(config, models), config, environment)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import combinations, product
 
@@ -202,7 +202,7 @@ def questions(cell: pd.DataFrame) -> Iterable[Sequence[Pair]]:
     """The questions that a task and length are asked, a family each: is this RLM better than the
     alternatives, which RLM is best, how do the alternatives compare? Each among arms on the same
     :data:`TERMS`; controls take no part."""
-    for _, rows in cell.groupby(TERMS, sort=False, dropna=False):
+    for _, rows in on_terms(cell):
         yield from rlm_questions(rows)
         for kind in ("rlm", "alternative"):
             arms = rows.loc[rows["arm_kind"] == kind, "arm"].unique()
@@ -215,6 +215,17 @@ def rlm_questions(rows: pd.DataFrame) -> Iterable[Sequence[Pair]]:
     yield from ([*product([rlm], others)] for rlm in rlms)
 
 
+def on_terms(rows: pd.DataFrame) -> Iterator[tuple[tuple[str, str, bool], pd.DataFrame]]:
+    """The rows on each :data:`TERMS`: those of arms that can't be matched both where budgets are
+    matched and where they are not."""
+    for (model, budget), own in rows.groupby(TERMS[:2], sort=False, dropna=False):
+        able = own["can_match"].astype(bool)
+        kinds = own.loc[able, "matched"].unique() if able.any() else own["matched"].unique()[:1]
+        for matched in kinds:
+            on = ~able | (own["matched"] == matched)
+            yield (str(model), str(budget), bool(matched)), own[on]
+
+
 def paired_table(results: pd.DataFrame) -> pd.DataFrame:
     """A row for each :class:`Comparison` that answers one of the :func:`questions`."""
     found = [
@@ -222,4 +233,8 @@ def paired_table(results: pd.DataFrame) -> pd.DataFrame:
         for _, task in results.groupby("task", sort=False)
         for c in comparisons(task, questions)
     ]
-    return pd.DataFrame(found)
+    table, pair = pd.DataFrame(found), [*CELL, "arm", "against"]
+    if table.empty:
+        return table
+    # Two arms that can't be matched are compared on each terms: the p of the larger family counts.
+    return table.sort_values("p_holm").drop_duplicates(pair, keep="last").sort_index()

@@ -220,7 +220,7 @@ def skill(scores: ArrayLike, constants: ArrayLike, contexts: Contexts) -> Interv
         return Interval(nan)
     value = 1 - (1 - float(y.mean())) / room
     off = difference_interval(spread((1 - value) * (1 - c) - (1 - y), contexts))
-    return Interval(value, value + off.low / room, min(1.0, value + off.high / room))
+    return Interval(value, value + off.low / room, float(np.minimum(value + off.high / room, 1)))
 
 
 def sign_flip_p(values: ArrayLike, contexts: Contexts) -> float:

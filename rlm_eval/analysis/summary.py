@@ -180,7 +180,7 @@ def _shown(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(
         method=names.mask(modelless & (rows["arm"] != BEST_CONSTANT), rows["arm"] + " (no model)"),
         tokens=rows["prompt_tokens"] + rows["completion_tokens"],
-        cost=rows["cost_usd"].map(dollars).mask(modelless, ""),
+        cost=rows["cost_usd"].map(dollars).mask(rows["asked"] == 0, "–").mask(modelless, ""),
         quiet=control,
     )
 

@@ -11,7 +11,7 @@ import pandas as pd
 
 from rlm_eval.analysis import stats
 from rlm_eval.analysis.load import MARGIN, readings
-from rlm_eval.analysis.paired import TERMS, Comparison, comparisons, rlm_questions, unit_of
+from rlm_eval.analysis.paired import Comparison, comparisons, on_terms, rlm_questions, unit_of
 from rlm_eval.analysis.tables import inputs_cut
 from rlm_eval.analysis.text import count, digits, dollars, percent, plural, points, times
 from rlm_eval.records import SCORED
@@ -38,8 +38,8 @@ FLIPS = 0.05
 @dataclass(frozen=True)
 class Verdict:
     """What the shared samples say about one RLM arm against *every* alternative arm of its root
-    model and budget (no control; where budgets are matched, only arms so bound), on score and on
-    cost (:class:`Comparison`). Score's p *and* its interval must say the same.
+    model and budget (no control; where budgets are matched, no arm that could be and is not), on
+    score and on cost (:class:`Comparison`). Score's p *and* its interval must say the same.
 
     Against one alternative the arm *wins* (p ≤ 0.05 and an interval above 0), *loses* (Holm's p
     over the alternatives ≤ 0.05 and an interval below 0), or is *as good* (the interval lies above
@@ -57,8 +57,9 @@ class Verdict:
 
     ``main`` is the comparison that decides: of those with the alternatives that made the verdict
     what it is, the one that leaves the arm the smallest difference. ``price`` is the highest that
-    a win costs over a cheaper alternative, or None. A verdict on all lengths together is given
-    where every alternative was asked at several. ``notes``: what else bears on it.
+    a win costs over a cheaper alternative, of those in the unit of ``main`` if any, or None. A
+    verdict on all lengths together is given where every alternative was asked at several.
+    ``notes``: what else bears on it.
     """
 
     model: str
@@ -85,10 +86,9 @@ def verdicts(results: pd.DataFrame, margin: float = MARGIN) -> list[Verdict]:
     lower a score may be, in score (0 to 1), and still be called as good."""
     found = []
     several = results.loc[results["model"] != "", "model"].nunique() > 1
-    for (task, model, budget, matched), rows in results.groupby(
-        ["task", *TERMS], sort=False, dropna=False
-    ):
-        caps = f"{budget}, matched" if matched and budget else str(budget)
+    terms = [(t, *on) for t, own in results.groupby("task", sort=False) for on in on_terms(own)]
+    for task, (model, budget, matched), rows in terms:
+        caps = f"{budget}, matched" if matched and budget else budget
         made_up = set(rows.loc[rows["scripted"], "arm"])
         compared = comparisons(rows, rlm_questions)
         compared += comparisons(rows, rlm_questions, all_lengths=True)
@@ -105,23 +105,26 @@ def verdicts(results: pd.DataFrame, margin: float = MARGIN) -> list[Verdict]:
             by_arm = {str(name): own for name, own in cell.groupby("arm")}
             decision, main = decide(against_all, margin)
             wins = [c for c in against_all if c.wins and c.dearer]
-            price = max(wins, key=lambda c: c.price, default=None)
+            unit = main.cost_unit
+            price = max(wins, key=lambda c: (c.cost_unit == unit, c.price), default=None)
             price = price if decision.startswith("better") else None
             arms = [arm, *(c.against for c in against_all)]
             here = cell[cell["arm"].isin([main.arm, main.against])]
             notes = (
-                *(note for name in arms for note in _of_arm(name, by_arm[name])),
+                *(note for name in arms for note in _of_arm(name, by_arm[name], matched)),
                 *_notes(by_arm, main, margin),
                 *_flips(here, main),
                 *_other_readings(here, main),
             )
             scripted = not set(arms).isdisjoint(made_up)
             place = f"{length:,} tokens" if length else "all lengths"
-            where = ", ".join(filter(None, (main.task, place, caps, str(model) if several else "")))
+            where = ", ".join(filter(None, (main.task, place, caps, model if several else "")))
             told = f"{decision} (scripted)" if scripted else decision
-            said = _text(main, decision, price, margin, unit_of(here))
+            often = here[here["asked"]].groupby(["arm", "sample_id"]).size().groupby("arm").mean()
+            each = float(often[main.arm] * main.cost + often[main.against] * main.cost_against)
+            said = _text(main, decision, price, margin, unit_of(here), each)
             text = " ".join([f"{where}: {told}.", said, *notes])
-            about = (str(model), caps, scripted, decision)
+            about = (model, caps, scripted, decision)
             found.append(Verdict(*about, main, price, tuple(against_all), notes, text))
     return sorted(found, key=lambda v: (v.main.task, v.main.target_tokens or 10**12))
 
@@ -155,7 +158,12 @@ def money(amount: float, unit: str) -> str:
 
 
 def _text(
-    c: Comparison, decision: Decision, price: Comparison | None, margin: float, unit: str
+    c: Comparison,
+    decision: Decision,
+    price: Comparison | None,
+    margin: float,
+    unit: str,
+    each: float,
 ) -> str:
     within = f"in {plural(c.contexts, 'context')}" if unit == "context" else "each for itself"
     size = f"{plural(c.shared_samples, 'question')} {within}"
@@ -178,7 +186,7 @@ def _text(
     if price:
         sentences.append(_price(price))
     if decision == "undecided":
-        sentences.append("Which costs less is open." if open_cost else needed(c, unit))
+        sentences.append("Which costs less is open." if open_cost else needed(c, unit, each))
     if unit == "question":
         sentences.append("It is about these contexts alone: each question counts by itself.")
     return " ".join(sentences)
@@ -193,8 +201,9 @@ def _price(c: Comparison) -> str:
     )
 
 
-def needed(c: Comparison, unit: str) -> str:
-    """What it would take to decide, if the difference were as seen, in no more than two digits."""
+def needed(c: Comparison, unit: str, each: float) -> str:
+    """What it would take to decide, if the difference were as seen and each question costs as much
+    again, in no more than two digits."""
     if c.contexts < stats.MIN_CONTEXTS:
         few = f"Under {stats.MIN_CONTEXTS} {unit}s there is no interval and no verdict"
         alone = "; analysis.unit=question gives one on these contexts alone"
@@ -204,7 +213,7 @@ def needed(c: Comparison, unit: str) -> str:
     asked = c.contexts_needed * c.shared_samples / c.contexts
     plan = [f"{float(f'{number:.2g}'):,.0f}" for number in (c.contexts_needed, asked)]
     what = [f"{plan[0]} contexts"] * (unit == "context") + [f"{plan[1]} questions"]
-    if (each := c.cost + c.cost_against) > 0:
+    if each > 0:
         what.append(f"some {money(float(f'{asked * each:.2g}'), c.cost_unit)} for both")
     more = f" ({', '.join(what[1:])})" if what[1:] else ""
     return f"If it is as seen, to show it takes about {what[0]}{more}."
@@ -256,7 +265,7 @@ def _other_readings(here: pd.DataFrame, main: Comparison) -> Iterator[str]:
             yield f"By its other score, {rule}, the difference is {points(c.difference)} ({span})."
 
 
-def _of_arm(arm: str, own: pd.DataFrame) -> list[str]:
+def _of_arm(arm: str, own: pd.DataFrame, matched: bool) -> list[str]:
     """What is to be said of an arm's own rows, whatever it is compared with."""
     said, asked = inputs_cut(arm, own), own[own["asked"]]
     failed = asked.loc[~asked["outcome"].isin(list(SCORED)), "outcome"]
@@ -265,7 +274,7 @@ def _of_arm(arm: str, own: pd.DataFrame) -> list[str]:
         ended = f"{len(failed)} of {len(asked)} ended without an answer"
         said.append(f"{arm}: {ended}, scored 0 ({how}).")
     unit, _, cap = str(own["budget"].iloc[0]).split(", ")[0].partition("=")
-    if unit == "tokens" and own["matched"].any():
+    if unit == "tokens" and matched:
         spent = float((asked["tokens"] - asked["embed_tokens"]).mean()) / float(cap)
         if spent < SPENT:
             said.append(f"{arm} spent {percent(spent)} % of its cap.")
@@ -281,12 +290,19 @@ def _notes(rows: Mapping[str, pd.DataFrame], main: Comparison, margin: float) ->
         ends = _ends(here.assign(asked=True), main, ~here["asked"])
         yield f"Pending: {listed}; by how they end the difference would be {ends}."
     controls = {arm: own for arm, own in rows.items() if own["arm_kind"].iloc[0] == "control"}
-    answered = rows[main.arm][rows[main.arm]["asked"]].drop_duplicates("sample_id")
-    levels = {"the best constant answer": answered["constant_score"].mean(skipna=False)}
+    answered = rows[main.arm][rows[main.arm]["asked"]]
+    once = answered.drop_duplicates("sample_id")
+    levels = {"the best constant answer": (_level(once, "constant_score"), _level(answered))}
     for arm, own in controls.items():
-        same = own["asked"] & own["sample_id"].isin(answered["sample_id"])
-        levels[arm] = own.loc[same, "points"].mean()
-    score = rows[main.arm]["points"].mean()
-    for name, level in levels.items():
+        same = own[own["asked"] & own["sample_id"].isin(answered["sample_id"])]
+        mine = answered[answered["sample_id"].isin(same["sample_id"])]
+        levels[arm] = _level(same), _level(mine)
+    for name, (level, score) in levels.items():
         if level >= score - margin and level > 0:
             yield f"{name} scores {percent(level)} %, {main.arm} {percent(score)} %."
+
+
+def _level(rows: pd.DataFrame, column: str = "points") -> float:
+    """The mean, each length the same, as in a comparison; nan where one is not known."""
+    lengths = rows.groupby("target_tokens")[column].agg(lambda values: values.mean(skipna=False))
+    return float(lengths.mean(skipna=False))

@@ -136,4 +136,6 @@ def main(arguments: Sequence[str]) -> int:
     for answer in answers:
         if answer.text is not None:
             print(plain(f"{answer.method}:\n{answer}" if len(answers) > 1 else str(answer)))
+        else:
+            print(plain(f"{answer.method}: {answer}"), file=sys.stderr)
     return code

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -39,11 +40,14 @@ def run_command(arguments: Sequence[str]) -> int:
         shown = ("--cfg", "-c", "job", "--cfg=job")
         overrides = [_unaliased(a) for a in arguments if a not in shown]
         words = [o for o in overrides if o not in ("-m", "--multirun")]
-        if len(overrides) < len(arguments):
-            print(commented(words))
-            return FINISHED
         multirun = len(words) < len(overrides)
         jobs = jobs_of(words, multirun=multirun)
+        if len(overrides) < len(arguments):
+            for job in jobs:
+                if len(jobs) > 1:
+                    print(f"# {shlex.join(job)}")
+                print(commented(job))
+            return FINISHED
         config = check_config(compose_tree(jobs[0]))
         if multirun or len(jobs) > 1 or in_shards(config):
             return carry_out_jobs(words, jobs)

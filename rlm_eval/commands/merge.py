@@ -33,6 +33,7 @@ from rlm_eval.journal.journal import (
 )
 from rlm_eval.journal.past import copy_trajectory
 from rlm_eval.records import PENDING
+from rlm_eval.runs.progress import plain
 
 #: What the runs of one record may differ in: each result says it of itself, or it does not matter.
 _FREE = ("task", "seed", "repeats", "sandbox", "budget.run")
@@ -226,6 +227,6 @@ def main(arguments: Sequence[str]) -> int:
     for said in filter(None, map(damage, options.runs)):
         print(said, file=sys.stderr)
     for key, values in differences.items():
-        print(f"{key}: {' | '.join(map(str, values))}")
+        print(plain(f"{key}: {' | '.join(map(str, values))}"))
     print(options.out)
     return 0

@@ -23,6 +23,7 @@ from rlm_eval.journal.tables import write_results
 from rlm_eval.models.replies import said
 from rlm_eval.records import SCORED, Sample, Score
 from rlm_eval.runs.judging import judge_of, majority
+from rlm_eval.runs.progress import plain
 
 Event = Mapping[str, Any]
 
@@ -60,10 +61,11 @@ def rescore(run_dir: Path, out: Path, allow_targets: Sequence[str] = ()) -> int:
         scored += after is not None
         if after is not None and after != {**after, **event["score"]}:
             changed += 1
-            print(
+            told = (
                 f"{key}  {event['method']}  {event['sample']['question_group']}  "
                 f"{_shown(event['score'])} → {_shown(after)}  answer {event['answer']['text']!r}"
             )
+            print(plain(told))
     out.mkdir(parents=True, exist_ok=True)
     write_results([*calls, *rescored], out / "results_rescored")
     print(f"{changed} of {scored} scored answers are judged otherwise now")

@@ -28,6 +28,7 @@ from rlm_eval.errors import ConfigError
 from rlm_eval.journal.journal import FILE_NAME, LOCK, check_unpacked, claim, write_atomically
 from rlm_eval.journal.past import SHARDS, past_of
 from rlm_eval.runs.assemble import assemble
+from rlm_eval.runs.progress import plain
 from rlm_eval.runs.run import (
     BAD_INPUT,
     FAILED,
@@ -156,7 +157,7 @@ def _joined(jobs: Sequence[Job]) -> tuple[list[Path], int]:
         try:
             join_shards(list(found), complete)
         except ConfigError as error:  # the others are joined all the same
-            print(f"rlm_eval: not joined: {error}", file=sys.stderr)
+            print(plain(f"rlm_eval: not joined: {error}"), file=sys.stderr)
             unjoined.append(complete)
     folders = dict.fromkeys(Path(job.complete or job.folder) for job in begun)
     return [folder for folder in folders if folder not in unjoined], len(unjoined)

@@ -22,7 +22,7 @@ from rlm_eval.journal.environment import recorded_configuration
 
 #: An address of another machine; what stands before an @ in it is a user, not the machine.
 _ELSEWHERE = re.compile(
-    r"\s*[\w+.-]+://(?!(localhost|127\.[\d.]+|0\.0\.0\.0|\[::1?])(:\d+)?([/?#]|$))"
+    r"[\w+.-]+://(?!(localhost|127\.[\d.]+|0\.0\.0\.0|\[::1?])(:\d+)?([/?#]|$))"
 )
 
 #: Settings that are files, and files by names without a slash or a dot too.
@@ -269,7 +269,7 @@ def _reaching(node: Any, where: str, module: str) -> Iterator[tuple[str, str]]:
             yield from _reaching(value, where, module)
     elif isinstance(node, str):
         named = where.rpartition(".")[2] in _FILES or re.search(r"[/.\\]", node)
-        if (named and os.path.exists(node)) or _ELSEWHERE.match(node) or "${" in node:
+        if (named and os.path.exists(node)) or _ELSEWHERE.search(node) or "${" in node:
             yield f"{where}={node}", module
 
 

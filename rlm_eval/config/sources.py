@@ -21,23 +21,33 @@ _TOGETHER = ("rlm_eval.repl", "rlm_eval.methods.foreign", "rlm_eval.models.local
 
 
 def sources_of(modules: Iterable[str]) -> dict[str, str]:
-    """Name → hash (16 hex digits of SHA-256) of every source file behind ``modules``: ours, and
-    those in the packages that ``modules`` lie in. The same for a wheel and a checkout."""
+    """Name → hash (16 hex digits of SHA-256) of every source file behind ``modules``: ours, those
+    in the packages that ``modules`` lie in, and a user's beside these. The same for a wheel and a
+    checkout. Raises ConfigError for one that has changed since this process asked first."""
     roots = list(modules)
     named = frozenset(roots)
     ours = {"rlm_eval", *(name.partition(".")[0] for name in roots)}
+    homes = {_home(name) for name in ours - {"rlm_eval"}} - {None}
     found: dict[str, str] = {}
     seen = {"rlm_eval"}  # the package itself only offers names to users
     while roots:
         name = roots.pop()
-        if not name or name in seen or name.partition(".")[0] not in ours:
+        if not name or name in seen:
+            continue
+        if (top := name.partition(".")[0]) not in ours and not (homes and _home(top) in homes):
             continue
         seen.add(name)
+        within = _file_of(name.rpartition(".")[0])
+        if within is not None and within.name != "__init__.py":
+            continue  # a name in a module
         if (path := _file_of(name)) is None:
             if name not in named:
                 continue
             raise ConfigError(f"the module {name} has no source file: a result can't be told by it")
         found[name], imported = _read(name, path, path.stat().st_mtime_ns)
+        if found[name] != _at_first(name, path):
+            told = "has changed since this process began, which may have it as it was"
+            raise ConfigError(f"{path} {told}: start it again")
         roots += [*imported, name.rpartition(".")[0]]
         for package in _TOGETHER:
             if name.startswith(f"{package}."):
@@ -49,20 +59,37 @@ def sources_of(modules: Iterable[str]) -> dict[str, str]:
 def _file_of(module: str) -> Path | None:
     """Its Python file; None for what is no module (a name in one) or has no source."""
     try:
-        spec = importlib.util.find_spec(module)
-    except ModuleNotFoundError:  # its parent is a module, not a package
+        spec = importlib.util.find_spec(module) if module else None
+    except (ImportError, ValueError):  # its parent fails, or is no package; or it is __main__
         return None
     found = spec.origin if spec else None
     return Path(found) if found and found.endswith(".py") else None
 
 
 @cache
+def _home(module: str) -> Path | None:
+    """The folder that a user's top-level module or package lies in; None for what is installed."""
+    if (path := _file_of(module)) is None or {"site-packages", "dist-packages"} & {*path.parts}:
+        return None
+    return path.parents[path.name == "__init__.py"]
+
+
+@cache
+def _at_first(module: str, path: Path) -> str:
+    return _read(module, path, path.stat().st_mtime_ns)[0]
+
+
+@cache
 def _read(module: str, path: Path, mtime_ns: int) -> tuple[str, tuple[str, ...]]:
     """A file's hash, and what it imports as names that may be modules or lie in one."""
     data = path.read_bytes()
+    try:
+        tree = ast.parse(data)
+    except SyntaxError as error:
+        raise ConfigError(f"{path}, line {error.lineno}: {error.msg}") from error
     package = module if path.name == "__init__.py" else module.rpartition(".")[0]
     names: list[str] = []
-    for node in _statements(ast.parse(data)):
+    for node in _statements(tree):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):

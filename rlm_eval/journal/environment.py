@@ -68,6 +68,8 @@ def recorded_configuration(run_dir: Path) -> dict[str, Any]:
 
 
 def _mapping(path: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
+    if path.is_symlink():
+        raise ConfigError(f"{path} is a link, which a file of a run must not be")
     if not path.is_file():
         return {}
     found = read(path, lambda p: parse(p.read_text("utf-8")))

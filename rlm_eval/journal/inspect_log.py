@@ -7,6 +7,7 @@ names of results.parquet, so that an exported arm comes back as it was.
 from __future__ import annotations
 
 import json
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -73,7 +74,8 @@ def write_logs(run_dir: Path, out: Path, config: Mapping[str, Any]) -> list[Path
         if len(own):
             begun, ended = own["started_at"].min(), (own["started_at"] + own["latency_s"]).max()
             made.stats = ai.log.EvalStats(started_at=_when(begun), completed_at=_when(ended))
-        paths.append(out / f"{method}.eval")
+        name = re.sub(r"[^\w .@+-]", "_", str(method)).lstrip(".")
+        paths.append(out / f"{name}.eval")
         ai.log.write_eval_log(made, str(paths[-1]))
     return paths
 

@@ -34,10 +34,10 @@ Event = Mapping[str, Any]
 @dataclass(frozen=True)
 class Past:
     """``done`` result keys, ``restarts`` begun per key, what this run has ``spent``, and for how
-    many ``seconds`` it was at work, from the start of each of its processes to the end of that
-    one's last call. What it spent are the calls made in this folder and those of results copied
-    from its shards or its whole (``reused_from`` names the run), not what other runs paid.
-    ``damage`` is what is to be said of its journal."""
+    many ``seconds`` it was at work, in each of its processes from where the models were open to the
+    end of that one's last call. What it spent are the calls made in this folder and those of
+    results copied from its shards or its whole (``reused_from`` names the run), not what other runs
+    paid. ``damage`` is what is to be said of its journal."""
 
     done: frozenset[str]
     restarts: Mapping[str, int]
@@ -68,6 +68,8 @@ def past_of(run_dir: Path) -> Past:
         kind = event["type"]
         if kind == "session":
             sessions.append((event["started_at"], event["started_at"]))
+        elif kind == "model" and sessions and "opened_at" in event:
+            sessions[-1] = event["opened_at"], event["opened_at"]
         elif kind == "begin":
             restarts[event["key"]] = max(restarts.get(event["key"], 0), event["restart"] + 1)
         elif kind == "result" and _is_done(event):

@@ -19,7 +19,7 @@ from rlm_eval.methods.method import CodeOracle, Forecast, Method, Shape
 from rlm_eval.methods.prompts import Prompted, load_prompt
 from rlm_eval.models.client import LM
 from rlm_eval.models.protocol import ModelInfo
-from rlm_eval.records import Answer, Context, Problem, Role
+from rlm_eval.records import Answer, Content, Context, Problem, Role, documents_of
 
 
 @dataclass
@@ -87,12 +87,21 @@ def pieces(text: str) -> Iterator[tuple[str, str]]:
             yield piece, piece.rpartition(" || ")[2]
 
 
-def without_repeats(text: str) -> str:
-    """The text with each piece where it comes first."""
-    first: dict[str, str] = {}
-    for piece, known in pieces(text):
-        first.setdefault(known, piece)
-    return "\n".join(first.values())
+def without_repeats(content: Content) -> Content:
+    """The content with each piece where it comes first."""
+    seen: set[str] = set()
+
+    def left(text: str) -> str:
+        first: dict[str, str] = {}
+        for piece, known in pieces(text):
+            first.setdefault(known, piece)
+        new = [piece for known, piece in first.items() if known not in seen]
+        seen.update(first)
+        return "\n".join(new)
+
+    if isinstance(content, Mapping):
+        return {name: left(text) for name, text in content.items()}
+    return left(content) if isinstance(content, str) else tuple(map(left, content))
 
 
 def occurs_once(question: str, text: str) -> str | None:
@@ -120,9 +129,11 @@ class Cheat(ScriptedSolver):
         ways: Mapping[How, CodeOracle] = {
             "whole_context": lambda question, context: context.text,
             "deduplicate": lambda question, context: code_oracle(
-                question, Context.of(without_repeats(context.text))
+                question, Context.of(without_repeats(context.content))
             ),
-            "occurs_once": lambda question, context: occurs_once(question, context.text),
+            "occurs_once": lambda question, context: occurs_once(
+                question, "\n".join(documents_of(context.content))
+            ),
             "question": lambda question, context: question,
             "count": count_alone,
         }

@@ -47,6 +47,8 @@ _SETUP: Mapping[Protocol, str] = {
         "FINAL_VAR = FINAL"
     ),
 }
+#: How ``answer["ready"]`` reads where it is false, or a text that says so.
+_NOT_READY = (None, "", "false", "False", "0", "0.0", "[]", "{}", "()", "set()")
 #: Of a dict's names, how many are shown, and how many characters of one.
 _NAMES_SHOWN, _NAME_CHARS = 20, 80
 #: A field at a line's start or after a separator: a short name, a colon, a space.
@@ -193,7 +195,7 @@ class Rlm(Agent):
                 return block.submitted
             case "final_variable":
                 text = session.read("Final")
-            case "answer_dict" if session.read("answer", "ready") in ("true", "True"):
+            case "answer_dict" if session.read("answer", "ready") not in _NOT_READY:
                 text = session.read("answer", "content")
             case _:
                 return None

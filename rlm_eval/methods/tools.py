@@ -15,14 +15,15 @@ import regex
 
 from rlm_eval.errors import ConfigError
 from rlm_eval.methods.fitting import Chunk, chunks_of, placed_documents
-from rlm_eval.methods.rag.ranking import UNSPACED, Bm25, Indices
+from rlm_eval.methods.rag.ranking import Bm25, Indices
 from rlm_eval.records import Content, Context, Span, union
 from rlm_eval.repl.results import HostError, HostFunction
+from rlm_eval.tokens import UNSPACED
 
 #: How far apart the words of a place may begin, and how much of its line is shown on each side of
 #: them at most, in characters.
 _NEAR = _AROUND = 200
-_MOST_PLACES = 2_000
+_MOST_PLACES, _MOST_WORDS = 2_000, 50
 _TAKEN = {
     *("context", "budget", "submit", "Final", "FINAL", "FINAL_VAR", "answer", "earlier_turns"),
     *("llm_query", "llm_query_batched", "rlm_query", "rlm_query_batched"),
@@ -62,8 +63,9 @@ class Tools:
         """Every place of the text where all of the words stand near each other, in any order, with
         what stands around it, as a list of strings. An empty list where there is none."""
         wanted = regex.findall(r"\w+", words) if isinstance(words, str) else []
-        if not wanted:
-            raise HostError("bad_request", "find(words) takes a string with at least one word")
+        if not 0 < len(wanted) <= _MOST_WORDS:
+            told = f"find(words) takes a string with 1 to {_MOST_WORDS} words"
+            raise HostError("bad_request", told)
         found = [
             Chunk(document[start:end], offset + start, 0, name)
             for name, offset, document in placed_documents(self._content)

@@ -13,6 +13,7 @@ import re
 import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from http.client import responses
 from types import SimpleNamespace
@@ -50,6 +51,8 @@ _WITHHELD = {
 _BESIDE_PROMPT, _BESIDE_REPLY = 10_000, 200_000
 #: How providers end a reply that they failed to finish, and litellm calls an ordinary stop.
 _BROKEN_OFF = {"error", "network_error", "insufficient_system_resource", "abort"}
+_CALLED_NOTHING = {"malformed_function_call", "unexpected_tool_call"}  # that was offered
+_UNSIGNED = {"NoCredentialsError", "DefaultCredentialsError"}
 
 
 def _signs(lines: str, **words: str) -> re.Pattern[str]:
@@ -161,6 +164,7 @@ def classified(
             status, body, answered = int(response.status_code), response.text, True
             asked = response.request.url  # what may be secret in it stays out: a user, a query
             url = f"{asked.scheme}://{asked.netloc.decode().rpartition('@')[2]}{asked.path}"
+    other = "unavailable" if told_by is not error and str(status)[:1] == "5" else "bad_response"
     if not answered and not (isinstance(status, int) and 400 <= status < 500):
         status = None
     # Cut to length only after the secret is out, lest half of it stay.
@@ -173,6 +177,9 @@ def classified(
         return ContextOverflow(where + line)
     if "UnicodeEncodeError" in names:  # it never left
         return ProviderError(where + line, kind="bad_request", retryable=False)
+    if not answered and (names & _UNSIGNED or "missing credentials" in told):  # nor did this
+        said = where + line + _ADVICE["authentication"]
+        return ProviderError(said, kind="authentication", retryable=False)
     if names & _NOT_SENT and not answered:
         said = f"no connection ({chain[-1]}); is the server up, and is api_base right?"
         return ProviderError(where + said, kind="connection", retryable=True)
@@ -182,7 +189,7 @@ def classified(
         pause = _said_pause_s(parts) if pause is None else pause
         said = where + line + _ADVICE.get(kind, "")
         return ProviderError(said, kind=kind, retryable=retryable, retry_after_s=pause)
-    kind = "connection" if names & _BROKEN else "timeout" if names & _SILENT else "bad_response"
+    kind = "connection" if names & _BROKEN else "timeout" if names & _SILENT else other
     return BilledError(where + line + _ADVICE.get(kind, ""), kind=kind, retryable=True, usage=worst)
 
 
@@ -282,6 +289,8 @@ def reply_of(
     details = getattr(choice, "provider_specific_fields", None)
     native = str(details.get("native_finish_reason") or ended if details else ended)
     finish = "length" if ended == "length" or native.lower() == "model_length" else "stop"
+    if finish == "length" and not usage.completion_tokens:  # litellm's answer to OpenAI's 400
+        usage = replace(usage, completion_tokens=max_tokens, estimated=True)
     kind = ""
     if native.lower() == "refusal":
         finish, beside, text = "refusal", [*beside, text], ""
@@ -297,7 +306,8 @@ def reply_of(
         finish = "tool_calls"
     elif not text.strip() and finish == "stop":
         other = "thoughts_only" if thoughts else "stop"
-        finish = "refusal" if refusal else "tool_call" if calls else other
+        called = calls or native.lower() in _CALLED_NOTHING
+        finish = "refusal" if refusal else "tool_call" if called else other
     own = {name: getattr(message, name, None) for name in ("thinking_blocks", "reasoning_content")}
     back = next((written({name: told}) for name, told in own.items() if made and told), "")
     reply = Reply(text, usage, finish, "\n\n".join(filter(None, beside)), made, back)

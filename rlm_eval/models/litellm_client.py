@@ -45,6 +45,7 @@ _WANT_KEYS = {
     *("openai", "anthropic", "gemini", "openrouter", "mistral", "deepseek", "groq", "xai", "azure"),
     *("fireworks_ai", "together_ai"),
 }
+_SIGN_IN = {"azure", "azure_ai", "bedrock", "sagemaker", "vertex_ai"}  # in other ways than by a key
 #: What litellm's variables for an address begin with, where that is not the provider's name.
 _ADDRESS_PREFIX = {
     **dict.fromkeys(("text-completion-openai", "custom_openai"), "OPENAI"),
@@ -285,10 +286,9 @@ class LitellmEndpoint:
         return {
             "model": "/".join(self.asked),
             "timeout": self.timeout_s,
-            "max_retries": 0,
-            "num_retries": 0,
+            **dict.fromkeys(("max_retries", "num_retries"), 0),
             "api_base": base,
-            "api_key": self.key or ("none" if base else None),
+            "api_key": self.key or ("none" if base and self.asked[0] not in _SIGN_IN else None),
         }
 
 
@@ -316,6 +316,8 @@ class LitellmModel(LitellmEndpoint):
 
     def check(self) -> None:
         super().check()
+        if self.asked[0] == "ollama":
+            raise ConfigError("ollama/… hides cut replies: set it to ollama_chat/NAME", key="name")
         if not 0 <= (hidden := self.reasoning_tokens) < self.context_window:
             bounds = f"at least 0 and less than context_window ({self.context_window:,})"
             raise ConfigError(f"must be {bounds}, got {hidden:,}", key="reasoning_tokens")
@@ -377,7 +379,7 @@ class LitellmEmbedding(LitellmEndpoint):
     say). Vectors are scaled to unit length, whatever the provider does.
     """
 
-    batch_texts: int = 128
+    batch_texts: int = 96
     at_once: int = 4
 
     def check(self) -> None:

@@ -379,10 +379,12 @@ def sendable(messages: Sequence[Message]) -> list[Message]:
 
 
 def shown(messages: Sequence[Message], options: Options) -> Sequence[Message]:
-    """All that a model reads, to be counted: options first, as providers have and cache them."""
-    if not options:
+    """All that a model reads, to be counted: options first, as providers have and cache them, in
+    the first message, since chat templates refuse a user before the system."""
+    if not options or not messages:
         return messages
-    return [user(storable(json.dumps(dict(options), ensure_ascii=False))), *messages]
+    told, first = storable(json.dumps(dict(options), ensure_ascii=False)), messages[0]
+    return [{**first, "content": f"{told}\n\n{first['content']}"}, *messages[1:]]
 
 
 def user(text: str) -> Message:

@@ -74,7 +74,7 @@ MAX_BODY_BYTES = 64 << 20
 _READ_REFUSED = 1 << 20
 #: Bodies above this are few at once.
 _LARGE_BODY, _LARGE_AT_ONCE = 4 << 20, 8
-_MOST_CONNECTIONS, _HEADER_BYTES = 512, 64 << 10
+_MOST_CONNECTIONS, _HEADER_BYTES = 256, 64 << 10
 #: Seconds for a first request with the token to come, and for a next one.
 _STRANGER_SECONDS, _IDLE_SECONDS = 20.0, 1800.0
 _MODEL = re.compile(r"(root|sub)(?:@(\d{1,3}))?")

@@ -88,7 +88,10 @@ def size(value: Any) -> str:
     kind = type(value)
     if kind in _SIZED:
         unit = "chars" if kind is str else "bytes" if kind in (bytes, bytearray) else "items"
-        return f"{len(value):,} {unit}"
+        try:
+            return f"{len(value):,} {unit}"
+        except OverflowError:  # of a range
+            return ""
     if (kind.__module__, kind.__name__) == ("numpy", "ndarray"):
         return " x ".join(f"{n:,}" for n in value.shape)
     return ""

@@ -93,7 +93,7 @@ class ReplSession(AbstractContextManager["ReplSession"]):
 
     def read(self, name: str, key: str | None = None) -> str | None:
         """A variable, or its item ``key``, as text: a str as it is, other values as JSON if
-        possible, else their repr; None when it is unset or None. Cut at ``Limits.read_chars``."""
+        possible, else as printed; None when it is unset or None. Cut at ``Limits.read_chars``."""
         self._revive()
         head = {"op": "read", "name": name, "key": key}
         frame = self._worker.exchange(head, self._limits.block_seconds).frame

@@ -172,7 +172,7 @@ class Worker:
         def look() -> str | None:
             value = self._names[head["name"]]
             value = value if head["key"] is None else value[head["key"]]
-            return None if value is None else as_text(value, repr)[: self._limits["read_chars"]]
+            return None if value is None else as_text(value)[: self._limits["read_chars"]]
 
         text, _ = self._run(head["id"], look)
         done = {"op": "done", "id": head["id"], "found": text is not None}
@@ -257,14 +257,14 @@ class Worker:
             f"the block ran longer than its limit of {self._limits['block_seconds']:g} s"
         )
 
-    def _submit(self, value: Any) -> None:
-        """submit(value): hand in the final answer and end the block."""
+    def _submit(self, answer: Any) -> None:
+        """submit(answer): hand in the final answer and end the block."""
         if threading.get_ident() != self._main:
             raise RuntimeError("submit() ends the block: call it outside of threads")
-        text, longest = as_text(value, str), self._limits["read_chars"]
-        if value is None or not text.strip():
+        text, longest = as_text(answer), self._limits["read_chars"]
+        if answer is None or not text.strip():
             raise ValueError("submit() takes the final answer, and this is none")
-        if not isinstance(value, str) and ADDRESS.search(text):
+        if not isinstance(answer, str) and ADDRESS.search(text):
             raise ValueError(f"submit() can't take {text[:200]}: make a list or a text of it")
         if len(text) > longest:
             raise ValueError(f"submit() takes at most {longest:,} characters")
@@ -321,19 +321,22 @@ class Worker:
         return value
 
 
-def as_text(value: Any, otherwise: Callable[[Any], str]) -> str:
-    """``value`` as text: a string as it is, else JSON, else ``otherwise``; that too where JSON has
-    another form for it, as for tuples."""
-    if isinstance(value, str):
+def as_text(value: Any) -> str:
+    """``value`` as text: JSON where it has a form for it (numpy's numbers and arrays are numbers
+    and lists), else what ``print`` shows of it; a string, and what holds tuples, as printed too."""
+    pairs = isinstance(value, list) and any(isinstance(item, tuple) for item in value)
+    if isinstance(value, str | tuple) or pairs:
         return str(value)
-    if isinstance(value, tuple) or (
-        isinstance(value, list) and any(isinstance(item, tuple) for item in value)
-    ):
-        return otherwise(value)
     try:
-        return json.dumps(value, ensure_ascii=False)
-    except (TypeError, ValueError, RecursionError):
-        return otherwise(value)
+        text = json.dumps(value, ensure_ascii=False, default=_plain)
+        return str(json.loads(text)) if text.startswith('"') else text
+    except (AttributeError, TypeError, ValueError, RecursionError):
+        return str(value)
+
+
+def _plain(part: Any) -> Any:
+    """A value of numpy's as Python has it, but for times, of which it would make numbers."""
+    return str(part) if part.dtype.kind in ("m", "M") else part.tolist()
 
 
 def reserve_memory(megabytes: int) -> None:

@@ -88,7 +88,7 @@ def _told(
             f"litellm knows no provider in {key}.name={model.name}: set PROVIDER/MODEL, as "
             "openai/gpt-5-mini; a server of your own is model=openai_compatible"
         )
-    if base and (names := list(_listed(model))):
+    if base and (names := list(_listed(model))) and model.asked[1] not in names:
         provider, name = model.asked
         near = (get_close_matches(name, names, 1) or names)[0]
         near = near if model.provider else f"{provider}/{near}"

@@ -273,10 +273,11 @@ def _totals(
 
 
 def pilot_command() -> str:
-    """This process's command for two samples a length, whose results a forecast learns from."""
+    """This process's command, where it is a run's, for two samples a length, whose results a
+    forecast learns from."""
     given, pilot = sys.argv[1:], ["task.n=2", "stop_on_forecast=false"]
-    if not all("=" in argument for argument in given):
-        return f"the same command with {' '.join(pilot)}"
+    if not given or any("=" not in a or a.startswith("-") for a in given):
+        return f"a run of the same settings with {' '.join(pilot)}"
     other = ("task.n", "dry_run", "stop_on_forecast")
     kept = [argument for argument in given if argument.partition("=")[0] not in other]
     return shlex.join(["python", "-m", "rlm_eval", *kept, *pilot])

@@ -54,7 +54,7 @@ def show_plan(parts: Parts, run_dir: Path, work: Sequence[Work]) -> None:
         console = Console(width=max(console.width, 120))
     console.print(_table(rows, parts.at_once))
     for note in [*_notes(parts, rows), *warnings(parts, todo)]:
-        console.print(note)
+        console.print(note, markup=False, emoji=False)
     contexts = len({item.context.id for item in work})
     there = f"{len(work) - len(todo)} are there"
     if elsewhere:
@@ -90,7 +90,7 @@ def _cells(row: Expected) -> list[str]:
 
     cells = []
     for name in MEASURES:
-        shown = {"usd": "{:,.2f}".format, "seconds": duration}.get(name, count)
+        shown = {"usd": _usd, "seconds": duration}.get(name, count)
         least, most = row.low.get(name, 0.0), row.high.get(name)
         low, high = shown(least), shown(most or 0.0)
         if most is None:
@@ -100,6 +100,12 @@ def _cells(row: Expected) -> list[str]:
         else:
             cells.append(f"{low} – {high}" if least else f"≤ {high}")
     return cells
+
+
+def _usd(amount: float) -> str:
+    from rlm_eval.analysis.text import digits
+
+    return digits(amount, 2) if 0 < amount < 0.1 else f"{amount:,.2f}"
 
 
 def _notes(parts: Parts, rows: Sequence[Expected]) -> list[str]:

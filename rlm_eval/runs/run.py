@@ -5,10 +5,12 @@ from __future__ import annotations
 import errno
 import json
 import os
+import resource
 import shlex
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, replace
@@ -64,6 +66,7 @@ def carry_out_parts(parts: Parts, run_dir: Path | None = None, host: Host = COMM
     """Do the run, in the folder that its name says or in ``run_dir``. Returns the exit code;
     raises ConfigError before anything has started."""
     run_dir = run_dir or parts.folder
+    _allow_files()
     try:
         work = all_work(parts, samples_of(parts.task))
         if parts.config["dry_run"]:
@@ -76,7 +79,8 @@ def carry_out_parts(parts: Parts, run_dir: Path | None = None, host: Host = COMM
         del work  # with every input
         return _finish(parts, run_dir, outcome, host)
     except OSError as error:
-        gone = error.errno == errno.ESTALE or (error.errno == errno.ENOENT and not run_dir.exists())
+        inside = str(error.filename or run_dir).startswith(str(run_dir)) and not run_dir.exists()
+        gone = error.errno == errno.ESTALE or (error.errno == errno.ENOENT and inside)
         if not host.exits or (not is_the_machines(error) and not gone):
             raise
         where = error.filename or run_dir
@@ -88,6 +92,15 @@ def carry_out_parts(parts: Parts, run_dir: Path | None = None, host: Host = COMM
     finally:
         for arm in parts.arms:
             arm.method.close()
+
+
+def _allow_files() -> None:
+    """As many open files as the machine has for a process: an engine's proxy takes some hundred."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = 1 << 16 if hard == resource.RLIM_INFINITY else min(hard, 1 << 16)
+    if 0 <= soft < most:
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def _run(parts: Parts, run_dir: Path, work: Sequence[Work], host: Host) -> RunOutcome:
@@ -129,7 +142,7 @@ def _run(parts: Parts, run_dir: Path, work: Sequence[Work], host: Host) -> RunOu
             print(f"continuing {run_dir}: {there}", file=sys.stderr)
         _write_environment(parts, run_dir, levels, journal.redact)
         for note in warnings(parts, todo):
-            print(note, file=sys.stderr)
+            print(plain(note), file=sys.stderr)
         if rows:
             path = run_dir / "forecast.json"
             if not path.exists():  # what the first session expects counts at the end
@@ -209,11 +222,7 @@ def _work_off(
     parts: Parts, run_dir: Path, todo: Sequence[Work], past: Past, journal: Journal, host: Host
 ) -> RunOutcome:
     """Open the models and do what is left."""
-    ledger = Ledger(parts.run_budget)
-    ledger.add_past(past.spent, past.seconds)
-    arms = {work.key: work.arm.name for work in todo}
     name = parts.root.info.name
-    progress = host.progress(arms, parts.at_once, redact=journal.redact, model=name, ledger=ledger)
     if parts.root.info.endpoint == "local":
         print(f"loading {name}: this takes seconds", file=sys.stderr)
     #: Where a bad request is its question's own, and not the settings'.
@@ -233,6 +242,12 @@ def _work_off(
     sub = parts.sub_model
     about = {"run_id": parts.run_id, "model": name, "sub_model": sub, "scripted": parts.scripted}
     with served(parts, journal, record) as client:
+        ledger = Ledger(parts.run_budget)  # whose seconds begin when the models are there
+        ledger.add_past(past.spent, past.seconds)
+        arms = {work.key: work.arm.name for work in todo}
+        progress = host.progress(
+            arms, parts.at_once, redact=journal.redact, model=name, ledger=ledger
+        )
         for line in first_contact(parts, client, ledger):
             print(line, file=sys.stderr)
         runner = Runner(about, parts.task, client, ledger, parts.sample_budget, journal, progress)
@@ -253,7 +268,8 @@ def served(parts: Parts, journal: Journal, record: CallSink) -> Iterator[ModelCl
             except ConfigError as error:
                 raise error.within(KEYS[role]) from error
         for role, opened in parts.infos.items():
-            journal.append({"type": "model", "role": role, **asdict(opened)})
+            about = {"role": role, "opened_at": time.time(), **asdict(opened)}
+            journal.append({"type": "model", **about})
         yield ModelClient(
             parts.models,
             record,

@@ -134,9 +134,10 @@ class DocumentQA(Padded):
         draws.shuffle(own)
         draws.shuffle(others)
         titles = {document.partition("\n")[0] for document in asked.support}
+        mine = {*asked.support, *own}
         chosen: dict[str, None] = {}
         for document in chain(asked.support, own, others):
-            known = document.partition("\n")[0] in titles and document not in asked.support
+            known = document.partition("\n")[0] in titles and document not in mine
             if document in chosen or known:
                 continue
             cost = self.cost(len(chosen) + 1, document)

@@ -74,6 +74,9 @@ class GraphWalks(Fixed):
             "group": row["problem_type"],
         }
 
+    def query(self, question: str) -> str:
+        return question.rpartition(OPERATION)[2].strip().partition("\n")[0]
+
     def code_oracle(self, question: str, context: Context) -> str | None:
-        nodes = walk(EDGE.findall(context.text), question.rpartition(OPERATION)[2])
+        nodes = walk(EDGE.findall(context.text), self.query(question))
         return None if nodes is None else f"Final Answer: [{', '.join(nodes)}]"

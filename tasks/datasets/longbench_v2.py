@@ -21,6 +21,9 @@ from .dataset import Fields, Name, Row, Text, shape
 from .fixed import Fixed
 
 LETTERS = "ABCD"
+FORM = (
+    "\nOne choice is right. Reply in the form 'The correct answer is (X)', where X is A, B, C or D."
+)
 
 
 class LongBenchV2(Fixed):
@@ -38,14 +41,14 @@ class LongBenchV2(Fixed):
         choices = "\n".join(f"({letter}) {row[f'choice_{letter}'].strip()}" for letter in LETTERS)
         return {
             "content": row["context"],
-            "question": (
-                f"{row['question'].strip()}\nChoices:\n{choices}\nOne choice is right. Reply in the"
-                " form 'The correct answer is (X)', where X is A, B, C or D."
-            ),
+            "question": f"{row['question'].strip()}\nChoices:\n{choices}{FORM}",
             "gold": (row["answer"],),
             "group": row["domain"],
             "knobs": {key: row[key] for key in ("_id", "sub_domain", "difficulty", "length")},
         }
+
+    def query(self, question: str) -> str:
+        return question.removesuffix(FORM)
 
     def code_oracle(self, question: str, context: Context) -> str | None:
         choices = re.findall(r"^\(([A-D])\) (.*)$", question, re.MULTILINE)

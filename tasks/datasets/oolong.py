@@ -120,6 +120,9 @@ class OolongReal(Fixed):
         " commas between them where there are several."
     )
 
+    def query(self, question: str) -> str:
+        return question.removesuffix(f" {self.form}")
+
     def item(self, row: Row) -> Fields:
         return {
             "content": row["context_window_text"],

@@ -216,13 +216,13 @@ class Windowed(Generated):
         self, target: int, parts: Sequence[str | int], *, written: bool
     ) -> tuple[list[Line], int]:
         """The lines of the window named by ``parts``, as many as fit ``target``, 40 at least; and
-        the window's tokens. What is not ``written`` has as many as are expected, without texts."""
+        the window's tokens. What is not ``written`` has as many as fit on average, and no texts."""
         budget, labels = target - self._reserve - self._frame, self._items.labels
         for attempt in range(ATTEMPTS):
             weights = label_weights(Draws(*parts, attempt), len(labels))
             mean = sum(map(math.prod, zip(weights, self._means, strict=True))) / sum(weights)
             expected = max(LEAST_LINES, int(1.01 * budget / mean) + 3)
-            lines = expected
+            lines = expected if written else max(LEAST_LINES, int(budget / mean))
             while lines >= LEAST_LINES:
                 times = dict(zip(labels, shares(weights, lines), strict=True))
                 order = [*Counter(times).elements()]

@@ -21,11 +21,13 @@ CHARS_PER_TOKEN = 4
 #: Characters that words around an answer may take: with the answer marked as such, and without.
 MARKED, UNMARKED = 100, 400
 
+#: Lines that are marked as an answer, from which on they are a list.
+MANY = 6
 MARK = re.compile(
     r"^[^\n:]{0,60}\b(?:answer|label|user|date|month)s?(?: is| are)?[ *_`]*:", re.I | re.M
 )
 WORD = re.compile(r"[^\W_]+(?:-[^\W_]+)*")
-BETWEEN_ITEMS = re.compile(r"[,;\n|/&]|\b(?:and|or)\b|(?<=[.!?])\s")
+BETWEEN_ITEMS = re.compile(r"[,:;\n|/&]|\b(?:and|or)\b|(?<=[.!?])\s")
 #: Words of answers in sentences; those of the question come on top.
 WORDING = frozenset(
     """
@@ -46,7 +48,7 @@ def final_part(sample: Sample, answer: str, mark: re.Pattern[str] = MARK) -> str
     answer but a list of them."""
     room = CHARS_PER_TOKEN * sample.max_answer_tokens
     marks = [found.end() for found in mark.finditer(answer)]
-    marked = 0 < len(marks) < 6
+    marked = 0 < len(marks) < MANY
     part = (answer[marks[-1] :] if marked else answer).strip("*_` \t\r\n")
     return part if len(part) <= room + (MARKED if marked else UNMARKED) else ""
 

@@ -10,7 +10,7 @@ from typing import Literal
 
 from rlm_eval.records import Sample, Score
 
-from .matching import final_part, numbers_in, without_thousands
+from .matching import MANY, MARK, final_part, numbers_in, without_thousands
 from .scorers import DATE, MONTH, labels_of, named
 
 Kind = Literal["label", "number", "comparison", "user", "date", "month"]
@@ -20,9 +20,15 @@ PHRASES = ("more common", "less common", "same frequency")
 SHORT = 64
 #: Other words for them.
 SAME_AS = (
+    (r"\b(?:not|half) as (?:common|frequent|often) as", "less common"),
+    (r"\b(?:times|twice) as (?:common|frequent|often) as", "more common"),
     (r"equally (?:common|frequent|often)|as (?:common|frequent|often) as", "same frequency"),
     (r"\b(more|less) (?:frequent|often)", r"\1 common"),
 )
+
+
+#: Where it is the later of two times that a phrase is said of.
+LATER = re.compile(r"(?:more|less) common (?:(?:in|among) (?:the )?(?:lines )?(?:dated )?)?after\b")
 
 
 def parse(answer: str) -> str:
@@ -69,31 +75,51 @@ def _official(parsed: str, gold: str, kind: Kind) -> float:
 
 def _strict(sample: Sample, answer: str, kind: Kind) -> float:
     """The one value of the kind that is asked for which the final part of the answer names, as
-    short as such an answer is, however much room it had."""
+    short as such an answer is, however much room it had: in the paragraph of its mark, else in all
+    of it; in brackets where there is none outside."""
     short = replace(sample, max_answer_tokens=min(sample.max_answer_tokens, SHORT))
-    gold, part = sample.gold[0], re.sub(r"\([^()]*\)", " ", final_part(short, answer))
+    part = re.sub(r"\\[()]", " ", final_part(short, answer))
+    marked = [part.partition("\n\n")[0]] if 0 < len(MARK.findall(answer)) < MANY else []
+    gold: set[object] = {sample.gold[0].lower()}
+    gold = gold if kind == "label" else _said(sample, sample.gold[0], kind)
+    for text in (*marked, part):
+        for read in (re.sub(r"\([^()]*\)", " ", text), text):
+            if said := _said(sample, read, kind):
+                return _worth(said, gold, kind)
+    return 0.0
+
+
+def _said(sample: Sample, text: str, kind: Kind) -> set[object]:
+    """The values of the kind that is asked for which a text names."""
+    gold, found = sample.gold[0], set[object]()
     if kind == "user":
-        numbers = re.findall(r"\w+", without_thousands(part))
-        return float({n for n in numbers if n.isdigit() and len(n) == len(gold)} == {gold})
-    if kind == "number":
+        numbers = re.findall(r"\w+", without_thousands(text))
+        found |= {n for n in numbers if n.isdigit() and len(n) == len(gold)}
+    elif kind == "number":
         told = {*numbers_in(sample.question), float(sample.knobs.get("n_lines") or 0)}
-        said = set(numbers_in(part))
-        values = list(said - told or said)
-        return _graded(f"{values[0]:.15g}", gold) if len(values) == 1 else 0.0
-    if kind == "comparison":
-        return float(_relation(sample, part) == _relation(sample, gold) != "")
-    if kind == "label":
+        said = set(numbers_in(re.sub(DATE, " ", text, flags=re.I)))
+        found |= said - told or said
+    elif kind == "comparison":
+        found |= {_relation(sample, text)} - {""}
+    elif kind == "label":
         labels = {label.lower() for label in labels_of(sample)} or {gold.lower()}
-        with_denied = labels | {f"not {label}" for label in labels}
-        return float(labels.intersection(named(part, with_denied)) == {gold.lower()})
-    form, first = (DATE, "") if kind == "date" else (rf"{MONTH},? \d{{4}}", "1 ")
-    dates = [found[0] for found in re.finditer(form, part, re.I)] or [part]
-    return float({moment(first + date) for date in dates} == {moment(first + gold)} != {None})
+        found |= labels.intersection(named(text, labels | {f"not {label}" for label in labels}))
+    else:
+        form, first = (DATE, "") if kind == "date" else (rf"{MONTH},? \d{{4}}", "1 ")
+        dates = [date[0] for date in re.finditer(form, text, re.I)] or [text]
+        found |= {moment(first + date) for date in dates}
+    return found - {None}
+
+
+def _worth(said: set[object], gold: set[object], kind: Kind) -> float:
+    if kind == "number" and len(said) == len(gold) == 1:
+        return _graded(f"{said.pop():.15g}", f"{gold.pop():.15g}")
+    return float(said == gold)
 
 
 def _relation(sample: Sample, text: str) -> str:
-    """The one of PHRASES that a text says, of the labels in the order of the question; '' where it
-    says none or several."""
+    """The one of PHRASES that a text says, of the labels, or times, in the order of the question;
+    '' where it says none or several."""
     text = text.lower()
     for other, phrase in SAME_AS:
         text = re.sub(other, phrase, text)
@@ -104,7 +130,9 @@ def _relation(sample: Sample, text: str) -> str:
     told = list(dict.fromkeys(named(text, asked)))
     turned = {"more common": "less common", "less common": "more common"}
     found = said.pop() if len(said) == 1 else ""
-    return turned.get(found, found) if len(told) == 2 and told == asked[1::-1] else found
+    turn = len(told) == 2 and told == asked[1::-1]
+    turn ^= "lines dated before" in question and LATER.search(text) is not None
+    return turned.get(found, found) if turn else found
 
 
 def oolong(sample: Sample, answer: str, *, kind: Kind) -> Score:

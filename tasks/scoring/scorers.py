@@ -14,7 +14,10 @@ from dataclasses import replace
 from difflib import SequenceMatcher
 from functools import lru_cache
 
+import regex
+
 from rlm_eval.records import Sample, Score
+from rlm_eval.tokens import UNSPACED
 
 from .matching import CHARS_PER_TOKEN, UNMARKED, final_part, numbers_in, recall, strict_share
 
@@ -95,18 +98,25 @@ def strict_answer(sample: Sample, answer: str) -> Score:
 # --- A user's own questions ----------------------------------------------------------------------
 
 
-#: A text as whole words: no letter or digit beside it, but in scripts that write without spaces.
-WHOLE = r"(?<![^\W\u2e80-\U0010ffff]){}(?![^\W\u2e80-\U0010ffff])"
-
-
+#: A letter of a script that parts words, its vowel signs and accents with it, or a digit.
+_LETTER = rf"[[\p{{L}}\p{{N}}\p{{M}}]--[{UNSPACED}ー]]"
 #: What marks an answer to a user's question; OOLONG's other marks are words of such answers.
 ANSWER = re.compile(r"^[^\n:]{0,60}\banswers?(?: is| are)?[ *_`]*:", re.I | re.M)
 #: Marks that printers set for those of a keyboard: apostrophes, and dashes before a number.
-QUOTES = str.maketrans(dict.fromkeys("’‘ʼ", "'"))
-DASH = re.compile(r"(?:(?<=\d)|(?<!\w))[−–‐‑](?=\d)")
-#: Marks that are part of a number or a name (2.5, -5, 10-20, C++, C#), and letters in their place.
-PART = re.compile(r"(?<=\d)[.-](?=\d)|(?<!\w)-(?=\d)|(?<=\w)[+#]+(?!\w)")
-AS_LETTERS = str.maketrans(".-+#", "ːˑˠˡ")
+QUOTES = str.maketrans({**dict.fromkeys("’‘ʼ", "'"), **dict.fromkeys("‐‑", "-")})
+DASH = re.compile(r"(?:(?<=\d)|(?<!\w))[−–](?=\d)")
+#: Marks that are part of a number or a name (2.5, -5, 10-20, C++, Schedule A), and letters instead.
+PART = regex.compile(
+    r"(?<=\d)[.⁄-](?=\d)|(?<!\w)-(?=\d)|(?<=\w)[+#]+(?!\w)"
+    r"|(?<=\w [\"'(*\[`]*)(?:A(?![\w+#]|[-.&/]\w)|a(?! ?\w|[+#]|[-.&/]\w))"
+)
+AS_LETTERS = str.maketrans(".-+#⁄aA", "ːˑˠˡᵗᵃᵃ")
+MONEY = "€£¥₹"
+#: Thousands parted by spaces or apostrophes (1 200, 1'200), and as in India (12,34,567).
+THOUSANDS = re.compile(
+    r"(?:(?<![\w.,])|(?<=[^\W\d_]\.))[1-9]"
+    r"(?:\d{0,2}(?:[ \xa0\u2009\u202f']\d{3})+|\d?(?:,\d{2})+,\d{3})(?!\w)"
+)
 #: What parts a list's entries, spaces or not: no comma of 1,200, no slash of 24/7 or km/h.
 PARTING = re.compile(r"(?!(?<=\d),\d{3}(?!\d))[,;|]|(?<=[^\W\d]{2})/(?=[^\W\d]{2})")
 #: Where a unit begins that stands at its number (15km, not 2nd).
@@ -122,22 +132,36 @@ def _typed(text: str) -> str:
     return DASH.sub("-", unicodedata.normalize("NFC", text).translate(QUOTES))
 
 
+def _spaced(text: str) -> str:
+    """With spaces in place of printers' marks, and around other signs (€, °, ™)."""
+    kinds = ((c, unicodedata.category(c)[0] if c > "\x7f" and c != "⁄" else "") for c in text)
+    return "".join(" " if kind == "P" else f" {c} " if kind == "S" else c for c, kind in kinds)
+
+
 @lru_cache(maxsize=4096)
 def _words(text: str, parting: re.Pattern[str]) -> str:
     """A text by SQuAD's normalisation, but for marks that are part of a number or a name, or that
-    part words."""
-    marked = PART.sub(lambda mark: mark[0].translate(AS_LETTERS), _typed(text))
+    part words. Any printer's mark or sign parts them: 20 °C is 20°C, “Sun” Ltd is Sun Ltd."""
+    plain = _spaced(unicodedata.normalize("NFKC", _spaced(_typed(text))))  # № and ℃ are letters
+    bare = " ".join(re.sub(rf"([{MONEY}]) +(\d[\d.,]*)", r"\2 \1 ", plain).split())
+    marked = PART.sub(lambda mark: mark[0].translate(AS_LETTERS), bare)
     return squad_normalise(parting.sub(" ", marked))
 
 
 def _held(part: str, golds: Iterable[str], parting: re.Pattern[str]) -> Iterator[bool]:
     """Whether each gold is held as whole words. Where yes or no is one, but not both, it must be
-    what is said first of the two."""
+    what is said first of the two; so with true and false."""
     said, wanted = _words(part, parting), [_words(gold, parting) for gold in golds]
     for gold in wanted:
-        verdict = {"yes", "no"}.intersection(wanted) == {gold}
-        found = re.search(WHOLE.format("(?:yes|no)" if verdict else re.escape(gold)), said)
-        yield found is not None and found[0] == gold
+        twos = ("yes|no", "true|false")
+        two = next((two for two in twos if {*two.split("|")} & {*wanted} == {gold}), "")
+        # What a gold doesn't have counts nowhere: a currency, and A where it is an article.
+        idle = ("" if gold.endswith("ᵃ") else "ᵃ") + ("" if {*gold} & {*MONEY} else MONEY)
+        away = str.maketrans(dict.fromkeys(idle, " "))
+        text, wish = (" ".join(one.translate(away).split()) for one in (said, gold))
+        form = rf"(?<!{_LETTER})(?:{two or regex.escape(wish)})(?!{_LETTER})"
+        found = regex.search(form, text, regex.V1)
+        yield found is not None and found[0] == wish
 
 
 def contains(sample: Sample, answer: str) -> Score:
@@ -156,15 +180,21 @@ def number(sample: Sample, answer: str) -> Score:
     part = final_part(sample, answer, ANSWER)
     told, outside = _numbers(sample.question), re.sub(r"\([^()]*\)", " ", part)
     said = _numbers(outside) or _numbers(part)
-    last = ([value for value in said if value not in told] or said or (math.nan,))[-1]
-    right = any(math.isclose(last, value) for gold in sample.gold for value in _numbers(gold))
-    return Score(float(right), f"{last:.15g}" if said else "", squad(sample, answer))
+    last = [value for value in said if value not in told][-1:] or said[-1:]
+    right = any(
+        math.isclose(value, given, rel_tol=1e-9 if value % 1 else 0.0)
+        for given in last
+        for gold in sample.gold
+        for value in _numbers(gold)
+    )
+    return Score(float(right), f"{last[0]:.15g}" if last else "", squad(sample, answer))
 
 
 def _numbers(text: str) -> tuple[float, ...]:
-    """The numbers in a text as people write it: −5 and .5, and where none stands alone 15km, USD15
-    and No.15."""
-    typed = re.sub(r"(?<![\w.])\.(?=\d)", "0.", _typed(text))
+    """The numbers in a text as people write it: −5, .5 and 1 200, and where none stands alone 15km,
+    USD15 and No.15."""
+    typed = THOUSANDS.sub(lambda found: re.sub(r"\D", "", found[0]), _typed(text))
+    typed = re.sub(r"(?<![\w.])\.(?=\d)", "0.", typed)
     return numbers_in(typed) or numbers_in(re.sub(rf"{UNIT}|(?<=[^\W\d_])\.?(?=\d)", " ", typed))
 
 

@@ -11,6 +11,8 @@ from helpers.fake_results import handmade, write_run
 from rlm_eval.analysis.budgets import budget_table, capped
 from rlm_eval.analysis.figures.curves import score_vs_budget
 from rlm_eval.analysis.load import Run, combine, find_runs, load_run
+from rlm_eval.analysis.paired import paired_table
+from rlm_eval.analysis.verdicts import verdicts
 from rlm_eval.commands.cli import run_command
 
 CAPS = (1500, 6000)
@@ -111,6 +113,28 @@ def test_what_is_held_against_each_kind_of_cap(unit: str, cap: float, spent: flo
     assert (row["unit"], row["cap"]) == (unit, cap)
     assert row["spent"] == pytest.approx(spent)
     assert row["over"] == (2 if unit == "seconds" else 0)
+
+
+@pytest.mark.parametrize("first", [False, True])
+def test_what_cannot_be_matched_competes_with_both_whichever_run_is_read_first(first: bool) -> None:
+    """Of a matched run and a plain one; direct's answers are those of the first."""
+    rows = [
+        {"method": m, "sample_id": f"s{i}", "context_id": f"c{i}", "correct": "rlm" in m}
+        for m in ("direct", "rag", "rlm", "rag_plain", "rlm_plain")
+        for i in range(6)
+    ]
+    able = ("rag", "rlm", "rag_plain", "rlm_plain")
+    frame = handmade(rows, {"method": {"direct": {}} | {m: {"matched": False} for m in able}})
+    of_direct = (frame["method"] == "direct") & first
+    frame["matched"] = frame["method"].isin(["rag", "rlm"]) | of_direct
+    of_rlms = {(c.arm, c.against) for v in verdicts(frame) for c in v.against_all}
+    assert of_rlms == {
+        *(("rlm", "rag"), ("rlm", "direct")),
+        *(("rlm_plain", "rag_plain"), ("rlm_plain", "direct")),
+    }
+    table = paired_table(frame)
+    pairs = {*zip(table["arm"], table["against"], strict=True)}
+    assert pairs == of_rlms | {("rag", "direct"), ("rag_plain", "direct")}
 
 
 def test_settings_still_tell_methods_apart(tmp_path: Path) -> None:

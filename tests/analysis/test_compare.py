@@ -43,6 +43,16 @@ def test_shared_samples_are_paired_and_the_changed_setting_is_named(tmp_path: Pa
     assert 0 < same < 12
 
 
+def test_questions_count_by_themselves_where_both_runs_say_so(tmp_path: Path) -> None:
+    alone: dict[str, object] = {"analysis": {"unit": "question"}}
+    runs = [
+        load_run(write_run(tmp_path / name, given, run_id=name, methods=("rlm",), **SMALL))
+        for name, given in (("a", alone), ("b", {}), ("c", alone))
+    ]
+    for one, two, units in ((0, 1, 6), (1, 0, 6), (0, 2, 12)):
+        assert compare_runs(runs[one], runs[two]).table["contexts"].tolist() == [units]
+
+
 def test_runs_without_shared_samples_are_not_compared(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -249,6 +249,14 @@ def test_every_figure_says_what_it_rests_on(tmp_path: Path, name: str) -> None:
     assert len(plot.data)
 
 
+def test_a_figure_is_not_written_through_a_link(tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("mine")
+    (tmp_path / "one.png").symlink_to(tmp_path / "mine")
+    figures.drawing.save(figures.drawing.empty("nothing"), tmp_path / "one", pdf=True)
+    assert (tmp_path / "mine").read_text() == "mine"
+    assert (tmp_path / "one.png").read_bytes()[1:4] == b"PNG"
+
+
 @pytest.mark.parametrize("name", DRAWN)
 def test_with_nothing_to_show_there_is_a_message(tmp_path: Path, name: str) -> None:
     results, calls = tables(tmp_path / "run", pending=1.0, contexts=4, questions=1, lengths=(2048,))

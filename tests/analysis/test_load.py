@@ -36,6 +36,15 @@ def test_columns_are_the_documented_ones(tmp_path: Path) -> None:
     assert results["started_at"].min() == 1_763_800_000
 
 
+@pytest.mark.parametrize("name", ["environment.json", "config.yaml"])
+def test_a_runs_file_that_is_a_link_is_not_read(tmp_path: Path, name: str) -> None:
+    run = write_run(tmp_path / "a", config(), **SMALL)
+    (run / name).rename(tmp_path / "secret")
+    (run / name).symlink_to(tmp_path / "secret")
+    with pytest.raises(ConfigError, match="is a link"):
+        load_run(run)
+
+
 def test_what_other_rules_say_comes_last_a_column_each(tmp_path: Path) -> None:
     """A run without such a reading leaves it unknown."""
     for name, reading in (("a", "score_f1"), ("b", "score_strict")):
@@ -127,7 +136,9 @@ def test_what_an_index_took_is_known_with_and_without_texts(tmp_path: Path) -> N
     calls.to_parquet(folder / "calls.parquet")
     took = calls.loc[calls["role"] == "embed", "prompt_tokens"].sum()
     for texts in (True, False):
-        assert load_run(folder, texts=texts).results["embed_tokens"].sum() == took > 0
+        found = load_run(folder, texts=texts).results
+        assert found["embed_tokens"].sum() == took > 0
+        assert (found["tokens"] - found["own_tokens"]).sum() == pytest.approx(took)
 
 
 @pytest.mark.parametrize(
@@ -183,6 +194,32 @@ def test_equal_results_of_two_runs_count_once(tmp_path: Path) -> None:
     for folder in ("a", "b"):
         write_run(tmp_path / folder, config(), **SMALL)
     assert len(load_results(tmp_path / "*")) == 8
+
+
+@pytest.mark.parametrize(("order", "kind"), [("ab", "rlm"), ("ba", "alternative")])
+def test_an_arm_has_one_kind_that_of_the_last_run(tmp_path: Path, order: str, kind: str) -> None:
+    for name, settings in (("a", {}), ("b", {"kind": "rlm"})):
+        made = {"method": {"direct": settings, "rlm": {}}}
+        write_run(tmp_path / name, made, run_id=name, **SMALL)
+    results = load_results([tmp_path / name for name in order])
+    assert set(results.loc[results["method"] == "direct", "arm_kind"]) == {kind}
+
+
+@pytest.mark.parametrize(
+    ("units", "counted"),
+    [
+        (("question", "question"), "sample_id"),
+        (("question", "context"), "context_id"),
+        (("context", "question"), "context_id"),
+    ],
+)
+def test_questions_count_by_themselves_where_every_run_of_the_task_says_so(
+    tmp_path: Path, units: tuple[str, str], counted: str
+) -> None:
+    for name, unit in zip("ab", units, strict=True):
+        write_run(tmp_path / name, config(analysis={"unit": unit}), run_id=name, **SMALL)
+    results = load_results(tmp_path / "*")
+    assert (results["unit_id"] == results[counted]).all()
 
 
 def test_budgets_tell_arms_apart_and_are_named(tmp_path: Path) -> None:

@@ -39,8 +39,8 @@ def test_a_run_and_a_folder_of_runs_have_figures_and_tables(
 
 PAPER = MAKE.parent
 #: What the text of the results may say in digits by hand: lengths, sizes of models, intervals, the
-#: depth of an RLM, the names of hypotheses.
-BY_HAND = re.compile(r"\bH\d\b|[Dd]epth~\d|\b\d+(?:\.\d+)?(?:[KMB]|~?tokens)\b|95\\?,?~?\\%")
+#: depth of an RLM, a temperature, the names of hypotheses.
+BY_HAND = re.compile(r"\bH\d\b|[Dd]epth~\d|temperature~0\.7|\b\d+(?:\.\d+)?(?:[KMB]|~?tokens)\b|95\\?,?~?\\%")
 
 
 def expanded(text: str) -> str:

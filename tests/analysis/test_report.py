@@ -230,15 +230,15 @@ def test_a_samples_page_has_the_answers_of_its_own_task(
         assert page.locator("main .answer").count() == 1
 
 
-@pytest.mark.parametrize(("unit", "said"), [("context", "8 in 4"), ("question", "8")])
-def test_questions_that_count_by_themselves_are_no_contexts(
-    tmp_path: Path, unit: str, said: str
-) -> None:
+def test_questions_that_count_by_themselves_are_no_contexts_task_by_task(tmp_path: Path) -> None:
     shape = {"contexts": 4, "questions": 2, "lengths": (1000,), "methods": ("direct", "rlm")}
-    folder = write_run(tmp_path / "run", {"analysis": {"unit": unit}}, **shape)
-    assert main([str(folder)]) == 0
-    (verdict,) = data_of(folder / "report_data/main.js")["verdicts"]
-    assert verdict["n"] == said
+    for task, unit in (("needle", "context"), ("multihop", "question")):
+        node = {"analysis": {"unit": unit}}
+        table = write_run(tmp_path / task, node, run_id=task, **shape) / "results.parquet"
+        pd.read_parquet(table).assign(task=task).to_parquet(table)
+    assert main([str(tmp_path / "*"), "--out", str(tmp_path / "both")]) == 0
+    found = data_of(tmp_path / "both/report_data/main.js")["verdicts"]
+    assert {v["task"]: v["n"] for v in found} == {"needle": "8 in 4", "multihop": "8"}
 
 
 @pytest.fixture

@@ -220,8 +220,8 @@ def test_the_page_alone_is_enough(browser: Any, run: Path, tmp_path: Path) -> No
 NUMBERS = (
     *((usd, "usd") for usd in (1234.5, 0.1, 0.012345, 0.0, 2.2e-7, None)),
     *((usd, "usd") for usd in (0.125, 0.375, 2.675, 1.015)),
-    *((number, "count") for number in (0, 999.9, 2048, 1.5e6, 2e9, 2e12)),
-    *((number, "number") for number in (0.0, 0.0004, -0.0004, -1.25, 12.34, 1234.5)),
+    *((number, "count") for number in (0, 12.25, 412.5, 2125, 999.9, 2048, 1.5e6, 2e9, 2e12)),
+    *((number, "number") for number in (0.0, 0.03125, 0.0004, -0.0004, -1.25, 12.34, 1234.5)),
     *((number, "share") for number in (0.12345, -0.005, 1.0, 0.0625, 0.1875, 0.0285, -0.0004)),
     *((number, "points") for number in (0.0, 0.0312, -0.5, 0.0625, -0.0625, 0.1875)),
     *((number, "seconds") for number in (0.0, 0.004, 61.5)),

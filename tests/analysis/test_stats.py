@@ -147,6 +147,7 @@ def test_under_four_contexts_there_is_no_interval() -> None:
     assert isnan(found.low)
     assert isnan(found.high)
     assert isnan(stats.difference_interval(stats.spread([1, 0, -1], "abc")).low)
+    assert isnan(stats.skill([1, 0, 1], [0.5, 0.5, 0.5], "abc").high)
 
 
 def test_without_a_score_there_is_no_interval() -> None:

@@ -7,7 +7,7 @@ import pytest
 from helpers.fake_results import handmade
 from rlm_eval.analysis.paired import paired_table
 from rlm_eval.analysis.text import times
-from rlm_eval.analysis.verdicts import Verdict, verdicts
+from rlm_eval.analysis.verdicts import Verdict, money, verdicts
 
 
 def arm(method: str, right: str, questions: int = 1, **more: object) -> list[dict[str, object]]:
@@ -57,14 +57,15 @@ def test_costs_are_what_the_arm_alone_would_pay_not_its_bill() -> None:
     assert (verdict.main.cost_against, verdict.main.cost) == pytest.approx((0.1, 0.5))
 
 
-def test_the_price_is_the_highest_over_the_cheaper_alternatives() -> None:
-    rag = arm("rag", "w" * 12, cost_usd=0.01)
+@pytest.mark.parametrize(("usd", "against"), [(0.01, "rag"), (None, "direct")])
+def test_the_price_is_the_highest_of_those_in_one_unit(usd: float | None, against: str) -> None:
+    rag = arm("rag", "w" * 12, cost_usd=usd)
     direct = arm("direct", "w" * 10 + "rr", cost_usd=0.4)
     verdict = verdict_on(rag, direct, arm("rlm", "r" * 12, cost_usd=0.5))
     assert verdict.decision == "better but dearer"
     assert verdict.main.against == "direct"  # it leaves the least
     assert verdict.price is not None
-    assert verdict.price.against == "rag"
+    assert verdict.price.against == against
 
 
 def test_an_evident_loss_counts_however_good_another_alternative_looks() -> None:
@@ -116,12 +117,15 @@ def test_nothing_is_dearer_whose_interval_holds_one() -> None:
     assert verdict.decision == "better"
 
 
-def test_undecided_says_what_the_difference_seen_would_take() -> None:
-    verdict = verdict_on(arm("direct", "rrwwwwww"), arm("rlm", "rrrrwwww"))
+@pytest.mark.parametrize("repeats", [1, 2])
+def test_undecided_says_what_the_difference_seen_would_take(repeats: int) -> None:
+    both = (("direct", "rrwwwwww"), ("rlm", "rrrrwwww"))
+    verdict = verdict_on(*(arm(*one, repeat=i) for i in range(repeats) for one in both))
     assert verdict.decision == "undecided"
     assert "+25.0 points" in verdict.text
     assert "to show it takes about" in verdict.text
-    assert "tokens for both" in verdict.text
+    took = float(f"{verdict.main.contexts_needed * repeats * (100 + 300):.2g}")
+    assert f"some {money(took, 'tokens')} for both" in verdict.text
     assert verdict.main.contexts_needed > 8
 
 
@@ -224,10 +228,11 @@ def test_what_costs_something_is_dearer_than_what_costs_nothing() -> None:
 
 
 def test_lengths_weigh_the_same_however_many_their_questions() -> None:
-    short = lengths_of(arm("direct", "w" * 40) + arm("rlm", "r" * 40), 1000)
-    long = lengths_of(arm("direct", "r" * 10) + arm("rlm", "w" * 10), 2000)
-    *_, both = verdicts(handmade(short + long))
+    short = arm("direct", "w" * 40) + arm("rlm", "r" * 40) + arm("no_context", "r" * 40)
+    long = arm("direct", "r" * 10) + arm("rlm", "w" * 10) + arm("no_context", "w" * 10)
+    *_, both = verdicts(handmade(lengths_of(short, 1000) + lengths_of(long, 2000)))
     assert both.main.difference == pytest.approx(0)
+    assert "no_context scores 50 %, rlm 50 %." in both.notes
 
 
 def test_one_family_per_question_the_same_in_every_table() -> None:
@@ -262,13 +267,15 @@ def test_what_bears_on_a_verdict_is_said_with_it() -> None:
     assert all(note in verdict.text for note in verdict.notes)
 
 
-def test_a_control_counts_on_the_samples_that_the_rlm_answered() -> None:
+def test_a_control_counts_on_the_samples_that_it_and_the_rlm_answered() -> None:
     rlm = arm("rlm", "wwwwwrrroooo")
     easy = {f"s{i}" for i in range(8, 12)}
     rows = [row | {"constant_score": float(row["sample_id"] in easy)} for row in rlm]
     oracle = [row | {"correct": row["sample_id"] in easy} for row in arm("code_oracle", "w" * 12)]
-    verdict = verdict_on(arm("direct", "w" * 12), rows, oracle)
+    some = arm("no_context", "ooooorrroooo")
+    verdict = verdict_on(arm("direct", "w" * 12), rows, oracle, some)
     assert not [note for note in verdict.notes if "constant" in note or "oracle" in note]
+    assert "no_context scores 100 %, rlm 100 %." in verdict.notes
 
 
 def test_how_much_of_a_cut_input_was_read_is_not_guessed_from_sub_calls() -> None:
@@ -295,13 +302,6 @@ def test_repeats_are_averaged_before_pairing() -> None:
 def test_an_rlm_of_one_model_is_not_compared_with_direct_of_another() -> None:
     rows = arm("direct", "wwwwww", model="small") + arm("rlm", "rrrrrr", model="large")
     assert verdicts(handmade(rows)) == []
-
-
-def test_matched_budgets_are_not_compared_with_plain_caps() -> None:
-    rows = arm("direct", "wwwwww") + arm("rlm", "rrrrrr", sample_id="other")
-    frame = handmade(rows)
-    frame["matched"] = frame["method"] == "rlm"
-    assert verdicts(frame) == []
 
 
 def test_scripted_models_are_named_in_the_verdict() -> None:

@@ -144,6 +144,15 @@ def test_a_spent_cap_leaves_the_answer_pending(folder: Path, capsys: Printed) ->
     assert "1 results are still pending" in err
 
 
+@pytest.mark.slow
+def test_an_answer_that_failed_is_told_when_asked_again(folder: Path, capsys: Printed) -> None:
+    for _ in range(2):
+        capsys.readouterr()
+        assert ask("mill.txt", QUESTION, "budget.sample.calls=1") == 0
+    out, err = capsys.readouterr()
+    assert (out, err.count("rlm: no answer (budget_exceeded) ")) == ("", 1)
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [

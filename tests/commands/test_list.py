@@ -10,7 +10,7 @@ import yaml
 
 from rlm_eval.commands.cli import run_command
 from rlm_eval.config.check import check_config
-from rlm_eval.config.compose import compose_tree
+from rlm_eval.config.compose import compose_tree, jobs_of
 from rlm_eval.config.spelling import groups, options
 
 
@@ -55,6 +55,17 @@ def test_cfg_prints_what_would_run_with_the_comments(capsys: pytest.CaptureFixtu
     for i, line in enumerate(lines[:-1]):
         if line.lstrip().startswith("#"):
             assert indents[i] == indents[i + 1], line
+
+
+def test_cfg_of_a_preset_that_sweeps_prints_each_of_its_runs(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    preset = "experiment=ablation/memoize"
+    assert run_command([preset, "--cfg"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    shown = [line for line in lines if line.startswith((f"# {preset}", "memoize: "))]
+    first, second = (f"# {' '.join(job)}" for job in jobs_of([preset]))
+    assert shown == [first, "memoize: true", second, "memoize: false"]
 
 
 def test_a_module_in_the_working_directory_is_found_once_it_is_allowed(

@@ -75,8 +75,10 @@ def test_a_changed_document_is_asked_again_in_a_run_of_its_own(
     lease.write_text(lease.read_text().replace("# Lease 0", "# Old lease"))
     assert run_command(["resume", run, allowed]) == 2
     assert "(configuration, prompts or data)" in capsys.readouterr().err
+    Path("docs/[draft] plan.docx").write_bytes(b"\0")
     assert run_command([*go, "dry_run=true"]) == 0
     told = capsys.readouterr().out
+    assert "link out: [draft] plan.docx" in " ".join(told.split())
     assert "2 results to make (7 are there, 7 of them in other runs)" in told, (
         "the folder's as well"
     )

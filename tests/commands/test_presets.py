@@ -15,6 +15,7 @@ from rlm_eval.config.check import check_config
 from rlm_eval.config.compose import compose_tree, jobs_of
 from rlm_eval.config.spelling import options
 from rlm_eval.methods.foreign.process import why_not_confined
+from rlm_eval.methods.method import SUB_CALLS_A_TURN
 
 PRESETS = [name for name in options("experiment") if not name.startswith("evidence/")]
 PARTS = {"paper/", "oolong/", "ruler/"}
@@ -100,6 +101,18 @@ def test_a_benchmark_is_asked_by_its_own_prompt(
         assert direct | settings == direct
         assert tree["temperature"] == temperature
         assert tree["task"].get("max_answer_tokens") == answer_tokens
+
+
+def test_other_makers_engines_are_limited_as_the_rlm_beside_them_is() -> None:
+    arms = check_config(compose_tree(["experiment=evidence/engines"]))["method"]
+    rlm = arms.pop("rlm")
+    engines = {"rlms", "dspy_rlm"}
+    assert {*arms} == engines | {f"{name}_our_prompt" for name in engines}
+    limits = {key: rlm[key] for key in ("max_iterations", "turn_tokens")} | {"seconds": 14400.0}
+    calls = {"max_llm_calls": rlm["max_iterations"] * SUB_CALLS_A_TURN}
+    for name, arm in arms.items():
+        assert arm | limits | (calls if "dspy" in name else {}) == arm
+        assert bool(arm["instructions"]) == name.endswith("_our_prompt")
 
 
 def test_each_of_rulers_thirteen_tasks_is_asked() -> None:

@@ -220,6 +220,7 @@ def test_code_that_a_folder_brings_along_is_allowed_on_the_command_line_alone(
         ("http://localhost@elsewhere.test", True),
         ("http://127.0.0.1.elsewhere.test", True),
         (" https://elsewhere.test", True),
+        ("huggingface/https://elsewhere.test/x", True),
     ],
 )
 def test_a_server_is_on_this_machine_or_elsewhere(

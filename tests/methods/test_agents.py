@@ -12,6 +12,7 @@ import pytest
 from helpers.agent_provider import AgentProvider
 from helpers.chat import Table, problem
 from rlm_eval.errors import ConfigError
+from rlm_eval.ledger import Budget
 from rlm_eval.methods.foreign.agents import ClaudeCode, MiniSweAgent, OpenCode
 from rlm_eval.methods.foreign.process import why_not_confined
 from rlm_eval.models.litellm_client import LitellmModel
@@ -103,17 +104,30 @@ def test_a_sub_agents_calls_are_a_depth_of_their_own(agent: Any) -> None:
     assert {call.from_repl for call in below} == {True}
 
 
-@agents
-def test_its_turns_are_limited(agent: Any) -> None:
-    facts = needles()
+def stopped(
+    agent: Any, facts: dict[str, str], budget: Budget | None = None, **settings: Any
+) -> Answer:
+    """What ``agent`` comes to, asked for the first of the facts, where something ends it early."""
     with AgentProvider() as provider:
         model = LitellmModel("openai/fake", 100_000, provider.api_base, fixed_api_key="k")
         table = Table(model)
-        method = agent(isolation="none" if why_not_confined() else "confined", max_turns=1)
+        method = agent(isolation="none" if why_not_confined() else "confined", **settings)
         asked = problem(f"What is the code for {min(facts)}?", text_of(facts))
-        got = method.answer(asked, table.lm(), table.ledger())
+        got: Answer = method.answer(asked, table.lm(), table.ledger(budget))
+    return got
+
+
+@agents
+def test_its_turns_are_limited(agent: Any) -> None:
+    got = stopped(agent, needles(), max_turns=1)
     assert got.outcome in ("forced", "no_answer", "budget_exceeded")
     assert got.iterations <= 2, "one, and a last word"
+
+
+def test_what_mini_swe_agent_wrote_is_its_answer_where_a_later_turn_is_refused() -> None:
+    facts = needles()
+    got = stopped(MiniSweAgent, facts, Budget(calls=3))
+    assert (got.text, got.outcome) == (facts[min(facts)], "forced")
 
 
 def test_a_program_that_is_not_there_is_told_with_the_way_to_get_it() -> None:

@@ -14,6 +14,12 @@ TEXT = "".join(LINES) + "a very long line without an end " * 400 + "\n" + "x" * 
 WAYS: list[ChunkBy] = ["lines", "tokens"]
 
 
+def test_white_space_of_any_length_is_counted() -> None:
+    tokenizer, text = load_tokenizer(), f"x{' ' * 1_100_000}x"
+    starts = tokenizer.starts(text)
+    assert (len(starts), starts[0], starts[-1]) == (tokenizer.count(text), 0, len(text) - 2)
+
+
 @pytest.mark.parametrize("by", WAYS)
 @pytest.mark.parametrize("size", [16, 100, 1000])
 def test_chunks_are_the_whole_input_in_pieces_of_bounded_size(size: int, by: ChunkBy) -> None:

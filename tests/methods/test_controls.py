@@ -20,7 +20,7 @@ from rlm_eval.methods.controls import (
 )
 from rlm_eval.methods.method import Shape
 from rlm_eval.models.protocol import Message, ModelInfo
-from rlm_eval.records import Context
+from rlm_eval.records import Content, Context
 
 TEXT = "The password of the vault is heron.\n" * 50
 INFOS: Any = {"root": ModelInfo("m", "e", 100_000)}
@@ -119,18 +119,36 @@ def test_a_cheat_answers_without_a_model(how: How, said: str | None) -> None:
     assert method.forecast(Shape(1000, 10, 32), INFOS) == ()
 
 
-def test_the_script_of_deduplicate_sees_each_sentence_once() -> None:
-    seen = []
+@pytest.mark.parametrize(
+    ("content", "once"),
+    [
+        (
+            "Grass is green. The sky is blue. Grass is green.\nThe sky is blue. Go.",
+            "Grass is green.\nThe sky is blue.\nGo.",
+        ),
+        (("It is. It is.", "It is. No."), ("It is.", "No.")),
+        ({"a": "It is. It is.", "b": "It is."}, {"a": "It is.", "b": ""}),
+    ],
+)
+def test_the_script_of_deduplicate_sees_each_sentence_once(content: Content, once: Content) -> None:
+    seen: list[Content] = []
 
     def script(question: str, context: Context) -> str:
-        seen.append(context.text)
+        seen.append(context.content)
         return "x"
 
     method, table = Cheat(how="deduplicate"), Table(scripted(no_model))
     method.bind(script, count)
-    text = "Grass is green. The sky is blue. Grass is green.\nThe sky is blue. Go."
-    method.answer(problem("?", text), table.lm(), table.ledger())
-    assert seen == ["Grass is green.\nThe sky is blue.\nGo."]
+    method.answer(problem("?", content), table.lm(), table.ledger())
+    assert seen == [once]
+
+
+def test_headings_of_documents_are_not_what_occurs_once() -> None:
+    method, table = Cheat(how="occurs_once"), Table(scripted(no_model))
+    method.bind(solver, count)
+    documents = ("Grass is green. The code is 4417.", "Grass is green.")
+    got = method.answer(problem("What is the code?", documents), table.lm(), table.ledger())
+    assert got.text == "4417"
 
 
 def test_a_line_with_fields_is_known_by_its_last() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from pathlib import Path
@@ -165,18 +166,21 @@ def test_an_engine_that_says_nothing_has_no_answer(tmp_path: Path) -> None:
 
 def test_blocks_stand_after_the_turn_that_wrote_them() -> None:
     record = Record()
-    replies = ["```a()``` and ```b()```", "```b()```", "no code", "```c()```"]
+    lines = 'b("x")\nb()'
+    in_json = json.dumps({"code": lines})
+    replies = ["```a()``` and ```b()```", "```b()```", in_json, "no code", "```c()```"]
     for number, reply in enumerate(replies):
         record.call(CallTags(), [], Completion(reply, str(number), "stop", Usage()))
-    codes = ["a()", "b()", "b()", "c()", "d()"]
+    codes = ["a()", "b()", "b()", lines, "c()", "d()"]
     blocks = [{"code": code, "output": "", "error": ""} for code in codes]
     record.ran(blocks)
     told = [event.get("code", event.get("reply")) for event in record.events]
     assert told == [
         *(replies[0], "a()", "b()"),
         *(replies[1], "b()"),
-        replies[2],
-        *(replies[3], "c()"),
+        *(replies[2], lines),
+        replies[3],
+        *(replies[4], "c()"),
         "d()",
     ]
 

@@ -107,6 +107,14 @@ def test_a_sweep_of_k_changes_what_is_shown_and_forecast() -> None:
     assert settings["top_k"] == 3
 
 
+def test_a_hosted_prompt_is_filled_also_where_documents_are_short() -> None:
+    arms = compose_tree(["method=[hosted/rag_bm25,hosted/rag_dense,hosted/rag_hybrid]"])["method"]
+    for arm in arms.values():
+        sizes = {key: arm[key] for key in ("chunk_tokens", "top_k", "token_budget")}
+        _, (prompt,), _ = ask(Rag(**sizes), content=LINES)
+        assert passages(prompt) == len(LINES)
+
+
 def test_passages_stand_in_order_of_position_or_rank() -> None:
     text = "one heron here.\n" + TEXT + "heron heron heron at the end.\n"
     prompts = [

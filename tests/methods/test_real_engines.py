@@ -134,6 +134,8 @@ def test_a_real_engine_takes_our_instructions(engine: Any) -> None:
         assert ours.strip() == told, "in place of its own"
     else:
         assert "You have access to a Python REPL environment" in ours, "before its own"
+        objective = "Given the fields `context`, `query`, produce the fields `answer`."
+        assert (objective in theirs, objective in ours) == (True, False)
 
 
 def test_a_real_engine_is_stopped_by_the_samples_cap(engine: Any) -> None:
@@ -213,6 +215,32 @@ def test_a_child_rlm_of_rlms_is_seen_as_one(rlms: type[Rlms]) -> None:
     ]
     assert got.iterations == 2
     assert {c.parent_call_id for c in table.calls[1:4]} == {table.calls[0].call_id}
+
+
+def test_rlms_waits_for_sub_calls_as_long_as_for_the_sample(rlms: type[Rlms]) -> None:
+    code = f"""
+from inspect import signature
+from rlm.core.comms_utils import send_lm_request, send_lm_request_batched
+asks = send_lm_request, send_lm_request_batched
+{rlms_says("[signature(ask).parameters['timeout'].default for ask in asks]")}
+"""
+    got, _ = answer_of(real(rlms, seconds=77.0), Heard(fenced, code))
+    assert got.text == "[77.0, 77.0]"
+
+
+def test_rlms_compacts_at_the_window_that_its_model_has(rlms: type[Rlms]) -> None:
+    script = Heard(fenced, "print('word ' * 2000)", rlms_says("1"))
+    table = Table(scripted(script, window=8000))
+    own = {"compaction": True, "compaction_threshold_pct": 0.2}
+    method = real(rlms, instructions="Be brief.", kwargs=own)
+    got = method.answer(problem(), table.lm(), table.ledger())
+    assert "Summarize your progress" in script.prompts[1][-1]["content"]
+    assert got.text == "1"
+
+
+def test_what_rlms_has_at_another_limit_of_its_own_is_a_forced_answer(rlms: type[Rlms]) -> None:
+    got, _ = answer_of(real(rlms, kwargs={"max_errors": 2}), Heard(fenced, "1 / 0"))
+    assert (got.text, got.outcome) == (fenced("1 / 0"), "forced")
 
 
 def test_a_sub_agent_of_dspy_is_a_sub_call(dspy_rlm: type[DspyRlm]) -> None:

@@ -16,6 +16,7 @@ from rlm_eval.methods.agent.chat import History, parse_reply
 from rlm_eval.methods.rlm import Rlm
 from rlm_eval.models.protocol import Message, ModelInfo, user
 from rlm_eval.records import Answer, Problem
+from rlm_eval.repl.results import BlockResult
 from rlm_eval.repl.session import Sandbox
 
 
@@ -437,8 +438,9 @@ def test_turns_that_left_the_chat_are_put_into_the_repl_again_when_it_lost_them(
         def __init__(self) -> None:
             self.scope: dict[str, list[str]] = {}
 
-        def run(self, code: str) -> None:
+        def run(self, code: str) -> BlockResult:
             exec(code, {}, self.scope)
+            return BlockResult()
 
     history = History([user("task")])
     for i in range(4):

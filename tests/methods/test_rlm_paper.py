@@ -206,3 +206,15 @@ def test_nudges_name_only_what_ends_a_run_here(sandbox: Sandbox) -> None:
     _, _, seen = run(sandbox, "Let me think.", "FINAL(1)")
     assert "FINAL" in seen[0]
     assert "submit" not in seen[0]
+
+
+@pytest.mark.parametrize(
+    ("ready", "text"),
+    [("1", "early"), ("'yes'", "early"), ("0", "late"), ("[]", "late"), ("'False'", "late")],
+)
+def test_an_answer_dict_is_ready_by_what_python_has_for_true(
+    sandbox: Sandbox, ready: str, text: str
+) -> None:
+    early = block(f"answer.update(content='early', ready={ready})")
+    late = block("answer.update(content='late', ready=True)")
+    assert run(sandbox, early, late, protocol="answer_dict")[0] == text

@@ -114,6 +114,12 @@ def test_every_variant_is_as_agreed() -> None:
     assert {" | ".join(v): content_hash(rendered(*v)) for v in VARIANTS} == agreed
 
 
+@pytest.mark.parametrize("prompt", PROMPTS)
+def test_a_tail_is_shown_without_a_head(prompt: str) -> None:
+    chat = rlm.opening(loaded(prompt), enabled("submit", "depth 0"), "What?", "text", "", "tail")
+    assert "ends:\ntail\n\nQuestion: What?" in chat[-1]["content"]
+
+
 @pytest.mark.parametrize(("prompt", "protocol", "powers"), VARIANTS)
 def test_a_prompt_speaks_of_what_is_enabled_only(prompt: str, protocol: str, powers: str) -> None:
     table = Table(scripted(turns()))

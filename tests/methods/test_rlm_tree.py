@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -14,8 +15,7 @@ import pytest
 from helpers.chat import Script, Table, block, problem, scripted, turns
 from rlm_eval.analysis.report.trajectory import tree
 from rlm_eval.errors import SandboxError
-from rlm_eval.ledger import MOST_REFUSED, Budget, Ledger, Spend
-from rlm_eval.methods.agent.loop import hold_back
+from rlm_eval.ledger import MOST_REFUSED, Budget, Ledger, Spend, hold_back
 from rlm_eval.methods.agent.subcalls import SubCalls
 from rlm_eval.methods.agent.trace import Trace
 from rlm_eval.methods.rlm import Rlm
@@ -178,15 +178,37 @@ def test_an_empty_reply_is_told_so_and_an_empty_forced_one_is_no_answer(sandbox:
     assert (got.text, got.outcome) == (None, "no_answer")
 
 
-def test_a_reply_cut_off_without_code_is_told_to_be_shorter(sandbox: Sandbox) -> None:
+@pytest.mark.parametrize("reply", ["I think " * 300, "```repl\nx = '" + "word " * 300])
+def test_a_reply_cut_off_before_its_code_was_whole_is_told_to_be_shorter(
+    sandbox: Sandbox, reply: str
+) -> None:
     seen: list[str] = []
 
     def script(messages: Sequence[Message]) -> str:
         seen.append(messages[-1]["content"])
-        return "I think " * 300 if len(seen) == 1 else block("submit(1)")
+        return reply if len(seen) == 1 else block("submit(1)")
 
     answer(sandbox, script, turn_tokens=64)
-    assert "cut off" in seen[1]
+    assert "cut off at its token limit before its code was whole. Be shorter" in seen[1]
+
+
+def test_a_worker_that_dies_between_blocks_is_told_of_and_set_up_again(sandbox: Sandbox) -> None:
+    noise = [block(f"print({n}, 'word ' * 300)") for n in range(20)]
+    dies = block("import os, threading\nx = threading.Timer(0.1, os._exit, [0])\nx.start()")
+    look = block("submit([len(earlier_turns) > 9, 'x' in dir(), Counter('aa')])")
+    play, chats = turns(*noise, dies, "Let me think.", look), list[Sequence[Message]]()
+
+    def script(messages: Sequence[Message]) -> str:
+        chats.append(messages)
+        time.sleep(len(chats) == len(noise) + 2)  # meanwhile it dies
+        return play(messages)
+
+    table = Table(scripted(script, window=2500))
+    rlm = Rlm(sandbox=sandbox, max_iterations=24, turn_tokens=300, output_chars=4000)
+    got = rlm.answer(problem(), table.lm(), table.ledger())
+    assert got.text == '[true, false, {"a": 2}]'
+    told = "All variables but the context are gone"
+    assert any(told in chat[-1]["content"] for chat in chats[-2:])
 
 
 # -- the trajectory --------------------------------------------------------------------------------
@@ -290,6 +312,29 @@ def test_a_cap_too_small_to_hold_back_leaves_the_last_turn_it_pays(
     assert table.tokens <= cap
     got, _ = answer(sandbox, script, Budget(tokens=cap), force_answer=False, **settings)
     assert (got.text, got.outcome) == (None, "budget_exceeded")
+
+
+@pytest.mark.parametrize(
+    ("protocol", "code"),
+    [
+        ("submit", "submit(x + 1)"),
+        ("final_variable", "Final = x + 1"),
+        ("answer_dict", "answer.update(content=x + 1, ready=True)"),
+    ],
+)
+def test_what_a_forced_replys_code_hands_in_is_the_answer(
+    sandbox: Sandbox, protocol: str, code: str
+) -> None:
+    script = turns(block("x = 41"), block(code))
+    got, _ = answer(sandbox, script, protocol=protocol, max_iterations=1)
+    assert (got.text, got.outcome, got.trajectory[-1]["type"]) == ("42", "forced", "block")
+
+
+def test_a_forced_reply_whose_code_spends_too_much_is_the_answer_itself(sandbox: Sandbox) -> None:
+    code = "for i in range(10**9):\n    try: llm_query(str(i))\n    except QueryError: pass"
+    script = turns(block("print(1)"), block(code))
+    got, _ = answer(sandbox, script, Budget(calls=3), max_iterations=1)
+    assert (got.text, got.outcome) == (block(code), "forced")
 
 
 def test_sub_calls_cannot_spend_what_is_held_back(sandbox: Sandbox) -> None:

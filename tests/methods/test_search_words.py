@@ -100,6 +100,11 @@ def test_the_words_of_a_text(text: str, read: list[str]) -> None:
     assert words(text) == read
 
 
+def test_a_digit_that_python_does_not_know_yet_is_a_word() -> None:
+    (word,) = words("\U00011f51")
+    assert word in ("1", "\U00011f51")
+
+
 def test_the_repl_searches_by_the_same_words() -> None:
     content = ("张伟住在北京。" * 3, "李娜喝绿茶。" * 3)
     search = Toolset(["search"], 64).over(content)

@@ -10,10 +10,10 @@ from helpers.chat import Table, problem, scripted
 from helpers.summaries import QUESTION, TEXT, WINDOW, Witness, records_in
 from rlm_eval.ledger import Budget
 from rlm_eval.methods.summarize.compaction import Compaction
-from rlm_eval.models.client import ModelClient
-from rlm_eval.models.protocol import Message
+from rlm_eval.models.client import LM, ModelClient
+from rlm_eval.models.protocol import ChatModel, Message
 from rlm_eval.models.scripted import ScriptedModel
-from rlm_eval.records import Content, text_of
+from rlm_eval.records import Content, Role, text_of
 
 
 @pytest.mark.parametrize("content", [TEXT, (TEXT, "short"), {"a.txt": TEXT, "b.txt": "short"}])
@@ -70,20 +70,32 @@ def test_a_step_that_writes_nothing_leaves_the_summary_as_it_was() -> None:
     assert "<1>nn" in witness.asked[0]
 
 
-def test_what_the_answering_model_has_no_room_for_is_summed_up_too() -> None:
+def small_answerer(witness: Witness) -> LM:
     """The reader's window holds all, the answerer's only a summary."""
-    witness = Witness(note=20)
-    models = {
+    models: dict[Role, ChatModel] = {
         "root": ScriptedModel("answers", context_window=300, script=witness),
         "summarize": ScriptedModel("reads", context_window=50_000, script=witness),
     }
-    client = ModelClient(models, lambda call, reply: None)
+    return ModelClient(models, lambda call, reply: None).lm("key", memory_scope="arm")
+
+
+def test_what_the_answering_model_has_no_room_for_is_summed_up_too() -> None:
+    witness = Witness(note=20)
     got = Compaction(chunk_tokens=200, summary_tokens=60).answer(
-        problem(QUESTION, TEXT), client.lm("key", memory_scope="arm"), Table().ledger()
+        problem(QUESTION, TEXT), small_answerer(witness), Table().ledger()
     )
     assert got.text == "done"
     assert records_in(witness.read) == list(range(300))
     assert witness.asked == [f"Summary of the text:\n\n<1>{'n' * 17}\n\n{QUESTION}"]
+
+
+def test_a_matched_summary_leaves_the_answering_model_room() -> None:
+    witness = Witness(note=40_000)
+    method = Compaction(chunk_tokens=200, summary_tokens=60, matched=True)
+    ledger = Table().ledger(Budget(tokens=100_000))
+    got = method.answer(problem(QUESTION, TEXT), small_answerer(witness), ledger)
+    assert got.text == "done"
+    assert len(witness.asked[0]) > 4 * 100, "the cap affords more than is configured"
 
 
 def test_matched_lengthens_the_summaries_as_far_as_the_cap_affords() -> None:

@@ -12,6 +12,7 @@ import pytest
 from helpers.agents import FOUND, LINES, TEXT, Agent, answer, block
 from helpers.chat import Table, problem, scripted
 from rlm_eval.commands.cli import run_command
+from rlm_eval.config.sources import _at_first
 from rlm_eval.methods.rlm import Rlm
 from rlm_eval.methods.tools import places
 from rlm_eval.records import Content
@@ -33,6 +34,7 @@ def found(text: str, words: str) -> list[str]:
         ("b then a\n" + "x " * 300 + "\na\n" + "x " * 300 + "\nb", "a b", ["b then a"]),
         ("nothing", "mast", []),
         ("nothing", "", None),
+        ("nothing", "one " * 51, None),
         ("城市的魔法数字是七。\n别的城市。", "魔法", ["城市的魔法数字是七。"]),
         ("STRASSE 7\nstrasse 70", "Strasse 7", ["STRASSE 7"]),
         ("mast one\nmast two", "mast", ["mast one", "mast two"]),
@@ -161,6 +163,7 @@ def test_a_function_of_ones_own_by_its_target(
     assert "glossary(word, k): What the glossary says of a word." in trajectory.read_text()
     before = run_dir.name
     (tmp_path / "my_tools.py").write_text(OWN.replace("plain", "another"))
+    _at_first.cache_clear()  # as in another process
     assert run_command([*command, "allow_targets=[my_tools]"]) == 0
     names = {path.name for path in (tmp_path / "runs").glob("needle-*")}
     assert len(names) == 2, f"the tool's source is part of a result's key ({before})"

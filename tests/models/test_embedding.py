@@ -12,6 +12,7 @@ from helpers import fake_provider
 from helpers.chat import scripted
 from helpers.fake_provider import FakeProvider
 from helpers.word_vectors import WordVectors
+from rlm_eval.config.compose import compose_tree
 from rlm_eval.errors import ConfigError, ProviderError
 from rlm_eval.ledger import Budget, Ledger
 from rlm_eval.models.client import ModelClient, RetryPolicy
@@ -214,6 +215,11 @@ def test_settings_that_cannot_work_are_refused(changes: dict[str, Any], told: st
     settings: dict[str, Any] = {"context_window": 100} | changes
     with pytest.raises(ConfigError, match=told):
         LitellmEmbedding("openai/fake", **settings).check()
+
+
+def test_a_request_has_no_more_texts_than_cohere_takes() -> None:
+    node = compose_tree(["embed_model=text-embedding-3-small"])["embed_model"]
+    assert node["batch_texts"] == LitellmEmbedding("cohere/embed-v4.0", 8191).batch_texts == 96
 
 
 def test_a_hosted_model_needs_its_key(monkeypatch: pytest.MonkeyPatch) -> None:

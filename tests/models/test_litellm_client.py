@@ -208,6 +208,7 @@ def test_the_key_is_not_in_the_models_repr() -> None:
     ("changes", "said"),
     [
         ({"name": " "}, "name is empty"),
+        ({"name": "ollama/llama3"}, "set it to ollama_chat/NAME"),
         ({"context_window": 0}, "context_window must"),
         ({"reasoning_tokens": -1}, "reasoning_tokens must be at least 0"),
         ({"reasoning_tokens": 1000}, "less than context_window"),
@@ -236,6 +237,18 @@ def test_a_missing_key_names_its_variable(monkeypatch: pytest.MonkeyPatch) -> No
     with pytest.raises(ConfigError, match="OPENAI_API_KEY"):
         LitellmModel("openai/gpt-5-mini", 1000).check()
     LitellmModel("openai/gpt-5-mini", 1000, api_base="http://127.0.0.1:1/v1").check()
+
+
+@pytest.mark.parametrize(
+    ("provider", "key"),
+    [("openai", "none"), ("azure", None), ("bedrock", None), ("vertex_ai", None)],
+)
+def test_no_key_is_made_up_where_there_are_other_ways_to_sign_in(
+    monkeypatch: pytest.MonkeyPatch, provider: str, key: str | None
+) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY")
+    model = LitellmModel(f"{provider}/fake", 1000, api_base="http://127.0.0.1:1/v1")
+    assert model._connection()["api_key"] == key
 
 
 def test_a_price_needs_input_and_output() -> None:

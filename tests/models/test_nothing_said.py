@@ -12,10 +12,12 @@ from helpers.fake_provider import (
     HIDDEN_TOKENS,
     PROMPT_TOKENS,
     USAGE,
+    Behaviour,
     FakeProvider,
     _billed,
     chat_reply,
     message_reply,
+    saying,
 )
 from helpers.proxied import served
 from rlm_eval.errors import BudgetExceeded, ContextOverflow, ProviderError
@@ -57,6 +59,7 @@ def asked(body: Any, max_tokens: int = 16) -> tuple[Completion, Call, str]:
             "tool_call",
             "look",
         ),
+        (message_reply(None, finish="MALFORMED_FUNCTION_CALL"), "tool_call", ""),
         (chat_reply("<think>A or", finish="length"), "no_answer", "A or"),
         (chat_reply("<think>A or", finish="stop"), "no_answer", "A or"),
         (message_reply("", reasoning_content="A or", finish="length"), "no_answer", "A or"),
@@ -151,6 +154,27 @@ def test_usage_is_the_providers_where_it_can_be_true(
         expected.estimated,
         expected.written_tokens,
     )
+
+
+#: OpenAI's refusal of a reply that its limit ended while it was thought; litellm makes it a reply.
+UNSEEN = "Could not finish the message because max_tokens or model output limit was reached."
+NO_REPLY = {"completion_tokens": 0, "total_tokens": PROMPT_TOKENS}
+
+
+@pytest.mark.parametrize(
+    "behaviour",
+    [
+        saying(400, {"error": {"message": UNSEEN}}),
+        _billed(chat_reply("", finish="length", usage=USAGE | NO_REPLY)),
+    ],
+)
+def test_a_cut_reply_of_no_tokens_counts_its_limit(behaviour: Behaviour) -> None:
+    with FakeProvider([behaviour]) as provider:
+        lm, book = open_client(at(provider))
+        reply = lm.complete(HI, ledger=Ledger(), max_tokens=16)
+    (call,) = book.calls
+    assert (reply.text, reply.finish_reason) == ("", "length")
+    assert (call.completion_tokens, call.usage_estimated) == (16, True)
 
 
 @pytest.mark.parametrize("usage", [None, 7, [1], "x", {}])

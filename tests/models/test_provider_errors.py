@@ -76,6 +76,10 @@ def test_an_error_object_in_a_reply_of_status_200_is_read_too(name: str) -> None
         failure = refused(model_at(provider.api_base, name))
     assert kind_of(failure) == "not_found"
     assert "and api_base (which mostly ends in /v1) right?" in str(failure)
+    with FakeProvider(["error_in_200"]) as provider:
+        failure = refused(model_at(provider.api_base, name))
+    assert isinstance(failure, BilledError), "an upstream may have had it"
+    assert (failure.kind, failure.retryable) == ("unavailable", True)
 
 
 @pytest.mark.parametrize("name", OTHER_WAYS)

@@ -16,7 +16,7 @@ from helpers.proxied import Served, served
 from rlm_eval.errors import ProviderError
 from rlm_eval.models.client import ModelClient
 from rlm_eval.models.litellm_client import LitellmModel
-from rlm_eval.models.protocol import NO_OPTIONS, Message, Options, Reply, Usage
+from rlm_eval.models.protocol import NO_OPTIONS, Message, Options, Reply, Usage, shown
 from rlm_eval.models.scripted import ScriptedModel
 
 LOOK = {
@@ -305,6 +305,16 @@ def test_tools_are_a_prefix_that_turns_share() -> None:
             it.raw({"model": "root", "messages": messages, "tools": tools})
     first, second = it.table.calls
     assert (first.reused_tokens, second.reused_tokens > 0.9 * second.prompt_tokens) == (0, True)
+
+
+def test_what_is_offered_is_counted_within_the_first_message() -> None:
+    """Chat templates refuse a user before the system."""
+    chat = [{"role": "system", "content": "Be brief."}, ASKED]
+    first, *rest = shown(chat, {"tools": [LOOK]})
+    assert (first["role"], rest) == ("system", [ASKED])
+    told, _, text = first["content"].partition("\n\n")
+    assert (json.loads(told), text) == ({"tools": [LOOK]}, "Be brief.")
+    assert shown([], {"tools": [LOOK]}) == []
 
 
 def test_what_is_offered_is_part_of_what_is_remembered() -> None:

@@ -149,6 +149,7 @@ def test_submit_ends_the_block(repl: ReplSession) -> None:
     ("code", "text"),
     [
         ("submit(42)", "42"),
+        ("submit(answer=42)", "42"),
         ("submit([1, 'ü'])", '[1, "ü"]'),
         ("submit({1, })", "{1}"),
         ("submit([(1, 2), (3, 4)])", "[(1, 2), (3, 4)]"),

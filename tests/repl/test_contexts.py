@@ -46,6 +46,8 @@ def test_read(repl: ReplSession) -> None:
     assert repl.read("c") == "{1, 2}"
     assert repl.read("d") is None
     assert repl.read("__import__('os')") is None
+    repl.run("import datetime, decimal\ne = decimal.Decimal('1.50')\nf = datetime.date(2026, 5, 1)")
+    assert (repl.read("e"), repl.read("f")) == ("1.50", "2026-05-01"), "as print shows them"
 
 
 @pytest.mark.slow

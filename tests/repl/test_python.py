@@ -106,6 +106,11 @@ def test_a_len_of_the_models_own_is_not_called_for_the_listing(repl: ReplSession
     assert Variable("x", "L", "") in result.variables
 
 
+def test_a_range_longer_than_any_len_is_listed(repl: ReplSession) -> None:
+    result = repl.run("x = range(10**30)")
+    assert (result.error, result.variables) == (None, (Variable("x", "range", ""),))
+
+
 # -- errors --------------------------------------------------------------------------------------
 
 

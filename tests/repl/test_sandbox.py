@@ -299,6 +299,19 @@ def test_a_package_is_importable_only_where_allowed(repl: ReplSession) -> None:
         assert Variable("a", "ndarray", "2 x 3") in result.variables
 
 
+def test_numpys_values_are_handed_in_and_read_as_plain_ones() -> None:
+    values = {
+        "np.int64(3)": "3",
+        "np.bool_(True)": "true",
+        "np.arange(4).reshape(2, 2)": "[[0, 1], [2, 3]]",
+        "{'n': np.float64(0.5), 'k': np.int64(3)}": '{"n": 0.5, "k": 3}',
+    }
+    with Sandbox("auto", LIMITS, packages=["numpy"]) as sandbox, sandbox.session({}) as repl:
+        for value, text in values.items():
+            assert repl.run(f"import numpy as np\nv = {value}\nsubmit(v)").submitted == text
+            assert repl.read("v") == text
+
+
 def test_packages_may_lie_in_several_folders(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,6 +18,7 @@ from rlm_eval.commands.cli import run_command
 from rlm_eval.config.build import build
 from rlm_eval.config.check import RunConfig, check_config, check_task
 from rlm_eval.config.compose import compose_tree, jobs_of
+from rlm_eval.config.sources import _at_first
 from rlm_eval.errors import ConfigError
 from rlm_eval.methods.controls import How
 from rlm_eval.runs.assemble import all_work, assemble, samples_of
@@ -117,7 +118,7 @@ def test_a_hosted_method_is_the_same_arm_at_other_sizes(name: str) -> None:
     )
     assert arm[0] == usual[0] == name
     changed = {key for key, value in arm[1].items() if value != usual[1][key]}
-    sizes = {"top_k", "prompt", "rlm", "max_iterations"}
+    sizes = {"top_k", "token_budget", "prompt", "rlm", "max_iterations"}
     assert changed
     assert {key for key in changed if not key.endswith("_tokens")} <= sizes
 
@@ -281,6 +282,7 @@ def test_an_outside_class_anywhere_is_part_of_the_code_revision(
     tree["sub_model"] = {"_target_": "outside_model.Own"}
     before = assemble(check_config(tree)).sources
     module.write_text(module.read_text() + "# changed\n")
+    _at_first.cache_clear()  # as in another process
     assert assemble(check_config(tree)).sources != before
 
 

@@ -118,6 +118,15 @@ def test_what_can_not_work_is_one_line_that_says_what_to_set(
     assert not list(tmp_path.glob("*/results.parquet"))
 
 
+def test_a_name_that_the_server_lists_is_not_advised(tree: dict[str, Any], tmp_path: Path) -> None:
+    with (
+        FakeProvider(contact="404", models=LISTED) as provider,
+        pytest.raises(ConfigError, match="no such model") as refused,
+    ):
+        carried_out(tree, provider, tmp_path)
+    assert "set model.name" not in str(refused.value)
+
+
 def test_an_address_that_lacks_its_end_is_found(tree: dict[str, Any], tmp_path: Path) -> None:
     with FakeProvider(contact="404", models=LISTED) as provider:
         short = provider.api_base.removesuffix("/v1")

@@ -34,9 +34,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(240, method="thread")]
 PASSING = {
     **dict.fromkeys(("hang", "drip", "408"), "timeout"),
     **dict.fromkeys(("reset", "short_body", "short_chunks"), "connection"),
-    **dict.fromkeys(("html", "torn_json", "empty_body", "error_in_200"), "bad_response"),
+    **dict.fromkeys(("html", "torn_json", "empty_body"), "bad_response"),
     **dict.fromkeys(("429", "429_later"), "rate_limit"),
-    **dict.fromkeys(("502", "503", "504", "529"), "unavailable"),
+    **dict.fromkeys(("502", "503", "504", "529", "error_in_200"), "unavailable"),
     **{"500": "server_error", "empty_choices": "empty_choices", "broken_off": "broken_off"},
 }
 #: Faults that the same request would meet again.

@@ -12,7 +12,8 @@ import pytest
 from helpers.dataset_rows import longmemeval
 from rlm_eval.config.check import check_config
 from rlm_eval.config.compose import compose_tree
-from rlm_eval.config.sources import sources_of
+from rlm_eval.config.sources import _at_first, sources_of
+from rlm_eval.errors import ConfigError
 from rlm_eval.records import content_hash
 from rlm_eval.runs.assemble import assemble
 
@@ -34,7 +35,8 @@ def test_what_is_imported_counts_also_inside_functions_and_relative(tmp_path: Pa
         "a.py": "def f():\n    from .b import g\n    return g\n",
         "b.py": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import sourced.c\n",
         "c.py": "",
-        "d.py": "import sourced.b, json, rlm_eval.records\n",
+        "d.py": "import sourced.b, json, rlm_eval.records, beside_sourced\n",
+        "../beside_sourced.py": "",
     }
     for name, text in files.items():
         (package / name).write_text(text)
@@ -42,12 +44,15 @@ def test_what_is_imported_counts_also_inside_functions_and_relative(tmp_path: Pa
         patch.syspath_prepend(str(tmp_path))
         assert list(sources_of(["sourced.a"])) == ["sourced", "sourced.a", "sourced.b"]
         found = sources_of(["sourced.d"])
-        assert {"sourced.b", "sourced.d", "rlm_eval.records"} <= found.keys()
+        assert {"sourced.b", "sourced.d", "rlm_eval.records", "beside_sourced"} <= found.keys()
         assert "json" not in found
         before = content_hash(sources_of(["sourced.a"]))
         write(package / "c.py", "changed = 1\n")
         assert content_hash(sources_of(["sourced.a"])) == before
         write(package / "b.py", files["b.py"] + "changed = 1\n")
+        with pytest.raises(ConfigError, match=r"sourced/b\.py has changed since this process"):
+            sources_of(["sourced.a"])
+        _at_first.cache_clear()  # as in another process
         assert content_hash(sources_of(["sourced.a"])) != before
 
 
@@ -108,6 +113,7 @@ def test_arms_have_keys_of_their_own_sources(
 
     before = fingerprints()
     write(module, module.read_text() + "# changed\n")
+    _at_first.cache_clear()
     after = fingerprints()
     assert (after["direct"], after["own"] == before["own"]) == (before["direct"], False)
 

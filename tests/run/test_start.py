@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,10 @@ from rlm_eval.commands.cli import run_command
 from rlm_eval.config.check import check_config
 from rlm_eval.config.compose import compose_tree
 from rlm_eval.journal.journal import FILE_NAME
+from rlm_eval.models.scripted import ScriptedModel
 from rlm_eval.runs.assemble import assemble
+from rlm_eval.runs.forecast import pilot_command
+from rlm_eval.runs.run import carry_out_parts
 
 SMALL = ["model=scripted", "task=needle", "task.lengths=[500]", "task.n=2"]
 
@@ -86,3 +91,36 @@ def test_each_journal_is_read_once_at_the_start_and_once_at_the_end(
     monkeypatch.setattr(Path, "open", counting)
     assert run_command([*first, "seed=1"]) == 0
     assert [reads[path.name] for path in tmp_path.iterdir()] == [1, 1]
+
+
+def test_the_runs_seconds_begin_when_its_models_are_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, waited = time.monotonic, [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock() + waited[0])
+
+    class Slow(ScriptedModel):
+        def open(self) -> None:
+            waited[0] = 1000.0
+
+    words = [*SMALL, "method=[direct]", f"results_dir={tmp_path}", "budget.run.seconds=600"]
+    parts = assemble(check_config(compose_tree(words)))
+    assert carry_out_parts(replace(parts, models={"root": Slow()})) == 0
+
+
+def test_a_missing_file_of_the_users_own_is_no_run_that_was_moved(tmp_path: Path) -> None:
+    class Mine:
+        def build(self) -> list[str]:
+            return [(tmp_path / "mine.csv").read_text()]
+
+    parts = assemble(check_config(compose_tree([*SMALL, "method=[direct]"])))
+    with pytest.raises(FileNotFoundError, match=r"mine\.csv"):
+        carry_out_parts(replace(parts, task=Mine()), tmp_path / "run")
+
+
+@pytest.mark.parametrize("words", [[], ["-m", "seed=1,2"], ["--basetemp=here"], ["ask", "Why?"]])
+def test_words_that_are_no_runs_make_no_pilot(
+    words: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["rlm_eval", *words])
+    assert pilot_command() == "a run of the same settings with task.n=2 stop_on_forecast=false"

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ import pytest
 from helpers import dataset_rows
 from helpers.dataset_rows import longbench_v2
 from rlm_eval.commands.export import write_jsonl
+from rlm_eval.errors import ConfigError
 from rlm_eval.records import Sample, Score
 from rlm_eval.tasks.datasets.babilong import BABILong
 from rlm_eval.tasks.datasets.exported import Exported, to_row
@@ -23,7 +25,7 @@ from rlm_eval.tasks.datasets.mrcr import MRCR
 from rlm_eval.tasks.datasets.oolong import OolongReal
 from rlm_eval.tasks.generated.aggregation import Aggregation
 from rlm_eval.tasks.generated.needle import Needle
-from rlm_eval.tasks.task import Task
+from rlm_eval.tasks.task import Pair, Task
 
 
 def counts(task: Aggregation, golds: list[int], contexts: list[str]) -> list[Sample]:
@@ -32,6 +34,16 @@ def counts(task: Aggregation, golds: list[int], contexts: list[str]) -> list[Sam
         replace(specimen, id=f"s{i}", gold=(str(gold),), context_id=context)
         for i, (gold, context) in enumerate(zip(golds, contexts, strict=True))
     ]
+
+
+class Mute(Needle):
+    def make(self, target: int, purpose: str, index: int) -> Iterator[Pair]:
+        return iter(())
+
+
+def test_contexts_that_never_have_a_question_are_told_of() -> None:
+    with pytest.raises(ConfigError, match="none has an exact question"):
+        list(Mute(lengths=[100_000], n=1).build())
 
 
 class Uncalibrated(Aggregation):
@@ -49,6 +61,15 @@ def test_constant_for_counts_is_the_number_with_the_best_graded_score() -> None:
         return sum(task.score(sample, str(answer)).value for sample in samples[:3])
 
     assert max(range(40), key=total) == 12
+
+
+def test_windows_to_calibrate_with_have_as_many_lines_as_those_that_are_asked() -> None:
+    task = Aggregation(lengths=[1650], n=30)
+    asked, fitted = (
+        fmean(float(str(sample.knobs["n_lines"])) for sample in samples)
+        for samples in ([sample for _, sample in task.build()], task.calibration(1650))
+    )
+    assert abs(asked - fitted) < 1
 
 
 def test_without_calibration_the_constant_comes_from_the_other_contexts() -> None:

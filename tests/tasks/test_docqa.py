@@ -142,3 +142,14 @@ def test_squad_rows_of_the_hub_and_of_the_original() -> None:
     }
     one, other = (list(SQuAD.read(checked(SQuAD.schema, row, ""))) for row in (hub, article))
     assert one == other
+
+
+def test_a_rows_own_distractor_with_a_supporting_title_stays(tmp_path: Path) -> None:
+    rows = [musique(i, 6) for i in range(30)]
+    for i, row in enumerate(rows):
+        row["paragraphs"][0]["title"] = f"Title {i}-1"
+    file = tmp_path / "musique.jsonl"
+    file.write_text("\n".join(map(json.dumps, rows)))
+    for context, sample in make(str(file), lengths=[1000]).build():
+        title = f"Title {str(sample.knobs['row']).removeprefix('2hop__')}-1\n"
+        assert sum(document.startswith(title) for document in context.content) == 2

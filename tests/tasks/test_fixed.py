@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from helpers.dataset_rows import longbench_v2, oolong
+from helpers.dataset_rows import SETS, longbench_v2, oolong
 from rlm_eval.errors import ConfigError
 from rlm_eval.tasks.datasets.babilong import PROMPTS, BABILong
 from rlm_eval.tasks.datasets.graphwalks import EDGE, GraphWalks, walk
@@ -152,6 +152,7 @@ def test_graphwalks(tmp_path: Path) -> None:
     assert EDGE.findall(context.text)[0] == ("aa", "bb")
     assert "uvwx" not in context.text
     assert "BFS from node aa with depth 2." in sample.question
+    assert task.query(sample.question) == "Perform a BFS from node aa with depth 2."
     assert task.code_oracle(sample.question, context) == "Final Answer: [dd]"
     assert task.score(sample, "Final Answer: [dd]").correct
 
@@ -225,3 +226,21 @@ def test_contexts_that_nobody_asks_about_are_not_kept(tmp_path: Path) -> None:
         assert tracemalloc.get_traced_memory()[1] < 2e6
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    ("name", "query"),
+    [
+        ("own", "Which colours has row 0?"),
+        ("oolong_real", "Question 0?"),
+        (
+            "longbench_v2",
+            "Question 0?\nChoices:\n(A) choice A0\n(B) choice B0\n(C) choice C0\n(D) choice D0",
+        ),
+    ],
+)
+def test_what_is_searched_for_has_no_form_of_reply(tmp_path: Path, name: str, query: str) -> None:
+    kind = SETS[name]
+    task = kind.make(write(tmp_path, [kind.row(0)]), tmp_path)
+    ((_, sample),) = task.build()
+    assert task.query(sample.question) == query

@@ -1,4 +1,4 @@
-"""Each official rule against cases worked out from its definition."""
+"""Each official rule by cases worked out from its definition, and answers as people write them."""
 
 from __future__ import annotations
 
@@ -273,3 +273,53 @@ def test_babilong_by_its_fixed_labels(
     question = "Question: Where was the apple before the kitchen?" if task == "qa1" else "?"
     score = scored("babilong", answer, gold, question=question, question_group=task)
     assert (score.value, score.readings) == (value, {"strict": strict})
+
+
+@pytest.mark.parametrize(
+    ("gold", "answer", "value"),
+    [
+        ("Schedule A", "See Schedule B", 0.0),
+        ("Schedule “A”", "Schedule “B”", 0.0),
+        ("Schedule A", "It is Schedule A.", 1.0),
+        ("To Kill A Mockingbird", "To Kill a Mockingbird", 1.0),
+        ("a letter", "letter", 1.0),
+        ("letter", "It is a letter", 1.0),
+        ("€500", "500 €", 1.0),
+        ("§ 12", "§12", 1.0),
+        ("20°C", "20 °C", 1.0),
+        ("Sunrise Ltd", "“Sunrise” Ltd", 1.0),
+        ("Sunrise", "Sunrise™", 1.0),
+        ("Ada Smith", "Ada Smith（CEO）", 1.0),
+        ("non-compete", "non‑compete", 1.0),
+        ("50 m²", "50 m2", 1.0),
+        ("final offer", "\ufb01nal o\ufb00er", 1.0),
+        ("राम", "रामायण", 0.0),
+        ("राम", "राम।", 1.0),
+        ("กรุงเทพ", "อยู่ที่กรุงเทพมหานคร", 1.0),
+        ("田中", "マネージャー田中", 1.0),
+        ("true", "False, as it isn't true", 0.0),
+        ("False", "True, and not false", 0.0),
+    ],
+)
+def test_a_users_answer_is_found_as_whole_words_however_it_is_set(
+    gold: str, answer: str, value: float
+) -> None:
+    assert scored("contains", answer, gold).value == value
+
+
+@pytest.mark.parametrize(
+    ("gold", "answer", "value"),
+    [
+        ("10000000001", "10000000002", 0.0),
+        ("1200", "1 200", 1.0),
+        ("1200", "1\u202f200 €", 1.0),
+        ("1200", "1’200", 1.0),
+        ("1234567", "₹12,34,567", 1.0),
+        ("1234567", "Rs.12,34,567", 1.0),
+        ("100", "In 2019 100 units", 1.0),
+    ],
+)
+def test_a_users_number_is_wanted_in_full_however_its_thousands_are_parted(
+    gold: str, answer: str, value: float
+) -> None:
+    assert scored("number", answer, gold).value == value

@@ -140,6 +140,7 @@ def test_words(answer: str, value: float) -> None:
         ("Either Troaneith or Blaxor.", 0.0),
         ("- Troaneith\n- Blaxor\n- Cleou\n- Dmitri", 0.0),
         ("Blaxor", 0.0),
+        ("The mayor of Dovek: Troaneith.", 1.0),
     ],
 )
 def test_a_name(answer: str, value: float) -> None:
@@ -149,6 +150,10 @@ def test_a_name(answer: str, value: float) -> None:
 
 
 COUNT = "How many lines of these users: 12345, 23456 should be classified as 'positive'?"
+BEFORE = (
+    "Among the lines dated before Mar 05, 2024, is the label 'positive' more common than, less"
+    " common than, or as often as after it?"
+)
 COMPARE = "Is the label 'positive' more common than, less common than, or as often as 'negative'?"
 
 
@@ -161,6 +166,10 @@ COMPARE = "Is the label 'positive' more common than, less common than, or as oft
         ("number", "7", "There are 7 lines.", 1.0),
         ("number", "7", "Of the lines of users 12345 and 23456, 7 should be positive.", 1.0),
         ("number", "7", "Answer: 7 (of 31)", 1.0),
+        ("number", "7", "Answer: (7)", 1.0),
+        ("number", "7", r"The answer is \(\boxed{7}\).", 1.0),
+        ("number", "7", "Answer: 7\n\n7 of 31 are positive, 24 negative.", 1.0),
+        ("number", "7", "From Mar 07, 2024 to Apr 19, 2025, 7 lines are positive.", 1.0),
         ("number", "1234", "I count 1,234 of them.", 1.0),
         ("number", "7", "Answer: 9", 0.75**2),
         ("number", "7", "Answer: 7.5", 0.0),
@@ -170,6 +179,7 @@ COMPARE = "Is the label 'positive' more common than, less common than, or as oft
         ("label", "positive", "Label: positive", 1.0),
         ("label", "positive", "The most common label is **Positive**.", 1.0),
         ("label", "positive", "not negative but positive", 1.0),
+        ("label", "positive", "Label: positive\n\nI counted 26 positive, 16 negative.", 1.0),
         ("label", "positive", "Label: not positive", 0.0),
         ("label", "positive", "positive, negative", 0.0),
         ("label", "positive", "Label: positive or negative", 0.0),
@@ -177,6 +187,11 @@ COMPARE = "Is the label 'positive' more common than, less common than, or as oft
         ("comparison", "more common than", "'positive' is more frequent than 'negative'", 1.0),
         ("comparison", "more common than", "'negative' is less common than 'positive'", 1.0),
         ("comparison", "more common than", "'negative' is more common than 'positive'", 0.0),
+        ("comparison", "less common than", "'positive' is not as common as 'negative'", 1.0),
+        ("comparison", "more common than", "'positive' is twice as common as 'negative'", 1.0),
+        ("before", "less common than", "'positive' is more common after that day.", 1.0),
+        ("before", "less common than", "'positive' is less common before it than after.", 1.0),
+        ("before", "more common than", "'positive' is more common than after it.", 1.0),
         ("comparison", "same frequency as", "They are equally common.", 1.0),
         ("comparison", "more common than", "more common or less common", 0.0),
         ("comparison", "more common than", "hard to say", 0.0),
@@ -196,7 +211,8 @@ COMPARE = "Is the label 'positive' more common than, less common than, or as oft
     ],
 )
 def test_questions_about_a_window(kind: str, gold: str, answer: str, value: float) -> None:
-    question = {"number": COUNT, "comparison": COMPARE}.get(kind, "Which one?")
+    asked = {"number": COUNT, "comparison": COMPARE, "before": BEFORE}
+    question, kind = asked.get(kind, "Which one?"), kind.replace("before", "comparison")
     labels = "negative|positive"
     score = scored(f"strict:{kind}", answer, gold, labels=labels, question=question)
     assert score.value == value

@@ -17,6 +17,8 @@ from rlm_eval.analysis.figures.styles import wrapped
 from rlm_eval.analysis.paired import CELL, unit_of
 from rlm_eval.analysis.stats import MIN_CONTEXTS
 from rlm_eval.analysis.text import plural
+from rlm_eval.errors import ConfigError
+from rlm_eval.journal.journal import replacing
 from rlm_eval.journal.tables import write_csv
 
 if TYPE_CHECKING:
@@ -184,13 +186,17 @@ def empty(message: str) -> Plot:
 def save(plot: Plot, stem: Path, *, pdf: bool = False) -> None:
     """Write ``stem``.png and .csv (the data shown), and .pdf where asked for."""
     stem.parent.mkdir(parents=True, exist_ok=True)
+    if stem.parent.is_symlink():
+        raise ConfigError(f"{stem.parent} is a link, which a folder of figures must not be")
     write_csv(plot.data, stem.with_suffix(".csv"))
     with style():
         figure = plot.figure
         dpi = min(figure.dpi, PIXELS / max(figure.get_size_inches()))
-        figure.savefig(stem.with_suffix(".png"), dpi=dpi)
+        with replacing(stem.with_suffix(".png")) as new:
+            figure.savefig(new, dpi=dpi, format="png")
         if pdf:
-            figure.savefig(stem.with_suffix(".pdf"), metadata={"CreationDate": None})
+            with replacing(stem.with_suffix(".pdf")) as new:
+                figure.savefig(new, format="pdf", metadata={"CreationDate": None})
 
 
 def log_axis(axes: Axes, values: pd.Series[float], ticks: str = "") -> None:

@@ -20,7 +20,7 @@ import yaml
 from rlm_eval.analysis import stats
 from rlm_eval.analysis.arms import flatten
 from rlm_eval.analysis.load import MARGIN
-from rlm_eval.analysis.paired import CELL, TERMS, Comparison, comparisons
+from rlm_eval.analysis.paired import CELL, Comparison, comparisons, on_terms
 from rlm_eval.analysis.text import Column, points, shown
 
 State = Literal["compatible", "contradicted", "undecided", "not measured"]
@@ -192,14 +192,14 @@ def claims_table(results: pd.DataFrame, claims: Sequence[Claim]) -> pd.DataFrame
 
 def _compared(claim: Claim, answers: pd.DataFrame) -> Iterator[tuple[Comparison, str]]:
     """The claim's arms compared, and the model's name, per length, model and budget with both."""
-    cells = answers.groupby([*CELL, *TERMS], sort=False, dropna=False) if len(answers) else ()
-    for cell, rows in cells:
+    cells = answers.groupby(CELL, sort=False) if len(answers) else ()
+    for (model, *_), rows in (on for _, cell in cells for on in on_terms(cell)):
         configs = rows.drop_duplicates("arm").set_index("arm")["arm_config"]
         arms = {str(arm): flatten(json.loads(config)) for arm, config in configs.items()}
         pair = _known_by(claim.arm, arms), _known_by(claim.against, arms)
         if all(pair) and pair[0] != pair[1]:
             for found in comparisons(rows, lambda _, pair=pair: [[pair]]):  # type: ignore[misc]
-                yield found, str(cell[2])
+                yield found, model
 
 
 def _known_by(settings: Mapping[str, Any], arms: Mapping[str, Mapping[str, Any]]) -> str:

@@ -134,7 +134,7 @@ def _write_data(runs: Sequence[Run], results: pd.DataFrame, data: Path) -> None:
     tables.write(tables.method_by_length(summary), data / "tables" / "method_by_length")
     tables.write(tables.method_by_task(summary), data / "tables" / "method_by_task")
     drawn = []
-    unit = unit_of(results)
+    units = {task: unit_of(own) for task, own in results.groupby("task")}
     names = {key: name for key, (_, name) in within_models(results).items()}
     for name, title, plot in figures.draw_all(results, calls, summary, pairs):
         figures.drawing.save(plot, data / "figures" / name)
@@ -145,7 +145,8 @@ def _write_data(runs: Sequence[Run], results: pd.DataFrame, data: Path) -> None:
         "changed": _changed(runs),
         "demonstration": any(run.demonstration for run in runs),
         "verdicts": [
-            _verdict(v, names, unit) for v in verdicts(results, min(r.margin for r in runs))
+            _verdict(v, names, units[v.main.task])
+            for v in verdicts(results, min(r.margin for r in runs))
         ],
         "tables": [_table(view) for view in found],
         "figures": drawn,

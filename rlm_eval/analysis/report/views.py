@@ -220,6 +220,8 @@ def views(
 ) -> list[View]:
     """Every table that has a row, the summary first. ``pairs`` is ``paired_table(results)``."""
     claims = claims_table(results, known_claims())
+    lengths = claims["target_tokens"].astype(object)
+    claims = claims.assign(target_tokens=lengths.where(claims["target_tokens"] > 0, None))
     marked, costs, judge = sets(summary), tables.costs(results), "judge_cost_usd_per_question"
     if len(costs) and (costs[judge] == 0).all():
         costs = costs.drop(columns=judge)

@@ -81,11 +81,14 @@ class History:
                 break
         return out
 
-    def keep_in(self, session: ReplSession, *, lost: bool) -> None:
+    def keep_in(self, session: ReplSession, *, lost: bool) -> bool:
         """Put the turns that the last chat does not have in full into the list :data:`EARLIER` in
-        the REPL, unless they are there; all of them where the variables were ``lost``."""
+        the REPL, unless they are there; all of them where the variables were ``lost``. Whether they
+        were lost meanwhile."""
         kept = 0 if lost else self._kept
         if self._cut > kept:
             turns = [f"{reply}\n\n{shown}" for reply, shown in self._turns[kept : self._cut]]
-            session.run(f"{EARLIER} {'+=' if kept else '='} {turns!r}")
+            done = session.run(f"{EARLIER} {'+=' if kept else '='} {turns!r}")
             self._kept = self._cut
+            return done.state == "lost"
+        return False

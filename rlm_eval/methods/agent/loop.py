@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
 from rlm_eval.errors import BudgetExceeded, ConfigError, at_least
-from rlm_eval.ledger import Budget, Ledger, Spend
+from rlm_eval.ledger import Budget, Ledger, Spend, hold_back
 from rlm_eval.methods.agent.chat import History, Parsed, parse_reply
 from rlm_eval.methods.agent.subcalls import Enabled, RunChild, SubCalls
 from rlm_eval.methods.agent.trace import Trace
@@ -32,7 +32,7 @@ MATCHED_ITERATIONS = 100
 IMPORTS = "import json, math, re\nfrom collections import Counter"
 #: Template and request around the last turn that a forced turn repeats.
 _SLACK_TOKENS = 256
-_LOST_IN_READ = "Reading a variable ended this process. All variables but the context are gone."
+_LOST = "Its process ended between blocks. All variables but the context are gone."
 
 
 class UnclearFinalError(ValueError):
@@ -211,7 +211,7 @@ class Run:
                 text = None
             if text is not None:
                 return "answered", text
-            return self._forced(session) if agent.force_answer else ("no_answer", None)
+            return self._forced(session, calls) if agent.force_answer else ("no_answer", None)
 
     def _turns(self, session: ReplSession, calls: SubCalls) -> str | None:
         """The answer that is handed in; None at the limit of turns."""
@@ -223,20 +223,18 @@ class Run:
             if number > 1 and self._must_end():
                 break
             messages = self._history.messages(self._fits)
-            self._history.keep_in(session, lost=lost)
+            if self._history.keep_in(session, lost=lost):  # a worker that died since the last block
+                session.run(setup)
+                self._history.keep_in(session, lost=True)
+                messages = [*messages[:-1], user(f"{messages[-1]['content']}\n\n{_LOST}")]
             room = self._room(messages) if agent.answers_in_words else agent.turn_tokens
             reply, parsed = self._ask(number, messages, room, self.loop_ledger)
             calls.turn = reply.call_id
             shown: list[str] = []
             failed = lost = False
             for code in parsed.blocks:
-                result = session.run(code)
-                text = agent.in_block(session, result)
-                if session.lost:
-                    result = replace(result, state="lost", error=_LOST_IN_READ)
-                values = observed(result, agent.output_chars, given)
-                shown.append(self._text("observation", **values))
-                self.trace.block(number, reply.call_id, code, shown[-1], result)
+                text, result, told = self._ran(session, reply, code, given)
+                shown.append(told)
                 if text is not None:
                     return text
                 if lost := result.state == "lost":
@@ -248,15 +246,15 @@ class Run:
                 text = agent.in_reply(session, reply, parsed, failed=failed)
                 if text is not None:
                     return text
-                if not parsed.blocks:
-                    cut_off = reply.finish_reason == "length"
+                cut_off = reply.finish_reason == "length"
+                if not parsed.blocks or (cut_off and failed and not parsed.prose[-1].strip()):
                     shown.append(self._text("no_code", unknown=parsed.unknown, cut_off=cut_off))
             except UnclearFinalError as unclear:
                 shown.append(self._text("unclear", reason=str(unclear)))
             if session.lost:
                 lost = True
                 session.run(setup)
-                shown.append(_LOST_IN_READ)
+                shown.append(_LOST)
             if parsed.blocks and parsed.blocks == last_blocks:
                 shown.append(self._text("repeated"))
             last_blocks = parsed.blocks or last_blocks
@@ -265,8 +263,8 @@ class Run:
             self._history.add(reply.text, "\n\n".join(shown))
         return None
 
-    def _forced(self, session: ReplSession) -> tuple[Outcome, str | None]:
-        """One last turn for an answer in plain text, always marked as forced."""
+    def _forced(self, session: ReplSession, calls: SubCalls) -> tuple[Outcome, str | None]:
+        """One last turn for an answer in plain text, or by code as ever, marked as forced."""
 
         def fits(messages: Sequence[Message]) -> bool:
             asked = self._asked(messages)
@@ -276,16 +274,35 @@ class Run:
             )
 
         asked = self._asked(self._history.messages(fits))
-        number = self.trace.iterations + 1
         room = self.lm.info(self.role).context_window - self._tokens(asked)
-        tokens = max(1, min(self.answer_tokens, room))
-        reply, parsed = self._ask(number, asked, tokens, self.ledger, forced=True)
+        most = max(1, min(self.answer_tokens, room))
+        reply, parsed = self._ask(self.trace.iterations + 1, asked, most, self.ledger, forced=True)
+        final, failed, calls.turn = None, False, reply.call_id
         try:
-            final = self.agent.in_reply(session, reply, parsed, failed=False)
+            for code in parsed.blocks:
+                final, result, _ = self._ran(session, reply, code, ())
+                failed = result.error is not None
+                if final is not None or failed:
+                    break
+            final = final or self.agent.in_reply(session, reply, parsed, failed=failed)
         except UnclearFinalError:
             return "no_answer", None
+        except BudgetExceeded:  # of its code's sub-calls: what it said is paid
+            pass
         text = (reply.text if final is None else final).strip()
         return ("forced", text) if text else ("no_answer", None)
+
+    def _ran(
+        self, session: ReplSession, reply: Completion, code: str, given: Container[str]
+    ) -> tuple[str | None, BlockResult, str]:
+        """A block of a reply: what it hands in, what came of it, and what the model is shown."""
+        result = session.run(code)
+        text = self.agent.in_block(session, result)
+        if session.lost:
+            result = replace(result, state="lost", error=_LOST)
+        told = self._text("observation", **observed(result, self.agent.output_chars, given))
+        self.trace.block(self.trace.iterations, reply.call_id, code, told, result)
+        return text, result, told
 
     def _ask(
         self, number: int, messages: Sequence[Message], tokens: int, ledger: Ledger, **more: bool
@@ -375,16 +392,3 @@ def observed(result: BlockResult, chars: int, given: Container[str]) -> dict[str
         "state": result.state,
         "variables": [v for v in result.variables if v.name not in given],
     }
-
-
-def hold_back(ledger: Ledger, amount: Spend) -> Ledger:
-    """A node below ``ledger`` with what is left of its caps less ``amount``. The ledger itself
-    where that would take more than half of it: then the turns need it more than a forced answer
-    does. (Not a reservation: a call that would fit but for it would wait for it to settle.)"""
-    left: dict[str, Any] = {}
-    for kind, rest in ledger.left().items():
-        held = getattr(amount, kind)
-        if held is None or 2 * held > rest:
-            return ledger
-        left[kind] = rest - held
-    return ledger.child(Budget(**left), scope="agent") if left else ledger

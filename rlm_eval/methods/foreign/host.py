@@ -39,8 +39,10 @@ def given(name: str) -> str:
 
 
 def run_rlms(settings: Mapping[str, Any]) -> Mapping[str, Any]:
+    from rlm.core import comms_utils
     from rlm.core import rlm as core
     from rlm.logger import RLMLogger
+    from rlm.utils import exceptions, token_utils
 
     class DepthNamed(core.RLM):  # type: ignore[misc]
         """Its child RLMs go by a model name with their depth, so that the proxy can tell their
@@ -51,6 +53,11 @@ def run_rlms(settings: Mapping[str, Any]) -> Mapping[str, Any]:
             return super()._subcall(prompt, named)
 
     core.RLM = DepthNamed  # what a child RLM is made from
+    # Its table of windows, for its compaction, doesn't know the proxy's models.
+    token_utils.MODEL_CONTEXT_LIMITS |= _windows()
+    # Its REPL waits 300 s for a whole batch, whatever its client's limit: ours is the sample's.
+    comms_utils.send_lm_request.__defaults__ = (settings["seconds"], None)
+    comms_utils.send_lm_request_batched.__defaults__ = (None, settings["seconds"], 0)
     client: dict[str, Any] = {
         "base_url": os.environ["OPENAI_BASE_URL"],
         "api_key": os.environ["OPENAI_API_KEY"],
@@ -76,16 +83,27 @@ def run_rlms(settings: Mapping[str, Any]) -> Mapping[str, Any]:
     except (TypeError, ValueError) as error:
         return {"refused": str(error)}
     context = json.loads(given("DOCUMENTS_FILE"))
-    done = engine.completion(context, root_prompt=given("QUESTION_FILE"))
-    iterations = done.metadata["iterations"]
+    try:
+        done = engine.completion(context, root_prompt=given("QUESTION_FILE"))
+    except (
+        exceptions.TimeoutExceededError,
+        exceptions.TokenLimitExceededError,
+        exceptions.ErrorThresholdExceededError,
+    ) as stopped:  # by a limit of its own, among kwargs
+        if not stopped.partial_answer:
+            raise
+        text, iterations = stopped.partial_answer, engine.logger.get_trajectory()["iterations"]
+        forced = True
+    else:
+        text, iterations = done.response, done.metadata["iterations"]
+        # Beyond its limit it asks once more, for an answer from what it has.
+        forced = len(iterations) > settings["max_iterations"]
     blocks = [
         _block(block["code"], block["result"]["stdout"], block["result"]["stderr"])
         for iteration in iterations
         for block in iteration["code_blocks"]
     ]
-    # Beyond its limit it asks once more, for an answer from what it has.
-    forced = len(iterations) > settings["max_iterations"]
-    return {"text": done.response, "forced": forced, "blocks": blocks}
+    return {"text": text, "forced": forced, "blocks": blocks}
 
 
 def run_dspy(settings: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -102,7 +120,7 @@ def run_dspy(settings: Mapping[str, Any]) -> Mapping[str, Any]:
     root, sub = (f"openai/{os.environ[name]}" for name in ("OPENAI_MODEL", "OPENAI_SUB_MODEL"))
     try:
         engine = dspy.RLM(
-            dspy.Signature("context, query -> answer", settings["instructions"] or ""),
+            dspy.Signature("context, query -> answer", settings["instructions"] or None),
             sub_lm=dspy.LM(sub, **client),
             interpreter_factory=LocalInterpreter,
             max_iters=settings["max_iterations"],
@@ -127,6 +145,7 @@ def run_dspy(settings: Mapping[str, Any]) -> Mapping[str, Any]:
 def run_mini_swe_agent(settings: Mapping[str, Any]) -> Mapping[str, Any]:
     quiet = {"MSWEA_SILENT_STARTUP": "1", "MSWEA_MODEL_RETRY_STOP_AFTER_ATTEMPT": "1"}
     os.environ |= {**quiet, "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
+    import openai
     import yaml
     from minisweagent import package_dir
     from minisweagent.agents.default import DefaultAgent
@@ -153,8 +172,13 @@ def run_mini_swe_agent(settings: Mapping[str, Any]) -> Mapping[str, Any]:
         )
     except (TypeError, ValueError) as error:
         return {"refused": str(error)}
-    ended = agent.run(task)
     written = work / "answer.txt"
+    try:
+        ended = agent.run(task)
+    except openai.APIError:  # refused: what it had written by then is its answer
+        if not written.is_file():
+            raise
+        ended = {"exit_status": "refused"}
     text = written.read_text(errors="replace") if written.is_file() else ended["submission"]
     return {"text": text.strip(), "forced": ended["exit_status"] != "Submitted", "blocks": []}
 

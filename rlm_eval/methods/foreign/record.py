@@ -80,9 +80,15 @@ class Record(Trace):
         reply = ""
         for event in [*self.events, end]:
             if event["type"] == "turn" and event["depth"] == 0:
-                while left and (code := left[0]["code"].strip()) in reply:
+                while left and (code := _as_written(left[0]["code"].strip(), reply)) is not None:
                     reply = reply[reply.index(code) + len(code) :]
                     out.append(left.pop(0))
                 reply = event["reply"]
             out.append(event)
         self.events = [*out[:-1], *left]
+
+
+def _as_written(code: str, reply: str) -> str | None:
+    """``code`` as it stands in a reply: plain, or within a JSON string; None where it doesn't."""
+    forms = code, json.dumps(code, ensure_ascii=False)[1:-1]
+    return next((form for form in forms if form in reply), None)

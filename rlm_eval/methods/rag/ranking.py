@@ -15,6 +15,7 @@ import regex
 
 from rlm_eval.methods.fitting import Chunk
 from rlm_eval.models.memory import Memory
+from rlm_eval.tokens import UNSPACED
 
 if TYPE_CHECKING:
     from rlm_eval.models.embedding import Vectors
@@ -24,10 +25,6 @@ if TYPE_CHECKING:
 _KEPT, _LEAST = 10**8, 10**6
 #: The constant of reciprocal rank fusion, as its paper sets it.
 RRF_K = 60
-
-
-#: Scripts written without spaces between words, or (Hangul) with endings joined to them.
-UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
 
 
 #: Accents and points of scripts that can do without, marks nobody sees, English endings.
@@ -50,7 +47,7 @@ def words(text: str) -> list[str]:
 
     # Decomposed, so that marks can go; composed again with those that stay.
     text = unicodedata.normalize("NFKD", text)
-    text = _DROPPED.sub(lambda m: str(unicodedata.decimal(m[0])) if m["digit"] else "", text)
+    text = _DROPPED.sub(lambda m: str(unicodedata.decimal(m[0], m[0])) if m["digit"] else "", text)
     found: list[str] = []
     for match in _WORD_OR_RUN.finditer(unicodedata.normalize("NFC", text)):
         if match.lastgroup is None:

@@ -98,6 +98,7 @@ class Compaction(Summarizer):
         if not capped or len(self._stretches(sizes, least)) == 1:
             return least
         most = min(room // 4, (room - self.frame(sizes) - max(sizes.parts)) // 2)
+        most = min(most, self.room(sizes.root_window) - self.answer_frame(sizes) - sizes.answer)
         return least + largest_fitting(
             max(0, most - least), lambda n: affords(lm, ledger, self.load(sizes, least + n))
         )

@@ -41,9 +41,14 @@
 
   /* rlm_eval/analysis/text.py in the page. */
   const minus = (text) => text.replaceAll("-", "−");
-  const digits = (v, n) => Number(Number(v).toPrecision(n))
-    .toLocaleString("en", { maximumSignificantDigits: n, useGrouping: false });
   /* A half, where it is one in binary too, goes to the even digit. */
+  const digits = (v, n) => {
+    const bare = (text) => text.replace(/e.*|\D/g, "").replace(/^0+/, "");
+    const text = Number(v).toPrecision(n);
+    const half = /^50*$/.test(bare(Number(v).toPrecision(60)).slice(n)) && bare(text).at(-1) % 2;
+    return Number(half ? (v * (1 - Number.EPSILON)).toPrecision(n) : text)
+      .toLocaleString("en", { maximumSignificantDigits: n, useGrouping: false });
+  };
   const fixed = (v, n) => {
     const text = v.toFixed(n);
     const half = Math.abs(v * 2 ** (n + 1)) % 2 === 1;
