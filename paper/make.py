@@ -61,9 +61,9 @@ VARIANTS = (
     ("without the text's two ends in its prompt", "aggregation-f05617cd3d", "rlm_no_preview"),
     ("with another prompt, for capable models", "aggregation-a77e619c4b", "rlm_orchestrator"),
     ("control: a program by one who knows the task", "aggregation-684a1409d4", "line_by_line"),
-    ("control: the best constant answer", SHORTER[0], "best_constant"),
+    ("control: lines counted without reading them", "aggregation-b1c7b396ee", "cheat_count"),
+    ("control: the best constant answer", "aggregation-b1c7b396ee", "best_constant"),
 )
-LINK = "[{}](results/published/evidence/{})"
 TURNED = str.maketrans("+-", "-+")
 SCORE, POINTS = ("mean_score", "score_low", "score_high"), ("difference", "low", "high")
 
@@ -114,9 +114,9 @@ def runs_in(folder: Path) -> list[Run]:
 def numbers(folder: Path) -> Iterator[tuple[str, str]]:
     """What the text may say of the runs in ``folder``, by name: of an arm, and of an RLM's verdict,
     as RUN/ARM/LENGTH/MEASURE, of two arms as RUN/ARM-AGAINST/LENGTH/MEASURE; so of those in its
-    folder ``later``, made at a later revision; of runs in its folder ``again``, which were made a second time, as again/RUN/ARM/LENGTH/MEASURE. Scores and
-    differences are in percent and points, tokens per question. A run of one arm is judged with
-    those that asked the same questions."""
+    folder ``later``, made at a later revision; of runs in its folder ``again``, which were made a
+    second time, as again/RUN/ARM/LENGTH/MEASURE. Scores and differences are in percent and points,
+    tokens per question. A run of one arm is judged with those that asked the same questions."""
     found = (*folder.glob("*/results.parquet"), *folder.glob("later/*/results.parquet"))
     paths = [path.parent for path in sorted(found)]
     runs = {path.name: load_run(path) for path in paths}
@@ -240,11 +240,16 @@ def compared_with(run: Run, runs: Iterable[Run]) -> list[Run]:
     return [other for other in several if asked <= set(other.results["sample_id"])]
 
 
+def link(title: str, run: str) -> str:
+    folder = next(EVIDENCE.rglob(f"{run}/results.parquet")).parent
+    return f"[{title}]({folder.relative_to(HERE.parent).as_posix()})"
+
+
 def first_results(known: Mapping[str, str]) -> tuple[str, str]:
     """README's tables, from :func:`numbers`: methods on tasks, and variants of the RLM on one."""
     tasks = [["score, %; tokens per question", *COLUMNS, "verdict on the RLM"]]
     for title, length, *runs in TASKS:
-        row = [LINK.format(title, runs[0])]
+        row = [link(title, runs[0])]
         for arms in COLUMNS.values():
             cell = ""
             for run, arm in product(runs, arms):
@@ -252,7 +257,7 @@ def first_results(known: Mapping[str, str]) -> tuple[str, str]:
                 if f"{at}/n" in known:
                     score, tokens = known[f"{at}/score"], known[f"{at}/tokens"]
                     cell = f"{score}; {tokens}" if tokens != "0" else "too long"
-                    cell = cell if run == runs[0] else LINK.format(cell, run)
+                    cell = cell if run == runs[0] else link(cell, run)
             row.append(cell)
         tasks.append([*row, known[f"{runs[-1]}/rlm/{length}/decision"]])
     titles = ("", "score, % (95 %)", "gain on the RLM, points (95 %)", "exactly right", "tokens")
@@ -260,7 +265,7 @@ def first_results(known: Mapping[str, str]) -> tuple[str, str]:
     for title, run, arm in VARIANTS:
         names = ("score", "low", "high", "right", "tokens")
         score, low, high, *counts = (known[f"{run}/{arm}/1650/{name}"] for name in names)
-        row = [LINK.format(title, run), f"{score} ({low}–{high})", gain(known, run, arm), *counts]
+        row = [link(title, run), f"{score} ({low}–{high})", gain(known, run, arm), *counts]
         variants.append([cell.replace("nan", "") for cell in row])
     return markdown(tasks), markdown(variants)
 

@@ -25,7 +25,7 @@ def differing(runs: Iterable[Mapping[str, Any]]) -> list[str]:
     return sorted(name for name, found in hashes.items() if len(found) > 1)
 
 
-def test_the_evidence_was_measured_by_one_revision() -> None:
+def test_the_evidence_was_measured_by_one_revision_and_what_came_later_by_another() -> None:
     for folders in (("evidence", "evidence/again", "begun"), ("evidence/later", "begun/later")):
         runs = [run for folder in folders for run in environments(PUBLISHED / folder)]
         assert runs

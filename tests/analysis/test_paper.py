@@ -40,7 +40,9 @@ def test_a_run_and_a_folder_of_runs_have_figures_and_tables(
 PAPER = MAKE.parent
 #: What the text of the results may say in digits by hand: lengths, sizes of models, intervals, the
 #: depth of an RLM, a temperature, the names of hypotheses.
-BY_HAND = re.compile(r"\bH\d\b|[Dd]epth~\d|temperature~0\.7|\b\d+(?:\.\d+)?(?:[KMB]|~?tokens)\b|95\\?,?~?\\%")
+BY_HAND = re.compile(
+    r"\bH\d\b|[Dd]epth~\d|temperature~0\.7|\b\d+(?:\.\d+)?(?:[KMB]|~?tokens)\b|95\\?,?~?\\%"
+)
 
 
 def expanded(text: str) -> str:
@@ -111,4 +113,8 @@ def test_readmes_results_are_what_the_runs_say() -> None:
             r"{} against [\w ]+ \({} to {}\)".format(*map(re.escape, both)),
             joined.replace("−", "-"),
         )
+    shares = (known[f"aggregation-0fcf822001/{arm}/1650/score"] for arm in ("rlm", "direct"))
+    assert "score {} % by the RLM and {} % by one prompt".format(*shares) in joined
+    unread = (known[f"aggregation-b1c7b396ee/cheat_count/{n}/score"] for n in (1650, 3300))
+    assert "lines counted unread have {} and {} %".format(*unread) in joined
     assert f'"{known["aggregation/rlm/0/decision"]}"' in joined
