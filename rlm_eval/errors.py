@@ -6,7 +6,7 @@ import errno
 import math
 from typing import Literal
 
-from rlm_eval.records import Outcome
+from rlm_eval.records import PENDING, Outcome
 
 #: The outcome, and the kind of a provider's error, where a filter refused the prompt or the reply.
 CONTENT_FILTER: Literal["content_filter"] = "content_filter"
@@ -47,6 +47,12 @@ class SampleFailure(Exception):
     """A question that could not be answered. Becomes ``outcome``, never an empty answer."""
 
     outcome: Outcome = "no_answer"
+
+    @property
+    def leaves_pending(self) -> bool:
+        """Whether it is the provider's or the sandbox's, and not a prompt's own: whatever else is
+        asked for the same question would be for nothing."""
+        return self.outcome in PENDING and getattr(self, "kind", "") not in THE_PROMPTS
 
 
 class NoReply(SampleFailure):

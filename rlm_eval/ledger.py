@@ -113,30 +113,35 @@ class Ledger:
     def reserve_all(self, amounts: Sequence[Spend], *, wait: bool = True) -> list[Reservation]:
         """Hold a batch at once, or raise and hold nothing: BudgetExceeded for a sample's or child's
         cap, RunBudgetExceeded for the run's; ConfigError where a cap is in dollars and the amount
-        has no price. Without ``wait``, what is held by calls in flight counts as spent."""
+        has no price. Without ``wait``, BudgetExceeded too where only calls in flight are in the
+        way, whose cap it may be."""
         total = amounts[0] if len(amounts) == 1 else sum(amounts, Spend())
         with self._changed:
             while (refusal := self._refusal(total, in_flight=True)) is not None:
-                if wait:
-                    refusal = self._refusal(total, in_flight=False)
-                if refusal is not None:
-                    raise refusal
+                spent_up = self._refusal(total, in_flight=False)
+                if spent_up is not None or not wait:
+                    raise spent_up or BudgetExceeded(str(refusal))
                 self._changed.wait(timeout=0.5)
             held = [Reservation(amount) for amount in amounts]
             self._hold(total, len(held))
             return held
 
     def affords(self, amount: Spend, *, own_cap: bool = False) -> bool:
-        """Whether what is left on this node and all above pays ``amount``, calls in flight at
-        their worst; with ``own_cap``, what is left of this node's cap alone."""
+        """Whether what is left on this node and those above pays ``amount``, calls in flight at
+        their worst; with ``own_cap``, what is left of this node's cap alone. A run's cap, and what
+        other questions hold of it, is no part of what a method decides: who asks waits for it."""
         with self._changed:
             if own_cap:
                 return not _passed(self, self.spent + amount)
-            return self._refusal(amount, in_flight=True) is None
+            nodes = [node for node in self._capped if node is self or node.scope != "run"]
+            return self._refusal(amount, in_flight=True, of=nodes) is None
 
-    def _refusal(self, amount: Spend, *, in_flight: bool) -> Exception | None:
-        """The error for a cap that ``amount`` passes, ``in_flight`` with what is held; or None."""
-        for node in self._capped:
+    def _refusal(
+        self, amount: Spend, *, in_flight: bool, of: Sequence[Ledger] | None = None
+    ) -> Exception | None:
+        """The error for a cap that ``amount`` passes, ``in_flight`` with what is held, of these
+        nodes or of all; or None."""
+        for node in self._capped if of is None else of:
             total = node.spent + amount
             if in_flight and node._holds:
                 total += node._held

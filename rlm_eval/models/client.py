@@ -164,7 +164,8 @@ class LM:
 
         The batch is reserved as one: when it doesn't fit the budget, BudgetExceeded is raised and
         nothing is sent. A prompt that can't fit the window, is known already or comes twice needs
-        no budget. RunBudgetExceeded ends the batch.
+        no budget. RunBudgetExceeded ends the batch, and so does a failure that leaves the question
+        pending.
         """
         if not prompts:
             return []
@@ -175,6 +176,8 @@ class LM:
             try:
                 return self._answer(request, ledger)
             except SampleFailure as failure:
+                if failure.leaves_pending:
+                    raise
                 return failure
             finally:
                 if request.held is not None:
@@ -333,8 +336,10 @@ class LM:
         self, request: Request, attempt: int, held: Reservation, ledger: Ledger
     ) -> tuple[Reply | Failure, Call]:
         """One attempt, once its endpoint's gate is open, and its record. Raises as the ledger does
-        where a cap on seconds passes at the gate. What is no provider's failure passes through,
-        counted at its worst."""
+        where a cap on seconds has passed, or does at the gate. What is no provider's failure passes
+        through, counted at its worst."""
+        if ledger.seconds_left() == 0:
+            ledger.release([ledger.reserve(Spend(), wait=False)])
         gate, entered = self._client.gates.get(request.info.endpoint), 0.0
         if gate is not None:
             while (place := gate.enter(held.amount.tokens, ledger.seconds_left())) is None:

@@ -141,6 +141,8 @@ class Zygote:
         request = json.dumps({"op": op, "id": number}).encode()
         passed = [] if descriptor is None else [descriptor]
         with self._lock:
+            if self._broken:  # what it says now may be for another
+                raise SandboxError("the sandbox does not answer")
             try:
                 socket.send_fds(self._control, [request], passed)
             except OSError as error:

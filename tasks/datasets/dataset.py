@@ -146,7 +146,10 @@ class DataSet(Task):
         super().__post_init__()
         if self.path is not None:
             deque(self.rows(), maxlen=0)
-            self.source = {"path": self.path, "sha256": _sha256(_files(Path(self.path)))}
+            self.source = {
+                "path": self.path,
+                "sha256": _sha256(_files(Path(self.path), self.split)),
+            }
             return
         if not self.hub:
             raise ConfigError("is missing: give a file (.jsonl or .parquet)", key="path")
@@ -184,7 +187,7 @@ class DataSet(Task):
 
     def _raw(self) -> Iterator[tuple[str, Any]]:
         if self.path is not None:
-            yield from _read(_files(Path(self.path)))
+            yield from _read(_files(Path(self.path), self.split))
             return
         import datasets  # type: ignore[import-untyped]
         import httpx
@@ -196,17 +199,23 @@ class DataSet(Task):
                 file = hf_hub_download(hub, self.file, repo_type="dataset", revision=at)
                 yield from _read([Path(file)])
                 return
-            rows = datasets.load_dataset(
-                hub, self.config, split=self.split, revision=at, streaming=True
-            )
+            builder = datasets.load_dataset_builder(hub, self.config, revision=at)
+            if builder.hash != at:  # a folder here, or what is cached of another revision
+                raise ValueError(f"within reach is {builder.hash} alone")
+            rows = builder.as_streaming_dataset(split=self.split)
             yield from ((f"{hub} row {i}", raw) for i, raw in enumerate(rows, 1))
-        except (OSError, ValueError, httpx.HTTPError, datasets.exceptions.DatasetsError) as error:
+        except (
+            *(OSError, ValueError, RuntimeError, httpx.HTTPError),
+            datasets.exceptions.DatasetsError,
+        ) as error:
             told = f"{hub} at {at} can't be read ({_first_line(error)}); give path=FILE instead"
             raise ConfigError(told) from error
 
 
-def _files(path: Path) -> list[Path]:
+def _files(path: Path, split: str | None) -> list[Path]:
+    """The file, or those of a folder: of the split alone where files are called by splits."""
     found = sorted(path.glob("**/*.parquet")) if path.is_dir() else [path]
+    found = [file for file in found if file.name.partition("-")[0] == split] or found
     if not found or not found[0].is_file():
         what = "holds no .parquet file" if path.is_dir() else "is no file"
         raise ConfigError(f"{path} {what}", key="path")

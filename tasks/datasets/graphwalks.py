@@ -16,6 +16,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Annotated
 
 from pydantic import AfterValidator
@@ -56,12 +57,17 @@ def walk(edges: Iterable[tuple[str, str]], operation: str) -> list[str] | None:
     return sorted(level)
 
 
+@dataclass(kw_only=True, eq=False)
 class GraphWalks(Fixed):
+    """Its sizes are those of prompts: an answer is no part of them."""
+
+    max_answer_tokens: int = 16384
+
+    answer_in_target = False
     name = scorer = "graphwalks"
     schema = shape(
         prompt=Annotated[Text, AfterValidator(_parts)], answer_nodes=many(Text), problem_type=Text
     )
-    max_answer_tokens = 2048
 
     def item(self, row: Row) -> Fields:
         before, edges, operation = row["prompt"]

@@ -74,11 +74,21 @@ def test_retries_in_a_batch_that_fills_its_cap_end_and_do_not_wait_for_each_othe
     lm, _ = open_client(ScriptedModel(script=Plan([down(), "b", "c"])))
     cap = Budget(calls=3)
     ledger = Ledger().child(cap) if whose == "sample" else Ledger(cap).child()
+    with pytest.raises(ProviderError):
+        lm.complete_batch(
+            prompts("a", "b", "c"), ledger=ledger, max_tokens=16, tags=SUB, concurrency=1
+        )
+    assert ledger.spent.calls == 1, "its question is pending, whatever the others say"
+    assert ledger.remaining()["calls"] == 2
+
+
+def test_a_cap_on_seconds_ends_a_batch_in_its_middle() -> None:
+    lm, _ = open_client(ScriptedModel(script=Plan([lambda: time.sleep(0.3) or "slow", "b", "c"])))
+    ledger = Ledger().child(Budget(seconds=0.2))
     outcomes = lm.complete_batch(
         prompts("a", "b", "c"), ledger=ledger, max_tokens=16, tags=SUB, concurrency=1
     )
-    assert texts(outcomes) == ["ProviderError", "b", "c"]
-    assert ledger.spent.calls == 3
+    assert texts(outcomes) == ["slow", "BudgetExceeded", "BudgetExceeded"]
 
 
 def test_a_run_cap_inside_a_batch_frees_what_was_held_for_the_rest() -> None:

@@ -114,13 +114,15 @@ def test_a_waiting_request_is_refused_once_the_cap_is_really_spent() -> None:
         assert isinstance(waiting.exception(20), RunBudgetExceeded)
 
 
-def test_without_wait_what_is_held_counts_as_spent() -> None:
+def test_without_wait_what_is_held_is_in_the_way_and_does_not_stop_the_run() -> None:
     ledger = Ledger(Budget(calls=1))
     held = ledger.reserve(CALL)
-    with pytest.raises(RunBudgetExceeded):
+    with pytest.raises(BudgetExceeded):
         ledger.reserve(CALL, wait=False)
     ledger.settle(held, Spend())
-    ledger.reserve(CALL, wait=False)
+    ledger.settle(ledger.reserve(CALL, wait=False), CALL)
+    with pytest.raises(RunBudgetExceeded):
+        ledger.reserve(CALL, wait=False)
 
 
 def test_a_ledger_affords_what_it_would_hold_without_waiting() -> None:
@@ -128,7 +130,8 @@ def test_a_ledger_affords_what_it_would_hold_without_waiting() -> None:
     sample = run.child(Budget(calls=3))
     assert sample.affords(Spend(3, 300, 0.05))
     assert not sample.affords(Spend(4, 400, 0.04))
-    assert not sample.affords(Spend(1, 100, 0.06)), "the run's cap"
+    assert sample.affords(Spend(1, 100, 0.06)), "the run's cap is waited for"
+    assert not run.affords(Spend(1, 100, 0.06))
     sample.reserve(Spend(2, 200, 0.02))
     assert sample.affords(Spend(1, 100, 0.03))
     assert not sample.affords(Spend(2, 200, 0.02)), "calls in flight count at their worst"

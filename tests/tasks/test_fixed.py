@@ -7,6 +7,7 @@ import tracemalloc
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import yaml
 
@@ -155,6 +156,14 @@ def test_graphwalks(tmp_path: Path) -> None:
     assert task.query(sample.question) == "Perform a BFS from node aa with depth 2."
     assert task.code_oracle(sample.question, context) == "Final Answer: [dd]"
     assert task.score(sample, "Final Answer: [dd]").correct
+
+
+def test_of_a_folder_the_files_of_the_split_are_read(tmp_path: Path) -> None:
+    for split, gold in (("test", "zz"), ("train", "dd")):
+        row = {"prompt": PROMPT, "answer_nodes": [gold], "problem_type": "bfs"}
+        pd.DataFrame([row]).to_parquet(tmp_path / f"{split}-00000-of-00001.parquet")
+    task = GraphWalks(path=str(tmp_path), split="train", lengths=[4096], n=1)
+    assert [sample.gold for _, sample in task.build()] == [("dd",)]
 
 
 def test_walk() -> None:

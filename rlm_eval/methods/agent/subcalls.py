@@ -13,12 +13,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-from rlm_eval.errors import THE_PROMPTS, BudgetExceeded, ContextOverflow, SampleFailure
+from rlm_eval.errors import BudgetExceeded, ContextOverflow, SampleFailure
 from rlm_eval.ledger import MOST_REFUSED, Ledger
 from rlm_eval.methods.agent.trace import Trace
 from rlm_eval.models.client import LM, CallTags, Completion
 from rlm_eval.models.protocol import user
-from rlm_eval.records import PENDING, Content
+from rlm_eval.records import Content
 from rlm_eval.repl.results import HostError, HostFunction
 
 
@@ -142,7 +142,7 @@ class SubCalls:
         """Raise what ends the code: a provider's outage or a sandbox's, and the budget's refusal
         where the code takes no notice of it."""
         for failed in [o for o in outcomes if isinstance(o, SampleFailure)]:
-            if failed.outcome in PENDING and getattr(failed, "kind", "") not in THE_PROMPTS:
+            if failed.leaves_pending:
                 raise failed
         for refused in [o for o in outcomes if isinstance(o, BudgetExceeded)][:1]:
             self.unpaid += 1
