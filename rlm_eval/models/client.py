@@ -174,6 +174,8 @@ class LM:
 
         def answer(request: Request) -> Completion | SampleFailure:
             try:
+                if len(requests) > 1 and ledger.seconds_left() == 0:  # by now
+                    ledger.release([ledger.reserve(Spend(), wait=False)])
                 return self._answer(request, ledger)
             except SampleFailure as failure:
                 if failure.leaves_pending:
@@ -336,10 +338,8 @@ class LM:
         self, request: Request, attempt: int, held: Reservation, ledger: Ledger
     ) -> tuple[Reply | Failure, Call]:
         """One attempt, once its endpoint's gate is open, and its record. Raises as the ledger does
-        where a cap on seconds has passed, or does at the gate. What is no provider's failure passes
-        through, counted at its worst."""
-        if ledger.seconds_left() == 0:
-            ledger.release([ledger.reserve(Spend(), wait=False)])
+        where a cap on seconds passes at the gate. What is no provider's failure passes through,
+        counted at its worst."""
         gate, entered = self._client.gates.get(request.info.endpoint), 0.0
         if gate is not None:
             while (place := gate.enter(held.amount.tokens, ledger.seconds_left())) is None:

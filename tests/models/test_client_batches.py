@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import pytest
 
@@ -137,7 +138,8 @@ def test_a_cap_is_never_passed_by_64_samples_with_batches_and_faults() -> None:
             try:
                 while True:
                     batch = prompts(*(f"{number} {ledger.spent.calls} {i}" for i in range(3)))
-                    lm.complete_batch(batch, ledger=ledger, max_tokens=16, tags=SUB)
+                    with suppress(ProviderError):
+                        lm.complete_batch(batch, ledger=ledger, max_tokens=16, tags=SUB)
             except (BudgetExceeded, RunBudgetExceeded) as spent:
                 return type(spent).__name__
 
