@@ -124,9 +124,7 @@ def numbers(folder: Path) -> Iterator[tuple[str, str]]:
         results = by_method(combine([run]))
         yield from of_kinds(at, results)
         yield from of_arms(at, results, run.calls[run.calls["role"] == "sub"])
-        asked = set(results["sample_id"])
-        wider = [other.results for other in runs.values() if asked < {*other.results["sample_id"]}]
-        yield from of_repeats(at, results, pd.concat(wider) if wider else results[:0])
+        yield from of_repeats(at, results, runs.values())
         yield from of_notes(at, results, run.calls[run.calls["role"] == "summarize"])
         beside = by_method(combine([*compared_with(run, runs.values()), run]))
         beside = beside[beside["sample_id"].isin(run.results["sample_id"])]
@@ -196,17 +194,23 @@ def of_notes(at: str, results: pd.DataFrame, calls: pd.DataFrame) -> Iterator[tu
         yield f"{at}/{arm}/{length}/cut", f"{(own['finish_reason'] == 'length').sum()}"
 
 
-def of_repeats(at: str, results: pd.DataFrame, others: pd.DataFrame) -> Iterator[tuple[str, str]]:
+def of_repeats(at: str, results: pd.DataFrame, runs: Iterable[Run]) -> Iterator[tuple[str, str]]:
     """Where questions were asked several times: how far one answer's score is from its question's
     mean (``spread``), the share of chance in the variance of one answer, the least and the most
-    that all questions scored in one repeat, and what they scored in ``others``, asked ``once``."""
+    that all questions scored in one repeat, and what they scored ``once``, in those of the
+    ``runs`` that asked them among others."""
+    asked = set(results["sample_id"])
     for row in tables.repeat_variance(results).to_dict("records"):
         name = f"{at}/{row['arm']}/{row['target_tokens']}"
         own = results[results["asked"] & (results["arm"] == row["arm"])]
         means = own.groupby("repeat")["points"].mean()
         shown = {"spread": sqrt(row["between_repeats"]), "chance": row["repeat_share"]}
-        same = others["sample_id"].isin(own["sample_id"]) & (others["method"] == row["arm"])
-        shown |= {"least": means.min(), "most": means.max(), "once": others[same]["points"].mean()}
+        others = [run.results for run in runs if asked < {*run.results["sample_id"]}]
+        once = [
+            rows[rows["sample_id"].isin(asked) & (rows["method"] == row["arm"])] for rows in others
+        ]
+        shown |= {"least": means.min(), "most": means.max()}
+        shown |= {"once": pd.concat(once)["points"].mean()} if once else {}
         yield from ((f"{name}/{k}", f"{100 * v:.0f}") for k, v in shown.items())
         yield f"{name}/repeats", f"{row['repeats']}"
 

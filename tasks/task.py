@@ -23,7 +23,7 @@ from .sizing import EXACT_UP_TO, LONGEST, check_lengths
 Pair = tuple[Context, Sample]
 #: The note of a task whose samples name the rule ``judge`` where no judge is set.
 UNJUDGED = "no model grades the answers: rule judge is exact match after SQuAD's normalisation"
-#: Tokens of contexts in a row that may have no question: a rare kind has one in some hundreds.
+#: Tokens of contexts in a row that may have no question, since some kinds of questions are rare.
 MOST_WITHOUT = 20_000_000
 #: What a fixed answer is, by rule, where it is not a gold as it stands. Those without {} are for
 #: rules whose golds differ from sample to sample: users, nodes, a random prefix.

@@ -174,8 +174,8 @@ class LM:
 
         def answer(request: Request) -> Completion | SampleFailure:
             try:
-                if len(requests) > 1 and ledger.seconds_left() == 0:  # by now
-                    ledger.release([ledger.reserve(Spend(), wait=False)])
+                if len(requests) > 1 and ledger.seconds_left() == 0:
+                    ledger.release([ledger.reserve(Spend(), wait=False)])  # which raises
                 return self._answer(request, ledger)
             except SampleFailure as failure:
                 if failure.leaves_pending:

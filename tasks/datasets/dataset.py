@@ -191,6 +191,7 @@ class DataSet(Task):
             return
         import datasets  # type: ignore[import-untyped]
         import httpx
+        from datasets.exceptions import DatasetsError  # type: ignore[import-untyped]
         from huggingface_hub import hf_hub_download
 
         hub, at = str(self.hub), self.revision
@@ -204,10 +205,7 @@ class DataSet(Task):
                 raise ValueError(f"within reach is {builder.hash} alone")
             rows = builder.as_streaming_dataset(split=self.split)
             yield from ((f"{hub} row {i}", raw) for i, raw in enumerate(rows, 1))
-        except (
-            *(OSError, ValueError, RuntimeError, httpx.HTTPError),
-            datasets.exceptions.DatasetsError,
-        ) as error:
+        except (OSError, ValueError, RuntimeError, httpx.HTTPError, DatasetsError) as error:
             told = f"{hub} at {at} can't be read ({_first_line(error)}); give path=FILE instead"
             raise ConfigError(told) from error
 

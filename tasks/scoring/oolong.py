@@ -4,6 +4,7 @@ strict rule of the questions that we generate in its manner."""
 from __future__ import annotations
 
 import re
+from collections.abc import Set
 from dataclasses import replace
 from datetime import datetime
 from typing import Literal
@@ -25,8 +26,6 @@ SAME_AS = (
     (r"equally (?:common|frequent|often)|as (?:common|frequent|often) as", "same frequency"),
     (r"\b(more|less) (?:frequent|often)", r"\1 common"),
 )
-
-
 #: Where it is the later of two times that a phrase is said of.
 LATER = re.compile(r"(?:more|less) common (?:(?:in|among) (?:the )?(?:lines )?(?:dated )?)?after\b")
 
@@ -80,8 +79,8 @@ def _strict(sample: Sample, answer: str, kind: Kind) -> float:
     short = replace(sample, max_answer_tokens=min(sample.max_answer_tokens, SHORT))
     part = re.sub(r"\\[()]", " ", final_part(short, answer))
     marked = [part.partition("\n\n")[0]] if 0 < len(MARK.findall(answer)) < MANY else []
-    gold: set[object] = {sample.gold[0].lower()}
-    gold = gold if kind == "label" else _said(sample, sample.gold[0], kind)
+    named_so = {sample.gold[0].lower()}  # a label may be unlike what is read as one
+    gold: Set[object] = named_so if kind == "label" else _said(sample, sample.gold[0], kind)
     for text in (*marked, part):
         for read in (re.sub(r"\([^()]*\)", " ", text), text):
             if said := _said(sample, read, kind):
@@ -111,9 +110,9 @@ def _said(sample: Sample, text: str, kind: Kind) -> set[object]:
     return found - {None}
 
 
-def _worth(said: set[object], gold: set[object], kind: Kind) -> float:
+def _worth(said: Set[object], gold: Set[object], kind: Kind) -> float:
     if kind == "number" and len(said) == len(gold) == 1:
-        return _graded(f"{said.pop():.15g}", f"{gold.pop():.15g}")
+        return _graded(*(f"{value:.15g}" for (value,) in (said, gold)))
     return float(said == gold)
 
 
