@@ -82,7 +82,6 @@ def main(folders: Sequence[Path], out: Path = HERE) -> None:
         shown = views(results, calls, summary, pairs)
         made = {view.id: tables.to_latex(*printed(view)) for view in shown}
         made["short"] = tables.to_latex(short(summary), [False, True, True, True])
-        made["method_by_length"] = tables.to_latex(tables.method_by_length(summary))
         made["method_by_task"] = tables.to_latex(tables.method_by_task(summary))
         revisions = ", ".join(sorted({str(run.environment["code_revision"]) for run in runs}))
         for name, text in made.items():

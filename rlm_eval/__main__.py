@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import sys
@@ -9,7 +10,7 @@ from typing import Any
 
 
 class _Patient(io.TextIOWrapper):
-    """Standard output or error that takes any text, and what a closed pipe no longer reads."""
+    """Standard output or error that takes any text, and what nobody reads any more."""
 
     def write(self, text: str) -> int:
         return self._kept(super().write, text) or 0
@@ -20,7 +21,9 @@ class _Patient(io.TextIOWrapper):
     def _kept(self, action: Any, *arguments: Any) -> Any:
         try:
             return action(*arguments)
-        except BrokenPipeError:  # as after `| head -1`: the run goes on to its end
+        except OSError as error:  # a closed pipe, as after `| head -1`, or a terminal that is gone
+            if error.errno not in (errno.EPIPE, errno.EIO):
+                raise
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self.fileno())
             os.close(nowhere)

@@ -98,7 +98,7 @@ class ProviderError(SampleFailure):
 #: Kinds of a provider's failure that no repetition mends: they are about key, account or settings.
 PERMANENT = frozenset({"authentication", "not_found", "quota", "bad_request"})
 #: Kinds that are a prompt's own: who asked may ask otherwise, or for less.
-THE_PROMPTS = frozenset({"bad_request", "over_rate_limit"})
+THE_PROMPTS = frozenset({"bad_request", "over_rate_limit", "unreadable_call"})
 
 
 class SandboxError(SampleFailure):

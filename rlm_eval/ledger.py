@@ -51,10 +51,10 @@ class Budget:
         """A cap on tokens or dollars: what methods that spend up to a cap look at."""
         return self.tokens is not None or self.usd is not None
 
-    def shared(self, parts: int) -> Budget:
-        """What each of ``parts`` that run side by side may spend of it; all have its seconds."""
-        calls, tokens = (cap and cap // parts for cap in (self.calls, self.tokens))
-        return replace(self, calls=calls, tokens=tokens, usd=self.usd and self.usd / parts)
+    def shared(self, share: float) -> Budget:
+        """What a part of the work, which has all the seconds, may spend of it."""
+        calls, tokens = (cap and int(cap * share + 1e-9) for cap in (self.calls, self.tokens))
+        return replace(self, calls=calls, tokens=tokens, usd=self.usd and self.usd * share)
 
 
 @dataclass
@@ -88,6 +88,8 @@ class Ledger:
         #: This node and all above it, the run's last; and those of them that have a cap.
         self._nodes: tuple[Ledger, ...] = (self, *parent._nodes) if parent else (self,)
         self._capped = tuple([node for node in self._nodes if node.budget != Budget()])
+        #: Of these what a method may know of: what other questions take of a run's cap is not its.
+        self._own = tuple([n for n in self._capped if n is self or n.scope != "run"])
         self._changed: threading.Condition = parent._changed if parent else threading.Condition()
         self.spent = Spend()
         self._held = Spend()
@@ -126,15 +128,11 @@ class Ledger:
             self._hold(total, len(held))
             return held
 
-    def affords(self, amount: Spend, *, own_cap: bool = False) -> bool:
-        """Whether what is left on this node and those above pays ``amount``, calls in flight at
-        their worst; with ``own_cap``, what is left of this node's cap alone. A run's cap, and what
-        other questions hold of it, is no part of what a method decides: who asks waits for it."""
+    def affords(self, amount: Spend) -> bool:
+        """Whether what is left on this node and those above but the run's pays ``amount``, calls in
+        flight at their worst."""
         with self._changed:
-            if own_cap:
-                return not _passed(self, self.spent + amount)
-            nodes = [node for node in self._capped if node is self or node.scope != "run"]
-            return self._refusal(amount, in_flight=True, of=nodes) is None
+            return self._refusal(amount, in_flight=True, of=self._own) is None
 
     def _refusal(
         self, amount: Spend, *, in_flight: bool, of: Sequence[Ledger] | None = None
@@ -175,15 +173,10 @@ class Ledger:
     def renew(self, reservation: Reservation, spent: Spend) -> None:
         """Count a failed attempt as ``spent`` and hold the same amount for the next one. Raises as
         :meth:`reserve_all` does when that no longer fits, with the attempt settled. Never waits:
-        what it would wait for may be queued behind the caller. Where only calls in flight are in
-        the way, it is BudgetExceeded whose cap it may be: the run's is not spent."""
+        what it would wait for may be queued behind the caller."""
         with self._changed:
             self.settle(reservation, spent)
-            refusal = self._refusal(reservation.amount, in_flight=True)
-            if refusal is not None:
-                spent_up = self._refusal(reservation.amount, in_flight=False)
-                raise spent_up or BudgetExceeded(str(refusal))
-            self._hold(reservation.amount, 1)
+            self.reserve(reservation.amount, wait=False)
             reservation.settled = False
 
     def count_refused(self) -> None:
@@ -216,9 +209,9 @@ class Ledger:
     def seconds(self) -> float:
         return time.monotonic() - self._started
 
-    def seconds_left(self) -> float | None:
-        """Wall time until the nearest cap on seconds, None without one."""
-        caps = ((node, node.budget.seconds) for node in self._capped)
+    def seconds_left(self, *, own: bool = False) -> float | None:
+        """Wall time until the nearest cap on seconds, None without one; ``own``: but the run's."""
+        caps = ((node, node.budget.seconds) for node in (self._own if own else self._capped))
         left = [most - node.seconds for node, most in caps if most is not None]
         return max(0.0, min(left)) if left else None
 
@@ -230,14 +223,15 @@ class Ledger:
             return {k: cap - (getattr(used, k) or 0) for k, cap in caps.items() if cap is not None}
 
     def remaining(self) -> dict[str, float | int | None]:
-        """The tightest remaining amount per kind over this node and all above (None: no cap)."""
+        """The tightest remaining amount per kind over this node and those above but the run's: what
+        a model may be told of. None: no cap."""
         out: dict[str, float | int | None] = dict.fromkeys(("calls", "tokens", "usd"))
         with self._changed:
-            for node in self._capped:
+            for node in self._own:
                 for kind, left in node.left().items():
                     other = out[kind]
                     out[kind] = max(0, left if other is None else min(other, left))
-        return out | {"seconds": self.seconds_left()}
+        return out | {"seconds": self.seconds_left(own=True)}
 
 
 def hold_back(ledger: Ledger, amount: Spend) -> Ledger:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -57,6 +58,11 @@ _BEGAN = time.time() - time.monotonic()
 def now() -> float:
     """Unix time, in seconds, by the clock as this process began: it never goes back, nor jumps."""
     return _BEGAN + time.monotonic()
+
+
+def plain(text: str) -> str:
+    """``text`` without characters that a terminal would obey, but for tabs and ends of lines."""
+    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", "�", text.replace("\r\n", "\n"))
 
 
 def storable(text: str) -> str:

@@ -4,6 +4,7 @@ PDF by an extra."""
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -16,8 +17,9 @@ MOST = 100_000_000
 #: Folders without documents, beside hidden ones, and what makes a folder the record of a run.
 JUNK, RECORD = ("__pycache__", "node_modules"), ("journal.jsonl", "journal.jsonl.gz")
 #: Elements of HTML within a line, and what parts the cells of a table. All others begin a line.
-INLINE = "a abbr b cite code em font i img kbd mark q s small span strong sub sup u var".split()  # noqa: SIM905
-PARTS = {**dict.fromkeys(INLINE, ""), "td": " | ", "th": " | "}
+INLINE = """a abbr b bdi bdo cite code data del dfn em font i img ins kbd label mark q rb rp rt ruby
+    s samp small span strong sub sup time tt u var wbr"""
+PARTS = {**dict.fromkeys(INLINE.split(), ""), "td": " | ", "th": " | "}
 
 
 def read_file(path: Path) -> str:
@@ -50,7 +52,7 @@ def _files(folder: Path) -> Iterator[Path]:
     except OSError as error:
         raise ConfigError(f"{folder} can't be read: {error.strerror}") from error
     for path in inside:
-        recorded = any((path / name).exists() for name in RECORD)
+        recorded = any(os.path.exists(path / name) for name in RECORD)  # False where it is locked
         hidden = path.name.startswith(".") or path.name in JUNK or recorded
         if path.is_file() and not hidden:
             yield path

@@ -163,6 +163,7 @@ class Own(DataSet):
             _, sample = self.pair(context, target, **fields)
             (given,) = self.constants([sample])
             right, blank = (self.score(sample, said).correct for said in (given, ""))
+            blank = blank and sample.scorer != "judge"
             if not right or blank or self._tok.count(sample.gold[0]) > self.max_answer_tokens:
                 told = f"answer {', '.join(sample.gold)!r}: {sample.scorer} can't score it"
                 if self._tok.count(given) > self.max_answer_tokens:

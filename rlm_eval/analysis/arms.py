@@ -49,15 +49,15 @@ def competitors(frame: pd.DataFrame) -> pd.DataFrame:
     return frame[frame["arm_kind"] != "control"]
 
 
-def marks(frame: pd.DataFrame) -> dict[str, str]:
-    """Each arm's name in a table: with whether it is scripted, a control, or asks no model at all.
-    ``frame`` has results, or rows of ``summarize``."""
+def marks(frame: pd.DataFrame) -> dict[tuple[str, str], str]:
+    """The name of each task's arms in a table: with whether it is scripted, a control, or asks no
+    model at all. ``frame`` has results, or rows of ``summarize``."""
     found = {}
-    for arm, rows in frame.groupby("arm", sort=False):
+    for (task, arm), rows in frame.groupby(["task", "arm"], sort=False):
         words = ["scripted"] if bool(rows["scripted"].any()) else []
         if (rows["arm_kind"] == "control").all():
             words += ["control"] if (rows["model"] != "").any() else ["control, no model"]
-        found[str(arm)] = f"{arm} ({', '.join(words)})" if words else str(arm)
+        found[str(task), str(arm)] = f"{arm} ({', '.join(words)})" if words else str(arm)
     return found
 
 

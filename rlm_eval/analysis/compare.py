@@ -16,6 +16,7 @@ from rlm_eval.analysis.load import Run, combine, common_units, is_log
 from rlm_eval.analysis.paired import CELL, Comparison, Pair, comparisons
 from rlm_eval.analysis.text import Column, terminal_table
 from rlm_eval.journal.environment import OF_ARMS
+from rlm_eval.records import plain
 
 Change = tuple[str, Any, Any]
 COLUMNS = (
@@ -124,7 +125,7 @@ def _table(both: pd.DataFrame) -> pd.DataFrame:
         if cell["side"].nunique() < 2:
             continue
         row: dict[str, Any] = {"task": task, "target_tokens": length, "method": method}
-        row |= {"name": names[str(method)], "shared_samples": 0, "n_a": 0, "n_b": 0}
+        row |= {"name": names[str(task), str(method)], "shared_samples": 0, "n_a": 0, "n_b": 0}
         for side, own in cell[cell["asked"]].groupby("side"):
             row |= {f"n_{side}": own["sample_id"].nunique(), f"score_{side}": own["points"].mean()}
         if c := found.get(key):
@@ -147,10 +148,10 @@ def print_comparison(comparison: RunComparison, a: str, b: str, console: Console
     for title, found in comparison.changes.items():
         console.print(Text(f"\n{title}: " + ("" if found else "no difference"), style="bold"))
         for key, one, two in found:
-            console.print(Text(f"  {key}: {_shown(one)} → {_shown(two)}", overflow="fold"))
+            console.print(Text(f"  {plain(key)}: {_shown(one)} → {_shown(two)}", overflow="fold"))
     for side, arms in (("A", comparison.only_a), ("B", comparison.only_b)):
         if arms:
-            console.print(Text(f"\nOnly in {side}, not compared: {', '.join(arms)}"))
+            console.print(Text(plain(f"\nOnly in {side}, not compared: {', '.join(arms)}")))
     console.print()
     table = comparison.table
     if not table.empty:
@@ -188,5 +189,5 @@ def _notes(rows: pd.DataFrame) -> Iterator[str]:
 
 
 def _shown(value: Any) -> str:
-    text = "not set" if value is None else " ".join(str(value).split())
+    text = "not set" if value is None else plain(" ".join(str(value).split()))
     return text if len(text) <= 120 else f"{text[:120]}…"

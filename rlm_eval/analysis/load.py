@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import json
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import nan
@@ -17,6 +18,7 @@ from rlm_eval.analysis import arms
 from rlm_eval.errors import ConfigError
 from rlm_eval.journal.environment import read, recorded_configuration, recorded_environment
 from rlm_eval.journal.inspect_log import ENDINGS, LOG, read_log
+from rlm_eval.journal.journal import has_journal
 from rlm_eval.journal.tables import RESULT_COLUMNS, RESULTS
 from rlm_eval.records import NO_GOLD, PENDING, SCHEMA_VERSION, SCORED, content_hash
 
@@ -36,7 +38,7 @@ COLUMNS = {name: meaning for name, (_, meaning) in RESULTS.items()} | {
     "unit_id": "what counts as independent: context_id, or sample_id under analysis.unit=question",
     "started_at": "Unix time of the first call; null if none",
     "budget": "caps per sample that were set, as 'tokens=20000'; '' when none",
-    "matched": "True: methods were told to spend up to the cap (budget.matched)",
+    "matched": "True: the method was told to spend up to the cap (budget.matched)",
     "can_match": "whether the arm's method is one that can be told so",
     "code_revision": "hash of the sources that the arm was asked by; '' when unknown",
     "arm_id": "hash of all that makes an arm what it is",
@@ -120,6 +122,9 @@ def find_runs(*sources: str | Path) -> list[Path]:
             if any(True for folder in folders for _ in folder.glob("*/results.parquet")):
                 where = f"to read the runs in it, give '{source}/*'"
             raise ConfigError(f"{source} {what}; {where}")
+        for folder in (f for f in folders if f not in found and has_journal(f)):
+            how = f"run its command again, or rlm-eval replay {folder} --out {folder}"
+            print(f"left out: {folder} has no tables, as after a kill: {how}", file=sys.stderr)
         for folder in found:
             runs.setdefault(folder.resolve(), folder)
     return list(runs.values())
@@ -241,6 +246,7 @@ def complete(
     alone = frame["method"].isin([arm for arm, roles in models.items() if "sub" not in roles])
     revisions, revision = environment.get("revisions") or {}, environment.get("code_revision")
     caps = {k: v for k, v in (budget.get("sample") or {}).items() if v is not None}
+    can_match = frame["method"].map(lambda name: "matched" in (methods.get(name) or {}))
     frame = frame.assign(
         **{name: frame.get(name, nan) for name in ("judge_verdicts", "judge_dissents")},
         model=frame["model"].where(~modelless, ""),
@@ -256,8 +262,8 @@ def complete(
         unit_id=frame["sample_id" if analysis.get("unit") == "question" else "context_id"],
         started_at=frame["result_key"].map(began).astype(float),
         budget=", ".join(f"{k}={v}" for k, v in caps.items() if not k.startswith("_")),
-        matched=bool(budget.get("matched", False)),
-        can_match=frame["method"].map(lambda name: "matched" in (methods.get(name) or {})),
+        matched=can_match & bool(budget.get("matched", False)),
+        can_match=can_match,
         code_revision=frame["method"].map(lambda name: str(revisions.get(name, revision) or "")),
     )
     return _with_arms(frame, _further_models(config, models), config, environment)

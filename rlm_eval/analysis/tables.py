@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from rlm_eval.analysis.aggregate import BEST_CONSTANT, sets
-from rlm_eval.analysis.arms import marks
+from rlm_eval.analysis.arms import flatten, marks
 from rlm_eval.analysis.load import Run
 from rlm_eval.analysis.paired import CELL
 from rlm_eval.analysis.text import percent
@@ -27,48 +27,32 @@ SAID = ("forecast", "low", "high", "took", "within")
 SPLIT = ("calls", "from_memory", "computed", "cached", "completion")
 
 
-def method_by_length(summary: pd.DataFrame) -> pd.DataFrame:
-    """One row per task and arm, one column per length: ``81 (70–88), n 40``, the mean score in per
-    cent, and ``, set 2`` where an arm has answers to other samples than most. ``summary`` as
-    ``summarize`` gives it."""
-    sizes = ", n " + summary["asked"].astype(str)
-    columns = [f"{int(length):,}" for length in summary["target_tokens"]]
-    return _wide(summary, ["task", "method"], columns, sizes)
-
-
 def method_by_task(summary: pd.DataFrame) -> pd.DataFrame:
-    """One row per arm, one column per task and length: ``81 (70–88)`` in per cent. The heading
-    has the column's n; a cell with another n says its own, and one with other samples than most
-    that it has."""
+    """One row per arm (and model, of several), controls last; one column per task and length: the
+    mean score with its limits, ``81 (70–88)``, in per cent. The heading has the column's n; a cell
+    with another n says its own, and one with other samples than most that it has. ``summary`` as
+    ``summarize`` gives it."""
     most = summary.groupby(CELL)["asked"].transform("max")
     sizes = (", n " + summary["asked"].astype(str)).where(summary["asked"] != most, "")
     columns = [
         f"{task} {int(length):,} (n {n})"
         for task, length, n in zip(summary["task"], summary["target_tokens"], most, strict=True)
     ]
-    return _wide(summary, ["method"], columns, sizes)
-
-
-def _wide(
-    summary: pd.DataFrame, rows: list[str], columns: list[str], sizes: pd.Series[str]
-) -> pd.DataFrame:
-    """Scores and their ``sizes`` under ``columns``; controls last. Where there are several models,
-    rows are of one each."""
     cells = []
     for row in summary.to_dict("records"):
         low, high = 100 * row["score_low"], 100 * row["score_high"]
         limits = "" if pd.isna(low) else f" ({low:.0f}–{high:.0f})"
         cells.append(percent(row["mean_score"]) + limits)
-    marked = sets(summary)
-    if summary.loc[summary["model"] != "", "model"].nunique() > 1:
-        rows = [*rows, "model"]
+    marked, names = sets(summary), marks(summary)
+    several = summary.loc[summary["model"] != "", "model"].nunique() > 1
+    rows = ["method", "model"] if several else ["method"]
     long = summary.assign(
-        method=summary["arm"].map(marks(summary)),
+        method=[names[at] for at in zip(summary["task"], summary["arm"], strict=True)],
         column=columns,
         cell=pd.Series(cells, summary.index) + sizes + (", " + marked).where(marked != "", ""),
         place=(summary["arm_kind"] == "control") + 1 * (summary["arm"] == BEST_CONSTANT),
     )
-    long = long.sort_values([c for c in ("task", "place") if c in (*rows, "place")], kind="stable")
+    long = long.sort_values("place", kind="stable")
     how: dict[str, Any] = {"values": "cell", "aggfunc": "first", "sort": False}
     wide = long.pivot_table(index=rows, columns="column", **how)[list(dict.fromkeys(columns))]
     return wide.fillna("").reset_index().rename_axis(columns=None)
@@ -185,6 +169,10 @@ def inputs_cut(arm: str, own: pd.DataFrame) -> list[str]:
     """What is to be said of an arm that was shown less than the input; nothing of others."""
     asked = own[own["asked"]]
     cut = asked[asked["truncated_tokens"] > 0]
+    of = flatten(json.loads(own["arm_config"].iloc[0])) if len(cut) else {}
+    if "omit" in (of.get("overflow"), of.get("of.overflow")):
+        told = "are too large to be shown: its code searches them"
+        return [f"{arm}: {len(cut)} of {len(asked)} inputs {told}."]
     # Of the model's own tokens, as what was left out is counted: a turn's prompt, nearly. Not
     # where sub-calls' tokens are in the same sum.
     read = (cut["prompt_tokens"] / cut["iterations"].clip(lower=1)).sum()

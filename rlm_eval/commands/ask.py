@@ -21,9 +21,9 @@ from rlm_eval.config.spelling import Arguments
 from rlm_eval.errors import ConfigError
 from rlm_eval.journal.journal import write_atomically
 from rlm_eval.journal.past import read_trajectory
-from rlm_eval.records import content_hash
+from rlm_eval.records import content_hash, plain
 from rlm_eval.runs.assemble import Parts, assemble
-from rlm_eval.runs.progress import Watched, plain
+from rlm_eval.runs.progress import Watched
 from rlm_eval.runs.run import Host, carry_out_parts, redactor_of
 from rlm_eval.tasks.datasets.dataset import shorten
 from rlm_eval.tasks.documents import read_file, read_folder

@@ -23,6 +23,7 @@ def main(arguments: Sequence[str]) -> int:
     from rlm_eval.analysis.summary import DEMONSTRATION
     from rlm_eval.analysis.text import dollars, plural, points, shown
     from rlm_eval.journal.tables import write_csv
+    from rlm_eval.records import plain
 
     runs = [load_run(path) for path in find_runs(*options.runs)]
     if any(run.demonstration for run in runs):
@@ -41,7 +42,7 @@ def main(arguments: Sequence[str]) -> int:
             size = f"{points(row['difference'])} ({limits}; {plural(row['contexts'], 'context')})"
             length = f"{n:,} tokens" if (n := row["target_tokens"]) else "all lengths"
             where = f"{row['task']}, {length}, {row['model']}"
-            print(f"  {row['state']}: {size}: {pair} on {where}")
+            print(plain(f"  {row['state']}: {size}: {pair} on {where}"))
     if (measured["setting"] == "another").any():
         print("In another setting than the claim's, the direction alone is held against it.")
     left = table[table["state"] == "not measured"]

@@ -15,8 +15,8 @@ from rlm_eval.config.compose import commented, compose_tree, jobs_of, known_keys
 from rlm_eval.config.spelling import refuse_words
 from rlm_eval.errors import ConfigError, is_the_machines
 from rlm_eval.journal.redaction import Redactor, secrets_of
+from rlm_eval.records import plain
 from rlm_eval.runs.assemble import assemble
-from rlm_eval.runs.progress import plain
 from rlm_eval.runs.run import BAD_INPUT, FAILED, FINISHED, INTERRUPTED, carry_out_parts
 
 _MODULES = ("ask", "report", "compare", "replay", "resume", "claims", "merge", "export")

@@ -17,8 +17,7 @@ from rlm_eval.config.compose import compose_tree, recorded_tree
 from rlm_eval.config.spelling import Arguments
 from rlm_eval.errors import ConfigError
 from rlm_eval.journal.chats import training_rows
-from rlm_eval.journal.journal import read_events, replacing
-from rlm_eval.journal.tables import write_tables
+from rlm_eval.journal.journal import replacing
 from rlm_eval.records import storable
 from rlm_eval.tasks.datasets.exported import to_row
 from rlm_eval.tasks.task import Task
@@ -49,15 +48,14 @@ def main(arguments: Sequence[str]) -> int:
     parser = Arguments(
         "export",
         "A task's samples as a file: OUT.jsonl task=NAME task.KEY=VALUE. "
-        "A run for other tools: RUN --to inspect, sft or csv.",
+        "A run for other tools: RUN --to inspect or sft.",
     )
     parser.add_argument("place", type=Path, metavar="OUT.jsonl|RUN")
     parser.add_argument("overrides", nargs="*", metavar="task=NAME task.KEY=VALUE")
     parser.add_argument(
         "--to",
-        choices=("inspect", "sft", "csv"),
-        help="inspect: a log of inspect_ai for each arm; sft: an RLM's chats, for datasets; csv: "
-        "the tables",
+        choices=("inspect", "sft"),
+        help="inspect: a log of inspect_ai for each arm; sft: an RLM's chats, for datasets",
     )
     parser.add_argument("--out", type=Path, help="where to (default: beside the run's tables)")
     parser.add_argument(
@@ -72,7 +70,7 @@ def main(arguments: Sequence[str]) -> int:
     tree = recorded_tree(run_dir)
     target = tree["task"]["_target_"]
     module, _, name = target.rpartition(".")
-    ours = target.startswith("rlm_eval.") and options.to != "csv"
+    ours = target.startswith("rlm_eval.")
     if ours and getattr(getattr(importlib.import_module(module), name), "seal", None) is not None:
         raise ConfigError(f"{name} is sealed: its texts are encrypted, and no export has them")
     out = options.out or run_dir / options.to
@@ -82,23 +80,19 @@ def main(arguments: Sequence[str]) -> int:
         for path in write_logs(run_dir, out, tree):
             print(path)
         print(f"to look at them: inspect view --log-dir {shlex.quote(str(out))}")
-    elif options.to == "sft":
+    else:
         path = out if out.suffix == ".jsonl" else out / "chats.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)
         count = write_jsonl(training_rows(run_dir, options.min_score), path)
         print(f"{count} chats of answers with a score of {options.min_score:g} or more")
         print(f"datasets.load_dataset('json', data_files='{path}')")
-    else:
-        write_tables(read_events(run_dir, ("result", "call")), out)
-        for table in ("results", "calls"):
-            print(out / f"{table}.csv")
     return 0
 
 
 def _export_task(out: Path, overrides: Sequence[str]) -> int:
     if out.exists() or out.suffix != ".jsonl":
         raise ConfigError(
-            f"{out} must be a new file that ends in .jsonl; of a run say --to inspect, sft or csv"
+            f"{out} must be a new file that ends in .jsonl; of a run say --to inspect or sft"
         )
     name, task = make_task(overrides)
     if task.seal is not None:

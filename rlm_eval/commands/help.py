@@ -55,7 +55,7 @@ Commands, as python -m rlm_eval COMMAND or rlm-eval COMMAND (each has --help):
                            --rescore: the recorded answers by the present scorer
   merge RUN... --out DIR   shards or arms joined in one record
   export OUT.jsonl task=NAME ...  a task's samples as a file
-  export RUN --to inspect|sft|csv  a run for inspect_ai, fine-tuning or spreadsheets
+  export RUN --to inspect|sft      a run for inspect_ai or fine-tuning
   list [GROUP...]          what may be chosen, a line each
 
 stdout: tables, verdicts and, as the last line, the run's folder. stderr: progress.

@@ -32,8 +32,7 @@ from rlm_eval.journal.journal import (
     write_atomically,
 )
 from rlm_eval.journal.past import copy_trajectory
-from rlm_eval.records import PENDING
-from rlm_eval.runs.progress import plain
+from rlm_eval.records import PENDING, plain
 
 #: What the runs of one record may differ in: each result says it of itself, or it does not matter.
 _FREE = ("task", "seed", "repeats", "sandbox", "budget.run")

@@ -110,8 +110,8 @@ def ask(
 ) -> Answer:
     """Have an RLM, or another ``method``, answer a question about a text, texts by name, a file (a
     Path) or a list of files; turns are shown as they come. Raises as :func:`run` does."""
-    if isinstance(about, str) and os.path.isfile(about):
-        raise ConfigError(f"a str is the text itself: for the file write Path({about!r})")
+    if isinstance(about, str) and os.path.exists(about):
+        raise ConfigError(f"a str is the text itself: for what is there write Path({about!r})")
     if not isinstance(method, str):
         raise ConfigError(f"method={method!r}: one method answers; ask again for another")
     files = [about] if isinstance(about, Path) else about

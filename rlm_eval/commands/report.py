@@ -17,7 +17,7 @@ from rlm_eval.config.compose import permissions, recorded_tree, refuse_reaching
 from rlm_eval.config.credentials import from_environment
 from rlm_eval.config.spelling import Arguments
 from rlm_eval.errors import ConfigError
-from rlm_eval.journal.journal import damage
+from rlm_eval.journal.journal import behind, damage
 
 
 def contexts(allowed: Sequence[str], run_dir: Path, wanted: set[str]) -> Iterator[tuple[str, str]]:
@@ -61,8 +61,9 @@ def main(arguments: Sequence[str]) -> int:
     if len(found) > 1 and options.out is None:
         raise ConfigError(f"{len(found)} runs need a folder for their report: add --out FOLDER")
     runs = [load_run(path) for path in found]
-    for said in filter(None, map(damage, found)):
-        print(said, file=sys.stderr)
+    for path, run in zip(found, runs, strict=True):
+        for said in filter(None, (damage(path), behind(path, len(run.results)))):
+            print(said, file=sys.stderr)
     given = partial(contexts, allowed)
     print(write_report(runs, given, options.out, one_file=options.one_file))
     return 0

@@ -21,9 +21,8 @@ from rlm_eval.errors import ConfigError
 from rlm_eval.journal.journal import read_events, whole
 from rlm_eval.journal.tables import write_results
 from rlm_eval.models.replies import said
-from rlm_eval.records import SCORED, Sample, Score
+from rlm_eval.records import SCORED, Sample, Score, plain
 from rlm_eval.runs.judging import judge_of, majority
-from rlm_eval.runs.progress import plain
 
 Event = Mapping[str, Any]
 

@@ -27,8 +27,8 @@ from rlm_eval.config.compose import compose_tree, launcher_of, plain_tree, recor
 from rlm_eval.errors import ConfigError
 from rlm_eval.journal.journal import FILE_NAME, LOCK, check_unpacked, claim, write_atomically
 from rlm_eval.journal.past import SHARDS, past_of
+from rlm_eval.records import plain
 from rlm_eval.runs.assemble import assemble
-from rlm_eval.runs.progress import plain
 from rlm_eval.runs.run import (
     BAD_INPUT,
     FAILED,

@@ -12,10 +12,12 @@ import hashlib
 import importlib.util
 from collections.abc import Iterable, Iterator
 from functools import cache
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 from rlm_eval.errors import ConfigError
 
+INSTALLED = {"site-packages", "dist-packages"}
 #: Packages with files that are run by path in processes of their own: they count as one.
 _TOGETHER = ("rlm_eval.repl", "rlm_eval.methods.foreign", "rlm_eval.models.local")
 
@@ -56,22 +58,28 @@ def sources_of(modules: Iterable[str]) -> dict[str, str]:
 
 
 @cache
-def _file_of(module: str) -> Path | None:
-    """Its Python file; None for what is no module (a name in one) or has no source."""
+def _spec_of(module: str) -> ModuleSpec | None:
     try:
-        spec = importlib.util.find_spec(module) if module else None
+        return importlib.util.find_spec(module) if module else None
     except (ImportError, ValueError):  # its parent fails, or is no package; or it is __main__
         return None
-    found = spec.origin if spec else None
+
+
+def _file_of(module: str) -> Path | None:
+    """Its Python file; None for what is no module (a name in one) or has no source."""
+    found = spec.origin if (spec := _spec_of(module)) else None
     return Path(found) if found and found.endswith(".py") else None
 
 
 @cache
 def _home(module: str) -> Path | None:
     """The folder that a user's top-level module or package lies in; None for what is installed."""
-    if (path := _file_of(module)) is None or {"site-packages", "dist-packages"} & {*path.parts}:
+    if (spec := _spec_of(module)) is None:
         return None
-    return path.parents[path.name == "__init__.py"]
+    for folder in spec.submodule_search_locations or ():  # a package, with or without __init__.py
+        return None if INSTALLED & {*Path(folder).parts} else Path(folder).parent
+    path = _file_of(module)
+    return None if path is None or INSTALLED & {*path.parts} else path.parent
 
 
 @cache
@@ -93,6 +101,8 @@ def _read(module: str, path: Path, mtime_ns: int) -> tuple[str, tuple[str, ...]]
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
+            if node.level > package.count(".") + bool(package):
+                continue  # beyond the top: it fails there as well
             base = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
             names += [base, *(f"{base}.{alias.name}" for alias in node.names)]
     return hashlib.sha256(data).hexdigest()[:16], tuple(names)

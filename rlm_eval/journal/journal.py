@@ -170,7 +170,7 @@ def has_journal(run_dir: Path) -> bool:
 def stored(path: Path) -> Path | None:
     """A file of a record, or what ``gzip`` made of it for publishing; None where it is neither."""
     both = (path, path.with_name(path.name + PACKED))
-    return next((file for file in both if file.is_file()), None)
+    return next((file for file in both if os.path.isfile(file)), None)  # False in a locked folder
 
 
 def opened(path: Path) -> BinaryIO:
@@ -235,6 +235,17 @@ def damage(run_dir: Path, bad: Sequence[str] | None = None) -> str:
         f"{run_dir / FILE_NAME}: {len(bad)} damaged or foreign lines are left out ({shown}): "
         "results that they were part of are pending again"
     )
+
+
+def behind(run_dir: Path, rows: int) -> str:
+    """What is said of tables of so many ``rows`` that lack results of the journal, as after a kill;
+    empty where they lack none."""
+    events = whole(read_events(run_dir)) if has_journal(run_dir) else ()
+    there = {event["key"] for event in events if event["type"] == "result"}
+    if len(there) <= rows:
+        return ""
+    how = f"run its command again, or rlm-eval replay {run_dir} --out {run_dir}"
+    return f"{run_dir}: its journal has {len(there)} results, its tables {rows}: {how}"
 
 
 def whole(events: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:

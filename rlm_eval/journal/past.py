@@ -100,7 +100,7 @@ def finished_beside(run_dir: Path, wanted: Collection[str]) -> dict[str, Path]:
     for other in sorted(filter(has_journal, (f for b in beside for f in b.glob("[!.]*")))):
         missing = set(wanted) - found.keys()
         if other != run_dir and missing:
-            with contextlib.suppress(ConfigError):
+            with contextlib.suppress(ConfigError, PermissionError):
                 results = read_events(other, types=("result",))
                 done = missing & {event["key"] for event in results if _is_done(event)}
                 if done:

@@ -31,14 +31,9 @@ How = Literal["whole", "part", "none"]
 
 @dataclass
 class CodeAct(Agent):
-    """An agent whose actions are Python code. It reads the input in its prompt; what its code is
-    to work on, it writes into the code, or finds there by ``search``. It answers by ``submit``, or
-    by a reply without code.
-
-    ``sub_calls`` gives its code ``llm_query`` and ``llm_query_batched``. ``work_tokens`` of the
-    window are kept free of the input for the turns and what each block prints; ``overflow`` is
-    what happens to an input that the rest can't hold.
-    """
+    """An agent whose actions are Python code (arXiv 2402.01030). It reads the input in its prompt;
+    what its code is to work on, it writes into the code, or finds there by ``search``. It answers
+    by ``submit``, or by a reply without code. Settings: conf/method/codeact.yaml."""
 
     prompt_folder: ClassVar[str] = "codeact"
     answers_in_words: ClassVar[bool] = True

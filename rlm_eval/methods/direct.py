@@ -29,15 +29,8 @@ QuestionAt = Literal["after", "before", "both"]
 
 @dataclass
 class Direct(Prompted, Method):
-    """The input and the question in one prompt.
-
-    ``overflow`` says what happens to an input larger than the window: ``refuse`` it
-    (context_overflow), or cut away its head, middle or tail, which a line in its place says. The
-    question comes after the input, before it, or on both sides (``question_at``).
-
-    With ``think`` the model may reason first, in up to ``think_tokens`` beside the answer's own,
-    and hands the answer in between tags (:func:`final_answer`).
-    """
+    """The input and the question in one prompt. Settings: conf/method/direct.yaml. How an answer is
+    read after thoughts: :func:`final_answer`."""
 
     prompt: str = "plain"
     overflow: Overflow = "truncate_middle"

@@ -60,14 +60,9 @@ _SHARE = 0.7
 
 @dataclass
 class Rlm(Agent):
-    """A Recursive Language Model. In its REPL ``context`` is a str, a list of str, or a dict of
-    str to str, as the problem's content is a string, documents, or documents by name.
-
-    ``max_depth`` levels of sub-calls; ``batch`` gives them a form for lists. ``preview_head`` and
-    ``preview_tail`` characters of the context are shown at the start. ``history_share`` of the
-    window is the most a turn's prompt fills. ``child_model`` names the role whose model takes the
-    turns of child RLMs.
-    """
+    """A Recursive Language Model (arXiv 2512.24601). In its REPL ``context`` is a str, a list of
+    str, or a dict of str to str, as the problem's content is a string, documents, or documents by
+    name. Settings: conf/method/rlm.yaml."""
 
     prompt_folder: ClassVar[str] = "rlm"
 

@@ -31,17 +31,14 @@ CHOICE_TOKENS = 16
 
 @dataclass
 class Tries(Method):
-    """The method ``of``, asked ``tries`` times one after the other, every call sampled at
-    ``temperature`` (None, here or for the run: the provider's own). The answer given most often
-    counts, of equals the one given first; or, with ``choose="judge"``, what the root model takes
-    when it is shown the different answers, without the input (where it names none, the majority).
+    """The method ``of``, asked several times one after the other, and the answer given most often
+    (of equals the first), or the one that a judge takes (where it names none, the majority).
+    Settings: conf/method/tries.yaml.
 
     A try without an answer abstains. One after which the sample's cap can't pay another as dear is
     the last, and so is one refused before its first turn; one that the provider or the sandbox
-    fails leaves the sample pending. With ``matched`` there are as many tries as the sample's cap on
-    tokens or dollars buys, by the dearest so far, at most :data:`MOST_TRIES`. No seed is
-    sent, so that tries differ from run to run.
-    """
+    fails leaves the sample pending. With ``matched`` there are at most :data:`MOST_TRIES`. No seed
+    is sent, so that tries differ from run to run."""
 
     of: Method
     tries: int = 5
@@ -67,7 +64,7 @@ class Tries(Method):
         made: list[Answer] = []
         dearest = Spend()
         for number in range(1, (MOST_TRIES if capped else self.tries) + 1):
-            if capped and made and not ledger.affords(dearest, own_cap=True):
+            if capped and made and not ledger.affords(dearest):
                 break
             before, own = ledger.spent, lm.sampled(self.temperature)
             try:
@@ -87,7 +84,7 @@ class Tries(Method):
             refused = answer.outcome in ("budget_exceeded", "context_overflow")
             if refused and not answer.iterations:  # the next one would come no further
                 break
-            if answer.outcome == "budget_exceeded" and not ledger.affords(dearest, own_cap=True):
+            if answer.outcome == "budget_exceeded" and not ledger.affords(dearest):
                 break
         given = [a for a in made if a.outcome in SCORED and (a.text or "").strip()]
         chosen = self._chosen(given, problem, lm, ledger) if given else made[-1]

@@ -302,7 +302,9 @@ class LM:
             request.held = ledger.reserve(request.worst_case(ledger), wait=False)
         if request.tags.role != "embed":
             whose = (self._memory_scope, request.info.name, request.info.endpoint)
-            request.reused = self._client.prefixes.reused(whose, request.messages)
+            request.reused = self._client.prefixes.reused(
+                whose, request.messages, by_message=request.info.cached_by_message
+            )
         held, begun, attempt = request.held, 0.0, 1
         failed: Failure | None = None
         while True:

@@ -35,7 +35,7 @@ _STATUS: Mapping[int, tuple[str, bool]] = {
     429: ("rate_limit", True),
     **dict.fromkeys((409, 425, 502, 503, 504, 529), ("unavailable", True)),
 }
-#: Errors from before the request reached anybody.
+#: From before the request reached anybody.
 _NOT_SENT = {"ConnectError", "ConnectTimeout", "PoolTimeout", "ProxyError", "UnsupportedProtocol"}
 _SILENT = {"ReadTimeout", "WriteTimeout", "APITimeoutError", "Timeout", "TimeoutError"}
 _BROKEN = {"ReadError", "WriteError", "CloseError", "RemoteProtocolError", "LocalProtocolError"}
@@ -46,8 +46,7 @@ _WITHHELD = {
     *("content_filter", "content_filtered", "safety", "recitation", "blocklist"),
     *("prohibited_content", "spii", "sensitive", "guardrail_intervened", "image_safety"),
 }
-#: Tokens that a provider may count beside what was sent and asked for: its own instructions and
-#: template, and what a model thinks beyond max_tokens.
+#: Tokens that may be counted beside what was sent and asked for: templates, unlimited thoughts.
 _BESIDE_PROMPT, _BESIDE_REPLY = 10_000, 200_000
 #: How providers end a reply that they failed to finish, and litellm calls an ordinary stop.
 _BROKEN_OFF = {"error", "network_error", "insufficient_system_resource", "abort"}
@@ -126,6 +125,8 @@ _SAID: Mapping[str, re.Pattern[str]] = {
         r"""(?:invalid|incorrect|wrong|missing|no).api.?key|no_db_connection|authentication_?error
         api.?key.{0,12}(?:invalid|incorrect|not valid)"""
     ),
+    # The model's own: a call of a tool that its server can't parse (llama.cpp, Ollama, Groq).
+    "unreadable_call": _signs("error parsing tool call|failed to parse input at|tool_use_failed"),
     "not_found": _signs(
         r"""model_not_found|(?:invalid|unknown|no such) model\b|unexpected endpoint|invalid url
         error in response object
@@ -195,6 +196,8 @@ def classified(
 
 def _overflows(status: int, told: str) -> bool:
     """Whether an error says that the prompt is larger than the model takes."""
+    if _SAID["unreadable_call"].search(told):  # which it quotes
+        return False
     if status in (401, 402, 403, 429) or status > 501 or _RATE.search(told):
         return "context_length_exceeded" in told
     if _OUTPUT.search(told) and not _PROMPT.search(told):
@@ -211,7 +214,7 @@ def _verdict(status: int, told: str, worst: Usage) -> tuple[str, bool]:
         if numbers[1] > numbers[0] or 0 < numbers[2] < worst.prompt_tokens:
             return "over_rate_limit", False
     for kind, signs in _SAID.items():
-        if status < 500 and signs.search(told):
+        if (status < 500 or kind == "unreadable_call") and signs.search(told):
             return kind, False
     other = ("server_error", True) if status >= 500 else ("bad_request", False)
     return _STATUS.get(status, other)
@@ -318,8 +321,7 @@ def reply_of(
 
 
 def _tool_calls(calls: Sequence[Any]) -> str:
-    """The calls of functions in a reply, as the JSON of OpenAI's list. A server may leave out their
-    ids, or send the arguments as an object."""
+    """A reply's calls of functions, as OpenAI's list in JSON; some lack ids, or send objects."""
     out = []
     for number, call in enumerate(calls):
         function = getattr(call, "function", None)
@@ -361,12 +363,10 @@ def _content(content: Any) -> tuple[str, str, str]:
 
 
 def _usage(raw: Any, largest: Usage, estimate: Callable[[], Usage]) -> Usage:
-    """What the provider reports. Estimated is what it leaves out or what can't be true: less than
-    nothing, no whole number, or more than the ``largest``. What its total has beyond prompt and
-    completion was thought, and some don't count that with the rest (xAI, Gemini); more tokens of
-    the cache than of the prompt are the other way to count (Anthropic's) where the total agrees,
-    and else none."""
-
+    """What the provider reports. Estimated is what it leaves out or what can't be: no whole number,
+    or more than the ``largest``. What its total has beyond prompt and completion was thought, and
+    some don't count that with the rest (xAI, Gemini); more tokens of the cache than of the prompt
+    are the other way to count (Anthropic's) where the total agrees, and else none."""
     odd = False
 
     def read(part: str, name: str, most: int) -> int | None:
@@ -377,15 +377,15 @@ def _usage(raw: Any, largest: Usage, estimate: Callable[[], Usage]) -> Usage:
         odd = odd or (value is not None and not can_be)
         return int(value) if can_be else None
 
-    most_prompt, most_completion = largest.prompt_tokens, largest.completion_tokens
-    prompt = read("", "prompt_tokens", most_prompt)
-    completion = read("", "completion_tokens", most_completion)
-    cached = read("prompt_tokens_details", "cached_tokens", most_prompt) or 0
-    written = read("prompt_tokens_details", "cache_creation_tokens", most_prompt)
-    written = written or read("", "cache_creation_input_tokens", most_prompt) or 0
+    most, longest = largest.prompt_tokens, largest.completion_tokens
+    prompt, completion = read("", "prompt_tokens", most), read("", "completion_tokens", longest)
+    top = read("", "cached_tokens", most) or 0  # where Moonshot has it
+    cached = read("prompt_tokens_details", "cached_tokens", most) or top
+    top = read("", "cache_creation_input_tokens", most) or 0
+    written = read("prompt_tokens_details", "cache_creation_tokens", most) or top
     estimated = odd or not prompt
-    total = read("", "total_tokens", most_prompt + most_completion)
-    reasoning = read("completion_tokens_details", "reasoning_tokens", most_completion)
+    total = read("", "total_tokens", most + longest)
+    reasoning = read("completion_tokens_details", "reasoning_tokens", longest)
     beyond = max(0, (total or 0) - prompt - (completion or 0)) if prompt else 0
     thought = beyond if completion else 0
     if prompt and prompt < cached + written == beyond:

@@ -1,7 +1,7 @@
 """Any provider litellm knows, and every OpenAI-compatible server: chat and embedding models.
 
-The only file that imports litellm: lazily (it takes seconds) and without its look-up of prices on
-the network. litellm's own retries are off; the model client retries.
+The only file that imports litellm: lazily (it takes seconds), without its look-up of prices on the
+network and its retries; the model client retries.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
-from rlm_eval.errors import ConfigError, ProviderError, at_least
+from rlm_eval.errors import ConfigError, ContextOverflow, ProviderError, at_least
 from rlm_eval.models.chat_wire import as_sent
 from rlm_eval.models.embedding import unit_rows
 from rlm_eval.models.faults import classified, raw_response, reply_of
@@ -86,10 +86,13 @@ def _litellm() -> ModuleType:
     os.environ.setdefault("LITELLM_MODE", "PRODUCTION")
     _direct(_HERE)
     import litellm
+    from httpx._config import DEFAULT_LIMITS as LIMITS
 
     litellm.suppress_debug_info = True
     litellm.telemetry = False
     litellm.drop_params = False
+    # Its clients have httpx's limit of 100 connections, and no way to say another: ours is Traffic.
+    LIMITS.max_connections = LIMITS.max_keepalive_connections = None
     # Its embeddings take max_retries=0 for "none given" and fall back to this.
     litellm.DEFAULT_MAX_RETRIES = 0  # type: ignore[attr-defined]
     return litellm
@@ -129,17 +132,8 @@ def _is_address(base: str) -> bool:
 @dataclass
 class LitellmEndpoint:
     """A hosted or self-served model and how litellm reaches it; a subclass says what it is asked.
-
-    ``name`` is litellm's, with the provider first (``openai/gpt-5-mini``), or, where ``provider``
-    says how the server speaks, the one that the server lists. ``api_base`` points to a server of
-    your own; without it, the environment's variable for the provider does. The key
-    comes from the environment variable ``api_key_env`` (by default the provider's usual one) and is
-    read at each call, never stored. ``params`` go into each request as they are. ``timeout_s`` is
-    the longest a request may take, all in all. ``tokenizer`` sizes prompts offline, so counts are
-    estimates for models with another vocabulary: ``token_margin`` multiplies them. ``price``: US
-    dollars per million tokens (input, output, cached_input, cache_write) and as_of, its date.
-    ``limits``: see :class:`Limits`; models of one endpoint share the first one's.
-    """
+    Settings: conf/model/litellm.yaml, conf/model/openai_compatible.yaml. The key is read at each
+    call, never stored. Models of one endpoint share the first one's ``limits``."""
 
     name: str
     context_window: int
@@ -294,13 +288,7 @@ class LitellmEndpoint:
 
 @dataclass
 class LitellmModel(LitellmEndpoint):
-    """A chat model, spoken to through ``litellm.completion``. ``reasoning_tokens`` is what it may
-    think unseen in each reply, beside the text that a method asks for; they are set aside of
-    ``context_window``. ``limit_name`` is the parameter that bounds a reply; None begins with
-    ``max_tokens`` and takes the other one from the first refusal that asks for it. ``cache_marks``
-    asks for a prompt cache as Anthropic's models want it: up to the first message, and to the last.
-    ``own_temperature``: it refuses every temperature but its own, so none is sent.
-    """
+    """A chat model, spoken to through ``litellm.completion``."""
 
     reasoning_tokens: int = 0
     own_temperature: bool = False
@@ -311,8 +299,22 @@ class LitellmModel(LitellmEndpoint):
     @property
     def info(self) -> ModelInfo:
         hidden, own = self.reasoning_tokens, self.own_temperature
-        info = replace(super().info, reasoning_tokens=hidden, own_temperature=own)
-        return replace(info, context_window=self.context_window - hidden)
+        left, marked = self.context_window - hidden, self.cache_marks
+        info = replace(super().info, context_window=left, cached_by_message=marked)
+        return replace(info, reasoning_tokens=hidden, own_temperature=own)
+
+    def open(self) -> None:
+        """Raises ConfigError where litellm would leave out the temperature without a word."""
+        super().open()
+        provider, name = self.asked
+
+        def sent(**given: Any) -> Any:
+            given |= {"model": name, "custom_llm_provider": provider}
+            return self._ask(lambda litellm: litellm.get_optional_params(**given), Usage)
+
+        with suppress(ProviderError, ContextOverflow):  # which the first request meets as well
+            if not self.own_temperature and sent(temperature=0.0) == sent():
+                raise ConfigError("must be true: litellm sends it none", key="own_temperature")
 
     def check(self) -> None:
         super().check()
@@ -337,8 +339,7 @@ class LitellmModel(LitellmEndpoint):
         if temperature is not None:
             request["temperature"] = temperature
         if self.cache_marks:
-            ends = dict.fromkeys((0, len(messages) - 1))
-            marks = [{"location": "message", "index": index} for index in ends]
+            marks = [{"location": "message", "index": i} for i in {0, len(messages) - 1}]
             request["cache_control_injection_points"] = marks
         request |= self.params
 
@@ -374,10 +375,8 @@ class LitellmModel(LitellmEndpoint):
 
 @dataclass
 class LitellmEmbedding(LitellmEndpoint):
-    """An embedding model, spoken to through ``litellm.embedding``, ``batch_texts`` to a request and
-    ``at_once`` requests side by side. ``params`` may name what a provider offers (``dimensions``,
-    say). Vectors are scaled to unit length, whatever the provider does.
-    """
+    """An embedding model, spoken to through ``litellm.embedding``. Its vectors are scaled to unit
+    length, whatever the provider does."""
 
     batch_texts: int = 96
     at_once: int = 4

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import accumulate, pairwise
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -153,7 +154,8 @@ class ModelInfo:
     """What the harness knows of a model. ``context_window``, in its own tokens, holds a prompt and
     the text of its reply; ``reasoning_tokens``, for what it thinks unseen, come on top.
     ``simulated`` is shown in every table and plot. ``limits``: what the endpoint may be sent; None
-    for one that orders its own queue. ``own_temperature``: it takes no other, and is sent none."""
+    for one that orders its own queue. ``own_temperature``: it takes no other, and is sent none.
+    ``cached_by_message``: its cache keeps whole messages."""
 
     name: str
     endpoint: str
@@ -163,6 +165,7 @@ class ModelInfo:
     limits: Limits | None = None
     reasoning_tokens: int = 0
     own_temperature: bool = False
+    cached_by_message: bool = False
 
     def spend(self, usage: Usage, calls: int = 1) -> Spend:
         """What so many calls with this ``usage`` together take; ``usd`` is None without a price."""
@@ -301,7 +304,7 @@ class Request:
         reused = int(self.reused * used.prompt_tokens)
         reused = reused if reused >= Prefixes.LEAST else 0
         # A provider that writes its cache at a price would have written all that is new.
-        new = used.prompt_tokens - reused if used.written_tokens else 0
+        new = used.prompt_tokens - reused if used.written_tokens or used.cached_tokens else 0
         own = replace(used, cached_tokens=reused, written_tokens=new)
         tokens = {name: count for name, count in vars(used).items() if name != "estimated"}
         return Call(
@@ -329,9 +332,8 @@ class Request:
 class Prefixes:
     """How prompts began: what a prompt cache would give an arm that has it to itself. A model of
     OpenAI's and Anthropic's: the longest prefix that was sent before, in steps of 512 bytes (some
-    128 tokens) and from 1,024 tokens on as the provider counts them; nothing is forgotten while a
-    run goes on. One that is resumed begins anew, so each prefix costs its arm what it would once
-    more. Kept is a hash per step. Safe for threads: adding to a set is atomic."""
+    128 tokens) or of messages, from 1,024 of the provider's tokens on. Nothing is forgotten while a
+    run goes on; one that is resumed begins anew. Safe for threads: adding to a set is atomic."""
 
     #: Bytes of a step; tokens of the shortest beginning that is kept.
     STEP, LEAST = 512, 1024
@@ -339,18 +341,21 @@ class Prefixes:
     def __init__(self) -> None:
         self._seen: dict[Hashable, set[bytes]] = {}
 
-    def reused(self, scope: Hashable, messages: Sequence[Mapping[str, str]]) -> float:
+    def reused(
+        self, scope: Hashable, messages: Sequence[Mapping[str, str]], *, by_message: bool = False
+    ) -> float:
         """The share of a prompt, however short, that an earlier one in ``scope`` began with; the
         prompt is then one of them. Whether a cache keeps it, a request says (``LEAST``)."""
         seen = self._seen.setdefault(scope, set())
-        data = "\0".join(text for m in messages for text in m.values()).encode("utf-8", "replace")
-        digest, known, going = hashlib.blake2b(digest_size=8), 0, True
-        for start in range(0, len(data) - self.STEP + 1, self.STEP):
-            digest.update(data[start : start + self.STEP])
+        texts = ["\0".join([*m.values(), ""]).encode("utf-8", "replace") for m in messages]
+        data, digest, known, going = b"".join(texts), hashlib.blake2b(digest_size=8), 0, True
+        steps = accumulate(map(len, texts)) if by_message else range(0, len(data) + 1, self.STEP)
+        for start, end in pairwise([0] * by_message + [*steps]):
+            digest.update(data[start:end])
             mark = digest.digest()
             going = going and mark in seen
             if going:
-                known = start + self.STEP
+                known = end
             else:
                 seen.add(mark)
         return known / len(data) if known else 0.0

@@ -208,9 +208,10 @@ class Proxy(ThreadingHTTPServer):
             # What an engine asks for may be what its provider never takes.
             kind = getattr(failure, "kind", "")
             known = tags.role == "sub" or tags.role in self._answered
-            its_own = kind == CONTENT_FILTER or (kind in THE_PROMPTS and known)
+            the_models = kind in (CONTENT_FILTER, "unreadable_call")
+            its_own = the_models or (kind in THE_PROMPTS and known)
             with self._lock:
-                self._turns_left -= is_turn and kind == CONTENT_FILTER
+                self._turns_left -= is_turn and the_models
             if isinstance(failure, ProviderError) and not its_own:
                 self._end(failure)
             if isinstance(failure, ContextOverflow):

@@ -22,17 +22,7 @@ _MOST_VARIABLES = 1000
 
 @dataclass(frozen=True)
 class Limits:
-    """What one session may use.
-
-    ``block_seconds``: wall time of a block, less the time any host call was in flight.
-    ``grace_seconds``: from the interrupt to the kill. ``memory_mb``: address space of the worker,
-    contexts included. ``output_chars``: kept of each of stdout, stderr and the shown value.
-    ``file_mb``: one file, and the whole scratch directory where there is one.
-    ``cpu_seconds``: CPU time of a session. ``open_files``: descriptors.
-    ``start_seconds``: for a worker to start, and for a context to load.
-    ``read_chars``: longest text taken from a variable or by ``submit``.
-    ``concurrent_calls``: host calls of one session answered at once; further ones wait.
-    """
+    """What one session may use: conf/sandbox/auto.yaml says what each is."""
 
     block_seconds: float = 60.0
     grace_seconds: float = 2.0

@@ -139,9 +139,7 @@ class Sandbox(AbstractContextManager["Sandbox"]):
     """Makes sessions. Finds out at the first one what isolation this machine has, and keeps the
     warmed parent of the workers. Safe for threads; its sessions are independent of each other.
 
-    ``level``: ``auto`` (the strongest there is), ``landlock``, ``bwrap``, ``seatbelt``, or
-    ``none``, which isolates nothing and has to be asked for. ``packages``: what code may import
-    beside the standard library. Raises ConfigError for settings that can't be. For a level that
+    Settings: conf/sandbox/auto.yaml. Raises ConfigError for those that can't be. For a level that
     this machine lacks, the first session does, or whoever asks for ``level`` before.
     """
 

@@ -335,7 +335,12 @@ def as_text(value: Any) -> str:
 
 
 def _plain(part: Any) -> Any:
-    """A value of numpy's as Python has it, but for times, of which it would make numbers."""
+    """A value of numpy's as Python has it, but for times, of which it would make numbers. Raises
+    TypeError for any other: a pandas Series would lose its index."""
+    if not type(part).__module__.startswith("numpy"):
+        raise TypeError
+    if part.dtype.kind == "f":  # as it is printed: a float32 has more digits as Python's
+        part = part.astype(str).astype(float)
     return str(part) if part.dtype.kind in ("m", "M") else part.tolist()
 
 

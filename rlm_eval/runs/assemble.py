@@ -130,7 +130,6 @@ def assemble(config: RunConfig) -> Parts:
         role: build(key, config[key], shared) for role, key in KEYS.items() if config[key]
     }
     run_budget, sample_budget = (Budget(**config["budget"][k]) for k in ("run", "sample"))
-    run_budget = run_budget.shared(config["shards"] if config["shard"] else 1)
     by_key, unset = {KEYS[role]: model for role, model in models.items()}, dict[str, None]()
     for key, model in by_key.items():
         try:

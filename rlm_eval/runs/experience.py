@@ -33,10 +33,12 @@ class Speeds:
 
 @dataclass(frozen=True)
 class Past:
-    """What ``results`` took: of each measure the mean, and the deviation as a share of it (1 where
-    single results can't show it), which all lengths of the arm tell with ``freedom`` degrees."""
+    """What ``results`` took on inputs of ``tokens`` in the mean: of each measure the mean, and the
+    deviation as a share of it (1 where single results can't show it), which all lengths of the arm
+    tell with ``freedom`` degrees."""
 
     results: int
+    tokens: float
     freedom: int
     mean: Mapping[str, float]
     variation: Mapping[str, float]
@@ -117,8 +119,9 @@ def _past(frames: list[pd.DataFrame]) -> dict[int, Past]:
     off = ((shares**2).sum() / freedom) ** 0.5 if freedom else shares.sum() + 1
     mean: dict[Any, Any] = means.to_dict("index")
     variation: dict[Any, Any] = off.to_dict()
+    inputs: dict[Any, Any] = rows.groupby("target_tokens")["length_tokens"].mean().to_dict()
     counted: dict[Any, Any] = lengths.size().to_dict()
-    return {n: Past(counted[n], freedom, mean[n], variation) for n in counted}
+    return {n: Past(counted[n], inputs[n], freedom, mean[n], variation) for n in counted}
 
 
 def _speeds(calls: list[pd.DataFrame]) -> Speeds | None:

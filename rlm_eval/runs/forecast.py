@@ -2,10 +2,10 @@
 hosted run that would pass its cap in US dollars.
 
 Per arm and length, the first of these that there is: the means of past runs of the same arm, model,
-task and length; the sample's cap, for a method that spends up to it (``budget.matched``); the
-method's own estimate from sizes; past runs at the nearest length; and the limits of a method whose
-model decides what it takes. Sizes are the task's tokens, not the served model's. What a judge takes
-has its own rows.
+task and length, on inputs about as long; the sample's cap, for a method that spends up to it
+(``budget.matched``); the method's own estimate from sizes; past runs at the nearest length; and the
+limits of a method whose model decides what it takes. Sizes are the task's tokens, not the served
+model's. What a judge takes has its own rows.
 
 A range is meant to hold what is taken in 8 of 10 cases, by the spread of past results or by how far
 forecasts from sizes were off in an audit; that of limits is a bound.
@@ -41,6 +41,8 @@ _SIZES = {
     "completion_tokens": (1 / 25, 1.0),
     "seconds": (1 / 33, 1.0),
 }
+#: Inputs are of one length within this factor.
+ALIKE = 1.25
 #: Sources of rows whose upper end is a bound, or isn't known.
 NO_ESTIMATE = ("limits", "assumed", "unknown")
 #: The name of the rows for what a task's judge takes.
@@ -98,8 +100,8 @@ def _row(parts: Parts, group: Sequence[Work], experience: Experience) -> Expecte
     arm, most = group[0].arm, _most(parts, group)
     row = Expected(arm.name, group[0].sample.target_tokens, len(group))
     past = experience.nearest(arm.name, row.target_tokens)
-    if past is not None and past[0] == row.target_tokens:
-        return _within(_from_past(row, *past), most)
+    if past is not None and past[0] == row.target_tokens and _longer(group, past[1]) == 1:
+        return _within(_from_past(row, group, *past), most)
     row = _unseen(row, parts, group, experience)
     if arm.method.matched and parts.sample_budget.bounds_what_is_bought:
         # How tokens are shared between prompts and replies isn't known: they are mostly prompts.
@@ -164,7 +166,7 @@ def _unseen(row: Expected, parts: Parts, group: Sequence[Work], experience: Expe
     if len(loads) == row.results:
         return _from_sizes(row, loads, infos, speeds)
     if past := experience.nearest(row.arm, row.target_tokens):
-        return _from_past(row, *past)
+        return _from_past(row, group, *past)
     bounds = [method.bounds(shape, infos) for shape in shapes_of(parts, group)]
     ends = [both for both in bounds if both is not None]
     if len(ends) < row.results:
@@ -200,10 +202,16 @@ def _shared(part: Forecast, share: float) -> Forecast:
     return replace(part, calls=calls, prompt_tokens=tokens)
 
 
-def _from_past(row: Expected, length: int, past: Past) -> Expected:
-    """As many times what past results took in the mean. At another length, the range is from not
-    depending on it at all to being in proportion to it."""
-    n, longer = row.results, row.target_tokens / length
+def _longer(group: Sequence[Work], past: Past) -> float:
+    """How many times the past inputs' length the group's have; 1 for any that is about the same."""
+    longer = sum(work.sample.length_tokens for work in group) / len(group) / max(1, past.tokens)
+    return 1 if max(longer, 1 / max(longer, 1e-9)) < ALIKE else longer
+
+
+def _from_past(row: Expected, group: Sequence[Work], length: int, past: Past) -> Expected:
+    """As many times what past results took in the mean. Of inputs of another length, the range is
+    from not depending on it at all to being in proportion to it."""
+    n, longer = row.results, _longer(group, past)
     point: dict[str, Any] = {name: mean * n for name, mean in past.mean.items()}
     times = {name: past.times(name, n) for name in point}
     low = {name: all_ * min(1, longer) / times[name] for name, all_ in point.items()}

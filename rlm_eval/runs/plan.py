@@ -152,6 +152,10 @@ def warnings(parts: Parts, work: Sequence[Work]) -> list[str]:
         if cut := [share for share in kept if share < 1]:
             how = f"cut to some {100 * sum(cut) / len(cut):.0f} %" if any(cut) else "refused"
             notes.append(f"{arm}: {len(cut)} of {len(kept)} inputs are too large: {how}")
+    longest = max((item.sample.max_answer_tokens for item in work), default=0)
+    if 2 * longest > (window := parts.root.info.context_window):
+        left = f"leaves {max(0, window - longest):,} of a window of {window:,} tokens"
+        notes.append(f"task.max_answer_tokens={longest} {left}: lower it, or take another model")
     return notes
 
 

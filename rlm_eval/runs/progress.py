@@ -19,7 +19,7 @@ from rich.text import Text
 
 from rlm_eval.ledger import Ledger
 from rlm_eval.models.protocol import NOT_SAID
-from rlm_eval.records import PENDING, Call, Result
+from rlm_eval.records import PENDING, Call, Result, plain
 
 PLAIN_EVERY_S = 15.0
 #: Distinct errors that the live table shows, the newest; characters of a sub-call's reply.
@@ -224,11 +224,6 @@ class Watched(Progress):
 
 def _spent(tally: _Tally) -> str:
     return f"{tally.calls:,} calls, {tally.tokens:,} tokens, {_dollars(tally, 4)}"
-
-
-def plain(text: str) -> str:
-    """``text`` without characters that a terminal would obey, but for tabs and ends of lines."""
-    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", "�", text.replace("\r\n", "\n"))
 
 
 def _cells(tally: _Tally, left: float | None) -> list[str]:

@@ -10,7 +10,6 @@ import shlex
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, replace
@@ -35,12 +34,12 @@ from rlm_eval.ledger import Ledger
 from rlm_eval.models.client import CallSink, ModelClient
 from rlm_eval.models.local.model import LocalModel
 from rlm_eval.models.local.weights import SHA256, file_sha256
-from rlm_eval.records import Call, content_hash
+from rlm_eval.records import Call, content_hash, now, plain
 from rlm_eval.runs.assemble import KEYS, Parts, all_work, samples_of
 from rlm_eval.runs.contact import first_contact
 from rlm_eval.runs.forecast import Expected, expected, refuse_over_cap
 from rlm_eval.runs.plan import experience_of, in_one_line, published_runs, show_plan, warnings
-from rlm_eval.runs.progress import Progress, plain
+from rlm_eval.runs.progress import Progress
 from rlm_eval.runs.runner import Runner, RunOutcome, Work
 
 FINISHED, FAILED, BAD_INPUT, PENDING_LEFT, INTERRUPTED = 0, 1, 2, 3, 130
@@ -68,7 +67,10 @@ def carry_out_parts(parts: Parts, run_dir: Path | None = None, host: Host = COMM
     run_dir = run_dir or parts.folder
     _allow_files()
     try:
-        work = all_work(parts, samples_of(parts.task))
+        pairs = samples_of(parts.task)
+        work = all_work(parts, pairs)
+        own, every = {w.context.id for w in work}, {context.id for context, _ in pairs}
+        parts = replace(parts, run_budget=parts.run_budget.shared(len(own) / len(every)))
         if parts.config["dry_run"]:
             show_plan(parts, run_dir, work)
             return FINISHED
@@ -76,7 +78,7 @@ def carry_out_parts(parts: Parts, run_dir: Path | None = None, host: Host = COMM
             print("no context falls to this shard", file=sys.stderr)
             return FINISHED
         outcome = _run(parts, run_dir, work, host)
-        del work  # with every input
+        del work, pairs  # with every input
         return _finish(parts, run_dir, outcome, host)
     except OSError as error:
         inside = str(error.filename or run_dir).startswith(str(run_dir)) and not run_dir.exists()
@@ -122,9 +124,7 @@ def _run(parts: Parts, run_dir: Path, work: Sequence[Work], host: Host) -> RunOu
             past = past_of(run_dir)
             found = {key: run for key, run in found.items() if key not in past.done}
         if found:
-            sub = parts.sub_model  # of which an arm that asks none says nothing in its key
-            own = {w.key: {"sub_model": sub, "constant_score": w.constant_score} for w in work}
-            reuse(found, past, journal, own)
+            _take_over(found, parts, run_dir, work, past, journal)
             past = past_of(run_dir)
         todo = [w for w in work if w.key not in past.done]
         todo = [replace(w, restart=past.restarts.get(w.key, 0)) for w in todo]
@@ -132,11 +132,6 @@ def _run(parts: Parts, run_dir: Path, work: Sequence[Work], host: Host) -> RunOu
         todo.sort(key=lambda item: item.restart)
         if past.damage:
             print(past.damage, file=sys.stderr)
-        if found:
-            told = f"{len(found)} results reused from other runs of the same setting"
-            if any(run_name(run) != run_name(run_dir) for run in found.values()):
-                told += "; what other runs paid for them is in no bill or cap of this one"
-            print(told, file=sys.stderr)
         if len(todo) < len(work):
             there = f"{len(work) - len(todo)} of {len(work)} results are there"
             print(f"continuing {run_dir}: {there}", file=sys.stderr)
@@ -151,6 +146,24 @@ def _run(parts: Parts, run_dir: Path, work: Sequence[Work], host: Host) -> RunOu
         if not todo:
             return RunOutcome(0, 0)
         return _work_off(parts, run_dir, todo, past, journal, host)
+
+
+def _take_over(
+    found: Mapping[str, Path],
+    parts: Parts,
+    run_dir: Path,
+    work: Sequence[Work],
+    past: Past,
+    journal: Journal,
+) -> None:
+    """Copy what other runs have ``found`` of the work, and say so."""
+    sub = parts.sub_model  # of which an arm that asks none says nothing in its key
+    own = {w.key: {"sub_model": sub, "constant_score": w.constant_score} for w in work}
+    reuse(found, past, journal, own)
+    told = f"{len(found)} results reused from other runs of the same setting"
+    if any(run_name(run) != run_name(run_dir) for run in found.values()):
+        told += "; what other runs paid for them is in no bill or cap of this one"
+    print(told, file=sys.stderr)
 
 
 def check_writable(run_dir: Path) -> None:
@@ -242,6 +255,11 @@ def _work_off(
     sub = parts.sub_model
     about = {"run_id": parts.run_id, "model": name, "sub_model": sub, "scripted": parts.scripted}
     with served(parts, journal, record) as client:
+        # The embedded model may have been waited for, while another run did some of this.
+        local = parts.root.info.endpoint == "local"
+        if late := finished_beside(run_dir, {w.key for w in todo}) if local else {}:
+            _take_over(late, parts, run_dir, todo, past, journal)
+            todo = [w for w in todo if w.key not in late]
         ledger = Ledger(parts.run_budget)  # whose seconds begin when the models are there
         ledger.add_past(past.spent, past.seconds)
         arms = {work.key: work.arm.name for work in todo}
@@ -268,7 +286,7 @@ def served(parts: Parts, journal: Journal, record: CallSink) -> Iterator[ModelCl
             except ConfigError as error:
                 raise error.within(KEYS[role]) from error
         for role, opened in parts.infos.items():
-            about = {"role": role, "opened_at": time.time(), **asdict(opened)}
+            about = {"role": role, "opened_at": now(), **asdict(opened)}
             journal.append({"type": "model", **about})
         yield ModelClient(
             parts.models,

@@ -13,6 +13,7 @@ import csv
 import hashlib
 import io
 import json
+import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -148,7 +149,7 @@ class DataSet(Task):
             deque(self.rows(), maxlen=0)
             self.source = {
                 "path": self.path,
-                "sha256": _sha256(_files(Path(self.path), self.split)),
+                "sha256": _sha256(_files(Path(self.path), self.config, self.split)),
             }
             return
         if not self.hub:
@@ -187,7 +188,7 @@ class DataSet(Task):
 
     def _raw(self) -> Iterator[tuple[str, Any]]:
         if self.path is not None:
-            yield from _read(_files(Path(self.path), self.split))
+            yield from _read(_files(Path(self.path), self.config, self.split))
             return
         import datasets  # type: ignore[import-untyped]
         import httpx
@@ -210,10 +211,13 @@ class DataSet(Task):
             raise ConfigError(told) from error
 
 
-def _files(path: Path, split: str | None) -> list[Path]:
-    """The file, or those of a folder: of the split alone where files are called by splits."""
+def _files(path: Path, config: str | None, split: str | None) -> list[Path]:
+    """The file, or those of a folder: of the config and the split alone where files or folders are
+    called by them."""
     found = sorted(path.glob("**/*.parquet")) if path.is_dir() else [path]
-    found = [file for file in found if file.name.partition("-")[0] == split] or found
+    found = [file for file in found if config in file.relative_to(path).parts] or found
+    named = [file for file in found if split in (re.split("[-.]", file.name)[0], file.parent.name)]
+    found = named or found
     if not found or not found[0].is_file():
         what = "holds no .parquet file" if path.is_dir() else "is no file"
         raise ConfigError(f"{path} {what}", key="path")

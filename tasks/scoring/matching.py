@@ -27,7 +27,9 @@ MARK = re.compile(
     r"^[^\n:]{0,60}\b(?:answer|label|user|date|month)s?(?: is| are)?[ *_`]*:", re.I | re.M
 )
 WORD = re.compile(r"[^\W_]+(?:-[^\W_]+)*")
-BETWEEN_ITEMS = re.compile(r"[,:;\n|/&]|\b(?:and|or)\b|(?<=[.!?])\s")
+BETWEEN_ITEMS = re.compile(r"[,;\n|/&]|\b(?:and|or)\b|(?<=[.!?])\s")
+#: Several words before a colon introduce what follows; one is an entry, or says what the line is.
+INTRODUCED = re.compile(r"^([^\n:]*[^\W\d_][^-\w\n:]+[^\W\d_][^\n:]*):(?=\s)", re.M)
 #: Words of answers in sentences; those of the question come on top.
 WORDING = frozenset(
     """
@@ -93,7 +95,7 @@ def strict_share(sample: Sample, answer: str) -> float:
     word of that form for a candidate. Among plain words and names a candidate is what stands where
     a list has its entries (see :func:`_other_entries`).
     """
-    part = without_thousands(final_part(sample, answer))
+    part = INTRODUCED.sub(r"\1;", without_thousands(final_part(sample, answer)))
     capitals = all(map(str.isupper, sample.gold))
     wanted = {gold if capitals else gold.lower() for gold in sample.gold}
     wording = WORDING.union(map(str.lower, WORD.findall(sample.question)))

@@ -21,13 +21,17 @@ PHRASES = ("more common", "less common", "same frequency")
 SHORT = 64
 #: Other words for them.
 SAME_AS = (
-    (r"\b(?:not|half) as (?:common|frequent|often) as", "less common"),
+    (r"(?:\bnot|n't|n’t|\bhalf)(?: \w+){0,2} as (?:common|frequent|often) as", "less common"),
     (r"\b(?:times|twice) as (?:common|frequent|often) as", "more common"),
     (r"equally (?:common|frequent|often)|as (?:common|frequent|often) as", "same frequency"),
     (r"\b(more|less) (?:frequent|often)", r"\1 common"),
 )
 #: Where it is the later of two times that a phrase is said of.
-LATER = re.compile(r"(?:more|less) common (?:(?:in|among) (?:the )?(?:lines )?(?:dated )?)?after\b")
+LATER = re.compile(
+    r"(?:more|less) common (?:(?:in|among) (?:the )?(?:lines )?(?:dated )?)?(?:on or )?after\b"
+    rf"|^\W*(?:answer\W+)?(?:on or )?after (?:it\b|that\b|this\b|{DATE})",
+    re.I,
+)
 
 
 def parse(answer: str) -> str:

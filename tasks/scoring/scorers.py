@@ -112,19 +112,24 @@ PART = regex.compile(
 )
 AS_LETTERS = str.maketrans(".-+#⁄aA", "ːˑˠˡᵗᵃᵃ")
 MONEY = "€£¥₹"
-#: Thousands parted by spaces or apostrophes (1 200, 1'200), and as in India (12,34,567).
+#: A currency before its number, with all that hangs on that: 10m, 500-600, 500/month.
+PRICE = re.compile(rf"([{MONEY}]) +(\d[\d.,]*(?:[-+/\w][\w.,+/]*)?)")
+#: Thousands parted by spaces or apostrophes (1 200, 1'200), as in India (12,34,567), and by dots
+#: that can be nothing else (1.234.567 and 1.234,56); and a comma before decimals (2,5 and 0,125).
 THOUSANDS = re.compile(
-    r"(?:(?<![\w.,])|(?<=[^\W\d_]\.))[1-9]"
-    r"(?:\d{0,2}(?:[ \xa0\u2009\u202f']\d{3})+|\d?(?:,\d{2})+,\d{3})(?!\w)"
+    r"(?:(?<![\w.,])|(?<=[^\W\d_]\.))[1-9](?:\d{0,2}(?:[ \xa0\u2009\u202f']\d{3})+"
+    r"|\d{0,2}(?:(?:\.\d{3}){2,}|(?:\.\d{3})+(?=,\d\d?(?!\d)))|\d?(?:,\d{2})+,\d{3})(?!\w)"
 )
+DECIMALS = re.compile(r"(?<![\w.,])(\d+,(?:\d\d?|\d{4,})|0,\d+)(?![\d,]|\.\d)")
 #: What parts a list's entries, spaces or not: no comma of 1,200, no slash of 24/7 or km/h.
 PARTING = re.compile(r"(?!(?<=\d),\d{3}(?!\d))[,;|]|(?<=[^\W\d]{2})/(?=[^\W\d]{2})")
 #: Where a unit begins that stands at its number (15km, not 2nd).
 UNIT = r"(?<=\d)(?=(?!(?:st|nd|rd|th)\b)[^\W\d_]+\b)"
-#: What may part words as well: in lease-03.md, https://acme.com, Ben's and 10kg, not in U.S. or 4o.
+#: What may part words as well: in lease-03.md, https://acme.com, Ben's, l'État and 10kg, not U.S.
 FINER = re.compile(
     rf"{PARTING.pattern}|(?<=\w)(?<!\b[^\W\d])(?:[.:]|://)(?=[^\W\d]{{2}})"
-    rf"|(?<=\w)'(?=s\b)|{UNIT}(?=\w\w)"
+    rf"|(?<=\w)'(?=s\b)|\b(?i:[cdjlmnst]|qu|un|(?:a|da|de|ne|que|su)ll)'(?=[^\W\d_])"
+    rf"|{UNIT}(?=\w\w)"
 )
 
 
@@ -143,7 +148,7 @@ def _words(text: str, parting: re.Pattern[str]) -> str:
     """A text by SQuAD's normalisation, but for marks that are part of a number or a name, or that
     part words. Any printer's mark or sign parts them: 20 °C is 20°C, “Sun” Ltd is Sun Ltd."""
     plain = _spaced(unicodedata.normalize("NFKC", _spaced(_typed(text))))  # № and ℃ are letters
-    bare = " ".join(re.sub(rf"([{MONEY}]) +(\d[\d.,]*)", r"\2 \1 ", plain).split())
+    bare = " ".join(PRICE.sub(r"\2 \1 ", plain).split())
     marked = PART.sub(lambda mark: mark[0].translate(AS_LETTERS), bare)
     return squad_normalise(parting.sub(" ", marked))
 
@@ -191,9 +196,10 @@ def number(sample: Sample, answer: str) -> Score:
 
 
 def _numbers(text: str) -> tuple[float, ...]:
-    """The numbers in a text as people write it: −5, .5 and 1 200, and where none stands alone 15km,
-    USD15 and No.15."""
+    """The numbers in a text as people write it: −5, .5, 2,5 and 1 200, and where none stands alone
+    15km, USD15 and No.15."""
     typed = THOUSANDS.sub(lambda found: re.sub(r"\D", "", found[0]), _typed(text))
+    typed = DECIMALS.sub(lambda found: found[0].replace(",", "."), typed)
     typed = re.sub(r"(?<![\w.])\.(?=\d)", "0.", typed)
     return numbers_in(typed) or numbers_in(re.sub(rf"{UNIT}|(?<=[^\W\d_])\.?(?=\d)", " ", typed))
 

@@ -87,16 +87,6 @@ def test_repeat_variance_by_hand() -> None:
     assert tables.repeat_variance(handmade(rows[::2])).empty
 
 
-def test_method_by_length_shows_interval_and_n() -> None:
-    rows = [row(i, i % 2 == 0) for i in range(8)]
-    rows += [r | {"target_tokens": 2000, "sample_id": f"t{r['sample_id']}"} for r in rows[:2]]
-    table = tables.method_by_length(summarize(handmade(rows)))
-    assert list(table.columns) == ["task", "method", "1,000", "2,000"]
-    assert table["1,000"].iloc[0].startswith("50 (")
-    assert table["1,000"].iloc[0].endswith(", n 8")
-    assert table["2,000"].iloc[0] == "50, n 2"  # two contexts: no interval
-
-
 def test_kinds_of_questions_are_told_apart_where_a_task_has_several() -> None:
     rows = [row(i, True, question_group="count", constant_score=0.25) for i in range(3)]
     rows += [row(9, False, question_group="compare", constant_score=0.5)]
@@ -165,8 +155,7 @@ def test_where_there_are_several_models_every_table_and_verdict_says_which() -> 
         shown, _ = printed(view)
         models = {"one": "small", "other": "large"}
         assert shown["model"].tolist() == [models[task] for task in shown["task"]], view.id
-    for table in (tables.method_by_length(summary), tables.method_by_task(summary)):
-        assert set(table["model"]) == {"small", "large"}
+    assert set(tables.method_by_task(summary)["model"]) == {"small", "large"}
     assert "one, 1,000 tokens, small: " in verdicts(results)[0].text
     one = by_method(handmade(rows[:8]))
     summary = summarize(one)
@@ -185,14 +174,14 @@ def test_rows_of_other_samples_are_marked_wherever_they_stand_side_by_side() -> 
     view = views(results, NO_CALLS, summary, paired_table(results))[0]
     assert NOT_SAME in view.note
     assert printed(view)[0]["samples"].tolist() == ["", "", "set 2"]
-    for table in (tables.method_by_length(summary), tables.method_by_task(summary)):
-        assert ["set" in cell for cell in table.iloc[:, -1]] == [False, False, True]
+    table = tables.method_by_task(summary)
+    assert ["set" in cell for cell in table.iloc[:, -1]] == [False, False, True]
     same = handmade(rows[:8])
     summary = summarize(same)
     view = views(same, NO_CALLS, summary, paired_table(same))[0]
     assert NOT_SAME not in view.note
     assert "samples" not in printed(view)[0]
-    assert "set" not in tables.method_by_length(summary).iloc[0, -1]
+    assert "set" not in tables.method_by_task(summary).iloc[0, -1]
 
 
 def run_of(tmp_path: Path, forecast: list[dict[str, object]]) -> Run:

@@ -265,20 +265,10 @@ def test_a_chat_is_what_the_model_was_sent(tmp_path: Path) -> None:
     assert not any(gold in text for gold in golds for text in context_free)
 
 
-# -- tables ----------------------------------------------------------------------------------------
-
-
-def test_tables_as_csv_are_those_of_the_run(run_dir: Path, tmp_path: Path) -> None:
-    assert export([str(run_dir), "--to", "csv", "--out", str(tmp_path)]) == 0
-    for name in ("results", "calls"):
-        made, own = (folder / f"{name}.csv" for folder in (tmp_path, run_dir))
-        assert made.read_bytes() == own.read_bytes()
-
-
 def test_what_is_no_run_and_no_new_file_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert export([str(tmp_path), "--to", "csv"]) == 2
+    assert export([str(tmp_path), "--to", "sft"]) == 2
     assert "is no run with tables" in capsys.readouterr().err
     assert export([str(tmp_path)]) == 2
-    assert "of a run say --to inspect, sft or csv" in capsys.readouterr().err
+    assert "of a run say --to inspect or sft" in capsys.readouterr().err

@@ -159,7 +159,8 @@ def test_what_is_wrong_is_said_as_on_the_command_line(
 def test_what_is_asked_about_must_be_clear(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("text")
     for about, method, told in (
-        (str(tmp_path / "a.txt"), "rlm", "a str is the text itself: for the file write Path"),
+        (str(tmp_path / "a.txt"), "rlm", "a str is the text itself: for what is there write Path"),
+        (str(tmp_path), "rlm", "a str is the text itself: for what is there write Path"),
         ("text", ["rlm", "direct"], "one method answers"),
         (" ", "rlm", "with text in them"),
         ("text", "nonsense", "there is no method 'nonsense'"),

@@ -73,6 +73,22 @@ def test_a_pipe_that_closes_stops_no_run(tmp_path: Path) -> None:
         assert (other.returncode, b"roken" in err) == (0, False), err
 
 
+def test_a_terminal_that_goes_away_stops_no_run(tmp_path: Path) -> None:
+    """As when the window is closed on a job in the background."""
+    ours, theirs = pty.openpty()
+    done = subprocess.Popen(
+        [sys.executable, "-m", "rlm_eval", *SMALL, f"results_dir={tmp_path}"],
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+    )
+    os.close(theirs)
+    os.close(ours)
+    assert done.wait(timeout=120) == 0
+    (run_dir,) = tmp_path.iterdir()
+    assert (run_dir / "results.parquet").is_file()
+
+
 @pytest.mark.parametrize("environment", [{"TERM": "dumb"}, {"TERM": "xterm", "COLUMNS": "40"}])
 def test_a_real_terminal_of_any_kind_shows_progress(
     environment: dict[str, str], tmp_path: Path

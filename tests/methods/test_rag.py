@@ -151,8 +151,10 @@ def test_chunks_that_overlap_are_joined_by_hand() -> None:
 
 def test_within_budget_stops_at_the_first_that_is_too_large() -> None:
     ranked = [Chunk("a", 0, 5), Chunk("b", 1, 4), Chunk("c", 2, 2)]
-    assert within_budget(ranked, 10) == ranked[:2]
-    assert within_budget(ranked, 4) == []
+    assert within_budget(ranked, 10 + 2 * 4) == ranked[:2]
+    assert within_budget(ranked, 4 + 4) == []
+    named = [replace(chunk, source="minutes/2024-05-12.txt") for chunk in ranked]
+    assert within_budget(named, 10 + 2 * 4) == named[:1]
 
 
 def test_the_shown_chunks_are_the_spans_read() -> None:

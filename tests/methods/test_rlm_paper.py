@@ -200,6 +200,8 @@ def test_a_forced_reply_is_read_the_same_way(sandbox: Sandbox) -> None:
     assert run(sandbox, code, "FINAL_VAR(x)", max_iterations=1)[0] == "9"
     assert run(sandbox, code, "plain nine", max_iterations=1)[0] == "plain nine"
     assert run(sandbox, code, "FINAL_VAR(unset)", max_iterations=1)[0] is None
+    failing = block("print(unset)") + "\nFINAL(42)"
+    assert run(sandbox, code, failing, max_iterations=1)[0] == "42", "it is asked no more"
 
 
 def test_nudges_name_only_what_ends_a_run_here(sandbox: Sandbox) -> None:

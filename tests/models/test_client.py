@@ -294,3 +294,11 @@ def test_a_prefix_is_one_of_its_arm_and_whole_steps() -> None:
     assert prefixes.reused("arm", short) == 0.0
     assert prefixes.reused("arm", long) > 0.9
     assert prefixes.reused("other", long) == 0.0
+
+
+def test_a_cache_of_whole_messages_keeps_no_part_of_one() -> None:
+    """Anthropic's: what differs at the end of the only message is written anew."""
+    prefixes, text = Prefixes(), "x" * 10_000
+    one, other = [user(f"{text}?")], [user(f"{text}!")]
+    assert [prefixes.reused("a", m, by_message=True) for m in (one, other)] == [0.0, 0.0]
+    assert 0.9 < prefixes.reused("a", [*one, user("more")], by_message=True) < 1.0

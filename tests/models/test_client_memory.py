@@ -10,9 +10,10 @@ import pytest
 
 from helpers.clients import SUB, Notebook, Plan, at, down, open_client, prompts
 from helpers.fake_provider import FakeProvider
-from rlm_eval.errors import ProviderError, RunBudgetExceeded
+from rlm_eval.errors import ConfigError, ProviderError, RunBudgetExceeded
 from rlm_eval.ledger import Budget, Ledger
 from rlm_eval.models.client import CallTags, Completion, ModelClient
+from rlm_eval.models.litellm_client import LitellmModel
 from rlm_eval.models.protocol import user
 from rlm_eval.models.scripted import ScriptedModel
 
@@ -75,6 +76,15 @@ def test_no_temperature_is_ever_sent_where_the_run_leaves_it_to_the_provider() -
         for asked in ("run", 0.7, None):
             lm.complete([user("a")], ledger=Ledger(), max_tokens=16, temperature=asked)
     assert provider.requests == 3
+
+
+def test_a_model_that_litellm_sends_no_temperature_is_refused() -> None:
+    """Its answers would be kept as those of temperature 0."""
+    address = {"api_base": "http://127.0.0.1:9/v1", "fixed_api_key": "none"}
+    with pytest.raises(ConfigError, match="own_temperature must be true: litellm sends it none"):
+        LitellmModel("moonshot/kimi-k2.5", 1000, **address).open()
+    LitellmModel("moonshot/kimi-k2.5", 1000, own_temperature=True, **address).open()
+    LitellmModel("openai/gpt-4o", 1000, **address).open()
 
 
 @pytest.mark.parametrize("concurrency", [1, 2, 8])

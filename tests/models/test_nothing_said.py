@@ -133,6 +133,7 @@ def test_an_empty_string_is_an_answer_of_its_own() -> None:
         ({"prompt_tokens_details": {"cached_tokens": 8, "cache_creation_tokens": 30}},
          Usage(40, 5, 8, written_tokens=30)),
         ({"cache_creation_input_tokens": 30}, Usage(40, 5, 8, written_tokens=30)),
+        ({"prompt_tokens_details": None, "cached_tokens": 12}, Usage(40, 5, 12)),
         ({"cache_creation_input_tokens": 300}, Usage(40, 5, 0, estimated=True)),
         ({"cache_creation_input_tokens": 300, "total_tokens": 353},
          Usage(348, 5, 8, written_tokens=300)),

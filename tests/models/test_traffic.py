@@ -189,9 +189,13 @@ def test_an_unknown_limit_is_refused() -> None:
 
 
 def ask_all(
-    provider: FakeProvider, n: int, limits: dict[str, int | None], **retry: Any
+    provider: FakeProvider,
+    n: int,
+    limits: dict[str, int | None],
+    name: str = "openai/m",
+    **retry: Any,
 ) -> list[Any]:
-    model = LitellmModel("openai/m", 1000, api_base=provider.api_base, limits=limits)
+    model = LitellmModel(name, 1000, api_base=provider.api_base, limits=limits)
     client = ModelClient({"root": model}, lambda call, reply: None, retry=RetryPolicy(**retry))
     lm, ledger = client.lm("key", memory_scope="arm"), Ledger()
 
@@ -217,6 +221,19 @@ def test_refusals_thin_out_what_is_sent_at_once() -> None:
     assert replies == ["fine"] * 24
     assert provider.most_at_once == 8
     assert provider.requests == 24 + 8  # each refused request was sent once more
+
+
+@pytest.mark.parametrize("name", ["openai/m", "hosted_vllm/m"])
+def test_as_many_requests_are_in_flight_as_the_limits_say(name: str) -> None:
+    """httpx, which litellm sends by, would have 100."""
+    crowd = threading.Barrier(130, timeout=60)
+
+    def hold(handler: Any) -> None:
+        crowd.wait()
+        BEHAVIOURS["ok"](handler)
+
+    with FakeProvider([hold] * 130) as provider:
+        assert ask_all(provider, 130, {"start": 130, "most": 130}, name) == ["fine"] * 130
 
 
 def test_one_refusal_that_names_a_time_holds_back_the_others_too() -> None:

@@ -305,6 +305,8 @@ def test_numpys_values_are_handed_in_and_read_as_plain_ones() -> None:
         "np.bool_(True)": "true",
         "np.arange(4).reshape(2, 2)": "[[0, 1], [2, 3]]",
         "{'n': np.float64(0.5), 'k': np.int64(3)}": '{"n": 0.5, "k": 3}',
+        "np.float32(0.1)": "0.1",
+        "np.array([0.1, 2], np.float32)": "[0.1, 2.0]",
     }
     with Sandbox("auto", LIMITS, packages=["numpy"]) as sandbox, sandbox.session({}) as repl:
         for value, text in values.items():

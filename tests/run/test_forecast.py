@@ -343,7 +343,7 @@ def test_sizes_state_how_far_they_are_off(tmp_path: Path) -> None:
 
 
 def test_past_results_state_their_spread() -> None:
-    two = Past(2, 1, {"calls": 5.0, "usd": 1.0}, {"calls": 0.0, "usd": 1.0})
+    two = Past(2, 99.0, 1, {"calls": 5.0, "usd": 1.0}, {"calls": 0.0, "usd": 1.0})
     assert two.times("usd", 2) == pytest.approx(exp(3.0777), rel=1e-4)
     assert 1.1 < replace(two, results=200, freedom=199).times("usd", 200) < 1.2
     assert two.times("calls", 2) == 1
@@ -361,7 +361,9 @@ def test_ranges_from_past_results_hold_8_of_10(past: int, n: int, sigma: float) 
                 [draw.lognormvariate(0, sigma) for _ in range(count)] for count in (past, n)
             )
             middle = mean(before)
-            times = Past(past, past - 1, {}, {"calls": stdev(before) / middle}).times("calls", n)
+            times = Past(past, 99.0, past - 1, {}, {"calls": stdev(before) / middle}).times(
+                "calls", n
+            )
             ends = {"low": {"calls": n * middle / times}, "high": {"calls": n * middle * times}}
             said.append(Expected("a", 600, n, "past", calls=n * middle, **ends))
             took += sum(after)

@@ -35,16 +35,19 @@ def test_what_is_imported_counts_also_inside_functions_and_relative(tmp_path: Pa
         "a.py": "def f():\n    from .b import g\n    return g\n",
         "b.py": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import sourced.c\n",
         "c.py": "",
-        "d.py": "import sourced.b, json, rlm_eval.records, beside_sourced\n",
-        "../beside_sourced.py": "",
+        "d.py": "import sourced.b, json, rlm_eval.records, beside_sourced, parts_sourced.x\n",
+        "../beside_sourced.py": "try:\n    from .b import g\nexcept ImportError:\n    g = None\n",
+        "../parts_sourced/x.py": "",  # in a folder without __init__.py
     }
     for name, text in files.items():
+        (package / name).parent.mkdir(exist_ok=True)
         (package / name).write_text(text)
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(tmp_path))
         assert list(sources_of(["sourced.a"])) == ["sourced", "sourced.a", "sourced.b"]
         found = sources_of(["sourced.d"])
         assert {"sourced.b", "sourced.d", "rlm_eval.records", "beside_sourced"} <= found.keys()
+        assert "parts_sourced.x" in found
         assert "json" not in found
         before = content_hash(sources_of(["sourced.a"]))
         write(package / "c.py", "changed = 1\n")

@@ -55,6 +55,8 @@ def test_html_is_read_as_what_it_shows() -> None:
     ]  # fmt: skip
     code = "<pre><code>a = 1\nb = 2</code></pre>after\nit<pre>\nc</pre>"
     assert html_text(code).splitlines() == ["a = 1", "b = 2", "after it", "c"]
+    inline = "<p>Pay by <time>5 May</time>, inter<wbr>national <ruby>漢<rt>かん</rt></ruby>字"
+    assert html_text(inline) == "Pay by 5 May, international 漢かん字"
 
 
 def test_a_row_of_a_table_is_a_line_whatever_its_cells_hold() -> None:

@@ -285,6 +285,11 @@ def test_babilong_by_its_fixed_labels(
         ("a letter", "letter", 1.0),
         ("letter", "It is a letter", 1.0),
         ("€500", "500 €", 1.0),
+        ("10m", "£10m", 1.0),
+        ("€10m", "10m €", 1.0),
+        ("500-600", "€500-600", 1.0),
+        ("500+", "€500+", 1.0),
+        ("500/month", "€500/month", 1.0),
         ("§ 12", "§12", 1.0),
         ("20°C", "20 °C", 1.0),
         ("Sunrise Ltd", "“Sunrise” Ltd", 1.0),
@@ -299,6 +304,10 @@ def test_babilong_by_its_fixed_labels(
         ("田中", "マネージャー田中", 1.0),
         ("true", "False, as it isn't true", 0.0),
         ("False", "True, and not false", 0.0),
+        ("Assemblée nationale", "L'Assemblée nationale", 1.0),
+        ("Unione europea", "dell’Unione europea", 1.0),
+        ("l'État", "État", 1.0),
+        ("Brien", "O'Brien", 0.0),
     ],
 )
 def test_a_users_answer_is_found_as_whole_words_however_it_is_set(
@@ -317,6 +326,15 @@ def test_a_users_answer_is_found_as_whole_words_however_it_is_set(
         ("1234567", "₹12,34,567", 1.0),
         ("1234567", "Rs.12,34,567", 1.0),
         ("100", "In 2019 100 units", 1.0),
+        ("3.5", "3,5 %", 1.0),
+        ("5", "2,5", 0.0),
+        ("0.125", "0,125", 1.0),
+        ("1234567", "1.234.567 €", 1.0),
+        ("1234.56", "1.234,56", 1.0),
+        ("56", "1.234,56", 0.0),
+        ("1234.5", "1 234,5", 1.0),
+        ("1200", "1,200", 1.0),
+        ("3", "1,2,3", 1.0),
     ],
 )
 def test_a_users_number_is_wanted_in_full_however_its_thousands_are_parted(

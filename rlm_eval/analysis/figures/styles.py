@@ -43,7 +43,9 @@ def styles(results: pd.DataFrame) -> dict[str, Style]:
     families = dict(zip(arms["arm"].astype(str), arms["arm_family"], strict=True))
     families[BEST_CONSTANT] = "control"
     grey = _others(results)
-    labels = marks(results) | {BEST_CONSTANT: f"{BEST_CONSTANT} (control, no model)"}
+    names = marks(results)
+    labels = {arm: label for (_, arm), label in sorted(names.items(), key=lambda one: len(one[1]))}
+    labels[BEST_CONSTANT] = f"{BEST_CONSTANT} (control, no model)"
     found: dict[str, Style] = {}
     for offset, (family, hue) in enumerate(HUES.items()):
         members = [arm for arm, its in families.items() if its == family]

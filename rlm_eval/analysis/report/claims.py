@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib.resources
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from math import hypot, nan
 from typing import Any, Literal
 
@@ -50,9 +50,10 @@ SHOWN = (
 class Setting:
     """Where a claim was measured: ``task`` as ``task=`` takes it and ``name`` as results call it, a
     length (0: all together), a regular expression for the model's name without its provider and in
-    lower case, and where results have others too the kind of question. ``scores`` of the arm and of
-    the other are shares, each of ``n`` questions; ``usd`` is what all of them cost the source (nan:
-    not said). ``words`` name the model on a command line, where the preset doesn't."""
+    lower case, and where results have others too the kind of question and some of the samples'
+    ``knobs``. ``scores`` of the arm and of the other are shares, each of ``n`` questions; ``usd``
+    is what all of them cost the source (nan: not said). ``words`` name the model on a command line,
+    where the preset doesn't."""
 
     task: str
     name: str
@@ -63,6 +64,7 @@ class Setting:
     usd: float
     group: str = ""
     words: str = ""
+    knobs: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def published(self) -> tuple[float, float, float]:
@@ -81,6 +83,8 @@ class Setting:
         here &= (rows["task"] == self.name) & (rows["budget"] == "")
         if self.group:
             here &= rows["question_group"] == self.group
+        if self.knobs:
+            here &= rows["knobs"].map(lambda told: self.knobs.items() <= json.loads(told).items())
         if not self.target_tokens:
             return rows[here].assign(target_tokens=0)
         return rows[here & (rows["target_tokens"] == self.target_tokens)]
@@ -161,6 +165,7 @@ def _setting(given: Mapping[str, Any], pair: tuple[str, str], file: Mapping[str,
         usd=sum(usd.get(name, nan) * k for name, k in zip(pair, counts, strict=True)),
         group=given.get("group", ""),
         words=given.get("words", ""),
+        knobs=given.get("knobs", {}),
     )
 
 

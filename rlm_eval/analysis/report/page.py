@@ -47,7 +47,7 @@ KINDS: Mapping[Decision, str] = {
     "worse": "bad",
 }
 #: Further forms of a table, which are files alone: what they are called, and their names.
-ALSO = {"summary": (("method × length", "method_by_length"), ("method × task", "method_by_task"))}
+ALSO = {"summary": (("method × task", "method_by_task"),)}
 ASSETS = ("report.css", "page.js", "table.js", "answers.js", "report.js")
 
 
@@ -131,7 +131,6 @@ def _write_data(runs: Sequence[Run], results: pd.DataFrame, data: Path) -> None:
     found = views(results, calls, summary, pairs)
     for view in found:
         tables.write(view.frame, data / "tables" / view.id, *printed(view))
-    tables.write(tables.method_by_length(summary), data / "tables" / "method_by_length")
     tables.write(tables.method_by_task(summary), data / "tables" / "method_by_task")
     drawn = []
     units = {task: unit_of(own) for task, own in results.groupby("task")}

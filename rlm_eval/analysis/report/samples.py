@@ -46,12 +46,12 @@ def write_samples(
     """Write ``samples.js`` and the bundles of trajectories, ``t/0.js`` …"""
     samples = results.drop_duplicates(["task", "sample_id"])  # ids of logs may be 1, 2, …
     gold = samples["gold"].map(lambda listed: " | ".join(map(str, json.loads(listed))))
-    arms, names = results.drop_duplicates("arm"), marks(results)
+    arms, names = ["task", "arm"], marks(results)
     settings = results.drop_duplicates("arm_id")  # of which tasks may give one name several
     rows = results.assign(
         sample=results.groupby(["task", "sample_id"], sort=False).ngroup(),
         answer=results["answer"].map(trajectory.cut, na_action="ignore", whole="results.parquet"),
-        arm=results["arm"].map({arm: i for i, arm in enumerate(arms["arm"])}),
+        arm=results.groupby(arms, sort=False).ngroup(),
         setting=results["arm_id"].map({arm: i for i, arm in enumerate(settings["arm_id"])}),
         bundle=_put_bundles(data, _trees(runs, results, calls)),
         over=overspent(results, calls).astype(int),
@@ -59,8 +59,8 @@ def write_samples(
     parts = {
         "samples": _columns(samples.assign(gold=gold)[SAMPLE_FIELDS]),
         "rows": _columns(rows[ROW_FIELDS]),
-        "arms": json.dumps([names[arm] for arm in arms["arm"]]),
-        "arm_keys": json.dumps(list(arms["arm"])),
+        "arms": json.dumps(list(names.values())),
+        "arm_keys": json.dumps([arm for _, arm in names]),
         "settings": json.dumps([yaml.safe_dump(json.loads(c)) for c in settings["arm_config"]]),
     }
     put(data, "samples", f"{{{','.join(f'{json.dumps(k)}:{part}' for k, part in parts.items())}}}")
@@ -74,6 +74,8 @@ def write_contexts(runs: Sequence[Run], data: Path, contexts: Contexts, room: in
     for run in runs:
         wanted = set(run.results["context_id"]) - written
         why = "the task makes other samples today than when it was asked"
+        if run.environment.get("merged"):
+            why = "its run was merged: a report over the runs themselves has it"
         try:
             for context_id, text in contexts(run.path, set(wanted)):
                 shown = text[:CONTEXT_CHARS]

@@ -230,6 +230,8 @@ def views(
         more += [f"{task}, {length:,} tokens: {line}" for line in lines]
     note = " ".join([SUMMARY.note, *more, *tables.judge_notes(summary)])
     columns = with_readings(SUMMARY.columns, summary)
+    if not (summary["cost_usd"].isna() & (summary["asked"] > 0)).any():  # but pending, not unpriced
+        columns = [replace(c, kind="money") if c.kind == "usd" else c for c in columns]
     filled = (
         replace(SUMMARY, columns=columns, frame=summary.assign(set=marked), note=note),
         replace(KINDS, frame=tables.by_kind(results)),
@@ -250,7 +252,7 @@ def views(
 
 
 def _named(
-    view: View, names: Mapping[str, str], models: Mapping[Any, str], controls: set[str]
+    view: View, names: Mapping[tuple[str, str], str], models: Mapping[Any, str], controls: set[str]
 ) -> View:
     """The view with what a reader must know of its arms, and which samples its rows are about."""
     frame = view.frame.assign(models="")
@@ -269,7 +271,8 @@ def _named(
         frame.loc[i, "models"] = models.get((row["task"], arm), "")
         for column in {"arm", "against"} & row.keys():
             scripted = " (scripted)" if row.get("scripted") else ""
-            frame.loc[i, column] = names.get(row[column], f"{row[column]}{scripted}")
+            name = names.get((row["task"], row[column]), f"{row[column]}{scripted}")
+            frame.loc[i, column] = name
     columns = [column for column in view.columns if column.has_values(frame)]
     return replace(view, frame=frame, columns=columns, filters=filters, quiet=quiet)
 

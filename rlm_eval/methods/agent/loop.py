@@ -41,17 +41,8 @@ class UnclearFinalError(ValueError):
 
 @dataclass
 class Agent(Prompted, Method):
-    """A method whose model writes code in turns.
-
-    At most ``max_iterations`` turns of ``turn_tokens`` each, or of an answer's where a turn may be
-    one and there is room; ``output_chars`` of a block's output are shown. A sub-call answers in at
-    most ``sub_tokens``; a batch runs ``concurrency`` at once.
-    The code of one answer makes at most ``max_sub_calls``, with all that child RLMs ask.
-    With ``force_answer`` a run at its limit is asked once for an answer in plain text, marked
-    ``forced``. ``matched`` lets the sample's cap end the run in place of ``max_iterations``.
-    ``tools`` are ``find``, ``search`` (over pieces of ``piece_tokens``, offline tokenizer) and
-    functions of a user's own.
-    """
+    """A method whose model writes code in turns. Settings: conf/method/rlm.yaml. The code of one
+    answer makes at most ``max_sub_calls``, with all that child RLMs ask."""
 
     #: The folder of its prompts in conf/prompt/.
     prompt_folder: ClassVar[str]
@@ -277,14 +268,15 @@ class Run:
         room = self.lm.info(self.role).context_window - self._tokens(asked)
         most = max(1, min(self.answer_tokens, room))
         reply, parsed = self._ask(self.trace.iterations + 1, asked, most, self.ledger, forced=True)
-        final, failed, calls.turn = None, False, reply.call_id
+        final, calls.turn = None, reply.call_id
         try:
+            self._history.keep_in(session, lost=False)
             for code in parsed.blocks:
                 final, result, _ = self._ran(session, reply, code, ())
-                failed = result.error is not None
-                if final is not None or failed:
+                if final is not None or result.error is not None:
                     break
-            final = final or self.agent.in_reply(session, reply, parsed, failed=failed)
+            # What it says in words counts though its code failed: it is asked no more.
+            final = final or self.agent.in_reply(session, reply, parsed, failed=False)
         except UnclearFinalError:
             return "no_answer", None
         except BudgetExceeded:  # of its code's sub-calls: what it said is paid

@@ -112,6 +112,8 @@ class SubCalls:
                 concurrency=self.concurrency,
             )
         except SampleFailure as failure:
+            if len(prompts) == 1 and not isinstance(failure, BudgetExceeded):
+                self.trace.sub_call(failure, prompts[0], turn)
             self._raise_fatal([failure])
             raise _host_error(failure) from failure
         for prompt, outcome in zip(prompts, outcomes, strict=True):
@@ -125,12 +127,16 @@ class SubCalls:
     def _ask_children(self, pairs: Sequence[Sequence[Any]]) -> list[str | SampleFailure]:
         turn = self.turn
         tasks = [(_string(question), _content(context)) for question, context in pairs]
+        ended: list[SampleFailure] = []
 
         def run(task: tuple[str, Content]) -> str | SampleFailure:
             assert self.run_child is not None
+            if ended:
+                return ended[0]
             try:
                 return self.run_child(*task, turn)
             except SampleFailure as failure:
+                ended.extend([failure] if failure.leaves_pending else [])
                 return failure
 
         with ThreadPoolExecutor(min(self.concurrency, len(tasks) or 1), "child-rlm") as pool:

@@ -56,8 +56,7 @@ class ForeignEngine(Method):
     ``turn_tokens``: the longest reply where the engine doesn't say. ``seconds``: wall time of one
     sample. ``isolation``: ``confined`` (see ``process.py``) or ``none``, where the engine, and the
     code its model writes as far as the engine lets it, has the user's rights. ``readable``: files
-    and folders that a confined engine may read beside the system and Python.
-    """
+    and folders that a confined engine may read beside the system and Python."""
 
     turn_tokens: int = 1024
     seconds: float = 1800.0

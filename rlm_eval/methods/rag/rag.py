@@ -14,6 +14,7 @@ from rlm_eval.methods.fitting import Chunk, ChunkBy, chunks_of, largest_fitting,
 from rlm_eval.methods.method import Forecast, Method, Shape, affords
 from rlm_eval.methods.prompts import Prompted, load_prompt
 from rlm_eval.methods.rag.ranking import (
+    LABEL_TOKENS,
     Bm25,
     Index,
     Indices,
@@ -27,8 +28,6 @@ from rlm_eval.models.client import LM
 from rlm_eval.models.protocol import Message, ModelInfo
 from rlm_eval.records import Answer, Context, Problem, Role
 
-#: A passage's number and the blank line after it, assumed in forecasts.
-_LABEL_TOKENS = 4
 #: No vocabulary packs text this much tighter than the offline one: what is ranked beyond need not
 #: be counted to know that it does not fit.
 _TIGHTEST = 8
@@ -38,20 +37,11 @@ _DEPTH = 100
 
 @dataclass
 class Rag(Prompted, Method):
-    """Chunks of ``chunk_tokens``, ranked for the question; the ``top_k`` best, or as many of them
-    as hold ``token_budget`` tokens, go into one prompt, in ``order`` of rank or of position. None
-    is no bound; of two the tighter one binds. Passages are dropped from the lowest rank until the
-    prompt fits the window.
-
-    ``retriever``: ``bm25`` ranks by the question's words, ``dense`` by an embedding model's
-    vectors, ``hybrid`` by both, fused by rank. How chunks are cut: ``chunk_by``, ``overlap_tokens``
-    (:func:`chunks_of`). With ``rerank`` above 0 the root model first puts that many of the best in
-    order, in up to ``rerank_tokens`` of reply for each.
+    """Chunks of the context, ranked for the question; the best go into one prompt, dropped from the
+    lowest rank until it fits the window. Settings: conf/method/rag_bm25.yaml.
 
     A context's index is built once per method and run. Vectors of its chunks serve every question,
-    so the run's caps hold for them. With ``matched`` as many of the best-ranked passages are shown
-    as what reranking leaves of the sample's cap buys.
-    """
+    so the run's caps hold for them."""
 
     retriever: Literal["bm25", "dense", "hybrid"] = "bm25"
     prompt: str = "plain"
@@ -214,7 +204,7 @@ class Rag(Prompted, Method):
         window = models["root"].context_window
         stride = self.chunk_tokens - self.overlap_tokens
         count = max(1, math.ceil(shape.context_tokens / stride))
-        each = min(self.chunk_tokens, shape.context_tokens) + _LABEL_TOKENS
+        each = min(self.chunk_tokens, shape.context_tokens) + LABEL_TOKENS
         shown = min(count, self.top_k or count)
         if self.token_budget is not None:
             shown = min(shown, self.token_budget // self.chunk_tokens)

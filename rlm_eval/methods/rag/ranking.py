@@ -8,6 +8,7 @@ from array import array
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -15,7 +16,7 @@ import regex
 
 from rlm_eval.methods.fitting import Chunk
 from rlm_eval.models.memory import Memory
-from rlm_eval.tokens import UNSPACED
+from rlm_eval.tokens import UNSPACED, load_tokenizer
 
 if TYPE_CHECKING:
     from rlm_eval.models.embedding import Vectors
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 #: Tokens of the contexts whose indices by words are kept, and what a short one counts at least: to
 #: build one again takes time and nothing else.
 _KEPT, _LEAST = 10**8, 10**6
+#: A passage's number and the blank line after it, assumed.
+LABEL_TOKENS = 4
 #: The constant of reciprocal rank fusion, as its paper sets it.
 RRF_K = 60
 
@@ -155,8 +158,10 @@ class Indices(Generic[T]):
 
 
 def within_budget(ranked: Sequence[Chunk], token_budget: int) -> list[Chunk]:
-    """The longest run of best-ranked chunks whose sizes add up to ``token_budget`` at most."""
-    used = accumulate(chunk.tokens for chunk in ranked)
+    """The longest run of best-ranked chunks that with their labels and their documents' names have
+    ``token_budget`` offline tokens at most."""
+    count = cache(load_tokenizer().count)
+    used = accumulate(chunk.tokens + LABEL_TOKENS + count(chunk.source) for chunk in ranked)
     return [chunk for chunk, tokens in zip(ranked, used, strict=True) if tokens <= token_budget]
 
 

@@ -39,14 +39,7 @@ _DYING_S = 2.0
 
 @dataclass
 class LocalModel:
-    """llama.cpp behind an OpenAI-compatible loopback port.
-
-    ``gguf`` is a file of your own, which gives the name too; without one the embedded weights are
-    served. ``reasoning_tokens`` of the window are for what it may think unseen in each reply.
-    ``slots`` requests at once may hold ``pool_windows`` windows together; ``cache_mb`` of RAM keeps
-    prompt prefixes that left their slot. ``threads`` 0 takes every core. ``repack`` lays the
-    weights out anew for the processor when they are loaded.
-    """
+    """llama.cpp behind an OpenAI-compatible loopback port. Settings: conf/model/local.yaml."""
 
     name: str = EMBEDDED_NAME
     gguf: str | None = None

@@ -23,7 +23,7 @@
       const { question, gold, sample_id: id } = row.sample;
       row.searched = [question, gold, id, row.answer, row.error].join("\n").toLowerCase();
     });
-    answers = { rows, arms: list.arm_keys };
+    answers = { rows, arms: [...new Set(list.arm_keys)] };
     return answers;
   }
 
