@@ -99,6 +99,10 @@ def test_only_the_very_setting_is_the_same() -> None:
     assert setting(**here | {"model": "openai/gpt-5-mini"}) == "another"
     assert setting(**here | {"task": "oolong"}) == "another"
     assert claims_table(results(right, wrong, scripted=True, **here), [CLAIM])["arm"].isna().all()
+    claim = replace(CLAIM, settings=(replace(SETTING, knobs={"dataset": "trec_coarse"}),))
+    for dataset, is_it in (("trec_coarse", "the same"), ("spam", "another")):
+        about = here | {"knobs": f'{{"dataset": "{dataset}", "n": 5}}'}
+        assert claims_table(results(right, wrong, **about), [claim])["setting"].iloc[0] == is_it
 
 
 @pytest.mark.parametrize(("group", "kind"), [("code", "code"), ("law", "")])

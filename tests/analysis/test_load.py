@@ -382,3 +382,13 @@ def test_calls_of_an_abandoned_try_are_left_out(tmp_path: Path) -> None:
 def test_a_run_named_twice_is_one_run(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", **SMALL)
     assert find_runs(run, f"{run}/../run", tmp_path / "*") == [run]
+
+
+def test_a_run_that_was_killed_before_it_had_tables_is_said_to_be_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, killed = write_run(tmp_path / "run", **SMALL), tmp_path / "killed"
+    killed.mkdir()
+    (killed / "journal.jsonl").write_text("")
+    assert find_runs(tmp_path / "*") == [run]
+    assert f"left out: {killed} has no tables" in capsys.readouterr().err

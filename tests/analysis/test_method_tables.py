@@ -115,6 +115,22 @@ def test_method_by_task_has_a_column_for_each_cell_and_says_another_n() -> None:
     assert table.iloc[1].tolist() == ["direct", "", "0, n 1, set 2"]
 
 
+def test_who_is_scripted_in_one_task_is_not_marked_so_in_another() -> None:
+    rows = [row(i, True, task="needle", scripted=True) for i in range(4)]
+    rows += [row(i, True, task="aggregation") for i in range(4, 8)]
+    table = tables.method_by_task(summarize(handmade(rows)))
+    assert table["method"].tolist()[:2] == ["rlm", "rlm (scripted)"]
+
+
+def test_what_is_all_pending_is_not_unpriced() -> None:
+    rows = [row(i, True, cost_usd=0.1) for i in range(4)]
+    rows += [row(i, None, method="direct", cost_usd=0.1) for i in range(4)]
+    results = handmade(rows)
+    summary = summarize(results)
+    shown, _ = printed(views(results, NO_CALLS, summary, paired_table(results))[0])
+    assert shown["USD"].tolist()[:2] == ["$0.10", ""]
+
+
 def test_a_judge_is_paid_apart() -> None:
     rows = [row(i, True, cost_usd=0.5, judge_cost_usd=c) for i, c in enumerate((0.1, 0.3))]
     found = tables.costs(handmade(rows)).iloc[0]

@@ -284,6 +284,13 @@ def test_how_much_of_a_cut_input_was_read_is_not_guessed_from_sub_calls() -> Non
     assert "codeact_subcalls: 8 of 8 inputs cut." in verdict.notes
 
 
+def test_an_input_that_is_left_to_the_tools_is_not_said_to_be_shown_in_part() -> None:
+    rows = arm("codeact", "w" * 8, truncated_tokens=900) + arm("rlm", "r" * 8)
+    (verdict,) = verdicts(handmade(rows, {"method": {"codeact": {"overflow": "omit"}}}))
+    told = "codeact: 8 of 8 inputs are too large to be shown: its code searches them."
+    assert told in verdict.notes
+
+
 def test_only_shared_samples_are_compared_and_that_is_said() -> None:
     rows = arm("direct", "wwwwwwwwoo") + arm("rlm", "oorrrrrrrr")
     (verdict,) = verdicts(handmade(rows))

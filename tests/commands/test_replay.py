@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from helpers.commands import replay as main
+from helpers.commands import report
 from helpers.recorded_runs import copied, edited, record_run
 from helpers.some_records import some_call, some_result
 from rlm_eval.analysis.load import load_results
@@ -33,6 +34,18 @@ PUBLISHED = sorted(
     if "begun" not in p.parts
 )
 CONTROLS = Path(__file__).parents[2] / "results/published/controls"
+
+
+def test_a_report_says_where_tables_lag_behind_the_journal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As where a run that went on was killed."""
+    run = record_run(tmp_path)
+    table = pd.read_parquet(run / "results.parquet")
+    table.iloc[1:].to_parquet(run / "results.parquet")
+    assert report([str(run)]) == 0
+    there = f"its journal has {len(table)} results, its tables {len(table) - 1}: run its command"
+    assert there in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")

@@ -158,6 +158,21 @@ def test_a_provider_that_fails_in_a_sub_call_leaves_the_answer_pending(
 
     got, _ = answer(sandbox, script)
     assert (got.outcome, got.text, got.error) == ("provider_error", None, "down")
+    asked = [event["prompt"] for event in got.trajectory if event["type"] == "call"]
+    assert asked == (["x"] if call == "llm_query('x')" else [])
+
+
+def test_no_child_begins_after_one_that_leaves_the_question_pending(sandbox: Sandbox) -> None:
+    asked: list[str] = []
+
+    def script(messages: Sequence[Message]) -> str:
+        if "child" not in (told := messages[-1]["content"]):
+            return block("rlm_query_batched([(f'child {i}', 'text') for i in range(40)])")
+        asked.append(told)
+        raise ProviderError("down", kind="unavailable", retryable=False)
+
+    got, _ = answer(sandbox, script, max_depth=2, concurrency=1, prompt="orchestrator")
+    assert (got.outcome, len(asked)) == ("provider_error", 1)
 
 
 @pytest.mark.parametrize("kind", ["bad_request", "over_rate_limit"])

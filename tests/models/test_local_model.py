@@ -6,6 +6,7 @@ import errno
 import fcntl
 import hashlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -345,6 +346,32 @@ print(model._server.pid, flush=True)
 sys.stdin.readline()
 model.close()
 """
+
+
+@pytest.mark.slow
+def test_what_another_run_did_while_one_waited_for_the_model_is_not_done_again(
+    tmp_path: Path,
+) -> None:
+    words = ["task=needle", "task.lengths=[300]", "task.n=2", "method=[direct]"]
+    words += [f"model.gguf={tiny(tmp_path).gguf}", "model.context_window=4096"]
+    environment = os.environ | {"RLM_EVAL_CACHE": str(tmp_path)}
+
+    def run(place: str) -> Any:
+        command = [sys.executable, "-m", "rlm_eval", *words, f"results_dir={tmp_path / place}"]
+        pipe = subprocess.PIPE
+        return subprocess.Popen(command, text=True, env=environment, stdout=pipe, stderr=pipe)
+
+    first = run("first")
+    _, told = first.communicate(timeout=300)
+    assert first.returncode == 0, told
+    with _wait_for_machine(tmp_path / "server"):
+        second = run("second")
+        while "waiting: another run" not in (line := second.stderr.readline()):
+            assert line, second.wait()
+        (folder,) = (tmp_path / "first").iterdir()
+        shutil.copytree(folder, tmp_path / "second" / "beside")
+    _, told = second.communicate(timeout=300)
+    assert (second.returncode, "2 results reused" in told) == (0, True), told
 
 
 @pytest.mark.slow

@@ -181,6 +181,26 @@ def test_past_runs_come_first_and_a_near_length_helps_where_sizes_cannot(
     assert rows["5,000"][-3:] == ["past", "at", "600"]
 
 
+def test_past_inputs_of_another_length_are_no_measure_whatever_their_target(tmp_path: Path) -> None:
+    """Own documents have one target, however long each is."""
+    words = {"short": "It is red. " * 30, "long": "It is blue. " * 600}
+    rows = [{"question": "Which?", "answer": "red", "context": text} for text in words.values()]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    arm = ["task=own", f"task.path={tmp_path}/rows.jsonl", "model=scripted", "method=[direct,rlm]"]
+    arm.append(f"results_dir={tmp_path}/runs")
+    assert run_tree(compose_tree([*arm, "task.n=1", "stop_on_forecast=false"])) == 0
+    parts = assemble(check_config(compose_tree(arm)))
+    left = [
+        work for work in all_work(parts, list(parts.task.build())) if "blue" in work.context.text
+    ]
+    direct, rlm = expected(parts, left, Experience(parts.config.tree, [tmp_path / "runs"], {}))
+    assert direct.source == "sizes"
+    assert (rlm.source[:7], rlm.high["prompt_tokens"] > 10 * rlm.low["prompt_tokens"]) == (
+        "past at",
+        True,
+    )
+
+
 def test_a_method_that_spends_up_to_its_cap_is_expected_to(tmp_path: Path) -> None:
     dear = {"root": Priced(price=Price(input=1000.0, output=0.0))}
     methods, capped = (Greedy(), Sized()), Budget(tokens=5000, usd=0.25)

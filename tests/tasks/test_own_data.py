@@ -387,6 +387,8 @@ def test_a_judge_grades_all_or_none(folder: Path) -> None:
     assert (UNJUDGED in alone.notes, UNJUDGED in judged.notes) == (True, False)
     ((_, sample), _) = judged.build()
     assert judged.judged(sample, "in May", "correct: yes") is not None
+    rating = [asked("A", file="lease.md"), asked("BBB"), asked("%")]  # nothing to rules of words
+    assert len(on(folder, *rating, scorer="judge")) == 3
 
 
 def test_a_changed_document_is_another_sample_and_another_source(folder: Path) -> None:
