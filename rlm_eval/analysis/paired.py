@@ -151,6 +151,10 @@ def _compared(
     points, against = (weights * arm["points"].to_numpy() for arm in (a, b))
     ratio, spread = stats.ratio(one, two, contexts), found.spread
     price, price_low, price_high = stats.price_of_a_point(points - against, one - two, contexts)
+    mcnemar, gains = (
+        found.test == stats.MCNEMAR,
+        found.interval.mean > 0,
+    )  # an RLM wins without Holm
     return Comparison(
         *place,
         difference=found.interval.mean,
@@ -177,8 +181,10 @@ def _compared(
         price=price,
         price_low=price_low,
         price_high=price_high,
-        smallest_resolvable=stats.smallest_resolvable(spread, family),
-        contexts_needed=stats.contexts_needed(spread, found.interval.mean, family),
+        smallest_resolvable=stats.smallest_resolvable(spread, family, mcnemar=mcnemar),
+        contexts_needed=stats.contexts_needed(
+            spread, found.interval.mean, 1 if gains else family, mcnemar=mcnemar
+        ),
     )
 
 

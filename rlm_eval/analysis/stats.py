@@ -24,6 +24,8 @@ MIN_CONTEXTS = 4
 #: there are many to that share of their mean size.
 GRID, EACH = 512, 16
 ALPHA = 0.05
+#: The test of pairs that are independent of each other.
+MCNEMAR = "McNemar, exact"
 #: Under this many no sign flip of contexts, and no McNemar test, can reach :data:`ALPHA`.
 LEAST_TO_TELL = ceil(1 - log2(ALPHA))
 POWER = 0.8
@@ -279,7 +281,7 @@ def paired(differences: ArrayLike, contexts: Contexts) -> Difference:
     interval = difference_interval(s)
     if s.n == s.contexts and bool(np.isin(d, (-1.0, 0.0, 1.0)).all()):
         wins, losses = int((d > 0).sum()), int((d < 0).sum())
-        test, p = "McNemar, exact", mcnemar_p(wins, losses)
+        test, p = MCNEMAR, mcnemar_p(wins, losses)
         if s.contexts >= MIN_CONTEXTS:
             interval = Interval(s.mean, *bonett_price(wins, losses, s.n))
     else:
@@ -338,24 +340,30 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def smallest_resolvable(s: Spread, comparisons: int = 1) -> float:
+def smallest_resolvable(s: Spread, comparisons: int = 1, *, mcnemar: bool = False) -> float:
     """The true difference that would be found in 4 of 5 repetitions of this experiment.
 
     Two-sided at 5 %, divided by the number of ``comparisons`` (Holm's first and strictest step).
     ``inf`` when no result at all on this many contexts could be significant: a sign flip of G
-    contexts has no p under 2^(1−G).
+    contexts has no p under 2^(1−G). ``mcnemar``: that is its test, which wants as many differences
+    all to one side.
     """
     alpha = ALPHA / max(1, comparisons)
-    if s.contexts < max(MIN_CONTEXTS, 1 - log2(alpha)):
+    least = ceil(1 - log2(alpha))
+    if s.contexts < max(MIN_CONTEXTS, least):
         return inf
     factor = t_quantile(1 - alpha, s.df) + float(special.stdtrit(s.df, POWER))
     # A right/wrong difference δ varies by |δ|(1 − |δ|) at least, which few contexts may not show.
     floor = factor**2 / (factor**2 + s.n / s.alike)
+    if mcnemar:  # of n pairs, each with this chance of such a difference
+        floor = max(floor, float(special.betaincinv(least, s.n - least + 1, POWER)))
     difference = max(floor, factor * sqrt(s.variance))
     return difference if difference <= 1 else inf
 
 
-def contexts_needed(s: Spread, difference: float, comparisons: int = 1) -> float:
+def contexts_needed(
+    s: Spread, difference: float, comparisons: int = 1, *, mcnemar: bool = False
+) -> float:
     """About how many contexts, with as many questions each, would resolve ``difference``; nan where
     these contexts say nothing about the variance, or nothing differs."""
     if s.contexts < MIN_CONTEXTS or not difference:
@@ -366,7 +374,7 @@ def contexts_needed(s: Spread, difference: float, comparisons: int = 1) -> float
         more = groups / s.contexts
         df = max(1.0, share * (groups - 1))
         planned = replace(s, variance=s.variance / more, df=df, n=ceil(s.n * more), contexts=groups)
-        return smallest_resolvable(planned, comparisons) <= abs(difference)
+        return smallest_resolvable(planned, comparisons, mcnemar=mcnemar) <= abs(difference)
 
     most = 10**9
     groups = bisect_left(range(most), True, lo=MIN_CONTEXTS, key=resolved)

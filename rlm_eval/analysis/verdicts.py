@@ -11,7 +11,14 @@ import pandas as pd
 
 from rlm_eval.analysis import stats
 from rlm_eval.analysis.load import MARGIN, readings
-from rlm_eval.analysis.paired import Comparison, comparisons, on_terms, rlm_questions, unit_of
+from rlm_eval.analysis.paired import (
+    UNITS,
+    Comparison,
+    comparisons,
+    on_terms,
+    rlm_questions,
+    unit_of,
+)
 from rlm_eval.analysis.tables import inputs_cut
 from rlm_eval.analysis.text import count, digits, dollars, percent, plural, points, times
 from rlm_eval.records import SCORED
@@ -117,11 +124,12 @@ def verdicts(results: pd.DataFrame, margin: float = MARGIN) -> list[Verdict]:
                 *_other_readings(here, main),
             )
             scripted = not set(arms).isdisjoint(made_up)
-            place = f"{length:,} tokens" if length else "all lengths"
+            several_lengths = here["target_tokens"].nunique() > 1  # a log's length is unknown, 0
+            place = f"{length:,} tokens" if length else "all lengths" if several_lengths else ""
             where = ", ".join(filter(None, (main.task, place, caps, model if several else "")))
             told = f"{decision} (scripted)" if scripted else decision
-            often = here[here["asked"]].groupby(["arm", "sample_id"]).size().groupby("arm").mean()
-            each = float(often[main.arm] * main.cost + often[main.against] * main.cost_against)
+            spent = here[here["asked"]].groupby(["arm", "sample_id"])[UNITS[main.cost_unit]].sum()
+            each = float(spent.groupby("arm").mean().sum())
             said = _text(main, decision, price, margin, unit_of(here), each)
             text = " ".join([f"{where}: {told}.", said, *notes])
             about = (model, caps, scripted, decision)
@@ -140,12 +148,12 @@ def decide(against_all: Sequence[Comparison], margin: float) -> tuple[Decision, 
         return "worse but cheaper" if all(c.cheaper for c in lost) else "worse", least(lost)
     rest = [c for c in against_all if not c.wins]
     if not rest:
-        dearer = any(c.dearer for c in against_all)
-        return "better but dearer" if dearer else "better", closest
+        dearer = [c for c in against_all if c.dearer]
+        return ("better but dearer", least(dearer)) if dearer else ("better", closest)
     open_ = [c for c in rest if not (c.low > -margin and (c.cheaper or c.dearer))]
     if not open_:
         dear = [c for c in rest if c.dearer]
-        return ("as good but dearer", least(dear)) if dear else ("as good and cheaper", closest)
+        return ("as good but dearer", least(dear)) if dear else ("as good and cheaper", least(rest))
     scores = {round(x, 12) for c in against_all for x in (c.score, c.score_against)}
     if scores in ({1.0}, {0.0}):
         return "all right" if scores == {1.0} else "none right", closest
@@ -170,10 +178,9 @@ def _text(
     if (c.arm_samples, c.against_samples) != (c.shared_samples, c.shared_samples):
         size += f", the only ones both have of {c.arm_samples} and {c.against_samples}"
     if not isnan(c.low):
-        p = "p < 0.001" if c.p < 0.001 else f"p = {c.p:.2g}"
-        over = (
-            f", {digits(c.p_holm, 2)} after Holm over {c.comparisons}" if c.comparisons > 1 else ""
-        )
+        p = "p < 0.001" if c.p < 0.001 else f"p = {_probability(c.p)}"
+        holm = f", {_probability(c.p_holm)} after Holm over {c.comparisons}"
+        over = holm if c.comparisons > 1 else ""
         size = f"95 % interval {points(c.low)} to {points(c.high)}; {size}; {p} by {c.test}{over}"
     sentences = [f"{c.arm} scores {points(c.difference)} points against {c.against} ({size})."]
     if isfinite(c.cost_ratio):
@@ -190,6 +197,12 @@ def _text(
     if unit == "question":
         sentences.append("It is about these contexts alone: each question counts by itself.")
     return " ".join(sentences)
+
+
+def _probability(p: float) -> str:
+    """A p with as many digits, two at least, as say on which side of the threshold it is."""
+    told = (digits(p, n) for n in range(2, 17))
+    return next(text for text in told if (float(text) <= stats.ALPHA) == (p <= stats.ALPHA))
 
 
 def _price(c: Comparison) -> str:
@@ -242,7 +255,7 @@ def _ends(here: pd.DataFrame, main: Comparison, unsure: pd.Series[bool]) -> str:
 
 def _again(here: pd.DataFrame, main: Comparison, points: pd.Series[float]) -> Comparison:
     """The comparison with other points."""
-    pair, whole = (main.arm, main.against), main.target_tokens == 0
+    pair, whole = (main.arm, main.against), here["target_tokens"].nunique() > 1
     (c,) = comparisons(here.assign(points=points), lambda _: [[pair]], all_lengths=whole)
     return c
 

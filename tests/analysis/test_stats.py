@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from math import inf, isnan, nan, sqrt
+from math import ceil, inf, isnan, log2, nan, sqrt
 
 import numpy as np
 import pytest
@@ -260,6 +260,22 @@ def test_five_contexts_can_resolve_nothing_and_six_can() -> None:
     assert stats.smallest_resolvable(stats.spread(values, list(range(6)))) < 1
     assert stats.sign_flip_p([1.0] * 5, list(range(5))) == pytest.approx(2 / 32)
     assert stats.sign_flip_p([1.0] * 6, list(range(6))) == pytest.approx(2 / 64)
+
+
+@pytest.mark.parametrize(
+    ("n", "comparisons", "seen"), [(7, 1, 5 / 7), (12, 3, 0.75), (8, 9, 0.875)]
+)
+def test_an_exact_test_wants_enough_differences_to_one_side(
+    n: int, comparisons: int, seen: float
+) -> None:
+    values = np.array([1.0] * round(seen * n) + [0.0] * (n - round(seen * n)))
+    s = stats.spread(values, list(range(n)))
+    least = ceil(1 - log2(0.05 / comparisons))
+    found = stats.smallest_resolvable(s, comparisons, mcnemar=True)
+    assert found == inf if n < least else scipy_stats.binom.sf(least - 1, n, found) >= 0.799
+    needed = int(stats.contexts_needed(s, seen, comparisons, mcnemar=True))
+    assert scipy_stats.binom.sf(least - 1, needed, seen) >= 0.8
+    assert needed > n - 2
 
 
 def test_contexts_needed_is_the_least_number_that_resolves_five_points() -> None:

@@ -7,7 +7,7 @@ import pytest
 from helpers.fake_results import handmade
 from rlm_eval.analysis.paired import paired_table
 from rlm_eval.analysis.text import times
-from rlm_eval.analysis.verdicts import Verdict, money, verdicts
+from rlm_eval.analysis.verdicts import Verdict, _probability, money, verdicts
 
 
 def arm(method: str, right: str, questions: int = 1, **more: object) -> list[dict[str, object]]:
@@ -34,6 +34,23 @@ def test_better_needs_a_win_against_every_alternative() -> None:
     assert verdict.main.p == pytest.approx(2 / 2**11)
     assert "3× its tokens" in verdict.text
     assert verdict_on(arm("rag", "r" * 11 + "w"), wrong, right).decision != "better but dearer"
+
+
+def test_the_arm_that_made_the_verdict_is_the_one_it_names() -> None:
+    """Cheap retrieval that is beaten, and a dear prompt that is matched."""
+    rlm = arm("rlm", "r" * 45 + "w" * 15, prompt_tokens=12_000)
+    rag = arm("rag", "r" * 37 + "w" * 23, prompt_tokens=2_000)
+    direct = arm("direct", "r" * 25 + "w" * 20 + "r" * 11 + "w" * 4, prompt_tokens=60_000)
+    verdict = verdict_on(rlm, rag, direct)
+    assert (verdict.decision, verdict.main.against) == ("as good and cheaper", "direct")
+    none = arm("no_rag", "w" * 60, prompt_tokens=60_000)
+    verdict = verdict_on(rlm, rag, none)
+    assert (verdict.decision, verdict.main.against) == ("better but dearer", "rag")
+
+
+def test_a_p_beside_the_threshold_is_told_on_its_side() -> None:
+    told = [_probability(p) for p in (0.050102, 0.05, 0.0499, 0.004)]
+    assert told == ["0.0501", "0.05", "0.05", "0.004"]
 
 
 def test_a_win_that_costs_no_more_is_better() -> None:
