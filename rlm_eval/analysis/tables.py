@@ -20,7 +20,7 @@ from rlm_eval.journal.tables import MEASURES, write_csv
 from rlm_eval.records import PENDING
 
 ARM = [*CELL, "arm"]
-LEVELS = (0.5, 0.75, 0.95, 0.99)
+LEVELS = (0.25, 0.5, 0.75, 0.95, 0.99)
 #: Of each measure of a forecast, what :func:`forecast_table` has.
 SAID = ("forecast", "low", "high", "took", "within")
 #: What :func:`token_split` has means of.

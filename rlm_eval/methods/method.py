@@ -58,7 +58,7 @@ class Method:
 
     #: Whose models it speaks to, with the settings it has.
     roles: tuple[Role, ...] = ("root",)
-    #: Whether a model reads all of the input. Methods that don't go first: they are quick.
+    #: Whether a model reads all of the input. Methods that don't are asked first of all.
     reads_everything: bool = True
     #: Whether it spends up to the sample's cap on tokens or dollars (``budget.matched``).
     matched: bool = False

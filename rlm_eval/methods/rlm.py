@@ -52,7 +52,7 @@ _NOT_READY = (None, "", "false", "False", "0", "0.0", "[]", "{}", "()", "set()")
 #: Of a dict's names, how many are shown, and how many characters of one.
 _NAMES_SHOWN, _NAME_CHARS = 20, 80
 #: A field at a line's start or after a separator: a short name, a colon, a space.
-_FIELD = re.compile(r"(?:^|(\s*(?:\|\|?|;|\t|,)\s*))([A-Z][\w-]{0,20}): ")
+_FIELD = re.compile(r"(?:^|(\s{0,3}(?:\|\|?|;|\t|,)\s{0,3}))([A-Z][\w-]{0,20}): ")
 _LINES_READ = 400
 #: A line's form counts as the text's when at least this share of the lines has it.
 _SHARE = 0.7

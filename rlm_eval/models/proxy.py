@@ -75,6 +75,8 @@ _READ_REFUSED = 1 << 20
 #: Bodies above this are few at once.
 _LARGE_BODY, _LARGE_AT_ONCE = 4 << 20, 8
 _MOST_CONNECTIONS, _HEADER_BYTES = 256, 64 << 10
+#: Calls at once, as our own RLM's sub-calls.
+_AT_ONCE = 64
 #: Seconds for a first request with the token to come, and for a next one.
 _STRANGER_SECONDS, _IDLE_SECONDS = 20.0, 1800.0
 _MODEL = re.compile(r"(root|sub)(?:@(\d{1,3}))?")
@@ -131,6 +133,7 @@ class Proxy(ThreadingHTTPServer):
         self._connections: dict[Any, float] = {}
         self._trusted: set[Any] = set()
         self._closing = False
+        self._at_once = threading.Semaphore(_AT_ONCE)
         self.large_bodies = threading.Semaphore(_LARGE_AT_ONCE)
         self._thread = threading.Thread(
             target=self.serve_forever, args=(0.05,), name="proxy", daemon=True
@@ -153,8 +156,10 @@ class Proxy(ThreadingHTTPServer):
     def get_request(self) -> tuple[Any, Any]:
         connection, address = super().get_request()
         while len(self._connections) >= _MOST_CONNECTIONS and not self._closing:
-            for stranger in [c for c in tuple(self._connections) if c not in self._trusted]:
-                _shut(stranger)
+            silent = time.monotonic() + _STRANGER_SECONDS - 1.0  # for a second, so far
+            for connection, until in tuple(self._connections.items()):
+                if connection not in self._trusted and until < silent:
+                    _shut(connection)
             time.sleep(0.01)
         self._connections[connection] = time.monotonic() + _STRANGER_SECONDS
         return connection, address
@@ -189,6 +194,12 @@ class Proxy(ThreadingHTTPServer):
 
     def chat(self, request: ChatRequest) -> Completion:
         """The model client's reply. Raises RefusedError; what ends the run passes through."""
+        with self._at_once:
+            if self._closing or self.ending is not None:
+                raise RefusedError(424, "ended", "the engine or its question has ended")
+            return self._chat(request)
+
+    def _chat(self, request: ChatRequest) -> Completion:
         tags = self._tags(request.model)
         messages = tuple(map(self._as_it_was, request.messages))
         is_turn = tags.role == "root" and tags.depth == 0

@@ -129,7 +129,7 @@ class Worker:
         self._stdout, self._stderr = Capture(keep), Capture(keep)
         self._provided = {name: self._stub(name) for name in head["host"]}
         self._provided["QueryError"] = QueryError
-        QueryError.__module__ = "__main__"
+        QueryError.__module__ = TimeLimit.__module__ = "__main__"
         if head["submit"]:
             self._provided["submit"] = self._submit
         self._channel.send(encode({"op": "ready"}))
@@ -172,7 +172,7 @@ class Worker:
         def look() -> str | None:
             value = self._names[head["name"]]
             value = value if head["key"] is None else value[head["key"]]
-            return None if value is None else as_text(value)[: self._limits["read_chars"]]
+            return "" if value is None else as_text(value)[: self._limits["read_chars"]]
 
         text, _ = self._run(head["id"], look)
         done = {"op": "done", "id": head["id"], "found": text is not None}

@@ -142,6 +142,11 @@ def warnings(parts: Parts, work: Sequence[Work]) -> list[str]:
             notes += [f"{key} is set, and not used by {', '.join(without)}"] if without else []
     if parts.config["judge_model"] and judge_of(parts.task) is None:
         notes.append(f"judge_model is set, and task {parts.task.name} is scored by rule")
+    if own := [i.name for i in parts.infos.values() if i.own_temperature]:
+        for key, off in (("temperature", None), ("memoize", False)):
+            if (given := parts.config[key]) not in (off, None):
+                told = f"{key}={given} has no effect on {', '.join(dict.fromkeys(own))}"
+                notes.append(f"{told}, which takes no temperature but its own")
     if parts.config["budget"]["matched"]:
         idle = [arm.name for arm in parts.arms if not arm.method.matched]
         notes += [f"budget.matched: the cap is only a limit for {', '.join(idle)}"] if idle else []

@@ -108,9 +108,11 @@ class LongMemEval(Fixed):
         return {**super().judge_values(sample, answer), "kind": kind}
 
     def judged(self, sample: Sample, answer: str, verdict: str) -> Score | None:
-        """As officially: 1 where the reply holds "yes". None for one that is empty or says both."""
-        said = set(re.findall(r"yes|\bno\b", verdict.lower()))
-        if not verdict.strip() or len(said) == 2:
+        """As officially: 1 where the reply holds "yes", here as a word. None for one that is empty,
+        or says both without beginning with "yes"."""
+        said = set(re.findall(r"\byes\b|\bno\b", verdict.lower()))
+        begins = re.match(r"\W*yes\b", verdict.lower()) is not None
+        if not verdict.strip() or (len(said) == 2 and not begins):
             return None
         return by_verdict(sample, answer, f"correct: {'yes' if 'yes' in said else 'no'}")
 

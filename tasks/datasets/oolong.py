@@ -93,7 +93,8 @@ class Oolong(Fixed):
             "content": row["context_window_text"],
             "question": row["question"],
             "gold": (row["answer"],),
-            "group": row["task"].rpartition(".")[2].lower(),
+            # Of one task answers are labels, dates, users or numbers, as the question says.
+            "group": f"{row['task'].rpartition('.')[2].lower()}_{KINDS[row['answer_type']]}",
             "scorer": f"oolong:{KINDS[row['answer_type']]}",
             "knobs": {
                 "family": row["task_group"],

@@ -92,6 +92,13 @@ def test_a_shard_has_its_part_of_the_runs_caps() -> None:
     assert whole.shared(1.0) == whole
 
 
+def test_a_launcher_that_has_nothing_to_launch_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_command([*SMALL, f"results_dir={tmp_path}", "hydra/launcher=slrum"]) == 2
+    assert "it is for shards and sweeps: add shards=N, or -m" in capsys.readouterr().err
+
+
 def test_a_shard_with_more_contexts_has_more_of_the_caps(tmp_path: Path) -> None:
     """Of three contexts, a call each, one shard has two."""
     words = [*SMALL, "task.n=3", "method=[direct]", f"results_dir={tmp_path}", "shards=2"]

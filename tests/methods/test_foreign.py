@@ -294,6 +294,8 @@ def test_what_is_missing_is_said_before_anything_starts() -> None:
         Absent(isolation="none").check(models)
     with pytest.raises(ConfigError, match="command names no program: no-such-engine"):
         ForeignCommand(command=["no-such-engine"], isolation="none").check(models)
+    with pytest.raises(ConfigError, match="readable must not hold rlm_eval, which has the answers"):
+        ForeignCommand(command=["true"], readable=[str(Path(__file__).parents[2])]).check(models)
     with pytest.raises(ConfigError, match="leaves no room"):
         ForeignCommand(command=["true"], isolation="none", turn_tokens=200_000).check(models)
 

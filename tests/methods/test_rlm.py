@@ -162,6 +162,39 @@ def test_a_provider_that_fails_in_a_sub_call_leaves_the_answer_pending(
     assert asked == (["x"] if call == "llm_query('x')" else [])
 
 
+def test_code_that_asks_on_past_its_limit_is_stopped_and_its_turns_go_on(sandbox: Sandbox) -> None:
+    code = """
+got = []
+for i in range(1000):
+    try: got.append(llm_query(str(i)))
+    except Exception: got.append("error")
+"""
+    got, _ = answer(sandbox, turns(block(code), block("submit(len(got))")), max_sub_calls=5)
+    assert (got.outcome, got.iterations) == ("answered", 2)
+    assert 5 < int(got.text or 0) < 1000
+    assert sum(event["type"] == "block" for event in got.trajectory) == 2
+
+
+def test_a_prompt_that_memory_answers_again_and_again_is_refused_in_the_end(
+    sandbox: Sandbox,
+) -> None:
+    code = "n = 0\nwhile llm_query('the same') != 'never':\n    n += 1"
+    script = turns(block(code), block("submit(n)"), otherwise="Yes.")
+    got, _ = answer(sandbox, script)
+    assert (got.outcome, 100 < int(got.text or 0) < 1000) == ("answered", True)
+
+
+def test_that_blocks_after_one_that_failed_were_not_run_is_said(sandbox: Sandbox) -> None:
+    seen: list[str] = []
+
+    def script(messages: Sequence[Message]) -> str:
+        seen.append(messages[-1]["content"])
+        return block("1 / 0") + block("x = 1") if len(seen) == 1 else block("submit('x' in dir())")
+
+    assert answer(sandbox, script)[0].text == "false"
+    assert "[The blocks after it were not run.]" in seen[1]
+
+
 def test_no_child_begins_after_one_that_leaves_the_question_pending(sandbox: Sandbox) -> None:
     asked: list[str] = []
 

@@ -195,6 +195,10 @@ def test_an_answer_longer_than_any_output(sandbox: Sandbox) -> None:
     assert run(sandbox, block("x = 'ab' * 300_000") + "\nFINAL_VAR(x)")[0] == "ab" * 300_000
 
 
+def test_a_variable_that_is_none_is_not_its_name(sandbox: Sandbox) -> None:
+    assert run(sandbox, block("result = None") + "\nFINAL(result)", "FINAL(7)")[0] == "7"
+
+
 def test_a_forced_reply_is_read_the_same_way(sandbox: Sandbox) -> None:
     code = block("x = 9")
     assert run(sandbox, code, "FINAL_VAR(x)", max_iterations=1)[0] == "9"

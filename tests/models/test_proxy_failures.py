@@ -75,6 +75,7 @@ def test_a_providers_failure_ends_the_sample() -> None:
         ("over_rate_limit", "sub", False),
         ("over_rate_limit", "root", True),
         ("quota", "sub", True),
+        ("unreadable_call", "root", False),
     ],
 )
 @pytest.mark.parametrize("stream", [False, True])

@@ -40,11 +40,11 @@ def test_read(repl: ReplSession) -> None:
     repl.run("a = 'text'\nb = {'content': 'ä' * 20_000_000, 'n': None}\nc = {1, 2}\nd = None")
     assert repl.read("a") == "text"
     assert repl.read("b", "content") == "ä" * 20_000_000
-    assert repl.read("b", "n") is None
+    assert repl.read("b", "n") == "", "None, unlike what is not set"
     assert repl.read("b", "missing") is None
     assert repl.read("a", "content") is None
     assert repl.read("c") == "{1, 2}"
-    assert repl.read("d") is None
+    assert repl.read("d") == ""
     assert repl.read("__import__('os')") is None
     repl.run("import datetime, decimal\ne = decimal.Decimal('1.50')\nf = datetime.date(2026, 5, 1)")
     assert (repl.read("e"), repl.read("f")) == ("1.50", "2026-05-01"), "as print shows them"

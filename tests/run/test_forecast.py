@@ -164,6 +164,24 @@ def test_the_plan_says_what_it_counts_for_thinking(
         assert ("reasoning_tokens there may be (4,096 a call of openai/gpt-5)" in shown) == told
 
 
+def test_a_temperature_that_a_model_is_not_sent_is_said_to_have_no_effect(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-of-no-use")
+    arguments = [
+        *SMALL,
+        "method=[direct]",
+        "model=gpt-5",
+        f"results_dir={tmp_path}",
+        "dry_run=true",
+    ]
+    assert run_tree(compose_tree([*arguments, "temperature=0.7"])) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "temperature=0.7 has no effect on openai/gpt-5, which takes no temperature" in shown
+    assert run_tree(compose_tree([*arguments, "temperature=null", "memoize=false"])) == 0
+    assert "has no effect" not in capsys.readouterr().out
+
+
 def test_what_cannot_be_sized_is_unknown_and_never_zero(tmp_path: Path) -> None:
     row = rows_of(parts_of(tmp_path, Unknown()), tmp_path)[0]
     assert (row.source, row.calls, row.usd, row.seconds) == ("unknown", None, None, None)

@@ -76,6 +76,8 @@ def test_the_judge_is_told_what_counts(
     [
         *(("Yes", 1.0), ("yes.", 1.0), ("No", 0.0), ("no", 0.0), ("I'd say so", 0.0)),
         *(("", None), ("No. Well, yes.", None)),
+        ("Yes. The reply has the right date, with no errors.", 1.0),
+        ("No, that was yesterday.", 0.0),
     ],
 )
 def test_a_reply_with_yes_in_it_is_a_yes(tmp_path: Path, verdict: str, value: float | None) -> None:

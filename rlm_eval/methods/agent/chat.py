@@ -56,6 +56,7 @@ class History:
         self._opening = list(opening)
         self._turns: list[tuple[str, str]] = []
         self._cut = self._kept = 0
+        self._variables = ", and the variables they set are still there"
 
     def add(self, reply: str, observation: str) -> None:
         self._turns.append((reply or "(empty reply)", observation))
@@ -68,10 +69,8 @@ class History:
         for self._cut, gone in forms:  # outputs that are cut, turns that are gone
             out = list(self._opening)
             if gone:
-                note = (
-                    f"[The first {gone} turns were dropped. They stand in the list {EARLIER}, and "
-                    "the variables they set are still there.]"
-                )
+                there = f"They stand in the list {EARLIER}{self._variables}"
+                note = f"[The first {gone} turns were dropped. {there}.]"
                 out[-1] = user(f"{out[-1]['content']}\n\n{note}")
             for number, (reply, shown) in enumerate(self._turns[gone:], gone):
                 if number < self._cut and len(shown) > _SHRUNK:
@@ -86,6 +85,7 @@ class History:
         the REPL, unless they are there; all of them where the variables were ``lost``. Whether they
         were lost meanwhile."""
         kept = 0 if lost else self._kept
+        self._variables = "" if lost else self._variables
         if self._cut > kept:
             turns = [f"{reply}\n\n{shown}" for reply, shown in self._turns[kept : self._cut]]
             done = session.run(f"{EARLIER} {'+=' if kept else '='} {turns!r}")

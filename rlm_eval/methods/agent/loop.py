@@ -231,6 +231,8 @@ class Run:
                 if lost := result.state == "lost":
                     session.run(setup)
                 if failed := lost or result.error is not None:
+                    if len(shown) < len(parsed.blocks):
+                        shown.append("[The blocks after it were not run.]")
                     break
             self.trace.texts.append("\n\n".join(shown))
             try:
@@ -279,8 +281,6 @@ class Run:
             final = final or self.agent.in_reply(session, reply, parsed, failed=False)
         except UnclearFinalError:
             return "no_answer", None
-        except BudgetExceeded:  # of its code's sub-calls: what it said is paid
-            pass
         text = (reply.text if final is None else final).strip()
         return ("forced", text) if text else ("no_answer", None)
 
@@ -288,7 +288,10 @@ class Run:
         self, session: ReplSession, reply: Completion, code: str, given: Container[str]
     ) -> tuple[str | None, BlockResult, str]:
         """A block of a reply: what it hands in, what came of it, and what the model is shown."""
-        result = session.run(code)
+        try:
+            result = session.run(code)
+        except BudgetExceeded as spent:  # by a loop that took no notice of refusals
+            result = BlockResult(error=str(spent), error_type=type(spent).__name__)
         text = self.agent.in_block(session, result)
         if session.lost:
             result = replace(result, state="lost", error=_LOST)

@@ -60,6 +60,8 @@ class SubCalls:
     turn: str | None = None
     #: How often the budget refused what was asked.
     unpaid: int = 0
+    #: The last prompts that were answered from memory, and how often in a row.
+    again: tuple[Sequence[Any], int] = (), 0
 
     def functions(self, enabled: Enabled) -> dict[str, HostFunction]:
         """Only what is enabled: the names here are the names a prompt may mention."""
@@ -101,8 +103,10 @@ class SubCalls:
         return _in_list(self._ask_children(pairs))
 
     def _ask(self, prompts: Sequence[Any]) -> list[str | SampleFailure]:
-        turn = self.turn
+        turn, (known, times) = self.turn, self.again
         chats = [[user(_string(prompt))] for prompt in prompts]
+        if prompts == known and times > MOST_REFUSED:
+            raise HostError("bad_request", "the same prompt again: its reply does not change")
         try:
             outcomes = self.lm.complete_batch(
                 chats,
@@ -121,6 +125,8 @@ class SubCalls:
                 self.trace.texts.append(prompt)
             if not isinstance(outcome, BudgetExceeded):  # nothing was asked
                 self.trace.sub_call(outcome, prompt, turn)
+        from_memory = all(isinstance(o, Completion) and o.cached_response for o in outcomes)
+        self.again = prompts, (times + 1 if prompts == known else 1) * from_memory
         self._raise_fatal(outcomes)
         return [o if isinstance(o, SampleFailure) else o.no_reply or o.text for o in outcomes]
 

@@ -96,6 +96,17 @@ def engine_filter(machine: str) -> list[linux.Instruction]:
     return [*program, allow]
 
 
+def _with_gold() -> list[str]:
+    packages = filter(None, map(importlib.util.find_spec, _WITH_GOLD))
+    folders = [folder for spec in packages for folder in spec.submodule_search_locations or ()]
+    return [*map(os.path.realpath, folders)]
+
+
+def tells_answers(path: str) -> bool:
+    """Whether the harness lies in a folder, whose code makes the answers."""
+    return any(_below(folder, [os.path.realpath(path)]) for folder in _with_gold())
+
+
 def confined(
     command: Sequence[str], readable: Iterable[str], files: Mapping[str, int], seccomp: int
 ) -> list[str]:
@@ -105,9 +116,7 @@ def confined(
     shown = list(_SYSTEM)
     for prefix in (sys.base_prefix, sys.prefix):
         shown += [os.path.realpath(prefix), prefix]
-    packages = filter(None, map(importlib.util.find_spec, _WITH_GOLD))
-    folders = [folder for spec in packages for folder in spec.submodule_search_locations or ()]
-    hidden = [path for path in map(os.path.realpath, folders) if _below(path, shown)]
+    hidden = [path for path in _with_gold() if _below(path, shown)]
     out = [*own_namespaces(), "--die-with-parent", "--seccomp", str(seccomp), "--cap-drop", "ALL"]
     if linux.is_machines_root():  # for the starter, which becomes another user
         for name in ("SETUID", "SETGID", "CHOWN"):

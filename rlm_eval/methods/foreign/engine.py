@@ -24,6 +24,7 @@ from typing import ClassVar, Literal
 
 from rlm_eval.errors import BudgetExceeded, ConfigError, InvalidAnswer, at_least
 from rlm_eval.ledger import Ledger, Spend
+from rlm_eval.methods.foreign.confinement import tells_answers
 from rlm_eval.methods.foreign.process import (
     MOST_OUTPUT_BYTES,
     memory_folder,
@@ -126,6 +127,9 @@ class ForeignEngine(Method):
         if self.turn_tokens >= window:
             told = f"leaves no room for a prompt in the window of {window} tokens"
             raise ConfigError(told, key="turn_tokens")
+        if self.isolation == "confined" and any(map(tells_answers, self.readable)):
+            told = "must not hold rlm_eval, which has the answers: name the engine's own files"
+            raise ConfigError(told, key="readable")
         if self.isolation == "confined" and (reason := why_not_confined()):
             raise ConfigError(
                 "can't be confined on this machine, and the engine runs code that a model wrote "

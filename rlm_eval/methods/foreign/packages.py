@@ -112,7 +112,8 @@ class Rlms(PackagedEngine):
 
     def most_calls(self) -> tuple[int, int]:
         turns = self.max_iterations + 1  # the last for an answer, as rlms asks for it
-        return turns, (turns * SUB_CALLS_A_TURN) ** self.max_depth
+        below = (turns * SUB_CALLS_A_TURN) ** self.max_depth
+        return turns + below * (self.max_depth > 1), below  # its children ask the root's model
 
 
 @dataclass(kw_only=True)

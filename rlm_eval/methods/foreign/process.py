@@ -33,8 +33,11 @@ _END_SECONDS = 20.0
 @cache
 def memory_folder() -> str | None:
     """Where files are kept in memory, so that what an engine reads and writes is on no disk; None
-    where the system has no such place."""
-    return "/dev/shm" if os.access("/dev/shm", os.W_OK | os.X_OK) else None
+    where the system has no such place of a gigabyte, as containers mostly haven't."""
+    if not os.access("/dev/shm", os.W_OK | os.X_OK):
+        return None
+    room = os.statvfs("/dev/shm")
+    return "/dev/shm" if room.f_bavail * room.f_frsize >= 1 << 30 else None
 
 
 @contextmanager

@@ -31,7 +31,7 @@ _MOST_PROCESSES = 1024
 def main() -> None:
     control = socket.socket(fileno=int(sys.argv[1]))
     mode, given, *command = sys.argv[2:]
-    with socket.create_server(("127.0.0.1", 0), backlog=128) as listener:
+    with socket.create_server(("127.0.0.1", 0), backlog=1024) as listener:
         os.environ["OPENAI_BASE_URL"] = "http://{}:{}/v1".format(*listener.getsockname())
         socket.send_fds(control, [b"listening"], [listener.fileno()])
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
