@@ -123,8 +123,10 @@ def comparisons(
                 and (shared := (arms[pair[0]]["points"] + arms[pair[1]]["points"]).notna()).any()
                 and samples.loc[shared, "target_tokens"].nunique() > all_lengths
             ]  # fmt: skip
+            # Where one arm is held against several, a verdict counts its wins without Holm.
+            alone = len({one for (one, _), _ in pairs}) == 1
             compared = [
-                _compared((str(task), length, *pair), arms, shared, samples, len(pairs))
+                _compared((str(task), length, *pair), arms, shared, samples, len(pairs), alone)
                 for pair, shared in pairs
             ]
             adjusted = stats.holm([c.p for c in compared])
@@ -138,8 +140,10 @@ def _compared(
     shared: pd.Series[bool],
     samples: pd.DataFrame,
     family: int,
+    alone: bool,
 ) -> Comparison:
-    """Two arms compared on the ``shared`` samples, but for Holm's p over the ``family``."""
+    """Two arms compared on the ``shared`` samples, but for Holm's p over the ``family``. ``alone``:
+    a gain of the first is told without that."""
     a, b, here = (frame[shared] for frame in (arms[place[2]], arms[place[3]], samples))
     contexts, lengths = here["unit_id"].to_numpy(), here["target_tokens"]
     sizes = lengths.map(lengths.value_counts()).to_numpy(float)
@@ -151,10 +155,7 @@ def _compared(
     points, against = (weights * arm["points"].to_numpy() for arm in (a, b))
     ratio, spread = stats.ratio(one, two, contexts), found.spread
     price, price_low, price_high = stats.price_of_a_point(points - against, one - two, contexts)
-    mcnemar, gains = (
-        found.test == stats.MCNEMAR,
-        found.interval.mean > 0,
-    )  # an RLM wins without Holm
+    mcnemar, gains = found.test == stats.MCNEMAR, alone and found.interval.mean > 0
     return Comparison(
         *place,
         difference=found.interval.mean,

@@ -51,7 +51,8 @@ def run_command(arguments: Sequence[str]) -> int:
         config = check_config(compose_tree(jobs[0]))
         if multirun or len(jobs) > 1 or in_shards(config):
             return carry_out_jobs(words, jobs)
-        if launched := [word for word in words if word.startswith("hydra/launcher")]:
+        launched = [word for word in words if word.startswith("hydra/launcher")]
+        if launched and config["shards"] == 1:
             raise ConfigError(f"{launched[0]}: it is for shards and sweeps: add shards=N, or -m")
         return carry_out_parts(assemble(config))
     except ConfigError as error:

@@ -157,9 +157,9 @@ class Proxy(ThreadingHTTPServer):
         connection, address = super().get_request()
         while len(self._connections) >= _MOST_CONNECTIONS and not self._closing:
             silent = time.monotonic() + _STRANGER_SECONDS - 1.0  # for a second, so far
-            for connection, until in tuple(self._connections.items()):
-                if connection not in self._trusted and until < silent:
-                    _shut(connection)
+            for other, until in tuple(self._connections.items()):
+                if other not in self._trusted and until < silent:
+                    _shut(other)
             time.sleep(0.01)
         self._connections[connection] = time.monotonic() + _STRANGER_SECONDS
         return connection, address

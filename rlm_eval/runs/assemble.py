@@ -191,7 +191,7 @@ def _arm(
     if task.seal is not None and method.stores_input():
         raise ConfigError(
             f"task {task.name} must not be stored in the clear, and {where} would write it to a "
-            "disk of this machine, which has no /dev/shm: leave it out"
+            "disk of this machine, whose /dev/shm is too small or not there: leave it out"
         )
     keys_used = ["model", *model_keys(method), *(["judge_model"] if judge else [])]
     models = {key: nodes[key] for key in keys_used if key in nodes}
@@ -224,6 +224,15 @@ def samples_of(task: Any) -> list[tuple[Context, Sample]]:
     if not pairs:
         raise ConfigError("the task gave no samples: raise task.n or check task.path")
     return pairs
+
+
+def budget_of(parts: Parts, contexts: int) -> Budget:
+    """The run's caps, or a shard's part of them, by how many of the contexts it has."""
+    shard, shards = parts.config["shard"], parts.config["shards"]
+    if not shard:
+        return parts.run_budget
+    *before, own = [len(range(i, contexts, shards)) for i in range(shard)]
+    return parts.run_budget.shared(sum(before), own, contexts)
 
 
 def all_work(parts: Parts, pairs: Sequence[tuple[Context, Sample]]) -> list[Work]:

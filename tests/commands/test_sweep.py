@@ -88,8 +88,11 @@ def test_contexts_are_dealt_out_each_to_one_shard() -> None:
 
 def test_a_shard_has_its_part_of_the_runs_caps() -> None:
     whole = Budget(calls=10, tokens=1001, usd=0.3, seconds=60)
-    assert whole.shared(1 / 3) == Budget(calls=3, tokens=333, usd=pytest.approx(0.1), seconds=60)
-    assert whole.shared(1.0) == whole
+    assert whole.shared(0, 2, 6) == Budget(3, 333, pytest.approx(0.1), 60)
+    parts = [whole.shared(before, 1, 3) for before in range(3)]
+    assert sum(part.calls or 0 for part in parts) == 10
+    assert sum(part.tokens or 0 for part in parts) == 1001
+    assert whole.shared(0, 3, 3) == whole
 
 
 def test_a_launcher_that_has_nothing_to_launch_is_refused(

@@ -257,7 +257,7 @@ def test_a_task_that_must_not_be_stored_in_the_clear_needs_such_a_place(
     overrides += ["method.foreign_command.command=[sh]", "method.foreign_command.isolation=none"]
     config = check_config(compose_tree(overrides))
     assemble(config)
-    monkeypatch.setattr(engine_module, "memory_folder", lambda: None)
+    monkeypatch.setattr(engine_module, "memory_folder", lambda least: None)
     with pytest.raises(ConfigError, match="must not be stored in the clear"):
         assemble(config)
 

@@ -27,6 +27,7 @@ from rlm_eval.ledger import Ledger, Spend
 from rlm_eval.methods.foreign.confinement import tells_answers
 from rlm_eval.methods.foreign.process import (
     MOST_OUTPUT_BYTES,
+    UNCONFINED_BYTES,
     memory_folder,
     running,
     why_not_confined,
@@ -114,7 +115,7 @@ class ForeignEngine(Method):
     # -- the method ------------------------------------------------------------------------------
 
     def stores_input(self) -> bool:
-        return memory_folder() is None
+        return memory_folder(0 if self.isolation == "confined" else UNCONFINED_BYTES) is None
 
     def prompt_name(self) -> str:
         return self.version()

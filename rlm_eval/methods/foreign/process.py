@@ -25,19 +25,21 @@ from rlm_eval.repl.launch import shut_harness
 PYTHON = str(Path(sys.executable).parent.resolve() / Path(sys.executable).name)
 #: Of an engine's output, what is read.
 MOST_OUTPUT_BYTES = 16 << 20
+#: What there must be in memory for an engine that is not confined to have its home there.
+UNCONFINED_BYTES = 1 << 30
 _STARTER = os.path.join(os.path.dirname(os.path.realpath(__file__)), "starter.py")
 _START_SECONDS = 30.0
 _END_SECONDS = 20.0
 
 
 @cache
-def memory_folder() -> str | None:
+def memory_folder(least: int = 0) -> str | None:
     """Where files are kept in memory, so that what an engine reads and writes is on no disk; None
-    where the system has no such place of a gigabyte, as containers mostly haven't."""
+    where the system has no such place of so many bytes (containers mostly have 64 MB)."""
     if not os.access("/dev/shm", os.W_OK | os.X_OK):
         return None
-    room = os.statvfs("/dev/shm")
-    return "/dev/shm" if room.f_bavail * room.f_frsize >= 1 << 30 else None
+    size = os.statvfs("/dev/shm")
+    return "/dev/shm" if size.f_blocks * size.f_frsize >= least else None
 
 
 @contextmanager
@@ -61,7 +63,7 @@ def running(
         mine, theirs = map(stack.enter_context, socket.socketpair())
         home = HOME
         if readable is None:
-            prefix, place = "rlm_eval-engine-", memory_folder()
+            prefix, place = "rlm_eval-engine-", memory_folder(UNCONFINED_BYTES)
             made = TemporaryDirectory(prefix=prefix, dir=place, ignore_cleanup_errors=True)
             home = stack.enter_context(made)
         paths = {name: os.path.join(home, name.lower()) for name in files}

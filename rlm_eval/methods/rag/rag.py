@@ -207,7 +207,7 @@ class Rag(Prompted, Method):
         each = min(self.chunk_tokens, shape.context_tokens) + LABEL_TOKENS
         shown = min(count, self.top_k or count)
         if self.token_budget is not None:
-            shown = min(shown, self.token_budget // self.chunk_tokens)
+            shown = min(shown, self.token_budget // each)
         frame = offline_tokens(self._messages([], "")) + shape.question_tokens
         shown = min(shown, max(0, window - shape.max_answer_tokens - frame) // each)
         out = [Forecast(1, frame + shown * each, shape.max_answer_tokens)]
