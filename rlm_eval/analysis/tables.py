@@ -75,10 +75,10 @@ def costs(results: pd.DataFrame) -> pd.DataFrame:
 
 
 def quantiles(results: pd.DataFrame) -> pd.DataFrame:
-    """p50, p75, p95 and p99 of tokens, cost, seconds and sub-calls per question.
+    """Quantiles (:data:`LEVELS`) of tokens, cost, seconds and sub-calls per question.
 
-    A quantile is null where fewer questions were asked than lie beyond it in the mean (20 for
-    p95, 100 for p99). An arm with an unpriced question has no rows for cost.
+    One is null where fewer questions were asked than lie beyond it in the mean (4 for p25 and p75,
+    20 for p95, 100 for p99). An arm with an unpriced question has no rows for cost.
     """
     rows = []
     for keys, group in results[results["asked"]].groupby(ARM, sort=False):
@@ -89,7 +89,7 @@ def quantiles(results: pd.DataFrame) -> pd.DataFrame:
             row: dict[str, Any] = dict(zip(ARM, keys, strict=True))
             row |= {"quantity": column, "asked": len(values)}
             for level in LEVELS:
-                enough = len(values) * (1 - level) >= 1 - 1e-9
+                enough = len(values) * min(level, 1 - level) >= 1 - 1e-9
                 row[f"p{100 * level:.0f}"] = values.quantile(level) if enough else nan
             rows.append(row)
     return pd.DataFrame(rows)

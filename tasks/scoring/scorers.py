@@ -112,15 +112,19 @@ PART = regex.compile(
 )
 AS_LETTERS = str.maketrans(".-+#⁄aA", "ːˑˠˡᵗᵃᵃ")
 MONEY = "€£¥₹"
-#: A currency before its number, with all that hangs on that: 10m, 500-600, 500/month.
-PRICE = re.compile(rf"([{MONEY}]) +(\d[\d.,]*(?:[-+/\w][\w.,+/]*)?)")
+#: A currency before its number, with what that counts: 10m, 500-600, 10 bn.
+PRICE = re.compile(
+    rf"([{MONEY}]) +(\d[\d.,]*(?:-\d[\d.,]*)?(?: ?(?:k|m|mn|bn|thousand|million|billion)\b|\w*))"
+)
 #: Thousands parted by spaces or apostrophes (1 200, 1'200), as in India (12,34,567), and by dots
 #: that can be nothing else (1.234.567 and 1.234,56); and a comma before decimals (2,5 and 0,125).
 THOUSANDS = re.compile(
     r"(?:(?<![\w.,])|(?<=[^\W\d_]\.))[1-9](?:\d{0,2}(?:[ \xa0\u2009\u202f']\d{3})+"
     r"|\d{0,2}(?:(?:\.\d{3}){2,}|(?:\.\d{3})+(?=,\d\d?(?!\d)))|\d?(?:,\d{2})+,\d{3})(?!\w)"
 )
-DECIMALS = re.compile(r"(?<![\w.,])(\d+,(?:\d\d?|\d{4,})|0,\d+)(?![\d,]|\.\d)")
+DECIMALS = re.compile(
+    r"(?<![\w.,])(\d+,(?:\d\d?|(?!(?:19|20)\d\d(?!\d))\d{4,})|0,\d+)(?!\d|[,.]\d)"
+)
 #: What parts a list's entries, spaces or not: no comma of 1,200, no slash of 24/7 or km/h.
 PARTING = re.compile(r"(?!(?<=\d),\d{3}(?!\d))[,;|]|(?<=[^\W\d]{2})/(?=[^\W\d]{2})")
 #: Where a unit begins that stands at its number (15km, not 2nd).
@@ -129,7 +133,7 @@ UNIT = r"(?<=\d)(?=(?!(?:st|nd|rd|th)\b)[^\W\d_]+\b)"
 FINER = re.compile(
     rf"{PARTING.pattern}|(?<=\w)(?<!\b[^\W\d])(?:[.:]|://)(?=[^\W\d]{{2}})"
     rf"|(?<=\w)'(?=s\b)|\b(?i:[cdjlmnst]|qu|un|(?:a|da|de|ne|que|su)ll)'(?=[^\W\d_])"
-    rf"|{UNIT}(?=\w\w)"
+    rf"|{UNIT}(?=\w\w)|(?<=\d)/(?=[^\W\d])"
 )
 
 

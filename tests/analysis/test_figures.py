@@ -111,7 +111,8 @@ def budgets(folder: Path) -> Tables:
     runs = []
     for cap in (1000, 1100, 9000):
         for matched in (True, False):
-            config = {"budget": {"sample": {"tokens": cap}, "matched": matched}}
+            node = {"rlm": {"matched": matched}}  # which direct can't be
+            config = {"budget": {"sample": {"tokens": cap}, "matched": matched}, "method": node}
             path = folder / f"{cap}{matched}"
             settings = {"methods": ("direct", "rlm"), "lengths": (2048,), "contexts": 4}
             runs.append(load_run(write_run(path, config, run_id=path.name, **settings)))
@@ -168,6 +169,10 @@ def test_budgets_near_each_other_have_labels_apart(tmp_path: Path) -> None:
     assert faults(plot.figure) == []
     assert list(plot.figure.axes[0].get_xticks()) == [1000, 9000]
     assert set(plot.data["cap"]) == {1000, 1100, 9000}
+    kinds = [axes.get_xlabel().partition(" per ")[0] for axes in plot.figure.axes[::2]]
+    assert kinds == ["cap", "matched budget"]
+    lines = [{line.get_label() for line in axes.lines} for axes in plot.figure.axes[::2]]
+    assert all("direct" in names for names in lines)
 
 
 @pytest.fixture(scope="module")

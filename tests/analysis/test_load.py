@@ -273,8 +273,8 @@ def test_a_method_without_a_model_bears_no_models_name(tmp_path: Path) -> None:
     assert shown.loc["code_oracle", ["model", "sub_model", "scripted"]].tolist() == ["", "", False]
     assert shown.loc["rlm", "model"] == "simulated-model"
     assert arms.marks(results) == {
-        "rlm": "rlm (scripted)",
-        "code_oracle": "code_oracle (control, no model)",
+        ("aggregation", "rlm"): "rlm (scripted)",
+        ("aggregation", "code_oracle"): "code_oracle (control, no model)",
     }
 
 

@@ -210,7 +210,7 @@ def test_an_answers_sample_and_settings_are_those_of_its_own_task(two_tasks: Pat
     data = data_of(two_tasks / "report_data/samples.js")
     rows = pd.DataFrame(data["rows"]["data"], columns=data["rows"]["columns"])
     samples = pd.DataFrame(data["samples"]["data"], columns=data["samples"]["columns"])
-    assert data["arms"] == ["rlm"]
+    assert data["arms"] == ["rlm", "rlm"], "one for each task"
     for task, own in rows.groupby(rows["sample"].map(samples["task"])):
         (setting,) = own["setting"].unique()
         assert f"max_depth: {int(task == 'multihop')}" in data["settings"][setting]

@@ -143,6 +143,7 @@ def test_words(answer: str, value: float) -> None:
         ("Blaxor", 0.0),
         ("The mayor of Dovek: Troaneith.", 1.0),
         ("Troaneith\n\nExplanation: the Eiffel Tower is in Paris.", 1.0),
+        ("Troaneith\n\nExplanation: Troaneith lives in Paris, which is in France.", 1.0),
     ],
 )
 def test_a_name(answer: str, value: float) -> None:

@@ -154,6 +154,11 @@ def score_vs_budget(results: pd.DataFrame, calls: pd.DataFrame) -> Plot:
     frame = capped(results)
     frame = frame[frame["arm"].isin(table["arm"])]
     shown, known = apart(table, frame), styles(frame)
+    # Arms that can't be matched stand beside those that are, and beside those that are not.
+    able = shown["arm"].isin(frame.loc[frame["can_match"].astype(bool), "arm"])
+    kinds = shown.loc[able, [*BUDGET_CELL, "matched"]].drop_duplicates()
+    others = shown[~able].drop(columns="matched").merge(kinds, on=BUDGET_CELL)
+    shown = pd.concat([shown[able], others], ignore_index=True) if len(kinds) else shown
     sheet = panels(shown, [*BUDGET_CELL, "matched"], 2.6, 3.2, views=2)
     for facet, (score, spent) in sheet.panels:
         cell = facet.cell

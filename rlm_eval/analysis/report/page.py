@@ -186,6 +186,7 @@ def _verdict(v: Verdict, names: Mapping[tuple[str, str], str], unit: str) -> dic
     return {
         "task": c.task,
         "length": c.target_tokens,
+        "all": "all lengths" in v.text.partition(":")[0],
         "row": [part for part in (v.model, names.get((c.task, c.arm), c.arm), v.budget) if part],
         "decision": v.decision + (" (scripted)" if v.scripted else ""),
         "kind": KINDS.get(v.decision, "open"),

@@ -52,7 +52,7 @@
     if (set === "constant") return rows.filter((r) => r.sample.constant_score !== null);
     const asked = rows.filter(classes.asked);
     const answersTo = Map.groupBy(asked, (r) => r.sample);
-    const methods = (answers) => new Set(answers.map((r) => r.arm)).size;
+    const methods = (answers) => new Set(answers.map((r) => r.armKey)).size;
     const most = Math.max(...[...answersTo.values()].map((answers) => answers.length));
     const belongs = {
       shared: (answers) => methods(answers) === methods(rows),

@@ -22,7 +22,7 @@
       words.replaceChildren(v.text, " ", h("a", { href: samplesLink(v.filter) }, "samples"));
       words.scrollIntoView({ block: "nearest" });
     } },
-    h("small", {}, v.length ? `${v.length.toLocaleString("en")} tokens` : "all lengths"),
+    h("small", {}, v.length ? `${v.length.toLocaleString("en")} tokens` : v.all ? "all lengths" : ""),
     h("strong", {}, v.decision), h("span", {}, v.points),
     h("small", {}, `against ${v.against} · n ${v.n}`));
     const rows = Map.groupBy(verdicts, (v) => [v.task, ...v.row].join(" · "));
