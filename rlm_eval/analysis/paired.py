@@ -29,8 +29,9 @@ class Comparison:
     Repeats of a sample are averaged first; pending rows take no part; an arm's own failures count
     0. ``target_tokens`` is 0 where all lengths are taken together, each with the same weight.
     ``low`` and ``high`` are the 95 % interval; ``p_holm`` is Holm's over the ``comparisons`` of
-    the family, and so is ``smallest_resolvable``. ``contexts_needed`` would resolve a difference as
-    large as the one seen. ``score`` and ``score_against`` are on the ``shared_samples``;
+    the family, and so is ``smallest_resolvable``, but not where an RLM gains on one of several
+    alternatives, which a verdict tells without it. ``contexts_needed`` would resolve a difference
+    as large as the one seen. ``score`` and ``score_against`` are on the ``shared_samples``;
     ``arm_samples`` and ``against_samples`` are how many each has.
 
     ``cost_ratio`` is arm over against on the shared samples with its 95 % interval (and ``cost_p``
@@ -156,6 +157,7 @@ def _compared(
     ratio, spread = stats.ratio(one, two, contexts), found.spread
     price, price_low, price_high = stats.price_of_a_point(points - against, one - two, contexts)
     mcnemar, gains = found.test == stats.MCNEMAR, alone and found.interval.mean > 0
+    counted = 1 if gains else family
     return Comparison(
         *place,
         difference=found.interval.mean,
@@ -182,9 +184,9 @@ def _compared(
         price=price,
         price_low=price_low,
         price_high=price_high,
-        smallest_resolvable=stats.smallest_resolvable(spread, family, mcnemar=mcnemar),
+        smallest_resolvable=stats.smallest_resolvable(spread, counted, mcnemar=mcnemar),
         contexts_needed=stats.contexts_needed(
-            spread, found.interval.mean, 1 if gains else family, mcnemar=mcnemar
+            spread, found.interval.mean, counted, mcnemar=mcnemar
         ),
     )
 
