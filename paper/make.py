@@ -60,10 +60,13 @@ VARIANTS = (
     ),
     ("without the text's two ends in its prompt", "aggregation-f05617cd3d", "rlm_no_preview"),
     ("with another prompt, for capable models", "aggregation-a77e619c4b", "rlm_orchestrator"),
+    ("that prompt with sub-RLMs, depth 2", "aggregation-564f34cb38", "rlm_d2"),
     ("control: a program by one who knows the task", "aggregation-684a1409d4", "line_by_line"),
     ("control: lines counted without reading them", "aggregation-b1c7b396ee", "cheat_count"),
     ("control: the best constant answer", "aggregation-b1c7b396ee", "best_constant"),
 )
+#: Runs that a run of one arm is compared with beside those of several: an RLM of the same prompt.
+BESIDE = {"aggregation-564f34cb38": ("aggregation-a77e619c4b",)}
 TURNED = str.maketrans("+-", "-+")
 SCORE, POINTS = ("mean_score", "score_low", "score_high"), ("difference", "low", "high")
 
@@ -125,7 +128,8 @@ def numbers(folder: Path) -> Iterator[tuple[str, str]]:
         yield from of_arms(at, results, run.calls[run.calls["role"] == "sub"])
         yield from of_repeats(at, results, runs.values())
         yield from of_notes(at, results, run.calls[run.calls["role"] == "summarize"])
-        beside = by_method(combine([*compared_with(run, runs.values()), run]))
+        others = [runs[name] for name in BESIDE.get(at, ()) if name in runs]
+        beside = by_method(combine([*compared_with(run, runs.values()), *others, run]))
         beside = beside[beside["sample_id"].isin(run.results["sample_id"])]
         yield from of_pairs(at, beside)
         yield from of_verdicts(at, beside, run.margin)
