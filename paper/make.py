@@ -6,6 +6,7 @@ Without folders it makes all that ``paper.tex`` needs, and the PDF where ``latex
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from rlm_eval.analysis.load import Run, calls_of, combine, find_runs, load_run
 from rlm_eval.analysis.paired import paired_table
 from rlm_eval.analysis.report.views import printed, views
 from rlm_eval.analysis.verdicts import verdicts
+from rlm_eval.journal.past import read_trajectory
 
 HERE = Path(__file__).parent
 PUBLISHED = HERE.parent / "results" / "published"
@@ -127,6 +129,7 @@ def numbers(folder: Path) -> Iterator[tuple[str, str]]:
         yield from of_kinds(at, results)
         yield from of_arms(at, results, run.calls[run.calls["role"] == "sub"])
         yield from of_repeats(at, results, runs.values())
+        yield from of_children(at, run, results)
         yield from of_notes(at, results, run.calls[run.calls["role"] == "summarize"])
         others = [runs[name] for name in BESIDE.get(at, ()) if name in runs]
         beside = by_method(combine([*compared_with(run, runs.values()), *others, run]))
@@ -187,6 +190,15 @@ def of_arms(at: str, results: pd.DataFrame, subcalls: pd.DataFrame) -> Iterator[
         yield f"{name}/forced", f"{(own['outcome'] == 'forced').sum()}"
         yield f"{name}/median", f"{own['tokens'].median():,.0f}"
         yield f"{name}/length", f"{own['length_tokens'].mean():,.0f}"
+
+
+def of_children(at: str, run: Run, results: pd.DataFrame) -> Iterator[tuple[str, str]]:
+    """Of RLMs that may ask sub-RLMs, in how many questions one did."""
+    deeper = results["arm_config"].map(lambda told: json.loads(told).get("max_depth", 0) > 1)
+    for (arm, length), own in results[deeper].groupby(["arm", "target_tokens"]):
+        events = (read_trajectory(run.path, key) for key in own["result_key"])
+        asked = [any(e["type"] == "turn" and e.get("depth") for e in each) for each in events]
+        yield f"{at}/{arm}/{length}/children", f"{sum(asked)}"
 
 
 def of_notes(at: str, results: pd.DataFrame, calls: pd.DataFrame) -> Iterator[tuple[str, str]]:

@@ -51,17 +51,10 @@ class Budget:
         """A cap on tokens or dollars: what methods that spend up to a cap look at."""
         return self.tokens is not None or self.usd is not None
 
-    def shared(self, before: int, own: int, all_: int) -> Budget:
-        """What a part of the work, ``own`` of ``all_`` after ``before`` others, may spend: all
-        parts together what there is. Each has all the seconds."""
-        ends = before, before + own
-
-        def part(cap: int | None) -> int | None:
-            first, last = ((cap or 0) * end // all_ for end in ends)
-            return cap and last - first
-
-        calls, tokens = part(self.calls), part(self.tokens)
-        return replace(self, calls=calls, tokens=tokens, usd=self.usd and self.usd * own / all_)
+    def shared(self, parts: int) -> Budget:
+        """What each of ``parts`` that run side by side may spend of it; all have its seconds."""
+        calls, tokens = (cap and cap // parts for cap in (self.calls, self.tokens))
+        return replace(self, calls=calls, tokens=tokens, usd=self.usd and self.usd / parts)
 
 
 @dataclass

@@ -246,7 +246,8 @@ def complete(
     alone = frame["method"].isin([arm for arm, roles in models.items() if "sub" not in roles])
     revisions, revision = environment.get("revisions") or {}, environment.get("code_revision")
     caps = {k: v for k, v in (budget.get("sample") or {}).items() if v is not None}
-    can_match = frame["method"].map(lambda name: "matched" in (methods.get(name) or {}))
+    can = (methods.get(name) or {} for name in frame["method"])
+    can_match = pd.Series(["matched" in node for node in can], frame.index, dtype=bool)
     frame = frame.assign(
         **{name: frame.get(name, nan) for name in ("judge_verdicts", "judge_dissents")},
         model=frame["model"].where(~modelless, ""),

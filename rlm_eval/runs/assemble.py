@@ -130,6 +130,7 @@ def assemble(config: RunConfig) -> Parts:
         role: build(key, config[key], shared) for role, key in KEYS.items() if config[key]
     }
     run_budget, sample_budget = (Budget(**config["budget"][k]) for k in ("run", "sample"))
+    run_budget = run_budget.shared(config["shards"] if config["shard"] else 1)
     by_key, unset = {KEYS[role]: model for role, model in models.items()}, dict[str, None]()
     for key, model in by_key.items():
         try:
@@ -224,15 +225,6 @@ def samples_of(task: Any) -> list[tuple[Context, Sample]]:
     if not pairs:
         raise ConfigError("the task gave no samples: raise task.n or check task.path")
     return pairs
-
-
-def budget_of(parts: Parts, contexts: int) -> Budget:
-    """The run's caps, or a shard's part of them, by how many of the contexts it has."""
-    shard, shards = parts.config["shard"], parts.config["shards"]
-    if not shard:
-        return parts.run_budget
-    *before, own = [len(range(i, contexts, shards)) for i in range(shard)]
-    return parts.run_budget.shared(sum(before), own, contexts)
 
 
 def all_work(parts: Parts, pairs: Sequence[tuple[Context, Sample]]) -> list[Work]:

@@ -35,7 +35,7 @@ from rlm_eval.models.client import CallSink, ModelClient
 from rlm_eval.models.local.model import LocalModel
 from rlm_eval.models.local.weights import SHA256, file_sha256
 from rlm_eval.records import Call, content_hash, now, plain
-from rlm_eval.runs.assemble import KEYS, Parts, all_work, budget_of, samples_of
+from rlm_eval.runs.assemble import KEYS, Parts, all_work, samples_of
 from rlm_eval.runs.contact import first_contact
 from rlm_eval.runs.forecast import Expected, expected, refuse_over_cap
 from rlm_eval.runs.plan import experience_of, in_one_line, published_runs, show_plan, warnings
@@ -67,10 +67,7 @@ def carry_out_parts(parts: Parts, run_dir: Path | None = None, host: Host = COMM
     run_dir = run_dir or parts.folder
     _allow_files()
     try:
-        pairs = samples_of(parts.task)
-        work = all_work(parts, pairs)
-        parts = replace(parts, run_budget=budget_of(parts, len({c.id for c, _ in pairs})))
-        del pairs  # with every input, of which a shard needs its own
+        work = all_work(parts, samples_of(parts.task))
         if parts.config["dry_run"]:
             show_plan(parts, run_dir, work)
             return FINISHED

@@ -88,11 +88,11 @@ def test_contexts_are_dealt_out_each_to_one_shard() -> None:
 
 def test_a_shard_has_its_part_of_the_runs_caps() -> None:
     whole = Budget(calls=10, tokens=1001, usd=0.3, seconds=60)
-    assert whole.shared(0, 2, 6) == Budget(3, 333, pytest.approx(0.1), 60)
-    parts = [whole.shared(before, 1, 3) for before in range(3)]
-    assert sum(part.calls or 0 for part in parts) == 10
-    assert sum(part.tokens or 0 for part in parts) == 1001
-    assert whole.shared(0, 3, 3) == whole
+    assert whole.shared(3) == Budget(calls=3, tokens=333, usd=pytest.approx(0.1), seconds=60)
+    tree = compose_tree([*SMALL, "budget.run.calls=10", "shards=2", "shard=1"])
+    parts = assemble(check_config(tree))
+    assert parts.run_budget.calls == 5
+    assert parts.sample_budget.calls is None
 
 
 def test_a_launcher_that_has_nothing_to_launch_is_refused(
@@ -100,14 +100,6 @@ def test_a_launcher_that_has_nothing_to_launch_is_refused(
 ) -> None:
     assert run_command([*SMALL, f"results_dir={tmp_path}", "hydra/launcher=slrum"]) == 2
     assert "it is for shards and sweeps: add shards=N, or -m" in capsys.readouterr().err
-
-
-def test_a_shard_with_more_contexts_has_more_of_the_caps(tmp_path: Path) -> None:
-    """Of three contexts, a call each, one shard has two."""
-    words = [*SMALL, "task.n=3", "method=[direct]", f"results_dir={tmp_path}", "shards=2"]
-    for shard in ("shard=1", "shard=2"):
-        assert run_command([*words, shard, "budget.run.calls=3"]) == 0
-    assert run_command([*words, "shard=1", "budget.run.calls=2", "seed=5"]) == 3
 
 
 @pytest.mark.parametrize(

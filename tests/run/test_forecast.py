@@ -447,6 +447,7 @@ def test_all_lengths_of_an_arm_tell_how_much_its_answers_vary() -> None:
     rows = [
         {"result_key": f"{length} {i}", "target_tokens": length, "calls": calls, "cost_usd": None}
         | dict.fromkeys(columns, 1)
+        | {"length_tokens": length}
         for length, values in took.items()
         for i, calls in enumerate(values)
     ]
