@@ -18,7 +18,7 @@ from rlm_eval.analysis import arms
 from rlm_eval.errors import ConfigError
 from rlm_eval.journal.environment import read, recorded_configuration, recorded_environment
 from rlm_eval.journal.inspect_log import ENDINGS, LOG, read_log
-from rlm_eval.journal.journal import has_journal
+from rlm_eval.journal.journal import derived_by, has_journal
 from rlm_eval.journal.tables import RESULT_COLUMNS, RESULTS
 from rlm_eval.records import NO_GOLD, PENDING, SCHEMA_VERSION, SCORED, content_hash
 
@@ -123,8 +123,8 @@ def find_runs(*sources: str | Path) -> list[Path]:
                 where = f"to read the runs in it, give '{source}/*'"
             raise ConfigError(f"{source} {what}; {where}")
         for folder in (f for f in folders if f not in found and has_journal(f)):
-            how = f"run its command again, or rlm-eval replay {folder} --out {folder}"
-            print(f"left out: {folder} has no tables, as after a kill: {how}", file=sys.stderr)
+            told = f"{folder} has no tables, as after a kill: {derived_by(folder)}"
+            print(f"left out: {told}", file=sys.stderr)
         for folder in found:
             runs.setdefault(folder.resolve(), folder)
     return list(runs.values())

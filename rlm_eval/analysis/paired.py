@@ -125,7 +125,7 @@ def comparisons(
                 and samples.loc[shared, "target_tokens"].nunique() > all_lengths
             ]  # fmt: skip
             # Where one arm is held against several, a verdict counts its wins without Holm.
-            alone = len({one for (one, _), _ in pairs}) == 1 and len(pairs) > 1
+            alone = len({one for (one, _), _ in pairs}) == 1
             compared = [
                 _compared((str(task), length, *pair), arms, shared, samples, len(pairs), alone)
                 for pair, shared in pairs

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from rlm_eval.errors import ConfigError
 
+#: Folders of what is installed, not a user's own.
 INSTALLED = {"site-packages", "dist-packages"}
 #: Packages with files that are run by path in processes of their own: they count as one.
 _TOGETHER = ("rlm_eval.repl", "rlm_eval.methods.foreign", "rlm_eval.models.local")
@@ -74,11 +75,9 @@ def _file_of(module: str) -> Path | None:
 @cache
 def _home(module: str) -> Path | None:
     """The folder that a user's top-level module or package lies in; None for what is installed."""
-    if (spec := _spec_of(module)) is None:
-        return None
-    for folder in spec.submodule_search_locations or ():  # a package, with or without __init__.py
-        return None if INSTALLED & {*Path(folder).parts} else Path(folder).parent
-    path = _file_of(module)
+    spec = _spec_of(module)
+    folders = spec.submodule_search_locations if spec else None  # also without an __init__.py
+    path = Path(next(iter(folders))) if folders else _file_of(module)
     return None if path is None or INSTALLED & {*path.parts} else path.parent
 
 

@@ -244,8 +244,13 @@ def behind(run_dir: Path, rows: int) -> str:
     there = {event["key"] for event in events if event["type"] == "result"}
     if len(there) <= rows:
         return ""
-    how = f"run its command again, or rlm-eval replay {run_dir} --out {run_dir}"
-    return f"{run_dir}: its journal has {len(there)} results, its tables {rows}: {how}"
+    told = f"its journal has {len(there)} results, its tables {rows}"
+    return f"{run_dir}: {told}: {derived_by(run_dir)}"
+
+
+def derived_by(run_dir: Path) -> str:
+    """What makes a run's tables anew."""
+    return f"run its command again, or rlm-eval replay {run_dir} --out {run_dir}"
 
 
 def whole(events: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:

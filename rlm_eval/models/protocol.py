@@ -349,8 +349,8 @@ class Prefixes:
         seen = self._seen.setdefault(scope, set())
         texts = ["\0".join([*m.values(), ""]).encode("utf-8", "replace") for m in messages]
         data, digest, known, going = b"".join(texts), hashlib.blake2b(digest_size=8), 0, True
-        steps = accumulate(map(len, texts)) if by_message else range(0, len(data) + 1, self.STEP)
-        for start, end in pairwise([0] * by_message + [*steps]):
+        ends = accumulate(map(len, texts), initial=0)
+        for start, end in pairwise(ends if by_message else range(0, len(data) + 1, self.STEP)):
             digest.update(data[start:end])
             mark = digest.digest()
             going = going and mark in seen

@@ -156,7 +156,7 @@ class Proxy(ThreadingHTTPServer):
     def get_request(self) -> tuple[Any, Any]:
         connection, address = super().get_request()
         while len(self._connections) >= _MOST_CONNECTIONS and not self._closing:
-            silent = time.monotonic() + _STRANGER_SECONDS - 1.0  # for a second, so far
+            silent = time.monotonic() + _STRANGER_SECONDS - 1.0  # a second after it was accepted
             for other, until in tuple(self._connections.items()):
                 if other not in self._trusted and until < silent:
                     _shut(other)

@@ -205,7 +205,7 @@ def _shared(part: Forecast, share: float) -> Forecast:
 def _longer(group: Sequence[Work], past: Past) -> float:
     """How many times the past inputs' length the group's have; 1 for any that is about the same."""
     longer = sum(work.sample.length_tokens for work in group) / len(group) / max(1, past.tokens)
-    return 1 if max(longer, 1 / max(longer, 1e-9)) < ALIKE else longer
+    return 1 if 1 / ALIKE < longer < ALIKE else longer
 
 
 def _from_past(row: Expected, group: Sequence[Work], length: int, past: Past) -> Expected:

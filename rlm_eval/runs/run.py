@@ -75,7 +75,7 @@ def carry_out_parts(parts: Parts, run_dir: Path | None = None, host: Host = COMM
             print("no context falls to this shard", file=sys.stderr)
             return FINISHED
         outcome = _run(parts, run_dir, work, host)
-        del work
+        del work  # with every input
         return _finish(parts, run_dir, outcome, host)
     except OSError as error:
         inside = str(error.filename or run_dir).startswith(str(run_dir)) and not run_dir.exists()

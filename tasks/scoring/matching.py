@@ -96,9 +96,8 @@ def strict_share(sample: Sample, answer: str) -> float:
     a list has its entries (see :func:`_other_entries`).
     """
     part = INTRODUCED.sub(r"\1;", without_thousands(final_part(sample, answer)))
-    golds = "|".join(
-        map(re.escape, sample.gold)
-    )  # a heading of one word right before one is no entry
+    golds = "|".join(map(re.escape, sample.gold))
+    # A heading of one word right before a reference is no entry.
     part = re.sub(rf"(?im)^\W*(?!(?:{golds})\b)[^\W\d_]+:\s+(?=\W*(?:{golds})\b)", "", part)
     capitals = all(map(str.isupper, sample.gold))
     wanted = {gold if capitals else gold.lower() for gold in sample.gold}

@@ -76,10 +76,10 @@ def paired_forest(results: pd.DataFrame, pairs: pd.DataFrame) -> Plot:
             points = 100 * pair[["difference", "low", "high"]]
             costs = pair[ratios]
             sure = (points["low"] > 0) | (points["high"] < 0)
-            other = (costs["cost_low"] > 1) | (costs["cost_high"] < 1)
+            unlike = (costs["cost_low"] > 1) | (costs["cost_high"] < 1)
             for axes, measured, certain in (
                 (score, points, sure & (pair["p_holm"] <= ALPHA)),
-                (cost, costs, other & (pair["cost_p"] <= ALPHA)),
+                (cost, costs, unlike & (pair["cost_p"] <= ALPHA)),
             ):
                 mid, low, high = (measured[column] for column in measured)
                 axes.hlines(y, low, high, its["color"], linewidth=1.2)

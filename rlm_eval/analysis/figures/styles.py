@@ -43,7 +43,7 @@ def styles(results: pd.DataFrame) -> dict[str, Style]:
     families = dict(zip(arms["arm"].astype(str), arms["arm_family"], strict=True))
     families[BEST_CONSTANT] = "control"
     grey = _others(results)
-    names = marks(results)
+    names = marks(results)  # of an arm's several, as of several tasks, the longest stands
     labels = {arm: label for (_, arm), label in sorted(names.items(), key=lambda one: len(one[1]))}
     labels[BEST_CONSTANT] = f"{BEST_CONSTANT} (control, no model)"
     found: dict[str, Style] = {}

@@ -56,6 +56,7 @@ class History:
         self._opening = list(opening)
         self._turns: list[tuple[str, str]] = []
         self._cut = self._kept = 0
+        #: What the note on dropped turns says of their variables, until these are lost.
         self._variables = ", and the variables they set are still there"
 
     def add(self, reply: str, observation: str) -> None:

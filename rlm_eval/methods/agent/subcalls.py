@@ -125,8 +125,7 @@ class SubCalls:
                 self.trace.texts.append(prompt)
             if not isinstance(outcome, BudgetExceeded):  # nothing was asked
                 self.trace.sub_call(outcome, prompt, turn)
-        known_all = [isinstance(o, Completion) and o.cached_response for o in outcomes]
-        from_memory = bool(known_all) and all(known_all)
+        from_memory = {isinstance(o, Completion) and o.cached_response for o in outcomes} == {True}
         self.again = prompts, (times + 1 if prompts == known else 1) * from_memory
         self._raise_fatal(outcomes)
         return [o if isinstance(o, SampleFailure) else o.no_reply or o.text for o in outcomes]

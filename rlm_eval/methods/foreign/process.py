@@ -35,7 +35,7 @@ _END_SECONDS = 20.0
 @cache
 def memory_folder(least: int = 0) -> str | None:
     """Where files are kept in memory, so that what an engine reads and writes is on no disk; None
-    where the system has no such place of so many bytes (containers mostly have 64 MB)."""
+    where the system has no such place of so many bytes (in containers it is mostly small)."""
     if not os.access("/dev/shm", os.W_OK | os.X_OK):
         return None
     size = os.statvfs("/dev/shm")
