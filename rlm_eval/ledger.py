@@ -70,7 +70,7 @@ def refuse_unpriced(budgets: Mapping[str, Budget], unpriced: Mapping[str, str]) 
     for scope, budget in budgets.items():
         if budget.usd is not None and unpriced:
             models = " and ".join(unpriced.values())
-            wanted = " and ".join(f"{key}.price.input and .output" for key in unpriced)
+            wanted = " and ".join(f"'{key}.price={{input: N, output: N}}'" for key in unpriced)
             raise ConfigError(
                 f"budget.{scope}.usd is set but {models} has no price: set {wanted}, or cap "
                 "tokens instead"

@@ -284,7 +284,7 @@ def _one_line(error: Exception, overrides: Sequence[str]) -> str:
     """Hydra's message of several lines as one that says what to do."""
     text = " ".join(str(error).split())
     if unknown := re.search(r"Could not override '([^']+)'", text):
-        chosen = [o for o in overrides if "." not in o.partition("=")[0] or _OWN_CONF in o]
+        chosen = [o for o in overrides if "." not in re.split("[@=]", o)[0] or _OWN_CONF in o]
         return unknown_key(unknown[1], known_keys(chosen if len(chosen) < len(overrides) else []))
     return misread(error, text) or text.partition(" full_key:")[0].replace("In 'config': ", "")
 

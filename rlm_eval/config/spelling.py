@@ -17,6 +17,8 @@ from rlm_eval.errors import ConfigError
 
 #: Hydra's options that a run has.
 _OPTIONS = {"-c", "--cfg", "--cfg=job", "-m", "--multirun"}
+#: Models that are the root's with what is set anew.
+_ROLES = ("sub_model", "summarize_model", "judge_model")
 
 
 class Arguments(argparse.ArgumentParser):
@@ -134,6 +136,9 @@ def refuse_replaced(overrides: Sequence[str]) -> None:
 
 def misread(error: Exception, text: str) -> str | None:
     """One line for an override that Hydra can't read; None where that was not the matter."""
+    if found := re.search(r"'hydra/launcher/(joblib|ray|(?:submitit_)?slurm)'", text):
+        extra = found[1].removeprefix("submitit_")
+        return f'this launcher is an extra: pip install -e ".[{extra}]"'
     if found := re.search(r"Could not (?:find|load) '(\w+)[\w@.]*/([^']+)'", text):
         return _no_option(*found.groups())
     if found := re.search(r"Ambiguous value for argument '([^=]+)=(.*?)' 1\.", text):
@@ -180,9 +185,10 @@ def nearest(key: str, known: Sequence[str]) -> list[str]:
 
 def unknown_key(key: str, known: Sequence[str]) -> str:
     """One line for a key nobody reads, with the nearest one that exists."""
-    parent = key.rpartition(".")[0]
-    if key in known:
-        return f"{key} can't be set here: set it where {parent} comes from"
+    parent, _, last = key.rpartition(".")
+    free = parent in known and not any(k.startswith(f"{parent}.") for k in known)
+    if key in known or free or (parent in _ROLES and f"model.{last}" in known):
+        return f"{key} is new here: write it with a plus, +{key}=VALUE"
     arm = ".".join(key.split(".")[:2])
     arms = [k[7:] for k in known if k.startswith("method.") and k.count(".") == 1]
     if arms and arm.startswith("method.") and arm not in (key, *known):

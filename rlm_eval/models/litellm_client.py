@@ -298,10 +298,10 @@ class LitellmModel(LitellmEndpoint):
 
     @property
     def info(self) -> ModelInfo:
-        hidden, own = self.reasoning_tokens, self.own_temperature
+        hidden, own, margin = self.reasoning_tokens, self.own_temperature, self.token_margin
         left, marked = self.context_window - hidden, self.cache_marks
         info = replace(super().info, context_window=left, cached_by_message=marked)
-        return replace(info, reasoning_tokens=hidden, own_temperature=own)
+        return replace(info, reasoning_tokens=hidden, own_temperature=own, token_margin=margin)
 
     def open(self) -> None:
         """Raises ConfigError where litellm would leave out the temperature without a word."""
@@ -376,7 +376,7 @@ class LitellmModel(LitellmEndpoint):
 @dataclass
 class LitellmEmbedding(LitellmEndpoint):
     """An embedding model, spoken to through ``litellm.embedding``. Its vectors are scaled to unit
-    length, whatever the provider does."""
+    length, whatever the provider does, and an empty text, which providers refuse, is a blank."""
 
     batch_texts: int = 96
     at_once: int = 4
@@ -389,7 +389,6 @@ class LitellmEmbedding(LitellmEndpoint):
         return self._count([text], 0)
 
     def embed(self, texts: Sequence[str]) -> tuple[Vectors, Usage]:
-        # Providers refuse an empty text.
         request = {**self._connection(), "input": [text or " " for text in texts], **self.params}
         worst = Usage(sum(map(self.count_tokens, texts)), estimated=True)
         response = self._ask(lambda litellm: litellm.embedding(**request), lambda: worst)

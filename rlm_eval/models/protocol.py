@@ -155,7 +155,7 @@ class ModelInfo:
     the text of its reply; ``reasoning_tokens``, for what it thinks unseen, come on top.
     ``simulated`` is shown in every table and plot. ``limits``: what the endpoint may be sent; None
     for one that orders its own queue. ``own_temperature``: it takes no other, and is sent none.
-    ``cached_by_message``: its cache keeps whole messages."""
+    ``cached_by_message``: its cache keeps whole messages. ``token_margin``: see its setting."""
 
     name: str
     endpoint: str
@@ -166,6 +166,7 @@ class ModelInfo:
     reasoning_tokens: int = 0
     own_temperature: bool = False
     cached_by_message: bool = False
+    token_margin: float = 1.0
 
     def spend(self, usage: Usage, calls: int = 1) -> Spend:
         """What so many calls with this ``usage`` together take; ``usd`` is None without a price."""
@@ -246,8 +247,7 @@ class Request:
     """One prompt on its way to the model of ``info``: ``ask`` makes an attempt, ``count`` counts
     the prompt's tokens, ``reply_tokens`` is all that a reply may take.
 
-    ``call_id`` is what the call is recorded under; ids sort by when the calls were asked for.
-    """
+    ``call_id`` is what the call is recorded under; ids sort by when the calls were asked for."""
 
     info: ModelInfo
     messages: Sequence[Message]

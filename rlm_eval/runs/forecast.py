@@ -244,6 +244,8 @@ def _end(rows: Sequence[Expected], name: str, end: str) -> float:
 
 def _from_sizes(row: Expected, loads: Loads, infos: Infos, speeds: Speeds | None) -> Expected:
     lows, highs = ({name: both[end] for name, both in _SIZES.items()} for end in (0, 1))
+    margin = max(info.token_margin for info in infos.values())
+    highs["prompt_tokens"] = max(highs["prompt_tokens"], margin)
     low, high = (_totals(loads, infos, speeds, off) for off in (lows, highs))
     point: dict[str, Any] = _totals(loads, infos, speeds)
     return replace(row, source="sizes", **point, low=low, high=high)

@@ -150,9 +150,16 @@ def warnings(parts: Parts, work: Sequence[Work]) -> list[str]:
     if parts.config["budget"]["matched"]:
         idle = [arm.name for arm in parts.arms if not arm.method.matched]
         notes += [f"budget.matched: the cap is only a limit for {', '.join(idle)}"] if idle else []
+    if parts.config["seed"] and "seed" not in parts.config["task"]:
+        told = f"seed={parts.config['seed']} has no effect on task {parts.task.name}"
+        notes.append(f"{told}, whose samples are fixed: repeats=N asks again")
+    models = {  # by the margin that inputs are cut with
+        role: replace(info, context_window=int(info.context_window / info.token_margin))
+        for role, info in parts.infos.items()
+    }
     shares: dict[str, list[float]] = {}
     for shape, item in zip(shapes_of(parts, work), work, strict=True):
-        shares.setdefault(item.arm.name, []).append(item.arm.method.kept(shape, parts.infos))
+        shares.setdefault(item.arm.name, []).append(item.arm.method.kept(shape, models))
     for arm, kept in shares.items():
         if cut := [share for share in kept if share < 1]:
             how = f"cut to some {100 * sum(cut) / len(cut):.0f} %" if any(cut) else "refused"

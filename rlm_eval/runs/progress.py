@@ -75,7 +75,12 @@ class Progress:
 
     def __enter__(self) -> Self:
         console = self.console or Console(stderr=True)
-        if console.is_terminal and not console.is_dumb_terminal and not console.is_jupyter:
+        on_screen = self.console is not None or sys.stderr.isatty()  # CI may force colours alone
+        if (
+            on_screen
+            and console.is_terminal
+            and not (console.is_dumb_terminal or console.is_jupyter)
+        ):
             self._live = Live(get_renderable=self._table, console=console, refresh_per_second=4)
             self._live.start()
         return self

@@ -188,7 +188,7 @@ class MuSiQue(DocumentQA):
             (p["is_supporting"], p["title"], p["paragraph_text"]) for p in row["paragraphs"]
         )
         golds = tuple(dict.fromkeys((row["answer"], *(row.get("answer_aliases") or ()))))
-        hops = row["id"].partition("__")[0]
+        hops = re.sub(r"(?<=hop)\d?__.*", "", row["id"])  # 3hop1__… and 3hop2__… are shapes of 3
         yield Asked(row["id"], row["question"], golds, hops, support, others)
 
 

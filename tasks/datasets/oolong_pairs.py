@@ -33,7 +33,7 @@ from pydantic import AfterValidator
 from rlm_eval.errors import ConfigError
 
 from ..scoring.scorers import count_role_pairs
-from .dataset import Fields, Name, Row, Text, many, shape
+from .dataset import Fields, Name, Row, Text, checked, many, shape
 from .fixed import Fixed
 from .oolong import Oolong
 
@@ -107,7 +107,8 @@ class OolongPairs(Fixed):
 
     @cached_property
     def _window(self) -> Row:
-        users = {str(user) for row in self.rows() for pair in row["answer"] for user in pair}
+        rows = (checked(self.schema, raw, place) for place, raw in self._raw())  # of `where` or not
+        users = {str(user) for row in rows for pair in row["answer"] for user in pair}
         for row in self.windows.rows():
             wanted = (row["dataset"], row["context_len"]) == ("trec_coarse", self._length)
             if wanted and users <= set(re.findall(r"User: (\d+)", row["context_window_text"])):

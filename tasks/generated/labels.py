@@ -136,7 +136,7 @@ def _parse(path: Path, lines: list[str]) -> list[tuple[str, str]]:
     if all(trec):
         return [(TREC_LABELS.get(m[1], m[1].lower()), m[2]) for m in trec if m]
     columns = ["label", "text"]
-    header = lines[0].split("\t")
+    header = [cell.strip().lower() for cell in lines[0].split("\t")]
     if {"label", "text"} <= set(header):
         columns, lines = header, lines[1:]
     rows = []
@@ -146,6 +146,12 @@ def _parse(path: Path, lines: list[str]) -> list[tuple[str, str]]:
             told = f"neither 'label<TAB>text' nor TREC's 'COARSE:fine question': {line[:60]!r}"
             raise ConfigError(f"{path}, line {number}: {told}", key="items")
         rows.append((cells[columns.index("label")], cells[columns.index("text")]))
+    if (
+        columns is not header
+        and [label for label, _ in rows].count(rows[0][0]) == 1 < len(rows) - 1
+    ):
+        told = f"{rows[0][0]!r} comes nowhere else: if the line names columns, call them label and text"
+        raise ConfigError(f"{path}, line 1: {told}", key="items")
     return rows
 
 

@@ -23,8 +23,10 @@ MARKED, UNMARKED = 100, 400
 
 #: Lines that are marked as an answer, from which on they are a list.
 MANY = 6
-MARK = re.compile(
-    r"^[^\n:]{0,60}\b(?:answer|label|user|date|month)s?(?: is| are)?[ *_`]*:", re.I | re.M
+MARK = re.compile(  # the answer's kind is one where it stands behind it; else it heads a list
+    r"^[^\n:]{0,60}\b(?:answers?(?: is| are)?[ *_`]*:"
+    r"|(?:label|user|date|month)s?(?: is| are)?[ *_`]*:(?=[^\n]*\w))",
+    re.I | re.M,
 )
 WORD = re.compile(r"[^\W_]+(?:-[^\W_]+)*")
 BETWEEN_ITEMS = re.compile(r"[,;\n|/&]|\b(?:and|or)\b|(?<=[.!?])\s")

@@ -21,15 +21,18 @@ PHRASES = ("more common", "less common", "same frequency")
 SHORT = 64
 #: Other words for them.
 SAME_AS = (
-    (r"(?:\bnot|n't|n’t|\bhalf)(?: \w+){0,2} as (?:common|frequent|often) as", "less common"),
-    (r"\b(?:times|twice) as (?:common|frequent|often) as", "more common"),
+    (r"(?:\bnot|n't|n’t|\bhalf)(?: \w+){0,2} as (?:common|frequent|often) as", "less common than"),
+    (r"\b(?:times|twice) as (?:common|frequent|often) as", "more common than"),
     (r"equally (?:common|frequent|often)|as (?:common|frequent|often) as", "same frequency"),
     (r"\b(more|less) (?:frequent|often)", r"\1 common"),
 )
+#: What comes before a label that another one is compared with.
+THAN = r"\b(?:compared (?:to|with)|than|as|against|unlike|versus|vs)\b"
 #: Where it is the later of two times that a phrase is said of.
+_LINES = r"(?:(?:in|among) (?:the )?(?:lines )?(?:dated )?)?(?:on or )?after"
 LATER = re.compile(
-    r"(?:more|less) common (?:(?:in|among) (?:the )?(?:lines )?(?:dated )?)?(?:on or )?after\b"
-    rf"|^\W*(?:answer\W+)?(?:on or )?after (?:it\b|that\b|this\b|{DATE})",
+    rf"(?:more|less) common {_LINES}\b"
+    rf"|^\W*(?:answer\W+)?{_LINES} (?:it\b|that\b|this\b|{DATE})",
     re.I,
 )
 
@@ -126,14 +129,20 @@ def _relation(sample: Sample, text: str) -> str:
     text = text.lower()
     for other, phrase in SAME_AS:
         text = re.sub(other, phrase, text)
-    said = set(re.findall("|".join(PHRASES), text))
     question = sample.question.lower()
     places = {x: question.find(f"'{x}'") for x in map(str.lower, labels_of(sample))}
     asked = sorted((x for x in places if places[x] >= 0), key=places.__getitem__)
-    told = list(dict.fromkeys(named(text, asked)))
+    told = named(text, asked)
+    if asked:  # what it is compared with is not what the phrase is said of
+        labels = "|".join(map(re.escape, asked))
+        text = re.sub(rf"{THAN}(?:\W+\w+){{0,3}}?\W+(?:{labels})(?!\w)", " ", text)
+    said = re.split(rf"({'|'.join(PHRASES)})", text)
+    if len(set(said[1::2])) != 1:
+        return ""
+    before, found, after = re.split(r"[,;:.\n]", said[0])[-1], said[1], said[2]
+    of = named(before, asked)[-1:] or named(after, asked)[:1] or told[: len(set(told)) == 2]
     turned = {"more common": "less common", "less common": "more common"}
-    found = said.pop() if len(said) == 1 else ""
-    turn = len(told) == 2 and told == asked[1::-1]
+    turn = of == asked[1:2] != []
     turn ^= "lines dated before" in question and LATER.search(text) is not None
     return turned.get(found, found) if turn else found
 

@@ -405,7 +405,7 @@ def test_items_in_trec_format_and_latin_1(tmp_path: Path) -> None:
 
 
 def test_items_with_a_mark_of_their_encoding(tmp_path: Path) -> None:
-    path, text = tmp_path / "items.tsv", "label\ttext\nup\tWell.\ndown\tBad."
+    path, text = tmp_path / "items.tsv", "Label\tText\nup\tWell.\ndown\tBad."
     path.write_bytes(text.encode("utf-8-sig"))
     assert load_domain("reviews", str(path)).texts == {"down": ("Bad.",), "up": ("Well.",)}
     for encoding in ("utf-16", "utf-16-be"):
@@ -434,7 +434,12 @@ def test_bad_knobs_are_refused_at_once(knobs: dict[str, object], message: str) -
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("a\tx\nb y", "line 2: neither"), ("a\tx\na\ty", "1 label"), ("", "0 label")],
+    [
+        ("a\tx\nb y", "line 2: neither"),
+        ("a\tx\na\ty", "1 label"),
+        ("", "0 label"),
+        ("mood\treview\na\tx\nb\ty", "'mood' comes nowhere else: if the line names columns"),
+    ],
 )
 def test_bad_item_files_are_refused(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "bad.tsv"

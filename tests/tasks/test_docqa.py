@@ -48,6 +48,15 @@ def test_support_is_in_the_context_and_padding_fills_it(path: str) -> None:
         assert sample.gold == (f"thing {row}", f"the matter {row}")
 
 
+def test_questions_are_grouped_by_hops_whatever_their_shape(tmp_path: Path) -> None:
+    file = tmp_path / "musique.jsonl"
+    shapes = ("2hop", "3hop1", "3hop2", "4hop1", "4hop3") * 3
+    rows = [musique(i, 6) | {"id": f"{shape}__{i}_7"} for i, shape in enumerate(shapes)]
+    file.write_text("\n".join(map(json.dumps, rows)))
+    task = make(str(file), n=len(rows))
+    assert {s.question_group for _, s in task.build()} == {"2hop", "3hop", "4hop"}
+
+
 def test_unanswerable_rows_are_left_out_and_order_comes_from_the_seed(path: str) -> None:
     samples = [s for _, s in make(path, n=30).build()]
     rows = [s.knobs["row"] for s in samples]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from itertools import combinations, product
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,8 @@ def test_the_window_is_the_first_with_all_users_of_the_answers(tmp_path: Path) -
     assert task.score(full, "(21177, 44106)\n(44106, 71214)\n(71214, 21177)").value == 1.0
     assert task.score(full, "(21177, 44106)").value == 0.5
     assert task.score(empty, "[]").value == 1.0
+    alone = replace(task, where={"id": rows[1]["id"]})
+    assert [sample.id for _, sample in alone.build()] == [empty.id]
     assert set(task.source) == {"path", "sha256", "windows_path", "windows_sha256"}
 
 

@@ -183,6 +183,13 @@ COMPARE = "Is the label 'positive' more common than, less common than, or as oft
         ("label", "positive", "The most common label is **Positive**.", 1.0),
         ("label", "positive", "not negative but positive", 1.0),
         ("label", "positive", "Label: positive\n\nI counted 26 positive, 16 negative.", 1.0),
+        (
+            "label",
+            "positive",
+            "Label: positive\n\nCounts by label:\n- positive: 26\n- negative: 16",
+            1.0,
+        ),
+        ("number", "7", "Answer: 7\n\nCounts by label:\n- positive: 7\n- negative: 33", 1.0),
         ("label", "positive", "Label: not positive", 0.0),
         ("label", "positive", "positive, negative", 0.0),
         ("label", "positive", "Label: positive or negative", 0.0),
@@ -194,6 +201,31 @@ COMPARE = "Is the label 'positive' more common than, less common than, or as oft
         ("comparison", "less common than", "'positive' does not occur as often as 'negative'", 1.0),
         ("comparison", "same frequency as", "'positive' isn't as common as 'negative'", 0.0),
         ("comparison", "more common than", "'positive' is twice as common as 'negative'", 1.0),
+        ("comparison", "less common than", "The label 'negative' is more common.", 1.0),
+        ("comparison", "more common than", "The more common label is 'positive'.", 1.0),
+        ("comparison", "less common than", "The more common label is 'negative'.", 1.0),
+        (
+            "comparison",
+            "more common than",
+            "16 negative, 26 positive: 'positive' is more common",
+            1.0,
+        ),
+        (
+            "comparison",
+            "more common than",
+            "Of 16 negative and 26 positive, positive is more common",
+            1.0,
+        ),
+        ("comparison", "more common than", "Unlike 'negative', 'positive' is more common.", 1.0),
+        ("comparison", "less common than", "negative, compared with positive, is more common", 1.0),
+        ("comparison", "less common than", "less common than 'negative'", 1.0),
+        ("comparison", "less common than", "not as common as 'negative'", 1.0),
+        (
+            "before",
+            "less common than",
+            "Among lines dated after Mar 05, 2024, it is more common.",
+            1.0,
+        ),
         ("before", "less common than", "'positive' is more common after that day.", 1.0),
         ("before", "less common than", "'positive' is less common before it than after.", 1.0),
         ("before", "less common than", "After Mar 05, 2024, 'positive' is more common.", 1.0),
@@ -237,6 +269,8 @@ def test_no_pair_at_all_is_right_only_in_a_short_answer() -> None:
     window = "Date: Mar 05, 2024 || User: 1 || Instance: x\n" * 40
     assert scored("strict_pairs", "There is no such pair.", "", "1").value == 1.0
     assert scored("strict_pairs", window, "", "1").value == 0.0
+    for other_notation in ("[[48211, 58212]]", "12345, 23456", "(User 48211, User 58212)"):
+        assert scored("strict_pairs", other_notation, "", "48211").value == 0.0
     assert scored("strict_pairs", "(1, 1)", "1 2", "1 2").value == 0.0
     question = "List all pairs. If there is none, reply 'none'."
     assert scored("strict_pairs", "none", "", "1", question=question).value == 1.0
