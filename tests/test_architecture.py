@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from dataclasses import fields
@@ -125,6 +126,12 @@ def test_only_one_file_imports_litellm() -> None:
         if any(name.split(".")[0] == "litellm" for name in imported(file))
     ]
     assert users == ["litellm_client.py"]
+
+
+def test_what_some_builds_of_python_lack_is_not_used() -> None:
+    """Conda's and older ones of uv: cpython's configure found no such call in their old headers."""
+    for file in PACKAGE.rglob("*.py"):
+        assert not re.search(r"os\.(pidfd|memfd)", file.read_text("utf-8")), file
 
 
 def test_the_entry_loads_nothing_heavy() -> None:

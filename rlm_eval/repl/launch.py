@@ -96,15 +96,13 @@ class Zygote:
         self._broken = False
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._control.settimeout(start_seconds)
-        harness = os.pidfd_open(os.getpid())
         try:
             self._process = subprocess.Popen(
-                [*wrapper, *python_command("main", json.dumps(asdict(policy)), str(harness))],
+                [*wrapper, *python_command("main", json.dumps(asdict(policy)))],
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
                 env=clean_environment(),
-                pass_fds=[harness],
                 start_new_session=True,
             )
         except OSError as error:
@@ -112,7 +110,6 @@ class Zygote:
             raise SandboxError(f"can't start the sandbox: {error}") from None
         finally:
             theirs.close()
-            os.close(harness)
         try:
             self._receive()  # its greeting
         except SandboxError:
@@ -195,15 +192,15 @@ def bwrap_command(policy: Policy) -> list[str]:
     if shutil.which("bwrap") is None:
         raise SandboxError("bwrap (bubblewrap) is not installed")
     shown = [os.path.realpath(sys.base_prefix), "/usr/lib", "/usr/lib64", "/lib", "/lib64"]
-    shown += ["/etc/ld.so.cache", os.path.realpath(sys.executable), HERE]
+    shown += ["/etc/ld.so.cache", os.path.realpath(sys.executable)]
     command = [*own_namespaces(), "--dev", "/dev"]
     for path in dict.fromkeys(shown):
         command += ["--ro-bind-try", path, path]
     for library in library_paths():
         command += [part for path in installed(library) for part in ("--tmpfs", path)]
-    for path in package_paths(policy):
+    for path in (HERE, *package_paths(policy)):  # which may lie in these
         command += ["--ro-bind", path, path]
-    return [*command, "--remount-ro", "/", "--chdir", "/", "--"]
+    return [*command, "--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/", "--"]
 
 
 def seatbelt_command(policy: Policy) -> list[str]:

@@ -19,6 +19,7 @@ CLONE_NEWNS, CLONE_NEWUSER, CLONE_NEW_ALL = 0x20000, 0x10000000, 0x7E020000
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_BIND = 0x1, 0x2, 0x4, 0x8, 0x1000
 MS_REC, MS_PRIVATE, MNT_DETACH = 0x4000, 0x40000, 2
 _PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
+_MEMFD_CREATE = {"x86_64": 319, "aarch64": 279}
 _MOUNT_SETATTR, _LANDLOCK_CREATE, _LANDLOCK_ADD, _LANDLOCK_RESTRICT = 442, 444, 445, 446
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_SECCOMP = 1, 4, 22
 _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS, _PR_CAP_AMBIENT = 24, 38, 47
@@ -44,6 +45,11 @@ def _prctl(what: str, option: int, *args: int) -> int:
 def set_dumpable(value: int) -> None:
     """0: no core dump, no ptrace by the same user, and /proc/PID belongs to root."""
     _prctl("PR_SET_DUMPABLE", _PR_SET_DUMPABLE, value)
+
+
+def memfd_create(name: str) -> int:
+    """A file in memory, which some builds of Python (conda's, older ones of uv) can't make."""
+    return _syscall("memfd_create", _MEMFD_CREATE[MACHINE], name.encode(), 1)
 
 
 def die_with_parent(signal: int) -> None:

@@ -15,10 +15,10 @@ import importlib.util
 import json
 import os
 import random
-import select
 import signal
 import socket
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -45,9 +45,8 @@ SUBMODULES = {"numpy": ("fft", "linalg", "ma", "polynomial", "random")}
 
 
 def main() -> None:
-    """``python -c BOOT POLICY HARNESS_PIDFD``: serves until the harness goes away."""
+    """``python -c BOOT POLICY``: serves until the harness goes away."""
     policy = isolation.Policy(**json.loads(sys.argv[1]))
-    harness = int(sys.argv[2])
     control = socket.socket(fileno=0)
     try:
         preload(policy)
@@ -56,7 +55,7 @@ def main() -> None:
         control.send(json.dumps({"error": str(error)}).encode())
         return
     control.send(json.dumps({"pid": os.getpid()}).encode())
-    serve(control, harness, policy)
+    serve(control, policy)
 
 
 def preload(policy: isolation.Policy) -> None:
@@ -95,19 +94,14 @@ def prepare(policy: isolation.Policy) -> None:
         linux.die_with_parent(signal.SIGKILL)
 
 
-def serve(control: socket.socket, harness: int, policy: isolation.Policy) -> None:
+def serve(control: socket.socket, policy: isolation.Policy) -> None:
     """Forks workers, signals them and collects what they leave, until the harness closes the socket
-    or dies. What can't be done is the answer to that request alone."""
+    or dies, which closes it. What can't be done is the answer to that request alone."""
     workers: dict[int, int] = {}
     leaving: set[int] = set()
     gc.collect()
     gc.freeze()
-    poller = select.poll()
-    poller.register(control, select.POLLIN)
-    poller.register(harness, select.POLLIN)
     while True:
-        if any(descriptor == harness for descriptor, _ in poller.poll()):
-            break
         data, descriptors, _, _ = socket.recv_fds(control, 4096, 1)
         if not data:
             break
@@ -135,15 +129,15 @@ def serve(control: socket.socket, harness: int, policy: isolation.Policy) -> Non
 def _exit_status(pid: int) -> int | None:
     """The exit status of a worker (negative: the signal); None for one that closed its channel and
     went on for 50 ms: it is killed."""
-    pidfd = os.pidfd_open(pid)
-    poller = select.poll()
-    poller.register(pidfd, select.POLLIN)
-    ended = bool(poller.poll(50))
-    os.close(pidfd)
-    if not ended:
-        os.kill(pid, signal.SIGKILL)
-    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    return status if ended else None
+    until = time.monotonic() + 0.05
+    while time.monotonic() < until:
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.001)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    return None
 
 
 def _fork(descriptors: list[int], policy: isolation.Policy) -> int:

@@ -150,7 +150,7 @@ def _parse(path: Path, lines: list[str]) -> list[tuple[str, str]]:
         columns is not header
         and [label for label, _ in rows].count(rows[0][0]) == 1 < len(rows) - 1
     ):
-        told = f"{rows[0][0]!r} comes nowhere else: if the line names columns, call them label and text"
+        told = f"{rows[0][0]!r} comes nowhere else: if columns have names, call them label and text"
         raise ConfigError(f"{path}, line 1: {told}", key="items")
     return rows
 

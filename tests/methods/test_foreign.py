@@ -367,3 +367,9 @@ def test_an_engine_is_bounded_by_its_own_limits() -> None:
         assert [part.calls for part in least] == [1]
         assert [part.calls for part in most or ()] == calls
     assert ForeignCommand(command=["x"]).bounds(shape, models)[1] is None
+
+
+def test_no_setting_stands_on_a_command_line() -> None:
+    engine = DspyRlm(kwargs={"headers": "a key"})
+    assert "a key" not in " ".join(engine.argv())
+    assert "a key" in engine.setup()["SETTINGS_FILE"]

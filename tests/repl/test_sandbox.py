@@ -141,7 +141,7 @@ def test_a_failed_fork_is_one_sessions_error(monkeypatch: pytest.MonkeyPatch) ->
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     monkeypatch.setattr(os, "fork", no_fork)
     policy = make_policy(Limits(), [])
-    arguments = theirs, os.pidfd_open(os.getpid()), policy
+    arguments = theirs, policy
     serving = threading.Thread(target=zygote.serve, args=arguments)
     serving.start()
     with ours:
@@ -226,6 +226,19 @@ def test_modules_load_from_a_library_that_can_not_be_listed() -> None:
         assert session.run("import os\nos.listdir(os.path.dirname(os.__file__))").error_type == (
             "PermissionError"
         )
+
+
+def test_under_bwrap_alone_code_leaves_nothing_for_others() -> None:
+    """Where the kernel has no Landlock, all workers see the one /dev of bubblewrap."""
+    limits = Limits.of(LIMITS)
+    try:
+        launcher = levels.launch(levels.Way("bwrap", ("seccomp",)), make_policy(limits, []), limits)
+    except SandboxError as error:
+        pytest.skip(str(error))
+    with contextlib.closing(launcher), ReplSession(launcher.spawn, limits, HOST) as repl:
+        assert repl.run("open('/dev/null', 'w').write('x')").error is None
+        for folder in ("/dev", "/dev/shm", "/"):
+            assert repl.run(f"open('{folder}/n', 'w')").error_type == "OSError"
 
 
 # -- a worker started by a command, as on macOS ---------------------------------------------------

@@ -104,6 +104,10 @@ class ForeignEngine(Method):
         files = {"QUESTION_FILE": problem.question, "CONTEXT_FILE": problem.context.text}
         return {**files, "DOCUMENTS_FILE": json.dumps(problem.context.content, default=dict)}
 
+    def setup(self) -> Mapping[str, str]:
+        """The same, whatever the question."""
+        return {}
+
     def most_calls(self) -> tuple[int, int] | None:
         """The most turns and sub-calls of one answer; None where nothing limits them."""
         return None
@@ -161,11 +165,11 @@ class ForeignEngine(Method):
         self, problem: Problem, lm: LM, ledger: Ledger, record: Record
     ) -> tuple[Outcome, str | None]:
         token = secrets.token_hex(16)
-        readable = None
+        files, readable = {**self.setup(), **self.files(problem)}, None
         if self.isolation == "confined":
             readable = [*self.own_files(), *(os.path.abspath(path) for path in self.readable)]
         with (
-            running(self.argv(), self.files(problem), _environment(token), readable) as engine,
+            running(self.argv(), files, _environment(token), readable) as engine,
             Proxy(
                 lm,
                 ledger,

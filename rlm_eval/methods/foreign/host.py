@@ -1,6 +1,6 @@
 """Runs a Python package's engine, or a coding agent, on one question, in the engine's process:
 
-    python host.py ENGINE SETTINGS
+    python host.py ENGINE
 
 Standard library and the engine only; retries, memory and time are the harness's. Its output is
 one JSON object: ``text``, ``forced`` and ``blocks`` (the code of the engine's own loop and what it
@@ -29,7 +29,9 @@ def main() -> None:
         **{"rlms": run_rlms, "dspy_rlm": run_dspy, "mini_swe_agent": run_mini_swe_agent},
         **{"opencode": run_opencode, "claude_code": run_claude_code},
     }[sys.argv[1]]
-    json.dump(run(json.loads(sys.argv[2])), out)
+    settings = json.loads(given("SETTINGS_FILE"))
+    os.remove(os.environ.pop("SETTINGS_FILE"))  # they may hold a key
+    json.dump(run(settings), out)
     out.flush()
     os._exit(0)  # nothing is left to tidy up, and Python would take its time
 

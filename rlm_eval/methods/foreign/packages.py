@@ -43,7 +43,10 @@ class HostedEngine(ForeignEngine):
         return {item.name: getattr(self, item.name) for item in fields(self)}
 
     def argv(self) -> Sequence[str]:
-        return [PYTHON, "-P", HOST, self.name, json.dumps(self.settings())]
+        return [PYTHON, "-P", HOST, self.name]
+
+    def setup(self) -> Mapping[str, str]:
+        return {"SETTINGS_FILE": json.dumps(self.settings())}
 
     def own_files(self) -> Sequence[str]:
         return [HOST]

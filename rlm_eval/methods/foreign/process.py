@@ -165,7 +165,7 @@ class EngineProcess:
 
 def _in_memory(data: bytes) -> int:
     """A descriptor of a file in memory, to be read from its beginning."""
-    descriptor = os.memfd_create("input")
+    descriptor = linux.memfd_create("input")
     with os.fdopen(descriptor, "wb", closefd=False) as file:
         file.write(data)
         file.seek(0)
