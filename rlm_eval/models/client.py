@@ -308,6 +308,7 @@ class LM:
         held, begun, attempt = request.held, 0.0, 1
         failed: Failure | None = None
         while True:
+            asked = now()
             try:
                 outcome, call = self._attempt(request, attempt, held, ledger)
             except BudgetExceeded as late:
@@ -318,7 +319,8 @@ class LM:
                 completion, call = outcome.answering(call)
                 self._client.record(call, outcome.whole)
                 return completion
-            begun = begun or call.started_at  # past the gate, where it may have queued for long
+            # Past the gate, where each attempt may have queued for long.
+            begun = begun + call.started_at - asked if begun else call.started_at
             left_s = ledger.seconds_left()
             wait = self._client.retry.wait_s(outcome, attempt, now() - begun, left_s)
             try:

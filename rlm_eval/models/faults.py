@@ -211,7 +211,7 @@ def _verdict(status: int, told: str, worst: Usage) -> tuple[str, bool]:
     if status in (413, 429) and _RATE.search(told):
         found = _SIZES.search(told)
         numbers = [int((n or "0").replace(",", "")) for n in found.groups()] if found else [0, 0, 0]
-        if numbers[1] > numbers[0] or 0 < numbers[2] < worst.prompt_tokens:
+        if numbers[1] > numbers[0] or 0 < 1.35 * numbers[2] < worst.prompt_tokens:  # any margin
             return "over_rate_limit", False
     for kind, signs in _SAID.items():
         if (status < 500 or kind == "unreadable_call") and signs.search(told):
@@ -289,8 +289,8 @@ def reply_of(
         getattr(response, "usage", None), largest, lambda: estimate("".join([*beside, made, text]))
     )
     ended = getattr(choice, "finish_reason", None) or "stop"
-    details = getattr(choice, "provider_specific_fields", None)
-    native = str(details.get("native_finish_reason") or ended if details else ended)
+    of_choice, of_it = (getattr(x, "provider_specific_fields", 0) or {} for x in (choice, message))
+    native = str(of_choice.get("native_finish_reason") or of_it.get("stop_reason") or ended)
     finish = "length" if ended == "length" or native.lower() == "model_length" else "stop"
     if finish == "length" and not usage.completion_tokens:  # litellm's answer to OpenAI's 400
         usage = replace(usage, completion_tokens=max_tokens, estimated=True)

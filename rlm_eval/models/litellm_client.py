@@ -338,8 +338,9 @@ class LitellmModel(LitellmEndpoint):
         request = self._connection() | {"messages": [as_sent(m) for m in messages], **options}
         if temperature is not None:
             request["temperature"] = temperature
-        if self.cache_marks:
-            marks = [{"location": "message", "index": i} for i in {0, len(messages) - 1}]
+        if self.cache_marks and messages[1:]:  # one that goes on is read again to its end
+            ends = {0, len(messages) - 1} if "assistant" in {m["role"] for m in messages} else {0}
+            marks = [{"location": "message", "index": i} for i in ends]
             request["cache_control_injection_points"] = marks
         request |= self.params
 

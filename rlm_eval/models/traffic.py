@@ -1,9 +1,9 @@
 """How many requests an endpoint is sent, at once and per minute, and how often one is sent again.
 
 At once: additive increase, multiplicative decrease (Chiu and Jain 1989), as TCP does it. A
-refusal (429, 503, 529) halves what may be in flight and holds everybody back for as long as the
-provider asks; every full round of answers allows one more. Per minute: what was sent in the last
-60 s counts.
+refusal (429, 503, 529) or a timeout halves what may be in flight and holds everybody back for as
+long as the provider asks; every full round of answers allows one more. Per minute: what was sent in
+the last 60 s counts.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from rlm_eval.errors import ProviderError, at_least
 
 _MINUTE_S = 60.0
+#: What a server that has too much to do answers.
+_TOO_MUCH = ("rate_limit", "unavailable", "timeout")
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class RetryPolicy:
     attempts: int = 8
     base_s: float = 1.0
     max_s: float = 30.0
-    deadline_s: float = 600.0
+    deadline_s: float = 1800.0
 
     def __post_init__(self) -> None:
         at_least(1, attempts=self.attempts)
@@ -91,9 +93,12 @@ class Traffic:
             while (wait := self._wait_s(tokens)) is None or wait > 0:
                 left = None if deadline is None else deadline - self.clock()
                 if left is not None and left <= 0:
+                    self._changed.notify()  # it may have been woken for a place
                     return None
                 self._changed.wait(min((s for s in (wait, left) if s is not None), default=None))
             self._in_flight += 1
+            if self._in_flight < self.allowed:
+                self._changed.notify()
             now = self.clock()
             if self.limits.requests_per_minute or self.limits.tokens_per_minute:
                 self._sent.append((now, tokens))
@@ -106,7 +111,7 @@ class Traffic:
         with self._changed:
             now = self.clock()
             self._in_flight -= 1
-            if isinstance(failure, ProviderError) and failure.kind in ("rate_limit", "unavailable"):
+            if isinstance(failure, ProviderError) and failure.kind in _TOO_MUCH:
                 pause = failure.retry_after_s or 0.0
                 if pause <= self.longest_pause_s:
                     self._not_before = max(self._not_before, now + pause)
@@ -119,7 +124,7 @@ class Traffic:
                 if self._answers >= self.allowed and self.allowed < self.limits.most:
                     self.allowed += 1
                     self._answers = 0
-            self._changed.notify_all()
+            self._changed.notify(max(1, self.allowed - self._in_flight))
 
     def _wait_s(self, tokens: int) -> float | None:
         """Seconds until a request may be sent: 0 is now, None when another one's end decides. One

@@ -134,6 +134,20 @@ def test_what_queued_before_it_was_sent_is_sent_again_all_the_same() -> None:
     assert provider.requests == 3
 
 
+def test_a_try_that_queues_again_is_not_late_for_that() -> None:
+    def slow(handler: Any) -> None:
+        time.sleep(0.6)
+        BEHAVIOURS["ok"](handler)
+
+    with FakeProvider(["503", slow, "503"]) as provider:
+        limits = {"start": 1, "most": 1}
+        lm, _ = open_client(at(provider, limits=limits), retry=replace(QUICK, deadline_s=0.4))
+        with ThreadPoolExecutor(2) as pool:
+            ask = partial(lm.complete, ledger=Ledger(), max_tokens=16)
+            done = list(pool.map(ask, ([user("a")], [user("b")])))
+    assert [reply.text for reply in done] == ["fine"] * 2
+
+
 def test_what_is_put_into_a_cache_at_a_price_is_reserved() -> None:
     price = {"input": 100.0, "output": 200.0, "cache_write": 125.0}
     with FakeProvider() as provider:

@@ -325,7 +325,13 @@ def test_the_prompt_cache_is_asked_for_counted_and_priced(marks: bool) -> None:
     assert ["cache_control" in part for part in parts] == [marks, False, False, marks]
 
 
-def test_a_chat_of_one_message_has_one_cache_mark() -> None:
+def test_what_nobody_will_read_again_is_not_written_into_the_cache() -> None:
+    """A prompt that is asked once has no mark but behind its system message."""
     with FakeProvider() as provider:
-        ask(model_at(provider, cache_marks=True))
-    assert str(provider.received[0]).count("cache_control") == 1
+        model = model_at(provider, cache_marks=True)
+        for chat in (ASKED, [{"role": "system", "content": "be brief"}, *ASKED]):
+            model.complete(chat, max_tokens=16, temperature=0.0)
+    alone, after = map(str, (received["messages"] for received in provider.received))
+    assert alone.count("cache_control") == 0
+    assert after.count("cache_control") == 1
+    assert after.index("cache_control") < after.index("user")

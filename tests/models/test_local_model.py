@@ -196,6 +196,18 @@ def test_a_server_that_does_not_start_in_time_is_killed_and_reported(gguf: Path)
     model.close()
 
 
+def test_a_server_that_something_kills_as_it_starts_is_not_called_slow(
+    gguf: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", str(gguf.parent / "killed"))
+    (gguf.parent / "killed").write_text("#!/bin/sh\nkill -9 $$\n")
+    (gguf.parent / "killed").chmod(0o755)
+    model = LocalModel(gguf=str(gguf))
+    with pytest.raises(ConfigError, match=r"exit code -9: killed, as for lack of memory"):
+        model.open()
+    model.close()
+
+
 def test_counted_is_what_is_billed_and_the_window_is_the_servers(served: LocalModel) -> None:
     prompt = [user("Hello, w\u00f6rld </s> \u4e16\u754c"), assistant("yes?"), user("no")]
     reply = served.complete(prompt, max_tokens=9, temperature=0.0)
@@ -275,7 +287,8 @@ def test_a_killed_server_is_started_again_and_the_call_is_answered(
     assert calls[0].usage_estimated
     assert calls[1].error == ""
     assert server_pid(model) != first
-    assert "starting it again" in capsys.readouterr().err
+    assert "died (exit code -9, log " in capsys.readouterr().err
+    assert "processing task" in log.with_suffix(".died").read_text(errors="replace")
     model.close()
 
 

@@ -29,10 +29,10 @@ from rlm_eval.records import Call
 HI = [user("how are you?")]
 
 
-def asked(body: Any, max_tokens: int = 16) -> tuple[Completion, Call, str]:
+def asked(body: Any, max_tokens: int = 16, **settings: Any) -> tuple[Completion, Call, str]:
     """The reply that the provider's ``body`` is made into, its record, and what is kept of it."""
     with FakeProvider([_billed(body)]) as provider:
-        lm, book = open_client(at(provider))
+        lm, book = open_client(at(provider, **settings))
         reply = lm.complete(HI, ledger=Ledger(), max_tokens=max_tokens)
         assert provider.requests == 1
     return reply, book.calls[0], book.replies[0]
@@ -76,6 +76,18 @@ def test_a_reply_that_says_nothing_has_a_name_and_is_paid_once(
     assert ("no answer yet" in str(reply.no_reply)) == (outcome == "no_answer")
     assert kept in recorded
     assert (call.thought_chars, call.error) == (len(recorded), "")
+    assert call.prompt_tokens + call.completion_tokens == PROMPT_TOKENS + COMPLETION_TOKENS
+
+
+def test_claudes_refusal_is_one() -> None:
+    """litellm calls its finish a content filter's, and keeps what it was beside the message."""
+    body = {"type": "message", "role": "assistant", "stop_reason": "refusal", "model": "claude"}
+    body |= {"content": [{"type": "text", "text": "Not I."}]}
+    body |= {"usage": {"input_tokens": PROMPT_TOKENS, "output_tokens": COMPLETION_TOKENS}}
+    reply, call, recorded = asked(body, name="anthropic/claude-sonnet-4-5")
+    assert reply.no_reply is not None
+    assert reply.no_reply.outcome == "refusal"
+    assert "Not I." in recorded
     assert call.prompt_tokens + call.completion_tokens == PROMPT_TOKENS + COMPLETION_TOKENS
 
 

@@ -70,6 +70,30 @@ def test_a_failure_that_is_no_refusal_changes_nothing() -> None:
     assert gate.allowed == 1
 
 
+def test_a_server_that_only_queues_is_sent_less() -> None:
+    gate = Traffic(Limits(start=8))
+    place = entered(gate)
+    assert place is not None
+    gate.leave(place, ProviderError("no reply", kind="timeout", retryable=True))
+    assert gate.allowed == 4
+
+
+def test_whoever_waits_for_a_place_gets_one() -> None:
+    """One is woken for each place, some of which are given up at once."""
+    gate, done = Traffic(Limits(start=3, most=5)), []
+
+    def ask(number: int) -> None:
+        place = gate.enter(1, timeout_s=0.01 if number % 3 == 0 else None)
+        if place is not None:
+            time.sleep(0.002)
+            gate.leave(place, refused() if number % 7 == 0 else None)
+            done.append(number)
+
+    with ThreadPoolExecutor(60) as pool:
+        list(pool.map(ask, range(300)))
+    assert {n for n in range(300) if n % 3} <= set(done)
+
+
 def test_a_crowd_that_is_refused_halves_it_once_and_never_below_one() -> None:
     clock = Clock()
     gate = Traffic(Limits(start=8), clock=clock)

@@ -16,6 +16,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -215,11 +216,13 @@ class LocalModel:
                 server.wait(_DYING_S)  # its connections may end before it does
             except subprocess.TimeoutExpired:
                 return
-            print("the local model's server died; starting it again", file=sys.stderr)
             server.communicate()
             try:
+                kept = self._log.replace(self._log.with_suffix(".died"))
+                told = f"exit code {server.returncode}, log {kept}"
+                print(f"the local model's server died ({told}); starting it again", file=sys.stderr)
                 self._serve()
-            except ConfigError as error:
+            except (ConfigError, OSError) as error:
                 raise ProviderError(str(error), kind="connection", retryable=False) from error
 
 
@@ -264,7 +267,7 @@ def _start(
         )
     assert child.stdin is not None
     assert child.stdout is not None
-    timer = threading.Timer(timeout_s, child.kill)
+    began, timer = time.monotonic(), threading.Timer(timeout_s, child.kill)
     timer.start()
     try:
         child.stdin.write(json.dumps(settings) + "\n")
@@ -281,8 +284,9 @@ def _start(
     lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
     errors = [line.partition(" E ")[2] for line in lines if " E " in line]
     reason = (errors or lines[-1:] or ["it wrote nothing"])[0].strip()[:300]
-    killed = child.returncode == -9
-    how = f"not within {timeout_s:g} s" if killed else f"exit code {child.returncode}"
+    late, killed = time.monotonic() - began >= timeout_s, child.returncode == -9
+    how = f"not within {timeout_s:g} s" if late else f"exit code {child.returncode}"
+    how += ": killed, as for lack of memory" if killed and not late else ""
     raise ConfigError(f"llama.cpp could not serve {settings['path']} ({how}; log {log}): {reason}")
 
 
