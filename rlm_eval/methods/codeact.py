@@ -70,16 +70,16 @@ class CodeAct(Agent):
     def kept(self, shape: Shape, models: Mapping[Role, ModelInfo]) -> float:
         if self.overflow == "omit":
             return 1.0  # what is not shown is searched
-        opening, room = self._sizes(shape, models["root"].context_window)
+        opening, room = self._sizes(shape, models["root"])
         return kept_of(shape, opening - room, refused=self.overflow == "refuse")
 
-    def _sizes(self, shape: Shape, window: int) -> tuple[int, int]:
+    def _sizes(self, shape: Shape, model: ModelInfo) -> tuple[int, int]:
         """Tokens of the chat before the first turn, and the room for it."""
         opening = self._frame_tokens() + shape.question_tokens + shape.context_tokens
-        return opening, window - self._beside(shape.max_answer_tokens)
+        return opening, self._room(model, shape.max_answer_tokens)
 
     def bounds(self, shape: Shape, models: Mapping[Role, ModelInfo]) -> Bounds:
-        opening, room = self._sizes(shape, models["root"].context_window)
+        opening, room = self._sizes(shape, models["root"])
         if opening > room:
             if self.overflow == "refuse":
                 return (), ()
@@ -120,7 +120,7 @@ class CodeAct(Agent):
         """The chat before the first turn: worked examples, as much of the input as has room, the
         question. Raises ContextOverflow."""
         text = problem.context.text
-        room = lm.info().context_window - self._beside(problem.max_answer_tokens)
+        room = self._room(lm.info(), problem.max_answer_tokens)
         how: How = "none" if self.overflow == "omit" else "part"
         chat = partial(self._chat, question=problem.question, chars=len(text), enabled=enabled)
         whole = chat("whole", text)
@@ -129,9 +129,11 @@ class CodeAct(Agent):
             return Fitted(whole, size, [(0, len(text))])
         return cut_to_fit(text, self.overflow, lm.prompt_tokens, room, size, partial(chat, how))
 
-    def _beside(self, answer_tokens: int) -> int:
-        """Tokens of the window that are left to the turns: also to two of them and the answer."""
-        return max(self.work_tokens, answer_tokens + 2 * self.turn_tokens)
+    def _room(self, model: ModelInfo, answer_tokens: int) -> int:
+        """Tokens of the window beside what is left to the turns: also to two of them, with all that
+        might be thought instead in them, and the answer."""
+        turn = self.turn_tokens + model.reasoning_tokens
+        return model.context_window - max(self.work_tokens, answer_tokens + 2 * turn)
 
     def _chat(
         self, how: How, text: str, question: str, chars: int, enabled: Enabled

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
-from rlm_eval.errors import ConfigError, at_least
+from rlm_eval.errors import ConfigError, ContextOverflow, at_least
 from rlm_eval.ledger import Ledger
 from rlm_eval.methods.fitting import (
     Fitted,
@@ -21,10 +21,12 @@ from rlm_eval.methods.method import Forecast, Method, Shape, kept_of
 from rlm_eval.methods.prompts import Prompted, load_prompt
 from rlm_eval.models.client import LM, Completion
 from rlm_eval.models.protocol import Message, ModelInfo
-from rlm_eval.records import Answer, Problem, Role, Span, documents_of
+from rlm_eval.records import Answer, Problem, Role
 
 Overflow = Literal["refuse", "truncate_head", "truncate_middle", "truncate_tail"]
 QuestionAt = Literal["after", "before", "both"]
+#: How often an input is cut further where the provider still finds it too long, and to what share.
+_CUTS, _SHORTER = 3, 0.85
 
 
 @dataclass
@@ -59,14 +61,20 @@ class Direct(Prompted, Method):
         max_tokens = self._max_tokens(problem.max_answer_tokens)
         context, question = problem.context, problem.question
         text, room = context.text, lm.info().context_window - max_tokens
-        whole, chars = self._messages(text, question), sum(map(len, documents_of(context.content)))
-        chat = Fitted(whole, lm.prompt_tokens(whole), [(0, len(text))])
-        read: tuple[Span, ...] = ((0, chars),) if chars else ()
-        if chat.tokens > room:
-            part = partial(self._messages, question=question)
-            chat = cut_to_fit(text, self.overflow, lm.prompt_tokens, room, chat.tokens, part)
-            read = document_spans(context, chat.spans)
-        reply = lm.complete(chat.messages, ledger=ledger, max_tokens=max_tokens)
+        whole, part = self._messages(text, question), partial(self._messages, question=question)
+        size, tries = lm.prompt_tokens(whole), 0
+        while True:
+            chat = Fitted(whole, size, [(0, len(text))])
+            if size > room:
+                chat = cut_to_fit(text, self.overflow, lm.prompt_tokens, room, size, part)
+            try:
+                reply = lm.complete(chat.messages, ledger=ledger, max_tokens=max_tokens)
+                break
+            except ContextOverflow:  # the provider counts more tokens than are counted here
+                tries += 1
+                if self.overflow == "refuse" or tries > _CUTS:
+                    raise
+                room = int(_SHORTER * chat.tokens)
         answer, taken = final_answer(reply) if self.think else (reply.text, "whole reply")
         given = bool(answer and answer.strip())
         event = {"type": "thought", "call_id": reply.call_id, "answer": answer, "taken": taken}
@@ -75,7 +83,7 @@ class Direct(Prompted, Method):
             outcome="answered" if given else "no_answer",
             iterations=1,
             truncated_tokens=chat.truncated_tokens,
-            spans_read=read,
+            spans_read=document_spans(context, chat.spans),
             trajectory=(event,) if self.think else (),
             error="" if given else "no answer in the reply",
         )

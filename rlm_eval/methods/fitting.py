@@ -203,10 +203,11 @@ def chunks_of(
 
 
 def placed_documents(content: Content) -> Iterator[tuple[str, int, str]]:
-    """Of each document its name (empty where documents have none), its character offset in the
-    documents put end to end, and its text."""
-    documents = documents_of(content)
-    names = list(content) if isinstance(content, Mapping) else [""] * len(documents)
+    """Of each document its name or number, as an input's text has it (nothing of a single text),
+    its character offset in the documents put end to end, and its text."""
+    documents, single = documents_of(content), isinstance(content, str)
+    names = [""] if single else [f"Document {i}" for i in range(1, len(documents) + 1)]
+    names = list(content) if isinstance(content, Mapping) else names
     offset = 0
     for name, document in zip(names, documents, strict=True):
         yield name, offset, document

@@ -190,10 +190,11 @@ class LM:
             self.last = outcomes[-1]
         return outcomes
 
-    def embed(self, texts: Sequence[str], *, ledger: Ledger) -> Vectors:
-        """Rows of unit length for ``texts``, float32 of shape (texts, d), in requests of the
-        embedding model's batch size, each a call of role ``embed``. Reserved as one, as a batch is;
-        the first failure is raised and ends it. Nothing is remembered."""
+    def embed(self, texts: Sequence[str], *, ledger: Ledger, query: bool = False) -> Vectors:
+        """Rows of unit length for ``texts``, float32 of shape (texts, d), as of documents or of
+        what is looked for in them (``query``), in requests of the embedding model's batch size,
+        each a call of role ``embed``. Reserved as one, as a batch is; the first failure is raised
+        and ends it. Nothing is remembered."""
         import numpy as np
 
         if not texts:
@@ -203,7 +204,7 @@ class LM:
 
         def request(batch: Sequence[str]) -> Request:
             def ask() -> Reply:
-                rows[made.call_id], usage = model.embed(batch)
+                rows[made.call_id], usage = model.embed(batch, query=query)
                 return Reply("", usage)
 
             messages, count = [user(text) for text in batch], model.count_tokens

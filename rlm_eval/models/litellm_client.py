@@ -1,8 +1,7 @@
 """Any provider litellm knows, and every OpenAI-compatible server: chat and embedding models.
 
 The only file that imports litellm: lazily (it takes seconds), without its look-up of prices on the
-network and its retries; the model client retries.
-"""
+network and its retries; the model client retries."""
 
 from __future__ import annotations
 
@@ -52,12 +51,10 @@ _ADDRESS_PREFIX = {
     **{"ollama_chat": "OLLAMA", "fireworks_ai": "FIREWORKS", "vertex_ai": "VERTEXAI"},
     **{"huggingface": "HF", "cohere_chat": "COHERE", "azure_text": "AZURE"},
 }
-#: The names of this machine. ``direct`` adds others.
-_HERE = ("localhost", "127.0.0.1", "::1", "0.0.0.0")
+_HERE = ("localhost", "127.0.0.1", "::1", "0.0.0.0")  # this machine; ``_direct`` adds others
 #: How a server refuses the one parameter that bounds a reply, and wants the other.
 _OTHER_LIMIT = re.compile(
-    r"(?=.*max_tokens).*(?:n.t support|unsupported|instead|unknown|unexpected|permitted)",
-    re.I | re.S,
+    r"(?is)(?=.*max_tokens).*(?:n.t support|unsupported|instead|unknown|unexpected|permitted)"
 )
 LimitName = Literal["max_tokens", "max_completion_tokens"]
 #: What keys are made of: signs that a header can carry, without white space and quotes.
@@ -343,7 +340,6 @@ class LitellmModel(LitellmEndpoint):
             marks = [{"location": "message", "index": i} for i in ends]
             request["cache_control_injection_points"] = marks
         request |= self.params
-
         whole, tools = shown(messages, options), "tools" in options
 
         def estimate(completion_tokens: int) -> Usage:
@@ -381,16 +377,21 @@ class LitellmEmbedding(LitellmEndpoint):
 
     batch_texts: int = 96
     at_once: int = 4
+    query_prefix: str = ""
+    query_params: Mapping[str, Any] = field(default_factory=dict)
 
     def check(self) -> None:
         at_least(1, batch_texts=self.batch_texts, at_once=self.at_once)
+        check_params(self.query_params)
         super().check()
 
     def count_tokens(self, text: str) -> int:
         return self._count([text], 0)
 
-    def embed(self, texts: Sequence[str]) -> tuple[Vectors, Usage]:
-        request = {**self._connection(), "input": [text or " " for text in texts], **self.params}
+    def embed(self, texts: Sequence[str], *, query: bool = False) -> tuple[Vectors, Usage]:
+        prefix, asked = (self.query_prefix, self.query_params) if query else ("", {})
+        said = [f"{prefix}{text}" or " " for text in texts]
+        request = {**self._connection(), "input": said, **self.params, **asked}
         worst = Usage(sum(map(self.count_tokens, texts)), estimated=True)
         response = self._ask(lambda litellm: litellm.embedding(**request), lambda: worst)
         tokens: Any = getattr(getattr(response, "usage", None), "prompt_tokens", None)

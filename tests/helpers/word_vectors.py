@@ -51,7 +51,9 @@ class WordVectors:
     def count_tokens(self, text: str) -> int:
         return len(_words(text))
 
-    def embed(self, texts: Sequence[str]) -> tuple[np.ndarray[Any, np.dtype[np.float32]], Usage]:
+    def embed(
+        self, texts: Sequence[str], *, query: bool = False
+    ) -> tuple[np.ndarray[Any, np.dtype[np.float32]], Usage]:
         self.requests.append(list(texts))
         if self._gate is not None:
             assert self._gate.wait(10)

@@ -144,6 +144,14 @@ def test_a_run_takes_what_lies_within_its_bounds(
     assert sum(c.completion_tokens for c in table.calls) < turns.completion_tokens
 
 
+def test_turns_have_room_for_what_was_not_thought(sandbox: Sandbox) -> None:
+    """What a model does not think away it may write, and the next turn shows it again."""
+    method, plain = CodeAct(sandbox=sandbox), scripted(Agent()).info
+    shape = Shape(plain.context_window - 4096, 10, 32)
+    assert method.kept(shape, {"root": plain}) == 1
+    assert 0.9 < method.kept(shape, {"root": replace(plain, reasoning_tokens=4096)}) < 1
+
+
 def test_bounds_have_all_sub_calls_with_full_windows(sandbox: Sandbox) -> None:
     models: dict[Role, ModelInfo] = {"root": scripted(Agent()).info}
     window = models["root"].context_window

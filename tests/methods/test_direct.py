@@ -94,6 +94,31 @@ def test_what_does_not_fit_is_refused_on_request() -> None:
     assert not table.calls
 
 
+@pytest.mark.parametrize("overflow", ["truncate_middle", "refuse"])
+def test_what_the_provider_still_finds_too_long_is_cut_further(overflow: Any) -> None:
+    """Its tokenizer makes more of a text than ours."""
+    sizes: list[int] = []
+
+    def script(messages: Sequence[Message]) -> str:
+        sizes.append(len(messages[0]["content"]))
+        if sizes[-1] > 0.8 * len(TEXT):
+            raise ContextOverflow("prompt is too long")
+        return "42"
+
+    table = Table(scripted(script))
+    method = Direct(overflow=overflow)
+    if overflow == "refuse":
+        with pytest.raises(ContextOverflow):
+            method.answer(problem("Which lamp?", TEXT), table.lm(), table.ledger())
+        assert len(sizes) == 1
+        return
+    got = method.answer(problem("Which lamp?", TEXT), table.lm(), table.ledger())
+    assert (got.text, len(sizes)) == ("42", 3)
+    assert sizes[2] > 0.65 * len(TEXT)
+    assert got.truncated_tokens > 0
+    assert len(got.spans_read) == 2
+
+
 def test_a_question_larger_than_the_window_is_one_clear_overflow() -> None:
     table = Table(scripted(lambda messages: "42", window=300))
     with pytest.raises(ContextOverflow, match="the question alone fills the window of 268"):

@@ -191,6 +191,9 @@ def test_what_a_tool_gave_is_a_block_once() -> None:
     for _ in range(2):  # as an agent asks again that does not keep a reply it can't read
         record.call(CallTags(), chat, Completion("hm", "1", "stop", Usage()))
     assert [e["output"] for e in record.events if e["type"] == "block"] == ["context.txt"]
+    later = [*chat, {"role": "assistant", "content": "ls again"}, chat[1]]  # which gives the same
+    record.call(CallTags(), later, Completion("hm", "2", "stop", Usage()))
+    assert [e["output"] for e in record.events if e["type"] == "block"] == ["context.txt"] * 2
 
 
 def test_two_samples_at_once_do_not_mix(tmp_path: Path) -> None:

@@ -83,6 +83,7 @@ def test_it_finds_the_line_and_keeps_to_its_budget() -> None:
         ({"top_k": 3, "token_budget": None}, 3),
         ({"top_k": None, "token_budget": 100}, 5),
         ({"top_k": 99, "token_budget": 100}, 5),
+        ({"top_k": None, "token_budget": 13}, 1),  # which its label would not fit
     ],
 )
 def test_top_k_and_token_budget_bound_what_is_shown(settings: dict[str, Any], shown: int) -> None:

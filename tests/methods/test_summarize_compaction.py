@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
 from helpers.chat import Table, problem, scripted
 from helpers.summaries import QUESTION, TEXT, WINDOW, Witness, records_in
 from rlm_eval.ledger import Budget
+from rlm_eval.methods.method import Shape
 from rlm_eval.methods.summarize.compaction import Compaction
 from rlm_eval.models.client import LM, ModelClient
 from rlm_eval.models.protocol import ChatModel, Message
@@ -53,6 +55,15 @@ def test_compaction_goes_on_with_the_summary_and_answers_from_what_is_in_sight()
         assert f"<{number - 1}>nn" not in prompt
     assert records_in(witness.asked)[-1] == 299
     assert [event["type"] for event in got.trajectory] == ["summary"] * len(witness.read)
+
+
+def test_a_summary_that_its_model_did_not_think_over_has_room() -> None:
+    info = scripted(Witness(), window=WINDOW).info
+    method, shape = Compaction(chunk_tokens=100, summary_tokens=60), Shape(5 * WINDOW, 10, 32)
+    thinking = replace(info, reasoning_tokens=WINDOW // 4)
+    (few, _), (many, _) = (method.forecast(shape, {"root": m}) for m in (info, thinking))
+    assert many.calls > few.calls
+    assert many.prompt_tokens / many.calls + WINDOW // 4 <= WINDOW * method.fill
 
 
 def test_a_step_that_writes_nothing_leaves_the_summary_as_it_was() -> None:

@@ -149,6 +149,16 @@ def test_vectors_come_in_the_order_of_the_texts_and_of_unit_length() -> None:
     assert (sent["input"], sent["model"], sent["user"]) == (["a", " ", "abcd"], "fake", "me")
 
 
+def test_a_question_is_embedded_as_what_is_looked_for() -> None:
+    told: dict[str, Any] = {"params": {"user": "document"}, "query_params": {"user": "query"}}
+    with FakeProvider() as provider:
+        model = at(provider, query_prefix="query: ", **told)
+        for query in (False, True):
+            model.embed(["a"], query=query)
+    sent = [(body["input"], body["user"]) for body in provider.received]
+    assert sent == [(["a"], "document"), (["query: a"], "query")]
+
+
 def test_a_reply_without_a_vector_for_each_text_is_billed_and_may_be_tried_again() -> None:
     with FakeProvider(["too_few"]) as provider, pytest.raises(BilledError) as caught:
         at(provider).embed(["a", "b"])

@@ -62,7 +62,7 @@ class Record(Trace):
         called = json.loads(messages[said[-1]].get("tool_calls", "[]"))
         functions = {call.get("id"): call["function"] for call in called}
         for message in messages[said[-1] + 1 :]:
-            which = depth, message.get("tool_call_id"), message["content"]
+            which = depth, len(said), message.get("tool_call_id"), message["content"]
             if which in self._shown:  # sent again, after a refusal or a reply that was not kept
                 continue
             self._shown.add(which)

@@ -132,7 +132,9 @@ class Rag(Prompted, Method):
         """The ``k`` best, best first. The sample pays for its question's vector."""
         if index.vectors is None or not index.chunks:
             return index.bm25.ranked(question, k) if index.bm25 else []
-        by_meaning = nearest(index.chunks, index.vectors, lm.embed([question], ledger=ledger)[0])
+        by_meaning = nearest(
+            index.chunks, index.vectors, lm.embed([question], ledger=ledger, query=True)[0]
+        )
         if index.bm25 is None:
             return by_meaning[:k]
         depth = max(k, _DEPTH)
@@ -154,7 +156,7 @@ class Rag(Prompted, Method):
         else:
             best = list(ranked[: self.top_k])
             if self.token_budget is not None:
-                best = within_budget(best, self.token_budget)
+                best = within_budget(best, self.token_budget) or best[:1]
 
         def tokens(count: int) -> int:
             return lm.prompt_tokens(self._messages(best[:count], problem.question))

@@ -65,14 +65,15 @@ class Compaction(Summarizer):
     def _stretches(self, sizes: Sizes, summary: int) -> list[int]:
         """How many parts each prompt in turn takes in beside a summary of so many tokens, at last
         the answering one."""
-        reading = self.room(sizes.summarize_window) - self.frame(sizes) - summary
+        seen, reading = summary + sizes.unthought, self.room(sizes.summarize_window)
+        reading -= self.frame(sizes) + summary
         answering = self.room(sizes.root_window) - self.answer_frame(sizes) - sizes.answer
         taken: list[int] = []
         left = list(sizes.parts)
         while left and sum(left) > answering:
             if not taken:
-                answering -= summary
-            room = reading - (summary if taken else 0)
+                answering -= seen
+            room = reading - (seen if taken else 0)
             taken.append(max(1, sum(used <= room for used in accumulate(left))))
             left = left[taken[-1] :]
         return [*taken, len(left)]

@@ -29,7 +29,8 @@ Read = tuple[int, Sequence[Mapping[str, Any]], Mapping[str, Any]]
 @dataclass(frozen=True)
 class Sizes:
     """Of one answer, in tokens: the ``parts`` to read, the question and the longest answer; the
-    windows of the answering and of the summarising model; and what counts a prompt's tokens."""
+    windows of the answering and of the summarising model; what counts a prompt's tokens; and how
+    many a summary may have beyond its limit, for want of thoughts."""
 
     parts: Sequence[int]
     question: int
@@ -37,6 +38,7 @@ class Sizes:
     root_window: int
     summarize_window: int
     count: Callable[[Sequence[Message]], int]
+    unthought: int
 
 
 @dataclass
@@ -125,6 +127,7 @@ class Summarizer(Prompted, Method):
             root_window=models["root"].context_window,
             summarize_window=models.get("summarize", models["root"]).context_window,
             count=offline_tokens,
+            unthought=models.get("summarize", models["root"]).reasoning_tokens,
         )
 
     def served_sizes(self, problem: Problem, lm: LM, parts: Sequence[int]) -> Sizes:
@@ -136,6 +139,7 @@ class Summarizer(Prompted, Method):
             root_window=lm.info().context_window,
             summarize_window=lm.info("summarize").context_window,
             count=lambda messages: served(lm, messages),
+            unthought=lm.info("summarize").reasoning_tokens,
         )
 
     def frame(self, sizes: Sizes) -> int:

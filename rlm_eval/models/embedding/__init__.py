@@ -19,7 +19,7 @@ class EmbeddingModel(Model, Protocol):
     """An embedding model. ``info.context_window`` holds one text, in the model's own tokens, as
     ``count_tokens`` counts them. A request takes ``batch_texts`` texts at most; ``at_once``
     requests go side by side. ``embed`` makes one attempt and raises as :meth:`ChatModel.complete`
-    does."""
+    does; with ``query`` the texts are what is looked for in others."""
 
     @property
     def batch_texts(self) -> int: ...
@@ -27,7 +27,7 @@ class EmbeddingModel(Model, Protocol):
     @property
     def at_once(self) -> int: ...
 
-    def embed(self, texts: Sequence[str]) -> tuple[Vectors, Usage]: ...
+    def embed(self, texts: Sequence[str], *, query: bool = False) -> tuple[Vectors, Usage]: ...
 
     def count_tokens(self, text: str) -> int: ...
 

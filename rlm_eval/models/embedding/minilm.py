@@ -86,7 +86,7 @@ class MiniLM:
         if self._one_thread is not None:
             self._one_thread.restore_original_limits()
 
-    def embed(self, texts: Sequence[str]) -> tuple[Vectors, Usage]:
+    def embed(self, texts: Sequence[str], *, query: bool = False) -> tuple[Vectors, Usage]:
         most, ids = self.context_window, []
         for text in texts:
             tokens = self._tokenizer.encode(text).ids
