@@ -19,10 +19,11 @@ from rlm_eval.records import plain
 from rlm_eval.runs.assemble import assemble
 from rlm_eval.runs.run import BAD_INPUT, FAILED, FINISHED, INTERRUPTED, carry_out_parts
 
-_MODULES = ("ask", "report", "compare", "replay", "resume", "claims", "merge", "export")
+_MODULES = ("ask", "report", "compare", "replay", "resume", "claims", "export")
 #: A first word that is no override names a command: a module with ``main(arguments)``, which
 #: returns the exit code and raises ConfigError for bad input.
-COMMANDS = {m: f"rlm_eval.commands.{m}" for m in _MODULES} | {"list": "rlm_eval.commands.help"}
+COMMANDS = {m: f"rlm_eval.commands.{m}" for m in _MODULES}
+COMMANDS |= {"merge": "rlm_eval.commands.sweep", "list": "rlm_eval.commands.help"}
 #: Groups that may be given without their package: sub_model=NAME for model@sub_model=NAME.
 _ALIASES = {key: f"model@{key}" for key in ROLE_KEYS.values()}
 

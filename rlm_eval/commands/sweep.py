@@ -1,4 +1,5 @@
-"""Several runs by one command: a sweep's, or the shards of one run, by one of Hydra's launchers.
+"""Several runs by one command: a sweep's, or the shards of one run, by one of Hydra's launchers;
+and ``rlm-eval merge``, which joins shards.
 
 Jobs share nothing but the results folder. What a job came to is a file in it, wherever it was done;
 a job that left none is run again, alone, and goes on from its journal.
@@ -11,23 +12,39 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.console import Console
 
-from rlm_eval.commands.merge import merge
+from rlm_eval.commands.replay import rebuild
 from rlm_eval.config.check import RunConfig, check_config
 from rlm_eval.config.compose import compose_tree, launcher_of, plain_tree, recorded_tree
+from rlm_eval.config.spelling import Arguments
 from rlm_eval.errors import ConfigError
-from rlm_eval.journal.journal import FILE_NAME, LOCK, check_unpacked, claim, write_atomically
-from rlm_eval.journal.past import SHARDS, past_of
-from rlm_eval.records import plain
+from rlm_eval.journal.environment import recorded_environment, write_configuration
+from rlm_eval.journal.journal import (
+    FILE_NAME,
+    LOCK,
+    Journal,
+    attempt_id,
+    check_unpacked,
+    claim,
+    damage,
+    has_journal,
+    read_events,
+    record_size,
+    whole,
+    write_atomically,
+)
+from rlm_eval.journal.past import SHARDS, copy_trajectory, past_of
+from rlm_eval.records import PENDING, plain
 from rlm_eval.runs.assemble import assemble
 from rlm_eval.runs.run import (
     BAD_INPUT,
@@ -40,6 +57,7 @@ from rlm_eval.runs.run import (
 
 #: How often a job is begun that ends without a word.
 ATTEMPTS = 3
+Event = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -170,6 +188,9 @@ def join_shards(shards: Sequence[Path], complete: Path) -> None:
     same; what else is in the folder stays. Raises ConfigError where somebody works on it."""
     old, new = (complete.with_name(f".{complete.name}.{word}") for word in ("old", "new"))
     if old.exists() and not complete.exists():  # killed in between
+        for other in new.iterdir() if new.exists() else ():
+            if not (old / other.name).exists():
+                other.rename(old / other.name)
         old.rename(complete)
     for left in (old, new):
         shutil.rmtree(left, ignore_errors=True)
@@ -206,3 +227,156 @@ def _show_together(folders: Sequence[Path]) -> None:
     print(f"as one page: python -m rlm_eval report {shlex.join(map(str, folders))}{out}")
     if one:
         print(folders[0])
+
+
+# -- shards as one record --------------------------------------------------------------------------
+
+
+class Last(NamedTuple):
+    """A key's last result in a run: its place among the events, what made it, and how little it
+    counts beside another run's: pending after finished, reused after measured."""
+
+    place: int
+    revision: str
+    rank: tuple[bool, bool]
+
+
+class Source:
+    """A run to be merged: its configuration and environment, each key's last result and how often
+    that was begun, within the first ``size`` bytes of its journal: it may still be written to."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.size = folder, record_size(folder)
+        if not has_journal(folder):
+            raise ConfigError(f"{folder} holds no journal: give folders of runs")
+        self.tree, self.environment = recorded_tree(folder), recorded_environment(folder)
+        self.results: dict[str, Last] = {}
+        self.begun: dict[str, int] = {}
+        for place, event in enumerate(self.events()):
+            if (key := _key(event)) is not None:
+                self.begun[key] = max(self.begun.get(key, 0), event["restart"] + 1)
+            if event["type"] == "result":
+                rank = event["answer"]["outcome"] in PENDING, "reused_from" in event
+                self.results[key] = Last(place, event["code_revision"], rank)
+
+    def events(self) -> Iterator[Event]:
+        """In order, and read anew each time: those of all runs may not fit into memory."""
+        return whole(read_events(self.folder, size=self.size))
+
+
+def merge(runs: Sequence[Path], out: Path) -> None:
+    """Join ``runs``, parts of one, into the new folder ``out``: journal, trajectories,
+    configuration, environment and tables. Each result is there once, calls are all there and paid
+    once. Of a result that several runs have, the first finished one counts, measured rather than
+    reused; what the others spent on it stays in the bill as earlier tries. The runs stay as they
+    are. Raises ConfigError where they do not fit together; see :func:`check_fit`."""
+    folders = list(dict.fromkeys(path.resolve() for path in runs))
+    if not out.name or (out.exists() and (not out.is_dir() or any(out.iterdir()))):
+        raise ConfigError(f"--out={out} is there already: name a new folder")
+    sources = [Source(folder) for folder in folders]
+    check_fit(sources)
+    chosen: dict[str, Source] = {}  # whose result counts, per key
+    for source in sources:
+        for key, last in source.results.items():
+            if key not in chosen or last.rank < chosen[key].results[key].rank:
+                chosen[key] = source
+    out.parent.mkdir(parents=True, exist_ok=True)
+    building = out.with_name(f".{out.name}.tmp")
+    shutil.rmtree(building, ignore_errors=True)
+    with Journal(building) as journal:
+        for event in _events_of(sources, chosen):
+            journal.append(event)
+    with journal.path.open("rb") as file:
+        os.fsync(file.fileno())
+    _write_companions(sources, building)
+    for key, source in chosen.items():
+        copy_trajectory(key, source.folder, building)
+    building.replace(out)
+    rebuild(out, out)
+
+
+def check_fit(sources: Sequence[Source]) -> None:
+    """Raises ConfigError for what are no parts of one run."""
+    from rlm_eval.analysis.arms import differing  # here, so that --help stays quick
+
+    keys = differing([RunConfig(source.tree).measured for source in sources])
+    held = [key for key in keys if not key.startswith(("budget.run.", "sandbox."))]
+    made_by = {last.revision for source in sources for last in source.results.values()}
+    fingerprints = [source.environment.get("fingerprints") for source in sources]
+    if len(made_by) > 1 or any(found != fingerprints[0] for found in fingerprints):
+        held.append("their sources, or the texts and weights that their settings name")
+    if held:
+        told = f"the runs differ in {', '.join(held)}"
+        raise ConfigError(f"{told}: report, compare and load_results take them as they are")
+
+
+def _key(event: Event) -> Any:
+    """The result that an event is about, if it is about one."""
+    return event.get("result_key" if event["type"] == "call" else "key")
+
+
+def _events_of(sources: Sequence[Source], chosen: Mapping[str, Source]) -> Iterator[Event]:
+    """Of each result the last one of the run whose result counts, with all that this run has of it;
+    of what other runs began, what they did not reuse. A call that several have is there once, and
+    paid where one of them paid it."""
+    paid, copied = set(), set()
+    for source in sources:
+        for call in source.events():
+            if call["type"] != "call":
+                continue
+            if "reused_from" not in call:
+                paid.add(attempt_id(call))
+            if chosen.get(_key(call)) is source:
+                copied.add(attempt_id(call))
+    # Restarts of the run whose result counts are the last ones, so that a row sums its own calls.
+    added: dict[tuple[Path, str], int] = {}
+    begun: Counter[str] = Counter()
+    for last in (False, True):
+        for source in sources:
+            for key, restarts in source.begun.items():
+                if (chosen.get(key) is source) is last:
+                    added[source.folder, key] = begun[key]
+                    begun[key] += restarts
+    for source in sources:
+        for place, event in enumerate(source.events()):
+            if (key := _key(event)) is None:
+                yield event
+                continue
+            counts, kind = chosen.get(key) is source, event["type"]
+            if not counts and (kind == "result" or "reused_from" in event):
+                continue
+            if kind == "result" and place != source.results[key].place:
+                continue
+            if kind == "call":
+                attempt = attempt_id(event)
+                if not counts and attempt in copied:
+                    continue
+                copied.add(attempt)
+                if attempt in paid:
+                    event = {name: value for name, value in event.items() if name != "reused_from"}
+            yield {**event, "restart": event["restart"] + added[source.folder, key]}
+
+
+def _write_companions(sources: Sequence[Source], out: Path) -> None:
+    """config.yaml and environment.json: the first part's, with what came together."""
+    first = sources[0]
+    tree = {**first.tree, "shards": 1, "shard": None}
+    write_configuration(out, tree, str)  # what the runs wrote of themselves holds no key
+    merged = {"runs": [source.folder.name for source in sources]}
+    record = json.dumps({**first.environment, "merged": merged}, indent=2, ensure_ascii=False)
+    write_atomically(out / "environment.json", record)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """``rlm-eval merge``: joins a run's shards from several machines, and prints its folder."""
+    parser = Arguments("merge", "Join the records of one run's shards.")
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run directory")
+    parser.add_argument("--out", type=Path, required=True, help="new folder for what is joined")
+    options = parser.parse_args(arguments)
+    if len({path.resolve() for path in options.runs}) < 2:
+        raise ConfigError("a merge takes two runs or more")
+    merge(options.runs, options.out)
+    for said in filter(None, map(damage, options.runs)):
+        print(said, file=sys.stderr)
+    print(options.out)
+    return 0

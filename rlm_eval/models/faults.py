@@ -289,8 +289,8 @@ def reply_of(
         getattr(response, "usage", None), largest, lambda: estimate("".join([*beside, made, text]))
     )
     ended = getattr(choice, "finish_reason", None) or "stop"
-    of_choice, of_it = (getattr(x, "provider_specific_fields", 0) or {} for x in (choice, message))
-    native = str(of_choice.get("native_finish_reason") or of_it.get("stop_reason") or ended)
+    outer, inner = (getattr(x, "provider_specific_fields", None) or {} for x in (choice, message))
+    native = str(outer.get("native_finish_reason") or inner.get("stop_reason") or ended)
     finish = "length" if ended == "length" or native.lower() == "model_length" else "stop"
     if finish == "length" and not usage.completion_tokens:  # litellm's answer to OpenAI's 400
         usage = replace(usage, completion_tokens=max_tokens, estimated=True)

@@ -14,8 +14,7 @@ from helpers.commands import merge as main
 from helpers.commands import replay
 from helpers.some_records import some_call, some_result, synced, tables
 from rlm_eval.analysis.load import load_results
-from rlm_eval.commands.cli import run_command
-from rlm_eval.commands.merge import Source, merge
+from rlm_eval.commands.sweep import Source, merge
 from rlm_eval.config.compose import compose_tree, recorded_tree
 from rlm_eval.errors import ConfigError
 from rlm_eval.journal.journal import FILE_NAME, Journal, read_events
@@ -27,7 +26,12 @@ TREE = compose_tree(["model=scripted", "task=needle", "method=[direct,rag_bm25]"
 
 
 def shard(
-    folder: Path, *keys: str, revision: str = "one", restarts: int = 1, **settings: Any
+    folder: Path,
+    *keys: str,
+    revision: str = "one",
+    fingerprint: str = "one",
+    restarts: int = 1,
+    **settings: Any,
 ) -> Path:
     """A run with these results, the last of ``restarts`` tries each; a try is a call of $0.25."""
     with Journal(folder) as journal:
@@ -49,8 +53,8 @@ def shard(
             node = node[step]
         node[last] = value
     (folder / "config.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
-    prompts = dict.fromkeys(tree["method"], "hash")
-    record = {"code_revision": revision, "python": "3.11", "prompts": prompts}
+    fingerprints = dict.fromkeys(TREE["method"], fingerprint)
+    record = {"code_revision": revision, "python": "3.11", "fingerprints": fingerprints}
     (folder / "environment.json").write_text(json.dumps(record))
     for key in keys:
         (folder / "trajectories" / f"{key}.jsonl").write_text(f'"{folder.name}"\n')
@@ -66,16 +70,11 @@ def test_shards_become_one_record_that_everything_reads(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The originals stay as they are."""
-    runs = [shard(tmp_path / "a", "r1", "r2"), shard(tmp_path / "b", "r3", seed=1, task__seed=1)]
+    runs = [shard(tmp_path / "a", "r1", "r2"), shard(tmp_path / "b", "r3", shards=2, shard=2)]
     before = {p: p.read_bytes() for run in runs for p in run.rglob("*") if p.is_file()}
     out = tmp_path / "all" / "merged"
     assert main([*map(str, runs), "--out", str(out)]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert lines == [
-        "task.seed: 0 | 1",
-        "seed: 0 | 1",
-        str(out),
-    ]
+    assert capsys.readouterr().out.splitlines() == [str(out)]
     frame = load_results(out)
     assert sorted(frame.result_key) == ["r1", "r2", "r3"]
     assert dict(zip(frame.result_key, frame.run_id, strict=True)) == {
@@ -88,10 +87,7 @@ def test_shards_become_one_record_that_everything_reads(
     assert past_of(out).spent == Spend(3, 330, 0.75)
     assert sorted(p.stem for p in (out / "trajectories").iterdir()) == ["r1", "r2", "r3"]
     assert environment(out)["code_revision"] == "one"
-    assert environment(out)["merged"] == {
-        "runs": ["a", "b"],
-        "differences": {"seed": [0, 1], "task.seed": [0, 1]},
-    }
+    assert environment(out)["merged"] == {"runs": ["a", "b"]}
     assert replay([str(out)]) == 0
     assert {p: p.read_bytes() for p in before} == before
     assert not list(out.parent.glob(".*"))
@@ -101,15 +97,6 @@ def test_the_joined_record_is_synced(tmp_path: Path, monkeypatch: pytest.MonkeyP
     runs, held = [shard(tmp_path / name, name) for name in "ab"], synced(monkeypatch)
     merge(runs, tmp_path / "out")
     assert held[-1:] == [(tmp_path / "out" / FILE_NAME).read_bytes()]
-
-
-def test_arms_of_several_runs_stand_side_by_side(tmp_path: Path) -> None:
-    direct, rag = TREE["method"]["direct"], TREE["method"]["rag_bm25"]
-    a = shard(tmp_path / "a", "r1", method={"direct": direct})
-    b = shard(tmp_path / "b", "r2", method={"rag_bm25": rag, "direct": direct})
-    assert merge([b, a], tmp_path / "out") == {}
-    assert recorded_tree(tmp_path / "out")["method"] == {"rag_bm25": rag, "direct": direct}
-    assert environment(tmp_path / "out")["prompts"].keys() == {"rag_bm25", "direct"}
 
 
 def test_a_result_measured_twice_counts_once_and_is_paid_twice(tmp_path: Path) -> None:
@@ -200,7 +187,12 @@ def test_what_was_taken_over_twice_after_a_kill_keeps_its_calls(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("other", "told"),
     [
-        ({"revision": "two"}, "have results of one arm made by different sources (rlm: one, two)"),
+        ({"revision": "two"}, "differ in their sources"),
+        ({"fingerprint": "two"}, "differ in their sources, or the texts and weights"),
+        ({"seed": 3}, "differ in seed"),
+        ({"task__n": 9}, "differ in task.n"),
+        ({"method": {"direct": TREE["method"]["direct"]}}, "differ in method.rag_bm25"),
+        ({"method__direct__overflow": "refuse"}, "differ in method.direct.overflow"),
         ({"model__context_window": 7}, "differ in model.context_window"),
         ({"temperature": 0.5}, "differ in temperature"),
         ({"budget__sample__calls": 3}, "differ in budget.sample.calls"),
@@ -226,18 +218,13 @@ def test_a_result_with_a_damaged_call_is_not_joined(tmp_path: Path) -> None:
     assert results.result_key.tolist() == ["r2", "r3"]
 
 
-def test_one_name_for_two_arms_is_refused(tmp_path: Path) -> None:
-    a = shard(tmp_path / "a", "r1")
-    b = shard(tmp_path / "b", "r2", method__direct__overflow="refuse")
-    with pytest.raises(ConfigError, match=r"arms direct differ in method.direct.overflow"):
-        merge([a, b], tmp_path / "out")
-
-
 def test_how_a_run_was_carried_out_is_no_difference(tmp_path: Path) -> None:
-    a = shard(tmp_path / "a", "r1", concurrency=1, results_dir="here", demonstration=False)
-    b = shard(tmp_path / "b", "r2", concurrency=8, results_dir="there", demonstration=True)
-    assert merge([a, b], tmp_path / "out") == {}
-    assert recorded_tree(tmp_path / "out")["demonstration"] is True
+    a = shard(tmp_path / "a", "r1", concurrency=1, results_dir="here", budget__run__usd=1)
+    b = shard(tmp_path / "b", "r2", concurrency=8, results_dir="there", budget__run__usd=2)
+    merge([a, b], tmp_path / "out")
+    joined = recorded_tree(tmp_path / "out")
+    assert (joined["shards"], joined["shard"]) == (1, None)
+    assert environment(tmp_path / "out")["merged"] == {"runs": ["a", "b"]}
 
 
 @pytest.mark.parametrize(
@@ -269,16 +256,3 @@ def test_nothing_is_written_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     for out in (a, tmp_path / "a" / "config.yaml", Path()):
         with pytest.raises(ConfigError, match="is there already"):
             merge([a, b], out)
-
-
-def test_a_merge_can_be_gone_on_with(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Two shards by arm, merged; the run with both arms takes everything over from there."""
-    small = ["model=scripted", "task=needle", "task.lengths=[1024]", "task.n=1"]
-    for arm in ("direct", "rag_bm25"):
-        assert run_command([*small, f"method=[{arm}]", f"results_dir={tmp_path}/{arm}"]) == 0
-    shards = [next((tmp_path / arm).iterdir()) for arm in ("direct", "rag_bm25")]
-    merge(shards, tmp_path / "all" / "merged")
-    capsys.readouterr()
-    both = [*small, "method=[direct,rag_bm25]", f"results_dir={tmp_path}/all"]
-    assert run_command(both) == 0
-    assert "2 results reused" in capsys.readouterr().err

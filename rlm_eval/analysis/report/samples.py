@@ -74,8 +74,6 @@ def write_contexts(runs: Sequence[Run], data: Path, contexts: Contexts, room: in
     for run in runs:
         wanted = set(run.results["context_id"]) - written
         why = "the task makes other samples today than when it was asked"
-        if run.environment.get("merged"):
-            why = "its run was merged: a report over the runs themselves has it"
         try:
             for context_id, text in contexts(run.path, set(wanted)):
                 shown = text[:CONTEXT_CHARS]

@@ -28,7 +28,7 @@ class Record(Trace):
 
     by_wire: bool = False
     calls: int = 0
-    _shown: set[tuple[int, str | None, str]] = field(default_factory=set)
+    _shown: set[tuple[int, int, str | None, str]] = field(default_factory=set)
 
     def call(
         self, tags: CallTags, messages: Sequence[Message], outcome: Completion | SampleFailure
