@@ -284,7 +284,11 @@ def _with_arms(
     methods = config.get("method") or {}
     shared = {f"{role}.params": _params(config, role) for role in ("model", "sub_model")}
     of_models = shared | _given(config, "model", _OF_MODEL) | _given(config, "sub_model", _OF_MODEL)
+    if "model.gguf" in of_models:  # the path may hold other weights another day
+        of_models["model.sha256"] = str(environment.get("model_sha256"))
     judge = _given(config, "task", _OF_JUDGE)
+    if judge_prompt := environment.get("judge_prompt"):
+        judge["task.judge_prompt"] = judge_prompt
     # Not the protocol: that is what happened, and one arm may have used several.
     by = ["method", "prompt", "model", "sub_model", "budget", "code_revision"]
     for key, group in frame[by].fillna("").astype(str).groupby(by, sort=False):

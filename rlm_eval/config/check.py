@@ -30,6 +30,8 @@ RUN_TIME_KEYS = {
     *("concurrency", "results_dir", "dry_run", "stop_on_forecast", "allow_targets"),
     *("demonstration", "retry", "analysis", "shards", "shard"),
 }
+#: Settings of a model of which the same holds.
+_OF_ASKING = ("limits", "timeout_s", "start_timeout_s", "api_key_env")
 #: The roles that may have a model of their own, and the key that gives it. Without one they use
 #: ``model``.
 ROLE_KEYS: Mapping[Role, str] = {
@@ -42,6 +44,7 @@ KINDS = ("rlm", "alternative", "control")
 #: Groups beside ``method`` that every run needs, and those it may do without.
 NEEDED = ("task", "model", "sandbox", "retry")
 OPTIONAL = (*ROLE_KEYS.values(), "embed_model")
+_MODELS = ("model", *OPTIONAL)
 
 
 class Caps(BaseModel, extra="forbid", allow_inf_nan=False):
@@ -101,16 +104,23 @@ class RunConfig:
     @property
     def measured(self) -> dict[str, Any]:
         """What it measures, without how it is carried out."""
-        return {key: value for key, value in self.tree.items() if key not in RUN_TIME_KEYS}
+        kept = {key: value for key, value in self.tree.items() if key not in RUN_TIME_KEYS}
+        return kept | {key: what_is_asked(kept[key]) for key in _MODELS if kept.get(key)}
 
     @property
     def identity(self) -> str:
         """Hash of what the run measures: the same for any concurrency, path or verbosity."""
-        models = {key: switched_on(self.tree.get(key)) for key in ("model", *ROLE_KEYS.values())}
-        return content_hash(as_written(self.measured | models, all_of_it=False))
+        measured = self.measured
+        models = {key: switched_on(measured.get(key)) for key in ("model", *ROLE_KEYS.values())}
+        return content_hash(as_written(measured | models, all_of_it=False))
 
     def __getitem__(self, key: str) -> Any:
         return self.tree[key]
+
+
+def what_is_asked(model: Mapping[str, Any]) -> dict[str, Any]:
+    """A model's settings without those of how it is asked."""
+    return {key: value for key, value in model.items() if key not in _OF_ASKING}
 
 
 def switched_on(model: Any) -> dict[str, Any]:

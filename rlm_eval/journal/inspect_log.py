@@ -20,7 +20,7 @@ from rlm_eval.errors import ConfigError
 from rlm_eval.journal.chats import Conversation, conversations
 from rlm_eval.journal.environment import read
 from rlm_eval.journal.tables import CALL_COLUMNS, RESULT_COLUMNS, frame_of
-from rlm_eval.records import NO_GOLD, PENDING, SCHEMA_VERSION, SCORED, content_hash
+from rlm_eval.records import NO_GOLD, PENDING, SCHEMA_VERSION, SCORED, Role, content_hash
 
 #: The protocol of a log's rows.
 LOG = "inspect_ai"
@@ -132,7 +132,8 @@ def _sample(
         messages=_messages(ai.model, root.messages if root else asked),
         output=ai.model.ModelOutput.from_content(row["model"] or "none", answer),
         scores=None if row["score"] is None else {rule: score(value=row["score"], answer=answer)},
-        metadata={k: v for k, v in row.items() if k not in _FIELDS and v is not None},
+        metadata={k: v for k, v in row.items() if k not in _FIELDS and v is not None}
+        | {"embed_models": sorted({*own["model"][own["role"] == "embed"]})},
         events=list(_events(ai, chats)),
         model_usage=usage,
         total_time=row["wall_s"],
@@ -222,7 +223,12 @@ def _read_sample(sample: Any, arm: str, spec: Any) -> tuple[dict[str, Any], list
     target = [sample.target] if isinstance(sample.target, str) else list(sample.target)
     graded, used = _by_scorers(sample.events), sample.model_usage
     judge = {model: _call(key, model, usage, "judge") for model, usage in graded.items()}
-    calls = [_call(key, m, usage, "root") for m, usage in used.items() if usage != graded.get(m)]
+    roles: dict[str, Role] = dict.fromkeys(known.pop("embed_models", ()), "embed")
+    calls = [
+        _call(key, model, usage, roles.get(model, "root"))
+        for model, usage in used.items()
+        if usage != graded.get(model)
+    ]
     for call in calls:
         if (its_part := judge.get(call["model"])) is not None:
             for column in _SUMS:

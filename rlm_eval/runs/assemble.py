@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rlm_eval.config.build import build
-from rlm_eval.config.check import ROLE_KEYS, RunConfig
+from rlm_eval.config.check import ROLE_KEYS, RunConfig, what_is_asked
 from rlm_eval.config.check import targets as targets_of
 from rlm_eval.config.credentials import as_written
 from rlm_eval.config.sources import sources_of
@@ -143,7 +143,10 @@ def assemble(config: RunConfig) -> Parts:
     unpriced = {key: m.info.name for key, m in by_key.items() if m.info.price is None}
     refuse_unpriced({"run": run_budget, "sample": sample_budget}, unpriced)
     # With the address that is asked in the end: an environment variable may give it.
-    nodes = {key: {**config[key], "endpoint": m.info.endpoint} for key, m in by_key.items()}
+    nodes = {
+        key: {**what_is_asked(config[key]), "endpoint": model.info.endpoint}
+        for key, model in by_key.items()
+    }
     for node in nodes.values():
         if path := node.get("gguf"):
             node["gguf"] = file_sha256(Path(path))  # the path may hold other weights another day

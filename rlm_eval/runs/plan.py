@@ -12,7 +12,8 @@ from rich.table import Table
 
 from rlm_eval.config.check import ROLE_KEYS, RunConfig
 from rlm_eval.config.compose import recorded_trees
-from rlm_eval.journal.past import finished_beside, past_of
+from rlm_eval.errors import ConfigError
+from rlm_eval.journal.past import Past, finished_beside, past_of
 from rlm_eval.journal.tables import MEASURES
 from rlm_eval.methods.method import SUB_CALLS_A_TURN
 from rlm_eval.runs.assemble import Parts, model_keys
@@ -22,6 +23,7 @@ from rlm_eval.runs.forecast import (
     Expected,
     expected,
     pilot_command,
+    refuse_over_cap,
     shapes_of,
     together,
 )
@@ -62,9 +64,20 @@ def show_plan(parts: Parts, run_dir: Path, work: Sequence[Work]) -> None:
     print(f"{len(todo)} results to make ({there}), {contexts} contexts")
     if any(row.source in NO_ESTIMATE and row.results > 2 for row in rows):
         print(f"a pilot turns limits into an estimate: {pilot_command()}")
+    try:
+        stop_on_forecast(parts, rows, past)
+    except ConfigError as refused:
+        print(f"it would not begin: {refused}")
     if parts.unset:
         print(f"no key: set {' and '.join(parts.unset)} before the run")
     print(f"would go to: {run_dir}")
+
+
+def stop_on_forecast(parts: Parts, rows: Sequence[Expected], past: Past) -> None:
+    """Raise ConfigError where a run may pass its cap in dollars and is not to begin then."""
+    cap = parts.run_budget.usd
+    if cap is not None and parts.config["stop_on_forecast"] and not parts.scripted:
+        refuse_over_cap(rows, cap, past.spent.usd or 0.0)
 
 
 def _table(rows: Sequence[Expected], at_once: int) -> Table:

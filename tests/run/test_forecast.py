@@ -507,6 +507,42 @@ def test_a_dry_run_needs_no_key_and_names_the_pilot(
         run_tree(compose_tree(arguments))
 
 
+def test_a_dry_run_says_what_would_not_begin(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    given = ["task=needle", "task.lengths=[60000]", "method=[direct]", "model=gpt-5"]
+    given += [f"results_dir={tmp_path}", "dry_run=true"]
+    for more, refused in (([], False), (["budget.run.usd=0.1"], True)):
+        assert run_tree(compose_tree([*given, *more])) == 0
+        told = "it would not begin: this run may pass budget.run.usd=0.1" in capsys.readouterr().out
+        assert told is refused
+
+
+def test_inputs_are_cut_in_the_plan_by_the_margin_that_the_run_cuts_them_by(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server = ["model=vllm", "model.name=x", "model.api_base=http://127.0.0.1:9/v1"]
+    given = [*server, "task=needle", "task.lengths=[28000]", "method=[direct]", "dry_run=true"]
+    for margin, cut in ((1.0, False), (1.3, True)):
+        words = [*given, f"model.token_margin={margin}", f"results_dir={tmp_path}"]
+        assert run_tree(compose_tree(words)) == 0
+        assert ("inputs are too large: cut to some" in capsys.readouterr().out) is cut
+
+
+def test_a_seed_that_draws_nothing_is_said_to_have_no_effect(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [{"question": "Which?", "answer": "red", "context": "It is red."}]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    own = ["task=own", f"task.path={tmp_path}/rows.jsonl"]
+    for task, idle in ((own, True), (["task=needle"], False)):
+        words = [*task, "model=scripted", "method=[direct]", "seed=7", "dry_run=true"]
+        assert run_tree(compose_tree([*words, f"results_dir={tmp_path}"])) == 0
+        shown = " ".join(capsys.readouterr().out.split())
+        assert ("seed=7 has no effect on task own" in shown) is idle
+
+
 def test_results_that_are_there_are_not_forecast_again(tmp_path: Path) -> None:
     arguments = [*SMALL, "method=[direct]", f"results_dir={tmp_path}"]
     assert run_tree(compose_tree(arguments)) == 0

@@ -50,6 +50,17 @@ def test_a_line_of_many_arms_stays_a_line(capsys: pytest.CaptureFixture[str]) ->
     assert len(line) < 100
 
 
+def test_colours_in_a_log_are_no_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as CI does
+    with Progress({"key of direct": "direct"}, 1) as progress:
+        finish(progress, "direct")
+    said = capsys.readouterr().err
+    assert "1/1 results" in said
+    assert "\x1b[?25l" not in said, "the cursor of a live table"
+
+
 def test_the_table_ends_with_all_arms_together() -> None:
     console = Console(file=io.StringIO(), force_terminal=True, width=100)
     with watched(["direct", "rlm"], console) as progress:
