@@ -165,6 +165,16 @@ def test_arms_with_another_text_under_one_prompts_name_stay_apart(tmp_path: Path
     assert found == ["direct", "rlm (prompt_hash=hash a)", "rlm (prompt_hash=hash b)"]
 
 
+def test_arms_by_other_judges_or_weights_under_one_name_stay_apart(tmp_path: Path) -> None:
+    for name in "ab":
+        made = config() | {"model": {"name": "m", "gguf": "mine.gguf"}}
+        run = write_run(tmp_path / name, made, run_id=name, **SMALL)
+        recorded(run, judge_prompt=f"prompt {name}", model_sha256=f"weights {name}")
+    found = load_results(tmp_path / "*")["arm"].unique().tolist()
+    assert len(found) == 4
+    assert "rlm (model.sha256=weights a, judge_prompt=prompt a)" in found
+
+
 def test_arms_are_named_by_what_tells_them_apart_to_a_reader(tmp_path: Path) -> None:
     first = {"_target_": "my_methods.Rlm", "child_model": "sub"}
     second = {"_target_": "rlm_eval.methods.rlm.Rlm", "matched": False, "max_usd": None}

@@ -143,12 +143,26 @@ def fingerprint(folder: Path, *changes: str, judge: str = "Right?") -> str:
         ("judge_model.name=another", True),
         ("concurrency=3", False),
         ("retry.attempts=9", False),
+        ("model=litellm model.name=openai/x model.api_base=http://x/v1", True),
     ],
 )
 def test_what_changes_an_answer_or_its_score_is_in_the_key_and_nothing_else(
     tmp_path: Path, change: str, another: bool
 ) -> None:
-    assert (fingerprint(tmp_path, change) != fingerprint(tmp_path)) is another
+    assert (fingerprint(tmp_path, *change.split()) != fingerprint(tmp_path)) is another
+
+
+@pytest.mark.parametrize("setting", ["timeout_s=9", "limits.most=32", "limits.tokens_per_minute=1"])
+def test_how_a_model_is_asked_is_in_no_key_and_makes_no_other_run(
+    tmp_path: Path, setting: str
+) -> None:
+    """Who mends a limit that was met goes on with what is there."""
+    server = ["model=litellm", "model.name=openai/x", "model.api_base=http://x/v1"]
+    one, two = fingerprint(tmp_path, *server), fingerprint(tmp_path, *server, f"model.{setting}")
+    assert one == two
+    trees = (compose_tree([*server, *more]) for more in ((), (f"model.{setting}",)))
+    first, second = (check_config(tree).identity for tree in trees)
+    assert first == second
 
 
 def test_the_words_of_a_judges_prompt_are_in_the_key(tmp_path: Path) -> None:
