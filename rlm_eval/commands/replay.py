@@ -9,18 +9,95 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from rlm_eval.config.compose import permissions
+from rlm_eval.config.check import build, check_task
+from rlm_eval.config.compose import permissions, recorded_tree, refuse_reaching
+from rlm_eval.config.credentials import from_environment
 from rlm_eval.config.spelling import Arguments
 from rlm_eval.errors import ConfigError
-from rlm_eval.journal.journal import damage, has_journal, read_events
-from rlm_eval.journal.tables import write_tables
+from rlm_eval.journal.journal import damage, has_journal, read_events, whole
+from rlm_eval.journal.tables import write_results, write_tables
+from rlm_eval.models.replies import said
+from rlm_eval.records import SCORED, Sample, Score, plain
+from rlm_eval.runs.runner import judge_of, majority
 
 if TYPE_CHECKING:
     import pandas as pd
+
+Event = Mapping[str, Any]
+
+
+def rescore(run_dir: Path, out: Path, allow_targets: Sequence[str] = ()) -> int:
+    """Judge anew, by the task's present scorer, what the journal in ``run_dir`` holds (question,
+    gold, answer, a judge's verdicts); write results_rescored.parquet and .csv into ``out``, print a
+    line per answer that is judged otherwise, and return how many there are. ``constant_score``
+    stays as it was. Raises ConfigError where the task can't be built or its texts are sealed."""
+    node = recorded_tree(run_dir)["task"]
+    refuse_reaching({"task": node}, run_dir, "replay --rescore", allow_targets)
+    task = build("task", check_task(from_environment(node, "task"), allow_targets))
+    if task.seal is not None:
+        raise ConfigError(f"the record of {task.name} is sealed: its texts can't be judged again")
+    events = list(whole(read_events(run_dir, types=("result", "call"))))
+    last = {event["key"]: event for event in events if event["type"] == "result"}
+    calls = [event for event in events if event["type"] == "call"]
+    if others := {e["sample"]["task"] for e in last.values()} - {task.name}:
+        raise ConfigError(
+            f"{run_dir} holds results of {min(others)} beside {task.name}: rescore the runs it was "
+            "merged from"
+        )
+    # The judge's replies to each result and restart, as they were read: without their thoughts.
+    verdicts: dict[tuple[str, int], dict[str, str]] = defaultdict(dict)
+    for call in calls:
+        if call["role"] == "judge" and not call["error"]:
+            length = len(call["reply"]) - call.get("thought_chars", 0)
+            read = said(call["reply"])[0][-length:]
+            verdicts[call["result_key"], call["restart"]][call["call_id"]] = read
+    rescored = []
+    scored = changed = 0
+    for key, event in last.items():
+        score = _score(task, event, [*verdicts[key, event["restart"]].values()])
+        after = None if score is None else asdict(score)
+        rescored.append({**event, "score": after})
+        scored += after is not None
+        if after is not None and after != {**after, **event["score"]}:
+            changed += 1
+            told = (
+                f"{key}  {event['method']}  {event['sample']['question_group']}  "
+                f"{_shown(event['score'])} → {_shown(after)}  answer {event['answer']['text']!r}"
+            )
+            print(plain(told))
+    out.mkdir(parents=True, exist_ok=True)
+    write_results([*calls, *rescored], out / "results_rescored")
+    print(f"{changed} of {scored} scored answers are judged otherwise now")
+    print(out / "results_rescored.parquet")
+    return changed
+
+
+def _score(task: Any, event: Event, verdicts: Sequence[str]) -> Score | None:
+    text, fields = event["answer"]["text"], event["sample"]
+    if event["answer"]["outcome"] not in SCORED or text is None:
+        return None
+    evidence = tuple((start, end) for start, end in fields["evidence"])
+    sample = Sample(**{**fields, "gold": tuple(fields["gold"]), "evidence": evidence})
+    if judge_of(task) is None:
+        score: Score = task.score(sample, text)
+        return score
+    if not verdicts:
+        raise ConfigError(f"result {event['key']} has no judge's verdict in the journal")
+    scores = [task.judged(sample, text, verdict) for verdict in verdicts]
+    return None if None in scores else majority(scores)
+
+
+def _shown(score: Mapping[str, Any]) -> str:
+    others = "".join(f"{name} {value:.4g}, " for name, value in score["readings"].items())
+    right = "right" if score["value"] == 1.0 else "wrong"
+    return f"{score['value']:.4g} ({others}{right}, read as {score['parsed']!r})"
+
 
 #: What a run derives from its journal.
 DERIVED = (
@@ -99,8 +176,6 @@ def main(arguments: Sequence[str]) -> int:
     same = True
     for run_dir in options.runs:
         if options.rescore:
-            from rlm_eval.commands.rescore import rescore
-
             rescore(run_dir, options.out or run_dir, allowed)
             continue
         same &= check(run_dir)

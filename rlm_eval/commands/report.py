@@ -11,8 +11,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from rlm_eval.config.build import build
-from rlm_eval.config.check import check_task
+from rlm_eval.config.check import build, check_task
 from rlm_eval.config.compose import permissions, recorded_tree, refuse_reaching
 from rlm_eval.config.credentials import from_environment
 from rlm_eval.config.spelling import Arguments

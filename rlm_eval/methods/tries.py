@@ -17,7 +17,7 @@ from rlm_eval.ledger import Ledger, Spend
 from rlm_eval.methods.fitting import offline_tokens
 from rlm_eval.methods.method import Bounds, CodeOracle, Forecast, Method, Shape
 from rlm_eval.methods.prompts import load_prompt
-from rlm_eval.methods.rag.rerank import numbers_in
+from rlm_eval.methods.rag.rag import numbers_in
 from rlm_eval.models.client import LM
 from rlm_eval.models.protocol import ModelInfo
 from rlm_eval.records import PENDING, SCORED, Answer, Problem, Role, union

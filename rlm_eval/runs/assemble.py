@@ -9,8 +9,7 @@ from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any
 
-from rlm_eval.config.build import build
-from rlm_eval.config.check import ROLE_KEYS, RunConfig, what_is_asked
+from rlm_eval.config.check import ROLE_KEYS, RunConfig, build, what_is_asked
 from rlm_eval.config.check import targets as targets_of
 from rlm_eval.config.credentials import as_written
 from rlm_eval.config.sources import sources_of
@@ -23,8 +22,7 @@ from rlm_eval.models.embedding import EmbeddingModel
 from rlm_eval.models.local.weights import file_sha256
 from rlm_eval.models.protocol import ChatModel, ModelInfo
 from rlm_eval.records import Context, Role, Sample, content_hash
-from rlm_eval.runs.judging import judge_of
-from rlm_eval.runs.runner import Arm, Work
+from rlm_eval.runs.runner import Arm, Work, judge_of
 
 #: The configuration's key for each role's model.
 KEYS: Mapping[Role, str] = {"root": "model", **ROLE_KEYS, "embed": "embed_model"}

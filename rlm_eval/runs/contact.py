@@ -15,7 +15,7 @@ from rlm_eval.models.litellm_client import LitellmEndpoint
 from rlm_eval.models.protocol import Completion, user
 from rlm_eval.records import Role
 from rlm_eval.runs.assemble import Parts
-from rlm_eval.runs.judging import judge_of
+from rlm_eval.runs.runner import judge_of
 
 REQUEST, REPLY_TOKENS = "Say ok.", 16
 #: Few, so that somebody who forgot to start a server is told at once.

@@ -27,8 +27,7 @@ from rlm_eval.models.protocol import ModelInfo, Usage
 from rlm_eval.records import Role
 from rlm_eval.runs.assemble import Parts
 from rlm_eval.runs.experience import Experience, Past, Speeds
-from rlm_eval.runs.judging import judge_of
-from rlm_eval.runs.runner import Work
+from rlm_eval.runs.runner import Work, judge_of
 from rlm_eval.tokens import load_tokenizer
 
 Loads = Sequence[tuple[Forecast, ...]]

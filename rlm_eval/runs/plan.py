@@ -27,9 +27,8 @@ from rlm_eval.runs.forecast import (
     shapes_of,
     together,
 )
-from rlm_eval.runs.judging import judge_of
 from rlm_eval.runs.progress import duration
-from rlm_eval.runs.runner import Work
+from rlm_eval.runs.runner import Work, judge_of
 
 #: Where runs worth learning from lie, beside the run's own folder.
 _PUBLISHED = Path(__file__).parents[2] / "results" / "published"

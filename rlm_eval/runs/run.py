@@ -38,7 +38,6 @@ from rlm_eval.records import Call, content_hash, now, plain
 from rlm_eval.runs.assemble import KEYS, Parts, all_work, samples_of
 from rlm_eval.runs.contact import first_contact
 from rlm_eval.runs.forecast import Expected, expected
-from rlm_eval.runs.judging import judge_of
 from rlm_eval.runs.plan import (
     experience_of,
     in_one_line,
@@ -48,7 +47,7 @@ from rlm_eval.runs.plan import (
     warnings,
 )
 from rlm_eval.runs.progress import Progress
-from rlm_eval.runs.runner import Runner, RunOutcome, Work
+from rlm_eval.runs.runner import Runner, RunOutcome, Work, judge_of
 
 FINISHED, FAILED, BAD_INPUT, PENDING_LEFT, INTERRUPTED = 0, 1, 2, 3, 130
 #: Why a run stopped, when a signal asked for it.

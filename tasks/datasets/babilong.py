@@ -23,9 +23,8 @@ from rlm_eval.records import Context
 
 from ..generated.haystack import ITEMS
 from ..scoring.scorers import LABELS
-from ..sizing import one_of
-from .dataset import Fields, Row, Text, shape
-from .fixed import Fixed
+from ..task import one_of
+from .dataset import Fields, Fixed, Row, Text, shape
 
 PROMPTS = ITEMS / "babilong.yaml"
 

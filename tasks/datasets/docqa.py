@@ -38,8 +38,7 @@ from rlm_eval.records import Context, Scalar, documents_of
 
 from ..draws import Draws
 from ..generated.haystack import MOST_CHARS_PER_TOKEN, ruler_file
-from ..sizing import check_lengths, heading, one_of
-from ..task import Pair
+from ..task import Pair, check_lengths, heading, one_of
 from .dataset import AnyText, Name, Row, Text, many, shape
 from .padded import Asked, Padded, nearest
 

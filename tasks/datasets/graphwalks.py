@@ -23,8 +23,7 @@ from pydantic import AfterValidator
 
 from rlm_eval.records import Context
 
-from .dataset import Fields, Row, Text, many, shape
-from .fixed import Fixed
+from .dataset import Fields, Fixed, Row, Text, many, shape
 
 EDGES, OPERATION = "The graph has the following edges:", "Operation:"
 EDGE = re.compile(r"^(\w+) -> (\w+)$", re.MULTILINE)

@@ -17,8 +17,7 @@ from typing import Literal
 
 from rlm_eval.records import Context
 
-from .dataset import Fields, Name, Row, Text, shape
-from .fixed import Fixed
+from .dataset import Fields, Fixed, Name, Row, Text, shape
 
 LETTERS = "ABCD"
 FORM = (

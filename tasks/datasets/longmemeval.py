@@ -30,9 +30,8 @@ from typing import Literal
 from rlm_eval.records import Context, Sample, Score, documents_of
 
 from ..scoring.scorers import by_verdict
-from ..sizing import document_spans
-from .dataset import AnyText, Fields, Name, Row, Text, many, shape
-from .fixed import Fixed
+from ..task import document_spans
+from .dataset import AnyText, Fields, Fixed, Name, Row, Text, many, shape
 from .padded import nearest
 
 ASKED = "\nQuestion: "

@@ -26,9 +26,8 @@ from pydantic import Json
 
 from rlm_eval.records import Context
 
-from ..sizing import document_spans
-from .dataset import AnyText, Fields, Row, Text, many, shape
-from .fixed import Fixed
+from ..task import document_spans
+from .dataset import AnyText, Fields, Fixed, Row, Text, many, shape
 
 MESSAGE = shape(role=Literal["system", "user", "assistant"], content=AnyText)
 

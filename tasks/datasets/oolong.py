@@ -28,8 +28,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator
 
 from ..scoring.oolong import Kind
-from .dataset import Fields, Name, Row, Text, many, shape
-from .fixed import Fixed
+from .dataset import Fields, Fixed, Name, Row, Text, many, shape
 
 KINDS: dict[str, Kind] = {
     "LABEL": "label",

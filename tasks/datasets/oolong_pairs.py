@@ -33,8 +33,7 @@ from pydantic import AfterValidator
 from rlm_eval.errors import ConfigError
 
 from ..scoring.scorers import count_role_pairs
-from .dataset import Fields, Name, Row, Text, checked, many, shape
-from .fixed import Fixed
+from .dataset import Fields, Fixed, Name, Row, Text, checked, many, shape
 from .oolong import Oolong
 
 

@@ -14,8 +14,7 @@ from rlm_eval.errors import at_least
 from rlm_eval.records import Context, Scalar
 
 from ..draws import Draws
-from ..sizing import check_lengths, document_spans, heading
-from ..task import Pair
+from ..task import Pair, check_lengths, document_spans, heading
 from .dataset import DataSet
 
 
@@ -64,7 +63,7 @@ class Padded(DataSet):
 
     def cost(self, number: int, document: str) -> int:
         """Tokens of document ``number`` with its heading and the blank line after it: one piece
-        ends in a newline and the next begins with none (see :mod:`rlm_eval.tasks.sizing`)."""
+        ends in a newline and the next begins with none (see :mod:`rlm_eval.tasks.task`)."""
         return self._count(f"{document}\n\n") + self._count(heading(number))
 
     def fits(self, asked: Asked, target: int) -> bool:

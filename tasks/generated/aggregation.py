@@ -39,7 +39,7 @@ from rlm_eval.errors import ConfigError, at_least
 from rlm_eval.records import Context
 
 from ..draws import Draws
-from ..sizing import LONGEST, one_of
+from ..task import LONGEST, one_of
 from . import questions
 from .labels import LabelOf
 from .questions import FAMILIES, KINDS, Query

@@ -27,8 +27,7 @@ from rlm_eval.errors import at_least
 from rlm_eval.records import Context, documents_of
 
 from ..draws import Draws
-from ..sizing import heading, spans_of
-from ..task import Generated, Pair
+from ..task import Generated, Pair, heading, spans_of
 from .haystack import ITEMS, made_up_names
 
 LEAST_DOCUMENTS = 12

@@ -1,7 +1,7 @@
 """What generated contexts are made of: prose, noise, and where needles go in; words to make keys
 from, and made-up names that occur in no training data.
 
-A haystack is a list of pieces whose concatenation is the text (see :mod:`rlm_eval.tasks.sizing`
+A haystack is a list of pieces whose concatenation is the text (see :mod:`rlm_eval.tasks.task`
 for why their tokens add up). A paragraph is one line. The default prose (items/prose.md) holds no
 sentence twice, and a sample takes its paragraphs in an order of its own and none again.
 """
@@ -23,7 +23,7 @@ from rlm_eval.tokens import Tokenizer
 
 from ..documents import read_file
 from ..draws import Draws
-from ..sizing import LONGEST
+from ..task import LONGEST
 
 ITEMS = Path(__file__).parents[1] / "items"
 #: English prose takes fewer characters a token than this: a bound that spares counting.

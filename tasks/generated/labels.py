@@ -17,7 +17,7 @@ from typing import Any
 
 from rlm_eval.errors import ConfigError
 
-from ..sizing import one_of
+from ..task import one_of
 from .haystack import ITEMS
 
 #: Coarse classes of the TREC question-classification set (Li & Roth 2002).

@@ -36,8 +36,7 @@ from rlm_eval.errors import at_least
 from rlm_eval.records import Context
 
 from ..draws import Draws
-from ..sizing import LONGEST, fill, one_of, spans_of
-from ..task import Generated, Pair
+from ..task import LONGEST, Generated, Pair, fill, one_of, spans_of
 from . import haystack as hay
 from .haystack import ADJECTIVES, NOUNS
 

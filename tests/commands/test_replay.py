@@ -20,8 +20,7 @@ from helpers.commands import report
 from helpers.recorded_runs import copied, edited, record_run
 from helpers.some_records import some_call, some_result
 from rlm_eval.analysis.load import load_results
-from rlm_eval.commands.replay import DERIVED, differences, rebuild
-from rlm_eval.commands.rescore import rescore
+from rlm_eval.commands.replay import DERIVED, differences, rebuild, rescore
 from rlm_eval.config.compose import recorded_tree
 from rlm_eval.errors import ConfigError
 from rlm_eval.journal.journal import FILE_NAME, Journal

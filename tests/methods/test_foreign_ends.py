@@ -19,8 +19,7 @@ from helpers.foreign_engines import (
 )
 from rlm_eval.errors import ProviderError, RunBudgetExceeded
 from rlm_eval.ledger import Budget, Ledger
-from rlm_eval.methods.foreign.engine import Isolation
-from rlm_eval.methods.foreign.record import Record
+from rlm_eval.methods.foreign.engine import Isolation, Record
 from rlm_eval.models.client import CallTags, Completion
 from rlm_eval.models.protocol import Reply, Usage
 from rlm_eval.models.scripted import ScriptedModel

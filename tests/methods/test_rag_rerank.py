@@ -10,8 +10,7 @@ import pytest
 from helpers.chat import Table, problem, scripted
 from rlm_eval.errors import BudgetExceeded
 from rlm_eval.ledger import Budget
-from rlm_eval.methods.rag.rag import Rag
-from rlm_eval.methods.rag.rerank import numbers_in
+from rlm_eval.methods.rag.rag import Rag, numbers_in
 from rlm_eval.models.protocol import Message
 from rlm_eval.records import Answer
 

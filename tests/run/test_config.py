@@ -15,8 +15,7 @@ import yaml
 
 import rlm_eval
 from rlm_eval.commands.cli import run_command
-from rlm_eval.config.build import build
-from rlm_eval.config.check import RunConfig, check_config, check_task
+from rlm_eval.config.check import RunConfig, build, check_config, check_task
 from rlm_eval.config.compose import compose_tree, jobs_of
 from rlm_eval.config.sources import _at_first
 from rlm_eval.config.spelling import misread

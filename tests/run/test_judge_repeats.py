@@ -12,8 +12,7 @@ import pytest
 from helpers.dataset_rows import longmemeval
 from helpers.fake_provider import FakeProvider, _Handler, chat_reply
 from rlm_eval.commands.cli import run_command
-from rlm_eval.commands.replay import check
-from rlm_eval.commands.rescore import rescore
+from rlm_eval.commands.replay import check, rescore
 
 
 def yes(handler: _Handler) -> None:

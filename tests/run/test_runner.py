@@ -22,8 +22,7 @@ from rlm_eval.models.client import LM, CallTags, ModelClient, RetryPolicy
 from rlm_eval.models.protocol import Message, Prefixes, user
 from rlm_eval.models.scripted import ScriptedModel
 from rlm_eval.records import Answer, Context, Problem, Result, Sample, Score
-from rlm_eval.runs.judging import judge_of
-from rlm_eval.runs.runner import FAILED_IN_A_ROW, Arm, Runner, RunOutcome, Work
+from rlm_eval.runs.runner import FAILED_IN_A_ROW, Arm, Runner, RunOutcome, Work, judge_of
 
 CONTEXT = Context.of("a secret text about Rome")
 SAMPLE = Sample.of(

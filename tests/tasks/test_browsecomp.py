@@ -18,7 +18,7 @@ from helpers.commands import rlm_eval
 from helpers.encrypted_rows import CANARY, document, plain_row, write_rows
 from rlm_eval.errors import ConfigError
 from rlm_eval.journal.tables import recall
-from rlm_eval.runs.judging import judge_of
+from rlm_eval.runs.runner import judge_of
 from rlm_eval.tasks.datasets.browsecomp_plus import (
     BrowseCompPlus,
     decrypt,

@@ -16,7 +16,7 @@ from rlm_eval.tasks.datasets.docqa import MuSiQue
 from rlm_eval.tasks.datasets.mrcr import MRCR
 from rlm_eval.tasks.generated.multihop import multihop
 from rlm_eval.tasks.generated.needle import VARIANTS, Needle
-from rlm_eval.tasks.sizing import document_spans, spans_of
+from rlm_eval.tasks.task import document_spans, spans_of
 
 
 def stretches(context: Context, sample: Sample) -> list[str]:

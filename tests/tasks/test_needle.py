@@ -50,7 +50,7 @@ def test_a_sample_fills_its_target_and_never_passes_it(variant: str, tokenizer: 
 @pytest.mark.parametrize("tokenizer", NAMES)
 @pytest.mark.parametrize("variant", ["single_1", "single_2", "multikey_2", "multikey_3"])
 def test_counts_of_pieces_add_up_exactly(variant: str, tokenizer: str) -> None:
-    """Beyond sizing.EXACT_UP_TO the length is the sum of the pieces: here against a full count."""
+    """Beyond EXACT_UP_TO the length is the sum of the pieces: here against a full count."""
     tok = load_tokenizer(tokenizer)
     ((context, sample),) = Needle(
         lengths=[300_000], n=1, variant=variant, tokenizer=tokenizer

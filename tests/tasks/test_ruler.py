@@ -148,7 +148,7 @@ def test_cwe_has_a_worked_example_and_fwe_none() -> None:
 
 @pytest.mark.parametrize("name", ["vt", "cwe", "fwe", "niah task.variant=single_1"])
 def test_counts_of_pieces_add_up_exactly(name: str) -> None:
-    """Beyond sizing.EXACT_UP_TO the length is the sum of the pieces: here against a full count."""
+    """Beyond EXACT_UP_TO the length is the sum of the pieces: here against a full count."""
     _, task = make_task([*f"task=ruler_{name}".split(), "task.n=1", "task.lengths=[300000]"])
     ((context, sample),) = task.build()
     assert 0 <= sample.length_tokens - load_tokenizer().count(context.text) <= 12
