@@ -21,7 +21,7 @@ from rlm_eval.methods.method import Forecast, Method, Shape, kept_of
 from rlm_eval.methods.prompts import Prompted, load_prompt
 from rlm_eval.models.client import LM, Completion
 from rlm_eval.models.protocol import Message, ModelInfo
-from rlm_eval.records import Answer, Problem, Role
+from rlm_eval.records import Answer, Problem, Role, Span, documents_of
 
 Overflow = Literal["refuse", "truncate_head", "truncate_middle", "truncate_tail"]
 QuestionAt = Literal["after", "before", "both"]
@@ -62,11 +62,13 @@ class Direct(Prompted, Method):
         context, question = problem.context, problem.question
         text, room = context.text, lm.info().context_window - max_tokens
         whole, part = self._messages(text, question), partial(self._messages, question=question)
-        size, tries = lm.prompt_tokens(whole), 0
+        size, chars = lm.prompt_tokens(whole), sum(map(len, documents_of(context.content)))
+        read: tuple[Span, ...] = ((0, chars),) if chars else ()
+        chat, tries = Fitted(whole, size, []), 0
         while True:
-            chat = Fitted(whole, size, [(0, len(text))])
             if size > room:
                 chat = cut_to_fit(text, self.overflow, lm.prompt_tokens, room, size, part)
+                read = document_spans(context, chat.spans)
             try:
                 reply = lm.complete(chat.messages, ledger=ledger, max_tokens=max_tokens)
                 break
@@ -83,7 +85,7 @@ class Direct(Prompted, Method):
             outcome="answered" if given else "no_answer",
             iterations=1,
             truncated_tokens=chat.truncated_tokens,
-            spans_read=document_spans(context, chat.spans),
+            spans_read=read,
             trajectory=(event,) if self.think else (),
             error="" if given else "no answer in the reply",
         )

@@ -231,7 +231,8 @@ def _tree(
     return compose_tree(
         [
             *("task=needle", "task.lengths=[300]", "task.variant=single_1", f"task.n={n}"),
-            *("method=[direct]", "concurrency=1", "model=litellm", "model.name=openai/fake"),
+            *("method=[direct]", "method.direct.overflow=refuse", "concurrency=1"),
+            *("model=litellm", "model.name=openai/fake"),
             *(f"model.api_base={provider.api_base}", "model.timeout_s=20"),
             *(f"retry.attempts={ATTEMPTS}", "retry.base_s=0.001", "retry.max_s=0.002"),
             f"results_dir={folder / 'a'}",
