@@ -233,10 +233,12 @@ def _show_together(folders: Sequence[Path]) -> None:
 
 
 class Last(NamedTuple):
-    """A key's last result in a run: its place among the events, what made it, and how little it
-    counts beside another run's: pending after finished, reused after measured."""
+    """A key's last result in a run: its place among the events, the arm and the sources that made
+    it, and how little it counts beside another run's: pending after finished, reused after
+    measured."""
 
     place: int
+    method: str
     revision: str
     rank: tuple[bool, bool]
 
@@ -257,7 +259,7 @@ class Source:
                 self.begun[key] = max(self.begun.get(key, 0), event["restart"] + 1)
             if event["type"] == "result":
                 rank = event["answer"]["outcome"] in PENDING, "reused_from" in event
-                self.results[key] = Last(place, event["code_revision"], rank)
+                self.results[key] = Last(place, event["method"], event["code_revision"], rank)
 
     def events(self) -> Iterator[Event]:
         """In order, and read anew each time: those of all runs may not fit into memory."""
@@ -301,9 +303,12 @@ def check_fit(sources: Sequence[Source]) -> None:
 
     keys = differing([RunConfig(source.tree).measured for source in sources])
     held = [key for key in keys if not key.startswith(("budget.run.", "sandbox."))]
-    made_by = {last.revision for source in sources for last in source.results.values()}
+    lasts = [last for source in sources for last in source.results.values()]
+    made_by = {(last.method, last.revision) for last in lasts}
     fingerprints = [source.environment.get("fingerprints") for source in sources]
-    if len(made_by) > 1 or any(found != fingerprints[0] for found in fingerprints):
+    if len(made_by) > len({last.method for last in lasts}) or any(
+        found != fingerprints[0] for found in fingerprints
+    ):
         held.append("their sources, or the texts and weights that their settings name")
     if held:
         told = f"the runs differ in {', '.join(held)}"
