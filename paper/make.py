@@ -33,6 +33,8 @@ EVIDENCE = PUBLISHED / "evidence"
 #: Aggregation at its two lengths: the default methods' run and CodeAct's, on the same questions.
 SHORTER = ("aggregation-229bdfa857", "aggregation-78d29471a9")
 LONGER = ("aggregation-2c6059de52", "aggregation-8d02992c44")
+#: Its twin whose lines carry their label.
+LABELLED = "aggregation-df9ad5d6df"
 #: Runs that are also judged together, all lengths as one, by what numbers call that.
 POOLED = {"aggregation": SHORTER + LONGER}
 #: README's first table: a row's title, length and runs, of which the last is judged together with
@@ -42,6 +44,7 @@ TASKS = (
     ("a needle in 1M tokens, 12 texts", 1048576, "needle-985bb97aff"),
     ("aggregation by meaning, 1.5K tokens, 12 texts × 5 questions", 1650, *SHORTER),
     ("the same in 3.1K tokens, 12 texts × 5 questions", 3300, *LONGER),
+    ("counting labels that lines show, 1.6K tokens, 12 texts × 5 questions", 1800, LABELLED),
     ("a chain of facts linked by words, 1.9K tokens, 20 texts", 2048, "multihop-69200df893"),
     ("a chain told in other words, 2.2K tokens, 20 texts", 2304, "multihop-8d443d0828"),
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -55,13 +55,16 @@ class RunComparison:
     only_b: list[str]
 
 
-def compare_runs(a: Run, b: Run, run_time: Collection[str] = ()) -> RunComparison:
-    """Run B compared with run A by arms' names. Settings in ``run_time`` change no result."""
+def compare_runs(
+    a: Run, b: Run, changes_nothing: Callable[[str], bool] = lambda _: False
+) -> RunComparison:
+    """Run B compared with run A by arms' names. ``changes_nothing``: whether a setting, by its
+    dotted key, changes no result."""
     first, second = combine([a]), combine([b])
     names = [list(frame["method"].drop_duplicates()) for frame in (first, second)]
     shared = set(names[0]) & set(names[1])
     settings = _merged(changes(a.config, b.config, ["method"]))
-    harmless = [change for change in settings if change[0].partition(".")[0] in run_time]
+    harmless = [change for change in settings if changes_nothing(change[0])]
     models = [_models(a), _models(b)]
     silent = dict.fromkeys([*models[0], *models[1]], "no calls")
     found = {"Models": changes(silent | models[0], silent | models[1])}

@@ -22,7 +22,7 @@ def main(arguments: Sequence[str]) -> int:
     from rlm_eval.analysis.compare import compare_runs, print_comparison
     from rlm_eval.analysis.load import find_runs, load_run
     from rlm_eval.analysis.summary import DEMONSTRATION
-    from rlm_eval.config.check import RUN_TIME_KEYS
+    from rlm_eval.config.check import changes_no_result
     from rlm_eval.journal.tables import write_csv
 
     paths = []
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str]) -> int:
     runs = [load_run(path) for path in paths]
     if any(run.demonstration for run in runs):
         print(DEMONSTRATION)
-    comparison = compare_runs(runs[0], runs[1], RUN_TIME_KEYS)
+    comparison = compare_runs(runs[0], runs[1], changes_no_result)
     print_comparison(comparison, str(paths[0]), str(paths[1]), Console())
     if options.csv:
         write_csv(comparison.table, Path(options.csv))

@@ -53,7 +53,7 @@ Commands, as python -m rlm_eval COMMAND or rlm-eval COMMAND (each has --help):
   claims [RUN...]          what others have published, beside what was measured
   replay RUN...            tables from the journal, no model: same as recorded?
                            --rescore: the recorded answers by the present scorer
-  merge RUN... --out DIR   shards or arms joined in one record
+  merge RUN... --out DIR   the shards of one run, from several machines
   export OUT.jsonl task=NAME ...  a task's samples as a file
   export RUN --to inspect|sft      a run for inspect_ai or fine-tuning
   list [GROUP...]          what may be chosen, a line each

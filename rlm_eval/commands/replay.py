@@ -45,11 +45,6 @@ def rescore(run_dir: Path, out: Path, allow_targets: Sequence[str] = ()) -> int:
     events = list(whole(read_events(run_dir, types=("result", "call"))))
     last = {event["key"]: event for event in events if event["type"] == "result"}
     calls = [event for event in events if event["type"] == "call"]
-    if others := {e["sample"]["task"] for e in last.values()} - {task.name}:
-        raise ConfigError(
-            f"{run_dir} holds results of {min(others)} beside {task.name}: rescore the runs it was "
-            "merged from"
-        )
     # The judge's replies to each result and restart, as they were read: without their thoughts.
     verdicts: dict[tuple[str, int], dict[str, str]] = defaultdict(dict)
     for call in calls:

@@ -309,7 +309,7 @@ def check_fit(sources: Sequence[Source]) -> None:
     if len(made_by) > len({last.method for last in lasts}) or any(
         found != fingerprints[0] for found in fingerprints
     ):
-        held.append("their sources, or the texts and weights that their settings name")
+        held.append("their sources, or the texts, weights and servers that their settings name")
     if held:
         told = f"the runs differ in {', '.join(held)}"
         raise ConfigError(f"{told}: report, compare and load_results take them as they are")

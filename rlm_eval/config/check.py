@@ -119,6 +119,12 @@ class RunConfig:
         return self.tree[key]
 
 
+def changes_no_result(key: str) -> bool:
+    """Whether a dotted key says how a run is carried out, or how a model is asked."""
+    top, _, rest = key.partition(".")
+    return top in RUN_TIME_KEYS or (top in _MODELS and rest.partition(".")[0] in _OF_ASKING)
+
+
 def what_is_asked(model: Mapping[str, Any]) -> dict[str, Any]:
     """A model's settings without those of how it is asked."""
     return {key: value for key, value in model.items() if key not in _OF_ASKING}
@@ -126,7 +132,7 @@ def what_is_asked(model: Mapping[str, Any]) -> dict[str, Any]:
 
 def switched_on(model: Any) -> dict[str, Any]:
     """A model's settings but for those that are off: an older run did not know one that is new."""
-    return {k: v for k, v in model.items() if v} if isinstance(model, Mapping) else {}
+    return what_is_asked({k: v for k, v in (model or {}).items() if v})
 
 
 def check_config(tree: Mapping[str, Any]) -> RunConfig:

@@ -187,6 +187,10 @@ def unknown_key(key: str, known: Sequence[str]) -> str:
     """One line for a key nobody reads, with the nearest one that exists."""
     parent, _, last = key.rpartition(".")
     free = parent in known and not any(k.startswith(f"{parent}.") for k in known)
+    if free and parent in groups():
+        return f"{key}: choose {parent}=NAME first, of {', '.join(options(parent))}"
+    if (shared := key.partition(".sandbox.")[2]) and key in known:
+        return f"{key} can't be set for one arm: all have sandbox.{shared}"
     if key in known or free or (parent in _ROLES and f"model.{last}" in known):
         return f"{key} is new here: write it with a plus, +{key}=VALUE"
     arm = ".".join(key.split(".")[:2])

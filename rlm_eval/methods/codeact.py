@@ -130,10 +130,10 @@ class CodeAct(Agent):
         return cut_to_fit(text, self.overflow, lm.prompt_tokens, room, size, partial(chat, how))
 
     def _room(self, model: ModelInfo, answer_tokens: int) -> int:
-        """Tokens of the window beside what is left to the turns: also to two of them, with all that
-        might be thought instead in them, and the answer."""
-        turn = self.turn_tokens + model.reasoning_tokens
-        return model.context_window - max(self.work_tokens, answer_tokens + 2 * turn)
+        """Tokens of the window beside what is left to the turns: also to two of them and the
+        answer, and up to half of the rest to what a model may write that it did not think away."""
+        room = model.context_window - max(self.work_tokens, answer_tokens + 2 * self.turn_tokens)
+        return room - min(2 * model.reasoning_tokens, max(0, room) // 2)
 
     def _chat(
         self, how: How, text: str, question: str, chars: int, enabled: Enabled

@@ -167,22 +167,33 @@ def document_spans(context: Context, spans: Sequence[Span]) -> tuple[Span, ...]:
 class Chunk:
     """A piece of the input. ``start`` is its character offset in the documents put end to end,
     ``tokens`` its size in offline tokens, ``source`` the name of its document where documents have
-    names."""
+    names, ``number`` its place where they are a list."""
 
     text: str
     start: int
     tokens: int
     source: str = ""
+    number: int = 0
 
     @property
     def span(self) -> Span:
         return self.start, self.start + len(self.text)
 
     @property
-    def passage(self) -> str:
-        """The text under its document's name, as a retriever indexes it and a prompt shows it."""
+    def indexed(self) -> str:
+        """The text under its document's name. A number would be taken for one of the question's."""
         text = self.text.strip()
         return f"{self.source}:\n{text}" if self.source else text
+
+    @property
+    def heading(self) -> str:
+        return self.source or (f"Document {self.number}" if self.number else "")
+
+    @property
+    def passage(self) -> str:
+        """The text under its document's name or number, as a prompt shows it."""
+        text = self.text.strip()
+        return f"{self.heading}:\n{text}" if self.heading else text
 
 
 def chunks_of(
@@ -193,24 +204,23 @@ def chunks_of(
     one before at most: with as many whole lines or sentences as they hold."""
     tokenizer = load_tokenizer()
     out: list[Chunk] = []
-    for source, offset, document in placed_documents(content):
+    for source, number, offset, document in placed_documents(content):
         if by == "tokens":
             cut = _windows(document, size, overlap_tokens, tokenizer)
         else:
             cut = _packed(_pieces(document, size, tokenizer), size, overlap_tokens)
-        out += [Chunk(text, offset + start, tokens, source) for start, text, tokens in cut]
+        out += [Chunk(text, offset + start, tokens, source, number) for start, text, tokens in cut]
     return out
 
 
-def placed_documents(content: Content) -> Iterator[tuple[str, int, str]]:
-    """Of each document its name or number, as an input's text has it (nothing of a single text),
+def placed_documents(content: Content) -> Iterator[tuple[str, int, int, str]]:
+    """Of each document its name (empty where documents have none), its number (of a single text 0),
     its character offset in the documents put end to end, and its text."""
-    documents, single = documents_of(content), isinstance(content, str)
-    names = [""] if single else [f"Document {i}" for i in range(1, len(documents) + 1)]
-    names = list(content) if isinstance(content, Mapping) else names
-    offset = 0
-    for name, document in zip(names, documents, strict=True):
-        yield name, offset, document
+    documents = documents_of(content)
+    names = list(content) if isinstance(content, Mapping) else [""] * len(documents)
+    offset, first = 0, 0 if isinstance(content, str) else 1
+    for number, (name, document) in enumerate(zip(names, documents, strict=True), first):
+        yield name, number, offset, document
         offset += len(document)
 
 

@@ -67,8 +67,8 @@ class Tools:
             told = f"find(words) takes a string with 1 to {_MOST_WORDS} words"
             raise HostError("bad_request", told)
         found = [
-            Chunk(document[start:end], offset + start, 0, name)
-            for name, offset, document in placed_documents(self._content)
+            Chunk(document[start:end], offset + start, 0, name, number)
+            for name, number, offset, document in placed_documents(self._content)
             for start, end in places(document, wanted)
         ]
         if len(found) > _MOST_PLACES:

@@ -23,7 +23,7 @@ from rlm_eval.errors import (
     SampleFailure,
 )
 from rlm_eval.ledger import Ledger, Reservation, Spend
-from rlm_eval.models.memory import Memory
+from rlm_eval.models.memory import Memory, Prefixes
 from rlm_eval.models.protocol import (
     NO_OPTIONS,
     BilledError,
@@ -33,7 +33,6 @@ from rlm_eval.models.protocol import (
     Message,
     ModelInfo,
     Options,
-    Prefixes,
     Reply,
     Request,
     Usage,

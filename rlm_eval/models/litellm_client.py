@@ -22,6 +22,7 @@ from rlm_eval.errors import ConfigError, ContextOverflow, ProviderError, at_leas
 from rlm_eval.models.chat_wire import as_sent
 from rlm_eval.models.embedding import unit_rows
 from rlm_eval.models.faults import classified, raw_response, reply_of
+from rlm_eval.models.memory import kept_messages
 from rlm_eval.models.protocol import (
     NO_OPTIONS,
     BilledError,
@@ -335,9 +336,8 @@ class LitellmModel(LitellmEndpoint):
         request = self._connection() | {"messages": [as_sent(m) for m in messages], **options}
         if temperature is not None:
             request["temperature"] = temperature
-        if self.cache_marks and messages[1:]:  # one that goes on is read again to its end
-            ends = {0, len(messages) - 1} if "assistant" in {m["role"] for m in messages} else {0}
-            marks = [{"location": "message", "index": i} for i in ends]
+        if self.cache_marks and (kept := kept_messages(messages)):
+            marks = [{"location": "message", "index": i} for i in {0, kept - 1}]
             request["cache_control_injection_points"] = marks
         request |= self.params
         whole, tools = shown(messages, options), "tools" in options
@@ -392,7 +392,7 @@ class LitellmEmbedding(LitellmEndpoint):
         prefix, asked = (self.query_prefix, self.query_params) if query else ("", {})
         said = [f"{prefix}{text}" or " " for text in texts]
         request = {**self._connection(), "input": said, **self.params, **asked}
-        worst = Usage(sum(map(self.count_tokens, texts)), estimated=True)
+        worst = Usage(sum(map(self.count_tokens, said)), estimated=True)
         response = self._ask(lambda litellm: litellm.embedding(**request), lambda: worst)
         tokens: Any = getattr(getattr(response, "usage", None), "prompt_tokens", None)
         sane = isinstance(tokens, int) and 0 < tokens <= 10 * worst.prompt_tokens + 10_000

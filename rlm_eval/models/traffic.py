@@ -25,7 +25,8 @@ _TOO_MUCH = ("rate_limit", "unavailable", "timeout")
 @dataclass(frozen=True)
 class RetryPolicy:
     """Exponential back-off with full jitter; a provider's Retry-After wins when it is longer. At
-    most ``attempts`` requests for one call, none begun more than ``deadline_s`` after the first."""
+    most ``attempts`` requests for one call, none later than ``deadline_s`` after the first, without
+    the time that it waits for a place."""
 
     attempts: int = 8
     base_s: float = 1.0
@@ -124,7 +125,10 @@ class Traffic:
                 if self._answers >= self.allowed and self.allowed < self.limits.most:
                     self.allowed += 1
                     self._answers = 0
-            self._changed.notify(max(1, self.allowed - self._in_flight))
+            if self.limits.requests_per_minute or self.limits.tokens_per_minute:
+                self._changed.notify_all()  # a small one may go where a large one may not
+            else:
+                self._changed.notify(max(1, self.allowed - self._in_flight))
 
     def _wait_s(self, tokens: int) -> float | None:
         """Seconds until a request may be sent: 0 is now, None when another one's end decides. One

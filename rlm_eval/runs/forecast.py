@@ -243,8 +243,9 @@ def _end(rows: Sequence[Expected], name: str, end: str) -> float:
 
 def _from_sizes(row: Expected, loads: Loads, infos: Infos, speeds: Speeds | None) -> Expected:
     lows, highs = ({name: both[end] for name, both in _SIZES.items()} for end in (0, 1))
-    margin = max(info.token_margin for info in infos.values())
-    highs["prompt_tokens"] = max(highs["prompt_tokens"], margin)
+    asked = {part.role for load in loads for part in load}
+    margins = [infos.get(role, infos["root"]).token_margin for role in asked]
+    highs["prompt_tokens"] = max(highs["prompt_tokens"], *margins)
     low, high = (_totals(loads, infos, speeds, off) for off in (lows, highs))
     point: dict[str, Any] = _totals(loads, infos, speeds)
     return replace(row, source="sizes", **point, low=low, high=high)

@@ -146,11 +146,9 @@ def _parse(path: Path, lines: list[str]) -> list[tuple[str, str]]:
             told = f"neither 'label<TAB>text' nor TREC's 'COARSE:fine question': {line[:60]!r}"
             raise ConfigError(f"{path}, line {number}: {told}", key="items")
         rows.append((cells[columns.index("label")], cells[columns.index("text")]))
-    if (
-        columns is not header
-        and [label for label, _ in rows].count(rows[0][0]) == 1 < len(rows) - 1
-    ):
-        told = f"{rows[0][0]!r} comes nowhere else: if columns have names, call them label and text"
+    (first, text), labels = rows[0], [label for label, _ in rows]
+    if columns is not header and labels.count(first) == 1 < len(rows) - 1 and " " not in text:
+        told = f"{first!r} comes nowhere else: call named columns label and text"
         raise ConfigError(f"{path}, line 1: {told}", key="items")
     return rows
 

@@ -23,9 +23,9 @@ MARKED, UNMARKED = 100, 400
 
 #: Lines that are marked as an answer, from which on they are a list.
 MANY = 6
-MARK = re.compile(  # the answer's kind is one where it stands behind it; else it heads a list
+MARK = re.compile(  # the answer's kind is one where one line follows; else it heads a list
     r"^[^\n:]{0,60}\b(?:answers?(?: is| are)?[ *_`]*:"
-    r"|(?:label|user|date|month)s?(?: is| are)?[ *_`]*:(?=[^\n]*\w))",
+    r"|(?:label|user|date|month)s?(?: is| are)?[ *_`]*:(?=[^\n]*\w|[\s*_`]*[^\n]+\s*\Z))",
     re.I | re.M,
 )
 WORD = re.compile(r"[^\W_]+(?:-[^\W_]+)*")

@@ -27,7 +27,7 @@ SAME_AS = (
     (r"\b(more|less) (?:frequent|often)", r"\1 common"),
 )
 #: What comes before a label that another one is compared with.
-THAN = r"\b(?:compared (?:to|with)|than|as|against|unlike|versus|vs)\b"
+THAN = r"\b(?:compared (?:to|with)|than|against|unlike|versus|vs)\b"
 #: Where it is the later of two times that a phrase is said of.
 _LINES = r"(?:(?:in|among) (?:the )?(?:lines )?(?:dated )?)?(?:on or )?after"
 LATER = re.compile(
@@ -140,6 +140,7 @@ def _relation(sample: Sample, text: str) -> str:
     if len(set(said[1::2])) != 1:
         return ""
     before, found, after = re.split(r"[,;:.\n]", said[0])[-1], said[1], said[2]
+    after = re.split(r"[,;.\n]", after)[0]
     of = named(before, asked)[-1:] or named(after, asked)[:1] or told[: len(set(told)) == 2]
     turned = {"more common": "less common", "less common": "more common"}
     turn = of == asked[1:2] != []

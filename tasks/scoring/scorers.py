@@ -267,8 +267,8 @@ def pairs(sample: Sample, answer: str, *, strict: bool = False) -> Score:
     role and another of a second, either way round; both empty → 1 (OOLONG-Pairs by its authors'
     code). The golds are the users of either role, separated by spaces, or several such twos that
     have no pair in common. ``bare_pairs``: pairs without parentheses count where there are no
-    others. ``strict``: text without a pair means none only where it is short, names no user
-    and is not the question."""
+    others. ``strict``: text without a pair means none only where it is short, names no two
+    users and is not the question."""
     roles = [set(map(int, users.split())) for users in sample.gold]
     twos = list(zip(roles[::2], roles[1::2], strict=True))
     wanted = sum(count_role_pairs(*two) for two in twos)
@@ -281,7 +281,8 @@ def pairs(sample: Sample, answer: str, *, strict: bool = False) -> Score:
         return a != b and any(b in users for users in partners.get(a, ()))
 
     def score(given: set[Pair]) -> float:
-        if strict and not given and (not 0 < len(said) <= UNMARKED or re.search(r"\d{5}", said)):
+        users = set(re.findall(r"\d{5,}", said))
+        if strict and not given and (not 0 < len(said) <= UNMARKED or len(users) > 1):
             return 0.0
         return f1(len(given), wanted, sum(hit(a, b) or hit(b, a) for a, b in given))
 

@@ -12,6 +12,7 @@ from helpers.commands import compare as main
 from helpers.fake_results import write_run
 from rlm_eval.analysis.compare import changes, compare_runs
 from rlm_eval.analysis.load import load_run
+from rlm_eval.config.check import changes_no_result
 from rlm_eval.journal.environment import OF_ARMS
 
 SMALL = {"contexts": 6, "questions": 2, "lengths": (1000,)}
@@ -131,7 +132,7 @@ def test_models_of_roles_are_named_and_settings_of_unshared_arms_are_not(tmp_pat
         calls = pd.read_parquet(folder / "calls.parquet")
         judge = calls.iloc[:1].assign(role="judge", model=f"judge-{name}", call_id="j")
         pd.concat([calls, judge]).to_parquet(folder / "calls.parquet")
-    found = compare_runs(*(load_run(tmp_path / name) for name in "ab"), ["results_dir"])
+    found = compare_runs(*(load_run(tmp_path / name) for name in "ab"), changes_no_result)
     assert found.changes["Models"] == [("judge", "judge-a", "judge-b")]
     assert found.changes["Configuration"] == [("method.{rlm, direct}.matched", False, True)]
     assert found.changes["Environment"] == []

@@ -188,7 +188,7 @@ def test_what_was_taken_over_twice_after_a_kill_keeps_its_calls(tmp_path: Path) 
     ("other", "told"),
     [
         ({"revision": "two"}, "differ in their sources"),
-        ({"fingerprint": "two"}, "differ in their sources, or the texts and weights"),
+        ({"fingerprint": "two"}, "differ in their sources, or the texts, weights"),
         ({"seed": 3}, "differ in seed"),
         ({"task__n": 9}, "differ in task.n"),
         ({"method": {"direct": TREE["method"]["direct"]}}, "differ in method.rag_bm25"),

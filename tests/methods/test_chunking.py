@@ -34,8 +34,8 @@ def test_chunks_are_the_whole_input_in_pieces_of_bounded_size(size: int, by: Chu
 def test_documents_are_never_joined_in_a_chunk_and_keep_their_names(by: ChunkBy) -> None:
     listed = chunks_of(("first doc", "", "second doc"), 100, by=by)
     assert [(c.text, c.start, c.source) for c in listed] == [
-        ("first doc", 0, "Document 1"),
-        ("second doc", 9, "Document 3"),
+        ("first doc", 0, ""),
+        ("second doc", 9, ""),
     ]
     named = chunks_of({"a.py": "first doc", "b.py": "second doc"}, 100, by=by)
     assert [(c.text, c.start, c.source) for c in named] == [
@@ -44,6 +44,7 @@ def test_documents_are_never_joined_in_a_chunk_and_keep_their_names(by: ChunkBy)
     ]
     assert named[1].passage == "b.py:\nsecond doc"
     assert listed[1].passage == "Document 3:\nsecond doc"
+    assert listed[1].indexed == "second doc", "no number for a question's to be found by"
     assert chunks_of("one text", 100, by=by)[0].passage == "one text"
 
 

@@ -150,6 +150,8 @@ def test_turns_have_room_for_what_was_not_thought(sandbox: Sandbox) -> None:
     shape = Shape(plain.context_window - 4096, 10, 32)
     assert method.kept(shape, {"root": plain}) == 1
     assert 0.9 < method.kept(shape, {"root": replace(plain, reasoning_tokens=4096)}) < 1
+    small = replace(plain, context_window=4096, reasoning_tokens=4096)
+    assert method.kept(Shape(2000, 10, 32), {"root": small}) > 0.1, "half of the rest is kept"
 
 
 def test_bounds_have_all_sub_calls_with_full_windows(sandbox: Sandbox) -> None:

@@ -25,7 +25,8 @@ from helpers.fake_provider import (
 from rlm_eval.errors import ContextOverflow, ProviderError, RunBudgetExceeded
 from rlm_eval.ledger import Budget, Ledger, Spend
 from rlm_eval.models.client import CallTags, ModelClient
-from rlm_eval.models.protocol import Prefixes, user
+from rlm_eval.models.memory import Prefixes
+from rlm_eval.models.protocol import user
 from rlm_eval.models.scripted import ScriptedModel
 from rlm_eval.records import Call
 
@@ -315,4 +316,13 @@ def test_a_cache_of_whole_messages_keeps_no_part_of_one() -> None:
     prefixes, text = Prefixes(), "x" * 10_000
     one, other = [user(f"{text}?")], [user(f"{text}!")]
     assert [prefixes.reused("a", m, by_message=True) for m in (one, other)] == [0.0, 0.0]
-    assert 0.9 < prefixes.reused("a", [*one, user("more")], by_message=True) < 1.0
+    assert prefixes.reused("a", one, by_message=True) == 0.0, "nobody asked to keep it"
+    chat = [*one, {"role": "assistant", "content": "well"}, user("more")]
+    shares = [prefixes.reused("a", [*chat, *more], by_message=True) for more in ([], one)]
+    assert shares[0] == 0.0
+    assert 0.4 < shares[1] < 0.6, "all but the last message's text"
+    instructed = [{"role": "system", "content": text}, user("?")]
+    assert [prefixes.reused("b", instructed, by_message=True) > 0.9 for _ in range(2)] == [
+        False,
+        True,
+    ]

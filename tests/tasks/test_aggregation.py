@@ -438,7 +438,7 @@ def test_bad_knobs_are_refused_at_once(knobs: dict[str, object], message: str) -
         ("a\tx\nb y", "line 2: neither"),
         ("a\tx\na\ty", "1 label"),
         ("", "0 label"),
-        ("mood\treview\na\tx\nb\ty", "'mood' comes nowhere else: if columns have names"),
+        ("mood\treview\na\tx\nb\ty", "'mood' comes nowhere else: call named columns"),
     ],
 )
 def test_bad_item_files_are_refused(tmp_path: Path, text: str, message: str) -> None:

@@ -190,6 +190,7 @@ COMPARE = "Is the label 'positive' more common than, less common than, or as oft
             1.0,
         ),
         ("number", "7", "Answer: 7\n\nCounts by label:\n- positive: 7\n- negative: 33", 1.0),
+        ("label", "positive", "I counted 26 positive, 16 negative.\n\nLabel:\npositive", 1.0),
         ("label", "positive", "Label: not positive", 0.0),
         ("label", "positive", "positive, negative", 0.0),
         ("label", "positive", "Label: positive or negative", 0.0),
@@ -219,6 +220,14 @@ COMPARE = "Is the label 'positive' more common than, less common than, or as oft
         ("comparison", "more common than", "Unlike 'negative', 'positive' is more common.", 1.0),
         ("comparison", "less common than", "negative, compared with positive, is more common", 1.0),
         ("comparison", "less common than", "less common than 'negative'", 1.0),
+        ("comparison", "more common than", "It is more common. 'negative' has 16 lines.", 1.0),
+        ("comparison", "less common than", "Lines classified as 'negative' are more common.", 1.0),
+        (
+            "comparison",
+            "more common than",
+            "'positive' is listed as more common than 'negative'",
+            1.0,
+        ),
         ("comparison", "less common than", "not as common as 'negative'", 1.0),
         (
             "before",
@@ -269,6 +278,8 @@ def test_no_pair_at_all_is_right_only_in_a_short_answer() -> None:
     window = "Date: Mar 05, 2024 || User: 1 || Instance: x\n" * 40
     assert scored("strict_pairs", "There is no such pair.", "", "1").value == 1.0
     assert scored("strict_pairs", window, "", "1").value == 0.0
+    said = "There is no such pair: only user 48211 has such a line."
+    assert scored("strict_pairs", said, "", "48211").value == 1.0
     for other_notation in ("[[48211, 58212]]", "12345, 23456", "(User 48211, User 58212)"):
         assert scored("strict_pairs", other_notation, "", "48211").value == 0.0
     assert scored("strict_pairs", "(1, 1)", "1 2", "1 2").value == 0.0

@@ -194,7 +194,7 @@ class Rag(Prompted, Method):
         if self.retriever != "dense":
             bm25 = Bm25(chunks)
         if self.retriever != "bm25":
-            vectors = lm.embed([chunk.passage for chunk in chunks], ledger=ledger.run)
+            vectors = lm.embed([chunk.indexed for chunk in chunks], ledger=ledger.run)
         return Index(chunks, bm25, vectors, time.perf_counter() - begun)
 
     def _ranked(self, index: Index, question: str, k: int, lm: LM, ledger: Ledger) -> list[Chunk]:
@@ -278,7 +278,7 @@ class Rag(Prompted, Method):
         each = min(self.chunk_tokens, shape.context_tokens) + LABEL_TOKENS
         shown = min(count, self.top_k or count)
         if self.token_budget is not None:
-            shown = min(shown, self.token_budget // each)
+            shown = min(shown, max(1, self.token_budget // each))
         frame = offline_tokens(self._messages([], "")) + shape.question_tokens
         shown = min(shown, max(0, window - shape.max_answer_tokens - frame) // each)
         out = [Forecast(1, frame + shown * each, shape.max_answer_tokens)]

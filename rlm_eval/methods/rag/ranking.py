@@ -76,7 +76,7 @@ class Bm25:
         # Numbers, each word's once: a word that occurs a million times would be as many texts.
         known: dict[str, int] = {}
         corpus = [
-            array("I", (known.setdefault(word, len(known)) for word in words(chunk.passage)))
+            array("I", (known.setdefault(word, len(known)) for word in words(chunk.indexed)))
             for chunk in chunks
         ]
         self._empty = not known
@@ -161,7 +161,7 @@ def within_budget(ranked: Sequence[Chunk], token_budget: int) -> list[Chunk]:
     """The longest run of best-ranked chunks that with their labels and their documents' names have
     ``token_budget`` offline tokens at most."""
     count = cache(load_tokenizer().count)
-    used = accumulate(chunk.tokens + LABEL_TOKENS + count(chunk.source) for chunk in ranked)
+    used = accumulate(chunk.tokens + LABEL_TOKENS + count(chunk.heading) for chunk in ranked)
     return [chunk for chunk, tokens in zip(ranked, used, strict=True) if tokens <= token_budget]
 
 

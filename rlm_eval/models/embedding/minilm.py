@@ -163,8 +163,6 @@ class MiniLM:
         from threadpoolctl import threadpool_limits
         from tokenizers import Tokenizer
 
-        from rlm_eval.models.embedding.minilm import SentenceEncoder
-
         folder = self._folder()
         # Texts are encoded one by one: its own threads would warn about every fork later on.
         self._tokenizer: Tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))

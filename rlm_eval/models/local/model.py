@@ -63,6 +63,7 @@ class LocalModel:
         self._lock = threading.Lock()
         self._machine: TextIO | None = None
         self._server: subprocess.Popen[str] | None = None
+        self._died: subprocess.Popen[str] | None = None
         self._client: LitellmModel | None = None
         self._http: Any = None
         self._window = self.context_window
@@ -171,6 +172,8 @@ class LocalModel:
             except ProviderError as error:
                 if error.kind in ("connection", "timeout", "server_error"):
                     self._revive(client)
+                if error.kind == "timeout":  # it would take as long again
+                    error.retryable = False
                 raise
 
     def count_tokens(self, messages: Sequence[Message]) -> int:
@@ -218,9 +221,11 @@ class LocalModel:
                 return
             server.communicate()
             try:
-                kept = self._log.replace(self._log.with_suffix(".died"))
-                told = f"exit code {server.returncode}, log {kept}"
-                print(f"the local model's server died ({told}); starting it again", file=sys.stderr)
+                if self._died is not server:  # else the log is of a start that failed
+                    self._died, kept = server, self._log.replace(self._log.with_suffix(".died"))
+                    how = f"exit code {server.returncode}, log {kept}"
+                    told = f"the local model's server died ({how}); starting it again"
+                    print(told, file=sys.stderr)
                 self._serve()
             except (ConfigError, OSError) as error:
                 raise ProviderError(str(error), kind="connection", retryable=False) from error
