@@ -23,7 +23,7 @@ from rlm_eval.errors import (
     SampleFailure,
 )
 from rlm_eval.ledger import Ledger, Reservation, Spend
-from rlm_eval.models.memory import Memory, Prefixes
+from rlm_eval.models.memory import Memory
 from rlm_eval.models.protocol import (
     NO_OPTIONS,
     BilledError,
@@ -33,10 +33,10 @@ from rlm_eval.models.protocol import (
     Message,
     ModelInfo,
     Options,
+    Prefixes,
     Reply,
     Request,
     Usage,
-    sendable,
     shown,
     user,
 )
@@ -371,3 +371,11 @@ class LM:
             return outcome, call
         kind = outcome.kind if isinstance(outcome, ProviderError) else outcome.outcome
         return outcome, replace(call, error=f"{kind}: {outcome}")
+
+
+def sendable(messages: Sequence[Message]) -> list[Message]:
+    """The messages as a request can hold them (:func:`storable`); some servers take no NUL."""
+    return [
+        {k: v if k == "role" else storable(v).replace("\0", "\ufffd") for k, v in m.items()}
+        for m in messages
+    ]

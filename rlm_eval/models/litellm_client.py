@@ -22,7 +22,6 @@ from rlm_eval.errors import ConfigError, ContextOverflow, ProviderError, at_leas
 from rlm_eval.models.chat_wire import as_sent
 from rlm_eval.models.embedding import unit_rows
 from rlm_eval.models.faults import classified, raw_response, reply_of
-from rlm_eval.models.memory import kept_messages
 from rlm_eval.models.protocol import (
     NO_OPTIONS,
     BilledError,
@@ -32,6 +31,7 @@ from rlm_eval.models.protocol import (
     Price,
     Reply,
     Usage,
+    kept_messages,
     shown,
 )
 from rlm_eval.models.traffic import Limits

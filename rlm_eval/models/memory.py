@@ -1,12 +1,9 @@
-"""What a run remembers: answers already given, each asked for once even by callers who come
-together, and how prompts began."""
+"""Answers already given within a run, each asked for once even by callers who come together."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable
 from concurrent.futures import Future
-from itertools import accumulate, pairwise
 from typing import Generic, TypeVar
 
 from rlm_eval.errors import BudgetExceeded, RunBudgetExceeded
@@ -50,41 +47,3 @@ class Memory(Generic[T]):
         self._known[key] = answer
         mine.set_result(answer)
         return answer, False
-
-
-def kept_messages(messages: Sequence[Mapping[str, str]]) -> int:
-    """How many messages from the first on a cache of whole messages is asked to keep: all of a
-    chat, which goes on; of what is asked once, what comes before its last message."""
-    return len(messages) if any(m["role"] == "assistant" for m in messages) else len(messages) - 1
-
-
-class Prefixes:
-    """How prompts began: what a prompt cache would give an arm that has it to itself. A model of
-    OpenAI's and Anthropic's: the longest prefix that was sent before, in steps of 512 bytes (some
-    128 tokens) or of messages, from 1,024 of the provider's tokens on. Nothing is forgotten while a
-    run goes on; one that is resumed begins anew. Safe for threads: adding to a set is atomic."""
-
-    #: Bytes of a step; tokens of the shortest beginning that is kept.
-    STEP, LEAST = 512, 1024
-
-    def __init__(self) -> None:
-        self._seen: dict[Hashable, set[bytes]] = {}
-
-    def reused(
-        self, scope: Hashable, messages: Sequence[Mapping[str, str]], *, by_message: bool = False
-    ) -> float:
-        """The share of a prompt, however short, that an earlier one in ``scope`` began with; the
-        prompt is then one of them. Whether a cache keeps it, a request says (``LEAST``)."""
-        seen = self._seen.setdefault(scope, set())
-        texts = ["\0".join([*m.values(), ""]).encode("utf-8", "replace") for m in messages]
-        data, digest, known, going = b"".join(texts), hashlib.blake2b(digest_size=8), 0, True
-        ends = accumulate(map(len, texts[: kept_messages(messages)]), initial=0)
-        for start, end in pairwise(ends if by_message else range(0, len(data) + 1, self.STEP)):
-            digest.update(data[start:end])
-            mark = digest.digest()
-            going = going and mark in seen
-            if going:
-                known = end
-            else:
-                seen.add(mark)
-        return known / len(data) if known else 0.0

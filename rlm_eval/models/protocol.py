@@ -9,12 +9,12 @@ import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import accumulate, pairwise
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from rlm_eval.errors import ConfigError, ContextOverflow, NoReply, ProviderError
 from rlm_eval.ledger import Ledger, Reservation, Spend
-from rlm_eval.models.memory import Prefixes
 from rlm_eval.models.replies import THOUGHT, said
 from rlm_eval.records import Call, Outcome, Role, now, storable
 
@@ -329,6 +329,44 @@ class Request:
         )
 
 
+def kept_messages(messages: Sequence[Message]) -> int:
+    """How many messages from the first on a cache of whole messages is asked to keep: all of a
+    chat, which goes on; of what is asked once, what comes before its last message."""
+    return len(messages) if any(m["role"] == "assistant" for m in messages) else len(messages) - 1
+
+
+class Prefixes:
+    """How prompts began: what a prompt cache would give an arm that has it to itself. A model of
+    OpenAI's and Anthropic's: the longest prefix that was sent before, in steps of 512 bytes (some
+    128 tokens) or of messages, from 1,024 of the provider's tokens on. Nothing is forgotten while a
+    run goes on; one that is resumed begins anew. Safe for threads: adding to a set is atomic."""
+
+    #: Bytes of a step; tokens of the shortest beginning that is kept.
+    STEP, LEAST = 512, 1024
+
+    def __init__(self) -> None:
+        self._seen: dict[Hashable, set[bytes]] = {}
+
+    def reused(
+        self, scope: Hashable, messages: Sequence[Mapping[str, str]], *, by_message: bool = False
+    ) -> float:
+        """The share of a prompt, however short, that an earlier one in ``scope`` began with; the
+        prompt is then one of them. Whether a cache keeps it, a request says (``LEAST``)."""
+        seen = self._seen.setdefault(scope, set())
+        texts = ["\0".join([*m.values(), ""]).encode("utf-8", "replace") for m in messages]
+        data, digest, known, going = b"".join(texts), hashlib.blake2b(digest_size=8), 0, True
+        ends = accumulate(map(len, texts[: kept_messages(messages)]), initial=0)
+        for start, end in pairwise(ends if by_message else range(0, len(data) + 1, self.STEP)):
+            digest.update(data[start:end])
+            mark = digest.digest()
+            going = going and mark in seen
+            if going:
+                known = end
+            else:
+                seen.add(mark)
+        return known / len(data) if known else 0.0
+
+
 def prompt_digest(messages: Sequence[Message]) -> tuple[str, int]:
     """The SHA-256 that a prompt is recorded under, and its bytes. Hashed is, for each field of each
     message, a line with its name and its length in UTF-8, then its text; and a line end."""
@@ -341,14 +379,6 @@ def prompt_digest(messages: Sequence[Message]) -> tuple[str, int]:
             size += len(name) + len(data)
         digest.update(b"\n")
     return digest.hexdigest(), size
-
-
-def sendable(messages: Sequence[Message]) -> list[Message]:
-    """The messages as a request can hold them (:func:`storable`); some servers take no NUL."""
-    return [
-        {k: v if k == "role" else storable(v).replace("\0", "\ufffd") for k, v in m.items()}
-        for m in messages
-    ]
 
 
 def shown(messages: Sequence[Message], options: Options) -> Sequence[Message]:

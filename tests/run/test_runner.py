@@ -19,8 +19,7 @@ from rlm_eval.journal.redaction import Redactor
 from rlm_eval.ledger import Budget, Ledger
 from rlm_eval.methods.method import Method
 from rlm_eval.models.client import LM, CallTags, ModelClient, RetryPolicy
-from rlm_eval.models.memory import Prefixes
-from rlm_eval.models.protocol import Message, user
+from rlm_eval.models.protocol import Message, Prefixes, user
 from rlm_eval.models.scripted import ScriptedModel
 from rlm_eval.records import Answer, Context, Problem, Result, Sample, Score
 from rlm_eval.runs.runner import FAILED_IN_A_ROW, Arm, Runner, RunOutcome, Work, judge_of

@@ -222,12 +222,7 @@ COMPARE = "Is the label 'positive' more common than, less common than, or as oft
         ("comparison", "less common than", "less common than 'negative'", 1.0),
         ("comparison", "more common than", "It is more common. 'negative' has 16 lines.", 1.0),
         ("comparison", "less common than", "Lines classified as 'negative' are more common.", 1.0),
-        (
-            "comparison",
-            "more common than",
-            "'positive' is listed as more common than 'negative'",
-            1.0,
-        ),
+        ("comparison", "more common than", "positive is listed as more common than negative", 1.0),
         ("comparison", "less common than", "not as common as 'negative'", 1.0),
         (
             "before",
