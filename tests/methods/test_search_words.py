@@ -108,7 +108,7 @@ def test_a_digit_that_python_does_not_know_yet_is_a_word() -> None:
 def test_the_repl_searches_by_the_same_words() -> None:
     content = ("张伟住在北京。" * 3, "李娜喝绿茶。" * 3)
     search = Toolset(["search"], 64).over(content)
-    assert search.search("绿茶", 2) == [content[1]]
+    assert search.search("绿茶", 2) == [f"Document 2:\n{content[1]}"]
 
 
 def test_documents_in_another_order_have_an_index_of_their_own() -> None:

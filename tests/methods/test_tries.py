@@ -197,7 +197,7 @@ def test_an_agents_try_that_meets_the_cap_is_the_last() -> None:
 @pytest.mark.parametrize("failure", [BudgetExceeded("its seconds"), ContextOverflow("its chat")])
 def test_an_agents_try_that_meets_a_limit_of_its_own_abstains(failure: SampleFailure) -> None:
     model, cap = Voter(replies=[failure, "red", "red"]), Budget(calls=9)
-    got, _, _ = tried(Tries(Ends(), tries=3), model, cap)
+    got, _, _ = tried(Tries(Ends(overflow="refuse"), tries=3), model, cap)
     tries = [event["outcome"] for event in got.trajectory if event["type"] == "try"]
     assert (got.text, tries) == ("red", [failure.outcome, "answered", "answered"])
 
