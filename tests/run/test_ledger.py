@@ -180,7 +180,7 @@ def test_a_reservation_is_settled_once() -> None:
 def test_an_unpriced_model_under_a_dollar_cap_is_refused() -> None:
     two, told = (
         {"model": "m1", "embed_model": "m2"},
-        r"m1 and m2 has no .* embed_model\.price=",
+        r"m1 and m2 has no .* 'embed_model\.price=",
     )
     with pytest.raises(ConfigError, match=rf"budget\.run\.usd.*{told}"):
         refuse_unpriced({"run": Budget(usd=1.0), "sample": Budget()}, two)
