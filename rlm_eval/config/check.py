@@ -1,4 +1,4 @@
-"""A run's composed configuration, checked before anything is built.
+"""A run's composed configuration, checked before anything is built, and what is built from it.
 
 The constructor is the schema: each ``_target_`` node is checked against its signature (unknown
 and missing keys, types). What has no constructor has :class:`Settings`.

@@ -17,8 +17,6 @@ from rlm_eval.errors import ConfigError
 
 #: Hydra's options that a run has.
 _OPTIONS = {"-c", "--cfg", "--cfg=job", "-m", "--multirun"}
-#: Models that are the root's with what is set anew.
-_ROLES = ("sub_model", "summarize_model", "judge_model")
 
 
 class Arguments(argparse.ArgumentParser):
@@ -191,7 +189,8 @@ def unknown_key(key: str, known: Sequence[str]) -> str:
         return f"{key}: choose {parent}=NAME first, of {', '.join(options(parent))}"
     if (shared := key.partition(".sandbox.")[2]) and key in known:
         return f"{key} can't be set for one arm: all have sandbox.{shared}"
-    if key in known or free or (parent in _ROLES and f"model.{last}" in known):
+    like_root = {f"model@{parent}": "same"} in _top()["defaults"] and f"model.{last}" in known
+    if key in known or free or like_root:
         return f"{key} is new here: write it with a plus, +{key}=VALUE"
     arm = ".".join(key.split(".")[:2])
     arms = [k[7:] for k in known if k.startswith("method.") and k.count(".") == 1]

@@ -119,33 +119,23 @@ def test_a_reply_that_a_server_broke_off_is_asked_for_again(finish: str, name: s
     assert book.calls[0].error.startswith("broken_off: ")
 
 
-def test_what_queued_before_it_was_sent_is_sent_again_all_the_same() -> None:
-    def slow(handler: Any) -> None:
-        time.sleep(0.6)
-        BEHAVIOURS["ok"](handler)
+def _slow(handler: Any) -> None:
+    time.sleep(0.6)
+    BEHAVIOURS["ok"](handler)
 
-    with FakeProvider([slow, "503"]) as provider:
+
+@pytest.mark.parametrize("replies", [[_slow, "503"], ["503", _slow, "503"]])
+def test_what_queued_for_its_first_try_or_another_is_sent_again_all_the_same(
+    replies: list[Any],
+) -> None:
+    with FakeProvider(replies) as provider:
         limits = {"start": 1, "most": 1}
         lm, _ = open_client(at(provider, limits=limits), retry=replace(QUICK, deadline_s=0.4))
         with ThreadPoolExecutor(2) as pool:
             ask = partial(lm.complete, ledger=Ledger(), max_tokens=16)
             done = list(pool.map(ask, ([user("a")], [user("b")])))
     assert [reply.text for reply in done] == ["fine"] * 2
-    assert provider.requests == 3
-
-
-def test_a_try_that_queues_again_is_not_late_for_that() -> None:
-    def slow(handler: Any) -> None:
-        time.sleep(0.6)
-        BEHAVIOURS["ok"](handler)
-
-    with FakeProvider(["503", slow, "503"]) as provider:
-        limits = {"start": 1, "most": 1}
-        lm, _ = open_client(at(provider, limits=limits), retry=replace(QUICK, deadline_s=0.4))
-        with ThreadPoolExecutor(2) as pool:
-            ask = partial(lm.complete, ledger=Ledger(), max_tokens=16)
-            done = list(pool.map(ask, ([user("a")], [user("b")])))
-    assert [reply.text for reply in done] == ["fine"] * 2
+    assert provider.requests == len(replies) + 1
 
 
 def test_what_is_put_into_a_cache_at_a_price_is_reserved() -> None:

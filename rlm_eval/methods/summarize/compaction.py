@@ -66,7 +66,7 @@ class Compaction(Summarizer):
         """How many parts each prompt in turn takes in beside a summary of so many tokens, at last
         the answering one. For a longer summary up to half of the room for parts is left."""
         reading = self.room(sizes.summarize_window) - self.frame(sizes) - summary
-        seen = summary + min(sizes.unthought, max(0, reading - summary) // 2)
+        seen = summary + min(sizes.beyond_limit, max(0, reading - summary) // 2)
         answering = self.room(sizes.root_window) - self.answer_frame(sizes) - sizes.answer
         taken: list[int] = []
         left = list(sizes.parts)

@@ -30,7 +30,7 @@ Read = tuple[int, Sequence[Mapping[str, Any]], Mapping[str, Any]]
 class Sizes:
     """Of one answer, in tokens: the ``parts`` to read, the question and the longest answer; the
     windows of the answering and of the summarising model; what counts a prompt's tokens; and how
-    many a summary may have beyond its limit, for want of thoughts."""
+    many a summary may have beyond its limit: what its model may think, it may write instead."""
 
     parts: Sequence[int]
     question: int
@@ -38,7 +38,7 @@ class Sizes:
     root_window: int
     summarize_window: int
     count: Callable[[Sequence[Message]], int]
-    unthought: int
+    beyond_limit: int
 
 
 @dataclass
@@ -127,7 +127,7 @@ class Summarizer(Prompted, Method):
             root_window=models["root"].context_window,
             summarize_window=models.get("summarize", models["root"]).context_window,
             count=offline_tokens,
-            unthought=models.get("summarize", models["root"]).reasoning_tokens,
+            beyond_limit=models.get("summarize", models["root"]).reasoning_tokens,
         )
 
     def served_sizes(self, problem: Problem, lm: LM, parts: Sequence[int]) -> Sizes:
@@ -139,7 +139,7 @@ class Summarizer(Prompted, Method):
             root_window=lm.info().context_window,
             summarize_window=lm.info("summarize").context_window,
             count=lambda messages: served(lm, messages),
-            unthought=lm.info("summarize").reasoning_tokens,
+            beyond_limit=lm.info("summarize").reasoning_tokens,
         )
 
     def frame(self, sizes: Sizes) -> int:
